@@ -1,0 +1,1 @@
+"""Text in, arrays out: sources, tokenizers, packing and the Grain pipeline."""

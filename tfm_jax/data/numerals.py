@@ -1,0 +1,78 @@
+"""Numbers spelled out in two languages: a translation task that needs no files."""
+
+import hashlib
+import itertools
+
+from tfm_jax.data.errors import DataError
+
+MOST_NUMBERS = 10_000_000  # more than this are sampled, never listed
+
+
+def load(cfg, split):
+    """The numbers of one split, spelled out: (sources, targets, report).
+
+    The three splits share no number. Which numbers are held out depends on
+    ``numerals_max``, ``numerals_heldout`` and ``numerals_seed`` alone, so a study
+    can vary ``numerals_train`` and keep its test set.
+
+    Raises: DataError for an unknown language or more numbers than there are.
+    """
+    numbers = split_numbers(cfg, split)
+    sources = spell(numbers, cfg.source_language, "source_language")
+    targets = spell(numbers, cfg.target_language, "target_language")
+    return sources, targets, {"numerals_max": cfg.numerals_max}
+
+
+def split_numbers(cfg, split):
+    """The integers of ``split`` ("train", "valid" or "test"), a list."""
+    held_out, size = cfg.numerals_heldout, cfg.numerals_max + 1
+    wanted = 2 * held_out + max(cfg.numerals_train, 1)
+    if wanted > size:
+        raise DataError(
+            f"data.numerals_max={cfg.numerals_max} gives {size} numbers, but "
+            f"{wanted} are needed: twice data.numerals_heldout={held_out} and "
+            f"data.numerals_train={cfg.numerals_train or 'at least 1'}"
+        )
+    if split != "train":
+        first = 0 if split == "valid" else held_out
+        return _draw(cfg.numerals_seed, size, 2 * held_out)[first : first + held_out]
+    if cfg.numerals_train:
+        return _draw(cfg.numerals_seed, size, wanted)[2 * held_out :]
+    if size > MOST_NUMBERS:
+        raise DataError(
+            f"data.numerals_train=0 asks for every number up to data.numerals_max="
+            f"{cfg.numerals_max}; above {MOST_NUMBERS} say how many"
+        )
+    excluded = set(_draw(cfg.numerals_seed, size, 2 * held_out))
+    return [number for number in range(size) if number not in excluded]
+
+
+def spell(numbers, language, knob):
+    """Spells integers out: 305 -> "three hundred and five"."""
+    import num2words
+
+    if language not in num2words.CONVERTER_CLASSES:
+        known = ", ".join(sorted(num2words.CONVERTER_CLASSES))
+        raise DataError(f"data.{knob}={language!r}; choose from ({known})")
+    converter = num2words.CONVERTER_CLASSES[language]
+    try:
+        return [str(converter.to_cardinal(number)).strip() for number in numbers]
+    except (OverflowError, IndexError, KeyError, NotImplementedError) as error:
+        raise DataError(
+            f"data.{knob}={language!r} cannot spell every number up to "
+            f"data.numerals_max: {error}"
+        ) from error
+
+
+def _draw(seed, size, count):
+    """The first ``count`` distinct numbers below ``size`` of a seeded stream.
+
+    A hash rather than a random generator: the same on every version of Python and
+    numpy, of any size, and asking for more never changes the first ones.
+    """
+    drawn = {}
+    for index in itertools.count():
+        if len(drawn) == count:
+            return list(drawn)
+        digest = hashlib.blake2b(f"{seed}/{index}".encode()).digest()
+        drawn[int.from_bytes(digest) % size] = None

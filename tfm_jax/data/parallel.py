@@ -1,0 +1,89 @@
+"""Parallel text files: two files line by line, or one tab-separated file."""
+
+import gzip
+import hashlib
+import zlib
+from pathlib import Path
+
+from tfm_jax.data.errors import DataError
+
+
+def load(cfg, split):
+    """The line pairs of one split: (sources, targets, report).
+
+    Raises: DataError for a missing or damaged file, unequal line counts, a row of a
+        tab-separated file without two columns, or bytes that are not UTF-8.
+    """
+    knob = f"data.{split}_files"
+    paths = getattr(cfg, f"{split}_files")
+    if not paths:
+        if split == "train":
+            raise DataError(f"{knob} is empty; name two text files or one .tsv")
+        return [], [], {"files": {}}
+    if len(paths) > 2:
+        raise DataError(f"{knob} names {len(paths)} files; name two, or one .tsv")
+    read = [read_lines(path, knob, cfg.invalid_utf8) for path in paths]
+    report = {"files": {str(path): file for path, (_, file) in zip(paths, read)}}
+    if len(paths) == 1:
+        return *_columns(read[0][0], paths[0]), report
+    (sources, _), (targets, _) = read
+    if len(sources) != len(targets):
+        raise DataError(
+            f"{knob}: {paths[0]} has {len(sources)} lines, "
+            f"{paths[1]} has {len(targets)}; line n of one must belong to line n "
+            f"of the other"
+        )
+    return sources, targets, report
+
+
+def read_lines(path, knob, invalid_utf8):
+    r"""The lines of a plain or gzipped UTF-8 file, and what was seen on the way.
+
+    Only ``\n`` ends a line: ``str.splitlines`` and text mode also split at U+2028,
+    U+0085 or a lone CR, and one such character would shift a parallel corpus from
+    there to its end. One CR before the ``\n`` and one leading byte order mark go.
+    """
+    data = _read_bytes(path, knob)
+    report = {"sha256": hashlib.sha256(data).hexdigest(), "invalid_utf8_lines": 0}
+    pieces = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    if not pieces[-1]:
+        pieces.pop()  # the file ended in \n, or is empty
+    lines = []
+    for number, piece in enumerate(pieces, start=1):
+        piece = piece.removesuffix(b"\r")
+        try:
+            lines.append(piece.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            if invalid_utf8 == "error":
+                raise DataError(
+                    f"{path}: line {number}, byte {error.start + 1} of the line is not "
+                    f"UTF-8 ({piece[error.start]:#04x}); mend the file or set "
+                    f"data.invalid_utf8=replace"
+                ) from error
+            report["invalid_utf8_lines"] += 1
+            lines.append(piece.decode("utf-8", errors="replace"))
+    return lines, {**report, "lines": len(lines)}
+
+
+def _read_bytes(path, knob):
+    try:
+        data = Path(path).read_bytes()
+        # By content, not by name: these two bytes cannot start a UTF-8 text.
+        return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    except FileNotFoundError as error:
+        raise DataError(f"{knob}: there is no file {path}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{knob}: cannot read {path}: {error}") from error
+
+
+def _columns(lines, path):
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        columns = line.split("\t") if line else ["", ""]
+        if len(columns) != 2:
+            raise DataError(
+                f"{path}: line {number} has {len(columns)} tab-separated columns; "
+                f"expected source<TAB>target"
+            )
+        pairs.append(columns)
+    return [source for source, _ in pairs], [target for _, target in pairs]

@@ -1,0 +1,359 @@
+"""From a data section to batches: load, tokenise, lay out in rows, iterate."""
+
+import bisect
+import dataclasses
+import functools
+import hashlib
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from tfm_jax.data import packing
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.normalize import NORMALIZERS
+from tfm_jax.data.sources import SOURCES, SPLITS, Pairs, load_pairs
+from tfm_jax.data.tokenizers import EOS, Tokenizer, train_tokenizer
+
+
+def _choice(names, default):
+    return dataclasses.field(default=default, metadata={"choices": tuple(names)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where sentence pairs come from and how they fill a batch."""
+
+    source: str = _choice(SOURCES, "numerals")
+    source_language: str = "en"
+    target_language: str = "de"
+    normalize: str = _choice(NORMALIZERS, "none")
+    # source=numerals
+    numerals_max: int = 99_999  # the largest number
+    numerals_train: int = 0  # how many numbers to train on; 0: all not held out
+    numerals_heldout: int = 1000  # numbers in valid, and as many in test
+    numerals_seed: int = 0  # chooses the held-out numbers
+    # source=parallel: two text files, or one of tab-separated columns; () is absent
+    train_files: tuple[str, ...] = ()
+    valid_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    invalid_utf8: str = _choice(("error", "replace"), "error")
+    # source=tfds
+    tfds_name: str = "wmt14_translate/de-en"
+    tfds_data_dir: str = ""  # "": where TFDS puts its data
+    tfds_train: str = "train"
+    tfds_valid: str = "validation"
+    tfds_test: str = "test"
+    # rows
+    batching: str = _choice(("pack", "bucket", "fixed"), "pack")
+    source_length: int = 64  # tokens of a row, EOS included; longer ones: overlong
+    target_length: int = 64
+    bucket_lengths: tuple[int, ...] = (12, 16, 20, 24, 32, 48)  # batching=bucket
+    empty: str = _choice(("drop", "keep", "error"), "drop")
+    overlong: str = _choice(("drop", "keep", "error"), "drop")  # keep: cut
+    shuffle: bool = True
+    prefetch: int = 4  # batches made ahead by one thread; 0: none, made on demand
+
+    def __post_init__(self):
+        for name in ("source_length", "target_length"):
+            if getattr(self, name) < 2:  # one token and EOS
+                raise ValueError(f"data.{name}={getattr(self, name)} must be 2 or more")
+        for name in ("numerals_max", "numerals_train", "numerals_heldout", "prefetch"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.{name}={getattr(self, name)} must be 0 or more")
+        if any(length < 2 for length in self.bucket_lengths):
+            raise ValueError(
+                f"data.bucket_lengths={self.bucket_lengths}: each must be 2 or more"
+            )
+
+
+class Encoded(NamedTuple):
+    """Tokenised examples, with what became of the ones left out."""
+
+    source: packing.Ragged
+    target: packing.Ragged
+    kept: np.ndarray  # int64, the entry of `Pairs` each example came from
+    report: dict
+    fingerprint: dict  # sha256 of the tokenised examples and of the tokenizer
+
+
+class Prepared(NamedTuple):
+    """What training needs to know of the data."""
+
+    tokenizer: Tokenizer
+    train: Encoded
+    valid: Pairs
+    test: Pairs
+    report: dict  # per split what was read, dropped and kept; plain JSON
+    fingerprint: str  # sha256 over data and tokenizer
+
+
+def prepare(cfg, tokenizer_cfg, *, tokenizer=None):
+    """Loads all splits, trains the tokenizer unless one is given, encodes train."""
+    splits, report = {}, {}
+    for split in SPLITS:
+        splits[split], report[split] = load_pairs(cfg, split)
+    train = splits["train"]
+    if not train.source:
+        raise DataError(f"data.source={cfg.source!r}: the training split is empty")
+    if tokenizer is None:
+        tokenizer = train_tokenizer(tokenizer_cfg, train.source, train.target)
+    encoded = encode_pairs(cfg, tokenizer, train)
+    report["train"] |= encoded.report
+    held_out = splits["valid"], splits["test"]
+    content = json.dumps([encoded.fingerprint, *held_out]).encode()
+    report["fingerprint"] = hashlib.sha256(content).hexdigest()
+    return Prepared(tokenizer, encoded, *held_out, report, report["fingerprint"])
+
+
+def encode_pairs(cfg, tokenizer, pairs):
+    """Tokenises pairs and applies the policies for empty and overlong ones.
+
+    A pair is empty if either side has no visible character or no token, overlong if
+    either side has more tokens than its row. overlong=keep cuts, and the last token
+    kept is EOS.
+
+    Raises: DataError if a policy says error, a token id is outside the vocabulary,
+        or nothing is left.
+    """
+    sides = ("source", "target")
+    ids = [tokenizer.encode(lines, side) for lines, side in zip(pairs[:2], sides)]
+    lengths = np.array([[len(row) for row in side] for side in ids]).reshape(2, -1)
+    limits = np.array([[cfg.source_length], [cfg.target_length]])
+    blank = np.array([[not line.strip() for line in lines] for lines in pairs[:2]])
+    empty = (blank.reshape(lengths.shape) | (lengths < 2)).any(0)
+    overlong = (lengths > limits).any(0) & ~(empty & (cfg.empty == "drop"))
+    keep = np.ones(lengths.shape[1], bool)
+    for name, found in (("empty", empty), ("overlong", overlong)):
+        policy = getattr(cfg, name)
+        if policy == "error" and found.any():
+            raise DataError(
+                f"pair {found.argmax() + 1} is {name}, {found.sum()} in all; "
+                f"data.{name}=drop leaves them out"
+            )
+        if policy == "drop":
+            keep &= ~found
+    kept = np.flatnonzero(keep)
+    if len(pairs.source) and not len(kept):
+        raise DataError(
+            f"none of {len(pairs.source)} pairs is left: {empty.sum()} empty, "
+            f"{overlong.sum()} longer than data.source_length={cfg.source_length} or "
+            f"data.target_length={cfg.target_length}"
+        )
+    cut = [
+        packing.ragged([_cut(side[index], limit) for index in kept])
+        for side, limit in zip(ids, limits[:, 0])
+    ]
+    for side, name in zip(cut, sides):
+        _check_ids(side.ids, getattr(tokenizer, f"{name}_vocab"), name)
+    digest = hashlib.sha256()
+    for array in (*cut[0], *cut[1]):
+        digest.update(array.tobytes())
+    report = {
+        "empty": {"policy": cfg.empty, "pairs": int(empty.sum())},
+        "overlong": {"policy": cfg.overlong, "pairs": int(overlong.sum())},
+        "kept": len(kept),
+        "source_tokens": len(cut[0].ids),
+        "target_tokens": len(cut[1].ids),
+    }
+    fingerprint = {"data": digest.hexdigest(), "tokenizer": tokenizer.fingerprint}
+    return Encoded(*cut, kept, report, fingerprint)
+
+
+def _cut(row, limit):
+    return row if len(row) <= limit else np.append(row[: limit - 1], np.int32(EOS))
+
+
+def _check_ids(ids, vocab, side):
+    if ids.size and not 0 <= ids.min() <= ids.max() < vocab:
+        raise DataError(
+            f"{side} token ids reach from {ids.min()} to {ids.max()}, outside the "
+            f"vocabulary 0..{vocab - 1}"
+        )
+
+
+def form_rows(cfg, encoded):
+    """The examples in rows: one `Rows` per row shape, smallest first."""
+    lengths = encoded.source.lengths, encoded.target.lengths
+    full = (cfg.source_length, cfg.target_length)
+    if cfg.batching == "pack":
+        examples, counts = packing.plan(*lengths, *full)
+        return [packing.fill_rows(*encoded[:2], examples, counts, full)]
+    shapes = [full]
+    if cfg.batching == "bucket":
+        smaller = {tuple(min(b, room) for room in full) for b in cfg.bucket_lengths}
+        shapes = sorted({*smaller, full})
+    fits = [(lengths[0] <= s) & (lengths[1] <= t) for s, t in shapes]
+    first_fit = np.argmax(fits, axis=0)
+    groups = [np.flatnonzero(first_fit == index) for index in range(len(shapes))]
+    return [
+        packing.fill_rows(*encoded[:2], group, np.ones(len(group), int), shape)
+        for group, shape in zip(groups, shapes)
+        if len(group)
+    ]
+
+
+def rows_per_batch(rows, batch_tokens, row_multiple):
+    """How many rows of a shape make a batch of ``batch_tokens`` target tokens."""
+    wanted = batch_tokens // rows.target.shape[1]
+    return max(wanted // row_multiple, 1) * row_multiple
+
+
+class BatchSource:
+    """Batch ``i`` of a run as a pure function of (seed, i): random access for Grain.
+
+    Rows of one shape form an endless stream, epoch after epoch, each epoch in its own
+    order; a batch takes the next rows of one stream, across the end of an epoch if it
+    must. So every window of one epoch's rows that starts at a multiple of their number
+    holds each row exactly once, and no batch is ever partial. Batches of different
+    shapes are mixed in proportion, in an order drawn anew for each epoch.
+    """
+
+    def __init__(self, row_sets, sizes, *, total, seed, shuffle, part=(0, 1)):
+        """Args: part: (process index, process count); each gets a slice of the rows."""
+        self._sets, self._sizes, self._total = row_sets, sizes, total
+        self._seed, self._shuffle, self._part = seed, shuffle, part
+        self._order = functools.lru_cache(4 * len(row_sets))(self._order)
+        self._epoch = functools.lru_cache(2)(self._epoch)
+
+    def __len__(self):
+        return self._total
+
+    def __getitem__(self, index):
+        epoch = bisect.bisect_right(range(index + 2), index, key=self._before) - 1
+        shape, batch = self._epoch(epoch)[index - self._before(epoch)]
+        rows, size = self._sets[shape], self._sizes[shape]
+        index, count = self._part
+        share = size // count
+        places = batch * size + index * share + np.arange(share)
+        epochs, places = np.divmod(places, len(rows.source))
+        chosen = [
+            self._order(shape, one)[places[epochs == one]] for one in np.unique(epochs)
+        ]
+        return packing.make_batch(rows, np.concatenate(chosen))
+
+    def _complete(self, shape, epochs):
+        """Batches of a shape that its first ``epochs`` epochs fill."""
+        return epochs * len(self._sets[shape].source) // self._sizes[shape]
+
+    def _before(self, epochs):
+        return sum(self._complete(shape, epochs) for shape in range(len(self._sets)))
+
+    def _epoch(self, epoch):
+        """The (shape, batch number) pairs of an epoch, in order."""
+        batches = [
+            (shape, number)
+            for shape in range(len(self._sets))
+            for number in range(
+                self._complete(shape, epoch), self._complete(shape, epoch + 1)
+            )
+        ]
+        if self._shuffle:
+            np.random.default_rng((self._seed, epoch)).shuffle(batches)
+        return batches
+
+    def _order(self, shape, epoch):
+        count = len(self._sets[shape].source)
+        if not self._shuffle:
+            return np.arange(count)
+        return np.random.default_rng((self._seed, epoch, shape + 1)).permutation(count)
+
+
+class TrainBatches:
+    """Iterator over training batches whose state is a few numbers of plain JSON."""
+
+    def __init__(self, source, *, start, prefetch, identity):
+        import grain
+
+        threads = grain.ReadOptions(int(prefetch > 0), max(prefetch, 0))
+        dataset = grain.MapDataset.source(source).to_iter_dataset(threads)
+        self._batches, self._identity, self._next = iter(dataset), identity, 0
+        if start:
+            self._go_to(start)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        batch = next(self._batches)
+        self._next += 1
+        return batch
+
+    def get_state(self):
+        """Where the iterator stands and on what data; plain JSON."""
+        return {"next_batch": self._next, **self._identity}
+
+    def set_state(self, state):
+        """Continues where ``state`` was taken.
+
+        Raises: ValueError naming what differs, if it was taken on other data, with
+            another tokenizer or with other batches.
+        """
+        differ = [
+            f"{name}: {state.get(name)!r} then, {now!r} now"
+            for name, now in self._identity.items()
+            if state.get(name) != now
+        ]
+        if differ:
+            raise ValueError(
+                f"cannot continue the data of this checkpoint; {'; '.join(differ)}"
+            )
+        self._go_to(state["next_batch"])
+
+    def _go_to(self, index):
+        self._batches.set_state({"next_index": index})
+        self._next = index
+
+
+def train_batches(
+    cfg, encoded, *, batch_tokens, total_batches, seed,
+    start=0, process_index=0, process_count=1, row_multiple=1,
+):  # fmt: skip
+    """Endless shuffled epochs cut off after ``total_batches``: a `TrainBatches`.
+
+    Args:
+        batch_tokens: target tokens of a global batch, padding included; a batch has
+            ``batch_tokens // row length`` rows, rounded down to ``row_multiple``.
+        start: the first batch to give; any batch costs the same.
+        process_index, process_count: which slice of each global batch to give; the
+            global batch does not depend on them.
+
+    Raises: DataError if the data does not fill one batch.
+    """
+    row_sets = form_rows(cfg, encoded)
+    sizes = [rows_per_batch(rows, batch_tokens, row_multiple) for rows in row_sets]
+    if sizes[0] % process_count:
+        raise ValueError(
+            f"{process_count} processes need row_multiple={row_multiple} to be a "
+            f"multiple of {process_count}"
+        )
+    if all(len(rows.source) < size for rows, size in zip(row_sets, sizes)):
+        counts = [len(rows.source) for rows in row_sets]
+        raise DataError(
+            f"{len(encoded.kept)} training pairs make {counts} rows, less than one "
+            f"batch of {sizes}: lower train.batch_tokens={batch_tokens}"
+        )
+    source = BatchSource(
+        row_sets, sizes, total=total_batches, seed=seed, shuffle=cfg.shuffle,
+        part=(process_index, process_count),
+    )  # fmt: skip
+    identity = {
+        **encoded.fingerprint,
+        "seed": seed,
+        "batch_tokens": batch_tokens,
+        "batching": cfg.batching,
+        "shuffle": cfg.shuffle,
+        "rows": [[size, *rows.target.shape[1:]] for size, rows in zip(sizes, row_sets)],
+    }
+    return TrainBatches(source, start=start, prefetch=cfg.prefetch, identity=identity)
+
+
+def eval_batches(cfg, encoded, *, batch_tokens, row_multiple=1):
+    """Every example exactly once, in the batch shapes of training.
+
+    The last batch of a shape is filled up with empty rows (segment 0).
+    """
+    for rows in form_rows(cfg, encoded):
+        size = rows_per_batch(rows, batch_tokens, row_multiple)
+        for first in range(0, len(rows.source), size):
+            yield packing.make_batch(rows, slice(first, first + size), size)

@@ -1,0 +1,233 @@
+"""Text to token ids and back: characters, bytes, words, BPE or unigram pieces."""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from tfm_jax.data.errors import DataError
+
+PAD, BOS, EOS, UNK = 0, 1, 2, 3
+SPECIAL_LABELS = ("<pad>", "<bos>", "<eos>", "<unk>")
+FORMAT = "tfm_jax tokenizer 1"
+
+# The printable stand-in of every byte in byte-level vocabularies.
+# Source: Radford et al. 2019, GPT-2 encoder.py, bytes_to_unicode.
+_PRINTABLE = {*range(33, 127), *range(161, 173), *range(174, 256)}
+_OTHERS = itertools.count(256)
+BYTE_LABELS = [chr(b if b in _PRINTABLE else next(_OTHERS)) for b in range(256)]
+_BYTE_OF_LABEL = {label: byte for byte, label in enumerate(BYTE_LABELS)}
+
+
+def _characters(cfg, lines):
+    return _counted(cfg, itertools.chain.from_iterable(lines))
+
+
+def _words(cfg, lines):
+    return _counted(cfg, itertools.chain.from_iterable(map(str.split, lines)))
+
+
+def _counted(cfg, items):
+    """The most frequent items with ids 1..; ties in code point order; 0 is unknown."""
+    counts = collections.Counter(items)
+    counts.pop(SPECIAL_LABELS[UNK], None)  # a corpus may hold it already: same id
+    kept = [item for item, count in counts.items() if count >= cfg.min_frequency]
+    kept.sort(key=lambda item: (-counts[item], item))
+    kept = kept[: cfg.vocab - len(SPECIAL_LABELS)]
+    return {item: index for index, item in enumerate([SPECIAL_LABELS[UNK], *kept])}
+
+
+def _train_character(cfg, lines):
+    vocab = _characters(cfg, lines)
+    model = models.BPE(vocab=vocab, merges=[], unk_token=SPECIAL_LABELS[UNK])
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+def _train_word(cfg, lines):
+    model = models.WordLevel(_words(cfg, lines), unk_token=SPECIAL_LABELS[UNK])
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+def _train_byte(cfg, lines):
+    del cfg, lines  # 256 bytes are 256 bytes
+    vocab = {label: byte for byte, label in enumerate(BYTE_LABELS)}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _train_pieces(cfg, lines, model, trainer):
+    """Pieces of space-separated words, on bytes: no text is out of vocabulary."""
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.Prepend(" ")  # the first word like any other
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(" ", "merged_with_next"),
+            pre_tokenizers.ByteLevel(False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(lines, trainer, length=len(lines))
+    return tokenizer
+
+
+def _train_bpe(cfg, lines):
+    trainer = trainers.BpeTrainer(
+        vocab_size=cfg.vocab - len(SPECIAL_LABELS),
+        min_frequency=cfg.min_frequency,
+        initial_alphabet=BYTE_LABELS,
+        show_progress=False,
+    )
+    return _train_pieces(cfg, lines, models.BPE(), trainer)
+
+
+def _train_unigram(cfg, lines):
+    trainer = trainers.UnigramTrainer(
+        vocab_size=cfg.vocab - len(SPECIAL_LABELS),
+        initial_alphabet=BYTE_LABELS,
+        show_progress=False,
+    )
+    return _train_pieces(cfg, lines, models.Unigram(), trainer)
+
+
+KINDS = {
+    "character": _train_character,
+    "byte": _train_byte,
+    "word": _train_word,
+    "bpe": _train_bpe,  # Sennrich et al. 2016, arXiv:1508.07909, on bytes
+    "unigram": _train_unigram,  # Kudo 2018, arXiv:1804.10959, on bytes
+}
+WITH_UNKNOWN = ("character", "word")  # id 0 of the library is its unknown token
+ON_BYTES = ("byte", "bpe", "unigram")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How text becomes tokens; trained on the training split alone."""
+
+    kind: str = dataclasses.field(default="bpe", metadata={"choices": tuple(KINDS)})
+    vocab: int = 8000  # at most this many tokens, special ones included; not for bytes
+    shared: bool = True  # one vocabulary for both languages
+    min_frequency: int = 1  # rarer characters, words or merges are left out
+
+    def __post_init__(self):
+        least = len(SPECIAL_LABELS) + (256 if self.kind in ON_BYTES else 1)
+        if self.vocab < least:
+            raise ValueError(
+                f"tokenizer.vocab={self.vocab} must be at least {least} for "
+                f"tokenizer.kind={self.kind!r}"
+            )
+        if self.min_frequency < 1:
+            raise ValueError(f"tokenizer.min_frequency={self.min_frequency} must be 1+")
+
+
+class Tokenizer:
+    """Turns lines into ids that end in EOS, and ids back into lines.
+
+    ``byte``, ``bpe`` and ``unigram`` give every text back exactly; ``character``
+    every text of known characters; ``word`` the words joined by one space. Special
+    tokens have ids but no spelling: no line of text can produce PAD, BOS or EOS.
+    """
+
+    def __init__(self, document):
+        """Args: document: what `save` writes, as plain data."""
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise DataError(f"this is no tokenizer file of format {FORMAT!r}")
+        self._document = document
+        self.kind = document["kind"]
+        self.shared = document["target"] is None
+        source = tokenizers.Tokenizer.from_str(json.dumps(document["source"]))
+        target = source
+        if not self.shared:
+            target = tokenizers.Tokenizer.from_str(json.dumps(document["target"]))
+        self._sides = {"source": source, "target": target}
+        self._first = UNK if self.kind in WITH_UNKNOWN else UNK + 1
+        self.source_vocab = self._first + source.get_vocab_size()
+        self.target_vocab = self._first + target.get_vocab_size()
+
+    def encode(self, lines, side):
+        """Each line as int32 ids ending in EOS; side is "source" or "target"."""
+        encodings = self._sides[side].encode_batch_fast(lines, add_special_tokens=False)
+        end = EOS - self._first
+        return [
+            np.array([*encoding.ids, end], np.int32) + self._first
+            for encoding in encodings
+        ]
+
+    def decode(self, rows, side):
+        """Each row of ids as a line, up to its first EOS; UNK reads "<unk>"."""
+        rows = [np.asarray(row) for row in rows]
+        rows = [row[: np.argmax(row == EOS)] if EOS in row else row for row in rows]
+        pieces = [(row[row >= self._first] - self._first).tolist() for row in rows]
+        lines = self._sides[side].decode_batch(pieces, skip_special_tokens=False)
+        if self.kind in ("bpe", "unigram"):
+            return [line.removeprefix(" ") for line in lines]
+        return lines
+
+    def tokens(self, ids, side):
+        """A printable label for every id, for plots and logs; "▁" is a space."""
+        return [self._label(int(index), self._sides[side]) for index in ids]
+
+    def _label(self, index, side):
+        if index < len(SPECIAL_LABELS):
+            return SPECIAL_LABELS[index]
+        label = side.id_to_token(index - self._first)
+        if self.kind in ON_BYTES:
+            piece = bytes(_BYTE_OF_LABEL[character] for character in label)
+            label = piece.decode("utf-8", errors="backslashreplace")
+        label = label.replace(" ", "▁")
+        return label if label.isprintable() else repr(label)[1:-1]
+
+    @property
+    def fingerprint(self):
+        """sha256 of the vocabulary and rules, hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self):
+        """One canonical JSON text; equal tokenizers give equal texts."""
+        return json.dumps(self._document, sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text):
+        """The tokenizer that `to_json` wrote. Raises: DataError if it is none."""
+        try:
+            return cls(json.loads(text))
+        except (json.JSONDecodeError, KeyError) as error:
+            raise DataError(f"this is no tokenizer file: {error}") from error
+
+    def save(self, path):
+        """Writes the JSON file."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path):
+        """Reads the JSON file; nothing in it is ever executed."""
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+
+def train_tokenizer(cfg, source_lines, target_lines):
+    """Trains a Tokenizer; pass the lines of the training split only.
+
+    Deterministic but for "unigram", whose trainer visits words in hash order: its
+    scores differ in the last digits from run to run, so keep the saved file.
+    """
+    train = KINDS[cfg.kind]
+    if cfg.shared:
+        sides = (train(cfg, [*source_lines, *target_lines]), None)
+    else:
+        sides = (train(cfg, source_lines), train(cfg, target_lines))
+    source, target = (side and json.loads(side.to_str()) for side in sides)
+    return Tokenizer(
+        {"format": FORMAT, "kind": cfg.kind, "source": source, "target": target}
+    )
