@@ -1,0 +1,143 @@
+"""A training state as named host arrays, and back onto any devices.
+
+A leaf is named by its path, ``params/encoder/block_0/query/kernel``; the names are what
+lies on the disk and are public. Empty containers and None have no leaves: the target
+of a restore brings them along.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+# Process 0 alone reads and writes, so Orbax must not wait for the others.
+_ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+
+HINTS = {
+    "params": "compare model.* (model.layout too) and tokenizer.* with its config.json",
+    "opt_state": "compare optim.* with its config.json",
+    "ema": "compare train.ema_decay with its config.json",
+}
+
+
+def leaves(state: Any) -> dict[str, Any]:
+    """Path -> leaf of a state, or of a target of ``ShapeDtypeStruct``.
+
+    Raises:
+        TypeError: a leaf is not an array of numbers, or is deleted.
+        ValueError: two leaves would get one path.
+    """
+    named = {}
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+        path = jax.tree_util.keystr(keys, simple=True, separator="/")
+        array = isinstance(leaf, (jax.Array, np.ndarray, np.generic))
+        if not array and not isinstance(leaf, jax.ShapeDtypeStruct):
+            raise TypeError(f"state leaf {path}: {type(leaf).__name__} is not an array")
+        if leaf.dtype == object or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise TypeError(
+                f"state leaf {path}: dtype {leaf.dtype} cannot be saved; "
+                "of a random key keep jax.random.key_data"
+            )
+        if isinstance(leaf, jax.Array) and leaf.is_deleted():
+            raise TypeError(f"state leaf {path}: already donated to another step")
+        if path in named or path.count("/") + 1 != len(keys):
+            raise ValueError(f"state leaf {path}: ambiguous path, no '/' in keys")
+        named[path] = leaf
+    return named
+
+
+def describe(named: Mapping[str, Any]) -> dict[str, dict]:
+    """Path -> {"shape", "dtype"}, as the manifest records it."""
+    return {
+        path: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+        for path, leaf in named.items()
+    }
+
+
+def to_host(named: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Copies of all leaves in host memory, complete on return.
+
+    A copy even where the leaf already lies in host memory: the caller donates the state
+    to the next step, which would otherwise overwrite what is being saved.
+    """
+    return {path: _host_copy(leaf) for path, leaf in named.items()}
+
+
+def _host_copy(leaf: Any) -> np.ndarray:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        if leaf.is_fully_replicated:
+            leaf = leaf.addressable_data(0)
+        else:
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    return np.array(leaf, order="C")
+
+
+def write(directory: Path, host: Mapping[str, np.ndarray]) -> None:
+    """Write host arrays with Orbax; empty ones, which it refuses, need no data."""
+    full = {path: array for path, array in host.items() if array.size}
+    with _orbax() as orbax:
+        orbax.save(directory, args=ocp.args.PyTreeSave(full))
+
+
+def read(directory: Path, tree: Mapping[str, dict]) -> dict[str, np.ndarray]:
+    """Read the leaves named by ``tree`` (a part of the manifest's) into host memory."""
+    full = {path for path, leaf in tree.items() if 0 not in leaf["shape"]}
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    arguments = ocp.args.PyTreeRestore(
+        item=dict.fromkeys(full, 0),
+        restore_args=dict.fromkeys(full, as_numpy),
+        partial_restore=True,
+    )
+    with _orbax() as orbax:
+        host = orbax.restore(directory, args=arguments)
+    return {
+        path: host[path] if path in full else np.zeros(leaf["shape"], leaf["dtype"])
+        for path, leaf in tree.items()
+    }
+
+
+def _orbax() -> ocp.Checkpointer:
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE)
+    return ocp.Checkpointer(handler, multiprocessing_options=_ALONE)
+
+
+def place(value: np.ndarray, like: Any) -> Any:
+    """``value`` as the kind of array, and on the devices, that ``like`` has."""
+    if isinstance(like, (np.ndarray, np.generic)):
+        return value
+    sharding = getattr(like, "sharding", None)
+    if sharding is None or not getattr(like, "committed", True):
+        return jnp.asarray(value)
+    # Each process holds the whole value and hands over the pieces of its own devices.
+    return jax.make_array_from_callback(value.shape, sharding, lambda i: value[i])
+
+
+def differences(saved: Mapping[str, dict], wanted: Mapping[str, dict]) -> list[str]:
+    """One line per leaf in which a checkpoint does not fit a target; empty if it fits.
+
+    Args:
+        saved: the tree of the manifest.
+        wanted: ``describe`` of the target.
+    """
+    lines, roots = [], set()
+    for path in sorted(saved.keys() | wanted.keys()):
+        if saved.get(path) == wanted.get(path):
+            continue
+        roots.add(path.split("/")[0])
+        if path not in saved:
+            lines.append(f"{path}: missing in the checkpoint")
+        elif path not in wanted:
+            lines.append(f"{path}: unexpected, only in the checkpoint")
+        else:
+            for what in ("shape", "dtype"):
+                old, new = saved[path][what], wanted[path][what]
+                if old != new:
+                    lines.append(f"{path}: {what} {old} in the checkpoint, {new} here")
+    # The optimizer mirrors the parameters: with other parameters it differs anyway.
+    hints = [HINTS[root] for root in HINTS if root in roots]
+    return lines + hints[:1]
