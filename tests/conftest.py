@@ -1,0 +1,26 @@
+"""Eight CPU devices, real data where it is present, compiled programs kept."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config):
+    # Before any test module is imported: a backend that has started keeps its devices.
+    jax.config.update("jax_num_cpu_devices", 8)
+    cache = config.cache.mkdir("jax_compilation_cache")
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Folder of real data sets, which are not part of the project."""
+    folder = Path(os.environ.get("TFM_JAX_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: TFM_JAX_DATA={folder} is not a folder")
+    return folder

@@ -1,0 +1,1 @@
+"""Transformer ablations in JAX and Flax Linen."""

@@ -1,0 +1,347 @@
+"""The only bridge between ``ml_collections.ConfigDict`` and frozen dataclasses.
+
+A dataclass declares the knobs of one part of the system: their names, types, defaults
+and legal values. ``section`` shows all of them to the command line, ``build`` turns
+what comes back into the dataclass or says in one line which knob is wrong.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import inspect
+import json
+import math
+import re
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ml_collections import ConfigDict
+
+T = TypeVar("T")
+
+_SCALARS = (bool, int, float, str)
+_FLAG = re.compile(r"--?(?P<name>[a-z_]\w*(\.[A-Za-z_]\w*)*)(=(?P<value>.*))?", re.S)
+_NOT_A_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+
+
+class ConfigError(ValueError):
+    """A mistake in a config or on the command line; its message is one line."""
+
+
+def choice(table: Iterable[str], default: str) -> Any:
+    """A dataclass field that takes one of the names in ``table``.
+
+    Raises:
+        ValueError: if ``default`` is not in ``table``.
+    """
+    choices = tuple(table)
+    if default not in choices:
+        raise ValueError(f"default {_value_error('', default, choices)}")
+    return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+def section(cls: type, **overrides: Any) -> ConfigDict:
+    """Every field of the dataclass ``cls``, so that each one is a command line flag.
+
+    Raises:
+        ConfigError: for an override that is no field, has the wrong type or no legal
+            value, and for a field without default that is not given.
+    """
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(cls)
+        if field.default is not dataclasses.MISSING
+    }
+    return ConfigDict(_checked(cls, defaults | overrides, _module_name(cls)))
+
+
+def build(cls: type[T], section: Mapping[str, Any], path: str = "model") -> T:
+    """The frozen dataclass that ``section`` describes; nothing is guessed or dropped.
+
+    Args:
+        cls: dataclass with fields of type bool, int, float, str or ``tuple[..., ...]``.
+        section: a value for each field, from a ``ConfigDict`` or from JSON.
+        path: how the command line calls the section.
+
+    Raises:
+        ConfigError: for a name too many or too few, a wrong type, a number that is not
+            finite, an illegal choice, and what ``__post_init__`` of ``cls`` refuses.
+    """
+    values = _checked(cls, section, path)
+    try:
+        return cls(**values)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def to_json(config: ConfigDict | Mapping[str, Any]) -> str:
+    """Canonical text: equal configs give equal bytes, whatever their key order.
+
+    Raises:
+        ConfigError: for a value that JSON cannot hold without loss.
+    """
+    plain = _plain(config.to_dict() if isinstance(config, ConfigDict) else config, "")
+    return json.dumps(plain, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> dict[str, Any]:
+    """The dict that ``to_json`` wrote, tuples included; data only, no name is resolved.
+
+    Raises:
+        ConfigError: for text that is not one JSON object of finite values.
+    """
+
+    def unique(pairs):
+        names = [name for name, _ in pairs]
+        for name in set(names):
+            if names.count(name) > 1:
+                raise ConfigError(f"config JSON holds {name!r} twice")
+        return dict(pairs)
+
+    try:
+        config = json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"config JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"config JSON holds a {type(config).__name__}, not an object")
+    return _plain(config, "")
+
+
+def load(spec: str) -> ConfigDict:
+    """Runs ``FILE.py[:size]``: its ``get_config``, with the size as argument if given.
+
+    The file is executed: it is the user's own code, never one found beside data.
+
+    Raises:
+        ConfigError: for a missing file, one without ``get_config``, an unknown size.
+    """
+    file, _, size = spec.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        siblings = sorted(str(other) for other in path.parent.glob("*.py"))
+        raise ConfigError(f"--config={spec}: no such file{_hint(file, siblings)}")
+    module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    if module_spec is None:
+        raise ConfigError(f"--config={spec}: not a Python file (.py)")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ConfigError(
+            f"--config={spec}: line {error.lineno}: {error.msg}"
+        ) from error
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"--config={spec}: the file defines no get_config()")
+    if size and not inspect.signature(module.get_config).parameters:
+        raise ConfigError(f"--config={spec}: get_config() of {file} takes no size")
+    try:
+        config = module.get_config(*[size] if size else [])
+    except KeyError as error:
+        if error.args != (size,):
+            raise
+        raise ConfigError(f"--config={spec}: {file} has no size {size!r}") from error
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"--config={spec}: get_config() returned no ConfigDict")
+    return config
+
+
+def check_argv(argv: Iterable[str]) -> list[str]:
+    """The arguments as ``--name=value``, once what would be misread is refused.
+
+    ``ml_collections`` takes the last of two contradicting flags, lets ``{...}`` replace
+    a section with all its knobs, and reads ``None`` as a string.
+
+    Raises:
+        ConfigError: for a repeated flag, a flag without value, a positional argument,
+            a section given as a dict, and the values None, nan and inf.
+    """
+    result, seen = [], set()
+    arguments = iter(argv)
+    for argument in arguments:
+        flag = _FLAG.fullmatch(argument)
+        if not flag:
+            raise ConfigError(f"{argument!r} is not understood; write --name=value")
+        name, value = flag["name"], flag["value"]
+        if name in ("flagfile", "undefok") or name.startswith("noconfig."):
+            raise ConfigError(f"{argument} is not supported; write --name=value")
+        if value is None:
+            value = next(arguments, "-")
+            if value.startswith("-"):
+                raise ConfigError(f"--{name} has no value; write --{name}=value")
+        if name in seen:
+            raise ConfigError(f"--{name} is given twice; which one is meant?")
+        if name.startswith("config.") and value.lstrip().startswith("{"):
+            raise ConfigError(_replaces_section(name, value))
+        for word in re.split(r"[\s,()\[\]]+", value):
+            if word == "None" or _NOT_A_NUMBER.fullmatch(word):
+                raise ConfigError(f"--{name}={value}: {word} is not a value")
+        seen.add(name)
+        result.append(f"--{name}={value}")
+    return result
+
+
+def check_overrides(argv: Iterable[str], config: ConfigDict) -> list[str]:
+    """``check_argv`` output, held against the knobs that ``config`` has.
+
+    Tuples may be written without quotes and brackets: ``=train.en,train.de``.
+
+    Raises:
+        ConfigError: for a ``--config.…`` flag that names no knob, or a whole section.
+    """
+    knobs = dict(_flatten(config))
+    result = []
+    for argument in argv:
+        name, _, value = argument.partition("=")
+        path = name.removeprefix("--config.")
+        if path == name:
+            result.append(argument)
+            continue
+        if path not in knobs:
+            if any(knob.startswith(f"{path}.") for knob in knobs):
+                raise ConfigError(_replaces_section(name.removeprefix("--"), value))
+            leaf = path.rpartition(".")[2]
+            same = [knob for knob in knobs if knob.rpartition(".")[2] == leaf]
+            hint = _hint(path, same or knobs, cutoff=0.0 if same else 0.6)
+            raise ConfigError(f"{argument}: there is no knob {path!r}{hint}")
+        if isinstance(knobs[path], tuple):
+            value = repr(_split_tuple(value))
+        result.append(f"{name}={value}")
+    return result
+
+
+def describe(sections: Mapping[str, Any]) -> str:
+    """One line per knob: its flag, its value and what it may be.
+
+    Args:
+        sections: name -> dataclass instance, or name -> plain value.
+    """
+    lines = []
+    for name, built in sections.items():
+        if not dataclasses.is_dataclass(built):
+            lines.append(f"--config.{name}={_show(built)}")
+            continue
+        types = typing.get_type_hints(type(built))
+        for field in dataclasses.fields(built):
+            legal = ", ".join(field.metadata.get("choices", ()))
+            flag = f"--config.{name}.{field.name}={_show(getattr(built, field.name))}"
+            lines.append(f"{flag:<48}  {legal or _type_name(types[field.name])}")
+    return "\n".join(lines)
+
+
+def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """``values`` with the types that the fields of ``cls`` announce, in field order."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    if not isinstance(values, ConfigDict | Mapping):
+        raise ConfigError(f"{path}={values!r}; expected a section of knobs")
+    for name in values:
+        if name not in fields:
+            hint = _hint(name, fields)
+            raise ConfigError(f"{path}.{name}: there is no such knob{hint}")
+    types = typing.get_type_hints(cls)
+    checked = {}
+    for name, field in fields.items():
+        knob = f"{path}.{name}"
+        if name not in values:
+            raise ConfigError(f"{knob} is missing")
+        checked[name] = _typed(types[name], values[name], knob)
+        choices = field.metadata.get("choices")
+        if choices and checked[name] not in choices:
+            raise ConfigError(_value_error(knob, checked[name], choices))
+    return checked
+
+
+def _typed(expected: Any, value: Any, knob: str) -> Any:
+    """``value`` as ``expected``: an int is a float too, a list is a tuple, no more."""
+    if typing.get_origin(expected) is tuple:
+        element, *rest = typing.get_args(expected)
+        if rest != [...] or element not in _SCALARS:
+            raise TypeError(f"{knob}: a config field cannot be a {expected}")
+        if isinstance(value, tuple | list):
+            try:
+                return tuple(_typed(element, item, knob) for item in value)
+            except ConfigError as error:
+                raise ConfigError(f"{error}, in {knob}={tuple(value)!r}") from error
+    elif expected not in _SCALARS:
+        raise TypeError(f"{knob}: a config field cannot be a {expected}")
+    elif expected is float and type(value) is int:
+        return float(value)
+    elif type(value) is expected:
+        if expected is float and not math.isfinite(value):
+            raise ConfigError(f"{knob}={value}; expected a finite number")
+        return value
+    raise ConfigError(f"{knob}={value!r}; expected {_type_name(expected)}")
+
+
+def _plain(value: Any, path: str) -> Any:
+    """Dicts, tuples and scalars only; what anything else would become is a surprise."""
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise ConfigError(f"config{path}: the key {name!r} is not a string")
+        return {name: _plain(item, f"{path}.{name}") for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(_plain(item, path) for item in value)
+    if type(value) not in _SCALARS or (isinstance(value, float) and math.isnan(value)):
+        raise ConfigError(f"config{path}={value!r} cannot be stored as JSON")
+    if isinstance(value, float) and math.isinf(value):
+        raise ConfigError(f"config{path}={value!r}; expected a finite number")
+    return value
+
+
+def _flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _split_tuple(text: str) -> tuple:
+    """``1,2`` and ``(1, 2)`` are numbers; ``a.en,b.de`` are words, quoted or not."""
+
+    def literal(text, otherwise):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return otherwise
+
+    bare = text.strip().removeprefix("(").removesuffix(")").strip()
+    words = [word.strip() for word in bare.split(",") if word.strip()]
+    value = literal(text, tuple(literal(word, word) for word in words))
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _replaces_section(name: str, value: str) -> str:
+    return (
+        f"--{name}={value} would replace the whole section; "
+        f"set its knobs one by one: --{name}.knob=value"
+    )
+
+
+def _value_error(knob: str, value: Any, choices: tuple) -> str:
+    legal = ", ".join(str(item) for item in choices)
+    return f"{knob}={value!r}; choose from ({legal}){_hint(value, choices)}"
+
+
+def _hint(name: Any, names: Iterable[str], cutoff: float = 0.6) -> str:
+    near = difflib.get_close_matches(str(name), [str(n) for n in names], 1, cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _type_name(expected: Any) -> str:
+    return expected.__name__ if expected in _SCALARS else str(expected)
+
+
+def _show(value: Any) -> str:
+    """A value as the command line takes it."""
+    return ",".join(map(str, value)) or "()" if isinstance(value, tuple) else str(value)
+
+
+def _module_name(cls: type) -> str:
+    """The name a section usually has: ``model`` for the classes of ``models``."""
+    return cls.__module__.rpartition(".")[2]
