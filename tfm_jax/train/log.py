@@ -1,0 +1,178 @@
+"""What a run says: ``metrics.jsonl`` (the record), TensorBoard, a progress bar."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+NAME = "metrics.jsonl"
+NOT_FINITE = ("nan", "inf", "-inf")  # JSON has no such numbers: written as strings
+SECRET_WORDS = {"token", "key", "secret", "password"}
+
+
+class MetricsLog:
+    """Appends one JSON object per line: ``{"step": 10, "kind": "train", ...}``.
+
+    Opening it at the step a run continues from drops the records after that step, which
+    will be written again, and a last line torn by a kill: one run, one history. A
+    TensorBoard event file is written too if tensorboardX is installed.
+    """
+
+    def __init__(
+        self, workdir: str | os.PathLike, *, step: int = 0, tensorboard: bool = True
+    ):
+        self.path = Path(workdir) / NAME
+        if self.path.exists():
+            kept = [r for r in read_history(workdir) if r["step"] <= step]
+            temporary = self.path.with_suffix(".tmp")
+            with open(temporary, "w") as file:
+                file.writelines(map(_line, kept))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        self._file = open(self.path, "a")
+        self._board = _tensorboard(self.path.parent, step) if tensorboard else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        """Append one record; numbers may be scalars of numpy or JAX."""
+        record = {"step": int(step), "kind": kind}
+        for name, value in values.items():
+            record[name] = _plain(value)
+            if self._board and isinstance(record[name], float | int):
+                self._board.add_scalar(f"{kind}/{name}", record[name], record["step"])
+        self._file.write(_line(record))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Force the record to the disk."""
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def read_history(workdir: str | os.PathLike) -> list[dict]:
+    """All records of a run, in the order written; a torn last line is left out.
+
+    Raises: ValueError if another line is damaged.
+    """
+    path = Path(workdir) / NAME
+    *complete, _torn = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(complete, 1):
+        try:
+            record = json.loads(line)
+            record["step"], record["kind"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}:{number}: not a record: {line[:80]!r}") from error
+        for name, value in record.items():
+            if value in NOT_FINITE:
+                record[name] = float(value)
+        records.append(record)
+    return records
+
+
+def _plain(value: Any) -> Any:
+    # Scalars of numpy and JAX have item(); what Python itself has passes as it is.
+    return value.item() if hasattr(value, "item") else value
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    safe = {
+        name: str(value)
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for name, value in record.items()
+    }
+    return json.dumps(safe, allow_nan=False) + "\n"
+
+
+def _tensorboard(workdir: Path, step: int):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+
+def redact(config: Mapping[str, Any]) -> dict:
+    """A config for logs and reports, texts under names like ``api_key`` hidden."""
+    shown = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            value = redact(value)
+        elif isinstance(value, str) and SECRET_WORDS & set(name.lower().split("_")):
+            value = "***" if value else value
+        shown[name] = value
+    return shown
+
+
+class Progress:
+    """A bar in a terminal; elsewhere one line every ``every_seconds``."""
+
+    def __init__(self, total_steps: int, *, start: int = 0, every_seconds: float = 30):
+        self.total_steps = total_steps
+        self.every_seconds = every_seconds
+        self._first = None  # (time, step) of the first update: compilation is over
+        self._printed = -math.inf
+        self._bar = _bar(total_steps, start) if sys.stdout.isatty() else None
+
+    def __enter__(self):
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, step: int, *, loss: float, tokens_per_second: float) -> None:
+        """Show where the run is.
+
+        Args:
+            step: steps done.
+            loss: nats per target token.
+            tokens_per_second: target tokens.
+        """
+        now = time.monotonic()
+        self._first = self._first or (now, step)
+        text = f"loss {loss:.4f}  {tokens_per_second:,.0f} tokens/s"
+        text += f"  {self._left(now, step)} left"
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=step, text=text)
+        elif now - self._printed >= self.every_seconds or step == self.total_steps:
+            self._printed = now
+            print(f"step {step}/{self.total_steps}  {text}", flush=True)
+
+    def _left(self, now: float, step: int) -> str:
+        then, first = self._first
+        if step == first and step < self.total_steps:
+            return "?"
+        per_step = (now - then) / max(step - first, 1)
+        minutes, seconds = divmod(round(per_step * (self.total_steps - step)), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours:d}:{minutes:02d}:{seconds:02d}"
+
+
+def _bar(total_steps: int, start: int):
+    from rich import progress
+
+    columns = (
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[text]}"),
+    )
+    bar = progress.Progress(*columns)
+    bar.add_task("train", total=total_steps, completed=start, text="")
+    return bar

@@ -1,0 +1,160 @@
+"""A run's directory: usable before anything is compiled, and used by one process."""
+
+import errno
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+from tfm_jax.train.exits import AlreadyRunning, InfrastructureError
+
+LEASE = "lease.json"
+
+
+def preflight(workdir: str | os.PathLike) -> Path:
+    """Create ``workdir`` (for this user alone) and try what a run will do in it.
+
+    Raises: InfrastructureError if a file cannot be written, renamed and deleted there.
+    """
+    workdir = Path(workdir).absolute()
+    probe = workdir / f".probe-{os.getpid()}"
+    renamed = probe.with_suffix(".renamed")
+    try:
+        workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(b"x" * 4096)
+            os.rename(probe, renamed)
+        finally:
+            probe.unlink(missing_ok=True)
+            renamed.unlink(missing_ok=True)
+    except OSError as error:
+        raise InfrastructureError(
+            f"--workdir={workdir} is unusable: {error}"
+        ) from error
+    return workdir
+
+
+class Lease:
+    """Context that holds a workdir for this process alone.
+
+    The file is created with O_EXCL, names its owner and is touched every ``beat``
+    seconds. A lease is stale if its owner is a dead process of this machine; that of an
+    owner elsewhere, if nobody touched it while we watched for ``patience`` seconds.
+    Clocks of two machines are never compared.
+
+    Raises: AlreadyRunning on entry if a live process holds the workdir.
+    """
+
+    def __init__(
+        self, workdir: str | os.PathLike, *, beat: float = 10.0, patience: float = 90.0
+    ):
+        self.path = Path(workdir) / LEASE
+        self.beat = beat
+        self.patience = patience
+        self._owner = None
+        self._done = threading.Event()
+
+    def __enter__(self):
+        me = json.dumps(_identity())
+        while not self._create(me):
+            self._bury_if_stale()
+        self._owner = me
+        threading.Thread(target=self._touch, name="lease", daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self._done.set()
+        if _read(self.path) == self._owner:
+            self.path.unlink(missing_ok=True)
+
+    def _create(self, me: str) -> bool:
+        try:
+            with open(self.path, "x") as file:
+                file.write(me)
+        except FileExistsError:
+            return False
+        return True
+
+    def _touch(self) -> None:
+        while not self._done.wait(self.beat):
+            if _read(self.path) != self._owner:
+                return  # lost: whoever watched believed us dead
+            try:
+                os.utime(self.path)
+            except OSError:
+                pass  # a passing fault of a network file system; the next beat retries
+
+    def _bury_if_stale(self) -> None:
+        seen = _read(self.path)
+        if seen is None:
+            return  # released in between
+        if self._is_alive(seen):
+            raise AlreadyRunning(f"{self.path.parent}: already running as {seen}")
+        grave = self.path.with_name(f"{LEASE}.stale-{os.getpid()}")
+        try:
+            os.rename(self.path, grave)
+            if _read(grave) != seen:  # somebody was faster: that lease is alive
+                os.link(grave, self.path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EEXIST):
+                raise
+        finally:
+            grave.unlink(missing_ok=True)
+
+    def _is_alive(self, seen: str) -> bool:
+        try:
+            owner = json.loads(seen)
+            pid, machine = owner["pid"], owner["machine"]
+        except (ValueError, KeyError, TypeError):  # being written, or torn
+            pid, machine = None, None
+        me = _identity()
+        if machine == me["machine"]:
+            return _started(pid) == owner["started"]
+        deadline, first = time.monotonic() + self.patience, _touched(self.path)
+        while time.monotonic() < deadline:
+            if _touched(self.path) != first or _read(self.path) != seen:
+                return True
+            time.sleep(min(self.beat, 1.0) / 4)
+        return False
+
+
+def _identity() -> dict:
+    """Who holds a lease. Containers share a boot, so the process namespace counts."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/pid")
+    machine = [socket.gethostname()]
+    if boot.exists():
+        machine += [boot.read_text().strip(), os.readlink(namespace)]
+    pid = os.getpid()
+    return {"machine": ":".join(machine), "pid": pid, "started": _started(pid)}
+
+
+def _started(pid: int) -> str | None:
+    """When a local process started, to tell it from a later one; None if it is gone."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # alive, of another user
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return "alive"  # no /proc on this system
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def _touched(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
