@@ -1,6 +1,8 @@
-"""Text normalisation before tokenising, and the way back for output."""
+"""Bytes to text, normalisation before tokenising, and the way back for output."""
 
 from typing import NamedTuple
+
+from tfm_jax.data.errors import DataError
 
 
 class Steps(NamedTuple):
@@ -47,3 +49,24 @@ class Normalizer:
     def undo(self, line):
         """Joins tokens to running text; lost case stays lost."""
         return self._detokenizer.detokenize(line.split()) if self.steps.moses else line
+
+
+def decode(data, invalid_utf8, where):
+    """UTF-8 bytes as text: (text, whether bytes were replaced).
+
+    Args:
+        data: the bytes of one line.
+        invalid_utf8: "error", or "replace" to put U+FFFD where bytes are wrong.
+        where: names the line in the message.
+
+    Raises: DataError with the place of the first wrong byte.
+    """
+    try:
+        return data.decode("utf-8"), False
+    except UnicodeDecodeError as error:
+        if invalid_utf8 == "replace":
+            return data.decode("utf-8", errors="replace"), True
+        raise DataError(
+            f"{where}, byte {error.start + 1} ({data[error.start]:#04x}) is not UTF-8; "
+            f"mend it or set data.invalid_utf8=replace"
+        ) from error

@@ -16,6 +16,7 @@ class Ragged(NamedTuple):
 
     @property
     def lengths(self):
+        """int64, tokens of each sequence."""
         return np.diff(self.offsets)
 
 
@@ -93,7 +94,7 @@ def fill_rows(source, target, examples, counts, shape):
     row = np.repeat(np.arange(len(counts)), counts)
     segment = np.arange(len(examples)) - np.repeat(np.cumsum(counts) - counts, counts)
     sides = []
-    for side, width in zip((source, target), shape):
+    for side, width in zip((source, target), shape, strict=True):
         sides += _lay_out(side, examples, row, segment, len(counts), width)
     return Rows(*sides)
 

@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.normalize import decode
 
 
 def load(cfg, split):
@@ -23,9 +24,9 @@ def load(cfg, split):
     if len(paths) > 2:
         raise DataError(f"{knob} names {len(paths)} files; name two, or one .tsv")
     read = [read_lines(path, knob, cfg.invalid_utf8) for path in paths]
-    report = {"files": {str(path): file for path, (_, file) in zip(paths, read)}}
+    files = {str(path): file for path, (_, file) in zip(paths, read, strict=True)}
     if len(paths) == 1:
-        return *_columns(read[0][0], paths[0]), report
+        return *_columns(read[0][0], paths[0]), {"files": files}
     (sources, _), (targets, _) = read
     if len(sources) != len(targets):
         raise DataError(
@@ -33,7 +34,7 @@ def load(cfg, split):
             f"{paths[1]} has {len(targets)}; line n of one must belong to line n "
             f"of the other"
         )
-    return sources, targets, report
+    return sources, targets, {"files": files}
 
 
 def read_lines(path, knob, invalid_utf8):
@@ -44,25 +45,18 @@ def read_lines(path, knob, invalid_utf8):
     there to its end. One CR before the ``\n`` and one leading byte order mark go.
     """
     data = _read_bytes(path, knob)
-    report = {"sha256": hashlib.sha256(data).hexdigest(), "invalid_utf8_lines": 0}
     pieces = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not pieces[-1]:
         pieces.pop()  # the file ended in \n, or is empty
-    lines = []
-    for number, piece in enumerate(pieces, start=1):
-        piece = piece.removesuffix(b"\r")
-        try:
-            lines.append(piece.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            if invalid_utf8 == "error":
-                raise DataError(
-                    f"{path}: line {number}, byte {error.start + 1} of the line is not "
-                    f"UTF-8 ({piece[error.start]:#04x}); mend the file or set "
-                    f"data.invalid_utf8=replace"
-                ) from error
-            report["invalid_utf8_lines"] += 1
-            lines.append(piece.decode("utf-8", errors="replace"))
-    return lines, {**report, "lines": len(lines)}
+    decoded = [
+        decode(piece.removesuffix(b"\r"), invalid_utf8, f"{path}: line {number}")
+        for number, piece in enumerate(pieces, start=1)
+    ]
+    return [line for line, _ in decoded], {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "lines": len(decoded),
+        "invalid_utf8_lines": sum(replaced for _, replaced in decoded),
+    }
 
 
 def _read_bytes(path, knob):

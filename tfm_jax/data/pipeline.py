@@ -1,8 +1,6 @@
 """From a data section to batches: load, tokenise, lay out in rows, iterate."""
 
-import bisect
 import dataclasses
-import functools
 import hashlib
 import json
 from typing import NamedTuple
@@ -13,6 +11,7 @@ from tfm_jax.data import packing
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.normalize import NORMALIZERS
 from tfm_jax.data.sources import SOURCES, SPLITS, Pairs, load_pairs
+from tfm_jax.data.stream import BatchSource, TrainBatches
 from tfm_jax.data.tokenizers import EOS, Tokenizer, train_tokenizer
 
 
@@ -117,7 +116,10 @@ def encode_pairs(cfg, tokenizer, pairs):
         or nothing is left.
     """
     sides = ("source", "target")
-    ids = [tokenizer.encode(lines, side) for lines, side in zip(pairs[:2], sides)]
+    ids = [
+        tokenizer.encode(lines, side)
+        for lines, side in zip(pairs[:2], sides, strict=True)
+    ]
     lengths = np.array([[len(row) for row in side] for side in ids]).reshape(2, -1)
     limits = np.array([[cfg.source_length], [cfg.target_length]])
     blank = np.array([[not line.strip() for line in lines] for lines in pairs[:2]])
@@ -142,9 +144,9 @@ def encode_pairs(cfg, tokenizer, pairs):
         )
     cut = [
         packing.ragged([_cut(side[index], limit) for index in kept])
-        for side, limit in zip(ids, limits[:, 0])
+        for side, limit in zip(ids, limits[:, 0], strict=True)
     ]
-    for side, name in zip(cut, sides):
+    for side, name in zip(cut, sides, strict=True):
         _check_ids(side.ids, getattr(tokenizer, f"{name}_vocab"), name)
     digest = hashlib.sha256()
     for array in (*cut[0], *cut[1]):
@@ -188,7 +190,7 @@ def form_rows(cfg, encoded):
     groups = [np.flatnonzero(first_fit == index) for index in range(len(shapes))]
     return [
         packing.fill_rows(*encoded[:2], group, np.ones(len(group), int), shape)
-        for group, shape in zip(groups, shapes)
+        for group, shape in zip(groups, shapes, strict=True)
         if len(group)
     ]
 
@@ -199,112 +201,6 @@ def rows_per_batch(rows, batch_tokens, row_multiple):
     return max(wanted // row_multiple, 1) * row_multiple
 
 
-class BatchSource:
-    """Batch ``i`` of a run as a pure function of (seed, i): random access for Grain.
-
-    Rows of one shape form an endless stream, epoch after epoch, each epoch in its own
-    order; a batch takes the next rows of one stream, across the end of an epoch if it
-    must. So every window of one epoch's rows that starts at a multiple of their number
-    holds each row exactly once, and no batch is ever partial. Batches of different
-    shapes are mixed in proportion, in an order drawn anew for each epoch.
-    """
-
-    def __init__(self, row_sets, sizes, *, total, seed, shuffle, part=(0, 1)):
-        """Args: part: (process index, process count); each gets a slice of the rows."""
-        self._sets, self._sizes, self._total = row_sets, sizes, total
-        self._seed, self._shuffle, self._part = seed, shuffle, part
-        self._order = functools.lru_cache(4 * len(row_sets))(self._order)
-        self._epoch = functools.lru_cache(2)(self._epoch)
-
-    def __len__(self):
-        return self._total
-
-    def __getitem__(self, index):
-        epoch = bisect.bisect_right(range(index + 2), index, key=self._before) - 1
-        shape, batch = self._epoch(epoch)[index - self._before(epoch)]
-        rows, size = self._sets[shape], self._sizes[shape]
-        index, count = self._part
-        share = size // count
-        places = batch * size + index * share + np.arange(share)
-        epochs, places = np.divmod(places, len(rows.source))
-        chosen = [
-            self._order(shape, one)[places[epochs == one]] for one in np.unique(epochs)
-        ]
-        return packing.make_batch(rows, np.concatenate(chosen))
-
-    def _complete(self, shape, epochs):
-        """Batches of a shape that its first ``epochs`` epochs fill."""
-        return epochs * len(self._sets[shape].source) // self._sizes[shape]
-
-    def _before(self, epochs):
-        return sum(self._complete(shape, epochs) for shape in range(len(self._sets)))
-
-    def _epoch(self, epoch):
-        """The (shape, batch number) pairs of an epoch, in order."""
-        batches = [
-            (shape, number)
-            for shape in range(len(self._sets))
-            for number in range(
-                self._complete(shape, epoch), self._complete(shape, epoch + 1)
-            )
-        ]
-        if self._shuffle:
-            np.random.default_rng((self._seed, epoch)).shuffle(batches)
-        return batches
-
-    def _order(self, shape, epoch):
-        count = len(self._sets[shape].source)
-        if not self._shuffle:
-            return np.arange(count)
-        return np.random.default_rng((self._seed, epoch, shape + 1)).permutation(count)
-
-
-class TrainBatches:
-    """Iterator over training batches whose state is a few numbers of plain JSON."""
-
-    def __init__(self, source, *, start, prefetch, identity):
-        import grain
-
-        threads = grain.ReadOptions(int(prefetch > 0), max(prefetch, 0))
-        dataset = grain.MapDataset.source(source).to_iter_dataset(threads)
-        self._batches, self._identity, self._next = iter(dataset), identity, 0
-        if start:
-            self._go_to(start)
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        batch = next(self._batches)
-        self._next += 1
-        return batch
-
-    def get_state(self):
-        """Where the iterator stands and on what data; plain JSON."""
-        return {"next_batch": self._next, **self._identity}
-
-    def set_state(self, state):
-        """Continues where ``state`` was taken.
-
-        Raises: ValueError naming what differs, if it was taken on other data, with
-            another tokenizer or with other batches.
-        """
-        differ = [
-            f"{name}: {state.get(name)!r} then, {now!r} now"
-            for name, now in self._identity.items()
-            if state.get(name) != now
-        ]
-        if differ:
-            raise ValueError(
-                f"cannot continue the data of this checkpoint; {'; '.join(differ)}"
-            )
-        self._go_to(state["next_batch"])
-
-    def _go_to(self, index):
-        self._batches.set_state({"next_index": index})
-        self._next = index
-
-
 def train_batches(
     cfg, encoded, *, batch_tokens, total_batches, seed,
     start=0, process_index=0, process_count=1, row_multiple=1,
@@ -312,23 +208,29 @@ def train_batches(
     """Endless shuffled epochs cut off after ``total_batches``: a `TrainBatches`.
 
     Args:
+        cfg: the data section.
+        encoded: the training examples.
         batch_tokens: target tokens of a global batch, padding included; a batch has
             ``batch_tokens // row length`` rows, rounded down to ``row_multiple``.
+        total_batches: where the iterator ends.
+        seed: orders rows and batches.
         start: the first batch to give; any batch costs the same.
-        process_index, process_count: which slice of each global batch to give; the
-            global batch does not depend on them.
+        process_index: which slice of each global batch to give.
+        process_count: of how many; the global batch does not depend on it.
+        row_multiple: what the rows of a batch must divide into, such as devices.
 
-    Raises: DataError if the data does not fill one batch.
+    Raises: DataError if the data does not fill one batch; ValueError if the rows of
+        a batch do not divide among the processes.
     """
     row_sets = form_rows(cfg, encoded)
     sizes = [rows_per_batch(rows, batch_tokens, row_multiple) for rows in row_sets]
-    if sizes[0] % process_count:
+    counts = [len(rows.source) for rows in row_sets]
+    if row_multiple % process_count:
         raise ValueError(
-            f"{process_count} processes need row_multiple={row_multiple} to be a "
-            f"multiple of {process_count}"
+            f"row_multiple={row_multiple} must be a multiple of "
+            f"process_count={process_count}"
         )
-    if all(len(rows.source) < size for rows, size in zip(row_sets, sizes)):
-        counts = [len(rows.source) for rows in row_sets]
+    if all(count < size for count, size in zip(counts, sizes, strict=True)):
         raise DataError(
             f"{len(encoded.kept)} training pairs make {counts} rows, less than one "
             f"batch of {sizes}: lower train.batch_tokens={batch_tokens}"
@@ -337,13 +239,15 @@ def train_batches(
         row_sets, sizes, total=total_batches, seed=seed, shuffle=cfg.shuffle,
         part=(process_index, process_count),
     )  # fmt: skip
+    shapes = [[*rows.source.shape, rows.target.shape[1]] for rows in row_sets]
     identity = {
         **encoded.fingerprint,
         "seed": seed,
         "batch_tokens": batch_tokens,
+        "batch_rows": sizes,
         "batching": cfg.batching,
+        "shapes": shapes,
         "shuffle": cfg.shuffle,
-        "rows": [[size, *rows.target.shape[1:]] for size, rows in zip(sizes, row_sets)],
     }
     return TrainBatches(source, start=start, prefetch=cfg.prefetch, identity=identity)
 

@@ -1,6 +1,7 @@
 """Where sentence pairs come from, behind one interface."""
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from tfm_jax.data import numerals, parallel, tfds
 from tfm_jax.data.normalize import Normalizer
