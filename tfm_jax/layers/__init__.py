@@ -1,0 +1,1 @@
+"""Small Linen modules, one axis of variation each."""

@@ -1,0 +1,75 @@
+"""Arch: the fields that every architecture built from the shared blocks has."""
+
+import dataclasses
+
+from tfm_jax.config import choice
+from tfm_jax.layers.linear import INITS
+from tfm_jax.layers.positions import POSITIONS
+from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS
+from tfm_jax.ops.activations import ACTIVATIONS
+from tfm_jax.ops.attention import IMPLEMENTATIONS, SCORES
+from tfm_jax.ops.masks import MASK_STYLES
+
+LAYOUTS = ("unrolled", "scanned")
+REMATS = ("none", "full", "dots")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arch:
+    """Shared fields; defaults are Vaswani et al. 2017, table 3, row "base"."""
+
+    width: int = 512  # d_model
+    heads: int = 8
+    key_size: int = 0  # d_k, per head; 0: width / heads
+    value_size: int = 0  # d_v, per head; 0: width / heads
+    ffn_width: int = 2048  # d_ff
+    norm: str = choice(NORM_PLACEMENTS, "post")
+    norm_kind: str = choice(NORM_KINDS, "layernorm")
+    norm_eps: float = 1e-6
+    residual: bool = True
+    positions: str = choice(POSITIONS, "sinusoidal")
+    max_length: int = 512  # rows of a learned position table; nothing else
+    score: str = choice(SCORES, "scaled_dot")
+    mask_style: str = choice(MASK_STYLES, "before")
+    attention: str = choice(IMPLEMENTATIONS, "auto")
+    activation: str = choice(ACTIVATIONS, "relu")
+    dropout: float = 0.1  # on every sub-layer's output and on embedding + position
+    attention_dropout: float = 0.0  # on the attention weights
+    activation_dropout: float = 0.0  # inside the feed-forward block
+    init: str = choice(INITS, "glorot")
+    dtype: str = choice(("float32", "bfloat16"), "float32")  # of activations
+    layout: str = choice(LAYOUTS, "unrolled")  # one compiled body a layer, or one scan
+    remat: str = choice(REMATS, "none")  # what the backward pass computes again
+
+    def __post_init__(self):
+        if (not self.key_size or not self.value_size) and self.width % self.heads:
+            raise ValueError(
+                f"model.heads={self.heads} must divide model.width={self.width}, "
+                "or set model.key_size and model.value_size"
+            )
+        if POSITIONS[self.positions].rotates and self.head_key_size % 2:
+            raise ValueError(
+                f"model.key_size={self.head_key_size} must be even with "
+                f"model.positions={self.positions!r}"
+            )
+        if POSITIONS[self.positions].vectors and self.width % 2:
+            raise ValueError(
+                f"model.width={self.width} must be even with "
+                f"model.positions={self.positions!r}"
+            )
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(
+                    f"model.{name}={getattr(self, name)} must be in [0, 1)"
+                )
+        for name in ("width", "heads", "ffn_width", "max_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name}={getattr(self, name)} must be positive")
+
+    @property
+    def head_key_size(self) -> int:
+        return self.key_size or self.width // self.heads
+
+    @property
+    def head_value_size(self) -> int:
+        return self.value_size or self.width // self.heads

@@ -1,0 +1,114 @@
+"""Multi-head attention: self, cross, and cached step by step."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from tfm_jax.layers.linear import Dropout, Linear, constrain
+from tfm_jax.ops.attention import SCORES, attention
+from tfm_jax.ops.masks import Mask
+from tfm_jax.ops.positions import rotate
+
+
+class KeyValue(NamedTuple):
+    """Projected keys [B, S, H, K] and values [B, S, H, K']."""
+
+    key: jax.Array
+    value: jax.Array
+
+
+class MultiHeadAttention(nn.Module):
+    """Multi-head attention; ``project`` a memory once, ``attend`` to it often.
+
+    Source: Vaswani et al. 2017, section 3.2.2. Deviates: no.
+    """
+
+    width: int  # D, of the output
+    heads: int
+    key_size: int  # per head
+    value_size: int  # per head
+    score: str
+    mask_style: str
+    implementation: str
+    initializer: str
+    dropout: float = 0.0  # probability, on the attention weights
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        def into_heads(size):
+            shape, axes = (self.heads, size), ("embed", "heads", "kv")
+            return Linear(shape, axes, self.initializer, dtype=self.dtype)
+
+        self.query = into_heads(self.key_size)
+        self.key = into_heads(self.key_size)
+        self.value = into_heads(self.value_size)
+        self.out = Linear(
+            (self.width,),
+            ("heads", "kv", "embed"),
+            self.initializer,
+            2,
+            dtype=self.dtype,
+        )
+        self.weight_dropout = Dropout(self.dropout)
+        score = SCORES[self.score]
+        if score.shape:
+            constant = nn.initializers.constant(score.initial)
+            shape = score.shape(self.heads, self.key_size)
+            init = constant if score.initial else nn.initializers.glorot_uniform()
+            self.score_parameter = self.param("score", init, shape, jnp.float32)
+
+    def project(self, memory, positions=None) -> KeyValue:
+        """[B, S, D] -> keys and values; ``positions`` [B, S] rotate the keys."""
+        key = self.key(memory)
+        if positions is not None:
+            key = rotate(key, positions)
+        return KeyValue(key, self.value(memory))
+
+    def attend(
+        self, x, kv: KeyValue, *, mask=None, bias=None, positions=None, train: bool
+    ):
+        """[B, T, D] queries over projected memory -> [B, T, D].
+
+        Args:
+            x: [B, T, D].
+            kv: what ``project`` returned.
+            mask: ``Mask`` structure. bias: [B|1, H|1, T, S] float32 on the logits.
+            positions: [B, T] rotate the queries.
+        A query that may see nothing gets the output bias.
+        """
+        query = self.query(x)
+        if positions is not None:
+            query = rotate(query, positions)
+        query = constrain(query, "batch", "length", "heads", "kv")
+        drops = train and self.dropout > 0.0
+        records = self.is_mutable_collection("intermediates")
+
+        def transform(weights):
+            self.sow("intermediates", "weights", weights)
+            return self.weight_dropout(weights, train=train)
+
+        y = attention(
+            query,
+            kv.key,
+            kv.value,
+            bias,
+            mask=mask,
+            score=self.score,
+            parameter=self.score_parameter if SCORES[self.score].shape else None,
+            mask_style=self.mask_style,
+            transform=transform if drops or records else None,
+            implementation="xla" if records else self.implementation,
+        )
+        return self.out(y)
+
+    def __call__(
+        self, x, memory, *, mask: Mask | None = None, bias=None, positions=None, train
+    ):
+        """Self-attention if ``memory`` is ``x``; ``positions`` [B, T] rotate both."""
+        kv = self.project(memory, positions)
+        return self.attend(
+            x, kv, mask=mask, bias=bias, positions=positions, train=train
+        )

@@ -1,0 +1,76 @@
+"""Token embedding, its use as output projection, and positions added to it."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from tfm_jax.layers.linear import INITS
+from tfm_jax.layers.positions import POSITIONS
+
+
+class TokenEmbedding(nn.Module):
+    """Table of token vectors; ``attend`` scores states against it.
+
+    Source: Vaswani et al. 2017, section 3.4 (weights shared with the pre-softmax
+    projection, embeddings multiplied by sqrt(d_model)). Deviates: no.
+    """
+
+    vocab: int
+    width: int
+    initializer: str  # a key of INITS
+    scale: bool  # multiply by sqrt(width) on the way in, not on the way out
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        init = INITS[self.initializer].embedding(self.width)
+        self.table = self.param(
+            "table",
+            nn.with_logical_partitioning(init, ("vocab", "embed")),
+            (self.vocab, self.width),
+            jnp.float32,
+        )
+
+    def __call__(self, tokens):
+        """[B, T] int in [0, V) -> [B, T, D]."""
+        x = jnp.take(self.table, tokens, axis=0, mode="clip").astype(self.dtype)
+        return x * jnp.asarray(self.width**0.5, self.dtype) if self.scale else x
+
+    def attend(self, x):
+        """[B, T, D] -> logits [B, T, V] float32."""
+        rows = x.reshape(-1, self.width).astype(self.dtype)
+        logits = jax.lax.dot_general(
+            rows,
+            self.table.astype(self.dtype),
+            (((1,), (1,)), ((), ())),
+            preferred_element_type=jnp.float32,
+        )
+        return logits.reshape(*x.shape[:-1], self.vocab)
+
+
+class PositionEmbedding(nn.Module):
+    """Adds position vectors to token vectors, where the scheme has any.
+
+    Args (call): x: [B, T, D]. positions: [B, T] int, below ``max_length`` if learned.
+    Returns: [B, T, D].
+    """
+
+    scheme: str  # a key of POSITIONS
+    max_length: int
+    initializer: str
+
+    @nn.compact
+    def __call__(self, x, positions):
+        scheme, width = POSITIONS[self.scheme], x.shape[-1]
+        if scheme.learned:
+            init = INITS[self.initializer].embedding(width)
+            table = self.param(
+                "table",
+                nn.with_logical_partitioning(init, (None, "embed")),
+                (self.max_length, width),
+                jnp.float32,
+            )
+            return x + jnp.take(table, positions, axis=0, mode="clip").astype(x.dtype)
+        if scheme.vectors:
+            return x + scheme.vectors(positions, width).astype(x.dtype)
+        return x

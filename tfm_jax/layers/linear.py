@@ -1,0 +1,105 @@
+"""Affine maps as two-dimensional matrix products, with logical axis names."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from tfm_jax.ops.dropout import dropout
+
+
+class Init(NamedTuple):
+    """``kernel`` of matrices, ``embedding(width)`` of token and position tables."""
+
+    kernel: Callable
+    embedding: Callable[[int], Callable]
+
+
+def _unit_after_scaling(width):
+    return nn.initializers.normal(width**-0.5)
+
+
+INITS = {
+    # Glorot and Bengio 2010; tables N(0, 1/D), unit variance after the sqrt(D) scale
+    "glorot": Init(nn.initializers.glorot_uniform(), _unit_after_scaling),
+    # LeCun et al. 1998, Flax's default
+    "lecun": Init(nn.initializers.lecun_normal(), _unit_after_scaling),
+    # Radford et al. 2018, section 4.1
+    "normal_0.02": Init(
+        nn.initializers.normal(0.02), lambda width: nn.initializers.normal(0.02)
+    ),
+    # Devlin et al. 2019 (released code): truncated at two standard deviations
+    "truncated_0.02": Init(
+        nn.initializers.truncated_normal(0.02),
+        lambda width: nn.initializers.truncated_normal(0.02),
+    ),
+}
+
+
+class Linear(nn.Module):
+    """``x @ kernel + bias`` over the last ``inputs`` axes of x.
+
+    The product is done on [tokens, features] matrices whatever the rank of x: XLA
+    then copies nothing for the weight gradient.
+
+    Args (call): x: [..., *input shape]. Returns: [..., *features] in ``dtype``.
+    """
+
+    features: tuple[int, ...]  # output shape
+    axes: tuple[str, ...]  # logical names of the kernel's axes, inputs then outputs
+    initializer: str  # a key of INITS
+    inputs: int = 1  # how many trailing axes of x are contracted
+    bias: bool = True
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        batch, shape = x.shape[: -self.inputs], x.shape[-self.inputs :]
+        rows, columns = math.prod(shape), math.prod(self.features)
+
+        def matrix(key, full_shape, dtype):
+            return (
+                INITS[self.initializer]
+                .kernel(key, (rows, columns), dtype)
+                .reshape(full_shape)
+            )
+
+        kernel = self.param(
+            "kernel",
+            nn.with_logical_partitioning(matrix, self.axes),
+            (*shape, *self.features),
+            jnp.float32,
+        )
+        y = x.astype(self.dtype).reshape(-1, rows) @ kernel.astype(self.dtype).reshape(
+            rows, columns
+        )
+        if self.bias:
+            zeros = nn.with_logical_partitioning(
+                nn.initializers.zeros, self.axes[self.inputs :]
+            )
+            bias = self.param("bias", zeros, self.features, jnp.float32)
+            y = y + bias.astype(self.dtype).reshape(-1)
+        return y.reshape(*batch, *self.features)
+
+
+class Dropout(nn.Module):
+    """Drops elements with probability ``rate`` while training (``ops.dropout``)."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        if not train or self.rate == 0.0:
+            return x
+        return dropout(x, self.rate, self.make_rng("dropout"))
+
+
+def constrain(x, *names):
+    """Ties the axes of an activation to logical names; nothing without a mesh."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return nn.with_logical_constraint(x, names)

@@ -1,0 +1,248 @@
+"""Block and Stack: the one place where sub-layers become layers."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.attention import KeyValue, MultiHeadAttention
+from tfm_jax.layers.feedforward import FeedForward
+from tfm_jax.layers.linear import constrain
+from tfm_jax.layers.positions import POSITIONS, PositionBias
+from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS, Residual
+from tfm_jax.ops.masks import Mask, combine, to_bias
+
+_POLICIES = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Context(NamedTuple):
+    """What all layers of a stack share.
+
+    Attributes:
+        mask: structure of self-attention. bias: [B, H, T, T] by distance, or None.
+        positions: [B, T] if queries and keys are rotated, else None.
+        memory: [B, S, D] for cross-attention, or None. memory_mask: its structure.
+    """
+
+    mask: Mask
+    bias: jax.Array | None = None
+    positions: jax.Array | None = None
+    memory: jax.Array | None = None
+    memory_mask: Mask | None = None
+
+
+class LayerCache(NamedTuple):
+    """One decoder layer's memory while decoding W hypotheses a sentence.
+
+    Attributes:
+        past: self-attention, [B, W, H, T, K] and [B, W, H, T, K'].
+        memory: cross-attention, [B, S, H, K] and [B, S, H, K'], once per sentence.
+    """
+
+    past: KeyValue
+    memory: KeyValue
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention if ``cross``, feed-forward; each residual.
+
+    Source: Vaswani et al. 2017, section 3.1 and figure 1. Deviates: no.
+    """
+
+    cfg: Arch
+    cross: bool = False
+
+    def setup(self):
+        cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
+
+        def attention():
+            return MultiHeadAttention(
+                width=cfg.width,
+                heads=cfg.heads,
+                key_size=cfg.head_key_size,
+                value_size=cfg.head_value_size,
+                score=cfg.score,
+                mask_style=cfg.mask_style,
+                implementation=cfg.attention,
+                initializer=cfg.init,
+                dropout=cfg.attention_dropout,
+                dtype=dtype,
+            )
+
+        def residual():
+            return Residual(
+                placement=cfg.norm,
+                kind=cfg.norm_kind,
+                epsilon=cfg.norm_eps,
+                dropout=cfg.dropout,
+                add=cfg.residual,
+                dtype=dtype,
+            )
+
+        self.self_attention = attention()
+        self.self_attention_residual = residual()
+        if self.cross:
+            self.cross_attention = attention()
+            self.cross_attention_residual = residual()
+        self.ffn = FeedForward(
+            cfg.ffn_width, cfg.activation, cfg.init, cfg.activation_dropout, dtype
+        )
+        self.ffn_residual = residual()
+
+    def __call__(self, x, context: Context, *, train: bool):
+        """[B, T, D] -> [B, T, D]."""
+        see = context
+
+        def look_around(y):
+            z = self.self_attention(
+                y, y, mask=see.mask, bias=see.bias, positions=see.positions, train=train
+            )
+            return z, None
+
+        def look_across(y):
+            z = self.cross_attention(y, see.memory, mask=see.memory_mask, train=train)
+            return z, None
+
+        x, _ = self.self_attention_residual(x, look_around, train=train)
+        if self.cross:
+            x, _ = self.cross_attention_residual(x, look_across, train=train)
+        return self._feed_forward(x, train=train)
+
+    def _feed_forward(self, x, *, train):
+        x, _ = self.ffn_residual(
+            x, lambda y: (self.ffn(y, train=train), None), train=train
+        )
+        return constrain(x, "batch", "length", "embed")
+
+    def init_cache(self, memory, hypotheses: int, length: int) -> LayerCache:
+        """Empty past of ``length`` tokens; memory [B, S, D] projected once."""
+        cfg, batch = self.cfg, memory.shape[0]
+        shape = (batch, hypotheses, cfg.heads, length)
+        past = KeyValue(
+            jnp.zeros((*shape, cfg.head_key_size), memory.dtype),
+            jnp.zeros((*shape, cfg.head_value_size), memory.dtype),
+        )
+        return LayerCache(past, self.cross_attention.project(memory))
+
+    def step(self, x, cache: LayerCache, index, *, bias, positions, memory_mask):
+        """One token further: [B, W, D] -> ([B, W, D], cache); causality is the cache.
+
+        Args:
+            x: [B, W, D], token ``index`` of each of W hypotheses.
+            bias: [1, H|1, 1, T] hides what lies ahead. positions: [B, W] or None.
+        """
+        batch, hypotheses, width = x.shape
+
+        def look_back(y):
+            now = self.self_attention.project(y, positions)  # [B, W, H, K]
+            past = KeyValue(
+                *(
+                    jax.lax.dynamic_update_slice_in_dim(
+                        old, new[:, :, :, None], index, 3
+                    )
+                    for old, new in zip(cache.past, now, strict=True)
+                )
+            )
+            flat = KeyValue(
+                *(jnp.swapaxes(a.reshape(-1, *a.shape[2:]), 1, 2) for a in past)
+            )
+            turned = None if positions is None else positions.reshape(-1, 1)
+            z = self.self_attention.attend(
+                y.reshape(-1, 1, width), flat, bias=bias, positions=turned, train=False
+            )
+            return z.reshape(batch, hypotheses, width), past
+
+        def look_across(y):
+            z = self.cross_attention.attend(
+                y, cache.memory, mask=memory_mask, train=False
+            )
+            return z, None
+
+        x, past = self.self_attention_residual(x, look_back, train=False)
+        x, _ = self.cross_attention_residual(x, look_across, train=False)
+        return self._feed_forward(x, train=False), cache._replace(past=past)
+
+
+class Stack(nn.Module):
+    """``depth`` blocks and, where the placement asks for it, a final norm."""
+
+    cfg: Arch
+    depth: int
+    causal: bool
+    cross: bool = False
+
+    def setup(self):
+        cfg = self.cfg
+        self.position_bias = PositionBias(cfg.positions, cfg.heads, not self.causal)
+        if cfg.layout == "scanned":
+            self.layers = Block(cfg, self.cross)
+        else:
+            self.layer = [Block(cfg, self.cross) for _ in range(self.depth)]
+        if NORM_PLACEMENTS[cfg.norm].final:
+            make, dtype = NORM_KINDS[cfg.norm_kind], jnp.dtype(cfg.dtype)
+            self.final_norm = make(epsilon=cfg.norm_eps, dtype=dtype, name=None)
+
+    def __call__(self, x, positions, context: Context, *, train: bool):
+        """[B, T, D], positions [B, T] -> [B, T, D]."""
+        context = context._replace(
+            bias=self.position_bias(positions, positions),
+            positions=positions if POSITIONS[self.cfg.positions].rotates else None,
+        )
+
+        def body(block, x, context):
+            return block(x, context, train=train)
+
+        if self.cfg.remat != "none":
+            policy = _POLICIES[self.cfg.remat]
+            body = nn.remat(
+                body, prevent_cse=self.cfg.layout == "unrolled", policy=policy
+            )
+        if self.cfg.layout == "scanned":
+            scan = nn.scan(
+                lambda block, x, context: (body(block, x, context), None),
+                variable_axes={"params": 0, "intermediates": 0},
+                split_rngs={"params": True, "dropout": True},
+                in_axes=nn.broadcast,
+                length=self.depth,
+                metadata_params={nn.PARTITION_NAME: "layers"},
+            )
+            x, _ = scan(self.layers, x, context)
+        else:
+            for block in self.layer:
+                x = body(block, x, context)
+        return self._finish(x)
+
+    def _finish(self, x):
+        return self.final_norm(x) if NORM_PLACEMENTS[self.cfg.norm].final else x
+
+    def init_cache(self, memory, hypotheses: int, length: int):
+        """Tuple of ``LayerCache``, one a layer."""
+        return tuple(
+            block.init_cache(memory, hypotheses, length) for block in self.layer
+        )
+
+    def step(self, x, caches, index, *, memory_mask):
+        """[B, W, D] at position ``index`` -> ([B, W, D], caches)."""
+        length = caches[0].past.key.shape[3]
+        ahead = to_bias(jnp.arange(length) <= index)[None, None, None, :]
+        here = jnp.full((1, 1), index)
+        distance = self.position_bias(here, jnp.arange(length)[None])
+        rotates = POSITIONS[self.cfg.positions].rotates
+        positions = jnp.full(x.shape[:2], index) if rotates else None
+        updated = []
+        for block, cache in zip(self.layer, caches, strict=True):
+            x, cache = block.step(
+                x,
+                cache,
+                index,
+                bias=combine(ahead, distance),
+                positions=positions,
+                memory_mask=memory_mask,
+            )
+            updated.append(cache)
+        return self._finish(x), tuple(updated)

@@ -1,0 +1,1 @@
+"""Pure functions on arrays: masks, attention, positions, losses, activations."""

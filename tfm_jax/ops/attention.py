@@ -1,0 +1,169 @@
+"""Attention as one pure function: score, mask style and implementation are choices."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tfm_jax.ops.masks import MASK_STYLES, Mask, combine
+
+
+class Score(NamedTuple):
+    """``function(q, k, parameter) -> logits``; ``shape(H, K)`` of its parameter."""
+
+    function: Callable
+    shape: Callable[[int, int], tuple[int, ...]] | None = None
+    initial: float = 0.0  # constant start of the parameter; 0 means Glorot's range
+
+
+def _dot(q, k, _=None):
+    return jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32)
+
+
+def _scaled_dot(q, k, _=None):
+    return _dot(q, k) / math.sqrt(q.shape[-1])
+
+
+def _cosine(q, k, scale):
+    def unit(x):
+        x = x.astype(jnp.float32)
+        return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + 1e-12)
+
+    return _dot(unit(q), unit(k)) * scale[:, None, None]
+
+
+def _additive(q, k, vector):
+    def one_query(q_bhk):  # never holds [B, H, T, S, K]: one query at a time
+        hidden = jnp.tanh(q_bhk[:, None] + k)
+        return jnp.einsum("bshk,hk->bhs", hidden.astype(jnp.float32), vector)
+
+    rows = jax.lax.map(jax.checkpoint(one_query), jnp.swapaxes(q, 0, 1))
+    return jnp.moveaxis(rows, 0, 2)
+
+
+# q [B, T, H, K], k [B, S, H, K] -> logits [B, H, T, S] float32
+SCORES = {
+    "scaled_dot": Score(_scaled_dot),  # Vaswani et al. 2017, equation 1
+    "dot": Score(_dot),  # Luong et al. 2015, arXiv:1508.04025, section 3.1
+    # Henry et al. 2020, arXiv:2010.04245; scale per head from 10 (Liu et al. 2022)
+    "cosine": Score(_cosine, lambda heads, size: (heads,), 10.0),
+    # Bahdanau et al. 2015, arXiv:1409.0473, appendix A.1.2; W_q and W_k are the
+    # projections of the attention layer
+    "additive": Score(_additive, lambda heads, size: (heads, size)),
+}
+
+
+def attention_weights(
+    q, k, bias=None, *, score="scaled_dot", parameter=None, mask_style="before"
+):
+    """Attention weights [B, H, T, S] float32; see ``attention`` for the arguments."""
+    logits = SCORES[score].function(q, k, parameter)
+    return MASK_STYLES[mask_style](logits, bias)
+
+
+def attention(
+    q,
+    k,
+    v,
+    bias=None,
+    *,
+    mask: Mask | None = None,
+    score: str = "scaled_dot",
+    parameter=None,
+    mask_style: str = "before",
+    transform: Callable | None = None,
+    implementation: str = "auto",
+):
+    """Weighted mean of the values a query may see.
+
+    Source: Vaswani et al. 2017, section 3.2.1. Deviates: a query that may see nothing
+    gets zeros, with zero gradients, in every implementation.
+
+    Args:
+        q: [B, T, H, K] queries. k: [B, S, H, K] keys. v: [B, S, H, K'] values.
+        bias: [B|1, H|1, T, S] float32 added to the logits: 0 visible, -inf hidden, or
+            any finite preference.
+        mask: structure that is combined with ``bias``.
+        score: a key of ``SCORES``. parameter: the array that score needs, if any.
+        mask_style: a key of ``MASK_STYLES``.
+        transform: applied to the weights [B, H, T, S] before the values are summed
+            (dropout, recording).
+        implementation: a key of ``IMPLEMENTATIONS`` or "auto".
+    Returns: [B, T, H, K'] in the dtype of ``v``.
+    Raises: ValueError if the implementation cannot do what is asked, or is not here.
+    """
+    special = _beyond_fused(bias, mask, score, mask_style, transform)
+    if implementation == "auto":
+        implementation = "xla" if special or not _has_cudnn(q) else "cudnn"
+    if implementation == "cudnn":
+        if jax.default_backend() != "gpu":
+            raise ValueError(
+                "model.attention='cudnn' needs an NVIDIA GPU, this machine has "
+                f"{jax.default_backend()!r}; choose from (auto, xla)"
+            )
+        if special:
+            raise ValueError(
+                f"model.attention='cudnn' cannot do {special}; choose from (auto, xla)"
+            )
+        return _cudnn(q, k, v, mask)
+    if implementation != "xla":
+        raise ValueError(
+            f"model.attention={implementation!r}; choose from {IMPLEMENTATIONS}"
+        )
+    structure = None if mask is None else mask.bias(q.shape[1], k.shape[1])
+    weights = attention_weights(
+        q,
+        k,
+        combine(structure, bias),
+        score=score,
+        parameter=parameter,
+        mask_style=mask_style,
+    )
+    if transform is not None:
+        weights = transform(weights)
+    return jnp.einsum("bhts,bshk->bthk", weights.astype(v.dtype), v)
+
+
+IMPLEMENTATIONS = ("auto", "xla", "cudnn")
+
+
+def _beyond_fused(bias, mask, score, mask_style, transform):
+    """What of the request a fused kernel does not know, in words; "" if nothing."""
+    wanted = {
+        f"score={score!r}": score != "scaled_dot",
+        f"mask_style={mask_style!r}": mask_style != "before",
+        "biases on the logits": bias is not None,
+        "dropout on the weights": transform is not None,
+        "packed rows (data.batching='pack')": mask is not None
+        and mask.q_segments is not None,
+        "a visible prefix": mask is not None and mask.prefix is not None,
+    }
+    return ", ".join(name for name, asked in wanted.items() if asked)
+
+
+def _has_cudnn(q):
+    return jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16)
+
+
+def _cudnn(q, k, v, mask):
+    """Flash attention from the mask's structure alone: no [T, S] array exists."""
+    mask = mask or Mask()
+    window = None if mask.window is None else (mask.window - 1, mask.window - 1)
+    y = jax.nn.dot_product_attention(
+        q,
+        k,
+        v,
+        is_causal=mask.causal,
+        query_seq_lengths=mask.q_lengths,
+        key_value_seq_lengths=mask.kv_lengths,
+        local_window_size=window,
+        implementation="cudnn",
+    )
+    if mask.q_lengths is not None:
+        real = jnp.arange(q.shape[1]) < mask.q_lengths[:, None]
+        y = jnp.where(real[:, :, None, None], y, 0)
+    if mask.kv_lengths is not None:
+        y = jnp.where((mask.kv_lengths > 0)[:, None, None, None], y, 0)
+    return y

@@ -1,0 +1,41 @@
+"""Dropout whose random bits cost a few integer operations per element."""
+
+import jax
+import jax.numpy as jnp
+
+
+def _mix(x):
+    """Bijective avalanche hash of uint32 ("lowbias32", C. Wellons, hash-prospector)."""
+    x ^= x >> 16
+    x *= jnp.uint32(0x7FEB352D)
+    x ^= x >> 15
+    x *= jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def dropout(x, rate, key):
+    """Zeroes elements of ``x`` with probability ``rate`` and scales up the others.
+
+    Source: Srivastava et al. 2014, with the rescaling at training time.
+    Deviates: bits come from a keyed hash of the element's index, not from the
+        generator: two words are drawn from ``key``, so calls are independent, and the
+        hash fuses into the surrounding loop where generated bits would be stored.
+
+    Args:
+        x: [...] float.
+        rate: probability in [0, 1); may be traced, so that a population can vary it.
+        key: a typed JAX key.
+    Returns: array like ``x``.
+    """
+    seed = jax.random.bits(key, (2,), jnp.uint32)
+    index = jnp.zeros(x.shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(x.ndim)):
+        index += jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(
+            stride & 0xFFFFFFFF
+        )
+        stride *= x.shape[axis]
+    bits = _mix(_mix(index ^ seed[0]) + seed[1])
+    uniform = (bits >> 8).astype(jnp.float32) * (1.0 / (1 << 24))
+    keep = 1.0 - jnp.asarray(rate, jnp.float32)
+    return jnp.where(uniform < keep, x / keep.astype(x.dtype), jnp.zeros_like(x))

@@ -1,0 +1,89 @@
+"""Where a token stands: sinusoids, rotation, and biases on the distance."""
+
+import math
+
+import jax.numpy as jnp
+
+
+def sinusoid(positions, width: int):
+    """Sinusoidal position vectors, sine and cosine interleaved.
+
+    Source: Vaswani et al. 2017, section 3.5: channel 2i holds sin(p / 10000^(2i/D)),
+    channel 2i+1 the cosine. Deviates: no.
+    Args: positions: [B, T] int. width: D, even. Returns: [B, T, D] float32.
+    """
+    angles = _angles(positions, width)
+    pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return pairs.reshape(*positions.shape, width)
+
+
+def sinusoid_halves(positions, width: int):
+    """The same numbers, all sines before all cosines (Marian's channel order)."""
+    angles = _angles(positions, width)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def _angles(positions, width):
+    rates = 10_000.0 ** (-jnp.arange(0, width, 2) / width)
+    return positions[..., None].astype(jnp.float32) * rates
+
+
+def rotate(x, positions):
+    """Rotary position embedding of queries or keys.
+
+    Source: Su et al. 2021, arXiv:2104.09864, equation 34.
+    Deviates: channel i is paired with i + K/2 instead of i + 1, a fixed permutation.
+    Args: x: [B, T, H, K], K even. positions: [B, T] int. Returns: like x.
+    """
+    angles = _angles(positions, x.shape[-1])[:, :, None, :]
+    cos, sin = jnp.cos(angles).astype(x.dtype), jnp.sin(angles).astype(x.dtype)
+    left, right = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
+
+
+def alibi_slopes(heads: int):
+    """[H] slopes: 2^(-8/H), 2^(-16/H), ...; for H no power of two, those of the next
+    smaller power, then every second of the next larger one.
+
+    Source: Press et al. 2022, arXiv:2108.12409, section 3. Deviates: no.
+    """
+    power = 2 ** math.floor(math.log2(heads))
+    slopes = [2.0 ** (-8.0 * (h + 1) / power) for h in range(power)]
+    extra = [2.0 ** (-4.0 * (2 * h + 1) / power) for h in range(heads - power)]
+    return jnp.asarray(slopes + extra, jnp.float32)
+
+
+def alibi_bias(q_positions, kv_positions, heads: int):
+    """[B, H, T, S] float32: minus slope times distance.
+
+    Deviates: symmetric in the distance, so that an encoder can use it too; under a
+    causal mask this is the published bias.
+    """
+    distance = jnp.abs(q_positions[:, :, None] - kv_positions[:, None, :])
+    slopes = alibi_slopes(heads)[None, :, None, None]
+    return -slopes * distance[:, None].astype(jnp.float32)
+
+
+def relative_buckets(
+    q_positions, kv_positions, *, bidirectional: bool, buckets=32, limit=128
+):
+    """[B, T, S] int32 bucket of each distance, in [0, buckets).
+
+    Source: Raffel et al. 2020, arXiv:1910.10683, section 2.1: half of the buckets are
+    exact distances, the others grow logarithmically up to ``limit``, the last one
+    takes all that is farther. An encoder spends one half on each direction.
+    Deviates: no.
+    """
+    offset = kv_positions[:, None, :] - q_positions[:, :, None]
+    base = jnp.zeros_like(offset)
+    if bidirectional:
+        buckets //= 2
+        base = jnp.where(offset > 0, buckets, 0)
+        distance = jnp.abs(offset)
+    else:
+        distance = jnp.maximum(-offset, 0)
+    exact = buckets // 2
+    ratio = jnp.log(jnp.maximum(distance, 1) / exact) / math.log(limit / exact)
+    far = exact + (ratio * (buckets - exact)).astype(jnp.int32)
+    far = jnp.minimum(far, buckets - 1)
+    return base + jnp.where(distance < exact, distance, far)

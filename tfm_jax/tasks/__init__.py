@@ -1,0 +1,1 @@
+"""What a batch means and what is minimised; a task never sees a model class."""
