@@ -6,6 +6,7 @@ what comes back into the dataclass or says in one line which knob is wrong.
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
@@ -22,7 +23,7 @@ from ml_collections import ConfigDict
 
 T = TypeVar("T")
 
-_SCALARS = (bool, int, float, str)
+_SCALARS = {bool: "boolean", int: "integer", float: "finite number", str: "string"}
 _FLAG = re.compile(r"--?(?P<name>[a-z_]\w*(\.[A-Za-z_]\w*)*)(=(?P<value>.*))?", re.S)
 _NOT_A_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 
@@ -123,8 +124,8 @@ def load(spec: str) -> ConfigDict:
     file, _, size = spec.partition(":")
     path = Path(file)
     if not path.is_file():
-        siblings = sorted(str(other) for other in path.parent.glob("*.py"))
-        raise ConfigError(f"--config={spec}: no such file{_hint(file, siblings)}")
+        siblings = sorted(other.name for other in path.parent.glob("*.py"))
+        raise ConfigError(f"--config={spec}: no such file{_hint(path.name, siblings)}")
     module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     if module_spec is None:
         raise ConfigError(f"--config={spec}: not a Python file (.py)")
@@ -148,6 +149,21 @@ def load(spec: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config={spec}: get_config() returned no ConfigDict")
     return config
+
+
+def load_run(workdir: str) -> ConfigDict:
+    """The config a run was started with, from its JSON; no code of a run is executed.
+
+    Raises:
+        ConfigError: for a workdir without run, or with an unreadable ``config.json``.
+    """
+    path = Path(workdir, "config.json")
+    if not path.is_file():
+        raise ConfigError(f"--config=FILE is missing, and there is no run: no {path}")
+    try:
+        return ConfigDict(from_json(path.read_text("utf-8")))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def check_argv(argv: Iterable[str]) -> list[str]:
@@ -257,22 +273,13 @@ def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 def _typed(expected: Any, value: Any, knob: str) -> Any:
     """``value`` as ``expected``: an int is a float too, a list is a tuple, no more."""
-    if typing.get_origin(expected) is tuple:
-        element, *rest = typing.get_args(expected)
-        if rest != [...] or element not in _SCALARS:
-            raise TypeError(f"{knob}: a config field cannot be a {expected}")
-        if isinstance(value, tuple | list):
-            try:
-                return tuple(_typed(element, item, knob) for item in value)
-            except ConfigError as error:
-                raise ConfigError(f"{error}, in {knob}={tuple(value)!r}") from error
-    elif expected not in _SCALARS:
-        raise TypeError(f"{knob}: a config field cannot be a {expected}")
-    elif expected is float and type(value) is int:
+    if typing.get_origin(expected) is tuple and isinstance(value, tuple | list):
+        element = typing.get_args(expected)[0]
+        with contextlib.suppress(ConfigError):  # the whole tuple is named below
+            return tuple(_typed(element, item, knob) for item in value)
+    elif expected is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    elif type(value) is expected:
-        if expected is float and not math.isfinite(value):
-            raise ConfigError(f"{knob}={value}; expected a finite number")
+    elif expected is not float and type(value) is expected:
         return value
     raise ConfigError(f"{knob}={value!r}; expected {_type_name(expected)}")
 
@@ -334,7 +341,14 @@ def _hint(name: Any, names: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def _type_name(expected: Any) -> str:
-    return expected.__name__ if expected in _SCALARS else str(expected)
+    """How people call a type; whoever declares a knob of another type learns here."""
+    if typing.get_origin(expected) is tuple:
+        element, *rest = typing.get_args(expected)
+        if rest == [...]:
+            return f"{_type_name(element)}s separated by commas"
+    elif expected in _SCALARS:
+        return _SCALARS[expected]
+    raise TypeError(f"a config field is a scalar or tuple[scalar, ...], not {expected}")
 
 
 def _show(value: Any) -> str:

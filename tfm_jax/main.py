@@ -1,0 +1,124 @@
+"""Train a Transformer, or use one that was trained.
+
+Usage:
+  python -m tfm_jax.main --workdir=DIR --config=FILE[:SIZE] [--config.KNOB=VALUE ...]
+  python -m tfm_jax.main --workdir=DIR --mode=MODE [FLAG ...] [--config.KNOB=VALUE ...]
+
+  --workdir=DIR         where the run lives: checkpoints, logs, config.json
+  --config=FILE[:SIZE]  what to train, see configs/; not needed once the workdir has
+                        a run: what it was trained with is in its config.json
+  --config.KNOB=VALUE   another value for one knob: --config.model.norm=pre
+
+  --mode=train          (default) train, or go on where a stopped run left off
+  --mode=eval           score the test set, or --input=FILE against --reference=FILE
+  --mode=translate      one sentence per line, from standard input to standard output
+  --mode=average        average the parameters of the --last=K checkpoints
+  --checkpoint=STEP     eval and translate: this checkpoint instead of the latest
+
+Examples:
+  python -m tfm_jax.main --config=configs/transformer_numerals.py --workdir=runs/n
+  python -m tfm_jax.main --workdir=runs/n --mode=eval --config.eval.beam=1
+  echo "twenty-one" | python -m tfm_jax.main --workdir=runs/n --mode=translate
+
+Add --help to a command with --config, or with the --workdir of a run, to see every
+knob with its value and what it may be.
+
+Exit codes:
+   0 done             65 data unreadable          69 machine failed, retry
+  75 stopped, saved   78 command line or config   79 training diverged
+   1 anything else, with a traceback
+"""
+
+import re
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from tfm_jax import config as configs
+from tfm_jax.train import exits
+
+MODES = {  # mode: the function that does it, the flags that only it reads
+    "train": ("train", ()),
+    "eval": ("evaluate", ("checkpoint", "input", "reference")),
+    "translate": ("translate", ("checkpoint",)),
+    "average": ("average", ("last",)),
+}
+HELP = {"--help", "-help", "-h"}
+
+
+def parse(argv):
+    """``argv`` -> (values of the plain flags, the ``--config.KNOB=VALUE`` flags)."""
+    argv = configs.check_argv(argument for argument in argv if argument not in HELP)
+    knobs = [flag for flag in argv if flag.startswith("--config.")]
+    values = flags.FlagValues()
+    flags.DEFINE_enum("mode", "train", list(MODES), "", values)
+    for name in ("config", "workdir", "input", "reference"):
+        flags.DEFINE_string(name, None, "", values)
+    flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
+    flags.DEFINE_integer("last", 5, "", 1, flag_values=values)  # at least 1
+    values(["main", *(flag for flag in argv if flag not in knobs)])
+    for _, names in MODES.values():
+        for name in set(names) - set(MODES[values.mode][1]):
+            if values[name].present:
+                raise configs.ConfigError(f"--{name} is not for --mode={values.mode}")
+    return values, knobs
+
+
+def load_config(values, knobs):
+    """The config that ``--config`` or else the workdir names, with ``knobs`` set."""
+    load = configs.load if values.config else configs.load_run
+    config = load(values.config or values.workdir)
+    knobs = configs.check_overrides(knobs, config)
+    holder = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, "", holder, sys_argv=knobs)
+    holder(["main", *knobs])
+    return holder.config
+
+
+def show_help(values, knobs):
+    """The text above, and every knob as soon as there is a config."""
+    print(__doc__)
+    if values.config or values.workdir:
+        config = load_config(values, knobs)
+        from tfm_jax.train import experiment
+
+        print(configs.describe(experiment.resolve(config)._asdict()))
+
+
+def run(values, knobs):
+    """Does what the mode says; JAX is imported once the command line is right."""
+    if not values.workdir:
+        raise configs.ConfigError("--workdir=DIR is missing: where does the run live?")
+    config = load_config(values, knobs)
+    flags.FLAGS.mark_as_parsed()  # the worker processes of Grain ask for it
+    if values.mode == "train":
+        from tfm_jax.train import loop
+
+        return loop.train(config, values.workdir)
+    from tfm_jax.train import modes
+
+    function, names = MODES[values.mode]
+    options = {name: values[name].value for name in names}
+    if values.mode == "translate":
+        options |= dict(stdin=sys.stdin, stdout=sys.stdout)
+    return getattr(modes, function)(values.workdir, config=config, **options)
+
+
+def main(argv):
+    """Exit code of the command ``argv``; an unknown exception keeps its traceback."""
+    try:
+        (show_help if HELP & set(argv) else run)(*parse(argv))
+    except Exception as error:
+        wrong_flag = isinstance(error, flags.Error)
+        code = exits.BAD_CONFIG if wrong_flag else exits.exit_code(error)
+        if code == exits.UNKNOWN:
+            raise
+        line = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(error))
+        print(f"tfm_jax: {line}", file=sys.stderr)
+        return code
+    return exits.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
