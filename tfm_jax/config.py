@@ -12,8 +12,8 @@ import difflib
 import importlib.util
 import inspect
 import json
-import math
 import re
+import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -56,7 +56,8 @@ def section(cls: type, **overrides: Any) -> ConfigDict:
         for field in dataclasses.fields(cls)
         if field.default is not dataclasses.MISSING
     }
-    return ConfigDict(_checked(cls, defaults | overrides, _module_name(cls)))
+    path = f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
+    return ConfigDict(_checked(cls, defaults | overrides, path))
 
 
 def build(cls: type[T], section: Mapping[str, Any], path: str = "model") -> T:
@@ -87,7 +88,7 @@ def to_json(config: ConfigDict | Mapping[str, Any]) -> str:
         ConfigError: for a value that JSON cannot hold without loss.
     """
     plain = _plain(config.to_dict() if isinstance(config, ConfigDict) else config, "")
-    return json.dumps(plain, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(plain, sort_keys=True, indent=2) + "\n"
 
 
 def from_json(text: str) -> dict[str, Any]:
@@ -106,7 +107,9 @@ def from_json(text: str) -> dict[str, Any]:
 
     try:
         config = json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"config JSON: {error}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"config JSON holds a {type(config).__name__}, not an object")
@@ -277,7 +280,7 @@ def _typed(expected: Any, value: Any, knob: str) -> Any:
         element = typing.get_args(expected)[0]
         with contextlib.suppress(ConfigError):  # the whole tuple is named below
             return tuple(_typed(element, item, knob) for item in value)
-    elif expected is float and type(value) in (int, float) and math.isfinite(value):
+    elif expected is float and type(value) in (int, float) and _finite(value):
         return float(value)
     elif expected is not float and type(value) is expected:
         return value
@@ -293,11 +296,14 @@ def _plain(value: Any, path: str) -> Any:
         return {name: _plain(item, f"{path}.{name}") for name, item in value.items()}
     if isinstance(value, tuple | list):
         return tuple(_plain(item, path) for item in value)
-    if type(value) not in _SCALARS or (isinstance(value, float) and math.isnan(value)):
+    if type(value) not in _SCALARS or (type(value) is float and not _finite(value)):
         raise ConfigError(f"config{path}={value!r} cannot be stored as JSON")
-    if isinstance(value, float) and math.isinf(value):
-        raise ConfigError(f"config{path}={value!r}; expected a finite number")
     return value
+
+
+def _finite(value: int | float) -> bool:
+    """Whether a float can hold ``value``; integers grow beyond the largest float."""
+    return abs(value) <= sys.float_info.max
 
 
 def _flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -354,8 +360,3 @@ def _type_name(expected: Any) -> str:
 def _show(value: Any) -> str:
     """A value as the command line takes it."""
     return ",".join(map(str, value)) or "()" if isinstance(value, tuple) else str(value)
-
-
-def _module_name(cls: type) -> str:
-    """The name a section usually has: ``model`` for the classes of ``models``."""
-    return cls.__module__.rpartition(".")[2]
