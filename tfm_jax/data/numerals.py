@@ -70,9 +70,9 @@ def _draw(seed, size, count):
     A hash rather than a random generator: the same on every version of Python and
     numpy, of any size, and asking for more never changes the first ones.
     """
-    drawn = {}
+    drawn, width = {}, size.bit_length() // 8 + 16  # wide: no number is favoured
     for index in itertools.count():
         if len(drawn) == count:
             return list(drawn)
-        digest = hashlib.blake2b(f"{seed}/{index}".encode()).digest()
+        digest = hashlib.shake_256(f"{seed}/{index}".encode()).digest(width)
         drawn[int.from_bytes(digest) % size] = None

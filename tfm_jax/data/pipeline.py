@@ -120,10 +120,10 @@ def encode_pairs(cfg, tokenizer, pairs):
         tokenizer.encode(lines, side)
         for lines, side in zip(pairs[:2], sides, strict=True)
     ]
-    lengths = np.array([[len(row) for row in side] for side in ids]).reshape(2, -1)
+    lengths = np.array([[len(row) for row in side] for side in ids], int)
     limits = np.array([[cfg.source_length], [cfg.target_length]])
-    blank = np.array([[not line.strip() for line in lines] for lines in pairs[:2]])
-    empty = (blank.reshape(lengths.shape) | (lengths < 2)).any(0)
+    blank = np.array([[not line.strip() for line in side] for side in pairs[:2]], bool)
+    empty = (blank | (lengths < 2)).any(0)
     overlong = (lengths > limits).any(0) & ~(empty & (cfg.empty == "drop"))
     keep = np.ones(lengths.shape[1], bool)
     for name, found in (("empty", empty), ("overlong", overlong)):

@@ -1,0 +1,100 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfm_jax.data import packing
+from tfm_jax.data.tokenizers import BOS, EOS
+
+ROOM = (12, 9)
+LENGTHS = st.lists(
+    st.tuples(st.integers(1, ROOM[0]), st.integers(1, ROOM[1])), min_size=1, max_size=40
+)
+
+
+def examples(lengths):
+    """Pairs whose every token tells which example, side and place it is from."""
+    sides = []
+    for side in (0, 1):
+        tokens = [
+            np.append(1000 * (n + 1) + 100 * side + np.arange(pair[side] - 1), EOS)
+            for n, pair in enumerate(lengths)
+        ]
+        sides.append(packing.ragged([row.astype(np.int32) for row in tokens]))
+    return sides
+
+
+def packed(lengths):
+    source, target = examples(lengths)
+    plan = packing.plan(source.lengths, target.lengths, *ROOM)
+    return packing.fill_rows(source, target, *plan, ROOM)
+
+
+def segments_of(tokens, segments):
+    """{segment: tokens} of one row."""
+    return {
+        s: tokens[segments == s].tolist() for s in np.unique(segments[segments > 0])
+    }
+
+
+@given(lengths=LENGTHS)
+@settings(max_examples=100, deadline=None)
+def test_every_pair_lies_whole_in_one_row_under_one_number_on_both_sides(lengths):
+    source, target = examples(lengths)
+    rows = packed(lengths)
+    seen = []
+    for s, ss, t, ts in zip(*rows, strict=True):
+        left, right = segments_of(s, ss), segments_of(t, ts)
+        assert list(left) == list(right) == list(range(1, len(left) + 1))
+        seen += [(tuple(left[n]), tuple(right[n])) for n in left]
+    whole = [
+        tuple(
+            tuple(side.ids[side.offsets[n] : side.offsets[n + 1]].tolist())
+            for side in (source, target)
+        )
+        for n in range(len(lengths))
+    ]
+    assert sorted(seen) == sorted(whole)
+
+
+@given(lengths=LENGTHS)
+@settings(max_examples=100, deadline=None)
+def test_positions_restart_and_inputs_are_labels_shifted_behind_bos(lengths):
+    rows = packed(lengths)
+    batch = packing.make_batch(rows, np.arange(len(rows.source)))
+    for side in ("source", "target"):
+        segments = getattr(batch, f"{side}_segments")
+        positions = getattr(batch, f"{side}_positions")
+        for row, places in zip(segments, positions, strict=True):
+            for n, found in segments_of(places, row).items():
+                assert found == list(range(len(found))), (side, n)
+    labels, inputs = batch.target_labels, batch.target_inputs
+    for row, segments, shifted in zip(
+        labels, batch.target_segments, inputs, strict=True
+    ):
+        behind = segments_of(shifted, segments)
+        for n, found in segments_of(row, segments).items():
+            assert found[-1] == EOS
+            assert behind[n] == [BOS, *found[:-1]]
+    for name, field in batch._asdict().items():
+        assert field.dtype == np.int32, name
+        padding = batch[name.startswith("target") and 5 or 1] == 0
+        assert not field[padding].any(), name
+
+
+def test_packing_fills_rows_of_sentence_like_lengths_to_93_percent():
+    rng = np.random.default_rng(0)
+    source = np.clip(rng.gamma(9, 1.7, 5000).astype(int), 3, 48)
+    target = np.clip(source + rng.integers(-4, 5, 5000), 3, 48)
+    _, counts = packing.plan(source, target, 48, 48)
+    assert counts.sum() == 5000
+    assert (source.sum() + target.sum()) / (2 * 48 * len(counts)) > 0.93
+
+
+def test_a_batch_is_padded_with_empty_rows_only():
+    rows = packed([(4, 4)] * 3)
+    batch = packing.make_batch(rows, slice(0, 2), 5)
+    real = packing.make_batch(rows, slice(0, 2))
+    for padded, field in zip(batch, real, strict=True):
+        assert padded.shape[0] == 5
+        np.testing.assert_array_equal(padded[: len(field)], field)
+        assert not padded[len(field) :].any()
