@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from tfm_jax.config import choice
 from tfm_jax.train import arrays, manifest, weights
 from tfm_jax.train.exits import (
     CheckpointMismatch,
@@ -57,9 +58,7 @@ class Config:
     every_steps: int = 1000
     keep: int = 3  # newest ones
     keep_best: int = 1  # besides these, by `metric`
-    metric: str = dataclasses.field(
-        default="loss", metadata={"choices": tuple(METRICS)}
-    )
+    metric: str = choice(METRICS, "loss")
     asynchronous: bool = True  # write in the background, from a copy in host memory
     verify: bool = True  # compare the sha256 of every file before a restore
 
@@ -68,11 +67,6 @@ class Config:
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"checkpoint.{name}={value} must be at least {least}")
-        if self.metric not in METRICS:
-            choices = ", ".join(METRICS)
-            raise ValueError(
-                f"checkpoint.metric={self.metric!r}; choose from ({choices})"
-            )
 
 
 class Checkpointer:

@@ -48,7 +48,7 @@ class MetricsLog:
         record = {"step": int(step), "kind": kind}
         for name, value in values.items():
             record[name] = _plain(value)
-            if self._board and isinstance(record[name], float | int):
+            if self._board and _finite(record[name]):
                 self._board.add_scalar(f"{kind}/{name}", record[name], record["step"])
         self._file.write(_line(record))
         self._file.flush()
@@ -88,11 +88,13 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
+def _finite(value: Any) -> bool:
+    return isinstance(value, float | int) and math.isfinite(value)
+
+
 def _line(record: Mapping[str, Any]) -> str:
     safe = {
-        name: str(value)
-        if isinstance(value, float) and not math.isfinite(value)
-        else value
+        name: str(value) if isinstance(value, float) and not _finite(value) else value
         for name, value in record.items()
     }
     return json.dumps(safe, allow_nan=False) + "\n"

@@ -1,6 +1,6 @@
 """A run's directory: usable before anything is compiled, and used by one process."""
 
-import errno
+import fcntl
 import json
 import os
 import socket
@@ -39,9 +39,9 @@ def preflight(workdir: str | os.PathLike) -> Path:
 class Lease:
     """Context that holds a workdir for this process alone.
 
-    The file is created with O_EXCL, names its owner and is touched every ``beat``
-    seconds. A lease is stale if its owner is a dead process of this machine; that of an
-    owner elsewhere, if nobody touched it while we watched for ``patience`` seconds.
+    The file ``lease.json`` names its owner, who touches it every ``beat`` seconds. A
+    lease is stale if its owner is a dead process of this machine; that of an owner
+    elsewhere, if nobody touched it while we watched for ``patience`` seconds.
     Clocks of two machines are never compared.
 
     Raises: AlreadyRunning on entry if a live process holds the workdir.
@@ -57,10 +57,17 @@ class Lease:
         self._done = threading.Event()
 
     def __enter__(self):
-        me = json.dumps(_identity())
-        while not self._create(me):
-            self._bury_if_stale()
-        self._owner = me
+        # Of several that find one stale lease, the lock lets one decide at a time; the
+        # kernel drops it with its holder, so it cannot become stale itself.
+        with open(self.path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            seen = _read(self.path)
+            if seen is not None and self._is_alive(seen):
+                raise AlreadyRunning(f"{self.path.parent}: already running as {seen}")
+            self.path.unlink(missing_ok=True)
+            self._owner = json.dumps(_identity())
+            with open(self.path, "x") as file:
+                file.write(self._owner)
         threading.Thread(target=self._touch, name="lease", daemon=True).start()
         return self
 
@@ -68,14 +75,6 @@ class Lease:
         self._done.set()
         if _read(self.path) == self._owner:
             self.path.unlink(missing_ok=True)
-
-    def _create(self, me: str) -> bool:
-        try:
-            with open(self.path, "x") as file:
-                file.write(me)
-        except FileExistsError:
-            return False
-        return True
 
     def _touch(self) -> None:
         while not self._done.wait(self.beat):
@@ -85,23 +84,6 @@ class Lease:
                 os.utime(self.path)
             except OSError:
                 pass  # a passing fault of a network file system; the next beat retries
-
-    def _bury_if_stale(self) -> None:
-        seen = _read(self.path)
-        if seen is None:
-            return  # released in between
-        if self._is_alive(seen):
-            raise AlreadyRunning(f"{self.path.parent}: already running as {seen}")
-        grave = self.path.with_name(f"{LEASE}.stale-{os.getpid()}")
-        try:
-            os.rename(self.path, grave)
-            if _read(grave) != seen:  # somebody was faster: that lease is alive
-                os.link(grave, self.path)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EEXIST):
-                raise
-        finally:
-            grave.unlink(missing_ok=True)
 
     def _is_alive(self, seen: str) -> bool:
         try:

@@ -1,0 +1,33 @@
+"""Every way a run can end has the code a scheduler needs."""
+
+import errno
+
+import pytest
+
+from tfm_jax.config import ConfigError
+from tfm_jax.data.errors import DataError
+from tfm_jax.train import exits
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (None, 0),
+        (exits.AlreadyRunning("x"), 0),
+        (DataError("x"), 65),
+        (exits.CorruptCheckpoint("x"), 65),
+        (exits.InfrastructureError("x"), 69),
+        (OSError(errno.ENOSPC, "full"), 69),
+        (OSError(errno.EROFS, "read-only"), 69),
+        (PermissionError(errno.EACCES, "denied"), 69),
+        (exits.Preempted("x"), 75),
+        (ConfigError("x"), 78),
+        (exits.CheckpointMismatch("x"), 78),
+        (exits.Diverged("x"), 79),
+        (ValueError("x"), 1),
+        (FileNotFoundError(errno.ENOENT, "none"), 1),
+        (KeyboardInterrupt(), 1),
+    ],
+)
+def test_each_ending_has_its_code(error, code):
+    assert exits.exit_code(error) == code

@@ -1,0 +1,156 @@
+"""The record of a run survives kills and continues without gaps or repeats."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm_jax.train.log import MetricsLog, Progress, read_history, redact
+
+
+def steps(workdir):
+    return [record["step"] for record in read_history(workdir)]
+
+
+def write(workdir, numbers, *, step=0):
+    with MetricsLog(workdir, step=step, tensorboard=False) as log:
+        for number in numbers:
+            log.write(number, "train", {"loss": 1 / number})
+
+
+def test_records_come_back_with_numbers_of_any_library(tmp_path):
+    values = {"a": jnp.float32(0.5), "b": np.int64(3), "c": 2.5, "d": "x", "e": None}
+    with MetricsLog(tmp_path) as log:
+        log.write(jnp.int32(1), "train", values)
+        log.write(1, "valid", {"bleu": jnp.bfloat16(7)})
+    assert read_history(tmp_path) == [
+        {"step": 1, "kind": "train", "a": 0.5, "b": 3, "c": 2.5, "d": "x", "e": None},
+        {"step": 1, "kind": "valid", "bleu": 7.0},
+    ]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_lacks_are_still_strict_json(tmp_path, value):
+    with MetricsLog(tmp_path) as log:
+        log.write(1, "train", {"loss": value})
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+
+    def refuse(name):
+        raise ValueError(name)
+
+    json.loads(line, parse_constant=refuse)
+    (record,) = read_history(tmp_path)
+    np.testing.assert_equal(record["loss"], value)
+
+
+def test_a_torn_last_line_is_dropped(tmp_path):
+    write(tmp_path, [1, 2, 3])
+    path = tmp_path / "metrics.jsonl"
+    content = path.read_bytes()
+    for cut in range(1, len(content.splitlines()[-1]) + 1):
+        path.write_bytes(content[:-cut])
+        assert steps(tmp_path) == [1, 2]
+    write(tmp_path, [3, 4], step=2)
+    assert steps(tmp_path) == [1, 2, 3, 4]
+
+
+def test_a_resumed_log_has_every_step_once(tmp_path):
+    write(tmp_path, [1, 2, 3, 4, 5])
+    write(tmp_path, [4, 5, 6], step=3)
+    assert steps(tmp_path) == [1, 2, 3, 4, 5, 6]
+    write(tmp_path, [1], step=0)  # no checkpoint was left: from the start
+    assert steps(tmp_path) == [1]
+
+
+def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path):
+    write(tmp_path, [1, 2])
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 3, \n')
+    write_more = '{"step": 4, "kind": "train"}\n'
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write(write_more)
+    with pytest.raises(ValueError, match="metrics.jsonl:3"):
+        read_history(tmp_path)
+
+
+def test_nothing_written_is_lost_by_a_kill(tmp_path):
+    program = """
+import os, signal, sys
+from tfm_jax.train.log import MetricsLog
+log = MetricsLog(sys.argv[1], tensorboard=False)
+for step in range(1, 51):
+    log.write(step, "train", {"loss": 1.0})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    child = subprocess.run([sys.executable, "-c", program, str(tmp_path)])
+    assert child.returncode == -signal.SIGKILL
+    assert steps(tmp_path) == list(range(1, 51))
+
+
+def test_a_kill_while_the_log_is_cut_loses_nothing(tmp_path, monkeypatch):
+    write(tmp_path, [1, 2, 3])
+
+    def die(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", die)
+        MetricsLog(tmp_path, step=1)
+    assert steps(tmp_path) == [1, 2, 3]
+
+
+def test_tensorboard_gets_the_same_scalars_and_works_without(tmp_path, monkeypatch):
+    with MetricsLog(
+        tmp_path / "a" if (tmp_path / "a").mkdir() else tmp_path / "a"
+    ) as log:
+        log.write(1, "train", {"loss": 2.0, "bad": math.nan, "note": "x"})
+    (events,) = (tmp_path / "a" / "tensorboard").iterdir()
+    assert b"train/loss" in events.read_bytes()
+    assert b"train/bad" not in events.read_bytes()
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "b", [1])
+    with MetricsLog(tmp_path / "b", step=1) as log:
+        log.write(2, "train", {"loss": 2.0})
+    assert steps(tmp_path / "b") == [1, 2]
+    assert not (tmp_path / "b" / "tensorboard").exists()
+
+
+def test_only_texts_under_secret_names_are_hidden():
+    config = {
+        "api_key": "abc",
+        "hub": {"token": "def", "SECRET": "ghi", "password": ""},
+        "tokenizer": {"kind": "bpe"},
+        "batch_tokens": "4096",
+        "key_size": 64,
+    }
+    assert redact(config) == {
+        "api_key": "***",
+        "hub": {"token": "***", "SECRET": "***", "password": ""},
+        "tokenizer": {"kind": "bpe"},
+        "batch_tokens": "4096",
+        "key_size": 64,
+    }
+
+
+def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
+    with Progress(10, every_seconds=3600) as progress:
+        for step in (1, 2, 10):
+            progress.update(step, loss=1.5, tokens_per_second=12345.6)
+    first, last = capsys.readouterr().out.splitlines()
+    assert first == "step 1/10  loss 1.5000  12,346 tokens/s  ? left"
+    assert last == "step 10/10  loss 1.5000  12,346 tokens/s  0:00:00 left"
+
+
+def test_progress_draws_a_bar_in_a_terminal(monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with Progress(10, start=4) as progress:
+        progress.update(5, loss=1.5, tokens_per_second=100)
+        (task,) = progress._bar.tasks
+        assert (task.completed, task.total) == (5, 10)

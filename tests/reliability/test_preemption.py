@@ -1,0 +1,116 @@
+"""Signals: the first asks, the second is harmless, the third kills."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import pytest
+from jax.experimental import multihost_utils
+
+from tests.reliability.states import make_state
+from tfm_jax.train.checkpoint import Checkpointer, Config
+from tfm_jax.train.preemption import Preemption
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_only_raises_the_flag(number):
+    with Preemption() as preemption:
+        assert not preemption.requested
+        assert not preemption.should_stop(1)
+        signal.raise_signal(number)
+        assert preemption.requested
+        assert preemption.should_stop(2)
+
+
+def test_the_handlers_of_before_come_back():
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(RuntimeError), Preemption():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError
+    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_thread_that_cannot_receive_signals_can_still_ask():
+    answers = []
+
+    def work():
+        with Preemption() as preemption:
+            answers.append(preemption.should_stop(1))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert answers == [False]
+
+
+def test_several_processes_stop_at_the_step_that_jax_names(monkeypatch):
+    """The signal of one process alone must not stop it before the others."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(
+        multihost_utils, "reached_preemption_sync_point", lambda step: step == 3
+    )
+    handler = signal.getsignal(signal.SIGTERM)
+    with Preemption() as preemption:
+        assert signal.getsignal(signal.SIGTERM) is handler  # left to jax.distributed
+        assert [preemption.should_stop(step) for step in (1, 2, 3, 4)] == [
+            *(False, False, True, True)
+        ]
+        assert preemption.requested
+
+
+SLOW_SAVE = """
+import sys, time
+import numpy as np
+from tfm_jax.train import arrays
+from tfm_jax.train.checkpoint import Checkpointer, Config
+from tfm_jax.train.exits import PREEMPTED
+from tfm_jax.train.preemption import Preemption
+
+write = arrays.write
+def slow(directory, host):
+    write(directory, host)
+    print("saving", flush=True)
+    time.sleep(float(sys.argv[2]))
+arrays.write = slow
+
+with Preemption() as preemption:
+    print("training", flush=True)
+    while not preemption.requested:
+        time.sleep(0.01)
+    with Checkpointer(sys.argv[1], Config()) as checkpointer:
+        checkpointer.save(2, {"x": np.ones(3)}, wait=True)
+sys.exit(PREEMPTED)
+"""
+
+
+def start(directory, seconds):
+    command = [sys.executable, "-c", SLOW_SAVE, str(directory), str(seconds)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "training\n"
+    child.send_signal(signal.SIGTERM)
+    assert child.stdout.readline() == "saving\n"
+    return child
+
+
+def test_a_second_signal_during_the_save_changes_nothing(tmp_path):
+    with start(tmp_path, 0.5) as child:
+        child.send_signal(signal.SIGINT)
+    assert child.returncode == 75
+    with Checkpointer(tmp_path, Config()) as checkpointer:
+        assert checkpointer.latest_good() == 2
+
+
+def test_a_third_signal_kills_and_the_checkpoint_before_is_good(tmp_path):
+    with Checkpointer(tmp_path, Config()) as checkpointer:
+        checkpointer.save(1, make_state(1))
+    with start(tmp_path, 60) as child:
+        for _ in range(2):
+            child.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+    assert child.returncode == -signal.SIGTERM
+    with Checkpointer(tmp_path, Config()) as checkpointer:
+        assert checkpointer.latest_good() == 1
