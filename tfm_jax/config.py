@@ -223,10 +223,9 @@ def check_overrides(argv: Iterable[str], config: ConfigDict) -> list[str]:
         if path not in knobs:
             if any(knob.startswith(f"{path}.") for knob in knobs):
                 raise ConfigError(_replaces_section(name.removeprefix("--"), value))
-            leaf = path.rpartition(".")[2]
-            same = [knob for knob in knobs if knob.rpartition(".")[2] == leaf]
-            hint = _hint(path, same or knobs, cutoff=0.0 if same else 0.6)
-            raise ConfigError(f"{argument}: there is no knob {path!r}{hint}")
+            raise ConfigError(
+                f"{argument}: there is no knob {path!r}{_nearest_knob(path, knobs)}"
+            )
         if isinstance(knobs[path], tuple):
             value = repr(_split_tuple(value))
         result.append(f"{name}={value}")
@@ -344,6 +343,14 @@ def _value_error(knob: str, value: Any, choices: tuple) -> str:
 def _hint(name: Any, names: Iterable[str], cutoff: float = 0.6) -> str:
     near = difflib.get_close_matches(str(name), [str(n) for n in names], 1, cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _nearest_knob(path: str, knobs: Iterable[str]) -> str:
+    """A hint by the last word, whose section may be wrong or forgotten."""
+    leaves = [knob.rpartition(".")[2] for knob in knobs]
+    leaf = difflib.get_close_matches(path.rpartition(".")[2], leaves, 1)
+    same = [knob for knob in knobs if [knob.rpartition(".")[2]] == leaf]
+    return _hint(path, same, cutoff=0.0)
 
 
 def _type_name(expected: Any) -> str:
