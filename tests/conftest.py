@@ -3,10 +3,15 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples everywhere, and no time limit: machines are busy.
+hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("project")
 
 
 def pytest_configure(config):
