@@ -1,4 +1,4 @@
-"""Stored layouts of a stack: a subtree a layer, or one subtree with a leading axis L."""
+"""Stored layouts of a stack: a subtree a layer, or one with a leading axis L."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ _LAYER = re.compile(r"layer_(\d+)")
 
 
 def to_scanned(params):
-    """``{layer_0: ..., layer_1: ...}`` anywhere in the tree -> ``{layers: [L, ...]}``."""
+    """``{layer_0: ..., layer_1: ...}`` anywhere in it -> ``{layers: [L, ...]}``."""
     if not isinstance(params, dict):
         return params
     numbered = {int(m[1]): params[k] for k in params if (m := _LAYER.fullmatch(k))}

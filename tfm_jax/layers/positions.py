@@ -1,4 +1,4 @@
-"""Position schemes: vectors added to the tokens, a rotation, or a bias on the logits."""
+"""Position schemes: vectors added to tokens, a rotation, or a bias on the logits."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -11,7 +11,7 @@ from tfm_jax.layers.linear import Dropout
 
 
 class Placement(NamedTuple):
-    """``after(x + inside(sublayer(before(x))))``; ``final``: once more after the stack."""
+    """``after(x + inside(sublayer(before(x))))``; ``final``: also after the stack."""
 
     before: bool = False
     inside: bool = False

@@ -208,6 +208,9 @@ class Transformer(nn.Module):
         return constrain(logits, "batch", "length", "vocab")
 
 
+Model = Transformer
+
+
 def _or_count(positions, x):
     """``positions`` [B, T], or 0, 1, 2, ... where rows hold one sentence each."""
     return jnp.arange(x.shape[1])[None] if positions is None else positions

@@ -63,7 +63,7 @@ class Mask:
         return functools.reduce(jnp.logical_and, seen)[:, None] if seen else None
 
     def bias(self, queries: int, keys: int):
-        """[B|1, 1, T, S] float32: 0 where visible, -inf where hidden; None if all is."""
+        """[B|1, 1, T, S] float32, 0 visible, -inf hidden; None if all is visible."""
         visible = self.visible(queries, keys)
         return None if visible is None else to_bias(visible)
 

@@ -42,8 +42,10 @@ def rotate(x, positions):
 
 
 def alibi_slopes(heads: int):
-    """[H] slopes: 2^(-8/H), 2^(-16/H), ...; for H no power of two, those of the next
-    smaller power, then every second of the next larger one.
+    """[H] slopes: 2^(-8/H), 2^(-16/H), and so on.
+
+    If H is no power of two: those of the next smaller power, then every second one of
+    the next larger.
 
     Source: Press et al. 2022, arXiv:2108.12409, section 3. Deviates: no.
     """

@@ -59,7 +59,6 @@ def exit_code(exc: BaseException | None) -> int:
     """The code of a process that ends with ``exc``; None: nothing was raised."""
     # Imported here: `tfm_jax.config` needs ml_collections, this module needs nothing.
     from tfm_jax.config import ConfigError
-
     from tfm_jax.data.errors import DataError
 
     table = (

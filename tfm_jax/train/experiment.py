@@ -1,0 +1,114 @@
+"""Experiment: the sections of a configuration, built and checked together."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from tfm_jax.config import ConfigError, build
+from tfm_jax.data import pipeline, tokenizers
+from tfm_jax.models import MODELS
+from tfm_jax.tasks import translation
+from tfm_jax.train import checkpoint, mesh, optim
+from tfm_jax.train.sections import EvalConfig, TrainConfig
+
+TASKS = {"translation": translation}
+
+_SECTIONS = {
+    "data": pipeline.Config,
+    "tokenizer": tokenizers.Config,
+    "optim": optim.Config,
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "checkpoint": checkpoint.Config,
+    "mesh": mesh.Config,
+}
+
+
+class Experiment(NamedTuple):
+    """One run: what ``config.json`` of a workdir holds."""
+
+    seed: int
+    model_name: str
+    task: str
+    model: Any
+    data: pipeline.Config
+    tokenizer: tokenizers.Config
+    optim: optim.Config
+    train: TrainConfig
+    eval: EvalConfig
+    checkpoint: checkpoint.Config
+    mesh: mesh.Config
+
+    def as_dict(self) -> dict:
+        """Plain nested dict, as ``resolve`` takes it."""
+        return {
+            name: dataclasses.asdict(value)
+            if dataclasses.is_dataclass(value)
+            else value
+            for name, value in self._asdict().items()
+        }
+
+
+def resolve(config) -> Experiment:
+    """Checks a ConfigDict or plain dict whole and builds its sections.
+
+    Raises: ConfigError naming the knob, its value and the legal choices.
+    """
+    config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    unknown = sorted(set(config) ^ set(Experiment._fields))
+    if unknown:
+        raise ConfigError(
+            f"sections {unknown} are unknown or missing; a configuration has "
+            f"{Experiment._fields}"
+        )
+    for name, table in (("model_name", MODELS), ("task", TASKS)):
+        if config[name] not in table:
+            raise ConfigError(f"{name}={config[name]!r}; choose from {tuple(table)}")
+    seed = config["seed"]
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
+        raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**31)")
+    model = build(MODELS[config["model_name"]].Config, config["model"], path="model")
+    sections = {n: build(cls, config[n], path=n) for n, cls in _SECTIONS.items()}
+    experiment = Experiment(
+        seed, config["model_name"], config["task"], model, **sections
+    )
+    _check(experiment)
+    return experiment
+
+
+def complete(experiment: Experiment, tokenizer) -> Experiment:
+    """Fills in the vocabularies that the configuration leaves to the tokenizer."""
+    filled = {}
+    for side in ("source_vocab", "target_vocab"):
+        wanted, there = getattr(experiment.model, side), getattr(tokenizer, side)
+        if wanted and wanted < there:
+            raise ConfigError(
+                f"model.{side}={wanted} is below the tokenizer's {there}; 0 takes that"
+            )
+        filled[side] = wanted or there
+    try:
+        model = dataclasses.replace(experiment.model, **filled)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return experiment._replace(model=model)
+
+
+def build_model(experiment: Experiment, **changes):
+    """The Linen module, with some fields of its configuration changed."""
+    cfg = dataclasses.replace(experiment.model, **changes)
+    return MODELS[experiment.model_name].Model(cfg)
+
+
+def _check(experiment):
+    """What no section can see alone."""
+    data, model = experiment.data, experiment.model
+    if model.attention == "cudnn" and data.batching == "pack":
+        raise ConfigError(
+            "model.attention='cudnn' cannot keep packed sentences apart; choose "
+            "data.batching from (bucket, fixed) or model.attention from (auto, xla)"
+        )
+    longest = max(data.source_length, data.target_length)
+    if model.positions == "learned" and model.max_length < longest:
+        raise ConfigError(
+            f"model.max_length={model.max_length} is below data.source_length or "
+            f"data.target_length={longest}, and model.positions='learned' has no more"
+        )

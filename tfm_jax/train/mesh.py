@@ -1,0 +1,124 @@
+"""Devices as a mesh (data, fsdp, tensor), and where arrays lie on it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp", "tensor")
+
+# logical axis of a parameter or activation -> mesh axes
+RULES = (
+    ("batch", ("data", "fsdp")),
+    ("vocab", "tensor"),
+    ("heads", "tensor"),
+    ("mlp", "tensor"),
+    ("embed", "fsdp"),
+    ("length", None),
+    ("kv", None),
+    ("layers", None),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How many devices each mesh axis spans; at most one may be -1, "the rest"."""
+
+    data: int = -1  # copies of the model, each with a share of the batch
+    fsdp: int = 1  # shards of parameters and optimizer state, gathered when used
+    tensor: int = 1  # shards of heads, feed-forward width and vocabulary
+    cpu_devices: int = 0  # on a machine without accelerator; 0: one per core, at most 8
+
+    def __post_init__(self):
+        sizes = (self.data, self.fsdp, self.tensor)
+        if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+            raise ValueError(
+                f"mesh.data={self.data}, mesh.fsdp={self.fsdp}, "
+                f"mesh.tensor={self.tensor} must be positive, one of them may be -1"
+            )
+        if self.cpu_devices < 0:
+            raise ValueError(
+                f"mesh.cpu_devices={self.cpu_devices} must not be negative"
+            )
+
+
+def make_mesh(cfg: Config, devices=None) -> jax.sharding.Mesh:
+    """Mesh over ``devices``, by default all of all processes.
+
+    Raises: ValueError if the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = [cfg.data, cfg.fsdp, cfg.tensor]
+    if -1 in sizes:
+        known = -int(np.prod(sizes))
+        sizes[sizes.index(-1)] = max(len(devices) // known, 1)
+    if np.prod(sizes) > len(devices) or len(devices) % np.prod(sizes):
+        raise ValueError(
+            f"mesh.data={cfg.data}, mesh.fsdp={cfg.fsdp}, mesh.tensor={cfg.tensor} "
+            f"need a divisor of the {len(devices)} devices there are"
+        )
+    return jax.make_mesh(
+        tuple(sizes),
+        AXES,
+        axis_types=(AxisType.Auto,) * 3,
+        devices=devices[: np.prod(sizes)],
+    )
+
+
+def shardings(mesh, abstract, params_specs):
+    """Tree of ``NamedSharding`` for a state whose subtrees may mirror the parameters.
+
+    Args:
+        abstract: pytree of shapes, for example of a ``TrainState``.
+        params_specs: tree of logical specs of the parameters. A leaf of ``abstract``
+            whose path ends like a parameter's and has its rank lies as that one does;
+            all else is replicated.
+    """
+    specs = {_path(p): s for p, s in jax.tree_util.tree_leaves_with_path(params_specs)}
+
+    def place(path, leaf):
+        keys = _path(path)
+        suffixes = (keys[i:] for i in range(len(keys)))
+        spec = next((specs[s] for s in suffixes if s in specs), PartitionSpec())
+        if len(spec) != leaf.ndim:
+            spec = PartitionSpec()
+        sharding = nn.logical_to_mesh_sharding(spec, mesh, RULES)
+        return _where_divisible(mesh, sharding, leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(place, abstract)
+
+
+def _where_divisible(mesh, sharding, shape):
+    """Drops mesh axes that do not divide the array's axis (a vocabulary of 9,713)."""
+
+    def size(axis):
+        names = (axis,) if isinstance(axis, str) else axis or ()
+        return int(np.prod([mesh.shape[name] for name in names]))
+
+    names = (*sharding.spec, *(None,) * (len(shape) - len(sharding.spec)))
+    spec = [a if n % size(a) == 0 else None for a, n in zip(names, shape, strict=True)]
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def _path(path):
+    return tuple(getattr(k, "key", getattr(k, "name", None)) for k in path)
+
+
+def batch_sharding(mesh, leading: int = 0) -> NamedSharding:
+    """Rows over (data, fsdp), after ``leading`` axes that are not divided."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * leading, ("data", "fsdp")))
+
+
+def put_batch(mesh, batch, leading: int = 0):
+    """This process's share of a batch -> global arrays; rows divide the devices."""
+    sharding = batch_sharding(mesh, leading)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+    )
+
+
+def row_multiple(mesh) -> int:
+    """Rows of a batch come in multiples of this."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]

@@ -1,0 +1,128 @@
+"""What a workdir can be asked besides training it."""
+
+import itertools
+import json
+from pathlib import Path
+
+import jax
+
+from tfm_jax.config import ConfigError
+from tfm_jax.data import pipeline
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.parallel import read_lines
+from tfm_jax.data.sources import Pairs
+from tfm_jax.train import checkpoint as checkpoints
+from tfm_jax.train import runtime, saved
+from tfm_jax.train.evaluate import Evaluator
+from tfm_jax.train.experiment import resolve
+from tfm_jax.train.mesh import make_mesh
+
+CHUNK = 1024  # lines translated at a time
+
+
+def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) -> dict:
+    """Scores the test set, or ``input`` against ``reference``; prints and returns."""
+    if (input is None) != (reference is None):
+        raise ConfigError("--input and --reference belong together: name both files")
+    run = _load(workdir, config, checkpoint)
+    if input is None:
+        data = pipeline.prepare(
+            run.experiment.data, run.experiment.tokenizer, tokenizer=run.tokenizer
+        )
+        if not data.test.source:
+            raise DataError("the run has no test set; name --input and --reference")
+    else:
+        data = pipeline.Prepared(
+            run.tokenizer, None, None, _pairs(run, input, reference), {}, ""
+        )
+    mesh = make_mesh(run.experiment.mesh)
+    evaluator = Evaluator(run.experiment, data, mesh)
+    with jax.set_mesh(mesh):
+        scores = evaluator.loss(run.params, "test")
+    text, _ = evaluator.translations(run.params, data.test)
+    scores = (
+        {"checkpoint": str(run.path), "pairs": len(data.test.source)} | scores | text
+    )
+    print(json.dumps(scores, indent=1))
+    return scores
+
+
+def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
+    """One sentence per line from ``stdin``, its translation on ``stdout``."""
+    run = _load(workdir, config, checkpoint)
+    lines = (line.removesuffix("\n") for line in stdin)
+    while chunk := list(itertools.islice(lines, CHUNK)):
+        for line in run.translate(chunk):
+            print(line, file=stdout, flush=True)
+
+
+def average(workdir, *, config, last: int) -> Path:
+    """Averages the parameters of the newest checkpoints into ``workdir/averaged``.
+
+    Source: Vaswani et al. 2017, section 6.1 (the last 5 for base, 20 for big).
+    """
+    del config
+    folders = sorted(Path(workdir, "checkpoints").glob("[0-9]" * 6))[-last:]
+    if len(folders) < last:
+        raise ConfigError(
+            f"--last={last}, but {workdir} has {len(folders)} checkpoints; "
+            "checkpoint.keep decides how many are kept"
+        )
+    newest = saved.load(folders[-1])
+    kind = "ema" if newest.experiment.train.ema_decay > 0 else "params"
+    params = checkpoints.average(folders, ema=kind == "ema")
+    names = ("config.json", "tokenizer.json", "data_report.json")
+    extras = {name: (folders[-1] / name).read_bytes() for name in names}
+    target = Path(workdir, "averaged")
+    with checkpoints.Checkpointer(target, newest.experiment.checkpoint) as writer:
+        step = int(folders[-1].name)
+        writer.save(step, {kind: params}, extras=extras, wait=True)
+        where = writer.path(step)
+    print(f"{len(folders)} checkpoints averaged: {where}")
+    return where
+
+
+def replay(workdir, *, config) -> dict:
+    """Computes the update again that a diverged run was stopped for."""
+    from tfm_jax.train.loop import Training  # which imports much more
+
+    del config
+    folder = Path(workdir, "diverged")
+    if not (folder / "config.json").exists():
+        raise ConfigError(f"--mode=replay: {workdir} has no diverged run")
+    metrics = jax.device_get(Training.replay(folder))
+    print(json.dumps({k: str(v) for k, v in metrics.items()}, indent=1))
+    return metrics
+
+
+def _load(workdir, config, step):
+    experiment = resolve(config)
+    runtime.prepare(experiment.mesh.cpu_devices)
+    where = Path(workdir)
+    if step is not None:
+        where = where / "checkpoints" / f"{step:06d}"
+        if not where.is_dir():
+            there = sorted(p.name for p in where.parent.glob("[0-9]" * 6))
+            raise ConfigError(f"--checkpoint={step}; choose from {', '.join(there)}")
+    try:
+        return saved.load(where, config=config)
+    except FileNotFoundError as error:
+        raise ConfigError(f"--workdir={workdir}: {error}") from error
+
+
+def _pairs(run, source, reference) -> Pairs:
+    """Two files of equal length, as the model sees text."""
+    invalid = run.experiment.data.invalid_utf8
+    sources, _ = read_lines(source, "--input", invalid)
+    references, _ = read_lines(reference, "--reference", invalid)
+    if len(sources) != len(references):
+        raise DataError(
+            f"--input={source} has {len(sources)} lines, --reference={reference} has "
+            f"{len(references)}"
+        )
+    apply = {side: run.normalizer(side).apply for side in ("source", "target")}
+    return Pairs(
+        [apply["source"](line) for line in sources],
+        [apply["target"](line) for line in references],
+        references,
+    )

@@ -1,0 +1,121 @@
+"""The optimizer: a chain of optax transformations chosen by name."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+
+from tfm_jax.config import choice
+from tfm_jax.train.schedules import SCHEDULES, learning_rate
+
+# names of parameters (the last part of their path) that weight decay shrinks
+DECAYED = {
+    "kernels": ("kernel",),
+    "kernels_and_tables": ("kernel", "table"),
+    "all": (),  # every parameter, norms and biases included
+}
+
+
+class Optimizer(NamedTuple):
+    """``build(config, rate, mask)``; ``decays``: it uses ``weight_decay``."""
+
+    build: Callable
+    decays: bool
+
+
+def _adam(c, rate, mask):
+    return optax.adam(rate, c.b1, c.b2, c.eps)
+
+
+def _adamw(c, rate, mask):
+    return optax.adamw(rate, c.b1, c.b2, c.eps, weight_decay=c.weight_decay, mask=mask)
+
+
+def _adafactor(c, rate, mask):
+    return optax.adafactor(
+        rate,
+        multiply_by_parameter_scale=False,
+        weight_decay_rate=c.weight_decay or None,
+        weight_decay_mask=mask,
+    )
+
+
+def _sgd(c, rate, mask):
+    return optax.sgd(rate, momentum=c.b1)
+
+
+def _lion(c, rate, mask):
+    return optax.lion(rate, c.b1, c.b2, weight_decay=c.weight_decay, mask=mask)
+
+
+OPTIMIZERS = {
+    "adam": Optimizer(_adam, decays=False),  # Kingma and Ba 2015
+    "adamw": Optimizer(_adamw, decays=True),  # Loshchilov and Hutter 2019
+    "adafactor": Optimizer(_adafactor, decays=True),  # Shazeer and Stern 2018
+    "sgd": Optimizer(_sgd, decays=False),  # momentum is b1
+    "lion": Optimizer(_lion, decays=True),  # Chen et al. 2023, arXiv:2302.06675
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Defaults are Vaswani et al. 2017, section 5.3, for the base model."""
+
+    optimizer: str = choice(OPTIMIZERS, "adam")
+    schedule: str = choice(SCHEDULES, "inverse_sqrt")
+    peak_lr: float = 7e-4  # 512^-0.5 * 4000^-0.5
+    warmup_steps: int = 4_000
+    final_lr_fraction: float = 0.0  # of peak_lr, where the decay ends
+    b1: float = 0.9
+    b2: float = 0.98
+    eps: float = 1e-9
+    weight_decay: float = 0.0  # decoupled, times the learning rate
+    decay: str = choice(DECAYED, "kernels")
+    clip_norm: float = 0.0  # global gradient norm; 0: not clipped
+
+    def __post_init__(self):
+        if self.weight_decay and not OPTIMIZERS[self.optimizer].decays:
+            able = tuple(name for name, row in OPTIMIZERS.items() if row.decays)
+            raise ValueError(
+                f"optim.weight_decay={self.weight_decay} has no effect with "
+                f"optim.optimizer={self.optimizer!r}; choose from {able}"
+            )
+        if min(self.peak_lr, self.warmup_steps, self.clip_norm, self.weight_decay) < 0:
+            raise ValueError(
+                "optim.peak_lr, optim.warmup_steps, optim.clip_norm and "
+                "optim.weight_decay must not be negative"
+            )
+        if not (0.0 <= self.b1 < 1.0 and 0.0 <= self.b2 < 1.0):
+            raise ValueError(
+                f"optim.b1={self.b1}, optim.b2={self.b2} must be in [0, 1)"
+            )
+
+
+def make_schedule(cfg: Config, total_steps: int):
+    """Learning rate as a function of the number of updates made so far."""
+    return learning_rate(
+        cfg.schedule,
+        peak=cfg.peak_lr,
+        warmup=cfg.warmup_steps,
+        total=total_steps,
+        final_fraction=cfg.final_lr_fraction,
+    )
+
+
+def make_optimizer(cfg: Config, total_steps: int) -> optax.GradientTransformation:
+    """Gradient clipping, then the optimizer under its schedule."""
+    wanted = DECAYED[cfg.decay]
+
+    def mask(params):
+        def decays(path, _):
+            return not wanted or path[-1].key in wanted
+
+        return jax.tree_util.tree_map_with_path(decays, params)
+
+    rate = make_schedule(cfg, total_steps)
+    inner = OPTIMIZERS[cfg.optimizer].build(cfg, rate, mask)
+    if cfg.clip_norm:
+        return optax.chain(optax.clip_by_global_norm(cfg.clip_norm), inner)
+    return inner

@@ -1,0 +1,126 @@
+"""Pictures of a run: its learning curve, and who looks at whom."""
+
+from typing import NamedTuple
+
+import numpy as np
+from flax import linen as nn
+
+from tfm_jax.data.batch import Batch
+from tfm_jax.data.tokenizers import BOS
+from tfm_jax.layers.layout import to_unrolled
+
+KINDS = {  # name -> (stack, attention of its blocks)
+    "encoder": ("encoder", "self_attention"),
+    "decoder": ("decoder", "self_attention"),
+    "cross": ("decoder", "cross_attention"),
+}
+
+
+class AttentionMaps(NamedTuple):
+    """Attention weights of one sentence pair.
+
+    Attributes:
+        encoder: [L, H, S, S], decoder: [L, H, T, T], cross: [L, H, T, S] float32.
+        source: S token labels. inputs: T labels of what the decoder reads.
+        outputs: T labels of what it predicts there.
+    """
+
+    encoder: np.ndarray
+    decoder: np.ndarray
+    cross: np.ndarray
+    source: list[str]
+    inputs: list[str]
+    outputs: list[str]
+
+
+def attention_maps(model, params, tokenizer, source: str, target: str):
+    """Weights of every layer and head while ``target`` is predicted from ``source``.
+
+    Args:
+        model: an unrolled module. source, target: in the training text's form.
+    """
+    source_ids = tokenizer.encode([source], "source")[0]
+    target_ids = tokenizer.encode([target], "target")[0]
+    inputs = np.concatenate([[BOS], target_ids[:-1]]).astype(np.int32)
+    ones = np.ones_like
+    batch = Batch(
+        *(source_ids[None], ones(source_ids)[None], None),
+        *(inputs[None], target_ids[None], ones(inputs)[None], None),
+    )
+    with nn.logical_axis_rules(()):  # one sentence: nothing to spread over devices
+        _, kept = model.apply(
+            {"params": to_unrolled(params)},
+            batch,
+            train=False,
+            mutable=["intermediates"],
+        )
+
+    def layers(stack, name):
+        found = kept["intermediates"][stack]
+        order = sorted(found, key=lambda layer: int(layer.rpartition("_")[2]))
+        return np.stack([np.asarray(found[k][name]["weights"][0][0]) for k in order])
+
+    return AttentionMaps(
+        **{kind: layers(*place) for kind, place in KINDS.items()},
+        source=tokenizer.tokens(source_ids, "source"),
+        inputs=tokenizer.tokens(inputs, "target"),
+        outputs=tokenizer.tokens(target_ids, "target"),
+    )
+
+
+def attention(maps: AttentionMaps, path=None, *, kind="cross", layer=None):
+    """Draws one kind of attention, a panel a head; ``path`` saves it as PNG.
+
+    Args: kind: "encoder", "decoder" or "cross". layer: index, by default the last.
+    Returns: the matplotlib figure.
+    """
+    weights = getattr(maps, kind)[-1 if layer is None else layer]
+    columns = maps.inputs if kind == "decoder" else maps.source
+    rows = {"encoder": maps.source, "decoder": maps.inputs, "cross": maps.outputs}[kind]
+    across = min(len(weights), 4)
+    down = -(-len(weights) // across)
+    size = (0.6 + across * (0.9 + 0.2 * len(columns)), down * (1.2 + 0.2 * len(rows)))
+    figure = _figure(size)
+    axes = figure.subplots(down, across, squeeze=False).flat
+    for head, axis in enumerate(axes):
+        if head >= len(weights):
+            axis.axis("off")
+            continue
+        axis.imshow(weights[head], vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        axis.set_title(f"head {head + 1}", fontsize=9)
+        axis.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
+        axis.set_yticks(
+            range(len(rows)), rows if head % across == 0 else [], fontsize=7
+        )
+    number = len(getattr(maps, kind)) if layer is None else layer + 1
+    figure.suptitle(
+        f"{kind} attention, layer {number}: a row adds up to 1", fontsize=10
+    )
+    return _save(figure, path)
+
+
+def curve(history: list[dict], path=None):
+    """Draws training and validation loss against steps; ``path`` saves it as PNG."""
+    figure = _figure((6.4, 3.6))
+    axis = figure.subplots()
+    for kind, field, style in (("train", "loss", "-"), ("valid", "nll", "o-")):
+        points = [(r["step"], r[field]) for r in history if r["kind"] == kind]
+        if points:
+            axis.plot(*zip(*points, strict=True), style, label=f"{kind} {field}", ms=3)
+    axis.set_xlabel("step")
+    axis.set_ylabel("nats per target token")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return _save(figure, path)
+
+
+def _figure(size):
+    from matplotlib.figure import Figure  # no global state, no display
+
+    return Figure(figsize=size, layout="constrained", dpi=120)
+
+
+def _save(figure, path):
+    if path is not None:
+        figure.savefig(path)
+    return figure

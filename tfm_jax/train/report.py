@@ -1,0 +1,79 @@
+"""What a finished run leaves for people: scores, translations and two pictures."""
+
+import json
+from pathlib import Path
+
+import jax
+
+from tfm_jax.train import checkpoint, pictures
+from tfm_jax.train.log import read_history
+from tfm_jax.train.state import averaged
+
+
+def final_params(workdir: Path, state, cfg):
+    """The parameters that are scored: of the last step, or a mean of checkpoints.
+
+    Args: cfg: the ``eval`` section; ``average_last`` above 1 averages checkpoints, as
+        Vaswani et al. 2017, section 6.1.
+    """
+    params = averaged(state)
+    if cfg.average_last == 1:
+        return params
+    folders = sorted((workdir / "checkpoints").glob("[0-9]" * 6))[-cfg.average_last :]
+    mean = checkpoint.average(folders, ema=state.ema is not None)
+    return jax.tree.map(lambda p, m: jax.device_put(m, p.sharding), params, mean)
+
+
+def finish(run, log) -> dict:
+    """Scores both held-out sets and writes the results into the workdir.
+
+    Leaves ``results.json``, ``translations-SPLIT.txt``, ``curve.png`` and
+    ``attention.png``, and prints the scores and some translations.
+    """
+    evaluator, workdir = run.evaluator, run.workdir
+    params = final_params(workdir, run.state, evaluator.cfg)
+    results = {"step": run.step}
+    for split in ("valid", "test"):
+        pairs = getattr(run.data, split)
+        if not pairs.source:
+            continue
+        scores = evaluator.loss(params, split, poll=run.poll)
+        text, hypotheses = evaluator.translations(params, pairs, poll=run.poll)
+        results[split] = scores | text
+        log.write(run.step, f"final_{split}", results[split])
+        if jax.process_index() == 0:
+            lines = zip(pairs.source, hypotheses, pairs.target, strict=True)
+            rows = ["\t".join(row) for row in lines]
+            path = workdir / f"translations-{split}.txt"
+            path.write_text("\n".join(["source\ttranslation\treference", *rows]) + "\n")
+            _show(split, results[split], rows[: evaluator.cfg.samples])
+    if jax.process_index() == 0:
+        (workdir / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        _draw(run, params)
+    return results
+
+
+def _show(split, scores, rows):
+    numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)}
+    print(f"{split}: " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+    for row in rows:
+        source, translation, reference = row.split("\t")
+        verdict = "" if translation == reference else f"   (reference: {reference})"
+        print(f"  {source} -> {translation}{verdict}")
+
+
+def _draw(run, params):
+    pictures.curve(read_history(run.workdir), run.workdir / "curve.png")
+    split = run.data.test if run.data.test.source else run.data.valid
+    drawn = [run.workdir / "curve.png"]
+    if split.source:
+        maps = pictures.attention_maps(
+            run.evaluator.decoder,
+            params,
+            run.data.tokenizer,
+            split.source[0],
+            split.target[0],
+        )
+        pictures.attention(maps, run.workdir / "attention.png")
+        drawn.append(run.workdir / "attention.png")
+    print("see " + ", ".join(map(str, drawn)), flush=True)

@@ -1,0 +1,73 @@
+"""May a run go on under this configuration, and what is kept of one that diverged."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from tfm_jax.config import ConfigError, to_json
+from tfm_jax.data.batch import Batch
+from tfm_jax.train import arrays
+from tfm_jax.train.experiment import resolve
+
+# knobs that may change between one start and the next: none of them alters an update
+FREE = (
+    "train.total_steps",  # but the schedule's end moves with it
+    "train.log_every_steps",
+    "train.skip_limit",
+    "data.prefetch",
+    "data.tfds_data_dir",
+    "eval.",
+    "checkpoint.",
+    "mesh.",
+)
+
+
+def check_continues(saved: dict, now: dict) -> None:
+    """Refuses to go on from a checkpoint whose configuration differs in substance.
+
+    Raises: ConfigError naming every field that differs, with both values.
+    """
+    saved = resolve(saved).as_dict()
+    differ = [
+        f"{knob}: {old!r} in the checkpoint, {new!r} now"
+        for knob, old, new in _leaves(saved, now)
+        if old != new and not knob.startswith(FREE)
+    ]
+    if differ:
+        raise ConfigError(
+            f"the workdir holds another run; {'; '.join(differ)}. "
+            "Choose another --workdir, or take these flags back"
+        )
+
+
+def _leaves(saved, now, prefix=""):
+    for name, old in saved.items():
+        if isinstance(old, dict):
+            yield from _leaves(old, now[name], f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", old, now[name]
+
+
+def dump_diverged(workdir: Path, experiment, state, batch: Batch) -> Path:
+    """Writes what is needed to see a bad update again: ``workdir/diverged/``.
+
+    Args:
+        state: before the first bad update; no bad update ever changes it.
+        batch: the batch of that update, [A, B, ...].
+    """
+    folder = workdir / "diverged"
+    folder.mkdir(exist_ok=True)
+    named = {f"state/{k}": np.asarray(v) for k, v in arrays.leaves(state).items()}
+    rows = {f"batch/{k}": v for k, v in batch._asdict().items() if v is not None}
+    np.savez(folder / "update.npz", **named, **jax.device_get(rows))
+    (folder / "config.json").write_text(to_json(experiment.as_dict()))
+    return folder
+
+
+def load_diverged(folder: Path, abstract) -> tuple:
+    """(state like ``abstract``, batch) of ``dump_diverged``."""
+    with np.load(folder / "update.npz") as dump:
+        leaves = [dump[f"state/{name}"] for name in arrays.leaves(abstract)]
+        fields = {name: dump.get(f"batch/{name}") for name in Batch._fields}
+    return jax.tree.unflatten(jax.tree.structure(abstract), leaves), Batch(**fields)

@@ -1,0 +1,42 @@
+"""Process settings that must be made before the first array exists."""
+
+import ctypes
+import os
+import pathlib
+
+import jax
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def prepare(cpu_devices: int = 0) -> None:
+    """Compilation cache, CPU devices and a malloc that keeps freed pages.
+
+    Args:
+        cpu_devices: devices to make of the host's cores where it has no accelerator;
+            0: one per core, at most 8. One device per core trains faster than one
+            device on all cores, since small matrix products do not split well.
+    The cache is private to the user; JAX_COMPILATION_CACHE_DIR chooses another place.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
+        cache = pathlib.Path(home) / "tfm_jax" / "xla"
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    try:
+        jax.config.update("jax_num_cpu_devices", cpu_devices or min(cores, 8))
+    except RuntimeError:
+        pass  # a backend is up already, in a notebook or a test: its devices stay
+    _keep_freed_pages()
+
+
+def _keep_freed_pages():
+    """XLA's CPU client frees and maps its buffers every step; let them be kept."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return  # no glibc
+    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -1,0 +1,71 @@
+"""Saved: a run or a checkpoint of it, loaded to be used, on whatever machine."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from tfm_jax.config import from_json
+from tfm_jax.data.normalize import Normalizer
+from tfm_jax.data.tokenizers import Tokenizer
+from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.train import checkpoint
+from tfm_jax.train.evaluate import translate
+from tfm_jax.train.experiment import Experiment, build_model, resolve
+
+
+class Saved(NamedTuple):
+    """A trained model with all that is needed to use it.
+
+    Attributes:
+        path: the checkpoint. experiment: its configuration.
+        model: unrolled module. params: nested dict of float32 arrays for it.
+        tokenizer: of both sides.
+    """
+
+    path: Path
+    experiment: Experiment
+    model: Any
+    params: dict
+    tokenizer: Tokenizer
+
+    def normalizer(self, side: str) -> Normalizer:
+        """Of "source" or "target" text."""
+        data = self.experiment.data
+        return Normalizer(data.normalize, getattr(data, f"{side}_language"))
+
+    def translate(self, lines, **options) -> list[str]:
+        """Plain text of the best translation of each plain line."""
+        apply, undo = self.normalizer("source").apply, self.normalizer("target").undo
+        cfg = self.experiment.eval
+        normal = [apply(line) for line in lines]
+        found = translate(
+            self.model, self.params, self.tokenizer, normal, cfg, **options
+        )
+        return [undo(line) for line in found]
+
+
+def load(path, *, config=None, ema: bool | None = None) -> Saved:
+    """Loads a workdir (its newest sound checkpoint) or one checkpoint.
+
+    Args:
+        path: workdir, or a folder below its ``checkpoints`` or ``averaged``.
+        config: instead of the checkpoint's own, for other ``eval`` settings.
+        ema: take the moving average; by default where the run keeps one.
+    Raises: CorruptCheckpoint if nothing sound is there; CheckpointMismatch.
+    """
+    folder = checkpoint.find(path)
+    text = (folder / "config.json").read_text()
+    experiment = resolve(from_json(text) if config is None else config)
+    unrolled = dataclasses.replace(experiment.model, layout="unrolled")
+    experiment = experiment._replace(model=unrolled)
+    keeps = experiment.train.ema_decay > 0 if ema is None else ema
+    params = checkpoint.load_params(folder, ema=keeps)
+    return Saved(
+        path=folder,
+        experiment=experiment,
+        model=build_model(experiment),
+        params=jax.tree.map(jax.numpy.asarray, to_unrolled(params)),
+        tokenizer=Tokenizer.load(folder / "tokenizer.json"),
+    )

@@ -1,0 +1,55 @@
+"""Learning-rate schedules: linear warm-up, then one of a table of decays."""
+
+import jax.numpy as jnp
+
+
+def _inverse_sqrt(step, warmup, total):
+    start = jnp.maximum(warmup, 1.0)
+    return jnp.sqrt(start / jnp.maximum(step, start))
+
+
+def _cosine(step, warmup, total):
+    return 0.5 * (1.0 + jnp.cos(jnp.pi * _progress(step, warmup, total)))
+
+
+def _linear(step, warmup, total):
+    return 1.0 - _progress(step, warmup, total)
+
+
+def _constant(step, warmup, total):
+    return jnp.ones_like(step)
+
+
+def _progress(step, warmup, total):
+    return jnp.clip((step - warmup) / jnp.maximum(total - warmup, 1.0), 0.0, 1.0)
+
+
+# (step from 1, warmup_steps, total_steps) -> factor in [0, 1] after warm-up
+SCHEDULES = {
+    "inverse_sqrt": _inverse_sqrt,  # Vaswani et al. 2017, equation 3
+    "cosine": _cosine,  # Loshchilov and Hutter 2017, arXiv:1608.03983, one cycle
+    "linear": _linear,
+    "constant": _constant,
+}
+
+
+def learning_rate(name, *, peak, warmup, total, final_fraction=0.0):
+    """``schedule(count)`` for optax, with ``count`` updates already made.
+
+    Source: Vaswani et al. 2017, equation 3: with "inverse_sqrt" and a peak of
+    (width * warmup)^-0.5 this is the paper's schedule. Deviates: the peak is a
+    parameter of its own, so that width and warm-up can be varied without it.
+
+    Args:
+        name: a key of SCHEDULES.
+        peak: largest rate, reached at update ``warmup``. warmup: updates; 0 for none.
+        total: updates of the run. final_fraction: of the peak, at the end of the decay.
+    """
+
+    def schedule(count):
+        step = jnp.asarray(count, jnp.float32) + 1.0
+        warm = jnp.minimum(1.0, step / max(warmup, 1))
+        decay = SCHEDULES[name](step, float(warmup), float(total))
+        return peak * warm * (final_fraction + (1.0 - final_fraction) * decay)
+
+    return schedule

@@ -1,0 +1,47 @@
+"""TrainState: everything a resumed run needs, except where it stands in the data."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class TrainState(NamedTuple):
+    """A pytree of arrays.
+
+    Attributes:
+        step: [] int32, train steps made; batch ``step`` is the next one.
+        params: nested dict of float32 arrays.
+        opt_state: of optax.
+        ema: moving average of ``params``, or None if none is kept.
+        rng: [2] uint32, data of the root key; step s uses fold_in(root, s).
+        skipped: [] int32, updates skipped for a loss or gradient that was not finite.
+        streak: [] int32, how many of them were the last ones, without interruption.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    ema: Any
+    rng: jax.Array
+    skipped: jax.Array
+    streak: jax.Array
+
+
+def init_state(params, optimizer, seed: int, *, ema: bool) -> TrainState:
+    """State before the first step; dropout's root key is independent of ``params``."""
+    root = jax.random.fold_in(jax.random.key(seed), 1)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        ema=jax.tree.map(jnp.copy, params) if ema else None,
+        rng=jax.random.key_data(root),
+        skipped=jnp.zeros((), jnp.int32),
+        streak=jnp.zeros((), jnp.int32),
+    )
+
+
+def averaged(state: TrainState):
+    """The parameters to evaluate: the moving average if one is kept."""
+    return state.params if state.ema is None else state.ema

@@ -1,0 +1,155 @@
+"""Translator: sentences in, sentences out, for any model with encode and step."""
+
+import collections
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from tfm_jax.data.tokenizers import BOS, EOS, PAD
+from tfm_jax.infer.beam import beam_search
+from tfm_jax.infer.greedy import greedy
+
+
+class Special(NamedTuple):
+    """Token ids that decoding needs; ``forbid`` are never produced."""
+
+    pad: int = PAD
+    bos: int = BOS
+    eos: int = EOS
+    forbid: tuple[int, ...] = (PAD, BOS)
+
+
+SPECIAL = Special()
+ROWS = "rows"  # mesh axis of decoding: each device takes some sentences
+
+
+class Search(NamedTuple):
+    """How to decode; one compilation for each value and shape of source."""
+
+    beam: int = 4  # 1: greedy
+    length_penalty: float = 0.6
+    max_length: int = 64  # T, positions of the cache
+    special: Special = SPECIAL
+    force_eos: bool = False
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def search(model, how: Search, mesh, params, source, segments, limits):
+    """Hypotheses for source tokens [B, S]; ``limits`` [B] on their lengths.
+
+    Every device of ``mesh`` decodes its share of the rows at its own pace.
+    """
+    split = jax.shard_map(
+        functools.partial(_search, model, how),
+        mesh=mesh,
+        in_specs=(PartitionSpec(), *[PartitionSpec(ROWS)] * 3),
+        out_specs=PartitionSpec(ROWS),
+        check_vma=False,
+    )
+    return split(params, source, segments, limits)
+
+
+def _search(model, how, params, source, segments, limits):
+    variables = {"params": params}
+    memory = model.apply(variables, source, segments, train=False, method="encode")
+    cache = model.apply(
+        variables,
+        memory,
+        segments,
+        width=how.beam,
+        max_length=how.max_length,
+        method="init_cache",
+    )
+
+    def step(tokens, cache):
+        return model.apply(variables, tokens, cache, method="step")
+
+    shared = dict(
+        how.special._asdict(),
+        batch=source.shape[0],
+        max_length=how.max_length,
+        limits=limits,
+        force_eos=how.force_eos,
+    )
+    if how.beam == 1:
+        return greedy(step, cache, **shared)
+    return beam_search(
+        step, cache, beam=how.beam, length_penalty=how.length_penalty, **shared
+    )
+
+
+def decode(
+    model,
+    params,
+    sources,
+    *,
+    beam: int = 4,
+    length_penalty: float = 0.6,
+    offset: int = 50,
+    batch_sentences: int = 128,
+    special: Special = SPECIAL,
+    force_eos: bool = False,
+    on_batch=lambda count: None,
+):
+    """Decodes token sequences, sorted by length and spread over the local devices.
+
+    Args:
+        model: a module with methods ``encode``, ``init_cache`` and ``step``.
+        sources: list of int arrays that end in EOS.
+        offset: a translation is at most this many tokens longer than its source.
+        batch_sentences: rows of a batch; the last one is filled up.
+        on_batch: called with the number of sentences of each batch when it is done.
+    Returns: list of (tokens [beam, T], scores [beam], lengths [beam]), in the order of
+        ``sources``; tokens end in EOS and are padded behind it.
+    """
+    devices = jax.local_devices()
+    mesh = jax.make_mesh((len(devices),), (ROWS,), (AxisType.Auto,), devices=devices)
+    rows = _round_up(batch_sentences, len(devices))
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    results = [None] * len(sources)
+    with jax.set_mesh(mesh), nn.logical_axis_rules(()):
+        params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        batches = [order[i : i + rows] for i in range(0, len(order), rows)]
+        running = collections.deque()
+        for chosen in batches + [None]:
+            if chosen is not None:
+                taken = _rows([sources[i] for i in chosen], rows, offset, special.pad)
+                how = Search(
+                    beam=beam,
+                    length_penalty=length_penalty,
+                    max_length=taken[0].shape[1] + offset,
+                    special=special,
+                    force_eos=force_eos,
+                )
+                running.append((chosen, search(model, how, mesh, params, *taken)))
+            while running and (len(running) > 1 or chosen is None):
+                done, found = running.popleft()  # devices work on the next one already
+                found = jax.device_get(found)
+                for row, i in enumerate(done):
+                    results[i] = tuple(x[row] for x in found)
+                on_batch(len(done))
+    return results
+
+
+def _rows(sources, count, offset, pad):
+    length = _power_of_two(max(len(s) for s in sources))  # few shapes to compile
+    tokens = np.full((count, length), pad, np.int32)
+    segments = np.zeros((count, length), np.int32)
+    limits = np.ones((count,), np.int32)  # rows that fill the batch end at once
+    for row, source in enumerate(sources):
+        tokens[row, : len(source)] = source
+        segments[row, : len(source)] = 1
+        limits[row] = len(source) + offset
+    return tokens, segments, limits
+
+
+def _power_of_two(n):
+    return max(1 << (n - 1).bit_length(), 8)
+
+
+def _round_up(n, multiple):
+    return -(-n // multiple) * multiple
