@@ -1,0 +1,1 @@
+"""Decoding: takes a ``step(tokens, cache)`` callable, not a model."""

@@ -1,0 +1,80 @@
+"""The k likeliest next tokens, without a pass over the vocabulary more than needed."""
+
+import functools
+
+import jax.numpy as jnp
+from jax import lax
+
+from tfm_jax.ops.masks import HIDDEN
+
+CHUNK = 64
+
+
+def best_tokens(logits, k: int, forbid: tuple[int, ...] = ()):
+    """The ``k`` likeliest tokens that are not in ``forbid``, likeliest first.
+
+    Args:
+        logits: [..., V] float32.
+        k: how many; fewer come back if the vocabulary is smaller.
+        forbid: token ids; they keep their share of the probability.
+    Returns: (log-probabilities in nats [..., k], ids [..., k] int32). Where no allowed
+        token is left the log-probability is -inf.
+    """
+    vocab = logits.shape[-1]
+    values, ids = top_k(logits, min(k + len(forbid), vocab))
+    peak = values[..., :1]
+    total = jnp.log(jnp.sum(jnp.exp(logits - peak), axis=-1, keepdims=True))
+    log_probs = (values - peak) - total
+    if forbid:
+        log_probs = jnp.where(jnp.isin(ids, jnp.array(forbid)), HIDDEN, log_probs)
+        log_probs, places = top_k(log_probs, min(k, vocab))
+        ids = jnp.take_along_axis(ids, places, axis=-1)
+    return log_probs, ids
+
+
+def top_k(x, k: int):
+    """``lax.top_k`` along the last axis, ties by lowest index, fast on CPU too.
+
+    Args:
+        x: [..., V] float32. k: at most V.
+    Returns: (values [..., k], indices [..., k] int32), largest first.
+    """
+    if x.shape[-1] < 4 * k * CHUNK:
+        best = _top_k(x, k)
+    else:
+        chunked = functools.partial(chunked_top_k, k=k, chunk=CHUNK)
+        whole = functools.partial(_top_k, k=k)
+        best = lax.platform_dependent(x, cpu=chunked, default=whole)
+    # XLA on CPU merges a slice of the result into the search, which then becomes a
+    # complete sort of x, a hundred times slower. One barrier each: a barrier on the
+    # pair can abort XLA's compiler under shard_map.
+    return tuple(lax.optimization_barrier(each) for each in best)
+
+
+def _top_k(x, k):
+    return tuple(lax.top_k(x, k))
+
+
+def chunked_top_k(x, k: int, chunk: int):
+    """``lax.top_k`` in two stages: the k best chunks, then the k best of their entries.
+
+    Exact. An entry of any other chunk is preceded, by value or at equal value by index,
+    by the largest entry of each of the k chosen chunks: chunks are contiguous and are
+    ranked by maximum with ties by position, as entries are.
+
+    Args:
+        x: [..., V] float32. k: at most the number of chunks, ceil(V / chunk).
+        chunk: entries of a chunk; the last one may be shorter.
+    """
+    ones = (1,) * (x.ndim - 1)
+    padding = ((0, 0),) * (x.ndim - 1) + ((0, -x.shape[-1] % chunk),)
+    # reduce_window pads without a copy and is vectorised, unlike argmax on CPU
+    maxima = lax.reduce_window(
+        x, HIDDEN, lax.max, (*ones, chunk), (*ones, chunk), padding
+    )
+    chosen = jnp.sort(lax.top_k(maxima, k)[1], axis=-1)  # in order, to keep ties right
+    indices = chosen[..., None] * chunk + jnp.arange(chunk, dtype=chosen.dtype)
+    indices = indices.reshape(*x.shape[:-1], k * chunk)
+    entries = jnp.take_along_axis(x, indices, -1, mode="fill", fill_value=HIDDEN)
+    values, places = lax.top_k(entries, k)
+    return values, jnp.take_along_axis(indices, places, axis=-1)
