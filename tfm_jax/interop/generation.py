@@ -1,0 +1,63 @@
+"""Token ids that decoding needs, as ``config.json`` and ``generation_config.json``."""
+
+from typing import NamedTuple
+
+from tfm_jax.data.tokenizers import BOS, EOS, PAD
+
+_IDS = ("pad_token_id", "decoder_start_token_id", "eos_token_id")
+
+
+class Special(NamedTuple):
+    """Token ids; ``forbid`` are never produced. Defaults are our tokenizers'."""
+
+    pad: int = PAD
+    bos: int = BOS  # what the first token follows
+    eos: int = EOS
+    forbid: tuple[int, ...] = (PAD, BOS)
+
+
+def read(config: dict, generation: dict | None) -> tuple[Special, bool]:
+    """Token ids, and whether the last token that a limit allows must be EOS.
+
+    Args:
+        config: content of ``config.json`` with the family's defaults.
+        generation: content of ``generation_config.json``, which older folders lack and
+            which, where there is one, alone says what is forced and forbidden.
+    Raises: ValueError listing what is missing or has no counterpart here.
+    """
+    ids = {name: config[name] for name in _IDS if name in config}
+    values = {"forced_eos_token_id": None, "bad_words_ids": None}
+    values |= config if generation is None else ids | generation
+    pad, bos, eos = (_single(values[name]) if name in values else None for name in _IDS)
+    problems = [
+        f"{name}={values.get(name)} must be one token"
+        for name, found in zip(_IDS, (pad, bos, eos), strict=True)
+        if found is None
+    ]
+    forced = _single(values["forced_eos_token_id"])
+    if forced not in (None, eos):
+        problems.append(f"forced_eos_token_id={forced} must be eos_token_id={eos}")
+    words = values["bad_words_ids"]
+    words = [[pad]] if words is None else words
+    if any(len(word) != 1 for word in words):
+        problems.append(f"bad_words_ids={words} must be single tokens")
+    if problems:
+        raise ValueError("token ids have no counterpart: " + "; ".join(problems))
+    forbid = tuple(sorted(token for (token,) in words))
+    return Special(pad, bos, eos, forbid), forced is not None
+
+
+def write(special: Special, force_eos: bool) -> dict:
+    """The inverse of ``read``, for both files."""
+    ids = dict(zip(_IDS, special[:3], strict=True))
+    return ids | {
+        "forced_eos_token_id": special.eos if force_eos else None,
+        "bad_words_ids": [[token] for token in special.forbid],
+    }
+
+
+def _single(token):
+    """A token id, also where it is written as a list of one; None for anything else."""
+    if isinstance(token, list) and len(token) == 1:
+        (token,) = token
+    return token if isinstance(token, int) else None

@@ -1,0 +1,250 @@
+"""MarianMT: the name map and the two configurations, each one table for both ways.
+
+Source: Junczys-Dowmunt et al. 2018, arXiv:1804.00344, as ``MarianMTModel`` of
+transformers 5, whose Post-LN layers are those of Vaswani et al. 2017.
+Deviates from Vaswani et al. 2017, and so do the models read here:
+    - all sines of a position come before all cosines (``positions`` sinusoidal_halves);
+    - layer norms have epsilon 1e-5;
+    - the logits have a bias;
+    - decoding starts with the padding token, which is then a real target input;
+    - the activation may be SiLU (all of OPUS-MT) or GELU instead of ReLU;
+    - dropout on attention weights and activations, where the configuration has it.
+Deviates from the reference: the row of the padding token in an embedding table is
+    trained like any other, there it gets no gradient as an input; layers are not
+    dropped as a whole (``encoder_layerdrop``, ``decoder_layerdrop`` must be 0).
+"""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+
+from tfm_jax.config import build
+from tfm_jax.interop import names
+from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.models import transformer
+from tfm_jax.ops.positions import sinusoid_halves
+from tfm_jax.tasks import translation
+
+# our field -> the reference's; where those are several, they must be equal
+FIELDS = {
+    "width": ("d_model",),
+    "heads": ("encoder_attention_heads", "decoder_attention_heads"),
+    "ffn_width": ("encoder_ffn_dim", "decoder_ffn_dim"),
+    "encoder_depth": ("encoder_layers",),
+    "decoder_depth": ("decoder_layers",),
+    "source_vocab": ("vocab_size",),
+    "target_vocab": ("decoder_vocab_size",),
+    "max_length": ("max_position_embeddings",),
+    "embedding_scale": ("scale_embedding",),
+    "dropout": ("dropout",),
+    "attention_dropout": ("attention_dropout",),
+    "activation_dropout": ("activation_dropout",),
+}
+# our activation -> the reference's names for it; the first is written
+ACTIVATIONS = {
+    "relu": ("relu",),
+    "gelu": ("gelu", "gelu_python"),
+    "gelu_tanh": ("gelu_new", "gelu_pytorch_tanh"),
+    "silu": ("swish", "silu"),
+}
+# our tie -> share_encoder_decoder_embeddings, tie_word_embeddings
+TIES = {"three_way": (True, True), "two_way": (False, True), "none": (False, False)}
+FIXED = dict(  # our fields that the reference cannot vary
+    norm="post",
+    norm_kind="layernorm",
+    norm_eps=1e-5,
+    residual=True,
+    positions="sinusoidal_halves",
+    score="scaled_dot",
+    mask_style="before",
+)
+THEIRS_FIXED = dict(  # the reference's fields that we cannot vary
+    model_type="marian",
+    is_encoder_decoder=True,
+    encoder_layerdrop=0.0,
+    decoder_layerdrop=0.0,
+)
+DEFAULTS = dict(  # of the reference, for what older files leave out
+    THEIRS_FIXED,
+    decoder_vocab_size=None,  # vocab_size
+    share_encoder_decoder_embeddings=True,
+    tie_word_embeddings=True,
+    eos_token_id=0,
+    forced_eos_token_id=0,
+)
+
+# module of one of our layers -> module of the reference's layer
+LAYER = {
+    "self_attention/query": "self_attn.q_proj",
+    "self_attention/key": "self_attn.k_proj",
+    "self_attention/value": "self_attn.v_proj",
+    "self_attention/out": "self_attn.out_proj",
+    "self_attention_residual/norm_after": "self_attn_layer_norm",
+    "cross_attention/query": "encoder_attn.q_proj",
+    "cross_attention/key": "encoder_attn.k_proj",
+    "cross_attention/value": "encoder_attn.v_proj",
+    "cross_attention/out": "encoder_attn.out_proj",
+    "cross_attention_residual/norm_after": "encoder_attn_layer_norm",
+    "ffn/up": "fc1",
+    "ffn/down": "fc2",
+    "ffn_residual/norm_after": "final_layer_norm",
+}
+LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+_SOURCE = "model.encoder.embed_tokens.weight"
+_TARGET = "model.decoder.embed_tokens.weight"
+_HEAD = "lm_head.weight"
+OUTSIDE = {  # by the tie, because tied tables are one parameter
+    "three_way": {"embedding/table": ("model.shared.weight", _SOURCE, _TARGET, _HEAD)},
+    "two_way": {
+        "source_embedding/table": (_SOURCE,),
+        "target_embedding/table": (_TARGET, _HEAD),
+    },
+    "none": {
+        "source_embedding/table": (_SOURCE,),
+        "target_embedding/table": (_TARGET,),
+        "output/kernel": (_HEAD,),
+    },
+}
+BIAS = "final_logits_bias"
+# computed here; the reference never writes them, but older files hold them
+POSITIONS = (
+    "model.encoder.embed_positions.weight",
+    "model.decoder.embed_positions.weight",
+)
+
+_OURS = re.compile(r"(encoder|decoder)/layer_(\d+)/(.+)/(\w+)")
+
+
+def table(cfg: transformer.Config) -> dict[str, names.Stored]:
+    """Path of each parameter of ``Transformer(cfg)`` to its place in the reference."""
+    model = transformer.Transformer(dataclasses.replace(cfg, layout="unrolled"))
+    return {
+        path: _stored(path, shape, cfg)
+        for path, shape in names.shapes(model, translation.example()).items()
+    }
+
+
+def _stored(path, ours, cfg):
+    if path == "output_bias":
+        return names.Stored((BIAS,), (1, *ours), ours)
+    layer = _OURS.fullmatch(path)
+    if layer:
+        side, index, module, leaf = layer.groups()
+        called = (f"model.{side}.layers.{index}.{LAYER[module]}.{LEAVES[leaf]}",)
+    else:
+        module, leaf = path.split("/")
+        called = OUTSIDE[cfg.tie][path]
+    if leaf == "table":
+        return names.Stored(called, ours, ours)
+    if leaf == "kernel":
+        inputs = 2 if module.endswith("/out") else 1  # [H, K] are contracted
+        rows, columns = math.prod(ours[:inputs]), math.prod(ours[inputs:])
+        return names.Stored(called, (columns, rows), ours, transposed=True)
+    return names.Stored(called, (math.prod(ours),), ours)
+
+
+def to_params(cfg: transformer.Config, tensors) -> dict:
+    """Nested dict of float32 parameters for the unrolled ``Transformer(cfg)``.
+
+    Raises: ValueError listing all that is unknown, missing or does not fit.
+    """
+    rest = {name: x for name, x in tensors.items() if name not in POSITIONS}
+    params = names.to_params(table(cfg), rest)
+    expected = np.asarray(sinusoid_halves(np.arange(cfg.max_length), cfg.width))
+    for name in set(POSITIONS) & set(tensors):
+        found = np.asarray(tensors[name], np.float32)
+        if found.shape != expected.shape or not np.allclose(found, expected, atol=1e-3):
+            raise ValueError(
+                f"{name} is not the sinusoid table [{cfg.max_length}, {cfg.width}] "
+                "that the model computes; trained positions are not Marian's"
+            )
+    return params
+
+
+def to_tensors(cfg: transformer.Config, params) -> dict[str, np.ndarray]:
+    """The inverse of ``to_params``, of any layout; a model without bias gets zeros."""
+    tensors = names.to_tensors(table(cfg), to_unrolled(params))
+    if not cfg.output_bias:
+        tensors[BIAS] = np.zeros((1, cfg.target_vocab), np.float32)
+    return tensors
+
+
+def read_config(values: dict) -> transformer.Config:
+    """The model that the content of a ``config.json`` describes.
+
+    Raises: ValueError listing every field that is missing or has no counterpart here.
+    """
+    values = DEFAULTS | values
+    if values["decoder_vocab_size"] is None and "vocab_size" in values:
+        values["decoder_vocab_size"] = values["vocab_size"]
+    wanted = [name for fields in FIELDS.values() for name in fields]
+    missing = sorted({*wanted, "activation_function"} - set(values))
+    if missing:
+        raise ValueError(f"config.json lacks {', '.join(missing)}")
+    problems = [
+        f"{name}={values[name]!r} must be {expected!r}"
+        for name, expected in THEIRS_FIXED.items()
+        if values[name] != expected
+    ]
+    for fields in FIELDS.values():
+        if len({values[name] for name in fields}) > 1:
+            given = " and ".join(f"{name}={values[name]}" for name in fields)
+            problems.append(f"{given} must be equal")
+    share, tie = (
+        values["share_encoder_decoder_embeddings"],
+        values["tie_word_embeddings"],
+    )
+    ties = {theirs: ours for ours, theirs in TIES.items()}
+    if (share, tie) not in ties:
+        problems.append(
+            f"share_encoder_decoder_embeddings={share} with tie_word_embeddings={tie}; "
+            f"choose from {tuple(ties)}"
+        )
+    activations = {
+        name: ours for ours, theirs in ACTIVATIONS.items() for name in theirs
+    }
+    if values["activation_function"] not in activations:
+        problems.append(
+            f"activation_function={values['activation_function']!r}; choose from "
+            f"({', '.join(activations)})"
+        )
+    if problems:
+        raise ValueError("config.json has no counterpart: " + "; ".join(problems))
+    ours = {ours: values[theirs[0]] for ours, theirs in FIELDS.items()}
+    ours |= FIXED | dict(
+        activation=activations[values["activation_function"]],
+        tie=ties[share, tie],
+        output_bias=True,
+    )
+    return build(transformer.Config, dataclasses.asdict(transformer.Config()) | ours)
+
+
+def write_config(cfg: transformer.Config) -> dict:
+    """The content of ``config.json`` for ``cfg``, token ids apart.
+
+    Raises: ValueError listing every field that the reference cannot represent.
+    """
+    problems = [
+        f"model.{name}={getattr(cfg, name)!r} must be {expected!r}"
+        for name, expected in FIXED.items()
+        if getattr(cfg, name) != expected
+    ]
+    if cfg.activation not in ACTIVATIONS:
+        problems.append(
+            f"model.activation={cfg.activation!r}; choose from {tuple(ACTIVATIONS)}"
+        )
+    if {cfg.head_key_size * cfg.heads, cfg.head_value_size * cfg.heads} != {cfg.width}:
+        problems.append("model.key_size and model.value_size must be width / heads")
+    if problems:
+        raise ValueError("MarianMT has no counterpart: " + "; ".join(problems))
+    share, tie = TIES[cfg.tie]
+    return THEIRS_FIXED | {
+        **{name: getattr(cfg, ours) for ours, them in FIELDS.items() for name in them},
+        "architectures": ["MarianMTModel"],
+        "activation_function": ACTIVATIONS[cfg.activation][0],
+        "share_encoder_decoder_embeddings": share,
+        "tie_word_embeddings": tie,
+        "dtype": "float32",
+    }

@@ -1,0 +1,98 @@
+"""From our parameters to another library's tensors and back, none left over."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from tfm_jax.layers.layout import init_params
+
+
+class Stored(NamedTuple):
+    """How another library stores one of our parameters.
+
+    Attributes:
+        names: it is written under the first and read under any of them; where a file
+            has several, they must agree.
+        shape: theirs. ours: the shape here.
+        transposed: theirs is a matrix [out, in], ours is [in, out].
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    ours: tuple[int, ...]
+    transposed: bool = False
+
+
+def shapes(model, example) -> dict[str, tuple[int, ...]]:
+    """Path of each parameter of ``model`` to its shape; nothing is computed."""
+    key = jax.random.key(0)
+    params = jax.eval_shape(lambda: init_params(model, key, example))
+    return {path: leaf.shape for path, leaf in flatten_dict(params, sep="/").items()}
+
+
+def to_params(table: Mapping[str, Stored], tensors: Mapping[str, np.ndarray]) -> dict:
+    """Nested dict of float32 parameters; narrower floats are widened.
+
+    Raises: ValueError listing every tensor that is unknown, missing, of another shape,
+        not floating, or different from its copy.
+    """
+    problems, params = [], {}
+    for path, stored in table.items():
+        present = [name for name in stored.names if name in tensors]
+        if not present:
+            problems.append(f"{stored.names[0]} is missing")
+        wrong = [line for n in present for line in _wrong(n, tensors[n], stored.shape)]
+        problems += wrong
+        if not present or wrong:
+            continue
+        first, *copies = present
+        x = np.asarray(tensors[first], np.float32)
+        for copy in copies:
+            if not np.array_equal(x, np.asarray(tensors[copy], np.float32)):
+                problems.append(f"{copy} differs from {first}, with which it is tied")
+        params[path] = (x.T if stored.transposed else x).reshape(stored.ours)
+    known = {name for stored in table.values() for name in stored.names}
+    problems += [f"{name} is unknown" for name in sorted(set(tensors) - known)]
+    _refuse(problems)
+    return unflatten_dict(params, sep="/")
+
+
+def to_tensors(table: Mapping[str, Stored], params) -> dict[str, np.ndarray]:
+    """The inverse of ``to_params``: float32 tensors under their first names.
+
+    Raises: ValueError listing every parameter unknown, missing or of another shape.
+    """
+    flat = flatten_dict(params, sep="/")
+    problems = [
+        f"parameter {path} is unknown" for path in sorted(set(flat) - set(table))
+    ]
+    tensors = {}
+    for path, stored in table.items():
+        if path not in flat:
+            problems.append(f"parameter {path} is missing")
+            continue
+        x = np.asarray(flat[path])
+        wrong = list(_wrong(f"parameter {path}", x, stored.ours))
+        problems += wrong
+        if not wrong:
+            theirs = stored.shape[::-1] if stored.transposed else stored.shape
+            x = x.astype(np.float32).reshape(theirs)
+            tensors[stored.names[0]] = x.T if stored.transposed else x
+    _refuse(problems)
+    return tensors
+
+
+def _wrong(name, x, shape):
+    if x.shape != shape:
+        yield f"{name} has shape {x.shape}, not {shape}"
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        yield f"{name} has dtype {x.dtype}, which is not floating"
+
+
+def _refuse(problems):
+    if problems:
+        raise ValueError("the checkpoint does not fit: " + "; ".join(problems))
