@@ -83,7 +83,10 @@ def test_sigkill_at_any_moment_loses_nothing_committed(tmp_path):
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as zygote:
-        for _ in range(8):
+        kills = 0
+        while kills < 8 or len(saved) < 4:  # a slow machine needs more of them
+            kills += 1
+            assert kills < 40, "the children make no progress"
             seconds = rng.uniform(0.0, 0.5)
             reported = kill_after_start(zygote, tmp_path, seconds) or reported
             for path in tmp_path.glob("[0-9]*[0-9]"):
@@ -100,7 +103,6 @@ def test_sigkill_at_any_moment_loses_nothing_committed(tmp_path):
             jax.tree.map(np.testing.assert_array_equal, restored, expected)
             saved.add(step)
         zygote.stdin.close()
-    assert len(saved) >= 4  # the children made progress from each other's checkpoints
     assert not list(tmp_path.glob("*.corrupt*"))
 
 

@@ -15,9 +15,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-# Process 0 alone reads and writes, so Orbax must not wait for the others.
-_ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
-
 HINTS = {
     "params": "compare model.* (model.layout too) and tokenizer.* with its config.json",
     "opt_state": "compare optim.* with its config.json",
@@ -102,8 +99,13 @@ def read(directory: Path, tree: Mapping[str, dict]) -> dict[str, np.ndarray]:
 
 
 def _orbax() -> ocp.Checkpointer:
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE)
-    return ocp.Checkpointer(handler, multiprocessing_options=_ALONE)
+    """Orbax for this process alone: one writes, each reads, none waits for others."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def place(value: np.ndarray, like: Any) -> Any:

@@ -147,16 +147,19 @@ class Checkpointer:
 
         Raises: InfrastructureError if it failed; once, the next call is silent.
         """
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        self._finish()
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoint")
 
+    def _finish(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
     def close(self) -> None:
-        """Wait for the last save and stop the background thread."""
+        """Wait for the last save, not for other processes, and stop the thread."""
         try:
-            self.wait()
+            self._finish()
         finally:
             self._writer.shutdown()
 

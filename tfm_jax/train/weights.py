@@ -70,7 +70,7 @@ def average(paths: Iterable[str | os.PathLike], *, ema: bool = False) -> dict:
     mean = {}
     for path, value in first.items():
         if jnp.issubdtype(value.dtype, jnp.floating):
-            total = sum((o[path].astype(np.float64) for o in others), np.float64(value))
+            total = sum(flat[path].astype(np.float64) for flat in (first, *others))
             mean[path] = np.asarray(total / count).astype(value.dtype)
         elif all(np.array_equal(value, other[path]) for other in others):
             mean[path] = value
