@@ -141,9 +141,7 @@ class Training:
         if self._due(self.experiment.eval.every_steps) and not self._evaluated():
             self._evaluate(log)  # interrupted there; an unbroken run would have it
         while self.step < cfg.total_steps:
-            batch = self._put(next(self.batches))
-            self.state, metrics = self.train_step(self.state, batch)
-            self.step += 1
+            metrics = self.update()
             window.append(metrics)
             jax.block_until_ready(window[-2:][0])  # at most two steps are in flight
             if since is None:
@@ -164,6 +162,13 @@ class Training:
                 since = time.monotonic()
             if self._due(self.experiment.checkpoint.every_steps):
                 self._save(scores)
+
+    def update(self) -> dict:
+        """One train step on the next batch; its metrics, perhaps still under way."""
+        batch = self._put(next(self.batches))
+        self.state, metrics = self.train_step(self.state, batch)
+        self.step += 1
+        return metrics
 
     def finish(self, log) -> dict:
         """Saves the last state, scores the held-out sets and leaves the results."""
