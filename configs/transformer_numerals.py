@@ -22,12 +22,12 @@ def get_config(size="tiny"):
     c = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
     c.model = section(transformer.Config, **transformer.SIZES[size])
     c.data = section(
-        pipeline.Config, source="numerals", source_length=64, target_length=64
+        pipeline.Config, source="numerals", source_length=32, target_length=32
     )
-    c.tokenizer = section(tokenizers.Config, kind="character", vocab=100)
-    c.optim = section(optim.Config, peak_lr=2e-3, warmup_steps=400)
-    c.train = section(TrainConfig, total_steps=2_000, batch_tokens=4_096)
-    c.eval = section(EvalConfig, every_steps=500, sentences=200, beam=1, samples=5)
-    c.checkpoint = section(checkpoint.Config, every_steps=500, metric="nll")
+    c.tokenizer = section(tokenizers.Config, kind="bpe", vocab=400)
+    c.optim = section(optim.Config, peak_lr=2e-3, warmup_steps=200)
+    c.train = section(TrainConfig, total_steps=1_000, batch_tokens=2_048)
+    c.eval = section(EvalConfig, every_steps=250, sentences=100, beam=1, samples=5)
+    c.checkpoint = section(checkpoint.Config, every_steps=250, metric="nll")
     c.mesh = section(mesh.Config)
     return c

@@ -1,19 +1,8 @@
 """Token ids that decoding needs, as ``config.json`` and ``generation_config.json``."""
 
-from typing import NamedTuple
-
-from tfm_jax.data.tokenizers import BOS, EOS, PAD
+from tfm_jax.infer.decode import Special
 
 _IDS = ("pad_token_id", "decoder_start_token_id", "eos_token_id")
-
-
-class Special(NamedTuple):
-    """Token ids; ``forbid`` are never produced. Defaults are our tokenizers'."""
-
-    pad: int = PAD
-    bos: int = BOS  # what the first token follows
-    eos: int = EOS
-    forbid: tuple[int, ...] = (PAD, BOS)
 
 
 def read(config: dict, generation: dict | None) -> tuple[Special, bool]:

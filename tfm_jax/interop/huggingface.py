@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm_jax.data.batch import Batch
+from tfm_jax.infer.decode import Special, decode
 from tfm_jax.interop import generation, marian, safetensors_io
-from tfm_jax.interop.generation import Special
 from tfm_jax.models import transformer
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -53,6 +53,11 @@ class Imported(NamedTuple):
         batch = Batch(source, segments, None, target, target, real, None)
         with jax.default_matmul_precision("float32"):
             return _logits(self.model, self.params, batch)
+
+    def decode(self, sources, **options) -> list:
+        """Greedy or beam search over source ids; see ``infer.decode.decode``."""
+        options = {"special": self.special, "force_eos": self.force_eos} | options
+        return decode(self.model, self.params, sources, **options)
 
 
 @functools.partial(jax.jit, static_argnums=0)

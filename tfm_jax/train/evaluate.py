@@ -12,11 +12,11 @@ import sacrebleu
 from tfm_jax.data import pipeline
 from tfm_jax.data.normalize import Normalizer
 from tfm_jax.data.sources import Pairs
+from tfm_jax.infer.decode import decode
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.train.experiment import TASKS, build_model
 from tfm_jax.train.mesh import put_batch, row_multiple
 from tfm_jax.train.sections import EvalConfig
-from tfm_jax.train.translate import decode
 
 
 def apply(model, params, batch, *, rng, train):
@@ -115,6 +115,7 @@ def translate(model, params, tokenizer, lines, cfg: EvalConfig, **options) -> li
         beam=cfg.beam,
         length_penalty=cfg.length_penalty,
         offset=cfg.max_length_offset,
+        returned=1,
         batch_sentences=min(cfg.batch_sentences, _power_of_two(len(lines))),
         **options,
     )

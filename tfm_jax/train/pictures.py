@@ -1,5 +1,6 @@
 """Pictures of a run: its learning curve, and who looks at whom."""
 
+import io
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,10 @@ class AttentionMaps(NamedTuple):
     source: list[str]
     inputs: list[str]
     outputs: list[str]
+
+    def plot(self, kind="cross", layer=None):
+        """``attention`` of these maps."""
+        return attention(self, kind=kind, layer=layer)
 
 
 def attention_maps(model, params, tokenizer, source: str, target: str):
@@ -74,7 +79,11 @@ def attention(maps: AttentionMaps, path=None, *, kind="cross", layer=None):
     Args: kind: "encoder", "decoder" or "cross". layer: index, by default the last.
     Returns: the matplotlib figure.
     """
-    weights = getattr(maps, kind)[-1 if layer is None else layer]
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r}; choose from ({', '.join(KINDS)})")
+    layers = getattr(maps, kind)
+    layer = range(len(layers))[-1 if layer is None else layer]
+    weights = layers[layer]
     columns = maps.inputs if kind == "decoder" else maps.source
     rows = {"encoder": maps.source, "decoder": maps.inputs, "cross": maps.outputs}[kind]
     across = min(len(weights), 4)
@@ -88,13 +97,12 @@ def attention(maps: AttentionMaps, path=None, *, kind="cross", layer=None):
             continue
         axis.imshow(weights[head], vmin=0, vmax=1, cmap="viridis", aspect="auto")
         axis.set_title(f"head {head + 1}", fontsize=9)
-        axis.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
-        axis.set_yticks(
-            range(len(rows)), rows if head % across == 0 else [], fontsize=7
-        )
-    number = len(getattr(maps, kind)) if layer is None else layer + 1
+        text = dict(fontsize=7, parse_math=False)  # "$" is a token like any other
+        axis.set_xticks(range(len(columns)), columns, rotation=90, **text)
+        labels = rows if head % across == 0 else []
+        axis.set_yticks(range(len(rows)), labels, **text)
     figure.suptitle(
-        f"{kind} attention, layer {number}: a row adds up to 1", fontsize=10
+        f"{kind} attention, layer {layer + 1}: a row adds up to 1", fontsize=10
     )
     return _save(figure, path)
 
@@ -117,7 +125,13 @@ def curve(history: list[dict], path=None):
 def _figure(size):
     from matplotlib.figure import Figure  # no global state, no display
 
-    return Figure(figsize=size, layout="constrained", dpi=120)
+    class Picture(Figure):
+        def _repr_png_(self):  # what a notebook shows
+            file = io.BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
+    return Picture(figsize=size, layout="constrained", dpi=120)
 
 
 def _save(figure, path):

@@ -1,4 +1,4 @@
-"""Translator: sentences in, sentences out, for any model with encode and step."""
+"""Sequences in, sequences out, for any model that encodes once and then steps."""
 
 import collections
 import functools
@@ -9,18 +9,17 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from tfm_jax.data.tokenizers import BOS, EOS, PAD
 from tfm_jax.infer.beam import beam_search
 from tfm_jax.infer.greedy import greedy
 
 
 class Special(NamedTuple):
-    """Token ids that decoding needs; ``forbid`` are never produced."""
+    """Token ids; ``forbid`` are never produced. Defaults are our tokenizers'."""
 
-    pad: int = PAD
-    bos: int = BOS
-    eos: int = EOS
-    forbid: tuple[int, ...] = (PAD, BOS)
+    pad: int = 0
+    bos: int = 1  # what the first token follows
+    eos: int = 2
+    forbid: tuple[int, ...] = (0, 1)
 
 
 SPECIAL = Special()
@@ -35,6 +34,7 @@ class Search(NamedTuple):
     max_length: int = 64  # T, positions of the cache
     special: Special = SPECIAL
     force_eos: bool = False
+    returned: int = 4  # best hypotheses of the beam that are kept
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -78,7 +78,12 @@ def _search(model, how, params, source, segments, limits):
     if how.beam == 1:
         return greedy(step, cache, **shared)
     return beam_search(
-        step, cache, beam=how.beam, length_penalty=how.length_penalty, **shared
+        step,
+        cache,
+        beam=how.beam,
+        length_penalty=how.length_penalty,
+        returned=how.returned,
+        **shared,
     )
 
 
@@ -93,6 +98,7 @@ def decode(
     batch_sentences: int = 128,
     special: Special = SPECIAL,
     force_eos: bool = False,
+    returned: int | None = None,
     on_batch=lambda count: None,
 ):
     """Decodes token sequences, sorted by length and spread over the local devices.
@@ -102,8 +108,10 @@ def decode(
         sources: list of int arrays that end in EOS.
         offset: a translation is at most this many tokens longer than its source.
         batch_sentences: rows of a batch; the last one is filled up.
+        force_eos: the last token that a limit allows is EOS.
+        returned: R, how many hypotheses of the beam come back; fewer take fewer steps.
         on_batch: called with the number of sentences of each batch when it is done.
-    Returns: list of (tokens [beam, T], scores [beam], lengths [beam]), in the order of
+    Returns: list of (tokens [R, T], scores [R], lengths [R]), in the order of
         ``sources``; tokens end in EOS and are padded behind it.
     """
     devices = jax.local_devices()
@@ -124,6 +132,7 @@ def decode(
                     max_length=taken[0].shape[1] + offset,
                     special=special,
                     force_eos=force_eos,
+                    returned=returned or beam,
                 )
                 running.append((chosen, search(model, how, mesh, params, *taken)))
             while running and (len(running) > 1 or chosen is None):
