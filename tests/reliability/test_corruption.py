@@ -241,11 +241,16 @@ def test_another_format_is_a_mismatch_not_corruption(directory):
     assert path.exists()
 
 
-def test_a_failing_disk_is_not_mistaken_for_corruption(directory, monkeypatch):
+@pytest.mark.parametrize(
+    "function", ["tfm_jax.train.manifest.file_digest", "pathlib.Path.read_text"]
+)
+def test_a_failing_disk_is_not_mistaken_for_corruption(
+    directory, monkeypatch, function
+):
     def fail(path):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(manifest, "file_digest", fail)
+    monkeypatch.setattr(function, fail)
     with Checkpointer(directory, Config()) as checkpointer:
         with pytest.raises(OSError, match="Input/output"):
             checkpointer.latest_good()

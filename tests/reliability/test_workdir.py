@@ -99,10 +99,11 @@ def test_a_silent_lease_from_elsewhere_is_taken_over(tmp_path, content):
 
 def test_a_touched_lease_from_elsewhere_is_respected(tmp_path):
     path = plant(tmp_path, machine="elsewhere")
-    done = threading.Event()
+    done, when = threading.Event(), 1_000_000  # by a clock far behind ours
+    os.utime(path, (when, when))
 
-    def touch():  # with a clock far behind ours
-        when = 1_000_000
+    def touch():
+        nonlocal when
         while not done.wait(0.1):
             when += 1
             os.utime(path, (when, when))
