@@ -1,0 +1,195 @@
+"""Decoding arms, each in a process of its own: ours and Hugging Face Marian."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.rounds import serve
+
+MARIAN = dict(positions="sinusoidal_halves", norm_eps=1e-5)  # what Marian cannot vary
+
+
+class Ours:
+    """``decode`` with the weights of a run, or with random ones."""
+
+    def __init__(self, folder, config, workdir, sentences, offset):
+        from tfm_jax.interop import save_huggingface
+        from tfm_jax.models.transformer import Transformer
+        from tfm_jax.train import runtime
+
+        runtime.prepare()
+        make = _random if workdir is None else _trained
+        cfg, params, tokenizer, lines = make(config, workdir)
+        cfg = dataclasses.replace(cfg, layout="unrolled", attention="xla")
+        if cfg.positions == "sinusoidal":
+            params = _halves(Transformer(cfg), params)
+        self.cfg = dataclasses.replace(cfg, **MARIAN)
+        self.model, self.params, self.offset = Transformer(self.cfg), params, offset
+        self.sources = tokenizer.encode(lines[:sentences], "source")
+        self.sources = [s[: cfg.max_length - offset] for s in self.sources]
+        self.folder = str(Path(folder) / "model")
+        save_huggingface(self.folder, params, self.cfg)
+
+    def facts(self):
+        """What the other arm needs to decode the same."""
+        return {
+            "model": self.folder,
+            "sources": [s.tolist() for s in self.sources],
+            "parameters": sum(x.size for x in _leaves(self.params)),
+        }
+
+    def decode(self, beam, batch):
+        """Translates all sentences: tokens, seconds and the translations."""
+        from tfm_jax.infer.decode import decode
+
+        start = time.perf_counter()
+        found = decode(
+            self.model,
+            self.params,
+            self.sources,
+            beam=beam,
+            length_penalty=0.0,
+            offset=self.offset,
+            batch_sentences=batch,
+            force_eos=True,
+        )
+        seconds = time.perf_counter() - start
+        return _result(seconds, [t[0, : n[0]].tolist() for t, _, n in found])
+
+
+class Marian:
+    """``MarianMTModel.generate`` on length-sorted batches."""
+
+    def __init__(self, folder, sources, offset):
+        import torch
+        from transformers import MarianMTModel
+
+        self.torch, self.offset = torch, offset
+        self.model = MarianMTModel.from_pretrained(folder).eval()
+        self.sources = [np.array(s) for s in sources]
+        self.order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+
+    def facts(self):
+        """Nothing that others need."""
+        return {}
+
+    def decode(self, beam, batch):
+        """As ``Ours.decode``."""
+        start = time.perf_counter()
+        found = [None] * len(self.sources)
+        for first in range(0, len(self.order), batch):
+            chosen = self.order[first : first + batch]
+            for i, tokens in zip(chosen, self._generate(chosen, beam), strict=True):
+                found[i] = tokens
+        return _result(time.perf_counter() - start, found)
+
+    def _generate(self, chosen, beam):
+        from tfm_jax.data.tokenizers import EOS, PAD
+
+        torch = self.torch
+        lengths = torch.tensor([len(self.sources[i]) for i in chosen])
+        source = torch.full((len(chosen), int(lengths.max())), PAD)
+        for row, i in zip(source, chosen, strict=True):
+            row[: len(self.sources[i])] = torch.from_numpy(self.sources[i])
+        limits = (lengths + self.offset).repeat_interleave(beam)
+
+        def end(tokens, scores):
+            """EOS as the last token that the row's limit allows, as ours does."""
+            last = limits == tokens.shape[1]  # the first token is BOS
+            if last.any():
+                scores = scores.masked_fill(last[:, None], -torch.inf)
+                scores[last, EOS] = 0.0
+            return scores
+
+        with torch.inference_mode():
+            out = self.model.generate(
+                input_ids=source,
+                attention_mask=(source != PAD).long(),
+                num_beams=beam,
+                do_sample=False,
+                length_penalty=0.0 if beam > 1 else None,
+                early_stopping=False,
+                max_length=None,
+                max_new_tokens=int(lengths.max()) + self.offset,
+                logits_processor=[end],
+            )
+        # what follows EOS is padding, which beam search writes as EOS if PAD is 0
+        ends = (out[:, 1:] == EOS).int().argmax(1).tolist()
+        return [row[1 : end + 2].tolist() for row, end in zip(out, ends, strict=True)]
+
+
+def _result(seconds, translations):
+    tokens = sum(map(len, translations))
+    return {"tokens": tokens, "seconds": seconds, "translations": translations}
+
+
+def _random(config, _):
+    """(config of the model, parameters, tokenizer, test sentences)."""
+    import jax
+
+    from tfm_jax.data import pipeline
+    from tfm_jax.layers.layout import init_params
+    from tfm_jax.tasks.translation import example
+    from tfm_jax.train.experiment import build_model, complete, resolve
+
+    experiment = resolve(config)
+    data = pipeline.prepare(experiment.data, experiment.tokenizer)
+    experiment = complete(experiment, data.tokenizer)
+    key = jax.random.key(experiment.seed)
+    params = init_params(build_model(experiment), key, example())
+    return experiment.model, params, data.tokenizer, data.test.source
+
+
+def _trained(config, workdir):
+    """As ``_random``, of a run."""
+    from tfm_jax.data.parallel import read_lines
+    from tfm_jax.train import saved
+
+    run = saved.load(workdir)
+    lines, _ = read_lines(config["data"]["test_files"][0], "--data", "error")
+    lines = [run.normalizer("source").apply(line) for line in lines]
+    return run.experiment.model, run.params, run.tokenizer, lines
+
+
+def _halves(model, params):
+    """The same function for positions with all sines before all cosines.
+
+    The two sinusoid tables differ in the order of their columns, so everything that
+    reads or writes vectors of the model's width takes the same permutation.
+    """
+    import jax
+
+    from tfm_jax.layers.layout import logical_specs
+    from tfm_jax.tasks.translation import example
+
+    width = model.cfg.width
+    order = np.concatenate([np.arange(0, width, 2), np.arange(1, width, 2)])
+
+    def permute(path, x, spec):
+        is_norm = any("norm" in str(key) for key in path)
+        axes = [0] if is_norm else [i for i, a in enumerate(spec) if a == "embed"]
+        for axis in axes:
+            x = x.take(order, axis=axis)
+        return x
+
+    return jax.tree_util.tree_map_with_path(
+        permute, params, logical_specs(model, example())
+    )
+
+
+def _leaves(params):
+    import jax
+
+    return jax.tree.leaves(params)
+
+
+def start(arm, **arguments):
+    """(facts, arm) for ``rounds.serve``."""
+    made = {"tfm_jax": Ours, "marian": Marian}[arm](**arguments)
+    return made.facts(), made
+
+
+if __name__ == "__main__":
+    serve(start)
