@@ -13,6 +13,7 @@ Usage:
   --mode=eval           score the test set, or --input=FILE against --reference=FILE
   --mode=translate      one sentence per line, from standard input to standard output
   --mode=average        average the parameters of the --last=K checkpoints
+  --mode=replay         compute the update again that a diverged run stopped at
   --checkpoint=STEP     eval and translate: this checkpoint instead of the latest
 
 Examples:
@@ -43,6 +44,7 @@ MODES = {  # mode: the function that does it, the flags that only it reads
     "eval": ("evaluate", ("checkpoint", "input", "reference")),
     "translate": ("translate", ("checkpoint",)),
     "average": ("average", ("last",)),
+    "replay": ("replay", ()),
 }
 HELP = {"--help", "-help", "-h"}
 

@@ -17,9 +17,9 @@ SECRET_WORDS = {"token", "key", "secret", "password"}
 class MetricsLog:
     """Appends one JSON object per line: ``{"step": 10, "kind": "train", ...}``.
 
-    Opening it at the step a run continues from drops the records after that step, which
-    will be written again, and a last line torn by a kill: one run, one history. A
-    TensorBoard event file is written too if tensorboardX is installed.
+    Opening it at the step a run continues from drops the records after that step and
+    the final scores, which will be written again, and a last line torn by a kill: one
+    run, one history. A TensorBoard event file is written too if tensorboardX is there.
     """
 
     def __init__(
@@ -27,7 +27,11 @@ class MetricsLog:
     ):
         self.path = Path(workdir) / NAME
         if self.path.exists():
-            kept = [r for r in read_history(workdir) if r["step"] <= step]
+            kept = [
+                record
+                for record in read_history(workdir)
+                if record["step"] <= step and not record["kind"].startswith("final_")
+            ]
             temporary = self.path.with_suffix(".tmp")
             with open(temporary, "w") as file:
                 file.writelines(map(_line, kept))

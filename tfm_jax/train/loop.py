@@ -1,7 +1,6 @@
 """The training loop, its phases in reading order."""
 
 import contextlib
-import functools
 import time
 from pathlib import Path
 
@@ -12,19 +11,16 @@ from flax import linen as nn
 from tfm_jax.config import to_json
 from tfm_jax.data import pipeline
 from tfm_jax.data.tokenizers import Tokenizer
-from tfm_jax.layers.layout import init_params, logical_specs
-from tfm_jax.train import evaluate, report, resume, runtime
+from tfm_jax.train import evaluate, program, report, resume, runtime
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.evaluate import Evaluator
 from tfm_jax.train.exits import Diverged, Preempted
-from tfm_jax.train.experiment import TASKS, Experiment, build_model, complete, resolve
+from tfm_jax.train.experiment import Experiment, complete, resolve
 from tfm_jax.train.log import MetricsLog, Progress, read_history
-from tfm_jax.train.mesh import RULES, make_mesh, put_batch, row_multiple, shardings
-from tfm_jax.train.optim import make_optimizer, make_schedule
+from tfm_jax.train.mesh import RULES, make_mesh, put_batch, row_multiple
 from tfm_jax.train.preemption import Preemption
-from tfm_jax.train.state import averaged, init_state
-from tfm_jax.train.step import make_train_step
-from tfm_jax.train.workdir import Lease, preflight
+from tfm_jax.train.state import averaged
+from tfm_jax.train.workdir import Lease, preflight, replace
 
 ROWS = 8  # a batch has a multiple of this: the same batches on 1, 2, 4 and 8 devices
 
@@ -69,58 +65,32 @@ class Training:
         self.step = self.saved = resumed or 0
 
         # data; a resumed run keeps the tokenizer it was trained with
-        tokenizer = Tokenizer(extras["tokenizer.json"]) if extras else None
+        tokenizer = None
+        if extras:
+            tokenizer = Tokenizer(extras["tokenizer.json"])
+            experiment = complete(experiment, tokenizer)
+            resume.check_continues(extras["config.json"], experiment.as_dict())
         self.data = pipeline.prepare(
             experiment.data, experiment.tokenizer, tokenizer=tokenizer
         )
         self.experiment = experiment = complete(experiment, self.data.tokenizer)
-        if extras:
-            resume.check_continues(extras["config.json"], experiment.as_dict())
-        self._describe()
         self.batches = self._batches_from(0)
+        if extras:
+            resume.go_on(self.batches, extras["data.json"])
+        self._describe()
         if stop.requested:
             raise Preempted("asked to stop before the first step; nothing to save")
 
-        # model, optimizer and state, sharded as they are made
-        cfg = experiment.train
-        self.model, self.task = build_model(experiment), TASKS[experiment.task]
-        optimizer = make_optimizer(experiment.optim, cfg.total_steps)
-
-        def init():
-            params = init_params(
-                self.model, jax.random.key(experiment.seed), self.task.example()
-            )
-            return init_state(params, optimizer, experiment.seed, ema=cfg.ema_decay > 0)
-
-        self.abstract = jax.eval_shape(init)
-        specs = logical_specs(self.model, self.task.example())
-        placed = shardings(mesh, self.abstract, specs)
+        # state, sharded as it is made, and the two compiled functions
+        functions = program.build(experiment)
+        abstract = functions.abstract(mesh)
+        placed = jax.tree.map(lambda x: x.sharding, abstract)
         if resumed is None:
-            self.state = jax.jit(init, out_shardings=placed)()
+            self.state = jax.jit(functions.init, out_shardings=placed)()
         else:
-            target = jax.tree.map(
-                lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-                self.abstract,
-                placed,
-            )
-            self.state = checkpoints.restore(resumed, target)
-            self.batches.set_state(extras["data.json"])
-
-        # the two compiled functions
+            self.state = checkpoints.restore(resumed, abstract)
         self.train_step = jax.jit(
-            make_train_step(
-                functools.partial(
-                    self.task.loss_sum,
-                    functools.partial(evaluate.apply, self.model),
-                    smoothing=cfg.label_smoothing,
-                    train=True,
-                ),
-                optimizer,
-                make_schedule(experiment.optim, cfg.total_steps),
-                ema_decay=cfg.ema_decay,
-            ),
-            donate_argnums=0,
-            out_shardings=(placed, None),
+            functions.train_step, donate_argnums=0, out_shardings=(placed, None)
         )
         self.evaluator = Evaluator(experiment, self.data, mesh)
 
@@ -183,11 +153,15 @@ class Training:
         rate = sum(float(m["tokens"]) for m in window) / max(seconds, 1e-9)
         log.write(self.step, "train", newest | {"tokens_per_second": rate})
         progress.update(self.step, loss=float(newest["loss"]), tokens_per_second=rate)
-        streak = max(int(m["streak"]) for m in window)
+        streak = int(newest["streak"])  # never shrinks beyond the limit
         if streak >= self.experiment.train.skip_limit:
-            first = self.step - int(newest["streak"])
+            first = self.step - streak
             batch = self._shape(next(self._batches_from(first)))
-            before = self.state._replace(step=np.int32(first))
+            before = self.state._replace(
+                step=np.int32(first),
+                skipped=self.state.skipped - streak,
+                streak=np.int32(0),
+            )
             where = resume.dump_diverged(self.workdir, self.experiment, before, batch)
             raise Diverged(
                 f"{streak} updates in a row were not finite, the first at step "
@@ -211,12 +185,7 @@ class Training:
             raise Preempted(f"stopped as asked; step {self.step} is saved")
 
     def _save(self, scores: dict) -> None:
-        extras = {
-            "config.json": to_json(self.experiment.as_dict()),
-            "tokenizer.json": self.data.tokenizer.to_json(),
-            "data.json": self.batches.get_state(),
-            "data_report.json": self.data.report,
-        }
+        extras = self._description() | {"data.json": self.batches.get_state()}
         numbers = {k: v for k, v in scores.items() if not isinstance(v, str)}
         self.checkpoints.save(
             self.step,
@@ -230,11 +199,15 @@ class Training:
     def _describe(self) -> None:
         """Leaves in the workdir what the run is, for people and for ``load_run``."""
         if jax.process_index() == 0:
-            config = to_json(self.experiment.as_dict())
-            (self.workdir / "config.json").write_text(config)
-            self.data.tokenizer.save(self.workdir / "tokenizer.json")
-            report = to_json(self.data.report)
-            (self.workdir / "data_report.json").write_text(report)
+            for name, text in self._description().items():
+                replace(self.workdir / name, text)
+
+    def _description(self) -> dict[str, str]:
+        return {
+            "config.json": to_json(self.experiment.as_dict()),
+            "tokenizer.json": self.data.tokenizer.to_json(),
+            "data_report.json": to_json(self.data.report),
+        }
 
     def _batches_from(self, start: int):
         cfg = self.experiment.train

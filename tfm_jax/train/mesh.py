@@ -7,6 +7,8 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from tfm_jax.config import ConfigError
+
 AXES = ("data", "fsdp", "tensor")
 
 # logical axis of a parameter or activation -> mesh axes
@@ -47,7 +49,7 @@ class Config:
 def make_mesh(cfg: Config, devices=None) -> jax.sharding.Mesh:
     """Mesh over ``devices``, by default all of all processes.
 
-    Raises: ValueError if the sizes do not multiply to the number of devices.
+    Raises: ConfigError if the sizes do not multiply to a divisor of their number.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [cfg.data, cfg.fsdp, cfg.tensor]
@@ -55,7 +57,7 @@ def make_mesh(cfg: Config, devices=None) -> jax.sharding.Mesh:
         known = -int(np.prod(sizes))
         sizes[sizes.index(-1)] = max(len(devices) // known, 1)
     if np.prod(sizes) > len(devices) or len(devices) % np.prod(sizes):
-        raise ValueError(
+        raise ConfigError(
             f"mesh.data={cfg.data}, mesh.fsdp={cfg.fsdp}, mesh.tensor={cfg.tensor} "
             f"need a divisor of the {len(devices)} devices there are"
         )

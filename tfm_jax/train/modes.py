@@ -5,17 +5,19 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+from flax import linen as nn
 
-from tfm_jax.config import ConfigError
+from tfm_jax.config import ConfigError, from_json
 from tfm_jax.data import pipeline
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.parallel import read_lines
 from tfm_jax.data.sources import Pairs
+from tfm_jax.train import arrays, program, resume, runtime, saved
 from tfm_jax.train import checkpoint as checkpoints
-from tfm_jax.train import runtime, saved
 from tfm_jax.train.evaluate import Evaluator
 from tfm_jax.train.experiment import resolve
-from tfm_jax.train.mesh import make_mesh
+from tfm_jax.train.mesh import RULES, make_mesh, put_batch
 
 CHUNK = 1024  # lines translated at a time
 
@@ -83,16 +85,39 @@ def average(workdir, *, config, last: int) -> Path:
 
 
 def replay(workdir, *, config) -> dict:
-    """Computes the update again that a diverged run was stopped for."""
-    from tfm_jax.train.loop import Training  # which imports much more
+    """Computes the update again that a diverged run was stopped for.
 
+    Prints and returns its metrics, and ``not_finite``: how many numbers of the gradient
+    of each parameter are not, where there are any.
+    """
     del config
     folder = Path(workdir, "diverged")
-    if not (folder / "config.json").exists():
-        raise ConfigError(f"--mode=replay: {workdir} has no diverged run")
-    metrics = jax.device_get(Training.replay(folder))
-    print(json.dumps({k: str(v) for k, v in metrics.items()}, indent=1))
-    return metrics
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"--mode=replay: no run in {workdir} has diverged")
+    experiment = resolve(from_json((folder / "config.json").read_text("utf-8")))
+    runtime.prepare(experiment.mesh.cpu_devices)
+    functions = program.build(experiment)
+
+    def again(state, batch):
+        _, _, grads = functions.gradients(state, batch)
+        bad = jax.tree.map(lambda g: jnp.sum(~jnp.isfinite(g)), grads)
+        return functions.train_step(state, batch)[1], bad
+
+    mesh = make_mesh(experiment.mesh)
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        abstract = functions.abstract(mesh)
+        state, batch = resume.load_diverged(folder, abstract)
+        state = jax.tree.map(
+            lambda x, a: jax.device_put(x, a.sharding), state, abstract
+        )
+        found = jax.jit(again)(state, put_batch(mesh, batch, leading=1))
+    metrics, bad = jax.device_get(found)
+    result = {"step": int(state.step) + 1}
+    result |= {name: str(value) for name, value in metrics.items()}  # nan is no JSON
+    counts = arrays.leaves(bad).items()
+    result["not_finite"] = {name: int(count) for name, count in counts if count}
+    print(json.dumps(result, indent=1))
+    return result
 
 
 def _load(workdir, config, step):

@@ -28,11 +28,11 @@ def check_continues(saved: dict, now: dict) -> None:
 
     Raises: ConfigError naming every field that differs, with both values.
     """
-    saved = resolve(saved).as_dict()
+    saved, now = dict(_leaves(resolve(saved).as_dict())), dict(_leaves(now))
     differ = [
-        f"{knob}: {old!r} in the checkpoint, {new!r} now"
-        for knob, old, new in _leaves(saved, now)
-        if old != new and not knob.startswith(FREE)
+        f"{knob}: {saved.get(knob)!r} in the checkpoint, {now.get(knob)!r} now"
+        for knob in sorted(saved.keys() | now.keys())
+        if saved.get(knob) != now.get(knob) and not knob.startswith(FREE)
     ]
     if differ:
         raise ConfigError(
@@ -41,12 +41,23 @@ def check_continues(saved: dict, now: dict) -> None:
         )
 
 
-def _leaves(saved, now, prefix=""):
-    for name, old in saved.items():
-        if isinstance(old, dict):
-            yield from _leaves(old, now[name], f"{prefix}{name}.")
+def _leaves(sections, prefix=""):
+    for name, value in sections.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", old, now[name]
+            yield f"{prefix}{name}", value
+
+
+def go_on(batches, state: dict) -> None:
+    """Puts the training batches where a checkpoint left them.
+
+    Raises: ConfigError naming what differs if they are not those it was trained on.
+    """
+    try:
+        batches.set_state(state)
+    except ValueError as error:
+        raise ConfigError(f"{error}; choose another --workdir") from error
 
 
 def dump_diverged(workdir: Path, experiment, state, batch: Batch) -> Path:

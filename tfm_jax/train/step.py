@@ -7,48 +7,61 @@ import optax
 from tfm_jax.train.state import TrainState
 
 
-def make_train_step(loss_sum, optimizer, schedule, *, ema_decay: float = 0.0):
-    """Builds ``train_step(state, batch) -> (state, metrics)``, not yet jitted.
+def make_gradients(loss_sum):
+    """Builds ``gradients(state, batch) -> (loss, weight, gradients)``.
 
     The objective is (sum of losses) / (sum of weights) over all micro-batches, so that
-    neither accumulation nor padding nor the number of devices changes it. An update
-    whose loss or gradient is not finite is skipped and counted.
+    neither accumulation nor padding nor the number of devices changes it.
 
     Args:
         loss_sum: ``loss_sum(params, batch, rng=...) -> (loss sum, weight sum)``, nats.
-        optimizer: optax transformation. schedule: its learning rate, for the log.
-        ema_decay: of the moving average of parameters, used if the state keeps one.
     Every array of the batch has a leading axis of micro-batches, [A, B, ...].
     """
     grad_of_sum = jax.value_and_grad(loss_sum, has_aux=True)
 
-    def accumulated(params, batch, rng):
-        def one(carry, indexed):
-            index, micro = indexed
-            (loss, weight), grads = grad_of_sum(
-                params, micro, rng=jax.random.fold_in(rng, index)
-            )
-            return jax.tree.map(jnp.add, carry, (loss, weight, grads)), None
-
-        count = jax.tree.leaves(batch)[0].shape[0]
-        first = jax.tree.map(lambda x: x[0], batch)
-        (loss, weight), grads = grad_of_sum(
-            params, first, rng=jax.random.fold_in(rng, 0)
-        )
-        sums = (loss, weight, grads)
-        if count > 1:
-            rest = jax.tree.map(lambda x: x[1:], batch)
-            sums, _ = jax.lax.scan(one, sums, (jnp.arange(1, count), rest))
-        return sums
-
-    def train_step(state: TrainState, batch):
+    def gradients(state: TrainState, batch):
         root = jax.random.wrap_key_data(state.rng)
         rng = jax.random.fold_in(root, state.step)  # resume-safe: no rng to carry
-        loss, weight, grads = accumulated(state.params, batch, rng)
+
+        def of_micro(index, micro):
+            key = jax.random.fold_in(rng, index)
+            (loss, weight), grads = grad_of_sum(state.params, micro, rng=key)
+            return loss, weight, grads
+
+        def add(sums, indexed):
+            return jax.tree.map(jnp.add, sums, of_micro(*indexed)), None
+
+        count = jax.tree.leaves(batch)[0].shape[0]
+        sums = of_micro(0, jax.tree.map(lambda x: x[0], batch))
+        if count > 1:
+            rest = jax.tree.map(lambda x: x[1:], batch)
+            sums, _ = jax.lax.scan(add, sums, (jnp.arange(1, count), rest))
+        loss, weight, grads = sums
         scale = 1.0 / jnp.maximum(weight, 1.0)
-        loss, grads = loss * scale, jax.tree.map(lambda g: g * scale, grads)
+        return loss * scale, weight, jax.tree.map(lambda g: g * scale, grads)
+
+    return gradients
+
+
+def make_train_step(
+    gradients, optimizer, schedule, *, ema_decay: float = 0.0, skip_limit: int
+):
+    """Builds ``train_step(state, batch) -> (state, metrics)``, not yet jitted.
+
+    An update whose loss or gradient is not finite is skipped and counted; once
+    ``skip_limit`` were skipped in a row all are, until somebody looks.
+
+    Args:
+        gradients: of `make_gradients`.
+        optimizer: optax transformation. schedule: its learning rate, for the log.
+        ema_decay: of the moving average of parameters, used if the state keeps one.
+    """
+
+    def train_step(state: TrainState, batch):
+        loss, weight, grads = gradients(state, batch)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        good = finite & (state.streak < skip_limit)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -57,9 +70,9 @@ def make_train_step(loss_sum, optimizer, schedule, *, ema_decay: float = 0.0):
             ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
 
         def keep(new, old):
-            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+            return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
 
-        bad = jnp.logical_not(finite).astype(jnp.int32)
+        bad = jnp.logical_not(good).astype(jnp.int32)
         metrics = {
             "loss": loss,
             "tokens": weight,

@@ -36,6 +36,13 @@ def preflight(workdir: str | os.PathLike) -> Path:
     return workdir
 
 
+def replace(path: Path, text: str) -> None:
+    """Write a text file that is always whole, the one before or this one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
 class Lease:
     """Context that holds a workdir for this process alone.
 

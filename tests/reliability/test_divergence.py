@@ -1,0 +1,157 @@
+"""A loss or gradient that is not finite: skipped once, an end if it stays."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.reliability import tiny
+from tfm_jax import main
+from tfm_jax.train import exits
+from tfm_jax.train.log import read_history
+from tfm_jax.train.state import init_state
+from tfm_jax.train.step import make_gradients, make_train_step
+
+NOT_FINITE = [jnp.inf, -jnp.inf, jnp.nan]
+
+
+def square(params, batch, *, rng):
+    """A loss without model: (sum of squares of what the batch scales, rows)."""
+    del rng
+    return jnp.sum((params["w"] * batch) ** 2), jnp.float32(batch.shape[0])
+
+
+def infinite_slope(params, batch, *, rng):
+    """Finite where a row is 0, its gradient is not."""
+    loss, weight = square(params, batch, rng=rng)
+    return loss + jnp.sum(jnp.sqrt(params["w"] * batch)), weight
+
+
+def small_step(loss_sum, skip_limit=3):
+    optimizer = optax.adam(0.1)
+    step = make_train_step(
+        make_gradients(loss_sum),
+        optimizer,
+        lambda count: 0.1,
+        ema_decay=0.5,
+        skip_limit=skip_limit,
+    )
+    params = {"w": jnp.ones(3)}
+    return jax.jit(step), init_state(params, optimizer, seed=0, ema=True)
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_a_loss_that_is_not_finite_changes_nothing_but_the_counts(value):
+    step, state = small_step(square)
+    good = jnp.ones((2, 4, 3))
+    state, _ = step(state, good)
+    after, metrics = step(state, good.at[1, 2, 0].set(value))
+    for name in ("params", "opt_state", "ema", "rng"):
+        same(getattr(after, name), getattr(state, name))
+    assert (after.step, after.skipped, after.streak) == (2, 1, 1)
+    assert not np.isfinite(metrics["loss"])
+    after, metrics = step(after, good)
+    assert (after.step, after.skipped, after.streak) == (3, 1, 0)
+    assert not np.array_equal(after.params["w"], state.params["w"])
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is():
+    step, state = small_step(infinite_slope)
+    after, metrics = step(state, jnp.zeros((1, 4, 3)))
+    assert np.isfinite(metrics["loss"]) and not np.isfinite(metrics["grad_norm"])
+    same((after.params, after.opt_state, after.ema), state[1:4])
+    assert after.skipped == 1
+
+
+def test_a_skipped_step_is_as_if_its_batch_had_not_been():
+    step, state = small_step(square)
+    good, bad = jnp.ones((1, 4, 3)), jnp.full((1, 4, 3), jnp.nan)
+    with_bad = without = state
+    for batch in (good, bad, good, good):
+        with_bad, _ = step(with_bad, batch)
+    for batch in (good, good, good):
+        without, _ = step(without, batch)
+    same(with_bad[1:4], without[1:4])
+
+
+def test_after_too_many_in_a_row_nothing_is_updated_any_more():
+    """Whenever the log looks, the parameters are those before the first bad update."""
+    step, state = small_step(square, skip_limit=3)
+    good, bad = jnp.ones((1, 4, 3)), jnp.full((1, 4, 3), jnp.inf)
+    state, _ = step(state, good)
+    frozen = state
+    for batch in (bad, bad, bad, good, good):
+        frozen, metrics = step(frozen, batch)
+    assert metrics["streak"] == 5
+    same(frozen[1:4], state[1:4])
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory):
+    """The workdir, exit code and last words of a run that blows up after its start."""
+    folder = tmp_path_factory.mktemp("diverged")
+    argv = [f"--config={tiny.__file__}", f"--workdir={folder}"]
+    knobs = dict(warmup_steps=0, peak_lr=1e30)
+    argv += [f"--config.optim.{name}={value}" for name, value in knobs.items()]
+    argv += ["--config.train.skip_limit=4"]
+    return folder, main.main(argv), argv
+
+
+def first_bad(workdir):
+    last = read_history(workdir)[-1]
+    return last["step"] - last["streak"] + 1
+
+
+def test_a_run_whose_updates_stay_not_finite_ends_with_79(diverged):
+    workdir, code, _ = diverged
+    assert code == exits.DIVERGED
+    history = read_history(workdir)
+    train = [record for record in history if record["kind"] == "train"]
+    assert train[-1]["streak"] >= 4 and not np.isfinite(train[-1]["loss"])
+    assert train[-1]["step"] <= 9  # the first log record that can know
+    assert sorted(path.name for path in (workdir / "diverged").iterdir()) == [
+        *("config.json", "update.npz")
+    ]
+
+
+def test_the_dump_holds_the_state_before_the_first_bad_update(diverged):
+    workdir, _, _ = diverged
+    with np.load(workdir / "diverged" / "update.npz") as dump:
+        for name in dump.files:
+            assert np.isfinite(dump[name]).all(), name
+        assert dump["state/step"] == first_bad(workdir) - 1
+        assert dump["state/skipped"] == dump["state/streak"] == 0
+        assert dump["batch/source"].shape == (2, 8, 32)
+
+
+def test_replay_shows_the_bad_update_again(diverged, capsys):
+    workdir, _, _ = diverged
+    assert main.main([f"--workdir={workdir}", "--mode=replay"]) == exits.OK
+    result = json.loads(capsys.readouterr().out)
+    assert not np.isfinite(float(result["loss"]))
+    assert (result["skipped"], result["streak"]) == ("1", "1")
+    assert result["step"] == first_bad(workdir)
+    assert result["not_finite"]
+    for name, count in result["not_finite"].items():
+        assert name.startswith(("encoder", "decoder", "embed", "source", "target"))
+        assert count > 0
+
+
+def test_a_diverged_run_that_is_started_again_ends_with_79_again(diverged):
+    _, _, argv = diverged
+    assert main.main(argv) == exits.DIVERGED
+
+
+def test_a_run_that_has_not_diverged_cannot_be_replayed(diverged, tmp_path, capsys):
+    workdir, _, _ = diverged
+    (tmp_path / "config.json").write_text((workdir / "config.json").read_text())
+    argv = [f"--workdir={tmp_path}", "--mode=replay"]
+    assert main.main(argv) == exits.BAD_CONFIG
+    assert "has diverged" in capsys.readouterr().err

@@ -1,0 +1,234 @@
+"""A run that was stopped ends bit for bit like one that was not."""
+
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.reliability import tiny
+from tfm_jax import main
+from tfm_jax.data import numerals, stream
+from tfm_jax.train import arrays, exits, manifest
+from tfm_jax.train.checkpoint import Checkpointer, Config
+from tfm_jax.train.log import read_history
+
+CFG = Config()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with tiny.quick():
+        yield
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert tiny.run(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was stopped after step 23, to be copied."""
+    workdir = tmp_path_factory.mktemp("runs") / "stopped"
+    assert not tiny.run(workdir, stop=(23,))
+    return workdir
+
+
+# the first step; inside an epoch; where a checkpoint, and where an evaluation and the
+# end of an epoch are due; between all of these; the last but one and the last step
+@pytest.mark.parametrize("cut", [1, 7, 15, 16, 23, 39, 40])
+def test_a_run_stopped_anywhere_goes_on_bit_for_bit(unbroken, tmp_path, cut):
+    assert not tiny.run(tmp_path, stop=(cut,))
+    assert max(Checkpointer(tmp_path / "checkpoints", CFG).steps()) == cut
+    assert tiny.run(tmp_path)
+    assert tiny.digests(tmp_path) == tiny.digests(unbroken)
+
+
+def test_a_chain_of_stops_ends_bit_for_bit_the_same(unbroken, tmp_path):
+    starts = 1
+    while not tiny.run(tmp_path, stop=range(5, 40, 5)):
+        starts += 1
+    assert starts == 8
+    assert tiny.digests(tmp_path) == tiny.digests(unbroken)
+
+
+def test_a_run_stopped_in_an_evaluation_repeats_it(unbroken, tmp_path, monkeypatch):
+    evaluate = tiny.loop.Training._evaluate
+
+    def stopped(run, log):
+        run.stop._requested = True
+        return evaluate(run, log)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.loop.Training, "_evaluate", stopped)
+        assert not tiny.run(tmp_path)
+    assert all(record["kind"] != "valid" for record in read_history(tmp_path))
+    assert tiny.run(tmp_path)
+    assert tiny.digests(tmp_path) == tiny.digests(unbroken)
+
+
+def test_the_number_of_a_checkpoint_counts_updates_and_batches(unbroken):
+    with Checkpointer(unbroken / "checkpoints", CFG) as checkpoints:
+        for step in checkpoints.steps():
+            path = checkpoints.path(step)
+            named = arrays.read(path / "state", manifest.read(path)["tree"])
+            counts = {k: v for k, v in named.items() if k.endswith("/count")}
+            assert len(counts) >= 1
+            for count in (named["step"], *counts.values()):
+                assert count == step
+            assert checkpoints.extras(step)["data.json"]["next_batch"] == step
+
+
+def without_counts(opt_state):
+    return jax.tree.map(lambda x: x * 0 if x.ndim == 0 else x, opt_state)
+
+
+def moments_only(opt_state):
+    return jax.tree.map(lambda x: x * 0 if x.ndim else x, opt_state)
+
+
+FAULTS = {  # what a restore could get wrong without anybody noticing
+    "the optimizer's moments are dropped": lambda state: state._replace(
+        opt_state=moments_only(state.opt_state)
+    ),
+    "the optimizer's and the schedule's counts start again": lambda state: (
+        state._replace(opt_state=without_counts(state.opt_state))
+    ),
+    "the moving average is dropped": lambda state: state._replace(
+        ema=jax.tree.map(jnp.copy, state.params)
+    ),
+    "the dropout key is reset": lambda state: state._replace(rng=state.rng + 1),
+    "the parameters are rounded": lambda state: state._replace(
+        params=jax.tree.map(
+            lambda x: x.astype(jnp.bfloat16).astype(x.dtype), state.params
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_comparison_notices_that(unbroken, stopped, tmp_path, monkeypatch, fault):
+    restore = Checkpointer.restore
+
+    def faulty(self, step, target):
+        state = FAULTS[fault](restore(self, step, target))
+        return jax.tree.map(lambda x, t: jax.device_put(x, t.sharding), state, target)
+
+    monkeypatch.setattr(Checkpointer, "restore", faulty)
+    assert_noticed(unbroken, stopped, tmp_path)
+
+
+@pytest.mark.parametrize("shift", ["from the start", "one batch early"])
+def test_the_comparison_notices_data_that_go_on(
+    unbroken, stopped, tmp_path, monkeypatch, shift
+):
+    change = {"from the start": -23, "one batch early": -1}[shift]
+    set_state = stream.TrainBatches.set_state
+
+    def faulty(self, state):
+        set_state(self, state | {"next_batch": state["next_batch"] + change})
+        self._next = state["next_batch"]  # what is saved looks right
+
+    monkeypatch.setattr(stream.TrainBatches, "set_state", faulty)
+    changed = assert_noticed(unbroken, stopped, tmp_path)
+    assert "data" not in changed
+
+
+def assert_noticed(unbroken, stopped, tmp_path):
+    workdir = shutil.copytree(stopped, tmp_path / "run")
+    assert tiny.run(workdir)
+    expected, found = tiny.digests(unbroken), tiny.digests(workdir)
+    changed = {name for name in expected if expected[name] != found[name]}
+    assert {"params", "opt_state", "ema", "records"} & changed
+    return changed
+
+
+def test_a_step_counted_twice_is_never_saved(stopped, tmp_path, monkeypatch):
+    workdir = shutil.copytree(stopped, tmp_path / "run")
+    restore = Checkpointer.restore
+
+    def faulty(self, step, target):
+        state = restore(self, step, target)
+        return state._replace(step=state.step + 1)
+
+    monkeypatch.setattr(Checkpointer, "restore", faulty)
+    with pytest.raises(ValueError, match="refusing to save step 25: state.step=26"):
+        tiny.run(workdir)
+
+
+@pytest.fixture
+def config_file(stopped, tmp_path):
+    """Flags of a command line on a copy of the stopped run."""
+    workdir = shutil.copytree(stopped, tmp_path / "run")
+    return [f"--config={tiny.__file__}", f"--workdir={workdir}"]
+
+
+CHANGES = {  # flag -> what the error says
+    "model.dropout=0.2": "model.dropout: 0.1 in the checkpoint, 0.2 now",
+    "optim.peak_lr=0.1": "optim.peak_lr: 0.01 in the checkpoint, 0.1 now",
+    "seed=1": "seed: 0 in the checkpoint, 1 now",
+    "train.accumulate_steps=1": "train.accumulate_steps: 2 in the checkpoint, 1 now",
+    "tokenizer.kind=byte": "tokenizer.kind: 'character' in the checkpoint, 'byte' now",
+    "data.numerals_train=99": "data.numerals_train: 256 in the checkpoint, 99 now",
+}
+
+
+def test_a_change_of_substance_is_refused_field_by_field(config_file, capsys):
+    """All at once: each is named, and nothing in the workdir changes."""
+    _, workdir = config_file
+    before = contents(workdir)
+    flags = [f"--config.{flag}" for flag in CHANGES]
+    assert main.main([*config_file, *flags]) == exits.BAD_CONFIG
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    for words in CHANGES.values():
+        assert words in err
+    assert contents(workdir) == before
+
+
+@pytest.mark.parametrize("flag", CHANGES)
+def test_each_change_of_substance_is_refused_alone(config_file, capsys, flag):
+    assert main.main([*config_file, f"--config.{flag}"]) == exits.BAD_CONFIG
+    err = capsys.readouterr().err
+    assert CHANGES[flag] in err and err.count(" in the checkpoint, ") == 1
+
+
+def contents(flag):
+    folder = pathlib.Path(flag.partition("=")[2])
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in files}
+
+
+def test_other_data_is_refused_by_its_fingerprint(config_file, capsys, monkeypatch):
+    spell = numerals.spell
+
+    def changed(numbers, language, knob):
+        lines = spell(numbers, language, knob)
+        return [line.replace("seven", "eight") for line in lines]
+
+    monkeypatch.setattr(numerals, "spell", changed)
+    assert main.main(config_file) == exits.BAD_CONFIG
+    err = capsys.readouterr().err
+    assert "cannot continue the data of this checkpoint; data: " in err
+    assert err.count("\n") == 1
+
+
+def test_a_run_can_be_made_longer(config_file):
+    """By its workdir alone: more steps, and other knobs that alter no update."""
+    _, workdir = config_file
+    flags = ["train.total_steps=26", "eval.every_steps=13", "train.log_every_steps=1"]
+    assert main.main([workdir, *(f"--config.{flag}" for flag in flags)]) == exits.OK
+    history = read_history(workdir.partition("=")[2])
+    steps = [record["step"] for record in history if record["kind"] == "train"]
+    assert steps == [3, 6, 9, 12, 15, 18, 21, 24, 25, 26]
+
+
+def test_a_finished_run_that_is_started_again_says_the_same(unbroken, tmp_path):
+    workdir = shutil.copytree(unbroken, tmp_path / "run")
+    before = tiny.digests(workdir)
+    assert tiny.run(workdir)
+    assert tiny.digests(workdir) == before

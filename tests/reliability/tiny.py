@@ -1,0 +1,117 @@
+"""A run that is small and hard to resume, and what it leaves behind.
+
+Accumulation, dropout and a moving average are on; an epoch is 16 steps, evaluations
+come every 16, checkpoints every 5, log records every 3. Also a file for ``--config``.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from tfm_jax.config import section
+from tfm_jax.data import pipeline, tokenizers
+from tfm_jax.models import transformer
+from tfm_jax.train import (
+    arrays,
+    checkpoint,
+    loop,
+    manifest,
+    mesh,
+    optim,
+    preemption,
+    program,
+    report,
+)
+from tfm_jax.train.exits import Preempted
+from tfm_jax.train.log import read_history
+from tfm_jax.train.sections import EvalConfig, TrainConfig
+
+CLOCK = ("seconds", "tokens_per_second")  # numbers of a record that are not the run's
+
+
+def get_config(**changes):
+    """The run; ``changes`` are knobs, ``train__total_steps=20``."""
+    c = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
+    sizes = dict(width=16, heads=2, ffn_width=32, encoder_depth=1, decoder_depth=1)
+    c.model = section(transformer.Config, **sizes, dropout=0.1)
+    c.data = section(
+        pipeline.Config,
+        **dict(numerals_max=300, numerals_heldout=4, numerals_train=256),
+        **dict(batching="fixed", source_length=32, target_length=32),
+    )
+    c.tokenizer = section(tokenizers.Config, kind="character")
+    c.optim = section(optim.Config, peak_lr=1e-2, warmup_steps=10)
+    c.train = section(
+        TrainConfig,
+        **dict(total_steps=40, batch_tokens=512, accumulate_steps=2),
+        **dict(ema_decay=0.9, log_every_steps=3),
+    )
+    c.eval = section(
+        EvalConfig,
+        **dict(every_steps=16, sentences=0, samples=1, beam=1, max_length_offset=0),
+        batch_tokens=512,
+    )
+    c.checkpoint = section(checkpoint.Config, every_steps=5, metric="nll")
+    c.mesh = section(mesh.Config, data=1, cpu_devices=1)
+    for knob, value in changes.items():
+        part, _, name = knob.partition("__")
+        if name:
+            c[part][name] = value
+        else:
+            c[part] = value
+    return c
+
+
+class StopAt(preemption.Preemption):
+    """A scheduler that asks after given steps, at the next chance there is."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def should_stop(self, step):
+        self._requested |= step in self.steps
+        return super().should_stop(step)
+
+
+@contextlib.contextmanager
+def quick():
+    """Runs of one configuration share their compiled functions, and draw nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "build", functools.lru_cache(program.build))
+        patch.setattr(report, "finish", lambda run, log: {})
+        yield
+
+
+def run(workdir, config=None, *, stop=()):
+    """Trains in ``workdir`` until done or asked to stop; whether it is done."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Preemption", lambda: StopAt(stop))
+        try:
+            loop.train(get_config() if config is None else config, workdir)
+        except Preempted:
+            return False
+        return True
+
+
+def digests(workdir):
+    """Everything a run leaves, as name -> sha256; equal only if equal bit for bit."""
+    newest = max(workdir.glob("checkpoints/" + "[0-9]" * 6))
+    named = arrays.read(newest / "state", manifest.read(newest)["tree"])
+    parts = {}
+    for name, array in sorted(named.items()):
+        root = parts.setdefault(name.partition("/")[0], hashlib.sha256())
+        root.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    found = {name: part.hexdigest() for name, part in parts.items()}
+    found["data"] = hashlib.sha256((newest / "data.json").read_bytes()).hexdigest()
+    records = [
+        {name: value for name, value in record.items() if name not in CLOCK}
+        for record in read_history(workdir)
+        if record["kind"] != "start"  # one a process
+    ]
+    text = json.dumps(records, sort_keys=True).encode()
+    return found | {"records": hashlib.sha256(text).hexdigest()}

@@ -1,0 +1,67 @@
+"""Program: the pure functions that a run consists of, built from its configuration."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from tfm_jax.layers.layout import init_params, logical_specs
+from tfm_jax.train.evaluate import apply
+from tfm_jax.train.experiment import TASKS, Experiment, build_model
+from tfm_jax.train.mesh import shardings
+from tfm_jax.train.optim import make_optimizer, make_schedule
+from tfm_jax.train.state import TrainState, init_state
+from tfm_jax.train.step import make_gradients, make_train_step
+
+
+class Program(NamedTuple):
+    """Functions that are not yet jitted.
+
+    Attributes:
+        init: ``init() -> TrainState`` before the first step.
+        gradients: ``gradients(state, batch) -> (loss, weight, gradients)``.
+        train_step: ``train_step(state, batch) -> (state, metrics)``.
+        specs: logical axes of the parameters.
+    """
+
+    init: Callable
+    gradients: Callable
+    train_step: Callable
+    specs: dict
+
+    def abstract(self, mesh) -> TrainState:
+        """Shape, dtype and place of every array of the state."""
+        shapes = jax.eval_shape(self.init)
+        return jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+            shapes,
+            shardings(mesh, shapes, self.specs),
+        )
+
+
+def build(experiment: Experiment) -> Program:
+    """The program of ``experiment``, whose vocabularies must be filled in."""
+    model, task, cfg = build_model(experiment), TASKS[experiment.task], experiment.train
+    optimizer = make_optimizer(experiment.optim, cfg.total_steps)
+
+    def init():
+        key = jax.random.key(experiment.seed)
+        params = init_params(model, key, task.example())
+        return init_state(params, optimizer, experiment.seed, ema=cfg.ema_decay > 0)
+
+    loss_sum = functools.partial(
+        task.loss_sum,
+        functools.partial(apply, model),
+        smoothing=cfg.label_smoothing,
+        train=True,
+    )
+    gradients = make_gradients(loss_sum)
+    train_step = make_train_step(
+        gradients,
+        optimizer,
+        make_schedule(experiment.optim, cfg.total_steps),
+        ema_decay=cfg.ema_decay,
+        skip_limit=cfg.skip_limit,
+    )
+    return Program(init, gradients, train_step, logical_specs(model, task.example()))
