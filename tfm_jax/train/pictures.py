@@ -1,8 +1,10 @@
 """Pictures of a run: its learning curve, and who looks at whom."""
 
+import functools
 import io
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from flax import linen as nn
 
@@ -53,15 +55,10 @@ def attention_maps(model, params, tokenizer, source: str, target: str):
         *(inputs[None], target_ids[None], ones(inputs)[None], None),
     )
     with nn.logical_axis_rules(()):  # one sentence: nothing to spread over devices
-        _, kept = model.apply(
-            {"params": to_unrolled(params)},
-            batch,
-            train=False,
-            mutable=["intermediates"],
-        )
+        kept = _intermediates(model, to_unrolled(params), batch)
 
     def layers(stack, name):
-        found = kept["intermediates"][stack]
+        found = kept[stack]
         order = sorted(found, key=lambda layer: int(layer.rpartition("_")[2]))
         return np.stack([np.asarray(found[k][name]["weights"][0][0]) for k in order])
 
@@ -71,6 +68,13 @@ def attention_maps(model, params, tokenizer, source: str, target: str):
         inputs=tokenizer.tokens(inputs, "target"),
         outputs=tokenizer.tokens(target_ids, "target"),
     )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _intermediates(model, params, batch):
+    variables = {"params": params}
+    _, kept = model.apply(variables, batch, train=False, mutable=["intermediates"])
+    return kept["intermediates"]
 
 
 def attention(maps: AttentionMaps, path=None, *, kind="cross", layer=None):

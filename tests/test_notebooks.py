@@ -1,0 +1,73 @@
+"""Every notebook runs, shows its pictures and is committed clean."""
+
+import ast
+import os
+import sys
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def read(path):
+    notebook = nbformat.read(path, as_version=4)
+    return notebook, [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_committed_without_outputs(path):
+    notebook, cells = read(path)
+    nbformat.validate(notebook)
+    for cell in cells:
+        assert cell.outputs == [] and cell.execution_count is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_never_renders_text_as_html(path):
+    for cell in read(path)[1]:
+        nodes = ast.walk(ast.parse(cell.source))
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        assert not names & {"HTML", "Markdown", "display"}
+        assert "IPython" not in cell.source and not cell.source.startswith(("%", "!"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_and_shows_its_pictures(path, tmp_path, request):
+    notebook, cells = read(path)
+    # This interpreter, whatever kernels the user has installed.
+    kernels = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
+    assert kernels.get_kernel_spec("python3").argv[0] == sys.executable
+    client = nbclient.NotebookClient(
+        notebook,
+        km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels),
+        resources={"metadata": {"path": str(path.parent)}},
+        timeout=300,
+    )
+    cache = request.config.cache.mkdir("jax_compilation_cache")
+    client.execute(
+        cleanup_kc=True,
+        env=os.environ
+        | {
+            "PYTHONPATH": str(ROOT),
+            "IPYTHONDIR": str(tmp_path),  # nobody's startup files
+            "TMPDIR": str(tmp_path),
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+        },
+    )
+    for cell in cells:
+        last = ast.unparse(ast.parse(cell.source).body[-1])
+        if ".plot(" in last:
+            shown = [output.get("data", {}) for output in cell.outputs]
+            assert any("image/png" in data for data in shown), last
