@@ -1,7 +1,9 @@
 """A run that was stopped ends bit for bit like one that was not."""
 
+import os
 import pathlib
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,8 @@ import pytest
 
 from tests.reliability import tiny
 from tfm_jax import main
-from tfm_jax.data import numerals, stream
-from tfm_jax.train import arrays, exits, manifest
+from tfm_jax.data import numerals, pipeline, stream
+from tfm_jax.train import arrays, evaluate, exits, manifest, program
 from tfm_jax.train.checkpoint import Checkpointer, Config
 from tfm_jax.train.log import read_history
 
@@ -232,3 +234,94 @@ def test_a_finished_run_that_is_started_again_says_the_same(unbroken, tmp_path):
     before = tiny.digests(workdir)
     assert tiny.run(workdir)
     assert tiny.digests(workdir) == before
+
+
+def ask_twice():
+    """What a scheduler sends that is in a hurry."""
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def during_compilation(patch):
+    build = program.build
+
+    def noisy(experiment):
+        def train_step(state, batch):
+            ask_twice()  # while it is traced
+            return made.train_step(state, batch)
+
+        made = build(experiment)
+        return made._replace(train_step=train_step)
+
+    patch.setattr(program, "build", noisy)
+
+
+def during_training(patch):
+    update = tiny.loop.Training.update
+
+    def noisy(run):
+        if run.step == 6:
+            ask_twice()
+        return update(run)
+
+    patch.setattr(tiny.loop.Training, "update", noisy)
+
+
+def during_evaluation(patch):
+    put_batch, calls = evaluate.put_batch, []
+
+    def noisy(*args, **options):
+        calls.append(args)
+        if len(calls) == 1:
+            ask_twice()
+        return put_batch(*args, **options)
+
+    patch.setattr(evaluate, "put_batch", noisy)
+
+
+def during_a_save(patch):
+    write, calls = arrays.write, []
+
+    def noisy(directory, host):
+        calls.append(directory)
+        if len(calls) == 1:
+            ask_twice()
+        write(directory, host)
+
+    patch.setattr(arrays, "write", noisy)
+
+
+def test_sigterm_in_any_phase_saves_and_ends_with_75(unbroken, tmp_path, monkeypatch):
+    """One run, stopped in each phase, ends like one that was not."""
+    argv = [f"--config={tiny.__file__}", f"--workdir={tmp_path}"]
+    saved = []
+    for phase in (
+        during_compilation,
+        during_training,
+        during_evaluation,
+        during_a_save,
+    ):
+        with monkeypatch.context() as patch:
+            phase(patch)
+            assert main.main(argv) == exits.PREEMPTED, phase.__name__
+        with Checkpointer(tmp_path / "checkpoints", CFG) as checkpoints:
+            saved.append(checkpoints.latest_good())
+        assert not (tmp_path / "lease.json").exists()
+    assert saved[:3] == [1, 7, 16]
+    assert 20 <= saved[3] < 40
+    assert main.main(argv) == exits.OK
+    assert tiny.digests(tmp_path) == tiny.digests(unbroken)
+
+
+def test_sigterm_before_there_is_anything_to_save_ends_with_75(tmp_path, monkeypatch):
+    prepare = pipeline.prepare
+
+    def noisy(*args, **options):
+        ask_twice()
+        return prepare(*args, **options)
+
+    monkeypatch.setattr(pipeline, "prepare", noisy)
+    argv = [f"--config={tiny.__file__}", f"--workdir={tmp_path}"]
+    assert main.main(argv) == exits.PREEMPTED
+    with Checkpointer(tmp_path / "checkpoints", CFG) as checkpoints:
+        assert checkpoints.latest_good() is None

@@ -53,7 +53,7 @@ def get_config(**changes):
     c.eval = section(
         EvalConfig,
         **dict(every_steps=16, sentences=0, samples=1, beam=1, max_length_offset=0),
-        batch_tokens=512,
+        batch_tokens=64,  # two batches
     )
     c.checkpoint = section(checkpoint.Config, every_steps=5, metric="nll")
     c.mesh = section(mesh.Config, data=1, cpu_devices=1)
@@ -98,8 +98,11 @@ def run(workdir, config=None, *, stop=()):
         return True
 
 
-def digests(workdir):
-    """Everything a run leaves, as name -> sha256; equal only if equal bit for bit."""
+def digests(workdir, without=()):
+    """Everything a run leaves, as name -> sha256; equal only if equal bit for bit.
+
+    Args: without: kinds of records that do not count.
+    """
     newest = max(workdir.glob("checkpoints/" + "[0-9]" * 6))
     named = arrays.read(newest / "state", manifest.read(newest)["tree"])
     parts = {}
@@ -111,7 +114,7 @@ def digests(workdir):
     records = [
         {name: value for name, value in record.items() if name not in CLOCK}
         for record in read_history(workdir)
-        if record["kind"] != "start"  # one a process
+        if record["kind"] not in ("start", *without)  # "start": one a process
     ]
     text = json.dumps(records, sort_keys=True).encode()
     return found | {"records": hashlib.sha256(text).hexdigest()}
