@@ -1,0 +1,42 @@
+"""The whole program learns: from a command line to translations that are right."""
+
+import json
+
+from tests.reliability import tiny
+from tfm_jax import main
+from tfm_jax.train import exits
+from tfm_jax.train.log import read_history
+
+
+def test_a_tiny_model_learns_to_copy_numbers_it_has_not_seen(tmp_path, capsys):
+    """English to English, packed rows, character by character."""
+    knobs = {
+        "data.target_language": "en",
+        "data.batching": "pack",
+        "data.numerals_max": 999,
+        "data.numerals_train": 0,
+        "data.numerals_heldout": 50,
+        "data.source_length": 48,
+        "data.target_length": 48,
+        "model.width": 32,
+        "model.ffn_width": 64,
+        "model.norm": "pre",
+        "model.dropout": 0.0,
+        "train.accumulate_steps": 1,
+        "train.batch_tokens": 768,
+        "train.ema_decay": 0.0,
+        "train.label_smoothing": 0.0,
+        "train.total_steps": 300,
+        "optim.warmup_steps": 50,
+        "eval.max_length_offset": 5,
+        "eval.every_steps": 1000,
+        "checkpoint.every_steps": 1000,
+    }
+    argv = [f"--config={tiny.__file__}", f"--workdir={tmp_path}"]
+    argv += [f"--config.{name}={value}" for name, value in knobs.items()]
+    assert main.main(argv) == exits.OK
+    results = json.loads((tmp_path / "results.json").read_text())
+    losses = [r["loss"] for r in read_history(tmp_path) if r["kind"] == "train"]
+    assert losses[0] > 2.5 and losses[-1] < 0.1
+    assert results["test"]["accuracy"] > 0.98
+    assert results["test"]["exact_match"] > 0.8
