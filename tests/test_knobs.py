@@ -1,0 +1,223 @@
+"""Every field of every Config is live: a knob that does nothing fails here."""
+
+import ast
+import collections
+import dataclasses
+import functools
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.reliability.tiny import get_config
+from tests.traced import Vocabulary, traced
+from tests.train.test_run_knobs import EVAL, RUN, STREAM
+from tfm_jax.layers.layout import init_params
+from tfm_jax.models.transformer import Config as ModelConfig
+from tfm_jax.models.transformer import Transformer
+from tfm_jax.ops.attention import IMPLEMENTATIONS
+from tfm_jax.tasks import translation
+from tfm_jax.train import program
+from tfm_jax.train.experiment import Experiment, complete, resolve
+from tfm_jax.train.optim import Config as OptimConfig
+from tfm_jax.train.optim import make_optimizer, make_schedule
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A knob's other value, or its value with the companions that bring it to life.
+# Knobs with choices are listed by their table: every choice must differ from all
+# others; here they have companions only.
+MODEL = {
+    "width": 16,
+    "heads": 4,
+    "key_size": 6,
+    "value_size": 6,
+    "ffn_width": 10,
+    "encoder_depth": 2,
+    "decoder_depth": 2,
+    "norm_eps": 1e-3,
+    "residual": False,
+    "max_length": dict(max_length=20, positions="learned"),
+    "dropout": 0.3,
+    "attention_dropout": 0.3,
+    "activation_dropout": 0.3,
+    "embedding_scale": False,
+    "output_bias": True,
+    "source_vocab": dict(source_vocab=13, tie="two_way"),
+    "target_vocab": dict(target_vocab=13, tie="two_way"),
+    **dict.fromkeys(
+        ("norm", "norm_kind", "positions", "score", "mask_style", "activation"), {}
+    ),
+    **dict.fromkeys(("init", "dtype", "layout", "remat", "tie"), {}),
+}
+OPTIM = {
+    "optimizer": {},
+    "schedule": {},
+    "decay": dict(optimizer="adamw", weight_decay=0.1),
+    "peak_lr": 1e-2,
+    "warmup_steps": 5,
+    "final_lr_fraction": dict(final_lr_fraction=0.5, schedule="cosine"),
+    "b1": 0.5,
+    "b2": 0.5,
+    "eps": 1e-3,
+    "weight_decay": dict(weight_decay=0.1, optimizer="adamw"),
+    "clip_norm": 1.0,
+}
+# a choice that differs from the default only in company
+ALONE = {("optimizer", "adamw"): dict(weight_decay=0.1)}
+_DATA, _TFDS = "tests/data/test_encoding.py", "tests/data/test_tfds.py"
+_PARALLEL, _MESH = "tests/data/test_parallel.py", "tests/train/test_mesh.py"
+_HERE = "tests/train/test_run_knobs.py"
+_CHECKPOINTS = "tests/reliability/test_checkpoints.py"
+_READ_TFDS = f"{_TFDS}::test_a_prepared_set_is_read_without_tensorflow"
+_SPLITS = f"{_TFDS}::test_split_strings_slice_and_an_empty_one_is_absent"
+_KEPT = f"{_CHECKPOINTS}::test_the_newest_and_the_best_are_kept"
+_EIGHT = f"{_MESH}::test_every_device_holds_its_part_of_parameters_and_optimizer"
+ELSEWHERE = {  # knob -> the test that would fail if it were dead
+    "model.attention": "tests/test_knobs.py::test_the_attention_kernel_is_a_choice",
+    "data.source": _READ_TFDS,
+    "data.normalize": "tests/data/test_normalize.py::"
+    "test_lowercase_is_part_of_exactly_the_names_that_say_so",
+    "data.train_files": f"{_PARALLEL}::"
+    "test_gzip_plain_and_tab_separated_files_give_the_same_pairs",
+    "data.valid_files": f"{_HERE}::test_each_split_has_files_of_its_own",
+    "data.test_files": f"{_HERE}::test_each_split_has_files_of_its_own",
+    "data.invalid_utf8": f"{_PARALLEL}::"
+    "test_invalid_utf8_is_an_error_with_its_place_unless_replaced",
+    "data.tfds_name": f"{_TFDS}::test_what_is_missing_is_said_in_one_line",
+    "data.tfds_data_dir": _READ_TFDS,
+    "data.tfds_train": _SPLITS,
+    "data.tfds_valid": f"{_HERE}::test_a_split_of_tfds_is_absent_if_its_name_is",
+    "data.tfds_test": _SPLITS,
+    "data.empty": f"{_DATA}::test_dropped_pairs_are_counted_and_never_shift_the_others",
+    "data.overlong": f"{_DATA}::"
+    "test_kept_overlong_pairs_are_cut_to_the_row_and_end_in_eos",
+    # batches are the same with and without a thread
+    "data.prefetch": "tests/data/test_pipeline.py::"
+    "test_resuming_anywhere_gives_the_batches_that_were_to_come",
+    "checkpoint.keep": _KEPT,
+    "checkpoint.keep_best": _KEPT,
+    "checkpoint.metric": _KEPT,
+    "checkpoint.asynchronous": f"{_CHECKPOINTS}::"
+    "test_a_synchronous_checkpointer_returns_after_the_commit",
+    "checkpoint.verify": f"{_CHECKPOINTS}::test_an_unverified_restore_is_a_choice",
+    "mesh.data": f"{_MESH}::test_the_rest_of_the_devices_goes_where_minus_one_stands",
+    "mesh.fsdp": _EIGHT,
+    "mesh.tensor": _EIGHT,
+    "mesh.cpu_devices": f"{_HERE}::test_cpu_devices_are_as_many_as_asked",
+}
+
+
+def knobs():
+    """Every ``section.field`` of a configuration."""
+    sections = resolve(get_config())._asdict()
+    return {
+        f"{name}.{field.name}"
+        for name, cfg in sections.items()
+        if dataclasses.is_dataclass(cfg)
+        for field in dataclasses.fields(cfg)
+    }
+
+
+def test_every_knob_is_listed_once():
+    listed = collections.Counter(
+        [*(f"model.{name}" for name in MODEL), *(f"optim.{name}" for name in OPTIM)]
+        + [*STREAM, *RUN, *(f"eval.{name}" for name in EVAL), *ELSEWHERE]
+    )
+    assert max(listed.values()) == 1
+    assert knobs() - listed.keys() == set(), "say here what these knobs change"
+    assert listed.keys() - knobs() == set(), "there are no such knobs"
+
+
+@pytest.mark.parametrize("knob", ELSEWHERE)
+def test_a_knob_proved_elsewhere_is_named_there(knob):
+    file, _, name = ELSEWHERE[knob].partition("::")
+    text = (ROOT / file).read_text()
+    functions = {n.name for n in ast.parse(text).body if hasattr(n, "name")}
+    assert name in functions
+    assert re.search(rf"\b{knob.partition('.')[2]}\b", text)
+
+
+def variants(base, name, other):
+    """Configurations that differ in one knob alone, ``base`` with companions first."""
+    field = base.__dataclass_fields__[name]
+    others = other if isinstance(other, dict) else {name: other}
+    first = dataclasses.replace(base, **{k: v for k, v in others.items() if k != name})
+    values = field.metadata.get("choices") or [others[name]]
+    found = [
+        dataclasses.replace(first, **{name: v}, **ALONE.get((name, v), {}))
+        for v in values
+        if v != getattr(first, name)
+    ]
+    return [first, *found]
+
+
+def assert_live(base, listed, program_of):
+    """No two values of a knob give the same program."""
+    program_of = functools.cache(program_of)
+    for name, other in listed.items():
+        programs = [program_of(cfg) for cfg in variants(base, name, other)]
+        assert len(programs) > 1, name
+        assert len(set(programs)) == len(programs), name
+
+
+def test_every_knob_of_the_model_changes_the_traced_program():
+    base = ModelConfig(
+        **dict(width=8, heads=2, ffn_width=12, encoder_depth=1, decoder_depth=1),
+        **dict(source_vocab=11, target_vocab=11, dropout=0.1),
+    )
+    batch = jax.tree.map(lambda x: np.ones((2, 3), np.int32), translation.example())
+    packed = batch._replace(source_positions=None, target_positions=None)
+
+    def program_of(cfg):
+        model, key = Transformer(cfg), jax.random.key(0)
+
+        def apply(params, key):
+            return model.apply(
+                {"params": params}, packed, train=True, rngs={"dropout": key}
+            )
+
+        init = functools.partial(init_params, model, key, batch)
+        params = jax.eval_shape(init)
+        if cfg.remat != "none":  # acts on the backward pass alone
+            apply = jax.grad(lambda p, k, f=apply: jnp.sum(f(p, k)))
+        return traced((init, ()), (apply, (params, key)))
+
+    assert_live(base, MODEL, program_of)
+
+
+def test_every_knob_of_the_optimizer_changes_the_traced_update():
+    params = {name: jnp.ones((2, 2)) for name in ("kernel", "table", "bias")}
+
+    def program_of(cfg):
+        optimizer = make_optimizer(cfg, 100)
+        state = jax.eval_shape(optimizer.init, params)
+        return traced((optimizer.update, (params, state, params)))
+
+    assert_live(OptimConfig(), OPTIM, program_of)
+    assert make_schedule(OptimConfig(schedule="linear"), 9_000)(5_000) != (
+        make_schedule(OptimConfig(schedule="linear"), 9_001)(5_000)
+    )
+
+
+def test_the_attention_kernel_is_a_choice():
+    """``model.attention``: on this machine "auto" is "xla", "cudnn" is refused."""
+    if jax.default_backend() != "cpu":
+        pytest.skip("about CPUs")
+    assert IMPLEMENTATIONS == ("auto", "xla", "cudnn")
+    batch = translation.example()
+    cfg = ModelConfig(
+        width=8, heads=2, source_vocab=11, target_vocab=11, attention="cudnn"
+    )
+    with pytest.raises(ValueError, match="model.attention='cudnn'"):
+        jax.eval_shape(lambda: init_params(Transformer(cfg), jax.random.key(0), batch))
+
+
+def test_outside_of_sections_there_are_only_the_seed_and_two_names():
+    assert Experiment._fields[:3] == ("seed", "model_name", "task")
+    built = [resolve(get_config(seed=seed)) for seed in (0, 1)]
+    params = [program.build(complete(e, Vocabulary)).init for e in built]
+    assert traced((params[0], ())) != traced((params[1], ()))

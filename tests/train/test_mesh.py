@@ -1,0 +1,138 @@
+import functools
+import re
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from jax.sharding import PartitionSpec
+
+from tests.models.tiny import rows, sentences, tiny
+from tfm_jax.layers.layout import logical_specs, to_scanned
+from tfm_jax.tasks import translation
+from tfm_jax.train.evaluate import apply
+from tfm_jax.train.mesh import (
+    RULES,
+    Config,
+    make_mesh,
+    put_batch,
+    row_multiple,
+    shardings,
+)
+from tfm_jax.train.state import init_state
+from tfm_jax.train.step import make_gradients, make_train_step
+
+BATCH = rows(sentences((3, 4) * 4, (4, 2) * 4), 4, 4)
+OPTIMIZER = optax.adam(1e-2)
+STEPS = 3
+
+
+def sharded(cfg, devices, **changes):
+    """Losses, compiled program and last state of a few steps on a mesh."""
+    _, params = tiny(decoder_depth=1)
+    model, _ = tiny(decoder_depth=1, dropout=0.0, **changes)
+    params = to_scanned(params) if changes else params
+    state = init_state(params, OPTIMIZER, 0, ema=True)
+    loss_sum = functools.partial(
+        translation.loss_sum, functools.partial(apply, model), train=True
+    )
+    step = make_train_step(
+        make_gradients(loss_sum),
+        OPTIMIZER,
+        lambda updates: 1e-2,
+        ema_decay=0.5,
+        skip_limit=1,
+    )
+    mesh = make_mesh(cfg, jax.devices()[:devices])
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        specs = logical_specs(model, translation.example())
+        placed = shardings(mesh, state, specs)
+        state = jax.device_put(state, placed)
+        batch = jax.tree.map(lambda x: x[None], BATCH)
+        batch = put_batch(mesh, batch, leading=1)
+        lowered = jax.jit(step, out_shardings=(placed, None)).lower(state, batch)
+        compiled, losses = lowered.compile(), []
+        for _ in range(STEPS):
+            state, metrics = compiled(state, batch)
+            losses.append(float(metrics["loss"]))
+    return losses, lowered.as_text(), state
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return sharded(Config(), 1)[0]
+
+
+MESHES = {
+    "data": (Config(), {}),
+    "all three": (Config(fsdp=2, tensor=2), dict(layout="scanned")),
+}
+
+
+@pytest.fixture(scope="module", params=MESHES)
+def spread(request):
+    cfg, changes = MESHES[request.param]
+    return request.param, *sharded(cfg, 8, **changes)
+
+
+def test_eight_devices_lose_what_one_loses(alone, spread):
+    _, losses, _, _ = spread
+    np.testing.assert_allclose(losses, alone, rtol=1e-5)
+    assert losses[-1] < 0.98 * losses[0]
+
+
+def test_every_device_holds_its_part_of_parameters_and_optimizer(spread):
+    name, _, _, state = spread
+    layers = "layer_0" if name == "data" else "layers"
+    fsdp, tensor = {"data": (1, 1), "all three": (2, 2)}[name]
+    for tree in (state.params, state.ema, state.opt_state[0].mu):
+        block = tree["encoder"][layers]
+        for leaf, parts in (
+            (block["ffn"]["up"]["kernel"], (fsdp, tensor)),
+            (block["ffn"]["down"]["kernel"], (tensor, fsdp)),
+            (block["self_attention"]["query"]["kernel"], (fsdp, tensor, 1)),
+            (block["self_attention"]["out"]["kernel"], (tensor, 1, fsdp)),
+            (block["self_attention"]["key"]["bias"], (tensor, 1)),
+            (tree["embedding"]["table"], (1, fsdp)),  # 11 rows have no half
+        ):
+            parts = (1,) * (leaf.ndim - len(parts)) + parts
+            wanted = tuple(n // p for n, p in zip(leaf.shape, parts, strict=True))
+            shapes = {shard.data.shape for shard in leaf.addressable_shards}
+            assert shapes == {wanted}
+    assert state.step.is_fully_replicated
+
+
+def test_activations_are_tied_to_the_mesh(spread):
+    """Under the deprecated ``with mesh:`` Linen would drop every one of them."""
+    name, _, program, _ = spread
+    count = len(re.findall(r"sharding_constraint|@Sharding", program))
+    # embeddings 2, queries 3, feed-forward 2 + 2, logits 1; and their gradients
+    assert count >= 2 * 10, (name, count)
+
+
+def test_the_two_layouts_start_equal_on_a_mesh(alone):
+    model, params = tiny(decoder_depth=1)
+    scanned, again = tiny(decoder_depth=1, layout="scanned")
+    assert jax.tree.map(np.shape, to_scanned(params)) == jax.tree.map(np.shape, again)
+    specs = logical_specs(scanned, translation.example())
+    assert specs["encoder"]["layers"]["ffn"]["up"]["kernel"] == PartitionSpec(
+        "layers", "embed", "mlp"
+    )
+
+
+def test_the_rest_of_the_devices_goes_where_minus_one_stands():
+    mesh = make_mesh(Config(data=2, fsdp=-1, tensor=2))
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert row_multiple(mesh) == 4
+    assert dict(make_mesh(Config()).shape) == {"data": 8, "fsdp": 1, "tensor": 1}
+
+
+@pytest.mark.parametrize(
+    "fields", [dict(data=0), dict(data=-1, fsdp=-1), dict(cpu_devices=-1)]
+)
+def test_impossible_meshes_are_refused_by_name(fields):
+    with pytest.raises(ValueError, match="mesh."):
+        Config(**fields)
+    with pytest.raises(ValueError, match="need a divisor of the 8 devices"):
+        make_mesh(Config(data=3))

@@ -1,0 +1,235 @@
+"""What the knobs of data, loop and evaluation change; `tests/test_knobs.py` counts."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.reliability.tiny import get_config
+from tests.traced import Vocabulary, traced
+from tfm_jax.data import pipeline
+from tfm_jax.data.errors import DataError
+from tfm_jax.tasks import translation
+from tfm_jax.train import evaluate, loop, program, report
+from tfm_jax.train.experiment import complete, resolve
+from tfm_jax.train.log import read_history
+from tfm_jax.train.mesh import make_mesh
+from tfm_jax.train.optim import Config as OptimConfig
+from tfm_jax.train.optim import make_optimizer
+from tfm_jax.train.state import init_state
+
+STREAM = {  # what reaches the model: batches, and the texts of the held-out sets
+    "data.source_language": "fr",
+    "data.target_language": "fr",
+    "data.numerals_max": 350,
+    "data.numerals_train": 100,
+    "data.numerals_heldout": 5,
+    "data.numerals_seed": 1,
+    "data.batching": "pack",
+    "data.source_length": 40,
+    "data.target_length": 40,
+    "data.bucket_lengths": dict(batching="bucket", bucket_lengths=(14, 20)),
+    "data.shuffle": False,
+    "tokenizer.kind": "byte",
+    "tokenizer.vocab": dict(kind="bpe", vocab=300),
+    "tokenizer.shared": False,
+    "tokenizer.min_frequency": 900,
+}
+RUN = {  # what a run does, and when
+    "train.total_steps": 7,
+    "train.batch_tokens": 1024,
+    "train.accumulate_steps": 1,
+    "train.log_every_steps": 2,
+    "train.label_smoothing": 0.3,
+    "train.ema_decay": 0.5,
+    "train.skip_limit": 5,
+    "eval.every_steps": 4,
+    "checkpoint.every_steps": 4,
+}
+EVAL = {  # what the evaluation decodes, and how
+    "sentences": 2,
+    "batch_tokens": 128,
+    "batch_sentences": 2,
+    "beam": 3,
+    "length_penalty": 0.2,
+    "max_length_offset": 7,
+    "samples": 2,
+    "average_last": 2,
+}
+
+
+def changed(knob, listed, **base):
+    """The run of `get_config` without and with another value of one knob."""
+    section, _, name = knob.partition(".")
+    changes = listed[knob]
+    if not isinstance(changes, dict):
+        changes = {name: changes}
+    for keys in (changes.keys() - {name}, changes.keys()):
+        wanted = {f"{section}__{key}": changes[key] for key in keys}
+        yield resolve(get_config(**(base | wanted)))
+
+
+@pytest.mark.parametrize("knob", STREAM)
+def test_every_knob_of_the_data_changes_what_reaches_the_model(knob):
+    seen = []
+    for experiment in changed(knob, STREAM):
+        data = pipeline.prepare(experiment.data, experiment.tokenizer)
+        batches = pipeline.train_batches(
+            experiment.data, data.train, batch_tokens=64, total_batches=4, seed=0
+        )
+        arrays = [x.tolist() for batch in batches for x in batch]
+        seen.append((arrays, data.valid, data.test))
+    assert seen[0] != seen[1]
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """A run without a model: its loss says what the batch holds."""
+
+    def build(experiment):
+        real = program_build(experiment)
+
+        def init():
+            params = {"table": jnp.ones(2)}
+            optimizer = make_optimizer(experiment.optim, experiment.train.total_steps)
+            ema = experiment.train.ema_decay > 0
+            return init_state(params, optimizer, 0, ema=ema)
+
+        def train_step(state, batch):
+            weights = jnp.arange(batch.source.size).reshape(batch.source.shape) % 97
+            names = ("tokens", "grad_norm", "learning_rate", "skipped", "streak")
+            metrics = dict.fromkeys(names, jnp.zeros((), jnp.int32))
+            metrics["loss"] = 1e6 * len(batch.source) + jnp.sum(weights * batch.source)
+            return state._replace(step=state.step + 1), metrics
+
+        specs = {"table": jax.sharding.PartitionSpec(None)}
+        return real._replace(init=init, train_step=train_step, specs=specs)
+
+    program_build = functools.cache(program.build)
+    monkeypatch.setattr(program, "build", build)
+    monkeypatch.setattr(report, "finish", lambda run, log: {})
+    monkeypatch.setattr(
+        evaluate.Evaluator, "during", lambda self, params, **_: {"nll": 1.0}
+    )
+
+
+def traced_step(experiment):
+    """The train step of a tiny model, without its data."""
+
+    built = program.build(complete(experiment, Vocabulary))
+    state = jax.eval_shape(built.init)
+    micro = experiment.train.accumulate_steps
+    batch = jax.tree.map(
+        lambda x: np.ones((micro, 2, 3), np.int32), translation.example()
+    )
+    return traced((built.init, ()), (built.train_step, (state, batch)))
+
+
+TRACED = ("train.label_smoothing", "train.ema_decay", "train.skip_limit")
+
+
+@pytest.mark.parametrize("knob", TRACED)
+def test_every_knob_of_the_train_step_changes_the_traced_program(knob):
+    before, after = map(traced_step, changed(knob, RUN))
+    assert before != after
+
+
+@pytest.mark.parametrize("knob", RUN.keys() - set(TRACED))
+def test_every_knob_of_the_loop_changes_what_a_run_does(knob, stub, tmp_path):
+    seen = []
+    for i, experiment in enumerate(changed(knob, RUN, train__total_steps=6)):
+        workdir = tmp_path / str(i)
+        loop.train(experiment.as_dict(), workdir)
+        records = [
+            (r["step"], r["kind"], r.get("loss"))
+            for r in read_history(workdir)
+            if r["kind"] != "start"
+        ]
+        saved = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+        seen.append((records, saved))
+    assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("knob", EVAL.keys() - {"samples", "average_last"})
+def test_every_knob_of_the_evaluation_changes_what_is_decoded(knob, monkeypatch):
+    calls = []
+
+    def decode(model, params, sources, **options):
+        calls.append((len(sources), options | {"on_batch": None}))
+        return [([np.array([1])], None, None) for _ in sources]
+
+    monkeypatch.setattr(evaluate, "decode", decode)
+    monkeypatch.setattr(
+        pipeline,
+        "eval_batches",
+        lambda *_, **options: calls.append(options["batch_tokens"]) or [],
+    )
+    seen = []
+    for experiment in changed(
+        f"eval.{knob}", {f"eval.{knob}": EVAL[knob]}, eval__sentences=4
+    ):
+        data = pipeline.prepare(experiment.data, experiment.tokenizer)
+        experiment = complete(experiment, data.tokenizer)
+        calls.clear()
+        evaluator = evaluate.Evaluator(experiment, data, make_mesh(experiment.mesh))
+        evaluator.during({})
+        seen.append(list(calls))
+    assert seen[0] != seen[1]
+
+
+def test_samples_are_shown_and_the_last_checkpoints_averaged(
+    monkeypatch, tmp_path, capsys
+):
+    """``eval.samples`` and ``eval.average_last``, where a run ends."""
+    rows = ["a\tb\tc"] * 5
+    report._show("valid", {"bleu": 1.0}, rows[: EVAL["samples"]])
+    assert capsys.readouterr().out.count("a -> b") == EVAL["samples"]
+    for step in (1, 2, 3):
+        (tmp_path / "checkpoints" / f"{step:06d}").mkdir(parents=True)
+    averaged = []
+    monkeypatch.setattr(
+        report.checkpoint,
+        "average",
+        lambda folders, **_: averaged.extend(folders) or {"table": np.ones(1)},
+    )
+    state = init_state(
+        {"table": jnp.zeros(1)}, make_optimizer(OptimConfig(), 1), 0, ema=False
+    )
+    eval_cfg = resolve(get_config()).eval
+    last = dataclasses.replace(eval_cfg, average_last=EVAL["average_last"])
+    assert report.final_params(tmp_path, state, eval_cfg)["table"] == 0
+    assert report.final_params(tmp_path, state, last)["table"] == 1
+    assert [path.name for path in averaged] == ["000002", "000003"]
+
+
+def test_each_split_has_files_of_its_own(tmp_path):
+    knobs = dict(train="train_files", valid="valid_files", test="test_files")
+    for split in knobs:
+        (tmp_path / f"{split}.tsv").write_text(f"{split}\t{split}\n")
+    files = {knob: (str(tmp_path / f"{name}.tsv"),) for name, knob in knobs.items()}
+    cfg = pipeline.Config(source="parallel", **files)
+    for split in knobs:
+        assert pipeline.load_pairs(cfg, split)[0].source == [split]
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_a_split_of_tfds_is_absent_if_its_name_is(split, tmp_path):
+    """``data.tfds_train``, ``data.tfds_valid``, ``data.tfds_test``."""
+    cfg = pipeline.Config(source="tfds", tfds_data_dir=str(tmp_path))
+    with pytest.raises(DataError, match="is not prepared"):
+        pipeline.load_pairs(cfg, split)
+    absent = dataclasses.replace(cfg, **{f"tfds_{split}": ""})
+    assert len(pipeline.load_pairs(absent, split)[0].source) == 0
+
+
+def test_cpu_devices_are_as_many_as_asked(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(jax.config, "update", asked.__setitem__)
+    for cpu_devices in (3, 5):
+        loop.runtime.prepare(cpu_devices)
+        assert asked["jax_num_cpu_devices"] == cpu_devices
+    loop.runtime.prepare(0)
+    assert 1 <= asked["jax_num_cpu_devices"] <= 8

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from tfm_jax.train.schedules import SCHEDULES, learning_rate
+
+TOTAL, WARMUP = 100, 10
+
+
+def rates(name, **changes):
+    fields = dict(peak=2.0, warmup=WARMUP, total=TOTAL) | changes
+    return np.asarray(learning_rate(name, **fields)(np.arange(fields["total"])))
+
+
+def test_inverse_sqrt_is_the_schedule_of_the_paper():
+    """Vaswani et al. 2017, equation 3; its steps begin at 1."""
+    width, warmup = 512, 4000
+    step = np.arange(1, 20_001, dtype=np.float64)
+    paper = width**-0.5 * np.minimum(step**-0.5, step * warmup**-1.5)
+    found = rates(
+        "inverse_sqrt", peak=(width * warmup) ** -0.5, warmup=warmup, total=20_000
+    )
+    np.testing.assert_allclose(found, paper, rtol=1e-5)
+    assert found.max() == pytest.approx(6.99e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_peak_is_reached_at_the_last_warm_up_step(name):
+    found = rates(name)
+    np.testing.assert_allclose(found[:WARMUP], 0.2 * np.arange(1, 11), rtol=1e-6)
+    assert found[WARMUP - 1] == pytest.approx(2.0) == found.max()
+    assert (np.diff(found[WARMUP:]) <= 0).all()
+    assert rates(name, warmup=0)[0] == pytest.approx(2.0, rel=0.02)
+
+
+def test_decays_end_where_they_say():
+    assert rates("cosine")[-1] == rates("linear")[-1] == 0.0
+    for name in ("cosine", "linear"):
+        assert rates(name, final_fraction=0.1)[-1] == pytest.approx(0.2)
+        middle = rates(name)[(WARMUP + TOTAL) // 2 - 1]
+        assert middle == pytest.approx(1.0, rel=1e-5)
+    assert (rates("constant")[WARMUP:] == 2.0).all()
