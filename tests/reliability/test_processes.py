@@ -38,6 +38,7 @@ def wait_for_step(workdir, step, seconds=300):
     raise AssertionError(f"step {step} is not reached")
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_the_same(
     commands, tmp_path, monkeypatch
 ):
@@ -86,6 +87,7 @@ def listening(pid):
     return found
 
 
+@pytest.mark.slow
 def test_a_training_process_is_alone_silent_and_stops_when_asked(commands, tmp_path):
     workdir = tmp_path / "run"
     right = [f"--config={tiny.__file__}", f"--workdir={workdir}"]

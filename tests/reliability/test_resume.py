@@ -14,7 +14,7 @@ from tfm_jax import main
 from tfm_jax.data import numerals, pipeline, stream
 from tfm_jax.train import arrays, evaluate, exits, manifest, program
 from tfm_jax.train.checkpoint import Checkpointer, Config
-from tfm_jax.train.log import read_history
+from tfm_jax.train.log import MetricsLog, read_history
 
 CFG = Config()
 
@@ -325,3 +325,10 @@ def test_sigterm_before_there_is_anything_to_save_ends_with_75(tmp_path, monkeyp
     assert main.main(argv) == exits.PREEMPTED
     with Checkpointer(tmp_path / "checkpoints", CFG) as checkpoints:
         assert checkpoints.latest_good() is None
+
+
+def test_final_scores_are_recorded_once_however_often_a_run_is_started(tmp_path):
+    for _ in range(3):
+        with MetricsLog(tmp_path, step=40, tensorboard=False) as log:
+            log.write(40, "final_test", {"nll": 1.0})
+    assert len(read_history(tmp_path)) == 1
