@@ -27,7 +27,7 @@ TRAINING = {  # peak rate is (width * warm-up)^-0.5; steps, checkpoints averaged
 
 
 def get_config(size="base"):
-    training = TRAINING.get(size, TRAINING["base"])
+    training = TRAINING["big" if size == "big" else "base"]
     c = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
     c.model = section(transformer.Config, **transformer.SIZES[size])
     c.data = section(

@@ -156,11 +156,18 @@ def beam_search(
         active=jnp.ones((batch,), bool),
         cache=cache,
     )
-    end = lax.while_loop(lambda state: jnp.any(state.active), advance, start)
+
+    def unfinished(state):
+        return jnp.any(state.active) & (state.index < max_length)
+
+    end = lax.while_loop(unfinished, advance, start)
     lengths = jnp.where(jnp.isfinite(end.finished.scores), end.finished.lengths, 0)
     finished = end.finished._replace(lengths=lengths)
     return Hypotheses(
-        _trace_back(end.history, finished, pad), finished.scores, finished.lengths
+        _trace_back(end.history, finished, pad),
+        finished.scores,
+        finished.lengths,
+        ~end.active,
     )
 
 

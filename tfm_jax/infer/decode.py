@@ -116,36 +116,47 @@ def decode(
     """
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), (ROWS,), (AxisType.Auto,), devices=devices)
+    how = Search(
+        beam=beam,
+        length_penalty=length_penalty,
+        special=special,
+        force_eos=force_eos,
+        returned=returned or beam,
+    )
     rows = _round_up(batch_sentences, len(devices))
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    batches = [order[i : i + rows] for i in range(0, len(order), rows)]
     results = [None] * len(sources)
     with jax.set_mesh(mesh), nn.logical_axis_rules(()):
         params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-        batches = [order[i : i + rows] for i in range(0, len(order), rows)]
-        running = collections.deque()
-        for chosen in batches + [None]:
-            if chosen is not None:
-                taken = _rows([sources[i] for i in chosen], rows, offset, special.pad)
-                how = Search(
-                    beam=beam,
-                    length_penalty=length_penalty,
-                    max_length=taken[0].shape[1] + offset,
-                    special=special,
-                    force_eos=force_eos,
-                    returned=returned or beam,
-                )
-                running.append((chosen, search(model, how, mesh, params, *taken)))
-            while running and (len(running) > 1 or chosen is None):
-                done, found = running.popleft()  # devices work on the next one already
-                found = jax.device_get(found)
-                for row, i in enumerate(done):
-                    results[i] = tuple(x[row] for x in found)
-                on_batch(len(done))
+
+        def run(taken, room):
+            return search(model, how._replace(max_length=room), mesh, params, *taken)
+
+        def collect(chosen, taken, found):
+            if not np.all(found.complete):  # rare, so that it pays to try little room
+                found = run(taken, taken[0].shape[1] + offset)
+            found = jax.device_get(found)
+            for row, i in enumerate(chosen):
+                results[i] = (found.tokens[row], found.scores[row], found.lengths[row])
+            on_batch(len(chosen))
+
+        pending = collections.deque()  # devices work while the next batch is made
+        for chosen in batches:
+            taken = _rows([sources[i] for i in chosen], rows, offset, special.pad)
+            length = taken[0].shape[1]
+            pending.append(
+                (chosen, taken, run(taken, length + min(offset, length // 2)))
+            )
+            if len(pending) > 1:
+                collect(*pending.popleft())
+        while pending:
+            collect(*pending.popleft())
     return results
 
 
 def _rows(sources, count, offset, pad):
-    length = _power_of_two(max(len(s) for s in sources))  # few shapes to compile
+    length = _bucket(max(len(s) for s in sources))
     tokens = np.full((count, length), pad, np.int32)
     segments = np.zeros((count, length), np.int32)
     limits = np.ones((count,), np.int32)  # rows that fill the batch end at once
@@ -156,8 +167,10 @@ def _rows(sources, count, offset, pad):
     return tokens, segments, limits
 
 
-def _power_of_two(n):
-    return max(1 << (n - 1).bit_length(), 8)
+def _bucket(n):
+    """16, 24, 32, 48, 64, ...: few shapes, so that little is compiled."""
+    power = 1 << max((n - 1).bit_length(), 4)
+    return power * 3 // 4 if 16 < n <= power * 3 // 4 else power
 
 
 def _round_up(n, multiple):

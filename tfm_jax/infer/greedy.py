@@ -42,8 +42,9 @@ def greedy(
         step: (tokens [B, 1], cache) -> (logits [B, 1, V], cache), one position further.
         cache: what ``step`` takes first; it is never re-ordered.
         batch: B. bos, eos, pad: token ids.
-        max_length: T, tokens of the longest hypothesis, EOS included.
-        limits: [B] int, the same for each sentence; None means ``max_length``.
+        max_length: T, tokens that there is room for, EOS included.
+        limits: [B] int, longest hypothesis of each sentence; None means T. One above T
+            may leave its sentence incomplete.
         force_eos: the last token that a limit allows is EOS, at log-probability 0.
         forbid: token ids never produced; they keep their share of the probability.
     Returns: ``Hypotheses`` with W = 1; scores are sums of log-probabilities. Without
@@ -81,5 +82,11 @@ def greedy(
         done=jnp.zeros((batch,), bool),
         cache=cache,
     )
-    end = lax.while_loop(lambda state: ~jnp.all(state.done), advance, start)
-    return Hypotheses(end.tokens[:, None], end.scores[:, None], end.lengths[:, None])
+
+    def unfinished(state):
+        return ~jnp.all(state.done) & (state.index < max_length)
+
+    end = lax.while_loop(unfinished, advance, start)
+    return Hypotheses(
+        end.tokens[:, None], end.scores[:, None], end.lengths[:, None], end.done
+    )

@@ -13,15 +13,18 @@ class Hypotheses(NamedTuple):
         tokens: [B, W, T] int32, without BOS, with EOS, PAD behind it.
         scores: [B, W] float32, nats; -inf where there are fewer than W hypotheses.
         lengths: [B, W] int32, tokens up to and including EOS.
+        complete: [B] bool; False if there was no room for all that the limit allows,
+            so that more room may give other hypotheses.
     """
 
     tokens: jax.Array
     scores: jax.Array
     lengths: jax.Array
+    complete: jax.Array
 
 
 def checked_limits(limits, *, batch: int, max_length: int, eos: int, forbid):
-    """``limits`` [B] int32 within 1 and ``max_length``; None means ``max_length``.
+    """``limits`` [B] int32, at least 1; None means ``max_length``.
 
     Raises: ValueError if ``max_length`` leaves no room or EOS may not be produced.
     """
@@ -31,4 +34,4 @@ def checked_limits(limits, *, batch: int, max_length: int, eos: int, forbid):
         raise ValueError(f"forbid={forbid} must not contain eos={eos}")
     if limits is None:
         return jnp.full((batch,), max_length, jnp.int32)
-    return jnp.clip(jnp.asarray(limits, jnp.int32), 1, max_length)
+    return jnp.maximum(jnp.asarray(limits, jnp.int32), 1)

@@ -39,9 +39,12 @@ class Context(NamedTuple):
 class LayerCache(NamedTuple):
     """One decoder layer's memory while decoding W hypotheses a sentence.
 
+    Keys and values lie as the two products of attention read them, so that a step
+    copies neither.
+
     Attributes:
-        past: self-attention, [B, W, H, T, K] and [B, W, H, T, K'].
-        memory: cross-attention, [B, S, H, K] and [B, S, H, K'], once per sentence.
+        past: self-attention, [B * W, H, K, T] and [B * W, H, T, K'].
+        memory: cross-attention, [B, H, K, S] and [B, H, S, K'], once per sentence.
     """
 
     past: KeyValue
@@ -122,50 +125,52 @@ class Block(nn.Module):
     def init_cache(self, memory, hypotheses: int, length: int) -> LayerCache:
         """Empty past of ``length`` tokens; memory [B, S, D] projected once."""
         cfg, batch = self.cfg, memory.shape[0]
-        shape = (batch, hypotheses, cfg.heads, length)
+        shape = (batch * hypotheses, cfg.heads)
         past = KeyValue(
-            jnp.zeros((*shape, cfg.head_key_size), memory.dtype),
-            jnp.zeros((*shape, cfg.head_value_size), memory.dtype),
+            jnp.zeros((*shape, cfg.head_key_size, length), memory.dtype),
+            jnp.zeros((*shape, length, cfg.head_value_size), memory.dtype),
         )
-        return LayerCache(past, self.cross_attention.project(memory))
+        key, value = self.cross_attention.project(memory)
+        across = KeyValue(jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 2))
+        # without the barrier XLA moves the transpositions into the decoding loop
+        return LayerCache(past, jax.lax.optimization_barrier(across))
 
     def step(self, x, cache: LayerCache, index, *, bias, positions, memory_mask):
         """One token further: [B, W, D] -> ([B, W, D], cache); causality is the cache.
 
         Args:
             x: [B, W, D], token ``index`` of each of W hypotheses.
-            bias: [1, H|1, 1, T] hides what lies ahead. positions: [B, W] or None.
+            bias: [1, H|1, 1, T] hides what lies ahead. positions: [1, 1] or None.
         """
         batch, hypotheses, width = x.shape
 
         def look_back(y):
-            now = self.self_attention.project(y, positions)  # [B, W, H, K]
+            y = y.reshape(-1, 1, width)
+            now = self.self_attention.project(y, positions)  # [B * W, 1, H, K]
+            put = jax.lax.dynamic_update_slice_in_dim
             past = KeyValue(
-                *(
-                    jax.lax.dynamic_update_slice_in_dim(
-                        old, new[:, :, :, None], index, 3
-                    )
-                    for old, new in zip(cache.past, now, strict=True)
-                )
+                put(cache.past.key, jnp.moveaxis(now.key, 1, 3), index, 3),
+                put(cache.past.value, jnp.moveaxis(now.value, 1, 2), index, 2),
             )
-            flat = KeyValue(
-                *(jnp.swapaxes(a.reshape(-1, *a.shape[2:]), 1, 2) for a in past)
-            )
-            turned = None if positions is None else positions.reshape(-1, 1)
             z = self.self_attention.attend(
-                y.reshape(-1, 1, width), flat, bias=bias, positions=turned, train=False
+                y, _as_projected(past), bias=bias, positions=positions, train=False
             )
             return z.reshape(batch, hypotheses, width), past
 
         def look_across(y):
             z = self.cross_attention.attend(
-                y, cache.memory, mask=memory_mask, train=False
+                y, _as_projected(cache.memory), mask=memory_mask, train=False
             )
             return z, None
 
         x, past = self.self_attention_residual(x, look_back, train=False)
         x, _ = self.cross_attention_residual(x, look_across, train=False)
         return self._feed_forward(x, train=False), cache._replace(past=past)
+
+
+def _as_projected(kv: KeyValue) -> KeyValue:
+    """[B, H, K, S] and [B, H, S, K'] -> [B, S, H, K] and [B, S, H, K']; no copy."""
+    return KeyValue(jnp.moveaxis(kv.key, 3, 1), jnp.moveaxis(kv.value, 2, 1))
 
 
 class Stack(nn.Module):
@@ -228,12 +233,12 @@ class Stack(nn.Module):
 
     def step(self, x, caches, index, *, memory_mask):
         """[B, W, D] at position ``index`` -> ([B, W, D], caches)."""
-        length = caches[0].past.key.shape[3]
+        length = caches[0].past.key.shape[-1]
         ahead = to_bias(jnp.arange(length) <= index)[None, None, None, :]
         here = jnp.full((1, 1), index)
         distance = self.position_bias(here, jnp.arange(length)[None])
         rotates = POSITIONS[self.cfg.positions].rotates
-        positions = jnp.full(x.shape[:2], index) if rotates else None
+        positions = here if rotates else None
         updated = []
         for block, cache in zip(self.layer, caches, strict=True):
             x, cache = block.step(

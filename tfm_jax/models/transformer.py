@@ -80,10 +80,11 @@ class Cache(NamedTuple):
 
     def select(self, parents):
         """Hypothesis w of the result continues ``parents[:, w]``; parents: [B, W]."""
+        batch, hypotheses = parents.shape
+        rows = (jnp.arange(batch)[:, None] * hypotheses + parents).reshape(-1)
 
         def take(x):
-            index = parents.reshape(*parents.shape, *(1,) * (x.ndim - 2))
-            return jnp.take_along_axis(x, index, axis=1)
+            return jnp.take(x, rows, axis=0, mode="clip")
 
         layers = tuple(
             layer._replace(past=jax.tree.map(take, layer.past)) for layer in self.layers

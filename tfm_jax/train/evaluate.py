@@ -49,19 +49,27 @@ class Evaluator:
         self.normalizer = Normalizer(experiment.data.normalize, language)
         self._batches = {}
 
-    def during(self, params, *, poll=lambda: None) -> dict:
-        """Loss on the validation set, and scores of its first ``eval.sentences``."""
-        scores = self.loss(params, "valid", poll=poll)
+    def during(self, params, *, poll=lambda: None) -> tuple[dict, dict]:
+        """Loss on the validation set, scores and samples of its first sentences.
+
+        Returns: (scores, sample number -> "source -> translation (reference)").
+        """
+        scores, samples = self.loss(params, "valid", poll=poll), {}
         few = Pairs(*(side[: self.cfg.sentences] for side in self.data.valid))
         if few.source:
-            scores |= self.translations(params, few, poll=poll)[0]
-        return scores
+            text, found = self.translations(params, few, poll=poll)
+            scores |= text
+            shown = zip(few.source, found, few.target, strict=True)
+            for n, (source, hypothesis, target) in enumerate(shown):
+                if n < self.cfg.samples:
+                    samples[str(n)] = f"{source} -> {hypothesis} ({target})"
+        return scores, samples
 
     def loss(self, params, split, *, poll=lambda: None) -> dict:
         """``nll`` (nats per token), ``perplexity``, ``accuracy``, ``tokens``.
 
-        Every target token of the split counts once, whatever the batches are; empty if
-        the split is.
+        Every target token counts once, whatever the batches are, of the pairs that
+        training would not leave out as empty or overlong; {} if the split is empty.
         """
         pairs = getattr(self.data, split)
         if not pairs.source:

@@ -54,6 +54,8 @@ class MetricsLog:
             record[name] = _plain(value)
             if self._board and _finite(record[name]):
                 self._board.add_scalar(f"{kind}/{name}", record[name], record["step"])
+            elif self._board and kind == "samples":
+                self._board.add_text(f"{kind}/{name}", record[name], record["step"])
         self._file.write(_line(record))
         self._file.flush()
 

@@ -169,8 +169,10 @@ class Training:
             )
 
     def _evaluate(self, log) -> dict:
-        scores = self.evaluator.during(averaged(self.state), poll=self.poll)
+        scores, samples = self.evaluator.during(averaged(self.state), poll=self.poll)
         log.write(self.step, "valid", scores)
+        if samples:
+            log.write(self.step, "samples", samples)
         return scores
 
     def _evaluated(self) -> bool:

@@ -1,0 +1,71 @@
+"""Every configuration, at every size it offers, is a run that could start."""
+
+import importlib
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+from tfm_jax import config as configs
+from tfm_jax.layers.layout import init_params
+from tfm_jax.models import MODELS
+from tfm_jax.train.experiment import TASKS, build_model, complete, resolve
+
+FOLDER = Path(__file__).parents[1] / "configs"
+FILES = sorted(path.name for path in FOLDER.glob("*.py"))
+
+
+class Vocabularies:
+    """What a tokenizer tells of itself."""
+
+    def __init__(self, size):
+        self.source_vocab = self.target_vocab = size
+
+
+def sizes(file):
+    name = resolve(configs.load(str(FOLDER / file))).model_name
+    return MODELS[name].SIZES
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_size_of_a_config_resolves_and_its_model_has_a_shape(file):
+    for size in ("", *sizes(file)):
+        spec = f"{FOLDER / file}:{size}" if size else str(FOLDER / file)
+        experiment = resolve(configs.load(spec))
+        vocab = experiment.tokenizer.vocab
+        experiment = complete(experiment, Vocabularies(vocab))
+        model = build_model(experiment)
+        task = TASKS[experiment.task]
+        shapes = jax.eval_shape(
+            lambda: init_params(model, jax.random.key(0), task.example())  # noqa: B023
+        )
+        assert sum(x.size for x in jax.tree.leaves(shapes)) > vocab
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_config_survives_its_json(file):
+    config = configs.load(str(FOLDER / file))
+    again = configs.from_json(configs.to_json(resolve(config).as_dict()))
+    assert resolve(again) == resolve(config)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_config_says_how_to_run_it_and_names_itself(file):
+    text = (FOLDER / file).read_text()
+    docstring = text.split('"""')[1]
+    assert re.search(r"^Run +python -m tfm_jax\.main", docstring, re.M)
+    assert f"configs/{file}" in docstring
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_config_has_no_hidden_knobs(file):
+    text = (FOLDER / file).read_text()
+    assert ".get(" not in text and "from configs" not in text
+    assert not re.search(r"=\s*None\b", text)
+
+
+def test_every_model_of_the_registry_offers_what_the_rest_of_the_code_asks_for():
+    for name, module in MODELS.items():
+        assert module is importlib.import_module(f"tfm_jax.models.{name}")
+        assert module.Config and module.SIZES and module.Model
