@@ -1,8 +1,8 @@
 """Spelled-out numbers from English to German, a translation task without a download.
 
 "three hundred and five" -> "dreihundertfünf": the order of tens and units turns round,
-words are joined, and every number is seen at most once, so the model has to learn how
-numbers are built. Held-out numbers are disjoint from those it trains on.
+words are joined, and the model sees a tenth of all numbers below 100,000, so it has to
+learn how numbers are built. Held-out numbers are disjoint from those it trains on.
 
 Run     python -m tfm_jax.main --config=configs/transformer_numerals.py --workdir=runs/n
 Ablate  append --config.model.norm=pre --config.model.positions=rotary
@@ -22,7 +22,12 @@ def get_config(size="tiny"):
     c = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
     c.model = section(transformer.Config, **transformer.SIZES[size])
     c.data = section(
-        pipeline.Config, source="numerals", source_length=32, target_length=32
+        pipeline.Config,
+        source="numerals",
+        numerals_max=99_999,
+        numerals_train=10_000,
+        source_length=32,
+        target_length=32,
     )
     c.tokenizer = section(tokenizers.Config, kind="bpe", vocab=400)
     c.optim = section(optim.Config, peak_lr=2e-3, warmup_steps=200)

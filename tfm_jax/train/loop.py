@@ -107,7 +107,7 @@ class Training:
 
     def loop(self, log, progress, started: float) -> None:
         """Steps, evaluations and checkpoints until ``total_steps``."""
-        cfg, window, since = self.experiment.train, [], None
+        cfg, window, untimed, since = self.experiment.train, [], 0, None
         if self._due(self.experiment.eval.every_steps) and not self._evaluated():
             self._evaluate(log)  # interrupted there; an unbroken run would have it
         while self.step < cfg.total_steps:
@@ -117,12 +117,15 @@ class Training:
             if since is None:
                 jax.block_until_ready(metrics)
                 seconds, since = time.monotonic() - started, time.monotonic()
+                untimed = 1  # the step that was compiled says nothing about the rate
                 print(f"first step done {seconds:.1f} s after the start", flush=True)
                 log.write(self.step, "start", {"seconds": seconds})
             if self._due(cfg.log_every_steps) or self.step == cfg.total_steps:
                 window = jax.device_get(window)
-                self._log(log, progress, window, time.monotonic() - since)
-                window, since = [], time.monotonic()
+                tokens = sum(float(m["tokens"]) for m in window[untimed:])
+                rate = tokens / max(time.monotonic() - since, 1e-9)
+                self._log(log, progress, window[-1], rate)
+                window, untimed, since = [], 0, time.monotonic()
             if self.stop.should_stop(self.step):
                 self._save({})
                 raise Preempted(f"stopped as asked; step {self.step} is saved")
@@ -147,10 +150,8 @@ class Training:
         self.checkpoints.wait()
         return report.finish(self, log)
 
-    def _log(self, log, progress, window, seconds):
-        """Writes the newest metrics; over the window only the rate is averaged."""
-        newest = window[-1]
-        rate = sum(float(m["tokens"]) for m in window) / max(seconds, 1e-9)
+    def _log(self, log, progress, newest, rate):
+        """Writes the newest metrics, and target tokens per second since the last."""
         log.write(self.step, "train", newest | {"tokens_per_second": rate})
         progress.update(self.step, loss=float(newest["loss"]), tokens_per_second=rate)
         streak = int(newest["streak"])  # never shrinks beyond the limit

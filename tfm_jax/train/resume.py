@@ -16,6 +16,9 @@ FREE = (
     "train.log_every_steps",
     "train.skip_limit",
     "data.prefetch",
+    "data.train_files",  # their content is compared, wherever they lie
+    "data.valid_files",
+    "data.test_files",
     "data.tfds_data_dir",
     "eval.",
     "checkpoint.",
