@@ -94,5 +94,7 @@ def as_tuples(hypotheses, row):
     """[(score, tokens)] of one sentence."""
     return [
         (float(s), tuple(map(int, tokens[:n])))
-        for tokens, s, n in zip(*(np.asarray(x)[row] for x in hypotheses[:3]), strict=True)
+        for tokens, s, n in zip(
+            *(np.asarray(x)[row] for x in hypotheses[:3]), strict=True
+        )
     ]
