@@ -36,7 +36,7 @@ def test_scaled_dot_equals_torch_forward_and_backward(qkv, causal):
         y = attention(q, k, v, mask=mask)
         return jnp.sum(y * readout), y
 
-    grads, y = jax.grad(ours, (0, 1, 2), has_aux=True)(*qkv)
+    grads, y = jax.jit(jax.grad(ours, (0, 1, 2), has_aux=True))(*qkv)
     reference = [torch.tensor(np.swapaxes(x, 1, 2), requires_grad=True) for x in qkv]
     seen = torch.tensor(np.broadcast_to(mask.visible(T, S), (B, 1, T, S)))
     z = torch.nn.functional.scaled_dot_product_attention(*reference, attn_mask=seen)
@@ -79,7 +79,7 @@ def test_the_additive_score_has_the_gradient_of_its_formula(qkv):
         return jnp.einsum("btshk,hk->bhts", hidden, p)
 
     grads, wanted = (
-        jax.grad(lambda *a, f=f: jnp.sum(f(*a) * readout), (0, 1, 2))(
+        jax.jit(jax.grad(lambda *a, f=f: jnp.sum(f(*a) * readout), (0, 1, 2)))(
             q, k, parameter("additive")
         )
         for f in (SCORES["additive"].function, formula)
@@ -120,7 +120,7 @@ def test_a_query_that_sees_nothing_gets_zeros_and_moves_nothing(qkv, score, styl
         y = attention(q, k, v, mask=mask, **options)
         return jnp.sum(y * normal(7, B, T, H, V)), y
 
-    grads, y = jax.grad(total, (0, 1, 2), has_aux=True)(*qkv)
+    grads, y = jax.jit(jax.grad(total, (0, 1, 2), has_aux=True))(*qkv)
     np.testing.assert_array_equal(y[0], 0.0)
     for grad in grads:
         np.testing.assert_array_equal(grad[0], 0.0)
@@ -137,8 +137,9 @@ def test_hidden_keys_reach_the_output_only_through_masking_after(qkv, score):
         options = dict(score=score, parameter=parameter(score), mask_style=style)
         return jnp.sum(attention(q, k, v, mask=mask, **options) * normal(8, V))
 
+    gradient = jax.jit(jax.grad(total), static_argnums=1)
     for style in MASK_STYLES:
-        leak = np.abs(jax.grad(total)(k, style)[0, 2:]).max()
+        leak = np.abs(gradient(k, style)[0, 2:]).max()
         assert (leak > 1e-4) if style == "after" else (leak < 1e-6)
         assert style != "before" or leak == 0.0
 

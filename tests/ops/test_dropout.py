@@ -7,11 +7,12 @@ import scipy.stats
 from tfm_jax.ops.dropout import dropout
 
 ONES = jnp.ones((64, 32, 48))
+RUN = jax.jit(dropout)
 LIMIT = 1e-6  # probability that a right implementation fails one comparison
 
 
 def kept(rate, seed, x=ONES):
-    return np.asarray(dropout(x, rate, jax.random.key(seed))) > 0
+    return np.asarray(RUN(x, rate, jax.random.key(seed))) > 0
 
 
 def likely(successes, n, p):
@@ -49,7 +50,7 @@ def test_elements_and_keys_are_independent():
 def test_neighbouring_folds_of_one_key_are_independent():
     """Layers and steps draw from ``fold_in`` of small numbers."""
     masks = [
-        np.asarray(dropout(ONES[0], 0.5, jax.random.fold_in(jax.random.key(0), i))) > 0
+        np.asarray(RUN(ONES[0], 0.5, jax.random.fold_in(jax.random.key(0), i))) > 0
         for i in range(8)
     ]
     for i in range(8):
@@ -60,7 +61,7 @@ def test_neighbouring_folds_of_one_key_are_independent():
 def test_the_expectation_is_the_input():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(8,)), jnp.float32)
     keys = jax.random.split(jax.random.key(0), 4000)
-    mean = jax.vmap(lambda key: dropout(x, 0.3, key))(keys).mean(0)
+    mean = jax.jit(jax.vmap(lambda key: dropout(x, 0.3, key)))(keys).mean(0)
     error = np.abs(x) * np.sqrt(0.3 / 0.7 / 4000)
     assert (np.abs(mean - x) < 5 * error).all()
 
@@ -69,7 +70,7 @@ def test_a_population_may_vary_the_rate():
     rates, key = jnp.array([0.0, 0.2, 0.7]), jax.random.key(3)
     found = jax.jit(jax.vmap(lambda rate: dropout(ONES, rate, key)))(rates)
     for rate, values in zip(rates, found, strict=True):
-        np.testing.assert_allclose(values, dropout(ONES, rate, key), rtol=1e-6)
+        np.testing.assert_allclose(values, RUN(ONES, rate, key), rtol=1e-6)
     np.testing.assert_array_equal(found[0], ONES)
 
 
@@ -83,5 +84,7 @@ def test_the_gradient_is_dropped_where_the_value_is(wrap):
 
 def test_the_dtype_and_shape_stay():
     for shape in ((), (3,), (2, 1, 3, 1)):
-        y = dropout(jnp.ones(shape, jnp.bfloat16), 0.5, jax.random.key(0))
+        y = jax.eval_shape(
+            dropout, jnp.ones(shape, jnp.bfloat16), 0.5, jax.random.key(0)
+        )
         assert (y.shape, y.dtype) == (shape, jnp.bfloat16)

@@ -25,7 +25,7 @@ def test_cross_entropy_equals_torch_forward_and_backward(smoothing):
     def ours(logits):
         return token_cross_entropy(logits, LABELS, WEIGHTS, smoothing)
 
-    (total, weight), grad = jax.value_and_grad(ours, has_aux=True)(LOGITS)
+    (total, weight), grad = jax.jit(jax.value_and_grad(ours, has_aux=True))(LOGITS)
     logits = torch.tensor(LOGITS, requires_grad=True)
     labels = torch.tensor(np.where(WEIGHTS > 0, LABELS, -100)).reshape(-1)
     wanted = torch.nn.functional.cross_entropy(
@@ -47,6 +47,7 @@ def test_the_smallest_smoothed_loss_is_the_entropy_of_the_smoothed_label():
 
 def test_what_stands_at_padding_changes_neither_loss_nor_gradient():
     run = jax.value_and_grad(token_cross_entropy, has_aux=True)
+    run = jax.jit(run, static_argnums=3)
     (total, weight), grad = run(LOGITS, LABELS, WEIGHTS, 0.1)
     hidden = WEIGHTS == 0
     other_logits = np.where(hidden[..., None], 1e4 * normal(2, B, T, V), LOGITS)
@@ -58,10 +59,10 @@ def test_what_stands_at_padding_changes_neither_loss_nor_gradient():
 
 
 def test_sum_and_weight_do_not_depend_on_how_rows_are_batched():
-    whole = token_cross_entropy(LOGITS, LABELS, WEIGHTS, 0.1)
+    run = jax.jit(token_cross_entropy, static_argnums=3)
+    whole = run(LOGITS, LABELS, WEIGHTS, 0.1)
     parts = [
-        token_cross_entropy(LOGITS[i], LABELS[i], WEIGHTS[i], 0.1)
-        for i in (slice(0, 1), slice(1, 3))
+        run(LOGITS[i], LABELS[i], WEIGHTS[i], 0.1) for i in (slice(0, 1), slice(1, 3))
     ]
     np.testing.assert_allclose(whole, np.sum(parts, axis=0), rtol=1e-6)
 

@@ -53,9 +53,9 @@ def test_an_all_hidden_row_has_zero_weights_and_poisons_no_shared_projection(sty
         weights = MASK_STYLES[style](x @ projection, to_bias(visible))
         return jnp.sum(weights * normal(4, 4, 5)[-len(x) :]), weights
 
-    grad, weights = jax.grad(weighted, has_aux=True)(projection, x, VISIBLE)
-    without = jax.grad(weighted, has_aux=True)(projection, x[1:], VISIBLE[1:])[0]
-    dead = jax.grad(weighted, 1, has_aux=True)(projection, x, VISIBLE)[0][0]
+    run = jax.jit(jax.grad(weighted, (0, 1), has_aux=True))
+    (grad, (dead, *_)), weights = run(projection, x, VISIBLE)
+    (without, _), _ = run(projection, x[1:], VISIBLE[1:])
     np.testing.assert_array_equal(weights[0], 0.0)
     np.testing.assert_array_equal(dead, 0.0)
     np.testing.assert_allclose(grad, without, atol=1e-6)
@@ -72,7 +72,8 @@ def test_masking_before_equals_masking_after_and_renormalising(preference):
         weights = MASK_STYLES[style](logits, bias)
         return jnp.sum(weights * readout), weights
 
-    (before, after) = (jax.grad(read, has_aux=True)(logits, style) for style in EQUAL)
+    run = jax.jit(jax.grad(read, has_aux=True), static_argnums=1)
+    before, after = (run(logits, style) for style in EQUAL)
     np.testing.assert_allclose(before[1], after[1], atol=1e-6)
     np.testing.assert_allclose(before[0], after[0], atol=1e-6)
 
@@ -83,8 +84,9 @@ def test_only_masking_after_the_softmax_leaks_through_the_denominator():
     def first_weight(logits, style):
         return MASK_STYLES[style](logits, to_bias(VISIBLE))[2, 0]
 
+    gradient = jax.jit(jax.grad(first_weight), static_argnums=1)
     for style in STYLES:
-        to_hidden = jax.grad(first_weight)(normal(8, 4, 5), style)[2, hidden]
+        to_hidden = gradient(normal(8, 4, 5), style)[2, hidden]
         leak = np.abs(to_hidden).min()
         assert (leak > 1e-3) if style == "after" else (leak < 1e-7)
         assert style != "before" or leak == 0.0

@@ -113,3 +113,10 @@ def test_relative_buckets_equal_those_of_t5(bidirectional):
 def test_positions_may_be_traced():
     run = jax.jit(lambda p: (sinusoid(p, 4), alibi_bias(p, p, 2)))
     np.testing.assert_allclose(run(POSITIONS)[0], sinusoid(POSITIONS, 4), atol=1e-5)
+
+
+def test_sinusoids_keep_their_phase_at_distant_positions():
+    positions, width = np.array([[0, 63, 64, 511, 4_095, 4_096, 262_143]]), 32
+    angles = positions[..., None] * 10_000.0 ** (-np.arange(0, width, 2) / width)
+    expected = np.stack([np.sin(angles), np.cos(angles)], -1).reshape(1, -1, width)
+    np.testing.assert_allclose(sinusoid(positions, width), expected, atol=4e-7)

@@ -112,7 +112,7 @@ def stub(monkeypatch):
     monkeypatch.setattr(program, "build", build)
     monkeypatch.setattr(report, "finish", lambda run, log: {})
     monkeypatch.setattr(
-        evaluate.Evaluator, "during", lambda self, params, **_: {"nll": 1.0}
+        evaluate.Evaluator, "during", lambda self, params, **_: ({"nll": 1.0}, [])
     )
 
 

@@ -3,6 +3,10 @@
 import math
 
 import jax.numpy as jnp
+import numpy as np
+
+
+DIGIT, DIGITS = 64, 3  # positions are below DIGIT ** DIGITS = 262,144
 
 
 def sinusoid(positions, width: int):
@@ -12,20 +16,29 @@ def sinusoid(positions, width: int):
     channel 2i+1 the cosine. Deviates: no.
     Args: positions: [B, T] int. width: D, even. Returns: [B, T, D] float32.
     """
-    angles = _angles(positions, width)
-    pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-    return pairs.reshape(*positions.shape, width)
+    waves = jnp.stack(_waves(positions, width), axis=-1)
+    return waves.reshape(*positions.shape, width)
 
 
 def sinusoid_halves(positions, width: int):
     """The same numbers, all sines before all cosines (Marian's channel order)."""
-    angles = _angles(positions, width)
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return jnp.concatenate(_waves(positions, width), axis=-1)
 
 
-def _angles(positions, width):
-    rates = 10_000.0 ** (-jnp.arange(0, width, 2) / width)
-    return positions[..., None].astype(jnp.float32) * rates
+def _waves(positions, width):
+    """Sine and cosine [..., D / 2] of every angle, exact to float32's last digits.
+
+    A large angle has lost its phase once it is rounded to float32. So the waves of each
+    digit of a position are computed in float64, ahead of time, and added as angles.
+    """
+    rates = 10_000.0 ** (-np.arange(0, width, 2) / width)
+    sine, cosine = 0.0, 1.0
+    for place in DIGIT ** np.arange(DIGITS):
+        angles = np.outer(np.arange(DIGIT) * place, rates)
+        digit = positions // int(place) % DIGIT
+        s, c = (jnp.asarray(f(angles), jnp.float32)[digit] for f in (np.sin, np.cos))
+        sine, cosine = sine * c + cosine * s, cosine * c - sine * s
+    return sine, cosine
 
 
 def rotate(x, positions):
@@ -35,8 +48,8 @@ def rotate(x, positions):
     Deviates: channel i is paired with i + K/2 instead of i + 1, a fixed permutation.
     Args: x: [B, T, H, K], K even. positions: [B, T] int. Returns: like x.
     """
-    angles = _angles(positions, x.shape[-1])[:, :, None, :]
-    cos, sin = jnp.cos(angles).astype(x.dtype), jnp.sin(angles).astype(x.dtype)
+    waves = _waves(positions, x.shape[-1])
+    sin, cos = (wave[:, :, None, :].astype(x.dtype) for wave in waves)
     left, right = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
 
