@@ -5,7 +5,6 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-
 DIGIT, DIGITS = 64, 3  # positions are below DIGIT ** DIGITS = 262,144
 
 
