@@ -38,7 +38,7 @@ def workdir(tmp_path_factory):
     config = load(str(ROOT / "configs/transformer_numerals.py"))
     config.model.update(width=16, heads=2, ffn_width=32, encoder_depth=1)
     config.model.update(positions="sinusoidal_halves", norm_eps=1e-5)
-    config.data.update(numerals_max=99, numerals_heldout=4)
+    config.data.update(numerals_max=99, numerals_heldout=4, numerals_train=0)
     config.tokenizer.update(kind="character", vocab=100)
     config.train.update(total_steps=2, batch_tokens=256, log_every_steps=1)
     config.eval.update(every_steps=2, sentences=0, max_length_offset=6)
