@@ -137,7 +137,7 @@ def test_every_knob_of_the_train_step_changes_the_traced_program(knob):
     assert before != after
 
 
-@pytest.mark.parametrize("knob", RUN.keys() - set(TRACED))
+@pytest.mark.parametrize("knob", sorted(RUN.keys() - set(TRACED)))
 def test_every_knob_of_the_loop_changes_what_a_run_does(knob, stub, tmp_path):
     seen = []
     for i, experiment in enumerate(changed(knob, RUN, train__total_steps=6)):
@@ -153,7 +153,7 @@ def test_every_knob_of_the_loop_changes_what_a_run_does(knob, stub, tmp_path):
     assert seen[0] != seen[1]
 
 
-@pytest.mark.parametrize("knob", EVAL.keys() - {"samples", "average_last"})
+@pytest.mark.parametrize("knob", sorted(EVAL.keys() - {"samples", "average_last"}))
 def test_every_knob_of_the_evaluation_changes_what_is_decoded(knob, monkeypatch):
     calls = []
 
