@@ -293,18 +293,21 @@ def test_every_dropout_draws_its_own_mask(layout):
     cfg = dict(dropout=0.3, activation_dropout=0.3, layout=layout)
     model, params = tiny(**cfg, encoder_depth=2, activation="silu")
 
-    def kept(step):
-        """[number of masks, elements]."""
-        _, seen = model.apply(
+    @jax.jit
+    def outputs(step):
+        return model.apply(
             {"params": params},
             PADDED,
             train=True,
             rngs={"dropout": jax.random.fold_in(jax.random.key(0), step)},
             capture_intermediates=lambda module, _: isinstance(module, Dropout),
             mutable="intermediates",
-        )
+        )[1]
+
+    def kept(step):
+        """[number of masks, elements]."""
         masks = []
-        for path, y in jax.tree_util.tree_leaves_with_path(seen):
+        for path, y in jax.tree_util.tree_leaves_with_path(outputs(step)):
             if "__call__" in str(path) and "weight_dropout" not in str(path):
                 masks += list(y) if y.ndim == 4 else [y]
         return np.stack([np.asarray(y).reshape(-1)[:128] != 0 for y in masks])
