@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tfm_jax.infer.hypotheses import Hypotheses, checked_limits
+from tfm_jax.infer.hypotheses import Hypotheses, checked_limits, goes_on
 from tfm_jax.infer.topk import best_tokens, top_k
 from tfm_jax.ops.masks import HIDDEN
 
@@ -51,6 +51,7 @@ def beam_search(
     force_eos: bool = False,
     forbid: tuple[int, ...] = (),
     returned: int | None = None,
+    leave: float = 0.0,
 ) -> Hypotheses:
     """The hypotheses of highest score that a beam of ``beam`` finds.
 
@@ -80,6 +81,7 @@ def beam_search(
         forbid: token ids never produced; they keep their share of the probability.
         returned: R, the R best hypotheses are returned; None means ``beam``. Fewer are
             the same ones, found in fewer steps.
+        leave: share of the sentences that may be left incomplete.
     Returns: ``Hypotheses`` with R for W. Without ``force_eos`` a hypothesis cut off at
         its limit has no EOS.
     Raises: ValueError if ``beam``, ``returned``, ``max_length`` or ``forbid`` make no
@@ -158,7 +160,7 @@ def beam_search(
     )
 
     def unfinished(state):
-        return jnp.any(state.active) & (state.index < max_length)
+        return goes_on(state.active, state.index, max_length, leave)
 
     end = lax.while_loop(unfinished, advance, start)
     lengths = jnp.where(jnp.isfinite(end.finished.scores), end.finished.lengths, 0)

@@ -24,6 +24,7 @@ class Special(NamedTuple):
 
 SPECIAL = Special()
 ROWS = "rows"  # mesh axis of decoding: each device takes some sentences
+LEAVE = 1 / 8  # of a batch: the longest translations are put off
 
 
 class Search(NamedTuple):
@@ -35,6 +36,7 @@ class Search(NamedTuple):
     special: Special = SPECIAL
     force_eos: bool = False
     returned: int = 4  # best hypotheses of the beam that are kept
+    leave: float = 0.0  # share of the sentences that may be left incomplete
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -74,6 +76,7 @@ def _search(model, how, params, source, segments, limits):
         max_length=how.max_length,
         limits=limits,
         force_eos=how.force_eos,
+        leave=how.leave,
     )
     if how.beam == 1:
         return greedy(step, cache, **shared)
@@ -103,6 +106,10 @@ def decode(
 ):
     """Decodes token sequences, sorted by length and spread over the local devices.
 
+    A batch lasts as long as its longest translation. So the last ``LEAVE`` of each
+    batch, and what little room does not suffice for, are left and decoded together in
+    the end: the results are the same.
+
     Args:
         model: a module with methods ``encode``, ``init_cache`` and ``step``.
         sources: list of int arrays that end in EOS.
@@ -124,35 +131,40 @@ def decode(
         returned=returned or beam,
     )
     rows = _round_up(batch_sentences, len(devices))
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
-    batches = [order[i : i + rows] for i in range(0, len(order), rows)]
-    results = [None] * len(sources)
+    results = {}
     with jax.set_mesh(mesh), nn.logical_axis_rules(()):
         params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
 
-        def run(taken, room):
-            return search(model, how._replace(max_length=room), mesh, params, *taken)
+        def run(chosen, room, leave):
+            """Tries ``chosen`` with ``room(source length)`` tokens; -> those left."""
+            left, pending = [], collections.deque()
 
-        def collect(chosen, taken, found):
-            if not np.all(found.complete):  # rare, so that it pays to try little room
-                found = run(taken, taken[0].shape[1] + offset)
-            found = jax.device_get(found)
-            for row, i in enumerate(chosen):
-                results[i] = (found.tokens[row], found.scores[row], found.lengths[row])
-            on_batch(len(chosen))
+            def collect(batch, found):
+                found = jax.device_get(found)
+                for row, i in enumerate(batch):
+                    if found.complete[row]:
+                        results[i] = tuple(x[row] for x in found[:3])
+                    else:
+                        left.append(i)
+                on_batch(int(np.sum(found.complete[: len(batch)])))
 
-        pending = collections.deque()  # devices work while the next batch is made
-        for chosen in batches:
-            taken = _rows([sources[i] for i in chosen], rows, offset, special.pad)
-            length = taken[0].shape[1]
-            pending.append(
-                (chosen, taken, run(taken, length + min(offset, length // 2)))
-            )
-            if len(pending) > 1:
+            order = sorted(chosen, key=lambda i: len(sources[i]))
+            for first in range(0, len(order), rows):
+                batch = order[first : first + rows]
+                taken = _rows([sources[i] for i in batch], rows, offset, special.pad)
+                wanted = how._replace(max_length=room(taken[0].shape[1]), leave=leave)
+                pending.append((batch, search(model, wanted, mesh, params, *taken)))
+                if len(pending) > 1:  # devices work while the next batch is made
+                    collect(*pending.popleft())
+            while pending:
                 collect(*pending.popleft())
-        while pending:
-            collect(*pending.popleft())
-    return results
+            return left
+
+        left = range(len(sources))
+        if len(left) > rows:  # the long ones of all batches together, later
+            left = run(left, lambda length: length + min(offset, length // 2), LEAVE)
+        run(left, lambda length: length + offset, 0.0)
+    return [results[i] for i in range(len(sources))]
 
 
 def _rows(sources, count, offset, pad):

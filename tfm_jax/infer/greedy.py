@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tfm_jax.infer.hypotheses import Hypotheses, checked_limits
+from tfm_jax.infer.hypotheses import Hypotheses, checked_limits, goes_on
 from tfm_jax.infer.topk import best_tokens
 
 
@@ -32,11 +32,12 @@ def greedy(
     limits=None,
     force_eos: bool = False,
     forbid: tuple[int, ...] = (),
+    leave: float = 0.0,
 ) -> Hypotheses:
     """The likeliest token at every position, until EOS or the limit.
 
     Equals ``beam_search`` with one beam and no length penalty. To be called under jit;
-    ends as soon as every sentence has.
+    ends as soon as every sentence has (all but the share ``leave``).
 
     Args:
         step: (tokens [B, 1], cache) -> (logits [B, 1, V], cache), one position further.
@@ -47,6 +48,7 @@ def greedy(
             may leave its sentence incomplete.
         force_eos: the last token that a limit allows is EOS, at log-probability 0.
         forbid: token ids never produced; they keep their share of the probability.
+        leave: share of the sentences that may be left incomplete.
     Returns: ``Hypotheses`` with W = 1; scores are sums of log-probabilities. Without
         ``force_eos`` a hypothesis cut off at its limit has no EOS.
     Raises: ValueError if ``max_length`` or ``forbid`` make no sense.
@@ -84,7 +86,7 @@ def greedy(
     )
 
     def unfinished(state):
-        return ~jnp.all(state.done) & (state.index < max_length)
+        return goes_on(~state.done, state.index, max_length, leave)
 
     end = lax.while_loop(unfinished, advance, start)
     return Hypotheses(

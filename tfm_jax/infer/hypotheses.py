@@ -13,8 +13,8 @@ class Hypotheses(NamedTuple):
         tokens: [B, W, T] int32, without BOS, with EOS, PAD behind it.
         scores: [B, W] float32, nats; -inf where there are fewer than W hypotheses.
         lengths: [B, W] int32, tokens up to and including EOS.
-        complete: [B] bool; False if there was no room for all that the limit allows,
-            so that more room may give other hypotheses.
+        complete: [B] bool; False if the search was left before it had tried all that
+            the limit allows, so that going on may give other hypotheses.
     """
 
     tokens: jax.Array
@@ -35,3 +35,14 @@ def checked_limits(limits, *, batch: int, max_length: int, eos: int, forbid):
     if limits is None:
         return jnp.full((batch,), max_length, jnp.int32)
     return jnp.maximum(jnp.asarray(limits, jnp.int32), 1)
+
+
+def goes_on(active, index, max_length: int, leave: float):
+    """Whether to take another step: there is room and more than the rest is active.
+
+    Args:
+        active: [B] bool, sentences that are not complete. index: [] tokens taken.
+        leave: share of the sentences that may be left incomplete; 0 means none.
+    """
+    count = jnp.sum(active, dtype=jnp.int32)
+    return (count > int(leave * active.shape[0])) & (index < max_length)

@@ -43,8 +43,9 @@ class LayerCache(NamedTuple):
     copies neither.
 
     Attributes:
-        past: self-attention, [B * W, H, K, T] and [B * W, H, T, K'].
-        memory: cross-attention, [B, H, K, S] and [B, H, S, K'], once per sentence.
+        past: self-attention, [B, H, K, T * W] and [B, H, K', T * W], the W hypotheses
+            of the first token before those of the second.
+        memory: cross-attention, [B, H, K, S] and [B, H, K', S], once per sentence.
     """
 
     past: KeyValue
@@ -124,14 +125,14 @@ class Block(nn.Module):
 
     def init_cache(self, memory, hypotheses: int, length: int) -> LayerCache:
         """Empty past of ``length`` tokens; memory [B, S, D] projected once."""
-        cfg, batch = self.cfg, memory.shape[0]
-        shape = (batch * hypotheses, cfg.heads)
+        cfg, slots = self.cfg, length * hypotheses
+        shape = (memory.shape[0], cfg.heads)
         past = KeyValue(
-            jnp.zeros((*shape, cfg.head_key_size, length), memory.dtype),
-            jnp.zeros((*shape, length, cfg.head_value_size), memory.dtype),
+            jnp.zeros((*shape, cfg.head_key_size, slots), memory.dtype),
+            jnp.zeros((*shape, cfg.head_value_size, slots), memory.dtype),
         )
         key, value = self.cross_attention.project(memory)
-        across = KeyValue(jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 2))
+        across = KeyValue(jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 3))
         # without the barrier XLA moves the transpositions into the decoding loop
         return LayerCache(past, jax.lax.optimization_barrier(across))
 
@@ -140,22 +141,24 @@ class Block(nn.Module):
 
         Args:
             x: [B, W, D], token ``index`` of each of W hypotheses.
-            bias: [1, H|1, 1, T] hides what lies ahead. positions: [1, 1] or None.
+            bias: [B, H|1, W, T * W] hides what lies ahead and other hypotheses.
+            positions: [1, 1] or None.
         """
-        batch, hypotheses, width = x.shape
+        slot = index * x.shape[1]
 
         def look_back(y):
-            y = y.reshape(-1, 1, width)
-            now = self.self_attention.project(y, positions)  # [B * W, 1, H, K]
-            put = jax.lax.dynamic_update_slice_in_dim
-            past = KeyValue(
-                put(cache.past.key, jnp.moveaxis(now.key, 1, 3), index, 3),
-                put(cache.past.value, jnp.moveaxis(now.value, 1, 2), index, 2),
+            now = self.self_attention.project(y, positions)  # [B, W, H, K]
+            past = jax.tree.map(
+                lambda old, new: jax.lax.dynamic_update_slice_in_dim(
+                    old, jnp.moveaxis(new, 1, 3), slot, 3
+                ),
+                cache.past,
+                now,
             )
             z = self.self_attention.attend(
                 y, _as_projected(past), bias=bias, positions=positions, train=False
             )
-            return z.reshape(batch, hypotheses, width), past
+            return z, past
 
         def look_across(y):
             z = self.cross_attention.attend(
@@ -169,8 +172,8 @@ class Block(nn.Module):
 
 
 def _as_projected(kv: KeyValue) -> KeyValue:
-    """[B, H, K, S] and [B, H, S, K'] -> [B, S, H, K] and [B, S, H, K']; no copy."""
-    return KeyValue(jnp.moveaxis(kv.key, 3, 1), jnp.moveaxis(kv.value, 2, 1))
+    """[B, H, K, S] and [B, H, K', S] -> [B, S, H, K] and [B, S, H, K']; no copy."""
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 3, 1), kv)
 
 
 class Stack(nn.Module):
@@ -231,12 +234,19 @@ class Stack(nn.Module):
             block.init_cache(memory, hypotheses, length) for block in self.layer
         )
 
-    def step(self, x, caches, index, *, memory_mask):
-        """[B, W, D] at position ``index`` -> ([B, W, D], caches)."""
-        length = caches[0].past.key.shape[-1]
-        ahead = to_bias(jnp.arange(length) <= index)[None, None, None, :]
+    def step(self, x, caches, index, *, visible, memory_mask):
+        """[B, W, D] at position ``index`` -> ([B, W, D], caches).
+
+        Args: visible: [B, W, T * W] bool, which slots of the past each hypothesis sees.
+        """
+        width = x.shape[1]
         here = jnp.full((1, 1), index)
-        distance = self.position_bias(here, jnp.arange(length)[None])
+        bias = to_bias(visible)[:, None]
+        distance = self.position_bias(
+            here, jnp.arange(visible.shape[-1] // width)[None]
+        )
+        if distance is not None:
+            bias = combine(bias, jnp.repeat(distance, width, axis=-1))
         rotates = POSITIONS[self.cfg.positions].rotates
         positions = here if rotates else None
         updated = []
@@ -245,7 +255,7 @@ class Stack(nn.Module):
                 x,
                 cache,
                 index,
-                bias=combine(ahead, distance),
+                bias=bias,
                 positions=positions,
                 memory_mask=memory_mask,
             )

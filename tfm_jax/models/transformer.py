@@ -68,28 +68,26 @@ SIZES = {
 class Cache(NamedTuple):
     """State of decoding ``W`` hypotheses a sentence.
 
+    The W hypotheses of a sentence share one past, of which each sees what it
+    continues: re-ordering them moves no keys or values.
+
     Attributes:
         index: [] int32, how many tokens have been taken.
         layers: tuple of ``LayerCache``.
         memory_lengths: [B] int32, real source tokens.
+        owners: [B, W, T] int32; the token at t of hypothesis w was written by
+            hypothesis ``owners[b, w, t]`` of its time.
     """
 
     index: jax.Array
     layers: tuple
     memory_lengths: jax.Array
+    owners: jax.Array
 
     def select(self, parents):
         """Hypothesis w of the result continues ``parents[:, w]``; parents: [B, W]."""
-        batch, hypotheses = parents.shape
-        rows = (jnp.arange(batch)[:, None] * hypotheses + parents).reshape(-1)
-
-        def take(x):
-            return jnp.take(x, rows, axis=0, mode="clip")
-
-        layers = tuple(
-            layer._replace(past=jax.tree.map(take, layer.past)) for layer in self.layers
-        )
-        return self._replace(layers=layers)
+        owners = jnp.take_along_axis(self.owners, parents[:, :, None], axis=1)
+        return self._replace(owners=owners)
 
 
 class Transformer(nn.Module):
@@ -177,20 +175,28 @@ class Transformer(nn.Module):
             index=jnp.zeros((), jnp.int32),
             layers=self.decoder.init_cache(memory, width, max_length),
             memory_lengths=_lengths(source_segments),
+            owners=jnp.zeros((memory.shape[0], width, max_length), jnp.int32),
         )
 
     def step(self, tokens, cache: Cache):
         """Tokens [B, W] at ``cache.index`` -> (logits [B, W, V], cache)."""
+        batch, width = tokens.shape
         table = self._table("target_embedding")
         positions = jnp.full(tokens.shape, cache.index)
         x = self.target_positions(table(tokens), positions)
+        each = jnp.arange(width)
+        owners = cache.owners.at[:, :, cache.index].set(each)
+        taken = (jnp.arange(owners.shape[-1]) <= cache.index)[:, None]
+        visible = (owners[..., None] == each) & taken  # [B, W, T, W]
         x, layers = self.decoder.step(
             x,
             cache.layers,
             cache.index,
+            visible=visible.reshape(batch, width, -1),
             memory_mask=Mask(kv_lengths=cache.memory_lengths),
         )
-        return self._logits(x), cache._replace(index=cache.index + 1, layers=layers)
+        cache = cache._replace(index=cache.index + 1, layers=layers, owners=owners)
+        return self._logits(x), cache
 
     def _table(self, name):
         return self.embedding if self.cfg.tie == "three_way" else getattr(self, name)
