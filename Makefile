@@ -12,7 +12,7 @@ quickstart: $(VENV)/.package  ## Train and score a small Transformer, no downloa
 	    --config=configs/transformer_numerals.py --workdir=runs/quickstart
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

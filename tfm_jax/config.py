@@ -128,7 +128,9 @@ def load(spec: str) -> ConfigDict:
     path = Path(file)
     if not path.is_file():
         siblings = sorted(other.name for other in path.parent.glob("*.py"))
-        raise ConfigError(f"--config={spec}: no such file{_hint(path.name, siblings)}")
+        raise ConfigError(
+            f"--config={spec}: no such file{nearest(path.name, siblings)}"
+        )
     module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     if module_spec is None:
         raise ConfigError(f"--config={spec}: not a Python file (.py)")
@@ -258,7 +260,7 @@ def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
         raise ConfigError(f"{path}={values!r}; expected a section of knobs")
     for name in values:
         if name not in fields:
-            hint = _hint(name, fields)
+            hint = nearest(name, fields)
             raise ConfigError(f"{path}.{name}: there is no such knob{hint}")
     types = typing.get_type_hints(cls)
     checked = {}
@@ -337,10 +339,11 @@ def _replaces_section(name: str, value: str) -> str:
 
 def _value_error(knob: str, value: Any, choices: tuple) -> str:
     legal = ", ".join(str(item) for item in choices)
-    return f"{knob}={value!r}; choose from ({legal}){_hint(value, choices)}"
+    return f"{knob}={value!r}; choose from ({legal}){nearest(value, choices)}"
 
 
-def _hint(name: Any, names: Iterable[str], cutoff: float = 0.6) -> str:
+def nearest(name: Any, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """``; did you mean 'NAME'?`` with the closest of ``names``, if one is close."""
     near = difflib.get_close_matches(str(name), [str(n) for n in names], 1, cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -350,7 +353,7 @@ def _nearest_knob(path: str, knobs: Iterable[str]) -> str:
     leaves = [knob.rpartition(".")[2] for knob in knobs]
     leaf = difflib.get_close_matches(path.rpartition(".")[2], leaves, 1)
     same = [knob for knob in knobs if [knob.rpartition(".")[2]] == leaf]
-    return _hint(path, same, cutoff=0.0)
+    return nearest(path, same, cutoff=0.0)
 
 
 def _type_name(expected: Any) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.reliability import tiny
 from tfm_jax import main
-from tfm_jax.data import numerals, pipeline, stream
+from tfm_jax.data import cache, numerals, stream
 from tfm_jax.train import arrays, evaluate, exits, manifest, program
 from tfm_jax.train.checkpoint import Checkpointer, Config
 from tfm_jax.train.log import MetricsLog, read_history
@@ -314,13 +314,13 @@ def test_sigterm_in_any_phase_saves_and_ends_with_75(unbroken, tmp_path, monkeyp
 
 
 def test_sigterm_before_there_is_anything_to_save_ends_with_75(tmp_path, monkeypatch):
-    prepare = pipeline.prepare
+    prepare = cache.prepared
 
     def noisy(*args, **options):
         ask_twice()
         return prepare(*args, **options)
 
-    monkeypatch.setattr(pipeline, "prepare", noisy)
+    monkeypatch.setattr(cache, "prepared", noisy)
     argv = [f"--config={tiny.__file__}", f"--workdir={tmp_path}"]
     assert main.main(argv) == exits.PREEMPTED
     with Checkpointer(tmp_path / "checkpoints", CFG) as checkpoints:

@@ -100,7 +100,7 @@ class Checkpointer:
 
     def steps(self) -> list[int]:
         """Steps of the committed checkpoints, ascending, sound or not."""
-        return sorted(map(int, weights.numbered(self.directory)))
+        return [int(path.name) for path in weights.numbered(self.directory)]
 
     def save(
         self,

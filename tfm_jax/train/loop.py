@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from tfm_jax.config import to_json
-from tfm_jax.data import pipeline
+from tfm_jax.data import cache, pipeline
 from tfm_jax.data.tokenizers import Tokenizer
 from tfm_jax.train import evaluate, program, report, resume, runtime
 from tfm_jax.train.checkpoint import Checkpointer
@@ -70,8 +70,11 @@ class Training:
             tokenizer = Tokenizer(extras["tokenizer.json"])
             experiment = complete(experiment, tokenizer)
             resume.check_continues(extras["config.json"], experiment.as_dict())
-        self.data = pipeline.prepare(
-            experiment.data, experiment.tokenizer, tokenizer=tokenizer
+        self.data = cache.prepared(
+            experiment.data,
+            experiment.tokenizer,
+            runtime.cache("data"),
+            tokenizer=tokenizer,
         )
         self.experiment = experiment = complete(experiment, self.data.tokenizer)
         self.batches = self._batches_from(0)
@@ -132,7 +135,7 @@ class Training:
             scores = {}
             if self._due(self.experiment.eval.every_steps):
                 scores = self._evaluate(log)
-                since = time.monotonic()
+                untimed, since = len(window), time.monotonic()
             if self._due(self.experiment.checkpoint.every_steps):
                 self._save(scores)
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import ConfigError, from_json
-from tfm_jax.data import pipeline
+from tfm_jax.data import cache, pipeline
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.parallel import read_lines
 from tfm_jax.data.sources import Pairs
-from tfm_jax.train import arrays, program, resume, runtime, saved
-from tfm_jax.train import checkpoint as checkpoints
+from tfm_jax.train import arrays, program, resume, runtime, saved, weights
+from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.evaluate import Evaluator
 from tfm_jax.train.experiment import resolve
 from tfm_jax.train.mesh import RULES, make_mesh, put_batch
@@ -28,8 +28,11 @@ def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) ->
         raise ConfigError("--input and --reference belong together: name both files")
     run = _load(workdir, config, checkpoint)
     if input is None:
-        data = pipeline.prepare(
-            run.experiment.data, run.experiment.tokenizer, tokenizer=run.tokenizer
+        data = cache.prepared(
+            run.experiment.data,
+            run.experiment.tokenizer,
+            runtime.cache("data"),
+            tokenizer=run.tokenizer,
         )
         if not data.test.source:
             raise DataError("the run has no test set; name --input and --reference")
@@ -64,7 +67,7 @@ def average(workdir, *, config, last: int) -> Path:
     Source: Vaswani et al. 2017, section 6.1 (the last 5 for base, 20 for big).
     """
     del config
-    folders = sorted(Path(workdir, "checkpoints").glob("[0-9]" * 6))[-last:]
+    folders = weights.numbered(Path(workdir, weights.DIRECTORY))[-last:]
     if len(folders) < last:
         raise ConfigError(
             f"--last={last}, but {workdir} has {len(folders)} checkpoints; "
@@ -72,11 +75,11 @@ def average(workdir, *, config, last: int) -> Path:
         )
     newest = saved.load(folders[-1])
     kind = "ema" if newest.experiment.train.ema_decay > 0 else "params"
-    params = checkpoints.average(folders, ema=kind == "ema")
+    params = weights.average(folders, ema=kind == "ema")
     names = ("config.json", "tokenizer.json", "data_report.json")
     extras = {name: (folders[-1] / name).read_bytes() for name in names}
     target = Path(workdir, "averaged")
-    with checkpoints.Checkpointer(target, newest.experiment.checkpoint) as writer:
+    with Checkpointer(target, newest.experiment.checkpoint) as writer:
         step = int(folders[-1].name)
         writer.save(step, {kind: params}, extras=extras, wait=True)
         where = writer.path(step)
@@ -125,9 +128,9 @@ def _load(workdir, config, step):
     runtime.prepare(experiment.mesh.cpu_devices)
     where = Path(workdir)
     if step is not None:
-        where = where / "checkpoints" / f"{step:06d}"
+        where = where / weights.DIRECTORY / f"{step:06d}"
         if not where.is_dir():
-            there = sorted(p.name for p in where.parent.glob("[0-9]" * 6))
+            there = [path.name for path in weights.numbered(where.parent)]
             raise ConfigError(f"--checkpoint={step}; choose from {', '.join(there)}")
     try:
         return saved.load(where, config=config)

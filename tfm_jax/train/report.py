@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from tfm_jax.train import checkpoint, pictures
+from tfm_jax.train import pictures, weights
 from tfm_jax.train.log import read_history
 from tfm_jax.train.state import averaged
 
@@ -19,8 +19,8 @@ def final_params(workdir: Path, state, cfg):
     params = averaged(state)
     if cfg.average_last == 1:
         return params
-    folders = sorted((workdir / "checkpoints").glob("[0-9]" * 6))[-cfg.average_last :]
-    mean = checkpoint.average(folders, ema=state.ema is not None)
+    folders = weights.numbered(workdir / weights.DIRECTORY)[-cfg.average_last :]
+    mean = weights.average(folders, ema=state.ema is not None)
     return jax.tree.map(lambda p, m: jax.device_put(m, p.sharding), params, mean)
 
 

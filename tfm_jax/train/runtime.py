@@ -19,10 +19,9 @@ def prepare(cpu_devices: int = 0) -> None:
     The cache is private to the user; JAX_COMPILATION_CACHE_DIR chooses another place.
     """
     if jax.config.jax_compilation_cache_dir is None:
-        home = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
-        cache = pathlib.Path(home) / "tfm_jax" / "xla"
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+        compiled = cache("xla")
+        compiled.mkdir(mode=0o700, parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(compiled))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     try:
@@ -30,6 +29,12 @@ def prepare(cpu_devices: int = 0) -> None:
     except RuntimeError:
         pass  # a backend is up already, in a notebook or a test: its devices stay
     _keep_freed_pages()
+
+
+def cache(name: str) -> pathlib.Path:
+    """The directory where the user's runs share what can be made again."""
+    home = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
+    return pathlib.Path(home) / "tfm_jax" / name
 
 
 def _keep_freed_pages():

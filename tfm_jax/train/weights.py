@@ -31,12 +31,12 @@ def find(path: str | os.PathLike) -> Path:
         require_sound(path)
         return path
     below = path / DIRECTORY if (path / DIRECTORY).is_dir() else path
-    candidates = sorted(numbered(below), key=int, reverse=True)
-    for name in candidates:
-        problems = verify(below / name)
+    candidates = numbered(below)
+    for candidate in reversed(candidates):
+        problems = verify(candidate)
         if not problems:
-            return below / name
-        logging.warning("skipping checkpoint %s: %s", below / name, "; ".join(problems))
+            return candidate
+        logging.warning("skipping checkpoint %s: %s", candidate, "; ".join(problems))
     if candidates:
         raise CorruptCheckpoint(f"every checkpoint in {below} is corrupt")
     raise FileNotFoundError(f"no checkpoint in {path}")
@@ -100,9 +100,12 @@ def _nested(flat: Mapping[str, np.ndarray]) -> dict:
     return nested
 
 
-def numbered(directory: Path) -> list[str]:
-    """Names of the committed checkpoints in a directory, sound or not."""
-    return [p.name for p in directory.iterdir() if re.fullmatch(r"\d{6,}", p.name)]
+def numbered(directory: Path) -> list[Path]:
+    """The committed checkpoints in a directory, oldest first, sound or not."""
+    if not directory.is_dir():
+        return []
+    found = [p for p in directory.iterdir() if re.fullmatch(r"\d{6,}", p.name)]
+    return sorted(found, key=lambda p: int(p.name))
 
 
 def require_sound(path: Path, *, contents: bool = True) -> None:
