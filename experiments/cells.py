@@ -1,0 +1,260 @@
+"""Cells: the runs of a study, what each is called, and where it stands on disk."""
+
+import functools
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.study import Study
+from tfm_jax import main
+from tfm_jax.config import ConfigError, to_json
+from tfm_jax.data import cache
+from tfm_jax.train import exits, runtime
+from tfm_jax.train.experiment import Experiment, resolve
+from tfm_jax.train.log import read_history
+from tfm_jax.train.workdir import Lease, replace
+
+SCHEMA = 1  # of the identity; another one makes every run another run
+TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
+    "tune",
+    "final",
+    "identical",
+    "other_seeds",
+)
+# knobs that change no number of a run
+COSMETIC = ("checkpoint", "train.log_every_steps", "eval.samples", "data.prefetch")
+# where data lies; its content is in the fingerprint
+PLACES = ("train_files", "valid_files", "test_files", "tfds_data_dir")
+RETRIES = {exits.UNKNOWN: 2, exits.INFRASTRUCTURE: 2}  # of other failures: none
+
+
+class Cell(NamedTuple):
+    """One run.
+
+    Attributes:
+        id: content hash, see ``identity``. arm: of the study. phase: of ``PHASES``.
+        settings: dotted knobs set besides the config file, seed included.
+        directory: where it lives. command: after ``python``; it reproduces the run.
+        experiment: the resolved configuration.
+    """
+
+    id: str
+    arm: str
+    seed: int
+    phase: str
+    settings: Mapping[str, Any]
+    directory: Path
+    command: tuple[str, ...]
+    experiment: Experiment
+
+    @property
+    def shown(self) -> str:
+        """The command as one pastes it."""
+        return shlex.join(["python", *self.command])
+
+
+class Status(NamedTuple):
+    """Where a cell stands: done, diverged, failed, running or missing.
+
+    Attributes:
+        retryable: whether a failed one may be tried again.
+        attempts: how often it was started. seconds: that it computed, all attempts.
+        error: last lines of its log if it failed.
+    """
+
+    name: str
+    retryable: bool = False
+    attempts: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+def flags(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """``--config.KNOB=VALUE`` for each setting, as the command line takes it."""
+
+    def show(value):
+        if isinstance(value, tuple | list):
+            return ",".join(map(str, value)) or "()"
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return tuple(f"--config.{knob}={show(value)}" for knob, value in settings.items())
+
+
+def configure(config: str, settings: Mapping[str, Any]) -> Experiment:
+    """The experiment that the command line would run, checked as it would be.
+
+    Raises: ConfigError naming the flag, the value and the legal choices.
+    """
+    argv = [f"--config={config}", "--workdir=.", *flags(settings)]
+    try:
+        return resolve(main.load_config(*main.parse(argv)))
+    except ConfigError:
+        raise
+    except Exception as error:  # what absl says of a value of the wrong type
+        raise ConfigError(str(error)) from error
+
+
+def identity(experiment: Experiment, *, probe: str = "", repeat: int = 0) -> str:
+    """12 hexadecimal digits: equal for runs that must give equal numbers.
+
+    sha256 of the configuration without what changes no number, of the content of the
+    data wherever it lies, and of ``repeat``, which tells apart runs of one content that
+    are made to be compared.
+    """
+    sections = experiment.as_dict()
+    averages = experiment.eval.average_last > 1  # which checkpoints there are counts
+    for path in COSMETIC[averages:]:
+        *outer, last = path.split(".")
+        functools.reduce(dict.__getitem__, outer, sections).pop(last)
+    for knob in PLACES:
+        sections["data"].pop(knob)
+    content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
+    content["fingerprint"] = data_of(experiment.data, experiment.tokenizer).fingerprint
+    return hashlib.sha256(to_json(content).encode()).hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=8)
+def data_of(data, tokenizer):
+    """The prepared data of an experiment; prepared once for all runs and processes."""
+    return cache.prepared(data, tokenizer, runtime.cache("data"))
+
+
+def cells(study: Study, root: Path, chosen: Mapping[str, Mapping]) -> Iterator[Cell]:
+    """Every run of ``study`` that can be named already, in a fixed order.
+
+    Args:
+        root: the study's directory.
+        chosen: arm -> tuned knobs. The runs with the study's seeds of an arm that is
+            not in it are not yet known; an arm without tuning needs none.
+    Raises: ConfigError if any of them is not a legal configuration.
+    """
+    tuned = bool(study.tune)
+    for arm in study.arms if tuned else ():
+        for knobs in tuning_grid(study):
+            for seed in study.tune_seeds:
+                yield _cell(study, root, arm, knobs, seed, TUNE)
+    plan = [(arm, seed, FINAL) for arm in study.arms for seed in study.seeds]
+    plan += [(study.baseline, seed, IDENTICAL) for seed in study.identical]
+    plan += [(study.baseline, seed, OTHER_SEEDS) for seed in study.other_seeds]
+    for arm, seed, phase in plan:
+        if not tuned or arm in chosen:
+            yield _cell(study, root, arm, chosen.get(arm, {}), seed, phase)
+
+
+def tuning_grid(study: Study) -> list[dict[str, Any]]:
+    """What is tried for every arm."""
+    combinations = [{}]
+    for knob, values in study.tune.items():
+        combinations = [c | {knob: value} for c in combinations for value in values]
+    return combinations
+
+
+def _cell(study, root, arm, knobs, seed, phase):
+    settings = {**study.settings, **study.arms[arm], **knobs, "seed": seed}
+    try:
+        experiment = configure(study.config, settings)
+        repeat = int(phase == IDENTICAL)
+        name = identity(experiment, probe=study.probe, repeat=repeat)
+    except ConfigError as error:
+        raise ConfigError(f"arm {arm!r}: {error}") from error
+    label = "-".join([arm, *(_short(k, v) for k, v in knobs.items()), f"s{seed}", name])
+    directory = root / label
+    program = ["experiments.probes", f"--probe={study.probe}"]
+    command = (
+        "-m",
+        *(program if study.probe else ["tfm_jax.main"]),
+        f"--config={study.config}",
+        f"--workdir={directory}",
+        *flags(settings),
+    )
+    return Cell(name, arm, seed, phase, settings, directory, command, experiment)
+
+
+def _short(knob, value):
+    return f"{knob.rpartition('.')[2]}{value}"
+
+
+def status(cell: Cell) -> Status:
+    """Reads where a cell stands from its directory alone."""
+    attempts = _attempts(cell)
+    seconds = sum(attempt.get("seconds", 0.0) for attempt in attempts)
+    for name in ("DONE.json", "FAILED.json"):
+        path = cell.directory / name
+        if path.exists():
+            found = json.loads(path.read_text("utf-8"))
+            retryable, error = found.get("retryable", False), found.get("error", "")
+            return Status(found["status"], retryable, len(attempts), seconds, error)
+    # the lease is asked, not taken: to read is not to run
+    state = "running" if (cell.directory / "lease.json").exists() else "missing"
+    return Status(state, attempts=len(attempts), seconds=seconds)
+
+
+def finish(cell: Cell, attempt: Path, code: int, seconds: float) -> Status:
+    """Records how an attempt ended; which of DONE and FAILED follows, if any."""
+    ended = {"code": code, "seconds": round(seconds, 3)}
+    replace(attempt / "exit.json", json.dumps(ended))
+    has_results = (cell.directory / "results.json").exists()
+    held = (cell.directory / "lease.json").exists()  # by a process that runs it
+    if code == exits.DIVERGED or (code == exits.OK and has_results):
+        done = "diverged" if code == exits.DIVERGED else "done"
+        replace(cell.directory / "DONE.json", json.dumps({"status": done, **ended}))
+    elif code != exits.PREEMPTED and not (code == exits.OK and held):
+        failures = [a for a in _attempts(cell) if a.get("code") == code]
+        failed = {
+            "status": "failed",
+            "retryable": len(failures) <= RETRIES.get(code, 0),
+            "error": tail(attempt / "log"),
+            **ended,
+        }
+        replace(cell.directory / "FAILED.json", json.dumps(failed))
+    return status(cell)
+
+
+def begin(cell: Cell, environment: Mapping[str, str]) -> Path:
+    """The directory of a new attempt at a cell."""
+    (cell.directory / "FAILED.json").unlink(missing_ok=True)
+    parent = cell.directory / "attempts"
+    attempt = parent / f"{len(list(parent.glob('*'))) + 1:03d}"
+    attempt.mkdir(parents=True)
+    replace(attempt / "environment.json", json.dumps(dict(environment), sort_keys=True))
+    replace(attempt / "command", cell.shown + "\n")
+    return attempt
+
+
+def runner_lease(cell: Cell) -> Lease:
+    """Held by the runner that works on a cell: two runners share a study."""
+    directory = cell.directory / "runner"
+    directory.mkdir(parents=True, exist_ok=True)
+    return Lease(directory)
+
+
+def progress(cell: Cell) -> tuple[int, int]:
+    """Steps made, of how many."""
+    path = cell.directory / "metrics.jsonl"
+    history = read_history(cell.directory) if path.exists() else []
+    step = max((record["step"] for record in history), default=0)
+    return step, cell.experiment.train.total_steps
+
+
+def tail(log: Path, lines: int = 12) -> str:
+    """The last lines of a log; "" if there is none."""
+    if not log.exists():
+        return ""
+    return "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-lines:])
+
+
+def argv(cell: Cell) -> list[str]:
+    """The command with this Python."""
+    return [sys.executable, *cell.command]
+
+
+def _attempts(cell):
+    paths = sorted((cell.directory / "attempts").glob("*"))
+    return [
+        json.loads((p / "exit.json").read_text()) if (p / "exit.json").exists() else {}
+        for p in paths
+    ]

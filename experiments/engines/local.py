@@ -1,0 +1,210 @@
+"""Runs on this machine: one process for each device, or for each core without one."""
+
+import collections
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments import cells
+from experiments.cells import Cell
+from tfm_jax.train import exits
+from tfm_jax.train.exits import AlreadyRunning
+
+AGAIN = 2.0  # seconds until a cell is looked at again that another process holds
+
+
+class Slot(NamedTuple):
+    """A share of the machine: cores its process is bound to, variables it gets."""
+
+    name: str
+    cores: frozenset[int] | None
+    variables: Mapping[str, str]
+
+
+def slots(jobs: int = 0) -> list[Slot]:
+    """Disjoint shares of this machine, one for each GPU, TPU chip or else core.
+
+    One single-threaded process a core does more than one process on all cores: small
+    products do not split well. A core's process reproduces with ``taskset``.
+
+    Args:
+        jobs: how many at most; 0: one a device. On GPUs there may be more, which then
+            share devices and their memory.
+    Raises: ValueError if a machine without GPUs is asked for more than it has.
+    """
+    gpus, chips = _gpus(), sorted(Path("/dev").glob("accel[0-9]*"))
+    if gpus:
+        return [_gpu_slot(n, gpus, jobs) for n in range(jobs or len(gpus))]
+    if chips:
+        found = [_tpu_slot(n) for n in range(len(chips))]
+    else:
+        cores = sorted(os.sched_getaffinity(0))
+        found = [Slot(f"core {n}", frozenset([n]), {}) for n in cores]
+    if jobs > len(found):
+        raise ValueError(f"--jobs={jobs}, but there are {len(found)} slots")
+    return found[: jobs or len(found)]
+
+
+def _gpu_slot(n, gpus, jobs):
+    sharing = -(-(jobs or len(gpus)) // len(gpus))  # processes on one GPU
+    variables = {"CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]}
+    if sharing > 1:
+        variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / sharing:.3f}"
+    return Slot(f"gpu {gpus[n % len(gpus)]}", None, variables)
+
+
+def _tpu_slot(n):
+    variables = {
+        "TPU_VISIBLE_DEVICES": str(n),
+        "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
+        "TPU_PROCESS_BOUNDS": "1,1,1",
+        "TPU_MESH_CONTROLLER_PORT": str(8476 + n),
+    }
+    return Slot(f"tpu {n}", None, variables)
+
+
+def _gpus():
+    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name not in ("", "-1")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    return [str(n) for n, _ in enumerate(listed.stdout.splitlines())]
+
+
+class Silent:
+    """What a run tells, to nobody; see ``experiments.screen``."""
+
+    def started(self, cell: Cell, slot: Slot) -> None:
+        """A process of ``cell`` began."""
+
+    def ended(self, cell: Cell, status: cells.Status, again: bool) -> None:
+        """It ended; ``again``: it will be started once more."""
+
+    def tick(self, running: Iterable[Cell]) -> None:
+        """Called several times a second."""
+
+
+def run(
+    todo: Iterable[Cell],
+    places: Iterable[Slot],
+    environment: Mapping[str, str],
+    screen: Silent | None = None,
+) -> bool:
+    """Runs cells until each is done, has failed, or somebody asks to stop.
+
+    A cell that another runner works on is left to it. One that stopped to be preempted
+    goes on; one that failed is tried again if that makes sense.
+
+    Args: environment: what is recorded of the machine with each attempt.
+    Returns: False if it was stopped by SIGTERM or SIGINT; its processes have saved.
+    """
+    screen = screen or Silent()
+    queue = collections.deque((0.0, cell) for cell in todo)
+    free, running = list(places), []
+    with _stop_requested() as stop:
+        while running or (queue and not stop):
+            for _ in range(len(queue)):
+                if not free or stop:
+                    break
+                due, cell = queue.popleft()
+                if time.monotonic() < due:
+                    queue.append((due, cell))
+                    continue
+                with contextlib.suppress(AlreadyRunning):  # by another runner
+                    process = _Process(cell, free[0], environment)
+                    running.append(process)
+                    screen.started(cell, free.pop(0))
+            for process in list(running):
+                if stop and not process.asked:
+                    process.ask_to_stop()
+                status = process.ended()
+                if status is None:
+                    continue
+                running.remove(process)
+                free.append(process.slot)
+                unfinished = status.name in ("missing", "running")
+                again = unfinished or (status.name == "failed" and status.retryable)
+                screen.ended(process.cell, status, again and not stop)
+                if again:
+                    wait = AGAIN if status.name == "running" else 0.0
+                    queue.append((time.monotonic() + wait, process.cell))
+            screen.tick([process.cell for process in running])
+            time.sleep(0.1)
+        return not stop
+
+
+def run_one(cell: Cell, environment: Mapping[str, str]) -> int:
+    """Runs one attempt at a cell on whatever there is; its exit code.
+
+    For schedulers that start a process a cell: SIGTERM is passed on, and the code says
+    whether to start it again.
+    """
+    with _stop_requested() as stop:
+        process = _Process(cell, Slot("here", None, {}), environment)
+        while process.ended() is None:
+            if stop and not process.asked:
+                process.ask_to_stop()
+            time.sleep(0.1)
+        return process.code
+
+
+class _Process:
+    """One attempt at a cell."""
+
+    def __init__(self, cell, slot, environment):
+        self.cell, self.slot, self.asked, self.code = cell, slot, False, None
+        self._lease = cells.runner_lease(cell)
+        self._lease.__enter__()
+        self._attempt = cells.begin(cell, environment)
+        self._began = time.monotonic()
+        with open(self._attempt / "log", "wb") as log:
+            self._child = subprocess.Popen(
+                cells.argv(cell),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **slot.variables},
+                start_new_session=True,  # Ctrl-C reaches the runner, which passes it on
+            )
+        if slot.cores is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(self._child.pid, slot.cores)
+
+    def ask_to_stop(self):
+        self.asked = True
+        self._child.send_signal(signal.SIGTERM)
+
+    def ended(self):
+        """The cell's status once the process has ended, before that None."""
+        code = self._child.poll()
+        if code is None:
+            return None
+        if code < 0:  # killed: as an unknown failure, unless we asked it to stop
+            code = exits.PREEMPTED if self.asked else exits.UNKNOWN
+        self.code, seconds = code, time.monotonic() - self._began
+        try:
+            return cells.finish(self.cell, self._attempt, code, seconds)
+        finally:
+            self._lease.__exit__()
+
+
+@contextlib.contextmanager
+def _stop_requested():
+    """A list that is empty until SIGTERM or SIGINT arrives."""
+    asked = []
+    names = (signal.SIGTERM, signal.SIGINT)
+    before = {n: signal.signal(n, lambda n, _: asked.append(n)) for n in names}
+    try:
+        yield asked
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

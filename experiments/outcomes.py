@@ -1,0 +1,143 @@
+"""From run directories to numbers, regenerated each time."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from experiments import cells
+from experiments.cells import FINAL, TUNE, Cell
+from experiments.study import Study
+from tfm_jax.train.log import read_history
+
+
+def metric(cell: Cell, name: str) -> float | None:
+    """``split/score`` of a finished run; None if it diverged or has not finished."""
+    path = cell.directory / "results.json"
+    if cells.status(cell).name != "done" or not path.exists():
+        return None
+    split, score = name.split("/")
+    found = json.loads(path.read_text("utf-8"))
+    if score not in found.get(split, {}):
+        known = [f"{s}/{k}" for s, v in found.items() if isinstance(v, dict) for k in v]
+        raise KeyError(f"{name} is not in {path}; choose from {known}")
+    return float(found[split][score])
+
+
+def records(study: Study, found: Iterable[Cell]) -> list[dict]:
+    """One row for each run: what it is, how it ended, what it scored."""
+    rows = []
+    for cell in found:
+        status = cells.status(cell)
+        rows.append(
+            {
+                "id": cell.id,
+                "arm": cell.arm,
+                "seed": cell.seed,
+                "phase": cell.phase,
+                "settings": dict(cell.settings),
+                "status": status.name,
+                "metric": metric(cell, study.metric),
+                "attempts": status.attempts,
+                "seconds": status.seconds or None,
+                "directory": str(cell.directory),
+                "command": cell.shown,
+                "error": status.error,
+            }
+        )
+    return rows
+
+
+def table(rows: Iterable[Mapping]) -> pd.DataFrame:
+    """The runs as a data frame, one column for each setting that varies."""
+    frame = pd.DataFrame(rows)
+    settings = pd.DataFrame(list(frame.pop("settings")), index=frame.index)
+    varies = [c for c in settings if settings[c].astype(str).nunique() > 1]
+    return frame.join(settings[[c for c in varies if c != "seed"]])
+
+
+def tuning(study: Study, found: Iterable[Cell]) -> tuple[dict, list[dict]]:
+    """The knobs chosen for each arm whose tuning has finished, and every trial.
+
+    The best mean over the tuning seeds wins; a trial with a diverged seed loses against
+    any without. ``edge`` marks a winner at the end of its range, where something better
+    may lie outside: its arm has not been tuned.
+    """
+    sign = 1 if study.goal == "min" else -1
+    trials, chosen = [], {}
+    grid = cells.tuning_grid(study)
+    by_arm = {arm: [] for arm in study.arms}
+    for cell in found:
+        if cell.phase == TUNE:
+            by_arm[cell.arm].append(cell)
+    for arm, tried in by_arm.items():
+        finished = all(cells.status(c).name in ("done", "diverged") for c in tried)
+        values = {
+            i: [
+                metric(c, study.metric)
+                for c in tried
+                if all(c.settings[k] == v for k, v in knobs.items())
+            ]
+            for i, knobs in enumerate(grid)
+        }
+        best = None
+        if tried and finished:
+            best = min(values, key=lambda i: _cost(values[i], sign))
+            chosen[arm] = grid[best]
+        for cell in tried:
+            knobs = {k: cell.settings[k] for k in study.tune}
+            won = best is not None and knobs == grid[best]
+            trials.append(
+                {
+                    "arm": arm,
+                    "settings": knobs,
+                    "seed": cell.seed,
+                    "value": metric(cell, study.metric),
+                    "chosen": won,
+                    "edge": won and at_edge(study, knobs),
+                }
+            )
+    return chosen, trials
+
+
+def at_edge(study: Study, knobs: Mapping) -> bool:
+    """Whether a tuned number is the smallest or largest that was tried."""
+    return any(
+        len(set(study.tune[k])) > 1
+        and not isinstance(v, str | bool)
+        and v in (min(study.tune[k]), max(study.tune[k]))
+        for k, v in knobs.items()
+    )
+
+
+def curves(study: Study, found: Iterable[Cell]) -> dict[str, dict[str, list]]:
+    """Arm -> seed -> [[step, metric], ...] while it trained."""
+    split, score = study.metric.split("/")
+    drawn = {}
+    for cell in found:
+        path = cell.directory / "metrics.jsonl"
+        if cell.phase != FINAL or split != "valid" or not path.exists():
+            continue
+        points = [
+            [record["step"], record[score]]
+            for record in read_history(cell.directory)
+            if record["kind"] == "valid" and score in record
+        ]
+        if points:
+            drawn.setdefault(cell.arm, {})[str(cell.seed)] = points
+    return drawn
+
+
+def environments(found: Iterable[Cell]) -> list[dict[str, str]]:
+    """The distinct environments that attempts at these runs recorded."""
+    distinct = {}
+    for cell in found:
+        for path in (cell.directory / "attempts").glob("*/environment.json"):
+            text = path.read_text("utf-8")
+            distinct.setdefault(text, json.loads(text))
+    return list(distinct.values())
+
+
+def _cost(values, sign):
+    real = [v for v in values if v is not None]
+    return len(values) - len(real), sign * sum(real) / max(len(real), 1)

@@ -1,0 +1,224 @@
+"""Plan, run and report a study.
+
+Usage:
+  python -m experiments.run STUDY[:SCALE] [COMMAND] [OPTION ...]
+
+  plan      what would run: arms, rates, seeds, sizes, what is done and what is missing
+  run       (default) run what is missing, then report; again and again if need be
+  status    one line a run
+  retry     run again what failed, whatever the reason
+  report    write report.html, report.md and report.json from the run directories
+
+  --set config.KNOB=VALUE   for every arm; may be repeated
+  --seeds 0,1,2             instead of the study's
+  --engine ENGINE           local, slurm or kubernetes
+  --jobs N                  runs at a time; default: one for each device or core
+  --out DIR                 where studies live; default runs/studies
+  --allow-mixed             report runs of different code or machines together
+
+Exit codes: 0 all runs ended, 1 some failed, 75 stopped, 78 a mistake in the study.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import jax
+
+from experiments import cells, environment, screen
+from experiments.engines import local
+from experiments.plan import ROOT, Plan
+from tfm_jax.config import ConfigError
+from tfm_jax.train import exits
+from tfm_jax.train.workdir import replace
+
+FINISHED = ("done", "diverged")
+
+
+def parse(argv):
+    """The command line; argparse names what is wrong with it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=argparse.SUPPRESS,
+    )
+    parser.add_argument("study", metavar="STUDY[:SCALE]", help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs="?", default="run", choices=COMMANDS)
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--seeds", type=_integers, default=())
+    parser.add_argument("--engine", choices=ENGINES, default="local")
+    parser.add_argument("--jobs", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=ROOT)
+    parser.add_argument("--allow-mixed", action="store_true")
+    parser.add_argument("--index", type=int, help="of a run in plan.json, for `one`")
+    return parser.parse_args(argv)
+
+
+def plan(options, found):
+    """Prints the plan."""
+    sizes, rows = found.sizes(), found.rows()
+    print(f"{found.name}:{found.scale}  {' '.join(found.question.split())}\n")
+    print(f"{'arm':24}{'parameters':>12}{'GFLOP/step':>12}{'runs':>6}{'done':>6}")
+    for arm in found.study.arms:
+        mine = [r for r in rows if r["arm"] == arm]
+        done = sum(r["status"] in FINISHED for r in mine)
+        size = sizes[arm]
+        flops = size.get("flops_per_step", 0) / 1e9
+        count = size.get("parameters", 0)
+        print(f"{arm:24}{count:12,}{flops:12.3f}{len(mine):6}{done:6}")
+    done = sum(r["status"] in FINISHED for r in rows)
+    seconds = [r["seconds"] for r in rows if r["status"] in FINISHED and r["seconds"]]
+    print(f"\n{done} of {found.expected()} runs done", end="")
+    if found.expected() > len(rows):
+        print(f"; {found.expected() - len(rows)} wait for the tuning", end="")
+    if seconds:
+        places = len(local.slots(options.jobs))
+        left = (found.expected() - done) * sum(seconds) / len(seconds) / places
+        print(f"; about {left / 60:.0f} min left on {places} slots", end="")
+    print()
+    for row in rows:
+        print(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
+    return exits.OK
+
+
+def run(options, found):
+    """Runs what is missing, tuning first, then reports."""
+    found.register()
+    while todo := _todo(found):
+        _write_plan(found, todo)
+        if options.engine != "local":
+            return _submit(options, found, todo)
+        places = local.slots(options.jobs)
+        with screen.screen(found.expected(), _count(found, FINISHED)) as shown:
+            if not local.run(todo, places, environment.describe(), shown):
+                print("stopped; the same command goes on", file=sys.stderr)
+                return exits.PREEMPTED
+        if not _tuning_ended(found):
+            break  # runs failed: what follows from the tuning is not known
+    report(options, found)
+    return exits.UNKNOWN if _count(found, ("failed",)) else exits.OK
+
+
+def status(options, found):
+    """One line a run."""
+    for row in found.rows():
+        value = "" if row["metric"] is None else f"{row['metric']:.4f}"
+        name = Path(row["directory"]).name
+        print(f"{row['status']:9}{row['attempts']:3}  {value:>10}  {name}")
+        if row["error"]:
+            print("\n".join(f"    | {line}" for line in row["error"].splitlines()))
+    return exits.OK
+
+
+def retry(options, found):
+    """Forgets failures and runs."""
+    for cell in found.cells():
+        (cell.directory / "FAILED.json").unlink(missing_ok=True)
+    return run(options, found)
+
+
+def report(options, found):
+    """Writes the report and says what came out."""
+    from experiments import report as pages
+    from experiments import verdicts
+
+    analysis = verdicts.analyse(found)
+    if analysis["mixed_environments"] and not options.allow_mixed:
+        raise ConfigError(
+            "runs of different code or machines are not compared: "
+            f"{'; '.join(analysis['mixed_environments'])}; --allow-mixed does it"
+        )
+    where = pages.write(analysis, found.root)
+    print(f"{analysis['verdict']}: {analysis['answer']}\nsee {where}", flush=True)
+    return exits.OK
+
+
+def one(options, found):
+    """Runs one cell of plan.json in this process's place; its exit code."""
+    listed = json.loads((found.root / "plan.json").read_text("utf-8"))["cells"]
+    wanted = listed[options.index]["id"]
+    [cell] = [c for c in found.cells() if c.id == wanted]
+    if cells.status(cell).name in FINISHED:
+        return exits.OK
+    return local.run_one(cell, environment.describe())
+
+
+COMMANDS = {
+    "plan": plan, "run": run, "status": status, "retry": retry, "report": report,
+    "one": one,
+}  # fmt: skip
+ENGINES = ("local", "slurm", "kubernetes")
+
+
+def _todo(found):
+    """Runs that have not ended and may be started; equal ones once."""
+    wanted = {}
+    for cell in found.cells():
+        now = cells.status(cell)
+        if now.name not in FINISHED and (now.name != "failed" or now.retryable):
+            wanted.setdefault(cell.id, cell)
+    return list(wanted.values())
+
+
+def _count(found, names):
+    return sum(row["status"] in names for row in found.rows())
+
+
+def _tuning_ended(found):
+    return not found.study.tune or len(found.chosen()[0]) == len(found.study.arms)
+
+
+def _write_plan(found, todo):
+    listed = [
+        {"id": c.id, "directory": str(c.directory), "command": c.command} for c in todo
+    ]
+    content = {"study": f"{found.name}:{found.scale}", "cells": listed}
+    replace(found.root / "plan.json", json.dumps(content, indent=1))
+
+
+def _submit(options, found, todo):
+    from experiments.engines import kubernetes, slurm
+
+    engine = {"slurm": slurm, "kubernetes": kubernetes}[options.engine]
+    study = f"{found.name}:{found.scale}"
+    print(engine.submit(study, found.root, range(len(todo)), jobs=options.jobs))
+    return exits.OK
+
+
+def _integers(text):
+    return tuple(int(word) for word in text.split(","))
+
+
+def _settings(options):
+    """``config.KNOB=VALUE`` -> {KNOB: VALUE}, text; the config gives it its type."""
+    settings = {}
+    for text in options.settings:
+        name, equals, value = text.partition("=")
+        knob = name.removeprefix("config.")
+        if not equals or knob == name:
+            raise ConfigError(f"--set {text}: write --set config.KNOB=VALUE")
+        settings[knob] = value
+    return settings
+
+
+def main(argv):
+    """Exit code of the command ``argv``."""
+    options = parse(argv)
+    jax.config.update("jax_platforms", "cpu")  # the accelerator is for the runs
+    try:
+        found = Plan.load(
+            options.study,
+            options.out,
+            settings=_settings(options),
+            seeds=options.seeds,
+        )
+        return COMMANDS[options.command](options, found)
+    except ConfigError as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return exits.BAD_CONFIG
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

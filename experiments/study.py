@@ -1,0 +1,191 @@
+"""Study: a question, the arms that answer it, and what was published. Pure data."""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tfm_jax.config import choice
+
+Arms = Mapping[str, Mapping[str, Any]]  # name -> {dotted knob: value}
+GOALS = ("min", "max")
+MATCHES = ("steps", "tokens", "flops", "parameters")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,59}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Expectation:
+    """A published finding as a predicate over the arms' results.
+
+    Attributes:
+        kind: a key of ``experiments.verdicts.PREDICATES``.
+        arms: those it speaks of, in the order the predicate takes them.
+        low: and ``high``, bounds of ``within``.
+        text: in words; what was published.
+    """
+
+    kind: str
+    arms: tuple[str, ...]
+    text: str
+    low: float = 0.0
+    high: float = 0.0
+
+
+def better(arm, than, text) -> Expectation:
+    """``arm`` beats ``than``: the paired 95 % interval lies on the good side of 0."""
+    return Expectation("better", (arm, than), text)
+
+
+def worse(arm, than, text) -> Expectation:
+    """``arm`` loses against ``than``."""
+    return Expectation("better", (than, arm), text)
+
+
+def equivalent(arm, to, text) -> Expectation:
+    """Two one-sided tests put ``arm`` within the study's ``sesoi`` of ``to``."""
+    return Expectation("equivalent", (arm, to), text)
+
+
+def monotone(arms, text) -> Expectation:
+    """The metric improves from each arm to the next."""
+    return Expectation("monotone", tuple(arms), text)
+
+
+def diverges(arm, text) -> Expectation:
+    """Most runs of ``arm`` end with a loss that is not finite."""
+    return Expectation("diverges", (arm,), text)
+
+
+def within(arm, low, high, text) -> Expectation:
+    """The interval of the metric's mean lies in [low, high]."""
+    return Expectation("within", (arm,), text, low, high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Fixed before anything runs; what is changed afterwards is shown as exploratory.
+
+    Attributes:
+        config: ``FILE.py[:size]`` that every arm starts from.
+        arms: name -> knobs it sets. baseline: the arm all others are compared with.
+        expect: the published finding.
+        settings: knobs set for every arm.
+        seeds: one run each; data order, dropout and initial values depend on it, so
+            runs of one seed are pairs.
+        metric: ``split/score`` of the results, such as ``valid/nll``.
+        sesoi: smallest effect of interest, in units of the metric.
+        tune: knob -> values tried for every arm, with ``tune_seeds``; the best on
+            ``metric``, which must be of the validation set, is then run with ``seeds``.
+        fixed_rate: why nothing is tuned; one of the two must be given.
+        match: what the arms have in common.
+        probe: key of ``experiments.probes.PROBES`` if runs measure, not train.
+        identical: seeds of which the baseline is run twice, to show that nothing but
+            the arms makes a difference. other_seeds: seeds of a second set of runs of
+            the baseline, against which chance is measured.
+        caveat: why this scale may not show the effect.
+    """
+
+    config: str
+    arms: Arms
+    baseline: str
+    expect: tuple[Expectation, ...]
+    seeds: tuple[int, ...]
+    metric: str
+    sesoi: float
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    goal: str = choice(GOALS, "min")
+    tune: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
+    tune_seeds: tuple[int, ...] = ()
+    fixed_rate: str = ""
+    match: str = choice(MATCHES, "steps")
+    probe: str = ""
+    identical: tuple[int, ...] = ()
+    other_seeds: tuple[int, ...] = ()
+    caveat: str = ""
+
+    def __post_init__(self):
+        problems = [*self._names(), *self._choices(), *self._tuning()]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def _names(self):
+        for name in self.arms:
+            if not _NAME.fullmatch(name):
+                yield f"arm {name!r}: letters, digits and . _ + - only, at most 60"
+        if self.baseline not in self.arms:
+            yield f"baseline={self.baseline!r}; choose from {tuple(self.arms)}"
+        for expectation in self.expect:
+            for arm in set(expectation.arms) - set(self.arms):
+                yield f"expect: {arm!r} is no arm; choose from {tuple(self.arms)}"
+        if not self.expect:
+            yield "expect is empty: what was published?"
+
+    def _choices(self):
+        for name, table in (("goal", GOALS), ("match", MATCHES)):
+            if getattr(self, name) not in table:
+                yield f"{name}={getattr(self, name)!r}; choose from {table}"
+        if self.metric.count("/") != 1:
+            yield f"metric={self.metric!r}; write split/score, such as valid/nll"
+        if not self.sesoi > 0:
+            yield f"sesoi={self.sesoi} must be positive"
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            yield f"seeds={self.seeds} must be distinct, and one at least"
+        if set(self.identical) - set(self.seeds):
+            yield f"identical={self.identical} must be among seeds={self.seeds}"
+        if set(self.other_seeds) & {*self.seeds, *self.tune_seeds}:
+            yield f"other_seeds={self.other_seeds} must be fresh"
+
+    def _tuning(self):
+        if bool(self.tune) == bool(self.fixed_rate):
+            yield "either tune a rate for every arm or say in fixed_rate why not"
+        if self.tune:
+            if not self.tune_seeds or set(self.tune_seeds) & set(self.seeds):
+                yield f"tune_seeds={self.tune_seeds} must be given and not in seeds"
+            if not self.metric.startswith("valid/"):
+                yield f"metric={self.metric!r}: tuning needs a score of valid/"
+
+
+def axis(knob: str, values: Iterable, label: str = "") -> dict[str, dict[str, Any]]:
+    """One arm for each value of a knob, called ``label`` + value."""
+    return {f"{label}{value}": {knob: value} for value in values}
+
+
+def grid(*axes: Arms) -> dict[str, dict[str, Any]]:
+    """Every combination of one arm of each axis."""
+    return _joined(itertools.product(*(axis.items() for axis in axes)))
+
+
+def zipped(*axes: Arms) -> dict[str, dict[str, Any]]:
+    """First arms together, second arms together, and so on.
+
+    Raises: ValueError if the axes have different lengths.
+    """
+    return _joined(zip(*(axis.items() for axis in axes), strict=True))
+
+
+def chain(*axes: Arms) -> dict[str, dict[str, Any]]:
+    """The arms of one axis after those of another.
+
+    Raises: ValueError if two arms have one name.
+    """
+    return _unique(itertools.chain(*(axis.items() for axis in axes)))
+
+
+def _joined(combinations):
+    def join(parts):
+        names, overrides = zip(*parts, strict=True)
+        knobs = [knob for each in overrides for knob in each]
+        if len(set(knobs)) < len(knobs):
+            raise ValueError(f"{'-'.join(names)} sets a knob twice: {knobs}")
+        return "-".join(names), {k: v for each in overrides for k, v in each.items()}
+
+    return _unique(map(join, combinations))
+
+
+def _unique(items):
+    items = list(items)
+    arms = dict(items)
+    if len(arms) < len(items):
+        raise ValueError(f"two arms have one name: {[name for name, _ in items]}")
+    return arms

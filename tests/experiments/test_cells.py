@@ -1,0 +1,209 @@
+import dataclasses
+import json
+import shlex
+
+import pytest
+
+from experiments import cells
+from experiments.study import axis
+from tests.experiments.test_study import study
+from tfm_jax import config as configs
+from tfm_jax import main
+from tfm_jax.config import ConfigError
+from tfm_jax.train import exits
+from tfm_jax.train.experiment import resolve
+
+SMALL = {
+    "data.numerals_max": 300,
+    "data.numerals_train": 50,
+    "data.numerals_heldout": 10,
+    "tokenizer.vocab": 280,
+}
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
+
+
+def ids(root, made=None, chosen=(), **changes):
+    made = made or study(settings=SMALL, **changes)
+    return {c.directory.name: c for c in cells.cells(made, root, dict(chosen))}
+
+
+def test_an_id_depends_on_what_changes_numbers_and_on_nothing_else(tmp_path):
+    base = {c.id for c in ids(tmp_path).values()}
+    assert len(base) == 6
+
+    def with_settings(**changes):
+        found = ids(tmp_path / "b", study(settings={**SMALL, **changes}))
+        return {c.id for c in found.values()}
+
+    for cosmetic in (
+        {"checkpoint.every_steps": 7},
+        {"train.log_every_steps": 3},
+        {"eval.samples": 0},
+        {"data.prefetch": 0},
+        {"optim.peak_lr": 0.002},  # the value it has anyway
+    ):
+        assert with_settings(**cosmetic) == base, cosmetic
+    for semantic in (
+        {"optim.peak_lr": 0.003},
+        {"train.total_steps": 999},
+        {"data.numerals_seed": 1},
+        {"tokenizer.vocab": 270},
+    ):
+        assert not with_settings(**semantic) & base, semantic
+
+
+def test_new_arms_seeds_and_axes_change_no_id(tmp_path):
+    before = {c.id for c in ids(tmp_path).values()}
+    more = axis("model.norm", ("pre", "post", "sandwich"))
+    after = {c.id for c in ids(tmp_path, arms=more, seeds=(0, 1, 2, 3)).values()}
+    assert before < after
+    listed = {name: {**knobs, "model.heads": 4} for name, knobs in more.items()}
+    assert before < {c.id for c in ids(tmp_path, arms=listed, seeds=range(4)).values()}
+
+
+def test_the_same_content_elsewhere_is_the_same_run(tmp_path):
+    made = []
+    for place in ("here", "there"):
+        file = tmp_path / place / "pairs.tsv"
+        file.parent.mkdir()
+        file.write_text("one\teins\ntwo\tzwei\nthree\tdrei\n" * 20)
+        settings = {"data.source": "parallel", "data.train_files": (str(file),)}
+        made.append(study(settings={**settings, "tokenizer.vocab": 270}))
+    first, second = ([c.id for c in ids(tmp_path, m).values()] for m in made)
+    assert first == second
+    file.write_text("one\tuno\n" * 60)
+    cells.data_of.cache_clear()
+    assert not set(first) & {c.id for c in ids(tmp_path, made[1]).values()}
+
+
+def test_a_repeated_run_has_an_id_of_its_own(tmp_path):
+    found = ids(tmp_path, identical=(0,))
+    [again] = [c for c in found.values() if c.phase == cells.IDENTICAL]
+    [first] = [c for c in found.values() if c[1:4] == ("pre", 0, cells.FINAL)]
+    assert again.id != first.id and again.directory != first.directory
+    assert again.experiment == first.experiment
+
+
+def test_what_follows_from_the_tuning_is_known_once_it_has_ended(tmp_path):
+    tuned = study(
+        settings=SMALL,
+        fixed_rate="",
+        tune={"optim.peak_lr": (1e-3, 2e-3), "optim.warmup_steps": (10, 20, 30)},
+        tune_seeds=(100, 101),
+    )
+    trials = ids(tmp_path, tuned).values()
+    assert len(trials) == 2 * 6 * 2 and {c.phase for c in trials} == {cells.TUNE}
+    knobs = {"optim.peak_lr": 1e-3, "optim.warmup_steps": 20}
+    later = [
+        c
+        for c in ids(tmp_path, tuned, chosen={"post": knobs}).values()
+        if c.phase == cells.FINAL
+    ]
+    assert [(c.arm, c.seed) for c in later] == [("post", s) for s in (0, 1, 2)]
+    assert all(c.settings["optim.peak_lr"] == 1e-3 for c in later)
+
+
+@pytest.mark.parametrize("program", ["tfm_jax.main", "experiments.probes"])
+def test_the_command_shown_is_the_run(tmp_path, program):
+    probe = "" if program == "tfm_jax.main" else "gradients"
+    made = study(settings={**SMALL, "data.bucket_lengths": (8, 16)}, probe=probe)
+    cell = ids(tmp_path, made).popitem()[1]
+    python, flag, module, *argv = shlex.split(cell.shown)
+    assert (python, flag, module) == ("python", "-m", program)
+    argv = [a for a in argv if not a.startswith("--probe=")]
+    assert resolve(main.load_config(*main.parse(argv))) == cell.experiment
+    assert f"--workdir={cell.directory}" in argv
+
+
+@pytest.mark.parametrize(
+    "arm, words",
+    [
+        ({"model.nrom": "pre"}, "did you mean"),
+        ({"model.norm": "middle"}, "choose from"),
+        ({"train.total_steps": "many"}, "total_steps"),
+        ({"model": "x"}, "replace the whole section"),
+    ],
+)
+def test_one_typo_stops_all_before_anything_runs(tmp_path, arm, words):
+    with pytest.raises(ConfigError) as error:
+        ids(tmp_path, arms={"good": {}, "typo": arm}, baseline="good", expect=study(
+            arms={"good": {}, "typo": {}}, baseline="good",
+            expect=(dataclasses.replace(study().expect[0], arms=("good", "typo")),),
+        ).expect)  # fmt: skip
+    assert words in str(error.value) and "typo" in str(error.value)
+
+
+@pytest.fixture
+def cell(tmp_path):
+    return cells.Cell("0" * 12, "pre", 0, cells.FINAL, {}, tmp_path / "c", (), None)
+
+
+def attempt(cell, code, *, results=False):
+    folder = cells.begin(cell, {"jax": "0"})
+    (folder / "log").write_text("first line\nlast line\n")
+    if results:
+        (cell.directory / "results.json").write_text("{}")
+    return cells.finish(cell, folder, code, 1.5)
+
+
+@pytest.mark.parametrize(
+    "code, results, name",
+    [
+        (exits.OK, True, "done"),
+        (exits.DIVERGED, False, "diverged"),
+        (exits.PREEMPTED, False, "missing"),
+        (exits.BAD_CONFIG, False, "failed"),
+        (exits.BAD_DATA, False, "failed"),
+        (exits.OK, False, "failed"),
+    ],
+)
+def test_how_a_run_ended_is_read_from_its_directory(cell, code, results, name):
+    assert cells.status(cell).name == "missing"
+    assert attempt(cell, code, results=results).name == name
+    found = cells.status(cell)
+    assert (found.name, found.attempts, found.seconds) == (name, 1, 1.5)
+    assert not found.retryable
+    assert ("last line" in found.error) == (name == "failed")
+
+
+@pytest.mark.parametrize("code", [exits.UNKNOWN, exits.INFRASTRUCTURE])
+def test_what_may_be_chance_is_tried_three_times(cell, code):
+    assert [attempt(cell, code).retryable for _ in range(3)] == [True, True, False]
+
+
+def test_being_preempted_is_no_failure_however_often(cell):
+    for _ in range(5):
+        attempt(cell, exits.PREEMPTED)
+    assert attempt(cell, exits.UNKNOWN).retryable
+
+
+def test_a_run_that_another_process_holds_is_running(cell):
+    folder = cells.begin(cell, {})
+    (cell.directory / "lease.json").write_text("{}")
+    assert cells.finish(cell, folder, exits.OK, 1.0).name == "running"
+
+
+def test_every_attempt_records_its_command_and_environment(cell):
+    attempt(cell, exits.PREEMPTED)
+    attempt(cell, exits.OK, results=True)
+    folders = sorted((cell.directory / "attempts").iterdir())
+    assert [f.name for f in folders] == ["001", "002"]
+    for folder in folders:
+        assert json.loads((folder / "environment.json").read_text()) == {"jax": "0"}
+        assert (folder / "command").read_text() == cell.shown + "\n"
+
+
+def test_values_reach_the_command_line_as_they_are():
+    found = cells.flags({"a": (1, 2), "b": True, "c": (), "d": 1e-05, "e": "x"})
+    assert found == (
+        "--config.a=1,2",
+        "--config.b=true",
+        "--config.c=()",
+        "--config.d=1e-05",
+        "--config.e=x",
+    )
+    assert configs.check_argv(found) == list(found)

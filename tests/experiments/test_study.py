@@ -1,0 +1,109 @@
+import dataclasses
+
+import pytest
+
+from experiments.study import Study, axis, better, chain, grid, zipped
+
+NORMS = axis("model.norm", ("pre", "post"))
+WARMUPS = axis("optim.warmup_steps", (1, 500), "warmup")
+
+
+def study(**changes):
+    good = dict(
+        config="configs/transformer_numerals.py",
+        arms=NORMS,
+        baseline="pre",
+        expect=(better("pre", "post", "pre wins"),),
+        seeds=(0, 1, 2),
+        metric="valid/nll",
+        sesoi=0.01,
+        fixed_rate="one rate",
+    )
+    return Study(**good | changes)
+
+
+def test_a_grid_is_every_combination_and_keeps_the_order_of_its_axes():
+    assert grid(NORMS, WARMUPS) == {
+        "pre-warmup1": {"model.norm": "pre", "optim.warmup_steps": 1},
+        "pre-warmup500": {"model.norm": "pre", "optim.warmup_steps": 500},
+        "post-warmup1": {"model.norm": "post", "optim.warmup_steps": 1},
+        "post-warmup500": {"model.norm": "post", "optim.warmup_steps": 500},
+    }
+    assert len(grid(NORMS, WARMUPS, axis("seed", range(3)))) == 12
+
+
+def test_zipped_axes_go_together():
+    assert zipped(NORMS, WARMUPS) == {
+        "pre-warmup1": {"model.norm": "pre", "optim.warmup_steps": 1},
+        "post-warmup500": {"model.norm": "post", "optim.warmup_steps": 500},
+    }
+    with pytest.raises(ValueError):
+        zipped(NORMS, axis("seed", range(3)))
+
+
+def test_chained_axes_are_one_list_of_arms():
+    assert chain(NORMS, WARMUPS) == {**NORMS, **WARMUPS}
+    assert chain(grid(NORMS), {}) == NORMS
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: chain(NORMS, NORMS),
+        lambda: grid(NORMS, axis("model.norm", ("none",), "x")),
+        lambda: zipped(NORMS, axis("model.norm", ("a", "b"), "x")),
+    ],
+)
+def test_nothing_is_silently_merged(wrong):
+    with pytest.raises(ValueError):
+        wrong()
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(baseline="sandwich"), "baseline='sandwich'; choose from ('pre', 'post')"),
+        (dict(arms={"a/b": {}}, baseline="a/b"), "arm 'a/b'"),
+        (dict(arms={"a\nb": {}}, baseline="a\nb"), "arm 'a\\nb'"),
+        (dict(expect=()), "expect is empty"),
+        (dict(expect=(better("pre", "nobody", ""),)), "'nobody' is no arm"),
+        (dict(goal="least"), "goal='least'; choose from ('min', 'max')"),
+        (dict(match="luck"), "match='luck'; choose from"),
+        (dict(metric="nll"), "metric='nll'"),
+        (dict(sesoi=0.0), "sesoi=0.0"),
+        (dict(seeds=()), "seeds=()"),
+        (dict(seeds=(1, 1)), "seeds=(1, 1)"),
+        (dict(identical=(7,)), "identical=(7,)"),
+        (dict(other_seeds=(0,)), "other_seeds=(0,)"),
+        (dict(fixed_rate=""), "either tune"),
+        (dict(tune={"optim.peak_lr": (1e-3,)}), "either tune"),
+        (
+            dict(tune={"optim.peak_lr": (1e-3,)}, tune_seeds=(0,), fixed_rate=""),
+            "tune_seeds=(0,)",
+        ),
+        (
+            dict(
+                tune={"optim.peak_lr": (1e-3,)},
+                tune_seeds=(9,),
+                fixed_rate="",
+                metric="test/nll",
+            ),
+            "tuning needs a score of valid/",
+        ),
+    ],
+)
+def test_a_study_that_cannot_be_trusted_is_refused(change, words):
+    with pytest.raises(ValueError) as error:
+        study(**change)
+    assert words in str(error.value)
+
+
+def test_every_mistake_is_named_at_once():
+    with pytest.raises(ValueError) as error:
+        study(goal="least", sesoi=-1.0)
+    assert "goal" in str(error.value) and "sesoi" in str(error.value)
+
+
+def test_a_study_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        study().seeds = (1,)
