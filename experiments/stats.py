@@ -1,0 +1,399 @@
+"""Statistics of an ablation: paired seeds, several arms, several tasks, translation.
+
+A difference is arm minus baseline at one seed, in the metric's unit. A value is None
+where the run diverged. Whatever draws at random takes a ``numpy.random.Generator``.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import sacrebleu
+from scipy import optimize, stats
+
+FEWEST = 3  # pairs that carry an interval; fewer are an anecdote
+GOALS = {"min": -1, "max": 1}  # sign of a difference that is an improvement
+
+
+class Interval(NamedTuple):
+    """A confidence interval, both ends included, in the unit of what it covers."""
+
+    low: float
+    high: float
+
+
+class Paired(NamedTuple):
+    """Mean paired difference with its t interval; see ``paired``."""
+
+    n: int
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+class Wins(NamedTuple):
+    """Seeds at which the arm beats, loses to and ties with the baseline."""
+
+    wins: int
+    losses: int
+    ties: int
+
+
+def complete_pairs(arm: Sequence, baseline: Sequence):
+    """Values of the seeds at which neither run diverged: two [n] float64 arrays.
+
+    Raises: ValueError if the two do not list the same number of seeds.
+    """
+    pairs = zip(arm, baseline, strict=True)
+    kept = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return tuple(np.array(kept, np.float64).reshape(-1, 2).T)
+
+
+def paired(differences, confidence=0.95) -> Paired:
+    """Mean of paired differences, t interval and two-sided p, n - 1 degrees of freedom.
+
+    Source: Student 1908; the paired t test. Differences that are all equal have the
+    interval [mean, mean] and p = 0, or p = 1 if they are zero.
+    Args: differences: [..., n]; leading axes are samples of their own.
+    Returns: floats, or arrays [...]; low, high and p are None for n < 3.
+    Raises: ValueError if a difference is not finite.
+    """
+    differences = _finite(differences)
+    n = differences.shape[-1]
+    if n == 0:
+        return Paired(0, None, None, None, None, None)
+    constant = np.ptp(differences, axis=-1) == 0
+    mean = np.where(constant, differences[..., 0], differences.mean(-1))
+    if n == 1:
+        return Paired(1, _plain(mean), None, None, None, None)
+    sd = np.where(constant, 0.0, differences.std(-1, ddof=1))
+    if n < FEWEST:
+        return Paired(n, _plain(mean), _plain(sd), None, None, None)
+    half = stats.t.ppf((1 + confidence) / 2, n - 1) * sd / math.sqrt(n)
+    p = 2 * stats.t.sf(_studentised(np.abs(mean), sd, n), n - 1)
+    return Paired(n, *map(_plain, (mean, sd, mean - half, mean + half, p)))
+
+
+def equivalent(differences, margin: float) -> float | None:
+    """Value p of two one-sided t tests that the mean lies strictly within +-``margin``.
+
+    Source: Schuirmann 1987 (TOST): the larger of the two one-sided p-values, so
+    p < .05 is a 90 % t interval within the margin. None for n < 3.
+    """
+    n, mean, sd, *_ = paired(differences)
+    if n < FEWEST:
+        return None
+    return float(stats.t.sf(_studentised(margin - abs(mean), sd, n), n - 1))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm-adjusted p-values, in the order given.
+
+    Source: Holm 1979. None stays None and is no member of the family.
+    """
+    adjusted = list(p_values)
+    floor = 0.0
+    ranked = _ranked(p_values)
+    for rank, i in enumerate(ranked):
+        floor = max(floor, min(1.0, (len(ranked) - rank) * p_values[i]))
+        adjusted[i] = floor
+    return adjusted
+
+
+def holm_intervals(samples: Sequence, confidence=0.95) -> list[Interval | None]:
+    """Intervals (t) that exclude 0 exactly where ``holm``'s p is below 1 - confidence.
+
+    The arm of rank r (0: smallest p) of m has its interval at level alpha / (m - r).
+    From the first one that contains 0 on, all have that one's level. The chance that
+    any excludes 0 wrongly is at most alpha, whatever the dependence; the intervals do
+    not cover all true means at once with that confidence. Intervals that do, and agree
+    with Holm's test, end at 0 however large the effect (arXiv:2402.13719, section 1).
+    Args: samples: one array [n] of differences per arm.
+    Returns: None for an arm with n < 3, which is no member of the family.
+    """
+    p_values = [paired(differences).p for differences in samples]
+    intervals: list[Interval | None] = [None] * len(p_values)
+    ranked = _ranked(p_values)
+    members = len(ranked)
+    for i in ranked:
+        _, _, _, low, high, _ = paired(samples[i], 1 - (1 - confidence) / members)
+        intervals[i] = Interval(low, high)
+        if not low <= 0 <= high:
+            members -= 1
+    return intervals
+
+
+def clopper_pearson(count: int, n: int, confidence=0.95) -> Interval:
+    """Exact interval of a proportion, ``count`` out of ``n``; [0, 1] for n = 0.
+
+    Source: Clopper & Pearson 1934.
+    """
+    if n == 0:
+        return Interval(0.0, 1.0)
+    found = stats.binomtest(count, n).proportion_ci(confidence, method="exact")
+    return Interval(*map(float, found))
+
+
+def sign_flip(differences, rng=None, resamples=10_000) -> float | None:
+    """Two-sided p of the sign-flip test of the mean: differences symmetric about 0.
+
+    Source: Fisher 1935, section 21. All 2**n flips up to n = 16, so that p is at least
+    2 / 2**n; beyond, ``resamples`` of them drawn with ``rng``. None for n < 3.
+    Raises: ValueError if it has to draw and ``rng`` is None.
+    """
+    differences = _finite(differences)
+    n = len(differences)
+    if n < FEWEST:
+        return None
+    if n > 16 and rng is None:
+        raise ValueError(f"n={n}: sign flips are drawn for n > 16; give rng")
+    draws = 2**n if n <= 16 else resamples
+    test = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=draws, rng=rng
+    )
+    return float(test.pvalue)
+
+
+def bca(differences, rng, confidence=0.95) -> Interval | None:
+    """Bias-corrected and accelerated bootstrap interval of the mean; None for n < 20.
+
+    Source: Efron 1987. With fewer pairs it is too narrow: .867 for .95 at n = 5.
+    """
+    differences = _finite(differences)
+    if len(differences) < 20:
+        return None
+    if np.ptp(differences) == 0:
+        return Interval(*2 * [float(differences[0])])
+    found = stats.bootstrap(
+        (differences,), np.mean, method="BCa", confidence_level=confidence, rng=rng
+    )
+    return Interval(*map(float, found.confidence_interval))
+
+
+def minimum_detectable_effect(sd, n: int, alpha=0.05, power=0.8) -> float | None:
+    """Mean difference that the two-sided paired t test finds with ``power``.
+
+    Source: Cohen 1988, chapter 2, through the noncentral t distribution.
+    Args: sd: of the differences; power: at most .99.  Returns: None for n < 3.
+    """
+    if n < FEWEST:
+        return None
+    critical = stats.t.ppf(1 - alpha / 2, n - 1)
+
+    def lacking(shift):  # below -critical as the mirror image: nct.cdf is nan there
+        return power - stats.nct.sf(critical, n - 1, [shift, -shift]).sum()
+
+    return float(sd * optimize.brentq(lacking, 0, 4 * critical) / math.sqrt(n))
+
+
+def wins(arm: Sequence, baseline: Sequence, goal: str) -> Wins:
+    """Counts seed by seed; None (diverged) loses to every value and ties with None."""
+    sign = _sign(goal)
+
+    def rank(value):
+        return -math.inf if value is None else sign * value
+
+    pairs = [(rank(a), rank(b)) for a, b in zip(arm, baseline, strict=True)]
+    outcomes = [(a > b) - (a < b) for a, b in pairs]
+    return Wins(*map(outcomes.count, (1, -1, 0)))
+
+
+def sign_test(counts: Wins) -> float:
+    """Exact two-sided p that wins and losses are equally likely; ties are left out."""
+    decided = counts.wins + counts.losses
+    return float(stats.binomtest(counts.wins, decided).pvalue) if decided else 1.0
+
+
+def correlation(arm: Sequence, baseline: Sequence) -> float | None:
+    """Pearson's rho over complete pairs: what sharing a seed buys.
+
+    None for fewer than 3 pairs or where either side does not vary.
+    """
+    a, b = complete_pairs(arm, baseline)
+    if len(a) < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(stats.pearsonr(a, b).statistic)
+
+
+def verdict(
+    differences, interval, *, goal: str, sesoi: float, seeds: int, diverged=0
+) -> str:
+    """The word for an arm; the first that applies.
+
+    "diverged": more than half of its seeds did. "anecdotal": fewer than 3 complete
+    pairs. "better", "worse": the Holm interval excludes 0, however small the effect.
+    "equivalent": two one-sided tests at .05, not adjusted for the number of arms, place
+    the mean within +-``sesoi``. Else "no difference detected".
+
+    Args:
+        differences: [n] over complete pairs. interval: of ``holm_intervals``.
+        sesoi: smallest effect size of interest, in the metric's unit.
+        seeds: that the arm ran. diverged: how many of them did.
+    Raises: ValueError for an unknown goal.
+    """
+    sign = _sign(goal)
+    if 2 * diverged > seeds:
+        return "diverged"
+    if len(differences) < FEWEST:
+        return "anecdotal"
+    low, high = sorted((sign * interval[0], sign * interval[1]))
+    if low > 0:
+        return "better"
+    if high < 0:
+        return "worse"
+    same = equivalent(differences, sesoi) < 0.05
+    return "equivalent" if same else "no difference detected"
+
+
+def iqm(scores) -> float:
+    """Interquartile mean over all runs and tasks; Agarwal et al. 2021, section 4.3."""
+    return float(stats.trim_mean(scores, 0.25, axis=None))
+
+
+def stratified_bootstrap(scores, statistic, rng, confidence=0.95, resamples=2_000):
+    """Percentile ``Interval`` of ``statistic``: runs are redrawn within each task.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264, section 4.1. For several tasks; over
+    few runs of one task it is too narrow (.83 for .95 at n = 5).
+    Args: scores: [runs, tasks]. statistic: maps such an array to a number.
+    """
+    scores = np.asarray(scores)
+    runs, tasks = scores.shape
+    drawn = [
+        statistic(scores[rng.integers(runs, size=scores.shape), np.arange(tasks)])
+        for _ in range(resamples)
+    ]
+    return _percentiles(drawn, confidence)
+
+
+def probability_of_improvement(x, y) -> float:
+    """Chance that a run of x beats one of y on a task drawn at random; ties are half.
+
+    Source: Agarwal et al. 2021, section 4.3. Args: x, y: [runs, tasks], more is better.
+    """
+    x, y = np.asarray(x)[:, None], np.asarray(y)
+    return float(((x > y) + (x == y) / 2).mean())
+
+
+def leave_one_out_ranks(scores: Sequence, statistic: Callable = iqm) -> np.ndarray:
+    """Ranks of the arms as single tasks are left out: a lottery if they change.
+
+    Source: Dehghani et al. 2021, arXiv:2107.07002.
+    Args: scores: one array [runs, tasks] per arm, more is better.
+    Returns: [1 + tasks, arms] int, 1 is best, equals share the better rank. Row 0 has
+        all tasks, row t lacks task t - 1.
+    """
+    scores = [np.asarray(arm) for arm in scores]
+    rows = [
+        [-statistic(np.delete(arm, left_out, axis=1)) for arm in scores]
+        for left_out in [[], *range(scores[0].shape[1])]
+    ]
+    return stats.rankdata(rows, method="min", axis=1).astype(int)
+
+
+def bleu_statistics(hypotheses, references, metric=None) -> np.ndarray:
+    """Sufficient statistics of corpus BLEU, summed over sentences to score a corpus.
+
+    Args:
+        hypotheses, references: sentences. metric: ``sacrebleu.BLEU`` with its tokeniser
+            and case, sacreBLEU's defaults if None.
+    Returns: [sentences, 10] int: both lengths, 4 n-gram matches, 4 n-gram totals.
+    """
+    metric = metric or sacrebleu.BLEU()
+    scores = [
+        metric.corpus_score([hypothesis], [[reference]])
+        for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
+    return np.array([[s.sys_len, s.ref_len, *s.counts, *s.totals] for s in scores])
+
+
+def bleu(sums) -> float:
+    """BLEU (0 to 100, sacreBLEU's default smoothing) of [10] summed statistics."""
+    hypothesis, reference, *counts = (int(value) for value in sums)
+    return sacrebleu.BLEU.compute_bleu(
+        counts[:4], counts[4:], hypothesis, reference, smooth_method="exp"
+    ).score
+
+
+def paired_randomisation(arm, baseline, rng, trials=10_000) -> float:
+    """Two-sided p of swapping the two systems' sentences at random.
+
+    Covers the choice of test sentences, not the training seed. A swap that changes
+    nothing counts as extreme as what was observed. ``sacrebleu.significance`` leaves it
+    out, and so calls two identical systems different (jhclark/multeval#5).
+    Source: Riezler & Maxwell 2005 (approximate randomisation).
+    Args: arm, baseline: [sentences, 10] of ``bleu_statistics``, of one seed.
+    """
+    table = np.concatenate([arm, baseline])
+    places = np.arange(len(table)).reshape(2, len(arm))
+
+    def distance(ours, theirs):
+        return abs(bleu(table[ours].sum(0)) - bleu(table[theirs].sum(0)))
+
+    test = stats.permutation_test(
+        tuple(places),
+        distance,
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=trials,
+        batch=100,
+        rng=rng,
+    )
+    return float(test.pvalue)
+
+
+def hierarchical_bootstrap(arm, baseline, rng, confidence=0.95, resamples=1_000):
+    """Percentile ``Interval`` of the mean BLEU difference over seeds and sentences.
+
+    Redraws seeds, which stay paired, then sentences: one draw serves all seeds of both
+    systems, as the test set does. Too narrow for few seeds, as every bootstrap is: the
+    t interval over seeds decides. Source: Owen 2007, doi:10.1214/07-AOAS122.
+    Args: arm, baseline: [seeds, sentences, 10] of ``bleu_statistics``.
+    """
+    systems = np.stack([arm, baseline])
+    _, seeds, sentences, _ = systems.shape
+    drawn = []
+    for _ in range(resamples):
+        picked = rng.integers(seeds, size=seeds)
+        times = rng.multinomial(sentences, np.full(sentences, 1 / sentences))
+        sums = np.einsum("abst,s->abt", systems, times)
+        ours, theirs = np.apply_along_axis(bleu, -1, sums)
+        drawn.append((ours - theirs)[picked].mean())
+    return _percentiles(drawn, confidence)
+
+
+def _finite(differences):
+    differences = np.asarray(differences, np.float64)
+    if not np.isfinite(differences).all():
+        raise ValueError("differences must be finite; a diverged run leaves its pair")
+    return differences
+
+
+def _studentised(effect, sd, n):
+    """Effect over standard error; 0 where both are 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.divide(effect, sd / math.sqrt(n))
+    return np.where(np.isnan(t), 0.0, t)
+
+
+def _ranked(p_values):
+    known = [i for i, p in enumerate(p_values) if p is not None]
+    return sorted(known, key=p_values.__getitem__)
+
+
+def _percentiles(drawn, confidence):
+    tail = (1 - confidence) / 2
+    return Interval(*np.quantile(drawn, [tail, 1 - tail]).tolist())
+
+
+def _plain(value):
+    return value.item() if np.ndim(value) == 0 else value
+
+
+def _sign(goal):
+    if goal not in GOALS:
+        raise ValueError(f"goal={goal!r}; choose from ({', '.join(GOALS)})")
+    return GOALS[goal]

@@ -1,0 +1,399 @@
+"""Statistics: published numbers, independent references, coverage by simulation."""
+
+import math
+
+import numpy as np
+import pytest
+import sacrebleu
+from hypothesis import given
+from hypothesis import strategies as st
+from sacrebleu.significance import PairedTest
+from scipy.stats import mannwhitneyu, ttest_rel
+
+from experiments import stats
+
+# Multiples of 1/64: sums of a few are exact.
+EXACT = st.integers(-1000, 1000).map(lambda i: i / 64)
+SAMPLES = st.lists(EXACT, min_size=3, max_size=8)
+P_VALUES = st.lists(st.none() | st.floats(0, 1), max_size=8)
+ARM = [2.31, 2.28, 2.40, 2.35, 2.29, 2.33]
+BASELINE = [2.30, 2.31, 2.37, 2.36, 2.30, 2.31]
+DIFFERENCES = np.subtract(ARM, BASELINE)
+
+
+# The t interval.
+
+
+@pytest.mark.parametrize("n", [3, 5, 8, 40])
+def test_paired_is_the_paired_t_test_of_scipy(n):
+    a, b = np.random.default_rng(n).normal(size=(2, n))
+    ours, theirs = stats.paired(a - b, 0.9), ttest_rel(a, b)
+    interval = theirs.confidence_interval(0.9)
+    expected = (n, (a - b).mean(), (a - b).std(ddof=1), *interval, theirs.pvalue)
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+
+def test_half_width_in_units_of_sd_is_that_of_the_t_table():
+    # t(.975, n - 1) / sqrt(n): 4.303, 2.776, 2.365, 2.262, 2.093
+    for n, t in {3: 4.303, 5: 2.776, 8: 2.365, 10: 2.262, 20: 2.093}.items():
+        found = stats.paired(np.arange(n))
+        width = (found.high - found.low) / 2 / found.sd
+        assert width == pytest.approx(t / math.sqrt(n), abs=5e-4)
+
+
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_95_percent_intervals_cover_95_percent(n):
+    found = stats.paired(np.random.default_rng(n).normal(0.3, 2, size=(20_000, n)))
+    covered = ((found.low <= 0.3) & (0.3 <= found.high)).mean()
+    assert covered == pytest.approx(0.95, abs=0.015)
+
+
+def test_samples_side_by_side_are_samples_one_by_one():
+    samples = np.random.default_rng(0).normal(size=(3, 4))
+    samples[1] = 0.1
+    together = np.array(stats.paired(samples)[1:]).T
+    np.testing.assert_array_equal(together, [stats.paired(x)[1:] for x in samples])
+
+
+@given(SAMPLES, EXACT)
+def test_interval_turns_with_the_sign_and_moves_with_the_mean(sample, shift):
+    found, turned = stats.paired(sample), stats.paired(np.negative(sample))
+    assert turned[1:] == (-found.mean, found.sd, -found.high, -found.low, found.p)
+    moved = stats.paired(np.add(sample, shift))
+    np.testing.assert_allclose(moved[3:5], np.add(found[3:5], shift), atol=1e-9)
+
+
+@given(SAMPLES, st.randoms(use_true_random=False))
+def test_order_of_the_seeds_does_not_matter(sample, random):
+    shuffled = random.sample(sample, len(sample))
+    np.testing.assert_allclose(
+        stats.paired(shuffled), stats.paired(sample), rtol=1e-9, atol=1e-12
+    )
+    assert stats.sign_flip(shuffled) == stats.sign_flip(sample)
+
+
+def test_fewer_than_three_pairs_have_no_interval():
+    nothing = (None, None, None)
+    assert stats.paired([]) == (0, None, None, *nothing)
+    assert stats.paired([1.5]) == (1, 1.5, None, *nothing)
+    assert stats.paired([1.0, 3.0]) == (2, 2.0, math.sqrt(2), *nothing)
+    for found in (stats.equivalent([1, 2], 9), stats.sign_flip([1, 2])):
+        assert found is None
+    assert stats.minimum_detectable_effect(1.0, 2) is None
+
+
+@pytest.mark.parametrize("n", [3, 7, 10])
+def test_equal_differences_are_certain(n):
+    assert stats.paired([0.0] * n)[1:] == (0, 0, 0, 0, 1)
+    assert stats.paired([0.1] * n)[1:] == (0.1, 0, 0.1, 0.1, 0)
+    assert stats.equivalent([0.1] * n, 0.2) == 0
+    assert stats.equivalent([0.1] * n, 0.05) == 1
+    assert stats.equivalent([0.0] * n, 0.0) > 0.05
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_diverged_run_is_no_number(value):
+    with pytest.raises(ValueError, match="diverged"):
+        stats.paired([1, 2, value])
+
+
+def test_a_pair_is_complete_if_neither_run_diverged():
+    arm, baseline = stats.complete_pairs([1, None, 3, 4], [5, 6, None, 8])
+    assert (arm.tolist(), baseline.tolist()) == ([1, 4], [5, 8])
+    assert [len(side) for side in stats.complete_pairs([None], [1])] == [0, 0]
+    with pytest.raises(ValueError):
+        stats.complete_pairs([1, 2], [1])
+
+
+# Several arms.
+
+
+def test_holm_by_hand():
+    # ranks .01 .02 .03 .04 -> 4 x .01, 3 x .02, 2 x .03, then .06 again for 1 x .04
+    found = stats.holm([0.04, 0.01, None, 0.03, 0.02])
+    assert found == [
+        pytest.approx(p) if p else p for p in (0.06, 0.04, None, 0.06, 0.06)
+    ]
+
+
+def test_holm_is_that_of_statsmodels():
+    # statsmodels 0.15.0, multipletests(p, method="holm")[1]
+    found = stats.holm([0.021, 0.004, 0.3, 0.013, 0.012, 0.9])
+    assert found == pytest.approx([0.063, 0.024, 0.6, 0.06, 0.06, 0.9])
+
+
+@given(P_VALUES)
+def test_holm_adjusts_upwards_in_order_and_at_most_as_bonferroni(p_values):
+    adjusted = stats.holm(p_values)
+    pairs = [(p, q) for p, q in zip(p_values, adjusted, strict=True) if p is not None]
+    assert adjusted.count(None) == p_values.count(None)
+    assert all(p <= q <= min(1, len(pairs) * p) for p, q in pairs)
+    assert [q for _, q in sorted(pairs)] == sorted(q for _, q in pairs)
+
+
+@given(st.lists(st.lists(EXACT, max_size=6), max_size=6))
+def test_holm_interval_excludes_zero_where_the_adjusted_p_is_below_alpha(samples):
+    adjusted = stats.holm([stats.paired(sample).p for sample in samples])
+    for interval, p in zip(stats.holm_intervals(samples), adjusted, strict=True):
+        assert (interval is None) == (p is None)
+        if p is not None:
+            assert (interval.low > 0 or interval.high < 0) == (p < 0.05)
+
+
+def test_one_arm_needs_no_adjustment():
+    assert stats.holm_intervals([DIFFERENCES]) == [stats.paired(DIFFERENCES)[3:5]]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["independent", "one baseline"])
+def test_ten_arms_without_effect_rarely_show_one(shared):
+    runs = np.random.default_rng(1).normal(size=(4_000, 11, 5))
+    p_values = stats.paired(runs[:, 1:] - shared * runs[:, :1]).p
+    wrong = np.mean([min(stats.holm(family)) < 0.05 for family in p_values.tolist()])
+    assert wrong <= 0.06
+    assert shared or wrong >= 0.04  # the test is exact but for the shared baseline
+
+
+# Equivalence, power, proportions.
+
+
+@pytest.mark.parametrize("margin, p", [(0.01, 0.2008601451), (0.05, 0.0015798986)])
+def test_equivalence_is_that_of_statsmodels(margin, p):
+    # statsmodels 0.15.0, ttost_paired(arm, baseline, -margin, margin)[0]
+    assert stats.equivalent(DIFFERENCES, margin) == pytest.approx(p, rel=1e-8)
+
+
+@given(SAMPLES, EXACT.map(abs))
+def test_equivalent_means_a_90_percent_interval_within_the_margin(sample, margin):
+    found = stats.paired(sample, 0.9)
+    within = -margin < found.low and found.high < margin
+    assert within == (stats.equivalent(sample, margin) < 0.05)
+
+
+@pytest.mark.parametrize(
+    "n, alpha, power, effect",
+    [
+        (3, 0.05, 0.8, 3.2640435528),
+        (8, 0.05, 0.8, 1.1560352720),
+        (20, 0.05, 0.8, 0.6604416544),
+        (5, 0.01, 0.9, 3.0270740843),
+    ],
+)
+def test_detectable_effect_is_that_of_statsmodels(n, alpha, power, effect):
+    # statsmodels 0.15.0, TTestPower().solve_power(None, n, alpha, power)
+    found = stats.minimum_detectable_effect(2.0, n, alpha, power)
+    assert found == pytest.approx(2 * effect, rel=1e-6)
+
+
+@pytest.mark.parametrize("n, alpha, power", [(5, 0.05, 0.8), (3, 0.01, 0.9)])
+def test_detectable_effect_is_found_as_often_as_it_says(n, alpha, power):
+    mean = stats.minimum_detectable_effect(0.5, n, alpha, power)
+    runs = np.random.default_rng(2).normal(mean, 0.5, size=(20_000, n))
+    assert (stats.paired(runs).p < alpha).mean() == pytest.approx(power, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    "count, n, low, high",
+    [
+        # Newcombe 1998, table I, method 5
+        (81, 263, 0.2527, 0.3676),
+        (0, 20, 0.0, 0.1684),
+        (1, 29, 0.0009, 0.1776),
+        # statsmodels 0.15.0, proportion_confint(count, n, method="beta")
+        (1, 5, 0.0050507634, 0.7164179361),
+        (3, 8, 0.0852334141, 0.7551367836),
+        (0, 0, 0.0, 1.0),  # nothing known
+    ],
+)
+def test_interval_of_a_proportion_is_the_published_one(count, n, low, high):
+    assert stats.clopper_pearson(count, n) == pytest.approx((low, high), abs=5e-5)
+
+
+# Without the normal distribution.
+
+
+@pytest.mark.parametrize("n", [3, 5, 6, 8, 12])
+def test_smallest_sign_flip_p_is_two_of_all_flips(n):
+    differences = 1 + np.random.default_rng(n).random(n)
+    assert stats.sign_flip(differences) == 2 / 2**n
+    assert stats.sign_flip(-differences) == 2 / 2**n
+
+
+@given(SAMPLES)
+def test_sign_flip_counts_the_flips_at_least_as_far_from_zero(sample):
+    signs = np.array(np.meshgrid(*len(sample) * [[-1, 1]])).reshape(len(sample), -1)
+    far = np.abs(sample @ signs) >= abs(sum(sample))
+    assert stats.sign_flip(sample) == pytest.approx(far.mean())
+
+
+def test_many_signs_are_drawn_with_the_generator():
+    differences = np.random.default_rng(0).normal(0.5, 1, 17)
+    one, same = (stats.sign_flip(differences, np.random.default_rng(3)) for _ in "ab")
+    assert one == same
+    assert one == pytest.approx(stats.paired(differences).p, abs=0.02)
+    with pytest.raises(ValueError, match="give rng"):
+        stats.sign_flip(differences)
+
+
+def test_bca_agrees_with_t_on_many_pairs_and_is_not_shown_for_few():
+    differences = np.random.default_rng(0).normal(1, 1, 200)
+    found = stats.bca(differences, np.random.default_rng(1))
+    assert found == stats.bca(differences, np.random.default_rng(1))
+    assert found == pytest.approx(stats.paired(differences)[3:5], abs=0.02)
+    assert stats.bca(differences[:19], np.random.default_rng(1)) is None
+    assert stats.bca([2.0] * 20, np.random.default_rng(1)) == (2, 2)
+
+
+def test_a_diverged_seed_loses_and_two_of_them_tie():
+    arm, baseline = [1, None, 3, None, 2], [2, 1, None, None, 2]
+    assert stats.wins(arm, baseline, "min") == (2, 1, 2)
+    assert stats.wins(arm, baseline, "max") == (1, 2, 2)
+    with pytest.raises(ValueError, match=r"choose from \(min, max\)"):
+        stats.wins(arm, baseline, "least")
+
+
+def test_sign_test_leaves_out_ties():
+    # 2 x (1 + 8 + 28) / 2^8
+    assert stats.sign_test(stats.Wins(6, 2, 5)) == pytest.approx(74 / 256)
+    assert stats.sign_test(stats.Wins(0, 0, 4)) == 1
+
+
+def test_correlation_is_of_complete_pairs():
+    assert stats.correlation([1, 2, 4, None], [3, 5, 9, 1]) == pytest.approx(1)
+    assert stats.correlation(ARM, BASELINE) == pytest.approx(
+        np.corrcoef(ARM, BASELINE)[0, 1]
+    )
+    assert stats.correlation([1, 2, None], [1, 2, 3]) is None
+    assert stats.correlation([1, 1, 1], [1, 2, 3]) is None
+
+
+@pytest.mark.parametrize(
+    "differences, diverged, lower_is, higher_is",
+    [
+        ([-1.0, -1.1, -1.2, -1.1], 0, "better", "worse"),
+        ([1.0, 1.1, 1.2, 1.1], 0, "worse", "better"),
+        ([0.010, 0.011, 0.012, 0.011], 0, "worse", "better"),  # though below sesoi
+        ([0.01, -0.02, 0.01, 0.0], 0, "equivalent", "equivalent"),
+        ([0.0, 0.0, 0.0], 0, "equivalent", "equivalent"),
+        ([1.0, -2.0, 3.0, 1.0], 0, *2 * ["no difference detected"]),
+        ([-1.0, -1.1], 2, "anecdotal", "anecdotal"),  # half of four seeds
+        ([-1.0, -1.1, -1.2], 0, "better", "worse"),
+        ([-1.0], 3, "diverged", "diverged"),
+        ([], 4, "diverged", "diverged"),
+    ],
+)
+def test_verdict(differences, diverged, lower_is, higher_is):
+    (interval,) = stats.holm_intervals([differences])
+    for goal, word in {"min": lower_is, "max": higher_is}.items():
+        found = stats.verdict(
+            differences, interval, goal=goal, sesoi=0.1, seeds=4, diverged=diverged
+        )
+        assert found == word
+
+
+# Several tasks. Frozen numbers: rliable 1.2.0 on these scores, [runs, tasks].
+
+X = np.reshape(
+    [9, 24, 80, 58, 9, 43, 48, 16, 73, 11, 39, 52, 43, 59, 74, 96, 28, 65, 70, 29],
+    (5, 4),
+)
+Y = np.reshape(
+    [25, 68, 66, 29, 48, 59, 71, 94, 66, 17, 39, 48, 15, 48, 45, 21, 11, 29, 79, 54],
+    (5, 4),
+)
+
+
+def test_aggregates_are_those_of_rliable():
+    assert stats.iqm(X) == pytest.approx(46.4)
+    assert stats.probability_of_improvement(X, Y) == pytest.approx(0.495)
+    interval = stats.stratified_bootstrap(X, stats.iqm, np.random.default_rng(0))
+    assert interval == pytest.approx((33.3, 59.4), abs=1)  # theirs drawn, too
+
+
+def test_probability_of_improvement_is_the_scaled_mann_whitney_statistic():
+    u = mannwhitneyu(X, Y, axis=0).statistic
+    assert stats.probability_of_improvement(X, Y) == pytest.approx(u.mean() / 25)
+    assert stats.probability_of_improvement(X, X) == 0.5
+
+
+def test_strata_are_tasks():
+    scores = np.repeat([[1.0, 100.0]], 5, axis=0)
+    interval = stats.stratified_bootstrap(scores, np.mean, np.random.default_rng(0))
+    assert interval == (50.5, 50.5)
+
+
+def test_a_winner_on_one_task_loses_its_rank_without_it():
+    specialist, generalist = np.array([[100, 0, 0]]), np.array([[10, 1, 1]])
+    ranks = stats.leave_one_out_ranks([specialist, generalist, generalist], np.mean)
+    assert ranks.tolist() == [[1, 2, 2], [3, 1, 1], [1, 2, 2], [1, 2, 2]]
+
+
+# Translation.
+
+WORDS = "the a cat dog sat ran on under mat tree big small red old".split()
+
+
+def corpora(systems, sentences=60, noise=0.3, seed=0):
+    """References and systems that replace a share ``noise`` of their words."""
+    rng = np.random.default_rng(seed)
+    references = rng.choice(WORDS, size=(sentences, 9))
+
+    def spoilt():
+        wrong = rng.random(references.shape) < noise
+        return np.where(wrong, rng.choice(WORDS, size=references.shape), references)
+
+    return [
+        [" ".join(s) for s in c] for c in (references, *(spoilt() for _ in systems))
+    ]
+
+
+def test_summed_statistics_score_as_the_corpus():
+    references, ours = corpora("a")
+    ours[3] = ""
+    table = stats.bleu_statistics(ours, references)
+    assert table.shape == (60, 10)
+    exact = sacrebleu.BLEU().corpus_score(ours, [references]).score
+    assert stats.bleu(table.sum(0)) == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_randomisation_agrees_with_sacrebleu_where_nothing_ties(seed):
+    references, ours, theirs = corpora("ab", seed=seed)
+    test = PairedTest(
+        [("theirs", theirs), ("ours", ours)],
+        {"BLEU": sacrebleu.BLEU()},
+        [references],
+        n_samples=2_000,
+    )
+    expected = test()[1]["BLEU"][1].p_value
+    tables = [stats.bleu_statistics(side, references) for side in (ours, theirs)]
+    found = stats.paired_randomisation(*tables, np.random.default_rng(0), 2_000)
+    assert found == pytest.approx(expected, abs=0.05)
+
+
+def test_systems_that_differ_in_one_sentence_or_none_are_not_told_apart():
+    references, ours = corpora("a")
+    table = stats.bleu_statistics(ours, references)
+    other = np.concatenate([stats.bleu_statistics(references[:1], ours[:1]), table[1:]])
+    for theirs in (table, other):
+        rng = np.random.default_rng(0)
+        assert stats.paired_randomisation(table, theirs, rng, trials=100) == 1
+
+
+def test_hierarchical_interval_covers_seeds_and_sentences():
+    references, *runs = corpora("abcdefgh")
+    tables = np.array([stats.bleu_statistics(run, references) for run in runs])
+
+    def interval(arm, baseline):
+        rng = np.random.default_rng(0)
+        return stats.hierarchical_bootstrap(arm, baseline, rng, resamples=300)
+
+    def width(arm, baseline):
+        return np.ptp(interval(arm, baseline))
+
+    ours, theirs = tables[:4], tables[4:]
+    assert interval(ours, ours) == (0, 0)
+    low, high = interval(theirs, ours)
+    assert interval(ours, theirs) == pytest.approx((-high, -low))
+    assert width(*(np.repeat(t[:1], 4, axis=0) for t in (ours, theirs))) > 0
+    only_seeds = width(*(t.sum(1, keepdims=True) for t in (ours, theirs)))
+    assert width(ours, theirs) > only_seeds > 0
