@@ -22,6 +22,7 @@ class Expectation:
         kind: a key of ``experiments.verdicts.PREDICATES``.
         arms: those it speaks of, in the order the predicate takes them.
         low: and ``high``, bounds of ``within``.
+        metric: if it is not the study's.
         text: in words; what was published.
     """
 
@@ -30,6 +31,7 @@ class Expectation:
     text: str
     low: float = 0.0
     high: float = 0.0
+    metric: str = ""
 
 
 def better(arm, than, text) -> Expectation:
@@ -57,9 +59,19 @@ def diverges(arm, text) -> Expectation:
     return Expectation("diverges", (arm,), text)
 
 
-def within(arm, low, high, text) -> Expectation:
+def within(arm, low, high, text, metric="") -> Expectation:
     """The interval of the metric's mean lies in [low, high]."""
-    return Expectation("within", (arm,), text, low, high)
+    return Expectation("within", (arm,), text, low, high, metric)
+
+
+def identical(arm, text) -> Expectation:
+    """Runs of equal seeds end with equal numbers, to the last bit."""
+    return Expectation("identical", (arm,), text)
+
+
+def steady(arm, text) -> Expectation:
+    """The mean over other seeds lies within ``sesoi``, with 95 % confidence."""
+    return Expectation("steady", (arm,), text)
 
 
 @dataclasses.dataclass(frozen=True)

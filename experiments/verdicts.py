@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from experiments import outcomes, stats
+from experiments import cells, outcomes, stats
 from experiments.cells import FINAL, IDENTICAL, OTHER_SEEDS
 from experiments.plan import Plan
-from experiments.study import Expectation
+from experiments.study import Expectation, Study
 
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
 UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
@@ -26,7 +26,7 @@ def analyse(plan: Plan) -> dict:
     study, rows = plan.study, plan.rows()
     chosen, trials = plan.chosen()
     sizes = plan.sizes()
-    values = {arm: _by_seed(rows, arm, FINAL) for arm in study.arms}
+    values = values_of(plan)
     others = [arm for arm in study.arms if arm != study.baseline]
     compared = _compare(values, others, study)
     arms = [
@@ -41,8 +41,10 @@ def analyse(plan: Plan) -> dict:
         }
         for arm in study.arms
     ]
+    noise = _noise(rows, study, values[study.baseline])
     expectations = [
-        {"text": e.text, **judge(e, values, study, arms)} for e in study.expect
+        {"text": e.text, **judge(e, values_of(plan, e.metric), study, noise)}
+        for e in study.expect
     ]
     verdict = overall([e["verdict"] for e in expectations])
     environments = outcomes.environments(plan.cells())
@@ -64,7 +66,7 @@ def analyse(plan: Plan) -> dict:
         "tune_seeds": list(study.tune_seeds),
         "fixed_rate": study.fixed_rate,
         "exploratory": plan.register(),
-        "noise": _noise(rows, study, values[study.baseline]),
+        "noise": noise,
         "arms": arms,
         "runs": rows,
         "curves": outcomes.curves(study, plan.cells()),
@@ -79,6 +81,16 @@ def analyse(plan: Plan) -> dict:
         "commands": [f"python -m experiments.run {plan.name}:{plan.scale}"],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def values_of(plan: Plan, metric: str = "") -> dict[str, dict[int, float | None]]:
+    """Arm -> seed -> metric, by default the study's; None where the run diverged."""
+    values = {arm: {} for arm in plan.study.arms}
+    for cell in plan.cells():
+        if cell.phase == FINAL and cells.status(cell).name in ENDED:
+            found = outcomes.metric(cell, metric or plan.study.metric)
+            values[cell.arm][cell.seed] = found
+    return values
 
 
 def _by_seed(rows, arm, phase):
@@ -187,11 +199,13 @@ def _noise(rows, study, base):
     return {"identical": max(identical, default=None), "other_seeds": other}
 
 
-def judge(expectation: Expectation, values, study, arms: Sequence[dict]) -> dict:
+def judge(expectation: Expectation, values: Mapping, study: Study, noise=None) -> dict:
     """``verdict`` and ``detail`` of one published finding."""
     missing = [a for a in expectation.arms if set(values[a]) < set(study.seeds)]
     if missing:
         return {"verdict": INCOMPLETE, "detail": f"runs of {', '.join(missing)} lack"}
+    if expectation.kind in OF_NOISE:
+        return OF_NOISE[expectation.kind](noise, study)
     return PREDICATES[expectation.kind](expectation, values, study)
 
 
@@ -199,10 +213,11 @@ def _better(expectation, values, study):
     arm, than = (values[name] for name in expectation.arms)
     p = stats.paired(_differences_of(arm, than), CONFIDENCE)
     detail = _interval(p)
-    if all(v is None for v in than.values()) and any(
-        v is not None for v in arm.values()
-    ):
-        return {"verdict": REPRODUCED, "detail": f"{expectation.arms[1]} diverged"}
+    lost = [all(v is None for v in side.values()) for side in (arm, than)]
+    if any(lost):
+        names = [n for n, gone in zip(expectation.arms, lost, strict=True) if gone]
+        word = REPRODUCED if lost == [False, True] else NOT_REPRODUCED
+        return {"verdict": word, "detail": f"{' and '.join(names)} diverged"}
     if p.low is None:
         return {"verdict": UNDERPOWERED, "detail": f"only {p.n} pairs"}
     good = p.high < 0 if study.goal == "min" else p.low > 0
@@ -264,6 +279,25 @@ def _within(expectation, values, study):
     return {"verdict": NOT_REPRODUCED if outside else UNDERPOWERED, "detail": detail}
 
 
+def _identical(noise, study):
+    if noise["identical"] is None:
+        return {"verdict": INCOMPLETE, "detail": "no run was made twice"}
+    word = REPRODUCED if noise["identical"] == 0.0 else NOT_REPRODUCED
+    return {"verdict": word, "detail": f"largest difference {noise['identical']:g}"}
+
+
+def _steady(noise, study):
+    p = noise["other_seeds"]
+    if p is None or p["low"] is None:
+        return {"verdict": INCOMPLETE, "detail": "runs of other seeds lack"}
+    detail = f"{p['mean']:+.4g} [{p['low']:.4g}, {p['high']:.4g}], n = {p['n']}"
+    inside = -study.sesoi <= p["low"] and p["high"] <= study.sesoi
+    apart = p["low"] > study.sesoi or p["high"] < -study.sesoi
+    word = REPRODUCED if inside else NOT_REPRODUCED if apart else UNDERPOWERED
+    return {"verdict": word, "detail": f"{detail}, margin ±{study.sesoi:g}"}
+
+
+OF_NOISE: dict[str, Callable] = {"identical": _identical, "steady": _steady}
 PREDICATES: dict[str, Callable] = {
     "better": _better,
     "equivalent": _equivalent,

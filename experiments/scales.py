@@ -1,0 +1,15 @@
+"""What most studies are run on, and how carefully; a study may say otherwise."""
+
+NUMERALS = dict(  # a study of five arms takes some minutes on two cores
+    config="configs/transformer_numerals_small.py",
+    seeds=(0, 1, 2, 3, 4),
+    sesoi=0.05,
+    fixed_rate="one rate, the configuration's, for all arms",
+)
+MULTI30K = dict(  # the published set-up; a run takes minutes on a GPU
+    config="configs/transformer_multi30k.py",
+    seeds=(0, 1, 2, 3, 4),
+    sesoi=0.02,
+    tune={"optim.peak_lr": (2e-3, 5e-3, 1e-2)},
+    tune_seeds=(1_000,),
+)

@@ -1,0 +1,22 @@
+"""How large must queries and keys be?
+
+The value size, and with it the width of what is read, stays the same.
+
+Vaswani et al. 2017, arXiv:1706.03762, table 3, rows B: smaller keys are worse.
+"""
+
+from experiments.scales import MULTI30K, NUMERALS
+from experiments.study import Study, axis, worse
+
+
+def get_study(scale="cpu"):
+    return Study(
+        arms=axis("model.key_size", (2, 4, 8, 16)),
+        baseline="16",
+        metric="valid/nll",
+        expect=(
+            worse("2", "16", "keys of 2 entries are worse"),
+            worse("4", "16", "keys of 4 entries are worse"),
+        ),
+        **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
+    )

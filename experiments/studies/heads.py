@@ -1,0 +1,22 @@
+"""How many attention heads, at the same total size?
+
+Vaswani et al. 2017, arXiv:1706.03762, table 3, rows A: one head is 0.9 BLEU worse than
+eight, and too many are worse again.
+"""
+
+from experiments.scales import MULTI30K, NUMERALS
+from experiments.study import Study, axis, worse
+
+
+def get_study(scale="cpu"):
+    return Study(
+        arms=axis("model.heads", (1, 2, 4, 8, 16)),
+        baseline="4",
+        metric="valid/nll",
+        expect=(worse("1", "4", "one head is worse than several"),),
+        **{
+            "cpu": NUMERALS
+            | dict(caveat="numerals may not need to look at several places at once"),
+            "gpu": MULTI30K,
+        }[scale],
+    )

@@ -1,0 +1,27 @@
+"""Are larger models better?
+
+Vaswani et al. 2017, arXiv:1706.03762, table 3, rows C: fewer layers and narrower ones
+are worse.
+"""
+
+from experiments.scales import MULTI30K, NUMERALS
+from experiments.study import Study, worse
+
+
+def get_study(scale="cpu"):
+    return Study(
+        arms={
+            "base": {},
+            "one_layer": {"model.encoder_depth": 1, "model.decoder_depth": 1},
+            "narrow": {"model.width": 32, "model.ffn_width": 128},
+            "narrow_ffn": {"model.ffn_width": 64},
+        },
+        baseline="base",
+        metric="valid/nll",
+        expect=(
+            worse("one_layer", "base", "fewer layers are worse"),
+            worse("narrow", "base", "a narrower model is worse"),
+            worse("narrow_ffn", "base", "narrower feed-forward layers are worse"),
+        ),
+        **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
+    )
