@@ -105,7 +105,9 @@ def test_the_overall_word_is_the_least_flattering_one():
     assert verdicts.overall([NO, LACKING]) == LACKING
 
 
-@pytest.mark.parametrize("identical, verdict", [(0.0, YES), (1e-9, NO), (None, LACKING)])
+@pytest.mark.parametrize(
+    "identical, verdict", [(0.0, YES), (1e-9, NO), (None, LACKING)]
+)
 def test_determinism_is_to_the_last_bit(identical, verdict):
     noise = {"identical": identical, "other_seeds": None}
     assert verdicts._identical(noise, study())["verdict"] == verdict
