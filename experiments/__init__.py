@@ -1,1 +1,17 @@
 """Ablation studies: what is compared, how it is run, what it shows."""
+
+from pathlib import Path
+
+
+def load_study(spec: str, out: str | Path = "runs/studies"):
+    """``STUDY[:SCALE]`` as ``experiments.plan.Plan``: its runs, as far as known."""
+    from experiments.plan import Plan
+
+    return Plan.load(spec, Path(out))
+
+
+def results(plan):
+    """One row a run of ``load_study(...)``, as a pandas data frame."""
+    from experiments import outcomes
+
+    return outcomes.table(plan.rows())

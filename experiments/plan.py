@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
@@ -46,17 +47,13 @@ class Plan:
         settings: Mapping[str, Any] | None = None,
         seeds: tuple[int, ...] = (),
     ) -> "Plan":
-        """``NAME[:SCALE]``, and every run that follows from it, checked.
+        """``NAME[:SCALE]`` or ``FILE.py[:SCALE]``, and every run that follows, checked.
 
         Raises: ConfigError for an unknown name or scale and for an arm that is no legal
             configuration, before anything runs.
         """
         name, _, scale = spec.partition(":")
-        names = [module.name for module in pkgutil.iter_modules(_package().__path__)]
-        if name not in names:
-            raise ConfigError(f"study {name!r}: no such study{nearest(name, names)}")
-        module = importlib.import_module(f"{PACKAGE}.{name}")
-        scale = scale or "cpu"
+        module, scale = _module(name), scale or "cpu"
         try:
             study = module.get_study(scale)
             if settings:
@@ -68,6 +65,7 @@ class Plan:
             raise ConfigError(f"study {name!r} has no scale {scale!r}") from error
         except ValueError as error:
             raise ConfigError(f"study {name!r}: {error}") from error
+        name = Path(name).stem
         paragraphs = inspect.cleandoc(module.__doc__).split("\n\n")
         question, source = paragraphs[0], paragraphs[-1]
         plan = cls(name, scale, question, source, study, out / f"{name}-{scale}")
@@ -143,5 +141,20 @@ def _with_seeds(study, seeds):
     return dataclasses.replace(study, seeds=seeds, **controls)
 
 
-def _package():
-    return importlib.import_module(PACKAGE)
+def _module(name):
+    """The study's module: a file of the user's own, or one of ours."""
+    if name.endswith(".py"):
+        if not Path(name).is_file():
+            raise ConfigError(f"study {name!r}: no such file")
+        found = importlib.util.spec_from_file_location(Path(name).stem, name)
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+        return module
+    package = importlib.import_module(PACKAGE)
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    if name not in names:
+        raise ConfigError(
+            f"study {name!r}: no such study{nearest(name, names)}; choose from "
+            f"({', '.join(names)})"
+        )
+    return importlib.import_module(f"{PACKAGE}.{name}")

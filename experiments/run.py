@@ -3,6 +3,8 @@
 Usage:
   python -m experiments.run STUDY[:SCALE] [COMMAND] [OPTION ...]
 
+  STUDY     a file of experiments/studies/ without .py, or any FILE.py
+
   plan      what would run: arms, rates, seeds, sizes, what is done and what is missing
   run       (default) run what is missing, then report; again and again if need be
   status    one line a run

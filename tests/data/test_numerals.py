@@ -87,3 +87,22 @@ def test_any_two_languages_make_a_task():
 def test_impossible_wishes_name_the_knob(changes, message):
     with pytest.raises(DataError, match=message):
         load_pairs(Config(**changes), "train")
+
+
+def test_joined_numbers_keep_their_order_and_their_split():
+    single = Config(numerals_max=999, numerals_train=100, numerals_heldout=40)
+    joined = Config(
+        numerals_max=999, numerals_train=100, numerals_heldout=40,
+        numerals_joined=3, numerals_joined_heldout=7,
+    )  # fmt: skip
+    for split, count, lines in (("train", 3, 33), ("valid", 7, 5), ("test", 7, 5)):
+        alone, together = load_pairs(single, split)[0], load_pairs(joined, split)[0]
+        for side, wanted in zip(together[:2], alone[:2], strict=True):
+            assert len(side) == lines
+            assert "; ".join(side).split("; ") == wanted[: lines * count]
+
+
+def test_held_out_lines_are_as_long_as_training_lines_unless_asked():
+    cfg = Config(numerals_max=99, numerals_heldout=10, numerals_joined=2)
+    lines = load_pairs(cfg, "valid")[0].source
+    assert [line.count(";") for line in lines] == [1] * 5

@@ -28,6 +28,8 @@ STREAM = {  # what reaches the model: batches, and the texts of the held-out set
     "data.numerals_train": 100,
     "data.numerals_heldout": 5,
     "data.numerals_seed": 1,
+    "data.numerals_joined": 2,
+    "data.numerals_joined_heldout": 2,
     "data.batching": "pack",
     "data.source_length": 40,
     "data.target_length": 40,

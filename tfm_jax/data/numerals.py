@@ -5,11 +5,14 @@ import itertools
 
 from tfm_jax.data.errors import DataError
 
+SEPARATOR = "; "
 MOST_NUMBERS = 10_000_000  # more than this are sampled, never listed
 
 
 def load(cfg, split):
     """The numbers of one split, spelled out: (sources, targets, report).
+
+    A line has ``numerals_joined`` of them, numbers that do not fill one are left out.
 
     The three splits share no number. Which numbers are held out depends on
     ``numerals_max``, ``numerals_heldout`` and ``numerals_seed`` alone, so a study
@@ -18,9 +21,14 @@ def load(cfg, split):
     Raises: DataError for an unknown language or more numbers than there are.
     """
     numbers = split_numbers(cfg, split)
-    sources = spell(numbers, cfg.source_language, "source_language")
-    targets = spell(numbers, cfg.target_language, "target_language")
-    return sources, targets, {"numerals_max": cfg.numerals_max}
+    count = cfg.numerals_joined
+    if split != "train":
+        count = cfg.numerals_joined_heldout or count
+    sides = [
+        _join(spell(numbers, getattr(cfg, knob), knob), count)
+        for knob in ("source_language", "target_language")
+    ]
+    return *sides, {"numerals_max": cfg.numerals_max, "numerals_joined": count}
 
 
 def split_numbers(cfg, split):
@@ -62,6 +70,11 @@ def spell(numbers, language, knob):
             f"data.{knob}={language!r} cannot spell every number up to "
             f"data.numerals_max: {error}"
         ) from error
+
+
+def _join(words, count):
+    whole = len(words) - len(words) % count
+    return [SEPARATOR.join(words[i : i + count]) for i in range(0, whole, count)]
 
 
 def _draw(seed, size, count):

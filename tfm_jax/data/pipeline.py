@@ -32,6 +32,8 @@ class Config:
     numerals_train: int = 0  # how many numbers to train on; 0: all not held out
     numerals_heldout: int = 1000  # numbers in valid, and as many in test
     numerals_seed: int = 0  # chooses the held-out numbers
+    numerals_joined: int = 1  # numbers in a line
+    numerals_joined_heldout: int = 0  # the same for valid and test; 0: as many
     # source=parallel: two text files, or one of tab-separated columns; () is absent
     train_files: tuple[str, ...] = ()
     valid_files: tuple[str, ...] = ()
@@ -60,6 +62,12 @@ class Config:
         for name in ("numerals_max", "numerals_train", "numerals_heldout", "prefetch"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be 0 or more")
+        if self.numerals_joined < 1 or self.numerals_joined_heldout < 0:
+            raise ValueError(
+                f"data.numerals_joined={self.numerals_joined} must be positive and "
+                f"data.numerals_joined_heldout={self.numerals_joined_heldout} not "
+                "negative"
+            )
         if any(length < 2 for length in self.bucket_lengths):
             raise ValueError(
                 f"data.bucket_lengths={self.bucket_lengths}: each must be 2 or more"

@@ -1,0 +1,142 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments import cells, load_study, outcomes, results, run
+from experiments.plan import Plan
+
+TINY = str(Path(__file__).with_name("tiny_study.py"))
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
+    monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath))
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory, request):
+    """A study that has run, with real training, from the command line."""
+    out = tmp_path_factory.mktemp("studies")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(request.config.rootpath)
+        patch.setenv("PYTHONPATH", str(request.config.rootpath))
+        assert run.main([TINY, "run", f"--out={out}"]) == 0
+    return out
+
+
+def test_a_plan_names_every_run_and_starts_none(tmp_path, capsys):
+    assert run.main([TINY, "plan", f"--out={tmp_path}"]) == 0
+    shown = capsys.readouterr().out
+    assert "fast-s0-" in shown and "slow-s1-" in shown and "0 of 5 runs done" in shown
+    assert not list(tmp_path.rglob("attempts"))
+
+
+def test_a_study_runs_from_plan_to_report(ended):
+    plan = load_study(TINY, ended)
+    rows = plan.rows()
+    assert [r["status"] for r in rows] == ["done"] * 5
+    assert all(r["attempts"] == 1 for r in rows)
+    report = json.loads((plan.root / "report.json").read_text())
+    assert {a["name"] for a in report["arms"]} == {"fast", "slow"}
+    assert report["noise"]["identical"] == 0.0, "equal runs must give equal numbers"
+    assert report["expectations"][0]["verdict"] == "UNDERPOWERED"  # two pairs
+    assert (
+        report["question"].startswith("Does a study") and "Nobody" in report["source"]
+    )
+    assert [len(points) for points in report["curves"]["fast"].values()] == [2, 2]
+    for name in ("report.html", "report.md"):
+        assert "fast" in (plan.root / name).read_text()
+
+
+def test_the_same_command_again_does_nothing(ended, capsys):
+    before = sorted(p for p in ended.rglob("*") if "attempts" in p.parts)
+    assert run.main([TINY, f"--out={ended}"]) == 0
+    assert sorted(p for p in ended.rglob("*") if "attempts" in p.parts) == before
+    assert "start" not in capsys.readouterr().out
+
+
+def test_results_are_a_table(ended):
+    table = results(load_study(TINY, ended))
+    assert isinstance(table, pd.DataFrame) and len(table) == 5
+    assert table["metric"].notna().all()
+    assert set(table["optim.peak_lr"].dropna()) == {1e-5}
+
+
+def test_the_report_refuses_to_mix_environments_unless_told(ended, capsys):
+    plan = load_study(TINY, ended)
+    path = next(plan.cells()[0].directory.glob("attempts/*/environment.json"))
+    kept = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(kept) | {"jax": "0.1"}))
+        assert run.main([TINY, "report", f"--out={ended}"]) == 78
+        assert "jax: 0.1 |" in capsys.readouterr().err
+        assert run.main([TINY, "report", f"--out={ended}", "--allow-mixed"]) == 0
+    finally:
+        path.write_text(kept)
+
+
+def test_what_is_changed_after_runs_exist_is_exploratory(ended):
+    plan = load_study(TINY, ended)
+    assert plan.register() == []
+    more = Plan.load(TINY, ended, seeds=(0, 1, 2))
+    [change] = [c for c in more.register() if " seeds: " in c]
+    assert "[0, 1] became [0, 1, 2]" in change
+    rows = more.rows()
+    assert sum(r["status"] == "done" for r in rows) == 5  # what is done stays done
+
+
+def write(cell, value):
+    cell.directory.mkdir(parents=True)
+    done = {"status": "done" if value is not None else "diverged"}
+    (cell.directory / "DONE.json").write_text(json.dumps(done))
+    found = {"valid": {"nll": value}}
+    (cell.directory / "results.json").write_text(json.dumps(found))
+
+
+def test_tuning_takes_the_best_of_each_arm_and_marks_the_edge(tmp_path):
+    plan = Plan.load(f"{TINY}:tuned", tmp_path)
+    found = plan.cells()
+    assert {c.phase for c in found} == {cells.TUNE}
+    assert plan.expected() == 2 * 3 + 2 * 2 + 1
+    scores = {"pre": (3.0, 1.0, 2.0), "post": (None, 3.0, 2.0)}
+    for cell in found:
+        rate = (1e-3, 2e-3, 4e-3).index(cell.settings["optim.peak_lr"])
+        write(cell, scores[cell.arm][rate])
+    chosen, trials = plan.chosen()
+    assert chosen == {"pre": {"optim.peak_lr": 2e-3}, "post": {"optim.peak_lr": 4e-3}}
+    assert [t["arm"] for t in trials if t["edge"]] == ["post"]
+    finals = [c for c in plan.cells() if c.phase == cells.FINAL]
+    assert {(c.arm, c.settings["optim.peak_lr"]) for c in finals} == {
+        ("pre", 2e-3),
+        ("post", 4e-3),
+    }
+
+
+def test_a_trial_that_diverged_loses_however_good_its_other_seeds(tmp_path):
+    assert outcomes._cost([1.0, None], 1) > outcomes._cost([5.0, 5.0], 1)
+    assert outcomes._cost([1.0, 1.0], -1) < outcomes._cost([0.5, 0.5], -1)
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["postions"], "did you mean 'positions'"),
+        (["positions:huge"], "no scale 'huge'"),
+        ([TINY, "--set", "config.model.nrom=pre"], "did you mean"),
+        ([TINY, "--set", "model.norm=pre"], "write --set config.KNOB=VALUE"),
+        ([TINY, "--set", "config.model.norm=middle"], "choose from"),
+        (["absent.py"], "no such file"),
+    ],
+)
+def test_a_mistake_stops_before_anything_runs(tmp_path, argv, words, capsys):
+    assert run.main([*argv, f"--out={tmp_path}"]) == 78
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_reach_every_arm(tmp_path):
+    found = Plan.load(TINY, tmp_path, settings={"model.norm": "pre"}).cells()
+    assert all(c.experiment.model.norm == "pre" for c in found)

@@ -1,0 +1,55 @@
+"""Does a study of two arms and two seeds run from plan to report?
+
+More words.
+
+Nobody 2026, section 1.
+"""
+
+from experiments.study import Study, better
+
+SMALL = {
+    "data.numerals_max": 400,
+    "data.numerals_train": 100,
+    "data.numerals_heldout": 20,
+    "tokenizer.vocab": 280,
+    "model.width": 16,
+    "model.heads": 2,
+    "model.ffn_width": 16,
+    "model.encoder_depth": 1,
+    "model.decoder_depth": 1,
+    "train.total_steps": 6,
+    "train.batch_tokens": 256,
+    "eval.every_steps": 3,
+    "eval.max_length_offset": 4,
+}
+
+
+def get_study(scale="cpu"):
+    return {"cpu": _study, "tuned": _tuned}[scale]()
+
+
+def _study(**changes):
+    fixed = dict(
+        config="configs/transformer_numerals_small.py",
+        settings=SMALL,
+        arms={"fast": {}, "slow": {"optim.peak_lr": 1e-5}},
+        baseline="slow",
+        seeds=(0, 1),
+        identical=(0,),
+        metric="valid/nll",
+        sesoi=0.01,
+        fixed_rate="the rate is the question",
+        expect=(better("fast", "slow", "fast learns faster"),),
+    )
+    return Study(**fixed | changes)
+
+
+def _tuned():
+    return _study(
+        arms={"pre": {"model.norm": "pre"}, "post": {}},
+        baseline="post",
+        tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3)},
+        tune_seeds=(7,),
+        fixed_rate="",
+        expect=(better("pre", "post", "norms matter"),),
+    )
