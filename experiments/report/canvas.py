@@ -1,0 +1,199 @@
+"""What figures are drawn on: two colour schemes, one SVG, text that is only text."""
+
+import base64
+import io
+import math
+import re
+import warnings
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.report.text import shortened
+
+WIDTH = 9.6  # inches at 96 pixels: a figure fills the page's column
+PAPER, INK, SOFT, FAINT, BAND = "#fdfdfb", "#22221f", "#63625c", "#d6d5cf", "#e9e8e2"
+ACCENT, ALARM = "#0b5c9e", "#c2410c"
+# Okabe and Ito 2008, without yellow, which is lost on white paper
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = "osD^vP"
+
+DARK = {  # the same figure on a dark page
+    PAPER: "#16181b",
+    INK: "#e7e5df",
+    SOFT: "#a5a39c",
+    FAINT: "#45474a",
+    BAND: "#2a2d31",
+    ACCENT: "#7db7f0",
+    ALARM: "#ff9a62",
+    "#0072b2": "#4d9ff0",
+    "#d55e00": "#ff8548",
+    "#009e73": "#34c79a",
+    "#cc79a7": "#e8a3c9",
+    "#e69f00": "#f2b53a",
+    "#56b4e9": "#a9dcfb",
+}
+STYLE = {
+    "svg.fonttype": "none",  # the reader's fonts have every script
+    "svg.hashsalt": "report",  # the same dict gives the same bytes
+    "text.parse_math": False,  # "$" in a name is a dollar
+    "axes.unicode_minus": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "text.color": INK,
+    "axes.labelcolor": SOFT,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.formatter.useoffset": False,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.labelcolor": INK,
+}
+
+
+class Picture(NamedTuple):
+    """One figure of the page.
+
+    Attributes:
+        light, dark: data URIs of the SVG. width, height: CSS pixels.
+        alt: what the figure says, in numbers. caption: how to read it.
+    """
+
+    light: str
+    dark: str
+    width: int
+    height: int
+    alt: str
+    caption: str
+
+
+def figure(height: float, **options) -> Figure:
+    """An empty figure ``WIDTH`` wide and ``height`` inches high."""
+    return Figure(figsize=(WIDTH, height), **{"layout": "constrained"} | options)
+
+
+def picture(drawn: Figure, alt: str, caption: str) -> Picture:
+    """``drawn`` as SVG in both colour schemes.
+
+    Only colours that stand in a style are exchanged, so no text can change. An image
+    runs no scripts and loads nothing, whatever its text says.
+    """
+    file = io.StringIO()
+    bare = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with warnings.catch_warnings():
+        # the reader's fonts draw the text, not the one that measures it here
+        warnings.filterwarnings("ignore", message=".*missing from font")
+        drawn.savefig(file, format="svg", metadata=bare)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", "system-ui")
+    dark = re.sub(
+        r"(?<=fill: |roke: )#[0-9a-f]{6}", lambda c: DARK.get(c[0], c[0]), svg
+    )
+    width, height = (round(96 * side) for side in drawn.get_size_inches())
+    return Picture(_uri(svg), _uri(dark), width, height, alt, caption)
+
+
+def _uri(svg):
+    encoded = base64.b64encode(svg.encode()).decode()
+    return f"data:image/svg+xml;base64,{encoded}"
+
+
+def styled():
+    """The context in which figures are made and drawn."""
+    return matplotlib.rc_context(STYLE)
+
+
+def name(arm: str, length=24) -> str:
+    """An arm's name for a figure; legends would skip one that begins with "_"."""
+    short = shortened(arm, length)
+    return f" {short}" if short.startswith("_") else short
+
+
+def look(report: dict, arm: str) -> dict:
+    """Colour, dashes and marker of ``arm``, the same in every figure.
+
+    The baseline is black; beyond six arms the colours return with dashes.
+    """
+    if arm == report["baseline"]:
+        return {"color": INK, "linestyle": "-", "marker": "o"}
+    others = [a["name"] for a in report["arms"] if a["name"] != report["baseline"]]
+    turn, place = divmod(others.index(arm), len(SERIES))
+    marker = MARKERS[(place + turn) % len(MARKERS)]
+    dashes = ("-", (0, (4, 1.5)), (0, (1, 1)))[turn % 3]
+    return {"color": SERIES[place], "linestyle": dashes, "marker": marker}
+
+
+def grid(count: int, height: float):
+    """Small panels that share both axes, three to a row.
+
+    Returns: figure, the panels in use, the leftmost of each row, the lowest of each
+        column.
+    """
+    across = min(count, 3)
+    down = math.ceil(count / across)
+    total = 0.62 + down * height
+    drawn = figure(total, layout="none")
+    panels = drawn.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    drawn.subplots_adjust(
+        **dict(left=0.085, right=0.985, top=1 - 0.25 / total, bottom=0.5 / total),
+        **dict(hspace=0.32, wspace=0.07),
+    )
+    used = panels.flat[:count]
+    for panel in panels.flat[count:]:
+        panel.remove()
+    lowest = [used[max(range(c, count, across))] for c in range(across)]
+    for panel in lowest:
+        panel.tick_params(axis="x", labelbottom=True)
+    return drawn, used, list(panels[:, 0]), lowest
+
+
+def rows(axis, arms: list[str]):
+    """Makes ``axis`` a list: arm i at height i, the first on top."""
+    axis.set_yticks(range(len(arms)), [name(arm) for arm in arms])
+    axis.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
+    axis.set_ylim(len(arms) - 0.45, -0.55)
+    axis.spines["left"].set_visible(False)
+
+
+def beside(axis, row: float, text: str, color: str):
+    """Writes ``text`` right of the frame at height ``row``."""
+    style = dict(va="center", fontsize=8.5, linespacing=1.25, color=color)
+    axis.text(1.015, row, text, transform=axis.get_yaxis_transform(), **style)
+
+
+def window(values, goal: str) -> tuple[float, float]:
+    """Limits that show the good three quarters of ``values`` and what lies near them.
+
+    Source: the fence of Tukey 1977, wider: 2.5 times the good part's range beyond it.
+    """
+    signed = np.asarray(values, float) * (1 if goal == "min" else -1)
+    best, usual, worst = np.quantile(signed, (0, 0.75, 1))
+    worst = min(worst, usual + 2.5 * (usual - best))
+    margin = 0.08 * (worst - best) or abs(best) * 0.05 or 1.0
+    low, high = best - margin, worst + margin
+    return (low, high) if goal == "min" else (-high, -low)
+
+
+def legend(drawn, axis, entries: int):
+    """The axis' legend in a row above all panels."""
+    handles, labels = axis.get_legend_handles_labels()
+    drawn.legend(
+        *(handles, labels),
+        **dict(loc="outside upper left", ncols=min(entries, 6), borderpad=0),
+        **dict(handletextpad=0.5, columnspacing=1.6, borderaxespad=0.2),
+    )

@@ -1,0 +1,135 @@
+"""Learning curves: the metric while training, and its paired difference."""
+
+import numpy as np
+from scipy import stats
+
+from experiments.report import canvas, tables
+from experiments.report.canvas import BAND, INK
+
+SKIPPED = 0.2  # share of training, from its start, that does not set the limits
+POINTS = 240  # drawn for one line, at most
+
+
+def _lines(report):
+    """{arm: {seed: [P, 2] steps and values}}, arms in the report's order."""
+    lines = {}
+    for arm in report["arms"]:
+        seeds = report["curves"].get(arm["name"], {})
+        kept = {
+            seed: np.asarray([p for p in points if p[1] is not None], float)
+            for seed, points in sorted(seeds.items())
+        }
+        kept = {seed: points for seed, points in kept.items() if len(points)}
+        if kept:
+            lines[arm["name"]] = kept
+    return lines
+
+
+def _matched(*lines):
+    """Steps [P] that all of ``lines`` hold, and their values there, a row a line."""
+    steps = lines[0][:, 0]
+    for line in lines[1:]:
+        steps = np.intersect1d(steps, line[:, 0])
+    steps = steps[:: max(1, -(-len(steps) // POINTS))]
+    rows = [dict(line) for line in lines]  # the last value of a step that came twice
+    return steps, np.array([[row[s] for s in steps] for row in rows])
+
+
+def _whole(lines):
+    """Those of ``lines`` that reach the last step of any: their mean is of one set."""
+    last = max(line[-1, 0] for line in lines)
+    return [line for line in lines if line[-1, 0] == last]
+
+
+def _late(lines):
+    last = max(line[-1, 0] for line in lines)
+    late = [line[line[:, 0] >= SKIPPED * last] for line in lines]
+    return np.concatenate(late)[:, 1]
+
+
+def values(report: dict):
+    """Every run thin, the mean of each arm over its common steps thick."""
+    lines = _lines(report)
+    if not lines:
+        return None
+    figure = canvas.figure(3.6)
+    axis, said = figure.subplots(), []
+    for arm in lines:
+        look = canvas.look(report, arm) | {"marker": ""}
+        look["zorder"] = 3 if arm == report["baseline"] else 2
+        for line in lines[arm].values():
+            thin = _matched(line)
+            axis.plot(thin[0], thin[1][0], lw=0.6, alpha=0.45, **look)
+        steps, matched = _matched(*_whole(lines[arm].values()))
+        mean = matched.mean(0)
+        axis.plot(steps, mean, lw=2, label=canvas.name(arm), **look)
+        if len(steps):
+            digits = tables.places(report)
+            said.append(f"{arm} {mean[-1]:.{digits}f} at step {steps[-1]:.0f}")
+    late = _late([line for seeds in lines.values() for line in seeds.values()])
+    axis.set_ylim(canvas.window(late, report["goal"]))
+    axis.grid(axis="y", color=BAND, lw=0.8)
+    axis.set_xlabel("step")
+    axis.set_ylabel(f"{canvas.name(report['metric'])} ({tables.goal(report)})")
+    canvas.legend(figure, axis, len(lines))
+    return canvas.picture(
+        figure,
+        f"Learning curves of {report['metric']}, means: {'; '.join(said)}.",
+        "Thin: one run. Thick: the mean of an arm's runs that reached the last step. "
+        "Early and diverged values beyond the frame are cut off.",
+    )
+
+
+def differences(report: dict):
+    """Paired difference to the baseline against steps, a panel an arm."""
+    lines = _lines(report)
+    base = lines.get(report["baseline"], {})
+    pairs = {
+        arm: [
+            _matched(line, base[seed]) for seed, line in seeds.items() if seed in base
+        ]
+        for arm, seeds in lines.items()
+        if arm != report["baseline"]
+    }
+    pairs = {arm: kept for arm, kept in pairs.items() if any(len(s) for s, _ in kept)}
+    if not pairs:
+        return None
+    figure, panels, left, lowest = canvas.grid(len(pairs), 1.45)
+    late, said = [], []
+    for panel, (arm, kept) in zip(panels, pairs.items(), strict=True):
+        look = canvas.look(report, arm) | {"marker": "", "linestyle": "-"}
+        seeds = [np.stack([s, own - other], 1) for s, (own, other) in kept if len(s)]
+        for line in seeds:
+            panel.plot(*line.T, lw=0.6, alpha=0.5, **look)
+        late.append(_late(seeds))
+        seeds = _whole(seeds)
+        steps, apart = _matched(*seeds)
+        mean = apart.mean(0)
+        panel.plot(steps, mean, lw=1.8, **look)
+        if len(seeds) >= 3:
+            half = stats.t.ppf(0.975, len(seeds) - 1) * stats.sem(apart, axis=0)
+            shade = dict(color=look["color"], alpha=0.18, lw=0)
+            panel.fill_between(steps, mean - half, mean + half, **shade)
+        panel.axhline(0, color=INK, lw=0.9)
+        panel.grid(axis="y", color=BAND, lw=0.8)
+        panel.set_axisbelow(True)
+        panel.set_title(canvas.name(arm))
+        if len(steps):
+            digits = tables.places(report)
+            said.append(f"{arm} {mean[-1]:+.{digits}f} at step {steps[-1]:.0f}")
+    low, high = np.quantile(np.concatenate(late), [0.04, 0.96])
+    low, high = min(low, 0.0), max(high, 0.0)
+    margin = 0.12 * (high - low) or 1.0
+    panels[0].set_ylim(low - margin, high + margin)
+    for panel in left:
+        panel.set_ylabel("arm − baseline")
+    lowest[len(lowest) // 2].set_xlabel("step")
+    return canvas.picture(
+        figure,
+        f"Paired difference of {report['metric']} to {report['baseline']}, means: "
+        f"{'; '.join(said)}.",
+        f"Arm minus {canvas.name(report['baseline'])}, seed by seed (thin) and on "
+        f"average (thick); {tables.good_sign(report)}. Shaded: 95 % interval, "
+        "pointwise. It holds for one step fixed beforehand and says nothing about "
+        "where lines cross.",
+    )

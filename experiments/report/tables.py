@@ -1,0 +1,213 @@
+"""The analysis dict as rows of printed numbers, for either template."""
+
+import string
+from collections import Counter
+
+from experiments.report.numbers import (
+    Shown,
+    absent,
+    decimals,
+    duration,
+    fixed,
+    memory,
+    p_value,
+    plain,
+    quantity,
+)
+
+TOO_FEW = "fewer than three pairs: no interval and no test"
+
+
+class Footnotes:
+    """Letters for the reasons why numbers of one table are absent."""
+
+    def __init__(self):
+        self.letters: dict[str, str] = {}  # reason -> letter
+
+    def mark(self, reason: str) -> str:
+        """The letter of ``reason``; a new one if it was not seen before."""
+        place = len(self.letters)
+        letter = string.ascii_lowercase[place % 26] * (1 + place // 26)
+        return self.letters.setdefault(reason, letter)
+
+
+def goal(report: dict) -> str:
+    """Which direction of the metric is good, in words."""
+    return {"min": "lower is better", "max": "higher is better"}[report["goal"]]
+
+
+def good_sign(report: dict) -> str:
+    """Which sign of a difference is good, in words."""
+    return {"min": "negative is better", "max": "positive is better"}[report["goal"]]
+
+
+def places(report: dict) -> int:
+    """Decimals for the metric, the same everywhere in one report."""
+    arms = report["arms"]
+    spreads = [(arm["difference"] or {}).get("sd") for arm in arms]
+    return decimals(spreads + [arm["sd"] for arm in arms])
+
+
+def headline(report: dict) -> list[dict]:
+    """One row an arm: the numbers a reader looks for first."""
+    digits = places(report)
+    return [
+        _compared(arm, digits)
+        | {
+            "name": arm["name"],
+            "word": arm["word"],
+            "chosen": settings(arm["chosen"]),
+            "edge": arm["edge"],
+            "n": fixed(arm["n"], 0),
+            "mean": fixed(arm["mean"], digits, _no_mean(arm)),
+            "diverged": _diverged(arm["diverged"]),
+            "parameters": quantity(arm["parameters"], "not counted"),
+            "flops": quantity(arm["flops_per_step"], "not counted by the compiler"),
+            "seconds": duration(arm["seconds"], "no finished run"),
+        }
+        for arm in report["arms"]
+    ]
+
+
+def _compared(arm, digits):
+    difference = arm["difference"]
+    if difference is None:
+        why = (
+            "the baseline is what the others are compared with"
+            if arm["word"] == "baseline"
+            else "no finished pair with the baseline"
+        )
+        return dict.fromkeys(("difference", "low", "high", "p_holm"), absent(why))
+    why = TOO_FEW if difference["n"] < 3 else "not computed"
+    return {
+        "difference": fixed(difference["mean"], digits, "no pair", sign=True),
+        "low": fixed(difference["low"], digits, why, sign=True),
+        "high": fixed(difference["high"], digits, why, sign=True),
+        "p_holm": p_value(difference["p_holm"], why),
+    }
+
+
+def _no_mean(arm):
+    lost = arm["diverged"]
+    gone = lost["n"] and lost["count"] == lost["n"]
+    return "every run diverged" if gone else "no finished run"
+
+
+def _diverged(rate):
+    if not rate["n"]:
+        return absent("no run has ended")
+    low, high = (f"{100 * rate[end]:.0f}" for end in ("low", "high"))
+    return Shown(f"{rate['count']}/{rate['n']} ({low}–{high} %)", rate["count"])
+
+
+def details(report: dict) -> list[dict]:
+    """One row an arm: what stands behind the headline."""
+    digits = places(report)
+    rows = []
+    for arm in report["arms"]:
+        d = arm["difference"] or dict.fromkeys(_DETAIL)
+        why = _compared(arm, digits)["difference"].reason or TOO_FEW
+        ties = None if d["wins"] is None else f"{d['wins']}/{d['losses']}/{d['ties']}"
+        row = {
+            "sd": fixed(arm["sd"], digits, "fewer than two runs"),
+            "pairs": fixed(d["n"], 0, why),
+            "sd_difference": fixed(d["sd"], digits, why),
+            "rho": fixed(d["rho"], 2, why),
+            "low_holm": fixed(d["low_holm"], digits, why, sign=True),
+            "high_holm": fixed(d["high_holm"], digits, why, sign=True),
+            "p": p_value(d["p"], why),
+            "sign_flip_p": p_value(
+                d["sign_flip_p"], why if not arm["difference"] else "needs six pairs"
+            ),
+            "mde": fixed(d["mde"], digits, why),
+            "wins": absent(why) if ties is None else Shown(ties, d["wins"]),
+            "tokens": quantity(arm["tokens"], "not counted"),
+            "memory": memory(arm["memory_bytes"], "not reported by this device"),
+        }
+        texts = ("name", arm["name"]), ("overrides", settings(arm["overrides"]))
+        rows.append(dict(texts) | row)
+    return rows
+
+
+_DETAIL = (
+    *("n", "sd", "rho", "low_holm", "high_holm", "p", "sign_flip_p", "mde"),
+    *("wins", "losses", "ties"),
+)
+
+
+def settings(values: dict) -> str:
+    """Settings on one line, sorted; empty if there are none."""
+    return ", ".join(f"{key}={plain(values[key])}" for key in sorted(values))
+
+
+def tuned_setting(report: dict) -> str | None:
+    """The first setting, by name, that tuning gave more than one number."""
+    numbers = {}
+    for trial in report["tuning"]:
+        for key, value in trial["settings"].items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                numbers.setdefault(key, set()).add(value)
+    varied = sorted(key for key, values in numbers.items() if len(values) > 1)
+    return varied[0] if varied else None
+
+
+def tuning(report: dict) -> dict:
+    """Arms against tried settings; a cell is the mean over the tuning seeds.
+
+    Returns: {"columns": [text], "rows": [{"name", "edge", "cells": [{"shown", "chosen",
+        "lost": diverged seeds}]}]}; columns in order of their numbers.
+    """
+    trials, digits = report["tuning"], places(report)
+    columns = sorted({settings(t["settings"]): t["settings"] for t in trials}.items())
+    columns.sort(key=lambda column: [_rank(column[1][k]) for k in sorted(column[1])])
+    rows = []
+    for name in dict.fromkeys(trial["arm"] for trial in trials):
+        own = [trial for trial in trials if trial["arm"] == name]
+        cells = []
+        for _, values in columns:
+            tried = [trial for trial in own if trial["settings"] == values]
+            kept = [t["value"] for t in tried if t["value"] is not None]
+            mean = sum(kept) / len(kept) if kept else None
+            why = "every run diverged" if tried else "not in this arm's grid"
+            lost = len(tried) - len(kept)
+            chosen = any(trial["chosen"] for trial in tried)
+            shown = fixed(mean, digits, why)
+            cells.append(
+                {"shown": shown, "chosen": chosen, "lost": lost if kept else 0}
+            )
+        edge = any(trial["edge"] and trial["chosen"] for trial in own)
+        rows.append({"name": name, "edge": edge, "cells": cells})
+    return {"columns": [text for text, _ in columns], "rows": rows}
+
+
+def _rank(value):
+    number = isinstance(value, int | float)
+    return (0, value, "") if number else (1, 0, str(value))
+
+
+def runs(report: dict) -> list[dict]:
+    """Every run in the dict's order, its numbers printed, its text untouched."""
+    digits = places(report)
+    return [
+        run
+        | {
+            "metric": fixed(run["metric"], digits, f"status is {run['status']}"),
+            "seconds": duration(run["seconds"], "time not recorded"),
+            "settings": settings(run["settings"]),
+        }
+        for run in report["runs"]
+    ]
+
+
+def counted(report: dict) -> str:
+    """How many runs there are of each status: "30 done, 1 diverged"."""
+    statuses = Counter(run["status"] for run in report["runs"])
+    return ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+
+
+def excluded(report: dict) -> dict[str, list[str]]:
+    """{reason: ids of the runs that are in no other number}."""
+    reasons = {}
+    for run in report["excluded"]:
+        reasons.setdefault(run["reason"], []).append(run["id"])
+    return reasons

@@ -1,0 +1,37 @@
+"""The words of the report, explained to its reader."""
+
+TERMS = {
+    "arm": "One variant of the model, trained with several seeds. The baseline is the "
+    "arm that all others are compared with.",
+    "seed": "Fixes the initial weights, the order of the data and dropout. Arms share "
+    "their seeds, so the runs of a pair read the same data in the same order.",
+    "n": "Runs of an arm that finished with a number.",
+    "difference": "Arm minus baseline for each seed, then the mean.",
+    "95 % interval": "Paired t interval of that mean (n − 1 degrees of freedom): a "
+    "procedure that covers the true difference in 95 studies of 100.",
+    "p (Holm)": "Probability of a difference at least this large if there were none, "
+    "adjusted for the number of arms compared (Holm 1979).",
+    "p, sign flip": "The same without assuming normal differences: exact, from six "
+    "pairs on.",
+    "diverged": "Runs whose loss stopped being finite, of all runs, with the 95 % "
+    "Clopper-Pearson interval of that rate.",
+    "smallest effect of interest": "Smaller differences would not matter in practice. "
+    "It was stated before the runs, unless it is listed above as changed.",
+    "noise floor": "The baseline against itself with other seeds: what no change "
+    "at all looks like.",
+    "ρ": "Correlation of arm and baseline over seeds; pairing helps when positive.",
+    "MDE": "Minimum detectable effect: the true difference that this number of seeds "
+    "finds in four studies of five.",
+}
+WORDS = {  # what an arm's verdict means
+    "better": "The Holm-adjusted 95 % interval lies on the good side of zero.",
+    "worse": "The Holm-adjusted 95 % interval lies on the bad side of zero.",
+    "equivalent": "The difference lies within the smallest effect of interest "
+    "(two one-sided tests).",
+    "no difference detected": "None of the above, which is not evidence of equality: "
+    "the MDE says how large a difference these seeds would have found.",
+    "diverged (verdict)": "Too few runs survived training to compare: a result "
+    "of its own.",
+    "anecdotal": "Fewer than three pairs, so nothing can be said about chance.",
+    "incomplete": "Runs are still missing.",
+}

@@ -1,0 +1,257 @@
+"""The report says what the analysis says, whatever is missing from it."""
+
+import json
+import re
+import time
+
+import jinja2
+import pytest
+
+from experiments import report
+from experiments.report import canvas, numbers, tables
+from experiments.report.text import shortened
+from tests.experiments.pages import Page, small, written
+from tests.experiments.reports import ARMS, example
+
+
+@pytest.fixture(scope="module")
+def harmless(tmp_path_factory):
+    return written(small(), tmp_path_factory.mktemp("harmless"))
+
+
+def luminance(colour):
+    """Relative luminance, WCAG 2.2."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [
+        p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
+    ]
+    return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(
+    "colour, least",
+    [(canvas.INK, 7), (canvas.SOFT, 4.5), (canvas.ACCENT, 4.5), (canvas.ALARM, 4.5)],
+)
+def test_text_has_the_contrast_that_wcag_asks_for(colour, least, dark):
+    """WCAG 2.2, 1.4.3 (4.5 to 1) and 1.4.6 (7 to 1)."""
+    colours = (colour, canvas.PAPER)
+    pair = [luminance(canvas.DARK[c] if dark else c) for c in colours]
+    assert (max(pair) + 0.05) / (min(pair) + 0.05) >= least
+
+
+def headline_of(page):
+    """{arm: (cells, exact values)} of the first table."""
+    start = next(i for i, row in enumerate(page.rows) if row and row[0] == "Arm")
+    rows = zip(page.rows[start + 1 :], page.exact[start + 1 :], strict=True)
+    found = {}
+    for cells, exact in rows:
+        if cells[0] == "Arm":
+            return found
+        found[cells[0]] = cells, [float(value) for value in exact]
+
+
+@pytest.mark.parametrize("goal", ["min", "max"])
+def test_the_headline_shows_the_numbers_of_the_analysis(goal, tmp_path):
+    analysis = example(tuned=False, points=0, goal=goal, diverged={"none": [0, 3]})
+    page, source = written(analysis, tmp_path)
+    rows = headline_of(page)
+    assert len(rows) == len(analysis["arms"])
+    for arm, (name, (cells, exact)) in zip(analysis["arms"], rows.items(), strict=True):
+        assert name.startswith(arm["name"])
+        d = arm["difference"]
+        compared = [d["mean"], d["low"], d["high"], d["p_holm"]] if d else []
+        numbers_of_arm = [arm["n"], arm["mean"], *compared, arm["diverged"]["count"]]
+        numbers_of_arm += [arm["parameters"], arm["flops_per_step"], arm["seconds"]]
+        assert exact == numbers_of_arm
+        assert cells[5] == arm["word"]
+        shown = re.findall(r"[−+]?[\d.]+", cells[3])
+        for text, number in zip(shown, compared, strict=False):
+            half = 0.5 * 10.0 ** -len(text.partition(".")[2])
+            assert float(text.replace("−", "-")) == pytest.approx(number, abs=half)
+        assert f"| {cells[2]} |" in source
+    everything = " ".join(page.texts)
+    direction = {"min": "lower is better", "max": "higher is better"}[goal]
+    assert direction in everything and direction in source
+
+
+def test_what_is_absent_is_a_dash_with_its_reason(tmp_path):
+    analysis = example(seeds=2, points=0, tuned=False)
+    for arm in analysis["arms"]:
+        arm |= {"parameters": None, "flops_per_step": None, "seconds": None}
+    page, source = written(analysis, tmp_path)
+    text = " ".join(" ".join(page.texts).split())
+    for reason in (tables.TOO_FEW, "not counted", "no finished run"):
+        assert reason in text and reason in source
+    cells, _ = headline_of(page)["rope"]
+    assert re.fullmatch(r"[−+]\d\.\d+ \[–[a-z]\]", cells[3])
+    assert [cell[0] for cell in cells[7:]] == ["–"] * 3
+    assert "None" not in text and "nan" not in text.lower().split()
+
+
+def unfinished():
+    analysis = example(seeds=3, points=0, tuned=False)
+    for arm in analysis["arms"]:
+        arm |= dict.fromkeys(("mean", "sd", "difference", "parameters", "seconds"))
+        arm |= {"values": {}, "n": 0, "word": "incomplete", "flops_per_step": None}
+        arm["diverged"] = {"count": 0, "n": 0, "low": 0.0, "high": 1.0}
+    analysis |= {"runs": [], "environment": {}, "commands": [], "exploratory": []}
+    analysis |= {"expectations": [], "caveat": "", "excluded": []}
+    analysis["noise"] = {"identical": None, "other_seeds": None}
+    return analysis | {"mixed_environments": [], "verdict": "INCOMPLETE"}
+
+
+CASES = {
+    "one arm": lambda: example(arms=["sinusoidal"], seeds=3),
+    "one seed": lambda: example(seeds=1, arms=["sinusoidal", "rope"]),
+    "two seeds": lambda: example(seeds=2, arms=["sinusoidal", "rope"]),
+    "all diverged": lambda: example(
+        arms=["sinusoidal", "rope"], diverged={"rope": range(5), "sinusoidal": range(5)}
+    ),
+    "no tuning": lambda: example(tuned=False, arms=["sinusoidal", "rope"]),
+    "no curves": lambda: example(points=0, arms=["sinusoidal", "rope"]),
+    "nothing yet": unfinished,
+    "equal arms": lambda: example(
+        arms=["sinusoidal", "twin"],
+        sesoi=0.0,
+        curves={name: {"0": [[1, 2.0]]} for name in ("sinusoidal", "twin")},
+    ),
+    "holes in curves": lambda: example(
+        arms=["sinusoidal", "rope"],
+        curves={
+            "sinusoidal": {"0": [[1, 3.0], [2, None]], "1": []},
+            "rope": {"0": [[5, 2.0]], "7": [[1, 2.0]]},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_report_can_always_be_written(case, tmp_path):
+    analysis = case()
+    page, source = written(analysis, tmp_path)
+    assert len(headline_of(page)) == len(analysis["arms"])
+    assert all(uri.startswith("data:") for uri in page.links)
+    assert analysis["verdict"] in source and analysis["verdict"] in page.texts
+
+
+def test_figures_appear_only_where_runs_can_fill_them(tmp_path):
+    def drawn(**changes):
+        page, _ = written(small(**changes), tmp_path)
+        return len(page.pictures)
+
+    assert drawn() == 6
+    assert drawn(points=0) == 4  # no learning curves, no paired ones
+    assert drawn(tuned=False) == 5  # no sensitivity
+    assert drawn(diverged={}) == 5  # no divergence
+    assert drawn(arms=["sinusoidal"], diverged={}) == 2  # curves and sensitivity
+
+
+def test_alternative_texts_state_the_numbers(harmless):
+    page, _ = harmless
+    analysis = small()
+    digits = tables.places(analysis)
+    relative = analysis["arms"][2]["difference"]
+    dots = page.pictures[0]["alt"]
+    for end in ("mean", "low", "high"):
+        assert numbers.fixed(relative[end], digits, sign=True).text in dots
+    assert "none 1 of 3" in next(p["alt"] for p in page.pictures if "Diver" in p["alt"])
+    assert all(len(picture["alt"]) > 40 for picture in page.pictures)
+
+
+def test_every_run_has_its_command_and_its_error(harmless):
+    page, source = harmless
+    for run in small()["runs"]:
+        assert run["command"] in page.texts and run["command"] in source
+        assert not run["error"] or (
+            run["error"] in page.texts and run["error"] in source
+        )
+
+
+def test_an_optimum_at_the_edge_and_exploration_are_said_aloud(harmless):
+    page, source = harmless
+    text = " ".join(page.texts)
+    for words in (
+        "Optimum at the edge.",
+        "Exploratory",
+        "Mixed environments.",
+        "Caveat.",
+    ):
+        assert words in text and words in source
+
+
+def test_a_broken_repetition_is_said_aloud(tmp_path):
+    noise = {"identical": 0.002, "other_seeds": None}
+    page, source = written(small(points=0, noise=noise), tmp_path)
+    assert "Not deterministic." in page.texts and "Not deterministic." in source
+
+
+def test_the_json_is_canonical_and_comes_back_equal(tmp_path):
+    analysis = small()
+    report.write(analysis, tmp_path)
+    text = (tmp_path / "report.json").read_text()
+    assert json.loads(text) == analysis
+    shuffled = dict(reversed(analysis.items()))
+    report.write(shuffled, tmp_path)
+    assert (tmp_path / "report.json").read_text() == text
+
+
+def test_the_same_analysis_gives_the_same_bytes(tmp_path):
+    pages = [report.write(small(), tmp_path / name).read_bytes() for name in "ab"]
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_leaves_nothing_behind(number, tmp_path):
+    with pytest.raises(ValueError):
+        report.write(small(sesoi=number), tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_an_analysis_without_a_field_is_refused(tmp_path):
+    analysis = small(points=0)
+    del analysis["answer"]
+    with pytest.raises(jinja2.UndefinedError, match="answer"):
+        report.write(analysis, tmp_path)
+
+
+def test_twelve_arms_take_less_than_five_seconds_and_three_megabytes(tmp_path):
+    names = [*ARMS, *(f"variant-{letter}" for letter in "abcdef")]
+    analysis = example(arms=names, diverged={"variant-b": [0, 4]}, points=100)
+    start = time.process_time()
+    path = report.write(analysis, tmp_path)
+    assert time.process_time() - start < 5
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 3e6
+    assert len(Page(path.read_text("utf-8")).pictures) == 6
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0, "0"),
+        (999, "999"),
+        (999_600, "1.00 M"),
+        (6_310_912, "6.31 M"),
+        (1e11, "100 G"),
+    ],
+)
+def test_quantities_keep_three_digits(value, text):
+    assert numbers.quantity(value) == (text, value, "")
+
+
+def test_rounding_never_shows_a_negative_zero():
+    assert numbers.fixed(-0.0001, 2, sign=True).text == "+0.00"
+    assert numbers.fixed(-0.5, 1).text == "−0.5"
+
+
+@pytest.mark.parametrize(
+    "spreads, digits", [([0.012, 0.3], 3), ([25.0], 0), ([None, 0.0], 4), ([1e-9], 6)]
+)
+def test_decimals_leave_two_digits_of_the_smallest_spread(spreads, digits):
+    assert numbers.decimals(spreads) == digits
+
+
+def test_shortened_names_stay_apart_at_either_end():
+    names = [f"{a}{'x' * 50}{b}" for a in "ab" for b in "cd"]
+    short = [shortened(name, 20) for name in names]
+    assert len({*short}) == 4 and {*map(len, short)} == {20}
