@@ -1,0 +1,1 @@
+"""Where runs are computed: this machine, a Slurm cluster, a Kubernetes cluster."""

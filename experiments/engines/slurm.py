@@ -1,0 +1,194 @@
+"""Runs on a Slurm cluster: one array job, whose task N is run N of ``plan.json``.
+
+The batch script starts the run with ``srun`` and waits, since what the exit code asks
+for can only be done after it. Who gets SIGTERM then is what decides the rest (seen on
+Slurm 22.05, with ``sbatch --signal`` and the time limit near):
+
+=================  =========================  ===========================
+``--signal``       run started by ``srun``    run that replaced the shell
+=================  =========================  ===========================
+``TERM@120``       gets it                    never gets it
+``B:TERM@120``     never gets it: the shell   gets it
+=================  =========================  ===========================
+
+So it is ``TERM@120`` and ``srun``, on one node as on several: every process of the run
+hears of the end, and of a preemption with grace time too (slurm.conf, GraceTime), even
+where ``preempt_send_user_signal`` is not set. A TERM that reaches the shell as well has
+one meaning left: Slurm is ending the job, because somebody cancelled or requeued it or
+its time is over. Such a job is never put back into the queue by its script, or
+``scancel`` would not cancel.
+
+A task is requeued by the name ARRAY_TASK: the job id of an array's last task is that of
+the whole array. Failures are counted in a file of the task, because
+``SLURM_RESTART_COUNT`` counts preemptions too, and those are nobody's fault. Slurm lets
+a requeued task wait for two minutes (slurm.conf, AuthInfo=cred_expire).
+
+Several nodes (``options={"nodes": 2}``) get one process each, which
+``jax.distributed.initialize()`` recognises by the variables that ``srun`` sets.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from experiments.engines import batch
+from tfm_jax.train import exits
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+_PATH = re.compile(r"/[A-Za-z0-9._/@+,=:~-]*")  # no blank, no % of a file name pattern
+_TIME = re.compile(r"([0-9]+-)?[0-9]+(:[0-9][0-9]){0,2}")
+_OPTION = re.compile(r"[a-z][a-z-]*")
+_VALUE = re.compile(r"[A-Za-z0-9._/@+,=:%&|*()\[\]-]+")
+
+_BODY = """
+task=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+trap 'ending=1' TERM  # cancelled, requeued or out of time: Slurm decides what follows
+cd -- %(checkout)s || exit %(infrastructure)d
+%(run)s --index="$SLURM_ARRAY_TASK_ID"
+code=$?
+again=
+case $code in
+  %(final)s) ;;
+  %(preempted)d) again=1 ;;
+  *) echo "$code" >> %(logs)s/"$task".failures &&
+     [ "$(wc -l < %(logs)s/"$task".failures)" -le %(retries)d ] && again=1 ;;
+esac
+[ -n "$again" ] && [ -z "$ending" ] && scontrol requeue "$task"
+exit "$code"
+"""
+
+
+def script(
+    study: str,
+    directory: Path,
+    indices: Iterable[int],
+    *,
+    jobs: int = 0,
+    time_limit: str = "",
+    options: Mapping[str, object] | None = None,
+    command: Sequence[str] = (),
+    checkout: Path = CHECKOUT,
+) -> str:
+    """The batch script of an array job.
+
+    Args:
+        study: ``NAME:SCALE``. directory: of the study; logs go to its ``slurm/``.
+        indices: of runs in the study's ``plan.json``.
+        jobs: tasks that run at a time; 0: as many as the cluster lets.
+        time_limit: of a task, as Slurm writes times: ``MINUTES``, ``HH:MM:SS``,
+            ``D-HH:MM``; "": what the partition gives.
+        options: long names of sbatch's other options -> values: ``{"partition": "gpu",
+            "gpus-per-node": 1, "cpus-per-task": 8}``.
+        command: argv that runs a cell, given ``--index=N``; default
+            ``experiments.run STUDY one`` with this Python.
+        checkout: where it runs.
+    Raises: ValueError for what could end a ``#SBATCH`` line or begin another one.
+    """
+    directory = Path(directory).absolute()
+    logs = directory / "slurm"
+    if jobs < 0:
+        raise ValueError(f"jobs={jobs}: must be 0 or more")
+    lines = {
+        "job-name": batch.legal("study", study, batch.STUDY),
+        "array": compress(indices) + (f"%{jobs}" if jobs else ""),
+        "time": batch.legal("time limit", str(time_limit or 0), _TIME),
+        "signal": f"TERM@{batch.GRACE}",
+        "requeue": "",
+        "open-mode": "append",
+        "output": batch.legal("study directory", str(logs), _PATH) + "/%A_%a.log",
+    }
+    chosen = {"nodes": 1, "ntasks-per-node": 1} | dict(options or {})
+    for name, value in chosen.items():
+        batch.legal("option", name, _OPTION)
+        batch.legal(f"option {name}", str(value), _VALUE)
+        if name in lines or name == "no-requeue":
+            raise ValueError(f"option {name!r} is set by this engine")
+    if not time_limit:
+        del lines["time"]
+    lines |= chosen
+    header = [f"--{k}={v}" if v != "" else f"--{k}" for k, v in lines.items()]
+    run = ["srun"]
+    if "cpus-per-task" in chosen:  # which srun no longer takes over from sbatch
+        run.append(f"--cpus-per-task={chosen['cpus-per-task']}")
+    default = [sys.executable, "-m", "experiments.run", study, "one"]
+    run += command or [*default, f"--out={directory.parent}"]
+    body = _BODY % {
+        "checkout": shlex.quote(str(checkout)),
+        "run": shlex.join(map(str, run)),
+        "logs": shlex.quote(str(logs)),
+        "final": " | ".join(map(str, (exits.OK, *batch.FINAL))),
+        "preempted": exits.PREEMPTED,
+        "infrastructure": exits.INFRASTRUCTURE,
+        "retries": batch.RETRIES,
+    }
+    return "\n".join(["#!/bin/bash", *(f"#SBATCH {line}" for line in header), body])
+
+
+def submit(study: str, directory: Path, indices: Iterable[int], **settings) -> str:
+    """Submits those of the runs that have not ended; the job's id.
+
+    The script stays in the study directory, ``slurm/array.sh``.
+
+    Args: as ``script``.
+    Raises: ValueError if nothing is left to run; RuntimeError with what sbatch says.
+    """
+    directory = Path(directory).absolute()
+    left = batch.missing(directory, indices)
+    text = script(study, directory, left, **settings)
+    path = directory / "slurm" / "array.sh"
+    path.parent.mkdir(exist_ok=True)  # Slurm does not make the folder of its logs
+    path.write_text(text, encoding="utf-8")
+    answer = _slurm("sbatch", "--parsable", str(path))
+    return answer.strip().partition(";")[0]  # "JOB;CLUSTER" where there are several
+
+
+def status(job: str) -> dict[int, str]:
+    """Index -> state in Slurm's words (PENDING, RUNNING, COMPLETED, FAILED, ...).
+
+    Of tasks that have left the queue only accounting knows; a cluster without it says
+    nothing of them. What became of the runs is in their directories in any case.
+    """
+    batch.legal("job", job, re.compile(r"[0-9]+"))
+    past = ("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}")
+    now = ("squeue", "--noheader", "--array", "--states=all", f"--jobs={job}")
+    states = {}
+    for query in (*past, "--format=JobID,State"), (*now, "--format=%i|%T"):
+        try:
+            answer = _slurm(*query)
+        except RuntimeError:  # no accounting; job no longer in the queue
+            continue
+        found = re.findall(rf"^{job}_(\d+)\|(\w+)", answer, re.MULTILINE)
+        states.update((int(index), state) for index, state in found)
+    return states
+
+
+def compress(indices: Iterable[int]) -> str:
+    """Indices as ``sbatch --array`` takes them: ``[0, 1, 2, 7]`` -> ``"0-2,7"``.
+
+    Raises: ValueError for none and for a negative one.
+    """
+    runs = []
+    for index in sorted(set(indices)):
+        if index < 0:
+            raise ValueError(f"index {index} is negative")
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    if not runs:
+        raise ValueError("no run to submit")
+    return ",".join(f"{a}-{b}" if a < b else f"{a}" for a, b in runs)
+
+
+def _slurm(*argv):
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise RuntimeError(f"no {argv[0]} here: is this a login node?") from error
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(argv)}: {done.stderr.strip()}")
+    return done.stdout

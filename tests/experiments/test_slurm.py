@@ -1,0 +1,281 @@
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.engines import slurm
+from tests.experiments import fake_slurm, real_slurm
+
+# Ends its attempts one after the other with the codes in its folder; "TERM": waits for
+# that signal and ends with 75. Of several codes the last one is for ever.
+CELL = """
+import json, pathlib, signal, sys, time
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+index = int(sys.argv[2].removeprefix("--index="))
+plan = json.loads(pathlib.Path(sys.argv[1], "plan.json").read_text())
+home = pathlib.Path(plan["cells"][index]["directory"])
+codes = json.loads((home / "codes").read_text())
+with open(home / "starts", "a") as starts:
+    starts.write("%r " % time.time())
+attempt = len((home / "starts").read_text().split())
+code = codes[min(attempt, len(codes)) - 1]
+while code == "TERM":
+    if asked:
+        code = 75
+    time.sleep(0.02)
+if code in (0, 79):
+    (home / "DONE.json").write_text("{}")
+elif code in (65, 78):
+    (home / "FAILED.json").write_text("{}")
+with open(home / "ends", "a") as ends:
+    ends.write("%r " % time.time())
+print("leaving with", code)
+sys.exit(code)
+"""
+FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"}
+HOSTILE = [
+    "a\n#SBATCH --wrap=id",
+    "a;touch pwned",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "a b",
+    "a\r",
+    "a\0",
+    "a#b",
+    "a'",
+    'a"',
+    "a\\",
+    "\u2028a",
+    "",
+]
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    fake_slurm.install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    yield
+    fake_slurm.stop(tmp_path / "bin")
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.slow)])
+def cluster(request, monkeypatch):
+    if request.param == "fake":
+        request.getfixturevalue("fake")
+        yield 30.0
+        return
+    if reason := real_slurm.lacking():
+        pytest.skip(reason)
+    with real_slurm.cluster() as configuration:
+        monkeypatch.setenv("SLURM_CONF", str(configuration))
+        yield 120.0
+
+
+class Study:
+    """One with a run for each list of codes."""
+
+    def __init__(self, folder, *codes):
+        self.directory = folder / "study"
+        self.homes = [
+            self.directory / f"arm-s{n}-0123456789ab" for n in range(len(codes))
+        ]
+        for home, wanted in zip(self.homes, codes, strict=True):
+            home.mkdir(parents=True)
+            (home / "codes").write_text(json.dumps(wanted))
+        cells = [{"id": home.name[-12:], "directory": str(home)} for home in self.homes]
+        plan = {"study": "norms:cpu", "cells": cells}
+        (self.directory / "plan.json").write_text(json.dumps(plan))
+        self.cell = folder / "cell.py"
+        self.cell.write_text(CELL)
+
+    def submit(self, **settings):
+        self.job = slurm.submit(
+            "norms:cpu",
+            self.directory,
+            range(len(self.homes)),
+            command=(sys.executable, "-S", self.cell, self.directory),
+            **settings,
+        )
+
+    def started(self, index):
+        path = self.homes[index] / "starts"
+        return len(path.read_text().split()) if path.exists() else 0
+
+    def wait(self, condition, seconds):
+        end = time.monotonic() + seconds
+        while not condition():
+            logs = {p.name: p.read_text() for p in self.directory.glob("slurm/*")}
+            assert time.monotonic() < end, (slurm.status(self.job), logs)
+            time.sleep(0.2)
+
+    def wait_for_the_end(self, seconds):
+        def ended():
+            states = slurm.status(self.job)
+            return states.keys() == set(range(len(self.homes))) and FINAL.issuperset(
+                states.values()
+            )
+
+        self.wait(ended, seconds)
+
+
+def scancel(*arguments):
+    subprocess.run(["scancel", *arguments], check=True)
+
+
+def test_what_is_put_back_into_the_queue_follows_from_the_exit_code(cluster, tmp_path):
+    study = Study(tmp_path, [0], ["TERM", 0], [78], [1])
+    study.submit(jobs=3, time_limit="10")
+    study.wait(lambda: study.started(1), cluster)
+    scancel("--signal=TERM", f"{study.job}_1")  # goes where sbatch --signal goes
+    study.wait_for_the_end(cluster)
+    assert [study.started(n) for n in range(4)] == [1, 2, 1, 3]
+    states = slurm.status(study.job)
+    assert [states[n] == "COMPLETED" for n in range(4)] == [True, True, False, False]
+
+
+def test_preemptions_are_not_counted_as_failures(fake, tmp_path):
+    study = Study(tmp_path, [75, 75, 75, 69], [69, 0], [139, 75, 1, 0], [65], [79])
+    study.submit()
+    study.wait_for_the_end(30)
+    assert [study.started(n) for n in range(5)] == [6, 2, 4, 1, 1]
+
+
+def test_a_cancelled_run_saves_and_stays_cancelled(cluster, tmp_path):
+    study = Study(tmp_path, ["TERM"], ["TERM"])
+    study.submit()
+    study.wait(lambda: study.started(0) and study.started(1), cluster)
+    scancel(f"{study.job}_1")  # of the last task the job id is the array's
+    study.wait(lambda: slurm.status(study.job)[1] == "CANCELLED", cluster)
+    scancel(f"{study.job}_0")
+    study.wait_for_the_end(cluster)
+    assert [study.started(n) for n in range(2)] == [1, 1]
+    logs = [path.read_text() for path in study.directory.glob("slurm/*.log")]
+    assert ["leaving with 75" in log for log in logs] == [True, True]
+
+
+def test_no_more_than_jobs_run_at_a_time(fake, tmp_path):
+    study = Study(tmp_path, *[[0]] * 4)
+    study.submit(jobs=1)
+    study.wait_for_the_end(30)
+    spans = [
+        [float((h / n).read_text()) for n in ("starts", "ends")] for h in study.homes
+    ]
+    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+        assert end < start
+
+
+def test_only_runs_that_have_not_ended_are_submitted(fake, tmp_path):
+    study = Study(tmp_path, [0], [0], [0], [0], [0])
+    (study.homes[0] / "DONE.json").write_text('{"status": "diverged"}')
+    (study.homes[2] / "FAILED.json").write_text('{"retryable": false}')
+    (study.homes[3] / "FAILED.json").write_text('{"retryable": true}')
+    study.submit()
+    study.wait(lambda: FINAL.issuperset(slurm.status(study.job).values()), 30)
+    study.wait(lambda: len(slurm.status(study.job)) == 3, 30)
+    assert [study.started(n) for n in range(5)] == [0, 1, 0, 1, 1]
+    (study.homes[3] / "DONE.json").write_text("{}")
+    with pytest.raises(ValueError, match="every run asked for has ended"):
+        study.submit()
+
+
+def test_a_refusal_of_slurm_is_passed_on_in_its_words(fake, tmp_path):
+    study = Study(tmp_path, [0])
+    with pytest.raises(RuntimeError, match="unrecognized option.*qos"):
+        study.submit(options={"qos": "high"})
+
+
+def test_without_slurm_the_error_says_so(tmp_path, monkeypatch):
+    study = Study(tmp_path, [0])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match="no sbatch here"):
+        study.submit()
+
+
+def script(study="norms:cpu", directory="/s", indices=(0,), **settings):
+    return slurm.script(study, directory, indices, **settings)
+
+
+def header(text):
+    return [line for line in text.split("\n") if line.startswith("#SBATCH")]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize(
+    "where", ["study", "directory", "time_limit", "option", "value"]
+)
+def test_nothing_can_be_smuggled_into_the_header(where, text):
+    settings = {
+        "option": {"options": {text: "x"}},
+        "value": {"options": {"partition": text}},
+        "directory": {"directory": f"/s/{text}!"},
+    }.get(where, {where: text or "!"})
+    with pytest.raises(ValueError, match="must match"):
+        script(**settings)
+
+
+@given(st.text(), st.text())
+def test_any_text_is_refused_or_leaves_one_line_an_option(study, value):
+    try:
+        text = script(study=study, options={"partition": value})
+    except ValueError:
+        return
+    assert text.isprintable() or text.replace("\n", "").isprintable()
+    assert len(header(text)) == len(header(script(options={"partition": "x"})))
+
+
+@pytest.mark.parametrize("name", ["array", "signal", "requeue", "no-requeue", "output"])
+def test_what_the_engine_relies_on_cannot_be_changed(name):
+    with pytest.raises(ValueError, match="set by this engine"):
+        script(options={name: "1"})
+
+
+def test_hostile_arguments_of_the_command_stay_arguments(fake, tmp_path):
+    words = [text for text in HOSTILE if "\0" not in text]
+    path, checkout = tmp_path / "array.sh", tmp_path / "a 'b' $(touch pwned)"
+    checkout.mkdir()
+    (tmp_path / "bin" / "job-1").mkdir()
+    show = "import json, os, sys; print(json.dumps([os.getcwd(), *sys.argv[1:]]))"
+    path.write_text(
+        script(command=(sys.executable, "-c", show, *words), checkout=checkout)
+    )
+    task = {"SLURM_ARRAY_JOB_ID": "1", "SLURM_ARRAY_TASK_ID": "5"}
+    done = subprocess.run(
+        ["bash", str(path)], env=os.environ | task, capture_output=True, text=True
+    )
+    assert json.loads(done.stdout) == [str(checkout), *words, "--index=5"]
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_several_nodes_get_one_process_each():
+    lines = header(script(options={"nodes": 2, "cpus-per-task": 8}))
+    assert {"#SBATCH --nodes=2", "#SBATCH --ntasks-per-node=1"} <= set(lines)
+    assert "\nsrun --cpus-per-task=8 " in script(options={"cpus-per-task": 8})
+
+
+def test_every_process_hears_of_the_end_two_minutes_before():
+    assert "#SBATCH --signal=TERM@120" in header(script())
+
+
+@given(st.sets(st.integers(0, 50), min_size=1))
+def test_compressed_indices_name_the_same_tasks(indices):
+    named = []
+    for part in slurm.compress(indices).split(","):
+        first, _, last = part.partition("-")
+        named.extend(range(int(first), int(last or first) + 1))
+    assert named == sorted(indices)
+
+
+def test_neighbours_are_compressed():
+    assert slurm.compress([7, 0, 1, 2, 3]) == "0-3,7"  # as in the manual of sbatch
+
+
+@pytest.mark.parametrize("indices", [[], [-1]])
+def test_an_array_has_tasks_from_zero(indices):
+    with pytest.raises(ValueError, match="negative|no run"):
+        slurm.compress(indices)
