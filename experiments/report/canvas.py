@@ -18,7 +18,7 @@ PAPER, INK, SOFT, FAINT, BAND = "#fdfdfb", "#22221f", "#63625c", "#d6d5cf", "#e9
 ACCENT, ALARM = "#0b5c9e", "#c2410c"
 # Okabe and Ito 2008, without yellow, which is lost on white paper
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-MARKERS = "osD^vP"
+MARKERS = "sD^vP>"
 
 DARK = {  # the same figure on a dark page
     PAPER: "#16181b",
@@ -42,9 +42,9 @@ STYLE = {
     "axes.unicode_minus": True,
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
     "text.color": INK,
     "axes.labelcolor": SOFT,
     "axes.edgecolor": FAINT,

@@ -63,7 +63,7 @@ def headline(report: dict) -> list[dict]:
             "diverged": _diverged(arm["diverged"]),
             "parameters": quantity(arm["parameters"], "not counted"),
             "flops": quantity(arm["flops_per_step"], "not counted by the compiler"),
-            "seconds": duration(arm["seconds"], "no finished run"),
+            "seconds": duration(arm["seconds"], "not recorded"),
         }
         for arm in report["arms"]
     ]

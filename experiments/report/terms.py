@@ -28,8 +28,8 @@ WORDS = {  # what an arm's verdict means
     "worse": "The Holm-adjusted 95 % interval lies on the bad side of zero.",
     "equivalent": "The difference lies within the smallest effect of interest "
     "(two one-sided tests).",
-    "no difference detected": "None of the above, which is not evidence of equality: "
-    "the MDE says how large a difference these seeds would have found.",
+    "no difference detected": "Not shown to be any of these, which is no evidence of "
+    "equality: the MDE says how large a difference these seeds would have found.",
     "diverged (verdict)": "Too few runs survived training to compare: a result "
     "of its own.",
     "anecdotal": "Fewer than three pairs, so nothing can be said about chance.",

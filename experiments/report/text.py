@@ -51,7 +51,7 @@ def markdown(value):
     text = _MARKDOWN.sub(r"\\\1", text)
     text = re.sub(r"(?i)(https?|ftp)(?=://)|(www)(?=\.)", r"\g<0>\\", text)
     text = re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", text)
-    return Markup(re.sub(r"^(?=[#+=-])", r"\\", text))
+    return Markup(re.sub(r"^(?=[#=]|[+-](\s|$)|--)", r"\\", text))
 
 
 def fenced(text: str) -> Markup:

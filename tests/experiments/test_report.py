@@ -81,7 +81,7 @@ def test_what_is_absent_is_a_dash_with_its_reason(tmp_path):
         arm |= {"parameters": None, "flops_per_step": None, "seconds": None}
     page, source = written(analysis, tmp_path)
     text = " ".join(" ".join(page.texts).split())
-    for reason in (tables.TOO_FEW, "not counted", "no finished run"):
+    for reason in (tables.TOO_FEW, "not counted", "not recorded"):
         assert reason in text and reason in source
     cells, _ = headline_of(page)["rope"]
     assert re.fullmatch(r"[−+]\d\.\d+ \[–[a-z]\]", cells[3])
@@ -245,7 +245,7 @@ def test_rounding_never_shows_a_negative_zero():
 
 
 @pytest.mark.parametrize(
-    "spreads, digits", [([0.012, 0.3], 3), ([25.0], 0), ([None, 0.0], 4), ([1e-9], 6)]
+    "spreads, digits", [([0.012, 0.3], 3), ([25.0], 0), ([None, 0.0], 4), ([1e-12], 9)]
 )
 def test_decimals_leave_two_digits_of_the_smallest_spread(spreads, digits):
     assert numbers.decimals(spreads) == digits
