@@ -14,6 +14,8 @@ Usage:
   --set config.KNOB=VALUE   for every arm; may be repeated
   --seeds 0,1,2             instead of the study's
   --engine ENGINE           local, slurm or kubernetes
+  --engine-option K=V       of sbatch (partition=gpu, time=2:00:00), or for Kubernetes
+                            image=, claim=, mount= and resources (nvidia.com/gpu=1)
   --jobs N                  runs at a time; default: one for each device or core
   --out DIR                 where studies live; default runs/studies
   --allow-mixed             report runs of different code or machines together
@@ -51,6 +53,9 @@ def parse(argv):
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--seeds", type=_integers, default=())
     parser.add_argument("--engine", choices=ENGINES, default="local")
+    parser.add_argument(
+        "--engine-option", action="append", default=[], dest="engine_options"
+    )
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT)
     parser.add_argument("--allow-mixed", action="store_true")
@@ -89,9 +94,9 @@ def run(options, found):
     """Runs what is missing, tuning first, then reports."""
     found.register()
     while todo := _todo(found):
-        _write_plan(found, todo)
+        planned = _write_plan(found)
         if options.engine != "local":
-            return _submit(options, found, todo)
+            return _submit(options, found, todo, planned)
         places = local.slots(options.jobs)
         with screen.screen(found.expected(), _count(found, FINISHED)) as shown:
             if not local.run(todo, places, environment.describe(), shown):
@@ -141,7 +146,7 @@ def one(options, found):
     """Runs one cell of plan.json in this process's place; its exit code."""
     listed = json.loads((found.root / "plan.json").read_text("utf-8"))["cells"]
     wanted = listed[options.index]["id"]
-    [cell] = [c for c in found.cells() if c.id == wanted]
+    cell = next(c for c in found.cells() if c.id == wanted)
     if cells.status(cell).name in FINISHED:
         return exits.OK
     return local.run_one(cell, environment.describe())
@@ -172,20 +177,56 @@ def _tuning_ended(found):
     return not found.study.tune or len(found.chosen()[0]) == len(found.study.arms)
 
 
-def _write_plan(found, todo):
-    listed = [
-        {"id": c.id, "directory": str(c.directory), "command": c.command} for c in todo
+def _write_plan(found):
+    """plan.json: the runs in the order they became known; no run changes its index."""
+    path = found.root / "plan.json"
+    listed = json.loads(path.read_text("utf-8"))["cells"] if path.exists() else []
+    known = {entry["id"] for entry in listed}
+    listed += [
+        {"id": c.id, "directory": str(c.directory), "command": c.command}
+        for c in {c.id: c for c in found.cells()}.values()
+        if c.id not in known
     ]
     content = {"study": f"{found.name}:{found.scale}", "cells": listed}
-    replace(found.root / "plan.json", json.dumps(content, indent=1))
+    replace(path, json.dumps(content, indent=1))
+    return [entry["id"] for entry in listed]
 
 
-def _submit(options, found, todo):
-    from experiments.engines import kubernetes, slurm
-
-    engine = {"slurm": slurm, "kubernetes": kubernetes}[options.engine]
+def _submit(options, found, todo, planned):
+    """Hands the missing runs to a scheduler; says what to do next."""
+    indices = [planned.index(cell.id) for cell in todo]
     study = f"{found.name}:{found.scale}"
-    print(engine.submit(study, found.root, range(len(todo)), jobs=options.jobs))
+    given = dict(text.partition("=")[::2] for text in options.engine_options)
+    again = [f"--set={text}" for text in options.settings]
+    again += [f"--seeds={','.join(map(str, options.seeds))}"] * bool(options.seeds)
+    tail = [options.study, "one", *again]
+    shared = dict(jobs=options.jobs)
+    if options.engine == "slurm":
+        from experiments.engines import slurm
+
+        command = [sys.executable, "-m", "experiments.run", *tail]
+        command.append(f"--out={options.out.absolute()}")
+        limit = given.pop("time", "")
+        job = slurm.submit(
+            study, found.root, indices, time_limit=limit, options=given,
+            command=command, **shared,
+        )  # fmt: skip
+        print(f"submitted as job {job}; the same command with `status` tells how it is")
+        return exits.OK
+    from experiments.engines import kubernetes
+
+    places = {k: given.pop(k) for k in ("image", "claim", "mount") if k in given}
+    if not {"image", "claim"} <= set(places):
+        raise ConfigError(
+            "--engine kubernetes needs --engine-option image=IMAGE and "
+            "--engine-option claim=PERSISTENT_VOLUME_CLAIM"
+        )
+    mount = places.get("mount", "/studies")
+    command = ["python", "-m", "experiments.run", *tail, f"--out={mount}"]
+    path = kubernetes.submit(
+        study, found.root, indices, resources=given, command=command, **places, **shared
+    )
+    print(f"kubectl create --filename {path}")
     return exits.OK
 
 

@@ -19,7 +19,7 @@ def measure(experiment: Experiment) -> dict[str, float]:
     data = cells.data_of(experiment.data, experiment.tokenizer)
     experiment = complete(experiment, data.tokenizer)
     functions = program.build(experiment)
-    state = jax.eval_shape(functions.init)
+    state = jax.eval_shape(functions.init, 0)
     batches = pipeline.train_batches(
         experiment.data,
         data.train,

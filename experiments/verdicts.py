@@ -47,6 +47,14 @@ def analyse(plan: Plan) -> dict:
         for e in study.expect
     ]
     verdict = overall([e["verdict"] for e in expectations])
+    answer = _answer(verdict, expectations)
+    edges = [arm["name"] for arm in arms if arm["edge"]]
+    if edges and verdict != INCOMPLETE:
+        verdict = INCOMPLETE
+        answer = (
+            f"What suits {', '.join(edges)} best lies at the edge of what was tried; "
+            "widen the grid before concluding anything."
+        )
     environments = outcomes.environments(plan.cells())
     return {
         "name": plan.name,
@@ -54,7 +62,7 @@ def analyse(plan: Plan) -> dict:
         "question": " ".join(plan.question.split()),
         "source": " ".join(plan.source.split()),
         "caveat": study.caveat,
-        "answer": _answer(verdict, expectations),
+        "answer": answer,
         "verdict": verdict,
         "expectations": expectations,
         "metric": study.metric,

@@ -51,6 +51,18 @@ def test_a_config_survives_its_json(file):
 
 
 @pytest.mark.parametrize("file", FILES)
+def test_a_config_from_before_a_knob_existed_means_its_default(file):
+    config = configs.load(str(FOLDER / file)).to_dict()
+    whole = resolve(config)
+    defaults = {"model": "mask_style", "data": "empty", "train": "ema_decay"}
+    for section, knob in defaults.items():
+        assert config[section].pop(knob) == getattr(
+            type(getattr(whole, section))(), knob
+        )
+    assert resolve(config) == whole
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_a_config_says_how_to_run_it_and_names_itself(file):
     text = (FOLDER / file).read_text()
     docstring = text.split('"""')[1]

@@ -211,5 +211,10 @@ def test_the_attention_kernel_is_a_choice():
 def test_outside_of_sections_there_are_only_the_seed_and_two_names():
     assert Experiment._fields[:3] == ("seed", "model_name", "task")
     built = [resolve(get_config(seed=seed)) for seed in (0, 1)]
-    params = [program.build(complete(e, Vocabulary)).init for e in built]
-    assert traced((params[0], ())) != traced((params[1], ()))
+    init = jax.jit(program.build(complete(built[0], Vocabulary)).init)
+    states = [init(e.seed) for e in built]
+    assert init._cache_size() == 1
+    assert not np.array_equal(states[0].rng, states[1].rng)
+    weights = zip(*(jax.tree.leaves(s.params) for s in states), strict=True)
+    same = [np.array_equal(a, b) for a, b in weights if a.ndim > 1 and a.any()]
+    assert same and not any(same)

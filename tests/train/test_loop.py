@@ -127,7 +127,7 @@ def test_the_evaluation_does_not_depend_on_its_batches():
     experiment = resolve(config)
     data = pipeline.prepare(experiment.data, experiment.tokenizer)
     experiment = complete(experiment, data.tokenizer)
-    params = jax.jit(build(experiment).init)().params
+    params = jax.jit(build(experiment).init)(experiment.seed).params
     scores = []
     for tokens, devices in ((1, 1), (128, 1), (8192, 1), (8192, 8)):
         resized = resolve(tiny.get_config(eval__batch_tokens=tokens)).eval

@@ -94,11 +94,11 @@ def stub(monkeypatch):
     def build(experiment):
         real = program_build(experiment)
 
-        def init():
+        def init(seed):
             params = {"table": jnp.ones(2)}
             optimizer = make_optimizer(experiment.optim, experiment.train.total_steps)
             ema = experiment.train.ema_decay > 0
-            return init_state(params, optimizer, 0, ema=ema)
+            return init_state(params, optimizer, seed, ema=ema)
 
         def train_step(state, batch):
             weights = jnp.arange(batch.source.size).reshape(batch.source.shape) % 97
@@ -122,12 +122,12 @@ def traced_step(experiment):
     """The train step of a tiny model, without its data."""
 
     built = program.build(complete(experiment, Vocabulary))
-    state = jax.eval_shape(built.init)
+    state = jax.eval_shape(built.init, 0)
     micro = experiment.train.accumulate_steps
     batch = jax.tree.map(
         lambda x: np.ones((micro, 2, 3), np.int32), translation.example()
     )
-    return traced((built.init, ()), (built.train_step, (state, batch)))
+    return traced((built.init, (0,)), (built.train_step, (state, batch)))
 
 
 TRACED = ("train.label_smoothing", "train.ema_decay", "train.skip_limit")
@@ -193,7 +193,7 @@ def test_samples_are_shown_and_the_last_checkpoints_averaged(
         (tmp_path / "checkpoints" / f"{step:06d}").mkdir(parents=True)
     averaged = []
     monkeypatch.setattr(
-        report.checkpoint,
+        report.weights,
         "average",
         lambda folders, **_: averaged.extend(folders) or {"table": np.ones(1)},
     )

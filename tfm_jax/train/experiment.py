@@ -1,6 +1,7 @@
 """Experiment: the sections of a configuration, built and checked together."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tfm_jax.config import ConfigError, build
@@ -51,6 +52,9 @@ class Experiment(NamedTuple):
 def resolve(config) -> Experiment:
     """Checks a ConfigDict or plain dict whole and builds its sections.
 
+    A knob that a section lacks has its default: the configuration of a run that was made
+    before the knob existed still says what the run was.
+
     Raises: ConfigError naming the knob, its value and the legal choices.
     """
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
@@ -66,13 +70,19 @@ def resolve(config) -> Experiment:
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**31)")
-    model = build(MODELS[config["model_name"]].Config, config["model"], path="model")
-    sections = {n: build(cls, config[n], path=n) for n, cls in _SECTIONS.items()}
-    experiment = Experiment(
-        seed, config["model_name"], config["task"], model, **sections
-    )
+    classes = {"model": MODELS[config["model_name"]].Config, **_SECTIONS}
+    sections = {n: _section(cls, config[n], n) for n, cls in classes.items()}
+    experiment = Experiment(seed, config["model_name"], config["task"], **sections)
     _check(experiment)
     return experiment
+
+
+def _section(cls, values, path):
+    if isinstance(values, Mapping):
+        known = {f.name: f.default for f in dataclasses.fields(cls)}
+        new = {k: v for k, v in known.items() if v is not dataclasses.MISSING}
+        values = new | values
+    return build(cls, values, path=path)
 
 
 def complete(experiment: Experiment, tokenizer) -> Experiment:

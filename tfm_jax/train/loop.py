@@ -89,7 +89,8 @@ class Training:
         abstract = functions.abstract(mesh)
         placed = jax.tree.map(lambda x: x.sharding, abstract)
         if resumed is None:
-            self.state = jax.jit(functions.init, out_shardings=placed)()
+            init = jax.jit(functions.init, out_shardings=placed)
+            self.state = init(experiment.seed)
         else:
             self.state = checkpoints.restore(resumed, abstract)
         self.train_step = jax.jit(

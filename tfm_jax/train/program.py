@@ -19,7 +19,8 @@ class Program(NamedTuple):
     """Functions that are not yet jitted.
 
     Attributes:
-        init: ``init() -> TrainState`` before the first step.
+        init: ``init(seed) -> TrainState`` before the first step; one program for all
+            seeds, so that it is compiled for the first of them.
         gradients: ``gradients(state, batch) -> (loss, weight, gradients)``.
         train_step: ``train_step(state, batch) -> (state, metrics)``.
         specs: logical axes of the parameters.
@@ -32,7 +33,7 @@ class Program(NamedTuple):
 
     def abstract(self, mesh) -> TrainState:
         """Shape, dtype and place of every array of the state."""
-        shapes = jax.eval_shape(self.init)
+        shapes = jax.eval_shape(self.init, 0)
         return jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
             shapes,
@@ -45,10 +46,10 @@ def build(experiment: Experiment) -> Program:
     model, task, cfg = build_model(experiment), TASKS[experiment.task], experiment.train
     optimizer = make_optimizer(experiment.optim, cfg.total_steps)
 
-    def init():
-        key = jax.random.key(experiment.seed)
+    def init(seed):
+        key = jax.random.key(seed)
         params = init_params(model, key, task.example())
-        return init_state(params, optimizer, experiment.seed, ema=cfg.ema_decay > 0)
+        return init_state(params, optimizer, seed, ema=cfg.ema_decay > 0)
 
     loss_sum = functools.partial(
         task.loss_sum,

@@ -28,7 +28,7 @@ class TrainState(NamedTuple):
     streak: jax.Array
 
 
-def init_state(params, optimizer, seed: int, *, ema: bool) -> TrainState:
+def init_state(params, optimizer, seed: int | jax.Array, *, ema: bool) -> TrainState:
     """State before the first step; dropout's root key is independent of ``params``."""
     root = jax.random.fold_in(jax.random.key(seed), 1)
     return TrainState(
