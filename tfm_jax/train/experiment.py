@@ -52,8 +52,8 @@ class Experiment(NamedTuple):
 def resolve(config) -> Experiment:
     """Checks a ConfigDict or plain dict whole and builds its sections.
 
-    A knob that a section lacks has its default: the configuration of a run that was made
-    before the knob existed still says what the run was.
+    A knob that a section lacks has its default: the configuration of a run from before
+    the knob existed still says what that run was.
 
     Raises: ConfigError naming the knob, its value and the legal choices.
     """
