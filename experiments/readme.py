@@ -1,0 +1,79 @@
+"""The table of all studies, written from their reports.
+
+    python -m experiments.readme [--out=runs/studies]
+
+Writes ``experiments/README.md`` and copies each study's ``report.md`` to
+``docs/studies``. Every study that has a report is listed, whatever came out.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import jinja2
+
+from experiments.plan import ROOT
+from experiments.report.text import markdown
+
+HERE = Path(__file__).parent
+PAGES = HERE.parent / "docs" / "studies"
+TEMPLATE = """\
+# Studies
+
+One question, one file in `studies/`, one command:
+
+```bash
+python -m experiments.run positions
+```
+
+It plans, runs what is missing, and leaves `report.html` in `runs/studies`. The verdict is
+the least flattering of those on the published findings that the study expects: REPRODUCED,
+NOT REPRODUCED, UNDERPOWERED (these runs cannot tell) or INCOMPLETE. Small scales are for
+showing a method, and say so where they cannot show an effect.
+
+| study | question | arms, seeds | verdict | what came out | hours | machine |
+|---|---|---|---|---|---|---|
+{% for r in reports -%}
+| [{{ r.name|md }}:{{ r.scale|md }}]({{ r.page }}) | {{ r.question|md }} \
+| {{ r.arms|length }}, {{ r.seeds|length }} | {{ r.verdict }} | {{ r.came_out|md }} \
+| {{ "%.2f"|format(r.hours) }} | {{ r.environment.machine|md }} |
+{% endfor %}
+This page is written by `python -m experiments.readme`.
+"""
+
+
+def reports(out: Path) -> list[dict]:
+    """The reports below ``out``, by name; ``hours`` are those of all processes."""
+    found = []
+    for path in sorted(out.glob("*/report.json")):
+        report = json.loads(path.read_text("utf-8"))
+        report["hours"] = sum(run["seconds"] or 0 for run in report["runs"]) / 3600
+        report["came_out"] = "; ".join(
+            f"{e['verdict'].lower()}: {e['text']} ({e['detail']})"
+            for e in report["expectations"]
+        )
+        report["page"] = f"../docs/studies/{path.parent.name}.md"
+        found.append(report)
+    return found
+
+
+def main():
+    """Writes the page and copies the reports."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=ROOT)
+    out = parser.parse_args().out
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+    environment.filters["md"] = markdown
+    page = environment.from_string(TEMPLATE).render(reports=reports(out))
+    (HERE / "README.md").write_text(page, encoding="utf-8")
+    PAGES.mkdir(parents=True, exist_ok=True)
+    for path in out.glob("*/report.md"):
+        shutil.copy(path, PAGES / f"{path.parent.name}.md")
+    print(HERE / "README.md")
+
+
+if __name__ == "__main__":
+    main()
