@@ -27,10 +27,10 @@ One question, one file in `studies/`, one command:
 python -m experiments.run positions
 ```
 
-It plans, runs what is missing, and leaves `report.html` in `runs/studies`. The verdict is
-the least flattering of those on the published findings that the study expects: REPRODUCED,
-NOT REPRODUCED, UNDERPOWERED (these runs cannot tell) or INCOMPLETE. Small scales are for
-showing a method, and say so where they cannot show an effect.
+It plans, runs what is missing, and leaves `report.html` in `runs/studies`. The verdict
+is the least flattering of those on the published findings that the study expects:
+REPRODUCED, NOT REPRODUCED, UNDERPOWERED (these runs cannot tell) or INCOMPLETE. Small
+scales show a method, and say so where they cannot show an effect.
 
 | study | question | arms, seeds | verdict | what came out | hours | machine |
 |---|---|---|---|---|---|---|
