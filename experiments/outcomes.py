@@ -52,7 +52,7 @@ def table(rows: Iterable[Mapping]) -> pd.DataFrame:
     """The runs as a data frame, one column for each setting that varies."""
     frame = pd.DataFrame(rows)
     settings = pd.DataFrame(list(frame.pop("settings")), index=frame.index)
-    varies = [c for c in settings if settings[c].astype(str).nunique() > 1]
+    varies = [c for c in settings if settings[c].map(repr).nunique() > 1]
     return frame.join(settings[[c for c in varies if c != "seed"]])
 
 

@@ -20,6 +20,7 @@ def pytest_configure(config):
     cache = config.cache.mkdir("jax_compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("prepared"))
     jax.devices()  # started now, so that no run of a test asks for other ones
 
 

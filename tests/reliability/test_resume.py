@@ -205,8 +205,11 @@ def contents(flag):
     return {path: path.read_bytes() for path in files}
 
 
-def test_other_data_is_refused_by_its_fingerprint(config_file, capsys, monkeypatch):
+def test_other_data_is_refused_by_its_fingerprint(
+    config_file, capsys, monkeypatch, tmp_path
+):
     spell = numerals.spell
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # prepared anew
 
     def changed(numbers, language, knob):
         lines = spell(numbers, language, knob)
