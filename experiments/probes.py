@@ -15,16 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import cells
+from experiments.sizes import first_batch
 from tfm_jax import main as cli
 from tfm_jax.audit import audit_transformer
 from tfm_jax.config import ConfigError, to_json
-from tfm_jax.data import pipeline
 from tfm_jax.layers.layout import init_params
 from tfm_jax.ops.attention import SCORES, attention_weights
 from tfm_jax.train import exits, runtime
-from tfm_jax.train.evaluate import apply, without_positions
+from tfm_jax.train.evaluate import apply
 from tfm_jax.train.experiment import TASKS, Experiment, build_model, complete, resolve
-from tfm_jax.train.loop import ROWS
 from tfm_jax.train.workdir import Lease, preflight, replace
 
 DEPTHS = (2, 4, 8, 16)
@@ -42,7 +41,7 @@ def gradients(experiment: Experiment) -> dict:
     """
     data = cells.data_of(experiment.data, experiment.tokenizer)
     experiment = complete(experiment, data.tokenizer)
-    task, batch = TASKS[experiment.task], _batch(experiment, data)
+    task, batch = TASKS[experiment.task], first_batch(experiment, data)
     norms = {}
     for depth in DEPTHS:
         model = build_model(
@@ -117,7 +116,7 @@ def masks(experiment: Experiment) -> dict:
     example = TASKS[experiment.task].example()
     params = init_params(model, jax.random.key(experiment.seed), example)
     found = audit_transformer(model, params, seed=experiment.seed, show=False)
-    batch = _batch(experiment, data)
+    batch = first_batch(experiment, data)
     before = dataclasses.replace(model.cfg, mask_style="before")
     a, b = (
         np.asarray(
@@ -138,18 +137,6 @@ def _softness(weights):
     square = jnp.sum(weights**2, -1)
     cube = jnp.sum(weights**3, -1)
     return float(jnp.sqrt(jnp.mean(square - 2 * cube + square**2)))
-
-
-def _batch(experiment, data):
-    batches = pipeline.train_batches(
-        experiment.data,
-        data.train,
-        batch_tokens=experiment.train.batch_tokens,
-        total_batches=1,
-        seed=experiment.seed,
-        row_multiple=ROWS,
-    )
-    return without_positions(experiment, next(batches))
 
 
 def main(argv):

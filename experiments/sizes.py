@@ -20,6 +20,18 @@ def measure(experiment: Experiment) -> dict[str, float]:
     experiment = complete(experiment, data.tokenizer)
     functions = program.build(experiment)
     state = jax.eval_shape(functions.init, 0)
+    batch = first_batch(experiment, data)
+    batch = jax.tree.map(lambda x: x[None], batch)  # one micro-batch
+    step = jax.jit(functions.train_step).lower(state, batch)
+    return {
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+        "flops_per_step": float(step.cost_analysis()["flops"]),
+        "tokens_per_step": int((batch.target_segments > 0).sum()),
+    }
+
+
+def first_batch(experiment: Experiment, data):
+    """What the first train step of a run sees, as one ``Batch``."""
     batches = pipeline.train_batches(
         experiment.data,
         data.train,
@@ -28,11 +40,4 @@ def measure(experiment: Experiment) -> dict[str, float]:
         seed=experiment.seed,
         row_multiple=ROWS,
     )
-    batch = without_positions(experiment, next(batches))
-    batch = jax.tree.map(lambda x: x[None], batch)  # one micro-batch
-    step = jax.jit(functions.train_step).lower(state, batch)
-    return {
-        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
-        "flops_per_step": float(step.cost_analysis()["flops"]),
-        "tokens_per_step": int((batch.target_segments > 0).sum()),
-    }
+    return without_positions(experiment, next(batches))
