@@ -13,7 +13,7 @@ from experiments.study import Study
 from tfm_jax import main
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data import cache
-from tfm_jax.train import exits, runtime
+from tfm_jax.train import exits, population, runtime
 from tfm_jax.train.experiment import Experiment, resolve
 from tfm_jax.train.log import read_history
 from tfm_jax.train.workdir import Lease, replace
@@ -29,6 +29,7 @@ TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
 COSMETIC = ("checkpoint", "train.log_every_steps", "eval.samples", "data.prefetch")
 # where data lies; its content is in the fingerprint
 PLACES = ("train_files", "valid_files", "test_files", "tfds_data_dir")
+FINISHED = ("done", "diverged")
 RETRIES = {exits.UNKNOWN: 2, exits.INFRASTRUCTURE: 2}  # of other failures: none
 
 
@@ -38,7 +39,9 @@ class Cell(NamedTuple):
     Attributes:
         id: content hash, see ``identity``. arm: of the study. phase: of ``PHASES``.
         settings: dotted knobs set besides the config file, seed included.
-        directory: where it lives. command: after ``python``; it reproduces the run.
+        directory: where it lives.
+        command: after ``python``; it reproduces the run. Runs that train together in
+            one process have the same.
         experiment: the resolved configuration.
     """
 
@@ -72,6 +75,11 @@ class Status(NamedTuple):
     seconds: float = 0.0
     error: str = ""
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether it makes sense to start it, for the first time or once more."""
+        return self.name not in FINISHED and (self.name != "failed" or self.retryable)
+
 
 def flags(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """``--config.KNOB=VALUE`` for each setting, as the command line takes it."""
@@ -98,12 +106,14 @@ def configure(config: str, settings: Mapping[str, Any]) -> Experiment:
         raise ConfigError(str(error)) from error
 
 
-def identity(experiment: Experiment, *, probe: str = "", repeat: int = 0) -> str:
+def identity(
+    experiment: Experiment, *, probe: str = "", repeat: int = 0, vmapped: bool = False
+) -> str:
     """12 hexadecimal digits: equal for runs that must give equal numbers.
 
     sha256 of the configuration without what changes no number, of the content of the
-    data wherever it lies, and of ``repeat``, which tells apart runs of one content that
-    are made to be compared.
+    data wherever it lies, of ``repeat``, which tells apart runs of one content that are
+    made to be compared, and of ``vmapped``: products of many runs round otherwise.
     """
     sections = experiment.as_dict()
     averages = experiment.eval.average_last > 1  # which checkpoints there are counts
@@ -113,6 +123,8 @@ def identity(experiment: Experiment, *, probe: str = "", repeat: int = 0) -> str
     for knob in PLACES:
         sections["data"].pop(knob)
     content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
+    if vmapped:
+        content["vmapped"] = True
     content["fingerprint"] = data_of(experiment.data, experiment.tokenizer).fingerprint
     return hashlib.sha256(to_json(content).encode()).hexdigest()[:12]
 
@@ -132,6 +144,41 @@ def cells(study: Study, root: Path, chosen: Mapping[str, Mapping]) -> Iterator[C
             not in it are not yet known; an arm without tuning needs none.
     Raises: ConfigError if any of them is not a legal configuration.
     """
+    found = list(_each(study, root, chosen))
+    return _together(study, found) if study.vmapped else iter(found)
+
+
+def _together(study, found):
+    """The runs of an arm with one command: those of its tuning, and the others."""
+    groups = {}
+    for cell in found:
+        groups.setdefault((cell.arm, cell.phase == TUNE), []).append(cell)
+    for (arm, _), group in groups.items():
+        try:
+            population.check_alike([cell.experiment for cell in group])
+        except ConfigError as error:
+            raise ConfigError(f"arm {arm!r} cannot be vmapped: {error}") from error
+        first = group[0].settings
+        own = [
+            k
+            for k in population.MAY_DIFFER
+            if any(c.settings.get(k) != first.get(k) for c in group)
+        ]
+        shared = {k: v for k, v in first.items() if k not in own}
+        each = (
+            f"--each.{k}={','.join(str(c.settings[k]) for c in group)}" for k in own
+        )
+        command = (
+            *("-m", "tfm_jax.main", f"--config={study.config}"),
+            f"--workdir={','.join(str(c.directory) for c in group)}",
+            *flags(shared),
+            *each,
+        )
+        for cell in group:
+            yield cell._replace(command=command)
+
+
+def _each(study, root, chosen):
     tuned = bool(study.tune)
     for arm in study.arms if tuned else ():
         for knobs in tuning_grid(study):
@@ -158,7 +205,9 @@ def _cell(study, root, arm, knobs, seed, phase):
     try:
         experiment = configure(study.config, settings)
         repeat = int(phase == IDENTICAL)
-        name = identity(experiment, probe=study.probe, repeat=repeat)
+        name = identity(
+            experiment, probe=study.probe, repeat=repeat, vmapped=study.vmapped
+        )
     except ConfigError as error:
         raise ConfigError(f"arm {arm!r}: {error}") from error
     label = "-".join([arm, *(_short(k, v) for k, v in knobs.items()), f"s{seed}", name])
@@ -199,8 +248,9 @@ def finish(cell: Cell, attempt: Path, code: int, seconds: float) -> Status:
     replace(attempt / "exit.json", json.dumps(ended))
     has_results = (cell.directory / "results.json").exists()
     held = (cell.directory / "lease.json").exists()  # by a process that runs it
+    # of runs that train together some may diverge and others leave results
     if code == exits.DIVERGED or (code == exits.OK and has_results):
-        done = "diverged" if code == exits.DIVERGED else "done"
+        done = "done" if has_results else "diverged"
         replace(cell.directory / "DONE.json", json.dumps({"status": done, **ended}))
     elif code != exits.PREEMPTED and not (code == exits.OK and held):
         failures = [a for a in _attempts(cell) if a.get("code") == code]

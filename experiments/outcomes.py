@@ -13,15 +13,21 @@ from tfm_jax.train.log import read_history
 
 def metric(cell: Cell, name: str) -> float | None:
     """``split/score`` of a finished run; None if it diverged or has not finished."""
-    path = cell.directory / "results.json"
-    if cells.status(cell).name != "done" or not path.exists():
+    found, path = _results(cell), cell.directory / "results.json"
+    if found is None:
         return None
     split, score = name.split("/")
-    found = json.loads(path.read_text("utf-8"))
     if score not in found.get(split, {}):
         known = [f"{s}/{k}" for s, v in found.items() if isinstance(v, dict) for k in v]
         raise KeyError(f"{name} is not in {path}; choose from {known}")
     return float(found[split][score])
+
+
+def _results(cell):
+    path = cell.directory / "results.json"
+    if cells.status(cell).name != "done" or not path.exists():
+        return None
+    return json.loads(path.read_text("utf-8"))
 
 
 def records(study: Study, found: Iterable[Cell]) -> list[dict]:
@@ -40,6 +46,7 @@ def records(study: Study, found: Iterable[Cell]) -> list[dict]:
                 "metric": metric(cell, study.metric),
                 "attempts": status.attempts,
                 "seconds": status.seconds or None,
+                "memory_bytes": (_results(cell) or {}).get("memory_bytes"),
                 "directory": str(cell.directory),
                 "command": cell.shown,
                 "error": status.error,
@@ -71,7 +78,7 @@ def tuning(study: Study, found: Iterable[Cell]) -> tuple[dict, list[dict]]:
         if cell.phase == TUNE:
             by_arm[cell.arm].append(cell)
     for arm, tried in by_arm.items():
-        finished = all(cells.status(c).name in ("done", "diverged") for c in tried)
+        finished = all(cells.status(c).name in cells.FINISHED for c in tried)
         values = {
             i: [
                 metric(c, study.metric)

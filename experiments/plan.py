@@ -70,7 +70,9 @@ class Plan:
         question, source = paragraphs[0], paragraphs[-1]
         plan = cls(name, scale, question, source, study, out / f"{name}-{scale}")
         plan.cells()  # one typo stops all
-        return plan
+        if study.match == "steps" or study.probe:
+            return plan
+        return dataclasses.replace(plan, study=sizes.matched(study, plan.sizes()))
 
     def cells(self) -> list[Cell]:
         """The runs known by now: all of the tuning, then those of tuned arms."""
@@ -101,13 +103,12 @@ class Plan:
         firsts = {}
         for cell in self.cells():
             firsts.setdefault(cell.arm, cell)
-        for arm, cell in firsts.items():
-            if known.get(arm, {}).get("id") != cell.id and not self.study.probe:
-                known[arm] = {"id": cell.id, **sizes.measure(cell.experiment)}
-        if known:
+        new = {cell.id: cell for cell in firsts.values() if cell.id not in known}
+        if new and not self.study.probe:
+            known |= {name: sizes.measure(c.experiment) for name, c in new.items()}
             self.root.mkdir(parents=True, exist_ok=True)
             replace(path, json.dumps(known, indent=1, sort_keys=True))
-        return {arm: known.get(arm, {}) for arm in self.study.arms}
+        return {arm: known.get(cell.id, {}) for arm, cell in firsts.items()}
 
     def register(self) -> list[str]:
         """Writes down what is asked before the first run; later changes are added.

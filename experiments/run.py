@@ -31,13 +31,12 @@ from pathlib import Path
 import jax
 
 from experiments import cells, environment, screen
+from experiments.cells import FINISHED
 from experiments.engines import local
 from experiments.plan import ROOT, Plan
 from tfm_jax.config import ConfigError
 from tfm_jax.train import exits
 from tfm_jax.train.workdir import replace
-
-FINISHED = ("done", "diverged")
 
 
 def parse(argv):
@@ -143,13 +142,13 @@ def report(options, found):
 
 
 def one(options, found):
-    """Runs one cell of plan.json in this process's place; its exit code."""
+    """Runs a cell of plan.json, and those that train with it; the exit code."""
     listed = json.loads((found.root / "plan.json").read_text("utf-8"))["cells"]
     wanted = listed[options.index]["id"]
-    cell = next(c for c in found.cells() if c.id == wanted)
-    if cells.status(cell).name in FINISHED:
-        return exits.OK
-    return local.run_one(cell, environment.describe())
+    command = next(c.command for c in found.cells() if c.id == wanted)
+    group = [c for c in found.cells() if c.command == command]
+    left = [c for c in group if cells.status(c).name not in FINISHED]
+    return local.run_group(left, environment.describe()) if left else exits.OK
 
 
 COMMANDS = {
@@ -163,8 +162,7 @@ def _todo(found):
     """Runs that have not ended and may be started; equal ones once."""
     wanted = {}
     for cell in found.cells():
-        now = cells.status(cell)
-        if now.name not in FINISHED and (now.name != "failed" or now.retryable):
+        if cells.status(cell).unfinished:
             wanted.setdefault(cell.id, cell)
     return list(wanted.values())
 
@@ -194,7 +192,7 @@ def _write_plan(found):
 
 def _submit(options, found, todo, planned):
     """Hands the missing runs to a scheduler; says what to do next."""
-    indices = [planned.index(cell.id) for cell in todo]
+    indices = [planned.index(group[0].id) for group in local.together(todo)]
     study = f"{found.name}:{found.scale}"
     given = dict(text.partition("=")[::2] for text in options.engine_options)
     again = [f"--set={text}" for text in options.settings]

@@ -37,7 +37,7 @@ class Lines:
 
     def ended(self, cell, status, again) -> None:
         """How it ended; the end of its log if it failed."""
-        self.done += status.name in ("done", "diverged")
+        self.done += status.name in cells.FINISHED
         word = f"{status.name:7}" if not again else "again  "
         took = f"{status.seconds:.0f} s"
         self._print(f"{word} {cell.directory.name}  {took}  [{self.done}/{self.total}]")

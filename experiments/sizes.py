@@ -1,13 +1,21 @@
 """What a run costs, known before it runs: parameters and operations of a step."""
 
+import dataclasses
+from collections.abc import Mapping
+
 import jax
 
 from experiments import cells
+from experiments.study import Study
+from tfm_jax.config import ConfigError
 from tfm_jax.data import pipeline
 from tfm_jax.train import program
 from tfm_jax.train.evaluate import without_positions
 from tfm_jax.train.experiment import Experiment, complete
 from tfm_jax.train.loop import ROWS
+
+TOLERANCE = 0.01  # of parameter counts that are called equal
+STEPS = "train.total_steps"
 
 
 def measure(experiment: Experiment) -> dict[str, float]:
@@ -28,6 +36,41 @@ def measure(experiment: Experiment) -> dict[str, float]:
         "flops_per_step": float(step.cost_analysis()["flops"]),
         "tokens_per_step": int((batch.target_segments > 0).sum()),
     }
+
+
+def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
+    """``study`` with as many steps for each arm as its match rule gives it.
+
+    "tokens" and "flops" let every arm see or spend what the baseline does in its steps;
+    "parameters" changes nothing, but holds the arms to within ``TOLERANCE``.
+
+    Args: found: arm -> ``measure`` of it.
+    Raises: ConfigError if the arms have unlike parameters, or an arm sets its steps.
+    """
+    if study.match == "steps":
+        return study
+    base = found[study.baseline]
+    if study.match == "parameters":
+        wanted = base["parameters"]
+        off = {arm: size["parameters"] for arm, size in found.items()}
+        off = {a: n for a, n in off.items() if abs(n / wanted - 1) > TOLERANCE}
+        if off:
+            raise ConfigError(
+                f"match='parameters': {study.baseline} has {wanted:,}, but "
+                + ", ".join(f"{arm} has {count:,}" for arm, count in off.items())
+            )
+        return study
+    steps = cells.configure(study.config, study.settings).train.total_steps
+    cost = {"tokens": "tokens_per_step", "flops": "flops_per_step"}[study.match]
+    arms = {}
+    for arm, knobs in study.arms.items():
+        if STEPS in knobs:
+            raise ConfigError(
+                f"arm {arm!r} sets {STEPS}, which match={study.match!r} does"
+            )
+        count = round(steps * base[cost] / found[arm][cost])
+        arms[arm] = {**knobs, STEPS: max(count, 1)}
+    return dataclasses.replace(study, arms=arms)
 
 
 def first_batch(experiment: Experiment, data):

@@ -91,6 +91,8 @@ class Study:
             ``metric``, which must be of the validation set, is then run with ``seeds``.
         fixed_rate: why nothing is tuned; one of the two must be given.
         match: what the arms have in common.
+        vmapped: train the runs of an arm, which then differ in seed and rate alone, in
+            one program; their numbers are compared with those of such runs only.
         probe: key of ``experiments.probes.PROBES`` if runs measure, not train.
         identical: seeds of which the baseline is run twice, to show that nothing but
             the arms makes a difference. other_seeds: seeds of a second set of runs of
@@ -111,6 +113,7 @@ class Study:
     tune_seeds: tuple[int, ...] = ()
     fixed_rate: str = ""
     match: str = choice(MATCHES, "steps")
+    vmapped: bool = False
     probe: str = ""
     identical: tuple[int, ...] = ()
     other_seeds: tuple[int, ...] = ()
@@ -137,6 +140,8 @@ class Study:
         for name, table in (("goal", GOALS), ("match", MATCHES)):
             if getattr(self, name) not in table:
                 yield f"{name}={getattr(self, name)!r}; choose from {table}"
+        if self.probe and self.vmapped:
+            yield f"vmapped={self.vmapped}: a probe trains nothing"
         if self.metric.count("/") != 1:
             yield f"metric={self.metric!r}; write split/score, such as valid/nll"
         if not self.sesoi > 0:

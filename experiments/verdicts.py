@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 import numpy as np
 
 from experiments import cells, outcomes, stats
-from experiments.cells import FINAL, IDENTICAL, OTHER_SEEDS
+from experiments.cells import FINAL, FINISHED, IDENTICAL, OTHER_SEEDS
 from experiments.plan import Plan
 from experiments.study import Expectation, Study
 
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
 UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
 CONFIDENCE = 0.95
-ENDED = ("done", "diverged")
 
 
 def analyse(plan: Plan) -> dict:
@@ -84,7 +83,7 @@ def analyse(plan: Plan) -> dict:
         "excluded": [
             {"id": r["id"], "reason": r["status"]}
             for r in rows
-            if r["status"] not in ENDED
+            if r["status"] not in FINISHED
         ],
         "commands": [f"python -m experiments.run {plan.name}:{plan.scale}"],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,7 +94,7 @@ def values_of(plan: Plan, metric: str = "") -> dict[str, dict[int, float | None]
     """Arm -> seed -> metric, by default the study's; None where the run diverged."""
     values = {arm: {} for arm in plan.study.arms}
     for cell in plan.cells():
-        if cell.phase == FINAL and cells.status(cell).name in ENDED:
+        if cell.phase == FINAL and cells.status(cell).name in FINISHED:
             found = outcomes.metric(cell, metric or plan.study.metric)
             values[cell.arm][cell.seed] = found
     return values
@@ -106,8 +105,7 @@ def _by_seed(rows, arm, phase):
     return {
         r["seed"]: r["metric"]
         for r in rows
-        if (r["arm"], r["phase"]) == (arm, phase)
-        and r["status"] in ("done", "diverged")
+        if (r["arm"], r["phase"]) == (arm, phase) and r["status"] in FINISHED
     }
 
 
@@ -186,12 +184,17 @@ def _cost(rows, arm, size, plan):
         (c.experiment.train.total_steps for c in plan.cells() if c.arm == arm), None
     )
     tokens = size.get("tokens_per_step")
+    memory = [
+        r["memory_bytes"]
+        for r in rows
+        if r["arm"] == arm and r["phase"] == FINAL and r["memory_bytes"]
+    ]
     return {
         "parameters": size.get("parameters"),
         "flops_per_step": size.get("flops_per_step"),
         "tokens": tokens * steps if tokens and steps else None,
         "seconds": statistics.fmean(seconds) if seconds else None,
-        "memory_bytes": None,
+        "memory_bytes": max(memory, default=None),
     }
 
 

@@ -14,6 +14,8 @@ Usage:
   --mode=translate      one sentence per line, from standard input to standard output
   --mode=average        average the parameters of the --last=K checkpoints
   --mode=replay         compute the update again that a diverged run stopped at
+  --each.KNOB=V1,V2,... train: several runs in one program, one for each value; knob is
+                        seed or optim.peak_lr, and --workdir=DIR1,DIR2,... as many
   --checkpoint=STEP     eval and translate: this checkpoint instead of the latest
 
 Examples:
@@ -50,9 +52,9 @@ HELP = {"--help", "-help", "-h"}
 
 
 def parse(argv):
-    """``argv`` -> (values of the plain flags, the ``--config.KNOB=VALUE`` flags)."""
+    """``argv`` -> (plain flags, the ``--config.KNOB=VALUE`` and ``--each.`` ones)."""
     argv = configs.check_argv(argument for argument in argv if argument not in HELP)
-    knobs = [flag for flag in argv if flag.startswith("--config.")]
+    knobs = [flag for flag in argv if flag.startswith(("--config.", "--each."))]
     values = flags.FlagValues()
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
     for name in ("config", "workdir", "input", "reference"):
@@ -78,6 +80,32 @@ def load_config(values, knobs):
     return holder.config
 
 
+def members(values, knobs):
+    """``--each.KNOB=V1,V2`` and ``--workdir=DIR1,DIR2`` -> configs and workdirs.
+
+    Raises: ConfigError if their numbers differ, or what else is wrong with the flags.
+    """
+    workdirs = values.workdir.split(",")
+    given = {flag.partition("=")[0] for flag in knobs}
+    shared = [flag for flag in knobs if flag.startswith("--config.")]
+    own = [[] for _ in workdirs]
+    for flag in set(knobs) - set(shared):
+        name, _, text = flag.partition("=")
+        words, knob = text.split(","), name.replace("--each.", "--config.")
+        if len(words) != len(workdirs):
+            raise configs.ConfigError(
+                f"{flag} has {len(words)} values, --workdir={values.workdir} names "
+                f"{len(workdirs)}; give as many"
+            )
+        if knob in given:
+            raise configs.ConfigError(f"{name} and {knob} both say what it is")
+        for flags_of_one, word in zip(own, words, strict=True):
+            flags_of_one.append(f"{knob}={word}")
+    if not values.config or values.mode != "train":
+        raise configs.ConfigError("--each needs --config and --mode=train")
+    return [load_config(values, shared + mine) for mine in own], workdirs
+
+
 def show_help(values, knobs):
     """The text above, and every knob as soon as there is a config."""
     print(__doc__)
@@ -92,8 +120,12 @@ def run(values, knobs):
     """Does what the mode says; JAX is imported once the command line is right."""
     if not values.workdir:
         raise configs.ConfigError("--workdir=DIR is missing: where does the run live?")
-    config = load_config(values, knobs)
     flags.FLAGS.mark_as_parsed()  # the worker processes of Grain ask for it
+    if any(flag.startswith("--each.") for flag in knobs):
+        from tfm_jax.train import population
+
+        return population.train(*members(values, knobs))
+    config = load_config(values, knobs)
     if values.mode == "train":
         from tfm_jax.train import loop
 

@@ -108,48 +108,58 @@ def run(
     Returns: False if it was stopped by SIGTERM or SIGINT; its processes have saved.
     """
     screen = screen or Silent()
-    queue = collections.deque((0.0, cell) for cell in todo)
+    queue = collections.deque((0.0, group) for group in together(todo))
     free, running = list(places), []
     with _stop_requested() as stop:
         while running or (queue and not stop):
             for _ in range(len(queue)):
                 if not free or stop:
                     break
-                due, cell = queue.popleft()
+                due, group = queue.popleft()
                 if time.monotonic() < due:
-                    queue.append((due, cell))
+                    queue.append((due, group))
                     continue
                 with contextlib.suppress(AlreadyRunning):  # by another runner
-                    process = _Process(cell, free[0], environment)
-                    running.append(process)
-                    screen.started(cell, free.pop(0))
+                    running.append(_Process(group, free[0], environment))
+                    slot = free.pop(0)
+                    for cell in group:
+                        screen.started(cell, slot)
             for process in list(running):
                 if stop and not process.asked:
                     process.ask_to_stop()
-                status = process.ended()
-                if status is None:
+                ended = process.ended()
+                if ended is None:
                     continue
                 running.remove(process)
                 free.append(process.slot)
-                unfinished = status.name in ("missing", "running")
-                again = unfinished or (status.name == "failed" and status.retryable)
-                screen.ended(process.cell, status, again and not stop)
-                if again:
-                    wait = AGAIN if status.name == "running" else 0.0
-                    queue.append((time.monotonic() + wait, process.cell))
-            screen.tick([process.cell for process in running])
+                for cell, status in ended:
+                    screen.ended(cell, status, status.unfinished and not stop)
+                left = [(cell, s) for cell, s in ended if s.unfinished]
+                if left:
+                    held = any(s.name == "running" for _, s in left)
+                    wait = AGAIN if held else 0.0
+                    queue.append((time.monotonic() + wait, [cell for cell, _ in left]))
+            screen.tick([cell for process in running for cell in process.group])
             time.sleep(0.1)
         return not stop
 
 
-def run_one(cell: Cell, environment: Mapping[str, str]) -> int:
-    """Runs one attempt at a cell on whatever there is; its exit code.
+def together(todo: Iterable[Cell]) -> list[list[Cell]]:
+    """Cells by the process that runs them: most have one of their own."""
+    groups = {}
+    for cell in todo:
+        groups.setdefault(cell.command, []).append(cell)
+    return list(groups.values())
 
-    For schedulers that start a process a cell: SIGTERM is passed on, and the code says
+
+def run_group(group: list[Cell], environment: Mapping[str, str]) -> int:
+    """Runs one attempt at cells of one process on whatever there is; its exit code.
+
+    For schedulers that start the processes: SIGTERM is passed on, and the code says
     whether to start it again.
     """
     with _stop_requested() as stop:
-        process = _Process(cell, Slot("here", None, {}), environment)
+        process = _Process(group, Slot("here", None, {}), environment)
         while process.ended() is None:
             if stop and not process.asked:
                 process.ask_to_stop()
@@ -158,17 +168,22 @@ def run_one(cell: Cell, environment: Mapping[str, str]) -> int:
 
 
 class _Process:
-    """One attempt at a cell."""
+    """One attempt at the cells of one command."""
 
-    def __init__(self, cell, slot, environment):
-        self.cell, self.slot, self.asked, self.code = cell, slot, False, None
-        self._lease = cells.runner_lease(cell)
-        self._lease.__enter__()
-        self._attempt = cells.begin(cell, environment)
+    def __init__(self, group, slot, environment):
+        self.group, self.slot, self.asked, self.code = group, slot, False, None
+        with contextlib.ExitStack() as leases:
+            for cell in group:
+                leases.enter_context(cells.runner_lease(cell))
+            self._leases = leases.pop_all()
+        self._attempts = [cells.begin(cell, environment) for cell in group]
         self._began = time.monotonic()
-        with open(self._attempt / "log", "wb") as log:
+        first, *others = (attempt / "log" for attempt in self._attempts)
+        with open(first, "wb") as log:
+            for other in others:
+                os.link(first, other)
             self._child = subprocess.Popen(
-                cells.argv(cell),
+                cells.argv(group[0]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -184,17 +199,19 @@ class _Process:
         self._child.send_signal(signal.SIGTERM)
 
     def ended(self):
-        """The cell's status once the process has ended, before that None."""
+        """Each cell and its status once the process has ended, before that None."""
         code = self._child.poll()
         if code is None:
             return None
         if code < 0:  # killed: as an unknown failure, unless we asked it to stop
             code = exits.PREEMPTED if self.asked else exits.UNKNOWN
-        self.code, seconds = code, time.monotonic() - self._began
-        try:
-            return cells.finish(self.cell, self._attempt, code, seconds)
-        finally:
-            self._lease.__exit__()
+        seconds = time.monotonic() - self._began
+        self.code, share = code, seconds / len(self.group)
+        with self._leases:
+            return [
+                (cell, cells.finish(cell, attempt, code, share))
+                for cell, attempt in zip(self.group, self._attempts, strict=True)
+            ]
 
 
 @contextlib.contextmanager

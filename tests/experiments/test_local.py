@@ -172,11 +172,11 @@ def test_gpus_are_shared_only_if_asked(monkeypatch, jobs, shares):
 
 def test_one_cell_runs_here_for_a_scheduler(tmp_path):
     done, crash = make(tmp_path, ["done", "crash"])
-    assert local.run_one(done, {}) == 0
-    assert local.run_one(crash, {}) == 1
+    assert local.run_group([done], {}) == 0
+    assert local.run_group([crash], {}) == 1
     assert names([done, crash]) == ["done", "failed"]
     [slow] = make(tmp_path / "slow", ["done"], steps=100)
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
     began = time.monotonic()
-    assert local.run_one(slow, {}) == 75 and time.monotonic() - began < 4
+    assert local.run_group([slow], {}) == 75 and time.monotonic() - began < 4
     assert names([slow]) == ["missing"]

@@ -51,6 +51,27 @@ def test_a_study_runs_from_plan_to_report(ended):
         assert "fast" in (plan.root / name).read_text()
 
 
+def test_a_vmapped_study_has_one_process_an_arm_and_a_run_a_seed(tmp_path, capsys):
+    arguments = [f"{TINY}:vmapped", f"--out={tmp_path}"]
+    assert run.main(arguments) == 0
+    plan = load_study(f"{TINY}:vmapped", tmp_path)
+    rows = plan.rows()
+    by_arm = {a: [r for r in rows if r["arm"] == a] for a in ("fast", "ill")}
+    assert [r["status"] for r in by_arm["fast"]] == ["done"] * 3
+    assert [r["status"] for r in by_arm["ill"]] == ["diverged"] * 2
+    assert len({r["command"] for r in rows}) == 2 and len({r["id"] for r in rows}) == 5
+    report = json.loads((plan.root / "report.json").read_text())
+    assert report["noise"]["identical"] == 0.0, "a member's place changes no bit"
+    assert report["expectations"][0]["detail"].startswith("2 of 2 diverged")
+    logs = [cells.tail(next(c.directory.glob("attempts/*/log"))) for c in plan.cells()]
+    assert logs[0] == logs[1] and "diverged" in logs[-1]
+    alone = {c.id for c in load_study(TINY, tmp_path).cells() if c.arm == "fast"}
+    assert not alone & {r["id"] for r in rows}, "runs of two kinds are never mixed"
+    capsys.readouterr()
+    assert run.main(arguments) == 0
+    assert "start" not in capsys.readouterr().out
+
+
 def test_the_same_command_again_does_nothing(ended, capsys):
     before = sorted(p for p in ended.rglob("*") if "attempts" in p.parts)
     assert run.main([TINY, f"--out={ended}"]) == 0

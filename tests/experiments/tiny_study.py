@@ -5,7 +5,7 @@ More words.
 Nobody 2026, section 1.
 """
 
-from experiments.study import Study, better
+from experiments.study import Study, better, diverges
 
 SMALL = {
     "data.numerals_max": 400,
@@ -25,7 +25,8 @@ SMALL = {
 
 
 def get_study(scale="cpu"):
-    return {"cpu": _study, "tuned": _tuned}[scale]()
+    scales = {"cpu": _study, "tuned": _tuned, "vmapped": _vmapped}
+    return scales[scale]()
 
 
 def _study(**changes):
@@ -42,6 +43,17 @@ def _study(**changes):
         expect=(better("fast", "slow", "fast learns faster"),),
     )
     return Study(**fixed | changes)
+
+
+def _vmapped():
+    """One arm diverges: its rate is all that ails it."""
+    ill = {"optim.peak_lr": 1e30, "train.skip_limit": 2, "train.log_every_steps": 1}
+    return _study(
+        vmapped=True,
+        arms={"fast": {}, "ill": ill},
+        baseline="fast",
+        expect=(diverges("ill", "no rate is too high to diverge"),),
+    )
 
 
 def _tuned():

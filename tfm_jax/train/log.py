@@ -134,6 +134,7 @@ class Progress:
         self.every_seconds = every_seconds
         self._first = None  # (time, step) of the first update: compilation is over
         self._printed = -math.inf
+        self._started = False
         self._bar = _bar(total_steps, start) if sys.stdout.isatty() else None
 
     def __enter__(self):
@@ -144,6 +145,12 @@ class Progress:
     def __exit__(self, *exc_info):
         if self._bar:
             self._bar.stop()
+
+    def first_step(self, seconds: float) -> None:
+        """Say once how long it took from the start to the end of the first step."""
+        if not self._started:
+            print(f"first step done {seconds:.1f} s after the start", flush=True)
+        self._started = True
 
     def update(self, step: int, *, loss: float, tokens_per_second: float) -> None:
         """Show where the run is.

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -12,12 +13,13 @@ from tfm_jax.config import to_json
 from tfm_jax.data import cache, pipeline
 from tfm_jax.data.tokenizers import Tokenizer
 from tfm_jax.train import evaluate, program, report, resume, runtime
+from tfm_jax.train import mesh as mesh_section
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.evaluate import Evaluator
 from tfm_jax.train.exits import Diverged, Preempted
 from tfm_jax.train.experiment import Experiment, complete, resolve
 from tfm_jax.train.log import MetricsLog, Progress, read_history
-from tfm_jax.train.mesh import RULES, make_mesh, put_batch, row_multiple
+from tfm_jax.train.mesh import put_batch, row_multiple
 from tfm_jax.train.preemption import Preemption
 from tfm_jax.train.state import averaged
 from tfm_jax.train.workdir import Lease, preflight, replace
@@ -34,16 +36,10 @@ def train(config, workdir) -> dict:
     started = time.monotonic()
     experiment = resolve(config)
     workdir = preflight(workdir)
-    runtime.prepare(experiment.mesh.cpu_devices)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(Lease(workdir))
-        stop = stack.enter_context(Preemption())
-        mesh = make_mesh(experiment.mesh)
-        stack.enter_context(jax.set_mesh(mesh))
-        stack.enter_context(nn.logical_axis_rules(RULES))
-        checkpoints = stack.enter_context(
-            Checkpointer(workdir / "checkpoints", experiment.checkpoint)
-        )
+    with (
+        session(experiment.mesh, [workdir]) as (mesh, stop),
+        Checkpointer(workdir / "checkpoints", experiment.checkpoint) as checkpoints,
+    ):
         run = Training(experiment, workdir, mesh, checkpoints, stop)
         print(run.headline(), flush=True)
         with (
@@ -54,10 +50,30 @@ def train(config, workdir) -> dict:
             return run.finish(log)
 
 
-class Training:
-    """What one process holds while it trains."""
+@contextlib.contextmanager
+def session(cfg: mesh_section.Config, workdirs: Iterable[Path]):
+    """Holds ``workdirs``, listens for signals, makes the mesh: yields (mesh, stop)."""
+    runtime.prepare(cfg.cpu_devices)
+    with contextlib.ExitStack() as stack:
+        for workdir in workdirs:
+            stack.enter_context(Lease(workdir))
+        stop = stack.enter_context(Preemption())
+        mesh = mesh_section.make_mesh(cfg)
+        stack.enter_context(jax.set_mesh(mesh))
+        stack.enter_context(nn.logical_axis_rules(mesh_section.RULES))
+        yield mesh, stop
 
-    def __init__(self, experiment: Experiment, workdir: Path, mesh, checkpoints, stop):
+
+class Training:
+    """What one process holds while it trains.
+
+    Args: like: a run with the same program and data, other seed or rate; what was
+        prepared and compiled for it serves this one too.
+    """
+
+    def __init__(
+        self, experiment: Experiment, workdir: Path, mesh, checkpoints, stop, like=None
+    ):
         self.workdir, self.mesh = workdir, mesh
         self.checkpoints, self.stop = checkpoints, stop
         resumed = checkpoints.latest_good()
@@ -70,12 +86,7 @@ class Training:
             tokenizer = Tokenizer(extras["tokenizer.json"])
             experiment = complete(experiment, tokenizer)
             resume.check_continues(extras["config.json"], experiment.as_dict())
-        self.data = cache.prepared(
-            experiment.data,
-            experiment.tokenizer,
-            runtime.cache("data"),
-            tokenizer=tokenizer,
-        )
+        self.data = like.data if like else self._prepared(experiment, tokenizer)
         self.experiment = experiment = complete(experiment, self.data.tokenizer)
         self.batches = self._batches_from(0)
         if extras:
@@ -84,19 +95,23 @@ class Training:
         if stop.requested:
             raise Preempted("asked to stop before the first step; nothing to save")
 
-        # state, sharded as it is made, and the two compiled functions
+        # state, sharded as it is made, and the compiled functions
         functions = program.build(experiment)
         abstract = functions.abstract(mesh)
-        placed = jax.tree.map(lambda x: x.sharding, abstract)
+        self.placed = jax.tree.map(lambda x: x.sharding, abstract)
+        self.init = jax.jit(functions.init, out_shardings=self.placed)
+        self.train_step = jax.jit(
+            functions.train_step, donate_argnums=0, out_shardings=(self.placed, None)
+        )
+        self.evaluator = (
+            like.evaluator if like else Evaluator(experiment, self.data, mesh)
+        )
+        if like:
+            self.init = like.init
         if resumed is None:
-            init = jax.jit(functions.init, out_shardings=placed)
-            self.state = init(experiment.seed)
+            self.state = self.init(experiment.seed)
         else:
             self.state = checkpoints.restore(resumed, abstract)
-        self.train_step = jax.jit(
-            functions.train_step, donate_argnums=0, out_shardings=(placed, None)
-        )
-        self.evaluator = Evaluator(experiment, self.data, mesh)
 
     def headline(self) -> str:
         """One line that says what is about to run, and on what."""
@@ -111,41 +126,55 @@ class Training:
 
     def loop(self, log, progress, started: float) -> None:
         """Steps, evaluations and checkpoints until ``total_steps``."""
-        cfg, window, untimed, since = self.experiment.train, [], 0, None
+        self.begin(log, progress, started)
+        while not self.at_end:
+            self.account(self.update())
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all steps were made."""
+        return self.step >= self.experiment.train.total_steps
+
+    def begin(self, log, progress, started: float) -> None:
+        """Opens the books; an evaluation that was interrupted comes first."""
+        self.log, self.progress, self._started = log, progress, started
+        self._window, self._untimed, self._since = [], 0, None
         if self._due(self.experiment.eval.every_steps) and not self._evaluated():
-            self._evaluate(log)  # interrupted there; an unbroken run would have it
-        while self.step < cfg.total_steps:
-            metrics = self.update()
-            window.append(metrics)
-            jax.block_until_ready(window[-2:][0])  # at most two steps are in flight
-            if since is None:
-                jax.block_until_ready(metrics)
-                seconds, since = time.monotonic() - started, time.monotonic()
-                untimed = 1  # the step that was compiled says nothing about the rate
-                print(f"first step done {seconds:.1f} s after the start", flush=True)
-                log.write(self.step, "start", {"seconds": seconds})
-            if self._due(cfg.log_every_steps) or self.step == cfg.total_steps:
-                window = jax.device_get(window)
-                tokens = sum(float(m["tokens"]) for m in window[untimed:])
-                rate = tokens / max(time.monotonic() - since, 1e-9)
-                self._log(log, progress, window[-1], rate)
-                window, untimed, since = [], 0, time.monotonic()
-            if self.stop.should_stop(self.step):
-                self._save({})
-                raise Preempted(f"stopped as asked; step {self.step} is saved")
-            scores = {}
-            if self._due(self.experiment.eval.every_steps):
-                scores = self._evaluate(log)
-                untimed, since = len(window), time.monotonic()
-            if self._due(self.experiment.checkpoint.every_steps):
-                self._save(scores)
+            self._evaluate()  # an unbroken run would have it
 
     def update(self) -> dict:
         """One train step on the next batch; its metrics, perhaps still under way."""
-        batch = self._put(next(self.batches))
+        batch = put_batch(self.mesh, self.next_batch(), leading=1)
         self.state, metrics = self.train_step(self.state, batch)
-        self.step += 1
         return metrics
+
+    def next_batch(self):
+        """On the host, [A, B, ...]: one leading entry a micro-batch."""
+        return self._shape(next(self.batches))
+
+    def account(self, metrics: dict) -> None:
+        """What follows a train step: log, evaluation, checkpoint, as they are due."""
+        cfg, window = self.experiment.train, self._window
+        self.step += 1
+        window.append(metrics)
+        jax.block_until_ready(window[-2:][0])  # at most two steps are in flight
+        if self._since is None:
+            jax.block_until_ready(metrics)
+            seconds, self._since = time.monotonic() - self._started, time.monotonic()
+            self._untimed = 1  # the step that was compiled says nothing of the rate
+            self.progress.first_step(seconds)
+            self.log.write(self.step, "start", {"seconds": seconds})
+        if self._due(cfg.log_every_steps) or self.at_end:
+            self._log(jax.device_get(window))
+        if self.stop.should_stop(self.step):
+            self._save({})
+            raise Preempted(f"stopped as asked; step {self.step} is saved")
+        scores = {}
+        if self._due(self.experiment.eval.every_steps):
+            scores = self._evaluate()
+            self._untimed, self._since = len(self._window), time.monotonic()
+        if self._due(self.experiment.checkpoint.every_steps):
+            self._save(scores)
 
     def finish(self, log) -> dict:
         """Saves the last state, scores the held-out sets and leaves the results."""
@@ -154,10 +183,15 @@ class Training:
         self.checkpoints.wait()
         return report.finish(self, log)
 
-    def _log(self, log, progress, newest, rate):
+    def _log(self, window):
         """Writes the newest metrics, and target tokens per second since the last."""
-        log.write(self.step, "train", newest | {"tokens_per_second": rate})
-        progress.update(self.step, loss=float(newest["loss"]), tokens_per_second=rate)
+        newest, timed = window[-1], window[self._untimed :]
+        tokens = sum(float(metrics["tokens"]) for metrics in timed)
+        rate = tokens / max(time.monotonic() - self._since, 1e-9)
+        self._window, self._untimed, self._since = [], 0, time.monotonic()
+        self.log.write(self.step, "train", newest | {"tokens_per_second": rate})
+        loss = float(newest["loss"])
+        self.progress.update(self.step, loss=loss, tokens_per_second=rate)
         streak = int(newest["streak"])  # never shrinks beyond the limit
         if streak >= self.experiment.train.skip_limit:
             first = self.step - streak
@@ -173,11 +207,11 @@ class Training:
                 f"{first + 1}; --mode=replay shows it again, from {where}"
             )
 
-    def _evaluate(self, log) -> dict:
+    def _evaluate(self) -> dict:
         scores, samples = self.evaluator.during(averaged(self.state), poll=self.poll)
-        log.write(self.step, "valid", scores)
+        self.log.write(self.step, "valid", scores)
         if samples:
-            log.write(self.step, "samples", samples)
+            self.log.write(self.step, "samples", samples)
         return scores
 
     def _evaluated(self) -> bool:
@@ -216,6 +250,11 @@ class Training:
             "data_report.json": to_json(self.data.report),
         }
 
+    @staticmethod
+    def _prepared(experiment, tokenizer):
+        sections = experiment.data, experiment.tokenizer
+        return cache.prepared(*sections, runtime.cache("data"), tokenizer=tokenizer)
+
     def _batches_from(self, start: int):
         cfg = self.experiment.train
         rows = int(np.lcm(ROWS, row_multiple(self.mesh))) * cfg.accumulate_steps
@@ -236,9 +275,6 @@ class Training:
         batch = evaluate.without_positions(self.experiment, batch)
         count = self.experiment.train.accumulate_steps
         return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
-
-    def _put(self, batch):
-        return put_batch(self.mesh, self._shape(batch), leading=1)
 
     def _due(self, every: int) -> bool:
         return self.step > 0 and self.step % every == 0

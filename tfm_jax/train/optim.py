@@ -93,18 +93,23 @@ class Config:
             )
 
 
-def make_schedule(cfg: Config, total_steps: int):
-    """Learning rate as a function of the number of updates made so far."""
+def make_schedule(cfg: Config, total_steps: int, *, peak_lr=None):
+    """Learning rate as a function of the number of updates made so far.
+
+    Args: peak_lr: instead of the configuration's, a number or a traced scalar.
+    """
     return learning_rate(
         cfg.schedule,
-        peak=cfg.peak_lr,
+        peak=cfg.peak_lr if peak_lr is None else peak_lr,
         warmup=cfg.warmup_steps,
         total=total_steps,
         final_fraction=cfg.final_lr_fraction,
     )
 
 
-def make_optimizer(cfg: Config, total_steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    cfg: Config, total_steps: int, *, peak_lr=None
+) -> optax.GradientTransformation:
     """Gradient clipping, then the optimizer under its schedule."""
     wanted = DECAYED[cfg.decay]
 
@@ -114,7 +119,7 @@ def make_optimizer(cfg: Config, total_steps: int) -> optax.GradientTransformatio
 
         return jax.tree_util.tree_map_with_path(decays, params)
 
-    rate = make_schedule(cfg, total_steps)
+    rate = make_schedule(cfg, total_steps, peak_lr=peak_lr)
     inner = OPTIMIZERS[cfg.optimizer].build(cfg, rate, mask)
     if cfg.clip_norm:
         return optax.chain(optax.clip_by_global_norm(cfg.clip_norm), inner)

@@ -41,10 +41,13 @@ class Program(NamedTuple):
         )
 
 
-def build(experiment: Experiment) -> Program:
-    """The program of ``experiment``, whose vocabularies must be filled in."""
+def build(experiment: Experiment, *, peak_lr=None) -> Program:
+    """The program of ``experiment``, whose vocabularies must be filled in.
+
+    Args: peak_lr: instead of the configuration's; may be traced.
+    """
     model, task, cfg = build_model(experiment), TASKS[experiment.task], experiment.train
-    optimizer = make_optimizer(experiment.optim, cfg.total_steps)
+    optimizer = make_optimizer(experiment.optim, cfg.total_steps, peak_lr=peak_lr)
 
     def init(seed):
         key = jax.random.key(seed)
@@ -61,7 +64,7 @@ def build(experiment: Experiment) -> Program:
     train_step = make_train_step(
         gradients,
         optimizer,
-        make_schedule(experiment.optim, cfg.total_steps),
+        make_schedule(experiment.optim, cfg.total_steps, peak_lr=peak_lr),
         ema_decay=cfg.ema_decay,
         skip_limit=cfg.skip_limit,
     )

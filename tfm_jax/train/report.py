@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from tfm_jax.train import pictures, weights
+from tfm_jax.train import pictures, runtime, weights
 from tfm_jax.train.log import read_history
 from tfm_jax.train.state import averaged
 
@@ -32,7 +32,7 @@ def finish(run, log) -> dict:
     """
     evaluator, workdir = run.evaluator, run.workdir
     params = final_params(workdir, run.state, evaluator.cfg)
-    results = {"step": run.step}
+    results = {"step": run.step, "memory_bytes": runtime.peak_memory()}
     for split in ("valid", "test"):
         pairs = getattr(run.data, split)
         if not pairs.source:

@@ -31,6 +31,18 @@ def prepare(cpu_devices: int = 0) -> None:
     _keep_freed_pages()
 
 
+def peak_memory() -> int | None:
+    """Bytes: the most that the first device held, or on a CPU this process so far."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics is not None:
+        return statistics.get("peak_bytes_in_use")
+    try:
+        import resource
+    except ImportError:
+        return None  # not a Unix
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def cache(name: str) -> pathlib.Path:
     """The directory where the user's runs share what can be made again."""
     home = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")

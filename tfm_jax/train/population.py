@@ -1,0 +1,230 @@
+"""Several runs that differ in seed and rate, trained together by one program.
+
+Each has a workdir, a log, checkpoints and results of its own, as if it had run alone;
+its numbers differ from those of a run alone by the rounding of batched products.
+"""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tfm_jax.config import ConfigError
+from tfm_jax.train import loop, program
+from tfm_jax.train.checkpoint import Checkpointer
+from tfm_jax.train.exits import Diverged, Preempted
+from tfm_jax.train.experiment import Experiment, resolve
+from tfm_jax.train.log import MetricsLog, Progress
+from tfm_jax.train.mesh import put_batch
+from tfm_jax.train.workdir import preflight
+
+MAY_DIFFER = ("seed", "optim.peak_lr")
+
+
+def train(configs: Sequence, workdirs: Sequence) -> None:
+    """Trains one run for each config in its workdir, from where each left off.
+
+    Every member draws its own batches, whose shapes must be equal, so that
+    ``data.batching`` cannot be "bucket". One that diverges leaves the others alone; one
+    that has finished before is left as it is.
+
+    Raises: ConfigError if the runs cannot share a program. Preempted if asked to stop;
+        all are saved. Diverged, naming the workdirs, once all others have finished.
+    """
+    started = time.monotonic()
+    experiments = [resolve(config) for config in configs]
+    check_alike(experiments)
+    todo = [
+        (experiment, preflight(workdir))
+        for experiment, workdir in zip(experiments, workdirs, strict=True)
+        if not _finished(Path(workdir), experiment.train.total_steps)
+    ]
+    if not todo:
+        print("every member has finished before", flush=True)
+        return
+    with contextlib.ExitStack() as stack:
+        folders = [workdir for _, workdir in todo]
+        mesh, stop = stack.enter_context(loop.session(experiments[0].mesh, folders))
+        members = []
+        for experiment, workdir in todo:
+            checkpoints = stack.enter_context(
+                Checkpointer(workdir / "checkpoints", experiment.checkpoint)
+            )
+            like = members[0] if members else None
+            members.append(Member(experiment, workdir, mesh, checkpoints, stop, like))
+            print(f"{workdir.name}: {members[-1].headline()}", flush=True)
+        first = min(member.step for member in members)
+        progress = stack.enter_context(
+            Progress(experiments[0].train.total_steps, start=first)
+        )
+        for member in members:
+            log = stack.enter_context(MetricsLog(member.workdir, step=member.step))
+            member.begin(log, progress, started)
+        Population(members).run()
+
+
+def check_alike(experiments: Sequence[Experiment]) -> None:
+    """Refuses runs that one program cannot train.
+
+    Raises: ConfigError naming the knobs in which they differ.
+    """
+    alike = [
+        e._replace(seed=0, optim=_without_rate(e.optim)).as_dict() for e in experiments
+    ]
+    for section, values in alike[0].items():
+        differ = [e[section] for e in alike if e[section] != values]
+        if differ and isinstance(values, Mapping):
+            names = [f"{section}.{k}" for k in values if values[k] != differ[0][k]]
+        else:
+            names = [section] if differ else []
+        if names:
+            raise ConfigError(
+                f"{', '.join(names)} cannot differ between members of a population; "
+                f"choose from {MAY_DIFFER}"
+            )
+    batching = experiments[0].data.batching
+    if batching == "bucket" and len(experiments) > 1:
+        raise ConfigError(
+            f"data.batching={batching!r} gives the members of a population batches of "
+            "different shapes; choose from (pack, fixed)"
+        )
+    if jax.process_count() > 1:
+        raise ConfigError("a population trains in one process; there are several")
+
+
+class Member(loop.Training):
+    """A run whose state is a slice of the population's, once it has joined."""
+
+    read = None
+
+    @property
+    def state(self):
+        """Own parameters, optimizer and the rest; made when asked for."""
+        return self._alone if self.read is None else self.read()
+
+    @state.setter
+    def state(self, state):
+        self._alone = state
+
+    def join(self, read) -> None:
+        """From now on the state is what ``read()`` says."""
+        self._alone, self.read = None, read
+
+    def leave(self) -> None:
+        """From now on the state stays what it is."""
+        self._alone, self.read = self.state, None
+
+
+class Population:
+    """Members, and the one program that makes a step of all of them."""
+
+    def __init__(self, members: Sequence[Member]):
+        self.members, first = members, members[0]
+        stacked = jax.tree.map(_stacked, first.placed)
+        stack = jax.jit(lambda *each: _stack(jnp.stack, each), out_shardings=stacked)
+        slice_of = jax.jit(
+            lambda states, i: jax.tree.map(lambda x: x[i], states),
+            out_shardings=first.placed,
+        )
+        self.states = stack(*(member.state for member in members))
+        for i, member in enumerate(members):
+            member.join(lambda i=i: slice_of(self.states, i))
+        rates = [member.experiment.optim.peak_lr for member in members]
+        self.rates = jnp.asarray(rates, jnp.float32)
+        self.train_step = jax.jit(
+            make_step(first.experiment, len(members)),
+            donate_argnums=1,
+            out_shardings=(stacked, None),
+        )
+        self.batches = [None] * len(members)
+
+    def run(self) -> None:
+        """Trains all members to their ends; see ``train`` for what it raises."""
+        early = {}
+        going = self._going(early)
+        while going:
+            metrics = self._step(going)
+            for member, mine in zip(self.members, metrics, strict=True):
+                if member in going:
+                    with _noted(early, member):
+                        member.account(mine)
+            going = self._going(early)
+        for member in self.members:
+            if member not in early:
+                with _noted(early, member):
+                    member.finish(member.log)
+        for error in early.values():
+            if isinstance(error, Preempted):
+                raise error
+        if early:
+            names = "; ".join(f"{m.workdir.name}: {e}" for m, e in early.items())
+            raise Diverged(f"{len(early)} of {len(self.members)} diverged: {names}")
+
+    def _going(self, early):
+        """Those that have steps left; what has ended must not be trained any more."""
+        for member in self.members:
+            if member.at_end and member.read:
+                member.leave()
+        return [m for m in self.members if not m.at_end and m not in early]
+
+    def _step(self, going):
+        """One step of all; the places of members that have ended compute for nobody."""
+        for i, member in enumerate(self.members):
+            if member in going:
+                self.batches[i] = member.next_batch()
+        any_one = next(batch for batch in self.batches if batch)
+        batches = [batch or any_one for batch in self.batches]
+        batch = put_batch(self.members[0].mesh, _stack(np.stack, batches), leading=2)
+        self.states, metrics = self.train_step(self.rates, self.states, batch)
+        return metrics
+
+
+def make_step(experiment: Experiment, size: int):
+    """``step(rates [S], states, batches) -> (states, metrics of each)``.
+
+    Every array of states and batches has a leading axis of ``size`` members.
+    """
+
+    def member_step(rate, state, batch):
+        return program.build(experiment, peak_lr=rate).train_step(state, batch)
+
+    def step(rates, states, batches):
+        states, metrics = jax.vmap(member_step)(rates, states, batches)
+        of_each = [jax.tree.map(lambda x, i=i: x[i], metrics) for i in range(size)]
+        return states, of_each
+
+    return step
+
+
+@contextlib.contextmanager
+def _noted(early, member):
+    """One member that ends before the others does not end them."""
+    try:
+        yield
+    except (Diverged, Preempted) as error:
+        early[member] = error
+        print(f"{member.workdir.name}: {error}", flush=True)
+
+
+def _finished(workdir, total_steps):
+    path = workdir / "results.json"
+    return path.exists() and json.loads(path.read_text())["step"] >= total_steps
+
+
+def _without_rate(cfg):
+    return dataclasses.replace(cfg, peak_lr=0.0)
+
+
+def _stack(stack, trees):
+    return jax.tree.map(lambda *leaves: stack(leaves), *trees)
+
+
+def _stacked(sharding):
+    return NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
