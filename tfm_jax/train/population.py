@@ -150,7 +150,7 @@ class Population:
         early = {}
         going = self._going(early)
         while going:
-            metrics = self._step(going)
+            metrics = self.step(going)
             for member, mine in zip(self.members, metrics, strict=True):
                 if member in going:
                     with _noted(early, member):
@@ -174,8 +174,8 @@ class Population:
                 member.leave()
         return [m for m in self.members if not m.at_end and m not in early]
 
-    def _step(self, going):
-        """One step of all; the places of members that have ended compute for nobody."""
+    def step(self, going):
+        """One step: metrics of each; the places of those not ``going`` are idle."""
         for i, member in enumerate(self.members):
             if member in going:
                 self.batches[i] = member.next_batch()
