@@ -4,12 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart train test lint clean
 .DELETE_ON_ERROR:
 
-quickstart: $(VENV)/.package  ## Train and score a small Transformer, no download
+quickstart: $(VENV)/.package  ## A study from plan to report, no download
+	$(BIN)/python -m experiments.run positions
+
+train: $(VENV)/.package  ## Train and score a small Transformer, no download
 	$(BIN)/python -m tfm_jax.main \
-	    --config=configs/transformer_numerals.py --workdir=runs/quickstart
+	    --config=configs/transformer_numerals.py --workdir=runs/numerals
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile

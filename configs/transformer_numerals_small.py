@@ -36,7 +36,7 @@ def get_config(size="tiny"):
     )
     c.tokenizer = section(tokenizers.Config, kind="bpe", vocab=400)
     c.optim = section(optim.Config, peak_lr=2e-3, warmup_steps=50)
-    c.train = section(TrainConfig, total_steps=400, batch_tokens=1_024)
+    c.train = section(TrainConfig, total_steps=400, batch_tokens=512)
     c.eval = section(EvalConfig, every_steps=50, sentences=0, beam=1)
     c.checkpoint = section(checkpoint.Config, every_steps=400, keep=1, metric="nll")
     c.mesh = section(mesh.Config, cpu_devices=1)

@@ -137,8 +137,24 @@ def report(options, found):
             f"{'; '.join(analysis['mixed_environments'])}; --allow-mixed does it"
         )
     where = pages.write(analysis, found.root)
-    print(f"{analysis['verdict']}: {analysis['answer']}\nsee {where}", flush=True)
+    print("\n" + headline(analysis))
+    print(f"\n{analysis['verdict']}: {analysis['answer']}\nsee {where}", flush=True)
     return exits.OK
+
+
+def headline(analysis):
+    """A line an arm: mean, and difference from the baseline with its interval."""
+    lines = [f"{'arm':24}{analysis['metric']:>12}  difference, 95 % interval"]
+    for arm in analysis["arms"]:
+        mean = "" if arm["mean"] is None else f"{arm['mean']:.4f}"
+        line = f"{arm['name']:24}{mean:>12}  "
+        found = arm["difference"]
+        if found and found["low"] is not None:
+            line += (
+                f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]  "
+            )
+        lines.append(line + arm["word"])
+    return "\n".join(lines)
 
 
 def one(options, found):

@@ -11,17 +11,18 @@ score as much as many a published improvement.
 from experiments.scales import MULTI30K, NUMERALS
 from experiments.study import Study, identical, steady
 
-SEEDS = tuple(range(16))
+COUNT = {"cpu": 10, "gpu": 16}
 
 
 def get_study(scale="cpu"):
     scales = {"cpu": NUMERALS, "gpu": MULTI30K | dict(tune={}, tune_seeds=())}
-    changes = dict(seeds=SEEDS, fixed_rate="one configuration is all there is")
+    seeds = tuple(range(COUNT[scale]))
+    changes = dict(seeds=seeds, fixed_rate="one configuration is all there is")
     return Study(
         arms={"run": {}},
         baseline="run",
-        identical=SEEDS[:2],
-        other_seeds=tuple(100 + seed for seed in SEEDS),
+        identical=seeds[:2],
+        other_seeds=tuple(100 + seed for seed in seeds),
         metric="valid/nll",
         expect=(
             identical("run", "equal seeds give equal numbers"),
