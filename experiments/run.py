@@ -25,6 +25,7 @@ Exit codes: 0 all runs ended, 1 some failed, 75 stopped, 78 a mistake in the stu
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -164,6 +165,8 @@ def one(options, found):
     command = next(c.command for c in found.cells() if c.id == wanted)
     group = [c for c in found.cells() if c.command == command]
     left = [c for c in group if cells.status(c).name not in FINISHED]
+    if os.environ.get("SLURM_PROCID", "0") != "0":
+        return local.follow(group[0])
     return local.run_group(left, environment.describe()) if left else exits.OK
 
 

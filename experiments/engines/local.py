@@ -167,6 +167,21 @@ def run_group(group: list[Cell], environment: Mapping[str, str]) -> int:
         return process.code
 
 
+def follow(cell: Cell) -> int:
+    """Runs one more process of a cell whose first one keeps the books; its exit code.
+
+    For schedulers that start several on several hosts; see ``mesh.processes``.
+    """
+    with _stop_requested() as stop:
+        child = subprocess.Popen(cells.argv(cell), start_new_session=True)
+        while child.poll() is None:
+            if stop:
+                child.send_signal(signal.SIGTERM)
+                stop.clear()
+            time.sleep(0.1)
+        return child.returncode
+
+
 class _Process:
     """One attempt at the cells of one command."""
 

@@ -23,8 +23,8 @@ the whole array. Failures are counted in a file of the task, because
 ``SLURM_RESTART_COUNT`` counts preemptions too, and those are nobody's fault. Slurm lets
 a requeued task wait for two minutes (slurm.conf, AuthInfo=cred_expire).
 
-Several nodes (``options={"nodes": 2}``) get one process each, which
-``jax.distributed.initialize()`` recognises by the variables that ``srun`` sets.
+Several nodes (``options={"nodes": 2}`` with ``mesh.processes=2``) get one process each,
+which ``jax.distributed.initialize()`` recognises by the variables that ``srun`` sets.
 """
 
 import re

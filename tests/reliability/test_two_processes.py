@@ -1,9 +1,20 @@
 """Two processes, one run: one writes, both agree, and both stop at the same step."""
 
 import json
+import os
+import random
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.reliability import processes
+from tfm_jax.train import exits
+from tfm_jax.train.log import read_history
 
 PROCESS = """
 import json, os, signal, sys, time
@@ -84,3 +95,84 @@ def test_two_processes_save_restore_agree_and_stop_together(tmp_path):
     assert same
     assert requested
     assert 5 <= step < 999
+
+
+SIZE = ("--config.train.total_steps=12", "--config.eval.every_steps=6")
+MESH = ("--config.mesh.data=2", "--config.mesh.fsdp=1")
+
+
+def command(workdir, *flags):
+    config = Path(__file__).with_name("tiny.py")
+    argv = [f"--config={config}", f"--workdir={workdir}", *SIZE, *MESH, *flags]
+    return [sys.executable, "-m", "tfm_jax.main", *argv]
+
+
+def slurm(me, job):
+    """What ``srun`` sets in process ``me`` of two on this machine."""
+    given = dict(JOB_ID=job, NTASKS=2, PROCID=me, LOCALID=me, STEP_NUM_NODES=1)
+    variables = {f"SLURM_{name}": str(value) for name, value in given.items()}
+    return processes.environment(SLURM_STEP_NODELIST="localhost", **variables)
+
+
+def losses(workdir):
+    return {
+        (r["step"], r["kind"]): r.get("loss", r.get("nll"))
+        for r in read_history(workdir)
+        if r["kind"] in ("train", "valid")
+    }
+
+
+def test_a_run_of_two_processes_is_that_of_one_with_two_devices(tmp_path):
+    """Started as Slurm would; stopped by a signal to one of them, then resumed."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = [*command(one, "--config.mesh.cpu_devices=2")]
+    subprocess.run(alone, check=True, env=processes.environment(), timeout=300)
+    flags = ("--config.mesh.cpu_devices=1", "--config.mesh.processes=2")
+
+    def start():
+        job = random.randrange(4_096)  # JAX takes its port from it
+        return [
+            subprocess.Popen(
+                command(two, *flags),
+                env=slurm(me, job),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for me in (0, 1)
+        ]
+
+    for stop in (True, False):
+        children = start()
+        try:
+            if stop:
+                history = two / "metrics.jsonl"
+                while not (history.exists() and '"train"' in history.read_text()):
+                    assert all(child.poll() is None for child in children)
+                    time.sleep(0.05)
+                os.kill(children[1].pid, signal.SIGTERM)
+            outputs = [child.communicate(timeout=300)[0] for child in children]
+        finally:
+            for child in children:
+                child.kill()
+        codes = [child.returncode for child in children]
+        wanted = [exits.PREEMPTED, exits.PREEMPTED] if stop else [0, 0]
+        assert codes == wanted, "\n".join(text[-2000:] for text in outputs)
+        assert "first step" not in outputs[1], "one of them speaks"
+    ours, theirs = losses(two), losses(one)
+    assert ours.keys() == theirs.keys() and len(ours) > 4
+    np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-5)
+    assert not (two / "lease.json").exists()
+    results = [json.loads((p / "results.json").read_text()) for p in (one, two)]
+    assert results[0]["test"]["tokens"] == results[1]["test"]["tokens"]
+
+
+def test_processes_that_nobody_started_are_missed_in_words(tmp_path):
+    made = subprocess.run(
+        command(tmp_path, "--config.mesh.processes=2"),
+        env=processes.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == exits.BAD_CONFIG
+    assert "mesh.processes=2" in made.stderr and "Traceback" not in made.stderr

@@ -15,7 +15,7 @@ from tfm_jax.data.sources import Pairs
 from tfm_jax.infer.decode import decode
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.train.experiment import TASKS, build_model
-from tfm_jax.train.mesh import put_batch, row_multiple
+from tfm_jax.train.mesh import on_this_host, put_whole, row_multiple
 from tfm_jax.train.sections import EvalConfig
 
 
@@ -88,7 +88,7 @@ class Evaluator:
         totals = collections.Counter()
         for batch in self._batches[split]:
             poll()
-            batch = put_batch(self.mesh, without_positions(self.experiment, batch))
+            batch = put_whole(self.mesh, without_positions(self.experiment, batch))
             totals.update(jax.device_get(self.eval_step(params, batch)))
         tokens = max(float(totals["tokens"]), 1.0)
         nll = float(totals["nll"]) / tokens
@@ -103,7 +103,7 @@ class Evaluator:
         """(scores, translations in the training text's form) of ``pairs``."""
         hypotheses = translate(
             self.decoder,
-            params,
+            on_this_host(params),
             self.data.tokenizer,
             pairs.source,
             self.cfg,

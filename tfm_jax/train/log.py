@@ -20,13 +20,19 @@ class MetricsLog:
     Opening it at the step a run continues from drops the records after that step and
     the final scores, which will be written again, and a last line torn by a kill: one
     run, one history. A TensorBoard event file is written too if tensorboardX is there.
+    Of the processes of one run only one ``writes``.
     """
 
     def __init__(
-        self, workdir: str | os.PathLike, *, step: int = 0, tensorboard: bool = True
+        self,
+        workdir: str | os.PathLike,
+        *,
+        step: int = 0,
+        tensorboard: bool = True,
+        writes: bool = True,
     ):
-        self.path = Path(workdir) / NAME
-        if self.path.exists():
+        self.path = Path(workdir) / NAME if writes else Path(os.devnull)
+        if writes and self.path.exists():
             kept = [
                 record
                 for record in read_history(workdir)
@@ -39,7 +45,8 @@ class MetricsLog:
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
         self._file = open(self.path, "a")
-        self._board = _tensorboard(self.path.parent, step) if tensorboard else None
+        shown = tensorboard and writes
+        self._board = _tensorboard(self.path.parent, step) if shown else None
 
     def __enter__(self):
         return self
@@ -62,7 +69,8 @@ class MetricsLog:
     def close(self) -> None:
         """Force the record to the disk."""
         if not self._file.closed:
-            os.fsync(self._file.fileno())
+            if self.path.is_file():
+                os.fsync(self._file.fileno())
             self._file.close()
         if self._board:
             self._board.close()
@@ -129,13 +137,21 @@ def redact(config: Mapping[str, Any]) -> dict:
 class Progress:
     """A bar in a terminal; elsewhere one line every ``every_seconds``."""
 
-    def __init__(self, total_steps: int, *, start: int = 0, every_seconds: float = 30):
+    def __init__(
+        self,
+        total_steps: int,
+        *,
+        start: int = 0,
+        every_seconds: float = 30,
+        shown: bool = True,
+    ):
+        self.shown = shown
         self.total_steps = total_steps
         self.every_seconds = every_seconds
         self._first = None  # (time, step) of the first update: compilation is over
         self._printed = -math.inf
-        self._started = False
-        self._bar = _bar(total_steps, start) if sys.stdout.isatty() else None
+        self._started = not shown
+        self._bar = _bar(total_steps, start) if shown and sys.stdout.isatty() else None
 
     def __enter__(self):
         if self._bar:
@@ -166,9 +182,12 @@ class Progress:
         text += f"  {self._left(now, step)} left"
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=step, text=text)
-        elif now - self._printed >= self.every_seconds or step == self.total_steps:
+        elif self.shown and self._due(now, step):
             self._printed = now
             print(f"step {step}/{self.total_steps}  {text}", flush=True)
+
+    def _due(self, now, step):
+        return now - self._printed >= self.every_seconds or step == self.total_steps
 
     def _left(self, now: float, step: int) -> str:
         then, first = self._first

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.experimental import multihost_utils
 
 from tfm_jax.config import to_json
 from tfm_jax.data import cache, pipeline
@@ -41,10 +42,13 @@ def train(config, workdir) -> dict:
         Checkpointer(workdir / "checkpoints", experiment.checkpoint) as checkpoints,
     ):
         run = Training(experiment, workdir, mesh, checkpoints, stop)
-        print(run.headline(), flush=True)
+        speaks = jax.process_index() == 0
+        if speaks:
+            print(run.headline(), flush=True)
+        total = experiment.train.total_steps
         with (
-            MetricsLog(workdir, step=run.step) as log,
-            Progress(experiment.train.total_steps, start=run.step) as progress,
+            MetricsLog(workdir, step=run.step, writes=speaks) as log,
+            Progress(total, start=run.step, shown=speaks) as progress,
         ):
             run.loop(log, progress, started)
             return run.finish(log)
@@ -53,9 +57,9 @@ def train(config, workdir) -> dict:
 @contextlib.contextmanager
 def session(cfg: mesh_section.Config, workdirs: Iterable[Path]):
     """Holds ``workdirs``, listens for signals, makes the mesh: yields (mesh, stop)."""
-    runtime.prepare(cfg.cpu_devices)
+    runtime.prepare(cfg.cpu_devices, cfg.processes)
     with contextlib.ExitStack() as stack:
-        for workdir in workdirs:
+        for workdir in workdirs if jax.process_index() == 0 else ():
             stack.enter_context(Lease(workdir))
         stop = stack.enter_context(Preemption())
         mesh = mesh_section.make_mesh(cfg)
@@ -195,7 +199,7 @@ class Training:
         streak = int(newest["streak"])  # never shrinks beyond the limit
         if streak >= self.experiment.train.skip_limit:
             first = self.step - streak
-            batch = self._shape(next(self._batches_from(first)))
+            batch = self._shape(next(self._batches_from(first, part=(0, 1))))
             before = self.state._replace(
                 step=np.int32(first),
                 skipped=self.state.skipped - streak,
@@ -216,7 +220,8 @@ class Training:
 
     def _evaluated(self) -> bool:
         history = read_history(self.workdir)
-        return any(r["step"] == self.step and r["kind"] == "valid" for r in history)
+        valid = [r for r in history if r["step"] == self.step and r["kind"] == "valid"]
+        return bool(multihost_utils.broadcast_one_to_all(np.asarray(bool(valid))))
 
     def poll(self):
         """Between two batches of an evaluation: stop now rather than after it."""
@@ -255,7 +260,9 @@ class Training:
         sections = experiment.data, experiment.tokenizer
         return cache.prepared(*sections, runtime.cache("data"), tokenizer=tokenizer)
 
-    def _batches_from(self, start: int):
+    def _batches_from(self, start: int, part=None):
+        """Batches of which this process gets a share, or ``part``, (which, of many)."""
+        part = part or (jax.process_index(), jax.process_count())
         cfg = self.experiment.train
         rows = int(np.lcm(ROWS, row_multiple(self.mesh))) * cfg.accumulate_steps
         return pipeline.train_batches(
@@ -265,8 +272,8 @@ class Training:
             total_batches=cfg.total_steps,
             seed=self.experiment.seed,
             start=start,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=part[0],
+            process_count=part[1],
             row_multiple=rows,
         )
 

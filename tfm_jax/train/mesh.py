@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tfm_jax.config import ConfigError
@@ -32,6 +33,7 @@ class Config:
     fsdp: int = 1  # shards of parameters and optimizer state, gathered when used
     tensor: int = 1  # shards of heads, feed-forward width and vocabulary
     cpu_devices: int = 0  # on a machine without accelerator; 0: one per core, at most 8
+    processes: int = 1  # more find each other as jax.distributed does: Slurm, TPU, ...
 
     def __post_init__(self):
         sizes = (self.data, self.fsdp, self.tensor)
@@ -40,9 +42,10 @@ class Config:
                 f"mesh.data={self.data}, mesh.fsdp={self.fsdp}, "
                 f"mesh.tensor={self.tensor} must be positive, one of them may be -1"
             )
-        if self.cpu_devices < 0:
+        if self.cpu_devices < 0 or self.processes < 1:
             raise ValueError(
-                f"mesh.cpu_devices={self.cpu_devices} must not be negative"
+                f"mesh.cpu_devices={self.cpu_devices} must not be negative, "
+                f"mesh.processes={self.processes} must be positive"
             )
 
 
@@ -119,6 +122,24 @@ def put_batch(mesh, batch, leading: int = 0):
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, x), batch
     )
+
+
+def put_whole(mesh, batch):
+    """A batch that every process has as a whole -> global arrays."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_callback(x.shape, sharding, x.__getitem__), batch
+    )
+
+
+def on_this_host(tree):
+    """Global arrays -> the same values where one process alone can use them.
+
+    With several processes all must call it at the same point.
+    """
+    if jax.process_count() == 1:
+        return tree
+    return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def row_multiple(mesh) -> int:

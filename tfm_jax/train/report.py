@@ -7,6 +7,7 @@ import jax
 
 from tfm_jax.train import pictures, runtime, weights
 from tfm_jax.train.log import read_history
+from tfm_jax.train.mesh import on_this_host
 from tfm_jax.train.state import averaged
 
 
@@ -47,6 +48,7 @@ def finish(run, log) -> dict:
             path = workdir / f"translations-{split}.txt"
             path.write_text("\n".join(["source\ttranslation\treference", *rows]) + "\n")
             _show(split, results[split], rows[: evaluator.cfg.samples])
+    params = on_this_host(params)
     if jax.process_index() == 0:
         (workdir / "results.json").write_text(json.dumps(results, indent=1) + "\n")
         _draw(run, params)

@@ -9,6 +9,7 @@ from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.batch import Batch
 from tfm_jax.train import arrays
 from tfm_jax.train.experiment import resolve
+from tfm_jax.train.mesh import on_this_host
 
 # knobs that may change between one start and the next: none of them alters an update
 FREE = (
@@ -68,9 +69,12 @@ def dump_diverged(workdir: Path, experiment, state, batch: Batch) -> Path:
 
     Args:
         state: before the first bad update; no bad update ever changes it.
-        batch: the batch of that update, [A, B, ...].
+        batch: the whole batch of that update, [A, B, ...].
     """
     folder = workdir / "diverged"
+    state = on_this_host(state)
+    if jax.process_index() > 0:
+        return folder
     folder.mkdir(exist_ok=True)
     named = {f"state/{k}": np.asarray(v) for k, v in arrays.leaves(state).items()}
     rows = {f"batch/{k}": v for k, v in batch._asdict().items() if v is not None}

@@ -6,16 +6,21 @@ import pathlib
 
 import jax
 
+from tfm_jax.config import ConfigError
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def prepare(cpu_devices: int = 0) -> None:
-    """Compilation cache, CPU devices and a malloc that keeps freed pages.
+def prepare(cpu_devices: int = 0, processes: int = 1) -> None:
+    """Compilation cache, devices, other processes, a malloc that keeps freed pages.
 
     Args:
         cpu_devices: devices to make of the host's cores where it has no accelerator;
             0: one per core, at most 8. One device per core trains faster than one
             device on all cores, since small matrix products do not split well.
+        processes: of the run, on one host or several; those of Slurm, Open MPI or a
+            Cloud TPU are found by ``jax.distributed.initialize()`` itself.
+    Raises: ConfigError if there are not so many.
     The cache is private to the user; JAX_COMPILATION_CACHE_DIR chooses another place.
     """
     if jax.config.jax_compilation_cache_dir is None:
@@ -28,7 +33,22 @@ def prepare(cpu_devices: int = 0) -> None:
         jax.config.update("jax_num_cpu_devices", cpu_devices or min(cores, 8))
     except RuntimeError:
         pass  # a backend is up already, in a notebook or a test: its devices stay
+    if processes > 1 and not jax.distributed.is_initialized():
+        _join(processes)
     _keep_freed_pages()
+
+
+def _join(processes):
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"mesh.processes={processes}, but jax.distributed finds no others: {error}"
+        ) from error
+    if jax.process_count() != processes:
+        raise ConfigError(
+            f"mesh.processes={processes}, but {jax.process_count()} were started"
+        )
 
 
 def peak_memory() -> int | None:

@@ -19,7 +19,7 @@ def preflight(workdir: str | os.PathLike) -> Path:
     Raises: InfrastructureError if a file cannot be written, renamed and deleted there.
     """
     workdir = Path(workdir).absolute()
-    probe = workdir / f".probe-{os.getpid()}"
+    probe = workdir / f".probe-{socket.gethostname()}-{os.getpid()}"
     renamed = probe.with_suffix(".renamed")
     try:
         workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
