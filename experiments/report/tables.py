@@ -107,6 +107,7 @@ def details(report: dict) -> list[dict]:
     for arm in report["arms"]:
         d = arm["difference"] or dict.fromkeys(_DETAIL)
         why = _compared(arm, digits)["difference"].reason or TOO_FEW
+        bca, few = d["bca"] or (None, None), "needs twenty pairs"
         ties = None if d["wins"] is None else f"{d['wins']}/{d['losses']}/{d['ties']}"
         row = {
             "sd": fixed(arm["sd"], digits, "fewer than two runs"),
@@ -115,6 +116,8 @@ def details(report: dict) -> list[dict]:
             "rho": fixed(d["rho"], 2, why),
             "low_holm": fixed(d["low_holm"], digits, why, sign=True),
             "high_holm": fixed(d["high_holm"], digits, why, sign=True),
+            "bca_low": fixed(bca[0], digits, few, sign=True),
+            "bca_high": fixed(bca[1], digits, few, sign=True),
             "p": p_value(d["p"], why),
             "sign_flip_p": p_value(
                 d["sign_flip_p"], why if not arm["difference"] else "needs six pairs"
@@ -131,7 +134,7 @@ def details(report: dict) -> list[dict]:
 
 _DETAIL = (
     *("n", "sd", "rho", "low_holm", "high_holm", "p", "sign_flip_p", "mde"),
-    *("wins", "losses", "ties"),
+    *("wins", "losses", "ties", "bca"),
 )
 
 

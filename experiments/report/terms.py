@@ -13,6 +13,8 @@ TERMS = {
     "adjusted for the number of arms compared (Holm 1979).",
     "p, sign flip": "The same without assuming normal differences: exact, from six "
     "pairs on.",
+    "95 %, BCa": "The same interval by the bias-corrected bootstrap, as a check; from "
+    "twenty pairs on.",
     "diverged": "Runs whose loss stopped being finite, of all runs, with the 95 % "
     "Clopper-Pearson interval of that rate.",
     "smallest effect of interest": "Smaller differences would not matter in practice. "

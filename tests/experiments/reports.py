@@ -157,7 +157,7 @@ def _difference(own, base):
     result = dict.fromkeys(
         (
             *("sd", "rho", "low", "high", "p", "p_holm", "low_holm", "high_holm"),
-            *("sign_flip_p", "mde"),
+            *("sign_flip_p", "mde", "bca"),
         )
     )
     signs = np.sign(apart)

@@ -1,11 +1,15 @@
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from experiments import cells, load_study, outcomes, results, run
+from experiments import cells, load_study, outcomes, results, run, sizes
 from experiments.plan import Plan
+from tests.experiments import fake_slurm, tiny_study
+from tfm_jax.config import ConfigError
 
 TINY = str(Path(__file__).with_name("tiny_study.py"))
 
@@ -161,3 +165,78 @@ def test_a_mistake_stops_before_anything_runs(tmp_path, argv, words, capsys):
 def test_settings_reach_every_arm(tmp_path):
     found = Plan.load(TINY, tmp_path, settings={"model.norm": "pre"}).cells()
     assert all(c.experiment.model.norm == "pre" for c in found)
+
+
+def test_kubernetes_from_the_command_line(tmp_path, capsys):
+    options = ["image=lab/tfm:1", "claim=disk", "nvidia.com/gpu=1"]
+    argv = [f"{TINY}:vmapped", "--engine=kubernetes", "--jobs=2", f"--out={tmp_path}"]
+    for option in options:
+        argv += ["--engine-option", option]
+    assert run.main(argv) == 0
+    path = tmp_path / "tiny_study-vmapped" / "kubernetes" / "job.yaml"
+    assert f"kubectl create --filename {path}" in capsys.readouterr().out
+    job = yaml.safe_load(path.read_text())["spec"]
+    assert job["completions"] == 2, "runs that train together are one task"
+    container = job["template"]["spec"]["containers"][0]
+    assert container["image"] == "lab/tfm:1"
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert run.main([TINY, "--engine=kubernetes", f"--out={tmp_path}"]) == 78
+    assert "--engine-option claim=" in capsys.readouterr().err
+
+
+def test_slurm_from_the_command_line(tmp_path, monkeypatch, capsys):
+    bin_folder = tmp_path / "bin"
+    fake_slurm.install(bin_folder)
+    monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
+    argv = [TINY, "--engine=slurm", "--jobs=1", "--seeds=0", f"--out={tmp_path}"]
+    argv += ["--engine-option", "partition=gpu", "--engine-option", "time=1:00:00"]
+    try:
+        assert run.main(argv) == 0
+    finally:
+        fake_slurm.stop(bin_folder)
+    assert "submitted as job 100" in capsys.readouterr().out
+    options = json.loads((bin_folder / "job-100" / "options").read_text())
+    assert options["partition"] == "gpu" and options["time"] == "1:00:00"
+    assert options["array"] == "0-2%1"
+    assert "--seeds=0" in (bin_folder / "job-100" / "script").read_text()
+
+
+def match(rule, found, **changes):
+    return sizes.matched(tiny_study._study(match=rule, **changes), found)
+
+
+def test_arms_are_given_the_steps_that_make_them_equal():
+    """A step of ``slow``, the baseline, costs twice that of ``fast``; it makes six."""
+    fast = dict(parameters=1_000, flops_per_step=5.0, tokens_per_step=300)
+    slow = dict(parameters=1_005, flops_per_step=10.0, tokens_per_step=100)
+    found = {"fast": fast, "slow": slow}
+    steps = "train.total_steps"
+    assert match("flops", found).arms["fast"] == {steps: 12}
+    assert match("flops", found).arms["slow"] == {"optim.peak_lr": 1e-5, steps: 6}
+    assert match("tokens", found).arms["fast"] == {steps: 2}
+    for rule in ("steps", "parameters"):
+        assert match(rule, found).arms == tiny_study._study().arms
+    fast["parameters"] = 1_016
+    with pytest.raises(ConfigError, match="slow has 1,005, but fast has 1,016"):
+        match("parameters", found)
+    with pytest.raises(ConfigError, match="'fast' sets train.total_steps"):
+        match("flops", found, arms={"fast": {steps: 3}, "slow": {}})
+
+
+def test_a_plan_of_equal_flops_says_how_many_steps(tmp_path):
+    """XLA's own count; the wider arm must make fewer steps."""
+    path = tmp_path / "wide.py"
+    path.write_text(
+        '"""Is wider better?\n\nNobody."""\n'
+        "from tests.experiments.tiny_study import _study, better\n"
+        "def get_study(scale):\n"
+        "    arms = {'wide': {'model.ffn_width': 256}, 'narrow': {}}\n"
+        "    expect = (better('wide', 'narrow', 'so it is'),)\n"
+        "    same = dict(match='flops', baseline='narrow')\n"
+        "    return _study(arms=arms, expect=expect, **same)\n"
+    )
+    plan = Plan.load(str(path), tmp_path / "out")
+    steps = {c.arm: c.experiment.train.total_steps for c in plan.cells()}
+    assert steps["narrow"] == 6 > steps["wide"]
+    work = {a: s["flops_per_step"] * steps[a] for a, s in plan.sizes().items()}
+    assert 0.8 < work["wide"] / work["narrow"] < 1.2

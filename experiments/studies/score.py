@@ -1,0 +1,31 @@
+"""Which compatibility function learns best, and what does it cost?
+
+The same model trained with scaled dot products, plain ones, cosines and an additive
+network: quality, time and memory of each.
+
+Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1: for small keys dot products and
+additive attention perform alike, for large ones additive attention outperforms dot
+products without scaling, and dot products are faster and need less memory.
+"""
+
+from experiments.scales import MULTI30K, NUMERALS
+from experiments.study import Study, axis, better, equivalent
+
+
+def get_study(scale="cpu"):
+    return Study(
+        **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
+        settings={"cpu": {}, "gpu": LARGE}[scale],
+        arms=axis("model.score", ("scaled_dot", "dot", "cosine", "additive")),
+        baseline="dot",
+        metric="valid/nll",
+        expect={"cpu": ALIKE, "gpu": APART}[scale],
+    )
+
+
+LARGE = {"model.key_size": 256}  # as is, a head has 16 or 32
+ALIKE = (equivalent("additive", "dot", "small keys: additive equals plain dot"),)
+APART = (
+    better("additive", "dot", "large keys: additive beats plain dot products"),
+    better("scaled_dot", "dot", "and so do scaled ones"),
+)
