@@ -20,3 +20,19 @@ class Batch(NamedTuple):
     target_labels: np.ndarray  # [B, T] each segment ends in EOS
     target_segments: np.ndarray  # [B, T]
     target_positions: np.ndarray  # [B, T]
+
+
+class TextBatch(NamedTuple):
+    """Rows of text, not pairs of it; integers are int32, B rows.
+
+    A row holds one or more documents, which do not see each other. What a task does
+    not need is None.
+    """
+
+    tokens: np.ndarray  # [B, T]
+    segments: np.ndarray  # [B, T] 0 is padding, 1.. number the documents of a row
+    positions: np.ndarray | None = None  # [B, T] restart at 0 in every segment
+    types: np.ndarray | None = None  # [B, T] 0 in sentence A, 1 in sentence B
+    labels: np.ndarray | None = None  # [B, T], [B, M] at ``places``, or [B]
+    weights: np.ndarray | None = None  # float32, like ``labels``; 0: not asked for
+    places: np.ndarray | None = None  # [B, M] columns at which labels are asked for
