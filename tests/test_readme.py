@@ -59,6 +59,10 @@ def test_the_readme_shows_every_mode():
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_command_is_understood(arguments, tmp_path):
     values, knobs = main.parse(arguments)
+    if any(flag.startswith("--each.") for flag in knobs):
+        made, workdirs = main.members(values, knobs)
+        assert len({resolve(config).seed for config in made}) == len(workdirs) > 1
+        return
     if not values.config:  # its workdir would have a run
         run = resolve(configs.load(CONFIG)).as_dict()
         (tmp_path / "config.json").write_text(configs.to_json(run))
