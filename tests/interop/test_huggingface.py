@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tfm_jax.interop import generation, load_huggingface, marian, save_huggingface
 from tfm_jax.interop.generation import Special
 from tfm_jax.interop.safetensors_io import FILE, INDEX
+from tfm_jax.layers.arch import Arch
 from tfm_jax.models.transformer import TIES, Config
 
 SMALL = Config(
@@ -89,6 +90,18 @@ def test_a_model_without_counterpart_is_not_written(change, message, params, tmp
         save_huggingface(tmp_path / "new", params, config)
     assert message in str(error.value)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_model_type_without_counterpart_is_refused_in_both_directions(
+    folder, params, tmp_path
+):
+    (folder / "config.json").write_text(json.dumps(THEIRS | {"model_type": "bart"}))
+    with pytest.raises(ValueError, match=r"model_type='bart'; choose from \(marian"):
+        load_huggingface(folder)
+    with pytest.raises(ValueError, match=r"model_type='bart'; choose from \(marian"):
+        save_huggingface(tmp_path / "new", params, SMALL, model_type="bart")
+    with pytest.raises(ValueError, match="arch.Arch has no counterpart"):
+        save_huggingface(tmp_path / "new", params, Arch())
 
 
 def test_older_files_may_leave_out_what_marian_defaults():

@@ -1,5 +1,6 @@
 """Checkpoints of other libraries, read and written exactly, without those libraries."""
 
-from tfm_jax.interop.huggingface import Imported, load_huggingface, save_huggingface
+from tfm_jax.interop.huggingface import load_huggingface, save_huggingface
+from tfm_jax.interop.imported import Imported, ImportedText
 
-__all__ = ["Imported", "load_huggingface", "save_huggingface"]
+__all__ = ["Imported", "ImportedText", "load_huggingface", "save_huggingface"]

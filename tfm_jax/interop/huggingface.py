@@ -1,72 +1,73 @@
 """Folders as transformers writes them: a model out of one, and one out of a model."""
 
-import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from tfm_jax.data.batch import Batch
-from tfm_jax.infer.decode import Special, decode
+from tfm_jax.infer.decode import Special
 from tfm_jax.interop import generation, marian, safetensors_io
+from tfm_jax.interop.imported import Imported, ImportedText
 from tfm_jax.models import transformer
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
-class Imported(NamedTuple):
-    """A model of another library, ready to be run, trained further or ablated.
+class Family(NamedTuple):
+    """How one ``model_type`` of transformers is read and written.
 
     Attributes:
-        config: of the model. model: Linen module. params: nested dict, float32.
-        special: token ids for decoding.
-        force_eos: whether the last token that a limit allows must be EOS.
-        tokenizer: None; sentences are token ids that end in EOS.
+        config: class of its configuration here. model: Linen module of a config.
+        names: module with ``read_config(values)``, ``write_config(config)``,
+            ``to_params(config, tensors)`` and ``to_tensors(config, params)``.
+        imported: what loading returns.
+        read_ids: (config.json, generation_config.json or None) -> the fields of
+            ``imported`` besides config, model and params.
+        write_ids: those fields, all optional -> what they add to config.json, and the
+            content of generation_config.json, None if there shall be no such file.
     """
 
-    config: transformer.Config
-    model: transformer.Transformer
-    params: dict
-    special: Special
-    force_eos: bool
-    tokenizer: None = None
-
-    def logits(self, source, target):
-        """Teacher forcing without dropout, every product in float32.
-
-        Args:
-            source: [B, S] ids, padding (``special.pad``) on the right only.
-            target: [B, T] ids that the decoder is fed; all of them count, since the
-                first one may be the padding token.
-        Returns: [B, T, V] float32.
-        Raises: ValueError for padding between tokens and for ids out of range.
-        """
-        source = _ids(source, self.config.source_vocab, "source")
-        target = _ids(target, self.config.target_vocab, "target")
-        segments = (source != self.special.pad).astype(np.int32)
-        if (np.diff(segments) > 0).any():
-            raise ValueError(f"source has padding {self.special.pad} before a token")
-        real = np.ones_like(target)
-        batch = Batch(source, segments, None, target, target, real, None)
-        with jax.default_matmul_precision("float32"):
-            return _logits(self.model, self.params, batch)
-
-    def decode(self, sources, **options) -> list:
-        """Greedy or beam search over source ids; see ``infer.decode.decode``."""
-        options = {"special": self.special, "force_eos": self.force_eos} | options
-        return decode(self.model, self.params, sources, **options)
+    config: type
+    model: Callable
+    names: ModuleType
+    imported: type = ImportedText
+    read_ids: Callable = lambda values, decoding: {"ids": _token_ids(values)}
+    write_ids: Callable = lambda ids=None: (dict(ids or {}), None)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(model, params, batch):
-    return model.apply({"params": params}, batch, train=False)
+def _token_ids(values):
+    ends = "_token_id"
+    return {k: v for k, v in values.items() if k.endswith(ends) and type(v) is int}
 
 
-def load_huggingface(folder) -> Imported:
-    """Loads a MarianMT folder: ``config.json`` and safetensors, whole or in shards.
+def _read_pair_ids(values, decoding):
+    found = generation.read(marian.DEFAULTS | values, decoding)
+    return dict(zip(("special", "force_eos"), found, strict=True))
+
+
+def _write_pair_ids(special=None, force_eos=False):
+    ids = generation.write(special or Special(), force_eos)
+    return ids, ids
+
+
+FAMILIES = {  # by transformers' model_type
+    "marian": Family(
+        transformer.Config,
+        transformer.Transformer,
+        marian,
+        Imported,
+        _read_pair_ids,
+        _write_pair_ids,
+    ),
+}
+
+
+def load_huggingface(folder) -> Imported | ImportedText:
+    """Loads ``config.json`` and safetensors, whole or in shards; see ``FAMILIES``.
 
     Raises:
         ValueError: another model type, pickles, fields without counterpart here, or
@@ -75,47 +76,71 @@ def load_huggingface(folder) -> Imported:
     """
     folder = Path(folder)
     values = _json(folder / CONFIG)
+    family = _family(values.get("model_type"))
     decoding = _json(folder / GENERATION) if (folder / GENERATION).is_file() else None
-    config = marian.read_config(values)
-    special, force_eos = generation.read(marian.DEFAULTS | values, decoding)
-    params = marian.to_params(config, safetensors_io.read(folder))
-    return Imported(
+    config = family.names.read_config(values)
+    ids = family.read_ids(values, decoding)
+    params = family.names.to_params(config, safetensors_io.read(folder))
+    return family.imported(
         config=config,
-        model=transformer.Transformer(config),
+        model=family.model(config),
         params=jax.tree.map(jnp.asarray, params),
-        special=special,
-        force_eos=force_eos,
+        **ids,
     )
 
 
-def save_huggingface(
-    folder, params, config: transformer.Config, *, special=None, force_eos=False
-) -> None:
-    """Writes a folder that ``transformers.MarianMTModel.from_pretrained`` reads.
+def save_huggingface(folder, params, config, *, model_type: str = "", **ids) -> None:
+    """Writes a folder that ``from_pretrained`` of transformers reads.
 
     The tokenizer is not written.
 
     Args:
         folder: new or empty.
-        params: nested dict for ``Transformer(config)``, unrolled or scanned.
-        special: token ids, by default those of our tokenizers.
-        force_eos: whether the last token that a limit allows must be EOS.
+        params: nested dict for a model of ``config``, unrolled or scanned.
+        config: of one of ``FAMILIES``.
+        model_type: where several have such a config: which one; "" is the first that
+            can represent it.
+        ids: ``special`` and ``force_eos`` for models of pairs, by default those of our
+            tokenizers; ``ids`` for the others, as in ``ImportedText``.
 
     Raises:
         ValueError: the config or the parameters have no counterpart; all are listed.
         FileExistsError: the folder is not empty.
     """
     folder = Path(folder)
-    ids = generation.write(special or Special(), force_eos)
-    values = marian.write_config(config) | ids
-    tensors = marian.to_tensors(config, params)
+    family, values = _representing(config, model_type)
+    ids, decoding = family.write_ids(**ids)
+    tensors = family.names.to_tensors(config, params)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")
-    for name, content in ((CONFIG, values), (GENERATION, ids)):
-        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-        (folder / name).write_text(text, "utf-8")
+    contents = {CONFIG: values | ids, GENERATION: decoding}
+    for name, content in contents.items():
+        if content is not None:
+            text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+            (folder / name).write_text(text, "utf-8")
     safetensors_io.write(folder, tensors)
+
+
+def _family(model_type):
+    if model_type not in FAMILIES:
+        legal = ", ".join(FAMILIES)
+        raise ValueError(f"model_type={model_type!r}; choose from ({legal})")
+    return FAMILIES[model_type]
+
+
+def _representing(config, model_type):
+    """(family, config.json) of the first family that can represent ``config``."""
+    named = [_family(model_type)] if model_type else FAMILIES.values()
+    problems = []
+    for family in named:
+        if type(config) is family.config:
+            try:
+                return family, family.names.write_config(config)
+            except ValueError as error:
+                problems.append(str(error))
+    ours = f"{type(config).__module__}.{type(config).__name__}"
+    raise ValueError(" | ".join(problems) or f"{ours} has no counterpart {model_type}")
 
 
 def _json(path):
@@ -123,12 +148,3 @@ def _json(path):
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not an object")
     return content
-
-
-def _ids(tokens, vocab, side):
-    tokens = np.asarray(tokens)
-    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
-        raise ValueError(f"{side} must be integers [B, T], not {tokens.shape}")
-    if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocab:
-        raise ValueError(f"{side} has ids outside of 0 .. {vocab - 1}")
-    return tokens.astype(np.int32)

@@ -1,0 +1,105 @@
+"""What is read from another library: a model that can be run, trained or ablated."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from tfm_jax.data.batch import Batch, TextBatch
+from tfm_jax.infer.decode import Special, decode
+from tfm_jax.layers.arch import Arch
+from tfm_jax.models import transformer
+
+
+class Imported(NamedTuple):
+    """A model of pairs: what it is fed is a source and a target.
+
+    Attributes:
+        config: of the model. model: Linen module. params: nested dict, float32.
+        special: token ids for decoding.
+        force_eos: whether the last token that a limit allows must be EOS.
+        tokenizer: None; sentences are token ids that end in EOS.
+    """
+
+    config: transformer.Config
+    model: transformer.Transformer
+    params: dict
+    special: Special
+    force_eos: bool
+    tokenizer: None = None
+
+    def logits(self, source, target):
+        """Teacher forcing without dropout, every product in float32.
+
+        Args:
+            source: [B, S] ids, padding (``special.pad``) on the right only.
+            target: [B, T] ids that the decoder is fed; all of them count, since the
+                first one may be the padding token.
+        Returns: [B, T, V] float32.
+        Raises: ValueError for padding between tokens and for ids out of range.
+        """
+        source = _ids(source, self.config.source_vocab, "source")
+        target = _ids(target, self.config.target_vocab, "target")
+        segments = (source != self.special.pad).astype(np.int32)
+        if (np.diff(segments) > 0).any():
+            raise ValueError(f"source has padding {self.special.pad} before a token")
+        real = np.ones_like(target)
+        batch = Batch(source, segments, None, target, target, real, None)
+        with jax.default_matmul_precision("float32"):
+            return _logits(self.model, self.params, batch)
+
+    def decode(self, sources, **options) -> list:
+        """Greedy or beam search over source ids; see ``infer.decode.decode``."""
+        options = {"special": self.special, "force_eos": self.force_eos} | options
+        return decode(self.model, self.params, sources, **options)
+
+
+class ImportedText(NamedTuple):
+    """A model of one-sided text: decoder-only or encoder-only.
+
+    Attributes:
+        config: of the model, with a ``vocab``. model: Linen module, which takes a
+            ``TextBatch``. params: nested dict, float32.
+        ids: token ids by the names that transformers has for them (``eos_token_id``).
+        tokenizer: None; texts are token ids.
+    """
+
+    config: Arch
+    model: nn.Module
+    params: dict
+    ids: dict[str, int]
+    tokenizer: None = None
+
+    def logits(self, tokens, lengths=None, types=None):
+        """What the model returns for rows of one text each; no dropout, float32.
+
+        Args:
+            tokens: [B, T] ids.
+            lengths: [B] how many of them are real; None means all.
+            types: [B, T] 0 in sentence A, 1 in sentence B, for models that know them.
+        Returns: [B, T, V] float32 for language models.
+        Raises: ValueError for ids out of range.
+        """
+        tokens = _ids(tokens, self.config.vocab, "tokens")
+        lengths = np.full(len(tokens), tokens.shape[1]) if lengths is None else lengths
+        real = np.arange(tokens.shape[1]) < np.asarray(lengths)[:, None]
+        types = None if types is None else np.asarray(types, np.int32)
+        batch = TextBatch(tokens, real.astype(np.int32), types=types)
+        with jax.default_matmul_precision("float32"):
+            return _logits(self.model, self.params, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(model, params, batch):
+    return model.apply({"params": params}, batch, train=False)
+
+
+def _ids(tokens, vocab, side):
+    tokens = np.asarray(tokens)
+    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
+        raise ValueError(f"{side} must be integers [B, T], not {tokens.shape}")
+    if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocab:
+        raise ValueError(f"{side} has ids outside of 0 .. {vocab - 1}")
+    return tokens.astype(np.int32)
