@@ -5,8 +5,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from tfm_jax.layers.linear import INITS
+from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.linear import INITS, Dropout, Linear
 from tfm_jax.layers.positions import POSITIONS
+from tfm_jax.layers.residual import NORM_KINDS
 
 
 class TokenEmbedding(nn.Module):
@@ -74,3 +76,45 @@ class PositionEmbedding(nn.Module):
         if scheme.vectors:
             return x + scheme.vectors(positions, width).astype(x.dtype)
         return x
+
+
+class TextEmbedding(nn.Module):
+    """Word + type + position, then norm and dropout; ``widen`` maps E to D.
+
+    Source: Devlin et al. 2019, arXiv:1810.04805, section 3 and figure 2, norm and
+    dropout as released; Lan et al. 2020, arXiv:1909.11942, section 3.1, for a table
+    narrower than the layers. Deviates: no.
+    Args (call): tokens, types: [B, T] int, ``types`` None for all 0. positions:
+        [B|1, T] int. Returns: [B, T, E], or [B, T, D] if ``project``.
+    """
+
+    cfg: Arch
+    vocab: int
+    types: int  # rows of the table of sentence types
+    width: int  # E
+    project: bool  # a dense map to cfg.width (D) follows
+
+    def setup(self):
+        cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
+        self.word = TokenEmbedding(self.vocab, self.width, cfg.init, False, dtype)
+        self.type = TokenEmbedding(self.types, self.width, cfg.init, False, dtype)
+        self.position = PositionEmbedding(cfg.positions, cfg.max_length, cfg.init)
+        make = NORM_KINDS[cfg.norm_kind]
+        self.norm = make(epsilon=cfg.norm_eps, dtype=dtype, name=None)
+        self.dropout = Dropout(cfg.dropout)
+        if self.project:
+            axes = (None, "embed")
+            self.map = Linear((cfg.width,), axes, cfg.init, dtype=dtype)
+
+    def __call__(self, tokens, types, positions, *, train: bool):
+        return self.widen(self.look_up(tokens, types, positions, train=train))
+
+    def look_up(self, tokens, types, positions, *, train: bool):
+        """-> [B, T, E], normalised and dropped out."""
+        types = jnp.zeros_like(tokens) if types is None else types
+        x = self.position(self.word(tokens) + self.type(types), positions)
+        return self.dropout(self.norm(x), train=train)
+
+    def widen(self, x):
+        """[B, T, E] -> [B, T, D]."""
+        return self.map(x) if self.project else x

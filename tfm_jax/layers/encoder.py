@@ -1,0 +1,97 @@
+"""Encoder of one-sided text: embedding and a stack in which all tokens see all."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from tfm_jax.config import choice
+from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.embed import TextEmbedding
+from tfm_jax.layers.linear import INITS, constrain
+from tfm_jax.layers.positions import POSITIONS
+from tfm_jax.layers.stack import Context, Stack
+from tfm_jax.ops.activations import ACTIVATIONS
+from tfm_jax.ops.masks import Mask
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderArch(Arch):
+    """What the encoders of text share; defaults are those of BERT base."""
+
+    width: int = 768  # H
+    heads: int = 12
+    ffn_width: int = 3072
+    norm_eps: float = 1e-12
+    positions: str = choice(POSITIONS, "learned")
+    activation: str = choice(ACTIVATIONS, "gelu")
+    attention_dropout: float = 0.1
+    init: str = choice(INITS, "truncated_0.02")
+    depth: int = 12  # L
+    vocab: int = 0  # 0: the tokenizer's
+    types: int = 2  # sentence A, sentence B
+    labels: int = 2  # classes of the heads "classify" and "tag"
+    head_dropout: float = 0.1  # before the maps of the heads for labelled tasks
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("depth", "types", "labels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name}={getattr(self, name)} must be positive")
+        if not 0.0 <= self.head_dropout < 1.0:
+            raise ValueError(
+                f"model.head_dropout={self.head_dropout} must be in [0, 1)"
+            )
+
+
+class TextEncoder(nn.Module):
+    """Embedding of E wide tables, and a bidirectional stack.
+
+    Args (call): batch: ``TextBatch``; its tokens, segments, positions and types count.
+        Where positions are None a row holds one document, padded on the right.
+    Returns: [B, T, D].
+    Raises: ValueError if rows are longer than a learned table of positions.
+    """
+
+    cfg: EncoderArch
+    width: int  # E, of the embedding tables
+    project: bool = False  # a dense map from E to cfg.width
+
+    def setup(self):
+        cfg = self.cfg
+        self.embedding = TextEmbedding(
+            cfg, cfg.vocab, cfg.types, self.width, self.project
+        )
+        self.stack = Stack(cfg, cfg.depth, causal=False)
+
+    def __call__(self, batch, *, train: bool):
+        x = self.embed(batch, train=train)
+        return self.encode(self.embedding.widen(x), batch, train=train)
+
+    def embed(self, batch, *, train: bool):
+        """What goes into ``widen``: [B, T, E]."""
+        cfg, length = self.cfg, batch.tokens.shape[1]
+        if POSITIONS[cfg.positions].learned and length > cfg.max_length:
+            raise ValueError(
+                f"rows of {length} tokens are longer than "
+                f"model.max_length={cfg.max_length}"
+            )
+        return self.embedding.look_up(
+            batch.tokens, batch.types, _positions(batch), train=train
+        )
+
+    def encode(self, x, batch, *, train: bool):
+        """The stack alone, on [B, T, D]."""
+        if batch.positions is None:
+            lengths = jnp.sum(batch.segments > 0, axis=-1, dtype=jnp.int32)
+            mask = Mask(kv_lengths=lengths)
+        else:
+            mask = Mask(q_segments=batch.segments, kv_segments=batch.segments)
+        x = constrain(x, "batch", "length", "embed")
+        return self.stack(x, _positions(batch), Context(mask), train=train)
+
+
+def _positions(batch):
+    if batch.positions is None:
+        return jnp.arange(batch.tokens.shape[1])[None]
+    return batch.positions

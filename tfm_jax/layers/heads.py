@@ -1,0 +1,158 @@
+"""What stands on an encoder: scores of words, of sentence pairs, labels and spans."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from tfm_jax.layers.encoder import EncoderArch
+from tfm_jax.layers.linear import Dropout, Linear, constrain
+from tfm_jax.layers.residual import NORM_KINDS
+from tfm_jax.ops.activations import ACTIVATIONS
+
+
+class LMHead(nn.Module):
+    """Scores of all words: dense map to E, activation, norm, tied table, bias.
+
+    Source: Devlin et al. 2019, released code. Deviates: no.
+    Args (call): x: [..., D]. attend: [..., E] -> [..., V] float32, by the table.
+    Returns: [..., V] float32.
+    """
+
+    cfg: EncoderArch
+    width: int  # E
+
+    @nn.compact
+    def __call__(self, x, attend):
+        cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
+        x = _dense(cfg, self.width, "dense")(x)
+        x = ACTIVATIONS[cfg.activation].function(x)
+        make = NORM_KINDS[cfg.norm_kind]
+        x = make(epsilon=cfg.norm_eps, dtype=dtype, name="norm")(x)
+        zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",))
+        bias = self.param("bias", zeros, (cfg.vocab,), jnp.float32)
+        return constrain(attend(x) + bias, "batch", "length", "vocab")
+
+
+class Pooler(nn.Module):
+    """The first token of a row, a dense map and tanh: [B, T, D] -> [B, D].
+
+    Source: Devlin et al. 2019, released code. Deviates: no.
+    """
+
+    cfg: EncoderArch
+
+    @nn.compact
+    def __call__(self, x):
+        return jnp.tanh(_dense(self.cfg, self.cfg.width, "dense")(x[:, 0]))
+
+
+class ReplacedHead(nn.Module):
+    """Whether a token was replaced: [B, T, D] -> logits [B, T] float32.
+
+    Source: Clark et al. 2020, arXiv:2003.10555, section 2, dense map and activation
+    before it as released. Deviates: no.
+    """
+
+    cfg: EncoderArch
+
+    @nn.compact
+    def __call__(self, x):
+        x = _dense(self.cfg, self.cfg.width, "dense")(x)
+        x = ACTIVATIONS[self.cfg.activation].function(x)
+        return _logits(self.cfg, 1, "out")(x)[..., 0]
+
+
+class Labels(nn.Module):
+    """Dropout and a dense map to ``labels`` logits: [..., D] -> [..., labels]."""
+
+    cfg: EncoderArch
+    labels: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        x = Dropout(self.dropout, name="dropout")(x, train=train)
+        return _logits(self.cfg, self.labels, "out")(x)
+
+
+class PretrainingLogits(NamedTuple):
+    """``words`` [B, T, V], or [B, M, V] at places; ``pair`` [B, 2], 0: as written."""
+
+    words: jax.Array
+    pair: jax.Array
+
+
+class Head(nn.Module):
+    """One of HEADS on the states of an encoder.
+
+    Args (call): x: [B, T, D]. batch: ``TextBatch``; its places count. attend: see
+        ``LMHead``. Returns: float32 logits, see HEADS.
+    """
+
+    cfg: EncoderArch
+    kind: str  # a key of HEADS
+    width: int  # E
+    pair_dropout: float = 0.0
+
+    def setup(self):  # what is not called has no parameters
+        cfg = self.cfg
+        self.lm = LMHead(cfg, self.width)
+        self.pooler = Pooler(cfg)
+        self.pair = Labels(cfg, 2, self.pair_dropout)
+        self.classify = Labels(cfg, cfg.labels, cfg.head_dropout)
+        self.tag = Labels(cfg, cfg.labels, cfg.head_dropout)
+        self.span = Labels(cfg, 2, 0.0)
+
+    def __call__(self, x, batch, attend, *, train: bool):
+        return HEADS[self.kind](self, x, batch, attend, train)
+
+
+def _words(head, x, batch, attend, train):
+    return head.lm(at_places(x, batch.places), attend)
+
+
+def _pretraining(head, x, batch, attend, train):
+    pair = head.pair(head.pooler(x), train=train)
+    return PretrainingLogits(_words(head, x, batch, attend, train), pair)
+
+
+def _classify(head, x, batch, attend, train):
+    return head.classify(head.pooler(x), train=train)
+
+
+def _tag(head, x, batch, attend, train):
+    return head.tag(x, train=train)
+
+
+def _span(head, x, batch, attend, train):
+    return jnp.moveaxis(head.span(x, train=train), -1, -2)
+
+
+# (head, x [B, T, D], batch, attend, train) -> logits; Devlin et al. 2019, figure 4
+HEADS: dict[str, Callable] = {
+    "pretraining": _pretraining,  # ``PretrainingLogits``
+    "masked_lm": _words,  # [B, T, V], or [B, M, V] where the batch has places
+    "classify": _classify,  # [B, labels]
+    "tag": _tag,  # [B, T, labels]
+    "span": _span,  # [B, 2, T]: where an answer starts, and where it ends
+}
+
+
+def at_places(x, places):
+    """[B, T, D] at columns ``places`` [B, M] -> [B, M, D]; all of x for None."""
+    if places is None:
+        return x
+    return jnp.take_along_axis(x, places[..., None], axis=1, mode="clip")
+
+
+def _dense(cfg, width, name):
+    dtype = jnp.dtype(cfg.dtype)
+    return Linear((width,), ("embed", None), cfg.init, dtype=dtype, name=name)
+
+
+def _logits(cfg, labels, name):
+    """A dense map in float32."""
+    return Linear((labels,), ("embed", None), cfg.init, name=name)
