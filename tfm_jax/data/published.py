@@ -1,0 +1,145 @@
+"""Tokenizers that models were published with, as one document each."""
+
+import json
+from typing import NamedTuple
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from tfm_jax.data.errors import DataError
+
+BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+END_OF_TEXT = "<|endoftext|>"
+END_OF_WORD = "</w>"  # GPT-1
+
+
+def wordpiece(vocab, *, lowercase=True, special=BERT_SPECIAL):
+    """BERT's tokenizer of a vocabulary: a `tokenizers.Tokenizer`.
+
+    Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1, and the released
+    tokenization.py: control characters go, Chinese characters and punctuation are
+    words, lower-casing takes the accents too; then the longest piece first.
+    Deviates: a word of more than 100 characters is unknown, 200 in the release.
+    """
+    if "[UNK]" not in vocab:
+        raise DataError("a WordPiece vocabulary needs [UNK]")
+    rules = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    rules.normalizer = bert_normalizer(lowercase)
+    rules.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rules.decoder = decoders.WordPiece(prefix="##")
+    return _with_special(rules, special)
+
+
+def bert_normalizer(lowercase):
+    """The normalisation that `wordpiece` does."""
+    return normalizers.BertNormalizer(lowercase=lowercase)
+
+
+def byte_bpe(vocab, merges, *, special=(END_OF_TEXT,)):
+    """GPT-2's byte-level BPE: a `tokenizers.Tokenizer`.
+
+    Source: Radford et al. 2019, section 2.2, and the released encoder.py.
+    Deviates: no.
+    """
+    rules = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    rules.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rules.decoder = decoders.ByteLevel()
+    return _with_special(rules, special)
+
+
+def character_bpe(vocab, merges, *, special=("<unk>",)):
+    """GPT-1's BPE of lower-cased words: a `tokenizers.Tokenizer`.
+
+    Source: Radford et al. 2018, section 4.1.  Deviates: BERT's rules split words,
+    where the release used spaCy's, as transformers does without that library.
+    """
+    model = models.BPE(
+        vocab=vocab, merges=merges, unk_token="<unk>", end_of_word_suffix=END_OF_WORD
+    )
+    rules = tokenizers.Tokenizer(model)
+    rules.normalizer = bert_normalizer(True)
+    rules.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rules.decoder = decoders.BPEDecoder(suffix=END_OF_WORD)
+    return _with_special(rules, special)
+
+
+def _with_special(rules, special):
+    known = rules.get_vocab()
+    tokens = [
+        tokenizers.AddedToken(token, special=True, normalized=False)
+        for token in special
+        if token in known or token == END_OF_TEXT
+    ]
+    rules.add_special_tokens(tokens)
+    return rules
+
+
+class Layout(NamedTuple):
+    """Files that together are a tokenizer, and how they are read."""
+
+    names: tuple[str, ...]
+    read: object  # paths -> document
+
+
+def read(path):
+    """The tokenizer of a file or a folder, as plain data.
+
+    Raises: DataError if nothing is found there, or it is damaged.
+    """
+    if path.is_file():
+        return _read_json(path)
+    for layout in LAYOUTS:
+        paths = [path / name for name in layout.names]
+        if all(one.is_file() for one in paths):
+            return layout.read(*paths)
+    known = "; ".join(" and ".join(layout.names) for layout in LAYOUTS)
+    raise DataError(f"there is no tokenizer in {path}; looked for {known}")
+
+
+def _read_json(path):
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+
+
+def _read_text(path):
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+
+
+def _read_wordpiece(path):
+    lines = _read_text(path).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    vocab = {line.removesuffix("\r"): index for index, line in enumerate(lines)}
+    settings = path.with_name("tokenizer_config.json")
+    settings = _read_json(settings) if settings.is_file() else {}
+    lowercase = settings.get("do_lower_case", True)
+    return _document(path, wordpiece, vocab, lowercase=lowercase)
+
+
+def _read_bpe(vocab_path, merges_path):
+    vocab = _read_json(vocab_path)
+    lines = _read_text(merges_path).split("\n")
+    merges = [tuple(line.split()) for line in lines if not line.startswith("#version")]
+    merges = [merge for merge in merges if merge]
+    words = any(token.endswith(END_OF_WORD) for token in vocab)
+    return _document(merges_path, character_bpe if words else byte_bpe, vocab, merges)
+
+
+def _document(path, build, *arguments, **settings):
+    try:
+        return json.loads(build(*arguments, **settings).to_str())
+    except Exception as error:  # the library raises nothing more precise
+        raise DataError(f"{path}: this is no vocabulary: {error}") from error
+
+
+LAYOUTS = (  # the first that is complete counts
+    Layout(("tokenizer.json",), _read_json),
+    Layout(("vocab.txt",), _read_wordpiece),  # BERT, ELECTRA
+    Layout(("vocab.json", "merges.txt"), _read_bpe),  # GPT-1, GPT-2, GPT-Neo
+    Layout(("encoder.json", "vocab.bpe"), _read_bpe),  # GPT-2 as first released
+)

@@ -1,0 +1,185 @@
+"""Tokenizers of running text as the pre-trained models publish them."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from tfm_jax.data import published
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.tokenizers import BYTE_LABELS
+
+_BYTE_OF_LABEL = {label: byte for byte, label in enumerate(BYTE_LABELS)}
+
+
+class TextTokenizer:
+    """Turns texts into ids, and ids back into texts; ``vocab`` ids in all.
+
+    The file format is the ``tokenizer.json`` of published models. Special tokens are
+    known by their spelling, ``tokenizer.special["[MASK]"]``; encoding adds none, and
+    no text can produce one.
+
+    Deviates: paddings and truncations that a file asks for are left out, rows are
+    made elsewhere; so is BPE dropout, the same text always gives the same ids.
+    """
+
+    def __init__(self, document):
+        """Args: document: a ``tokenizer.json`` as plain data."""
+        if not isinstance(document, dict) or "model" not in document:
+            raise DataError("this is no tokenizer.json: it has no model")
+        self._document = {**document, "padding": None, "truncation": None}
+        self._document["model"] = {**document["model"]}
+        if self._document["model"].get("dropout"):
+            self._document["model"]["dropout"] = None
+        try:
+            self._rules = tokenizers.Tokenizer.from_str(json.dumps(self._document))
+        except Exception as error:  # the library raises nothing more precise
+            raise DataError(f"this is no tokenizer.json: {error}") from error
+        self._rules.encode_special_tokens = True  # read them as any other text
+        ids = self._rules.get_vocab(with_added_tokens=True).values()
+        self.vocab = max(ids, default=-1) + 1
+        self.special = {
+            token.content: index
+            for index, token in sorted(self._rules.get_added_tokens_decoder().items())
+            if token.special
+        }
+        self._opens, self._closes = _word_edges(self._document, self._labels())
+
+    def ids_of(self, *names):
+        """The id of each special token; one that is absent is a DataError."""
+        for name in names:
+            if name not in self.special:
+                known = ", ".join(self.special) or "none"
+                raise DataError(
+                    f"the tokenizer has no special token {name!r}; it has {known}"
+                )
+        return [self.special[name] for name in names]
+
+    def encode(self, texts):
+        """Each text as int32 ids.
+
+        Raises: DataError if the vocabulary lacks a character and an unknown token.
+        """
+        encodings = self._rules.encode_batch_fast(list(texts), add_special_tokens=False)
+        rows = [np.array(encoding.ids, np.int32) for encoding in encodings]
+        if self._document.get("pre_tokenizer") is None:
+            self._check_complete(texts, rows)
+        return rows
+
+    def encode_with_places(self, texts):
+        """Each text as (ids [T], places [T, 2]), int32.
+
+        Token t is ``text[slice(*places[t])]``, without white space in front.
+        """
+        encodings = self._rules.encode_batch(list(texts), add_special_tokens=False)
+        found = []
+        for text, encoding in zip(texts, encodings, strict=True):
+            places = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+            for place in places:
+                while place[0] < place[1] and text[place[0]].isspace():
+                    place[0] += 1
+            found.append((np.array(encoding.ids, np.int32), places))
+        return found
+
+    def decode(self, rows, *, special=False):
+        """Each row of ids as a text, with special tokens spelled out or without."""
+        rows = [np.asarray(row).tolist() for row in rows]
+        return self._rules.decode_batch(rows, skip_special_tokens=not special)
+
+    def tokens(self, ids):
+        """The vocabulary's own label of every id; "" for an id without one."""
+        return [self._rules.id_to_token(int(index)) or "" for index in ids]
+
+    def word_starts(self, ids):
+        """Whether a word starts at each token: bool like ``ids`` [..., T].
+
+        Source: the marks the vocabularies carry: "##" inside of words (BERT), "▁" or
+        a space in front (SentencePiece, GPT-2), "</w>" behind (GPT-1).
+        Deviates: signs that are neither letter nor digit are words of their own where
+        no mark says so.
+        """
+        ids = np.asarray(ids)
+        starts = self._opens[ids]
+        starts[..., 1:] |= self._closes[ids[..., :-1]]
+        starts[..., :1] = True
+        return starts
+
+    def _labels(self):
+        return self.tokens(range(self.vocab))
+
+    def _check_complete(self, texts, rows):
+        """Single characters without an unknown token: the library drops others."""
+        model = self._document["model"]
+        if model.get("merges") != [] or model.get("unk_token"):
+            return
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) != len(text):
+                absent = sorted({*text} - {*self._labels()})
+                raise DataError(f"the tokenizer does not know {absent}")
+
+    @property
+    def fingerprint(self):
+        """sha256 of the vocabulary and rules, hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self):
+        """One canonical JSON text; equal tokenizers give equal texts."""
+        return json.dumps(self._document, sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text):
+        """The tokenizer of a ``tokenizer.json``. Raises: DataError if it is none."""
+        try:
+            return cls(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise DataError(f"this is no tokenizer.json: {error}") from error
+
+    def save(self, path):
+        """Writes a ``tokenizer.json`` that other libraries read too."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path):
+        """Reads a ``tokenizer.json``, or the folder of a published model.
+
+        Nothing in the files is ever executed. Raises: DataError.
+        """
+        document = published.read(Path(path))
+        try:
+            return cls(document)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+
+
+def _word_edges(document, labels):
+    """Two bool [V]: the token opens a word; the token after it opens one."""
+    model = document["model"]
+    suffix = model.get("end_of_word_suffix")
+    if suffix:
+        return (
+            np.zeros(len(labels), bool),
+            np.array([label.endswith(suffix) for label in labels], bool),
+        )
+    prefix = model.get("continuing_subword_prefix")
+    if prefix:
+        inside = np.array([label.startswith(prefix) for label in labels], bool)
+        return ~inside, np.zeros(len(labels), bool)
+    if "ByteLevel" in json.dumps(document.get("pre_tokenizer")):
+        labels = [_spelled(label) for label in labels]
+    opens = [label.startswith("▁") or _sign(label[:1]) for label in labels]
+    closes = [_sign(label[-1:]) and label != "▁" for label in labels]
+    return np.array(opens, bool), np.array(closes, bool)
+
+
+def _sign(character):
+    return bool(character) and not (character.isalnum() or character == "\ufffd")
+
+
+def _spelled(label):
+    """A byte-level label as text, U+FFFD for a part of a character."""
+    codes = [_BYTE_OF_LABEL.get(character) for character in label]
+    if None in codes:
+        return label  # a token added later, such as <|endoftext|>
+    return bytes(codes).decode("utf-8", errors="replace")
