@@ -122,8 +122,8 @@ def make_batch(rows, chosen, size=None):
             np.pad(field, pad)
             for field in (source, source_segments, target, target_segments)
         )
-    source_positions, _ = _positions(source_segments)
-    target_positions, starts = _positions(target_segments)
+    source_positions, _ = positions(source_segments)
+    target_positions, starts = positions(target_segments)
     inputs = np.zeros_like(target)
     inputs[:, 1:] = target[:, :-1]
     inputs[starts] = BOS
@@ -134,7 +134,7 @@ def make_batch(rows, chosen, size=None):
     )  # fmt: skip
 
 
-def _positions(segments):
+def positions(segments):
     """Positions within each segment, and where segments start."""
     starts = segments > 0
     starts[:, 1:] &= segments[:, 1:] != segments[:, :-1]

@@ -44,7 +44,7 @@ def read_lines(path, knob, invalid_utf8):
     U+0085 or a lone CR, and one such character would shift a parallel corpus from
     there to its end. One CR before the ``\n`` and one leading byte order mark go.
     """
-    data = _read_bytes(path, knob)
+    data = read_bytes(path, knob)
     pieces = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not pieces[-1]:
         pieces.pop()  # the file ended in \n, or is empty
@@ -59,7 +59,8 @@ def read_lines(path, knob, invalid_utf8):
     }
 
 
-def _read_bytes(path, knob):
+def read_bytes(path, knob):
+    """The bytes of a plain or gzipped file. Raises: DataError that names the knob."""
     try:
         data = Path(path).read_bytes()
         # By content, not by name: these two bytes cannot start a UTF-8 text.

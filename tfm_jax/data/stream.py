@@ -8,6 +8,11 @@ import numpy as np
 from tfm_jax.data import packing
 
 
+def _pairs(rows, chosen, epochs):
+    del epochs  # the same in all of them
+    return packing.make_batch(rows, chosen)
+
+
 class BatchSource:
     """Batch ``i`` of a run as a pure function of (seed, i): random access for Grain.
 
@@ -18,10 +23,18 @@ class BatchSource:
     shapes are mixed in proportion, in an order drawn anew for each epoch.
     """
 
-    def __init__(self, row_sets, sizes, *, total, seed, shuffle, part=(0, 1)):
-        """Args: part: (process index, process count); each gets a slice of the rows."""
+    def __init__(
+        self, row_sets, sizes, *, total, seed, shuffle, part=(0, 1), make=_pairs
+    ):
+        """Args.
+
+        row_sets: named tuples whose first field has the rows; one per row shape.
+        part: (process index, process count); each gets a slice of the rows.
+        make: (rows, chosen [B], epochs [B]) -> the batch of the chosen rows.
+        """
         self._sets, self._sizes, self._total = row_sets, sizes, total
         self._seed, self._shuffle, self._part = seed, shuffle, part
+        self._make = make
         self._order = functools.lru_cache(4 * len(row_sets))(self._order)
         self._epoch = functools.lru_cache(2)(self._epoch)
 
@@ -35,15 +48,15 @@ class BatchSource:
         index, count = self._part
         share = size // count
         places = batch * size + index * share + np.arange(share)
-        epochs, places = np.divmod(places, len(rows.source))
+        epochs, places = np.divmod(places, len(rows[0]))
         chosen = [
             self._order(shape, one)[places[epochs == one]] for one in np.unique(epochs)
         ]
-        return packing.make_batch(rows, np.concatenate(chosen))
+        return self._make(rows, np.concatenate(chosen), epochs)
 
     def _complete(self, shape, epochs):
         """Batches of a shape that its first ``epochs`` epochs fill."""
-        return epochs * len(self._sets[shape].source) // self._sizes[shape]
+        return epochs * len(self._sets[shape][0]) // self._sizes[shape]
 
     def _before(self, epochs):
         return sum(self._complete(shape, epochs) for shape in range(len(self._sets)))
@@ -62,7 +75,7 @@ class BatchSource:
         return batches
 
     def _order(self, shape, epoch):
-        count = len(self._sets[shape].source)
+        count = len(self._sets[shape][0])
         if not self._shuffle:
             return np.arange(count)
         return np.random.default_rng((self._seed, epoch, shape + 1)).permutation(count)

@@ -1,8 +1,10 @@
-"""Translation sets of TensorFlow Datasets, read without TensorFlow.
+"""Translation and text sets of TensorFlow Datasets, read without TensorFlow.
 
 Only what is already on disk in the array_record format is read; nothing is ever
 downloaded or prepared here.
 """
+
+import importlib
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.normalize import decode
@@ -17,7 +19,7 @@ def load(cfg, split):
     wanted = getattr(cfg, f"tfds_{split}")
     if not wanted:
         return [], [], {"tfds": cfg.tfds_name}
-    builder = _builder(cfg)
+    builder = _builder(cfg, "translate")
     languages = (cfg.source_language, cfg.target_language)
     for language, knob in zip(languages, ("source", "target"), strict=True):
         if language not in builder.info.features:
@@ -26,25 +28,53 @@ def load(cfg, split):
                 f"data.{knob}_language={language!r} is not in {cfg.tfds_name}; choose "
                 f"from ({known})"
             )
+    return _read(cfg, builder, split, languages)
+
+
+def load_features(cfg, split, features):
+    """Named features of one split: (a list per feature, report).
+
+    Text comes as strings, numbers as they are; an absent split is empty lists.
+
+    Raises: DataError as `load` does, and for a feature that the set does not have.
+    """
+    if not getattr(cfg, f"tfds_{split}"):
+        return *([] for _ in features), {"tfds": cfg.tfds_name}
+    builder = _builder(cfg, "text", "question_answering")
+    for name in features:
+        if name not in builder.info.features:
+            known = ", ".join(builder.info.features)
+            raise DataError(
+                f"{cfg.tfds_name} has no feature {name!r}; choose from ({known})"
+            )
+    return _read(cfg, builder, split, features)
+
+
+def _read(cfg, builder, split, features):
+    wanted = getattr(cfg, f"tfds_{split}")
     try:
         examples = builder.as_data_source(split=wanted)
     except ValueError as error:
         raise DataError(f"data.tfds_{split}={wanted!r}: {_first(error)}") from error
-    sides, replaced = ([], []), 0
+    columns, replaced = tuple([] for _ in features), 0
     for number, example in enumerate(examples):
-        for language, lines in zip(languages, sides, strict=True):
-            where = f"{cfg.tfds_name} {wanted}: example {number}, {language}"
-            text, wrong = decode(example[language], cfg.invalid_utf8, where)
-            lines.append(text)
+        for name, column in zip(features, columns, strict=True):
+            where = f"{cfg.tfds_name} {wanted}: example {number}, {name}"
+            value, wrong = example[name], False
+            if isinstance(value, bytes):
+                value, wrong = decode(value, cfg.invalid_utf8, where)
+            column.append(value)
             replaced += wrong
     report = {"tfds": builder.info.full_name, "split": wanted}
-    return *sides, {**report, "invalid_utf8_lines": replaced}
+    return *columns, {**report, "invalid_utf8_lines": replaced}
 
 
-def _builder(cfg):
+def _builder(cfg, *topics):
     try:
         import tensorflow_datasets as tfds
-        import tensorflow_datasets.translate  # noqa: F401  registers the data sets
+
+        for topic in topics:  # registers the data sets
+            importlib.import_module(f"tensorflow_datasets.{topic}")
     except ImportError as error:
         raise DataError(
             f"data.source='tfds' needs the package tensorflow-datasets: {error}"

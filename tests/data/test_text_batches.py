@@ -1,0 +1,105 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tfm_jax.data.causal_rows import causal_rows
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.text_batches import (
+    eval_text_batches,
+    fingerprint,
+    train_text_batches,
+)
+
+TEXT = np.arange(1, 8 * 21 + 2, dtype=np.int32)
+ROWS = causal_rows([TEXT], 8)
+SMALL = causal_rows([TEXT[:41]], 4)
+RUN = {"batch_tokens": 40, "seed": 3, "identity": {"data": "x"}}
+
+
+def train(row_sets=(ROWS,), total_batches=12, **settings):
+    return train_text_batches(
+        list(row_sets), total_batches=total_batches, **{**RUN, **settings}
+    )
+
+
+def firsts(batches):
+    return [int(row[0]) for batch in batches for row in batch.tokens if row[0]]
+
+
+def same(one, other):
+    for left, right in zip(one, other, strict=True):
+        assert (left is None) == (right is None)
+        if left is not None:
+            np.testing.assert_array_equal(left, right)
+            assert left.dtype == right.dtype
+
+
+def test_every_row_is_trained_on_once_per_epoch_in_another_order():
+    found = firsts(train(total_batches=35, batch_tokens=24))
+    epochs = [found[n : n + 21] for n in range(0, 105, 21)]
+    assert all(sorted(epoch) == sorted(ROWS.tokens[:, 0]) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 5
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4, 11])
+def test_a_resumed_iterator_goes_on_with_the_same_batches(cut):
+    whole = list(train((ROWS, SMALL)))
+    first = train((ROWS, SMALL))
+    for _ in range(cut):
+        next(first)
+    again = train((ROWS, SMALL))
+    again.set_state(first.get_state())
+    for one, other in zip(whole[cut:], again, strict=True):
+        same(one, other)
+    with pytest.raises(ValueError, match="data: 'x' then, 'y' now"):
+        train((ROWS, SMALL), identity={"data": "y"}).set_state(first.get_state())
+
+
+def test_processes_get_slices_of_the_same_global_batches():
+    settings = {"batch_tokens": 32, "row_multiple": 2}
+    whole = list(train(**settings))
+    parts = [train(process_index=n, process_count=2, **settings) for n in (0, 1)]
+    for batch, left, right in zip(whole, *parts, strict=True):
+        joined = np.concatenate([left.tokens, right.tokens])
+        np.testing.assert_array_equal(batch.tokens, joined)
+    with pytest.raises(ValueError, match="must be a multiple of process_count=2"):
+        train(process_count=2)
+
+
+def test_evaluation_holds_every_row_once_in_the_shapes_of_training():
+    batches = list(eval_text_batches([ROWS, SMALL], batch_tokens=40, row_multiple=5))
+    assert {batch.tokens.shape for batch in batches} == {(5, 8), (10, 4)}
+    wanted = Counter([*ROWS.tokens[:, 0].tolist(), *SMALL.tokens[:, 0].tolist()])
+    assert Counter(firsts(batches)) == wanted
+    assert sum(batch.weights.sum() for batch in batches) == 168 + 40
+    assert not batches[4].segments[1:].any()
+
+
+def test_a_change_is_drawn_anew_in_every_epoch_and_the_same_for_a_row():
+    def change(batch, seeds):
+        return batch._replace(labels=seeds)
+
+    batches = list(train(total_batches=21, change=change))
+    seeds = np.concatenate([batch.labels for batch in batches])
+    assert (seeds[:, 0] == RUN["seed"]).all()
+    assert len({tuple(seed) for seed in seeds}) == 105
+    tokens = np.concatenate([batch.tokens for batch in batches])
+    np.testing.assert_array_equal(ROWS.tokens[seeds[:, 2]], tokens)
+    (evaluated, *_) = eval_text_batches([ROWS], batch_tokens=40, change=change)
+    assert evaluated.labels.tolist() == [[0, 0, n] for n in range(5)]
+
+
+def test_too_few_texts_for_a_batch_are_an_error_and_not_an_endless_loop():
+    with pytest.raises(DataError, match=r"make \[21\] rows, less than one batch of"):
+        train(batch_tokens=8 * 22)
+
+
+def test_the_fingerprint_changes_with_any_field():
+    known = fingerprint([ROWS])
+    assert known == fingerprint([causal_rows([TEXT], 8)])
+    for name in ("tokens", "segments", "labels", "weights"):
+        field = getattr(ROWS, name).copy()
+        field[3, 3] += 1
+        assert fingerprint([ROWS._replace(**{name: field})]) != known
+    assert fingerprint([ROWS, SMALL]) != known
