@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from tfm_jax.infer.decode import Special
-from tfm_jax.interop import generation, marian, safetensors_io
+from tfm_jax.interop import bert, generation, marian, safetensors_io
 from tfm_jax.interop.imported import Imported, ImportedText
+from tfm_jax.models import bert as bert_model
 from tfm_jax.models import transformer
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -63,6 +64,7 @@ FAMILIES = {  # by transformers' model_type
         _read_pair_ids,
         _write_pair_ids,
     ),
+    "bert": Family(bert_model.Config, bert_model.Bert, bert),
 }
 
 

@@ -1,0 +1,89 @@
+"""BERT: the name map and the two configurations, each one table for both ways.
+
+Source: Devlin et al. 2019, arXiv:1810.04805, as the ``Bert...`` classes of transformers
+5. Files of pre-trained models often hold more heads than the class that they name: the
+pooler and the head of pairs are left out where that class does without them.
+Deviates from the reference: the row of the padding token in the table of words is
+    trained like any other, there it gets no gradient as an input; names of labels are
+    not kept.
+"""
+
+import re
+
+from tfm_jax.interop import encoders
+from tfm_jax.models import bert
+
+ENCODER = {  # our module -> the reference's below its encoder
+    "embedding/position": "embeddings.position_embeddings",
+    "embedding/type": "embeddings.token_type_embeddings",
+    "embedding/norm": "embeddings.LayerNorm",
+}
+LAYER = {
+    "self_attention/query": "attention.self.query",
+    "self_attention/key": "attention.self.key",
+    "self_attention/value": "attention.self.value",
+    "self_attention/out": "attention.output.dense",
+    "self_attention_residual/norm_after": "attention.output.LayerNorm",
+    "ffn/up": "intermediate.dense",
+    "ffn/down": "output.dense",
+    "ffn_residual/norm_after": "output.LayerNorm",
+}
+REFERENCE = encoders.Reference(
+    model_type="bert",
+    architectures={
+        "pretraining": "BertForPreTraining",
+        "masked_lm": "BertForMaskedLM",
+        "classify": "BertForSequenceClassification",
+        "tag": "BertForTokenClassification",
+        "span": "BertForQuestionAnswering",
+    },
+    modules={
+        **{f"encoder/{ours}": f"bert.{theirs}" for ours, theirs in ENCODER.items()},
+        **{
+            f"encoder/stack/layer_{{}}/{ours}": f"bert.encoder.layer.{{}}.{theirs}"
+            for ours, theirs in LAYER.items()
+        },
+        "encoder/embedding/word": (
+            "bert.embeddings.word_embeddings",
+            "cls.predictions.decoder",
+        ),
+        "head/lm/dense": "cls.predictions.transform.dense",
+        "head/lm/norm": "cls.predictions.transform.LayerNorm",
+        "head/lm/bias": ("cls.predictions.bias", "cls.predictions.decoder.bias"),
+        "head/pooler/dense": "bert.pooler.dense",
+        "head/pair/out": "cls.seq_relationship",
+        "head/classify/out": "classifier",
+        "head/tag/out": "classifier",
+        "head/span/out": "qa_outputs",
+    },
+    beside=re.compile(r"(bert\.pooler\.dense|cls\.seq_relationship)\.(weight|bias)"),
+)
+
+
+def read_config(values: dict) -> bert.Config:
+    """The model that the content of a ``config.json`` describes.
+
+    Raises: ValueError listing every field that is missing or has no counterpart here.
+    """
+    return encoders.read_config(REFERENCE, bert.Config, values)
+
+
+def write_config(cfg: bert.Config) -> dict:
+    """The content of ``config.json`` for ``cfg``, token ids apart.
+
+    Raises: ValueError listing every field that the reference cannot represent.
+    """
+    return encoders.write_config(REFERENCE, cfg)
+
+
+def to_params(cfg: bert.Config, tensors) -> dict:
+    """Nested dict of float32 parameters for the unrolled ``Bert(cfg)``.
+
+    Raises: ValueError listing all that is unknown, missing or does not fit.
+    """
+    return encoders.to_params(REFERENCE, bert.Bert(cfg), tensors)
+
+
+def to_tensors(cfg: bert.Config, params) -> dict:
+    """The inverse of ``to_params``, of any layout."""
+    return encoders.to_tensors(REFERENCE, bert.Bert(cfg), params)
