@@ -11,7 +11,8 @@ Run     python -m tfm_jax.main --config=configs/transformer_multi30k.py \
           --config.data.test_files=test_2016_flickr.en.gz,test_2016_flickr.de.gz
 Sizes   multi30k_tiny (default), and those of models/transformer.py
 Expect  published 41.02 BLEU (lower-cased, tokenised: bleu_tokenized) on test_2016
-Cost    about 65 M target tokens: an hour of 2 cores makes a tenth of it
+Cost    about 65 M target tokens: an hour of 2 cores makes a quarter of it, for which
+        smaller batches need less dropout, see docs/multi30k.md
 """
 
 from ml_collections import ConfigDict
