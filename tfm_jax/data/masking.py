@@ -1,0 +1,153 @@
+"""Which tokens a masked language model must guess, and what it sees there."""
+
+import dataclasses
+
+import numpy as np
+
+from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.errors import DataError
+
+_STREAM = 1  # keeps the draws apart from those that order rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How many tokens are asked for, which, and what stands in their places.
+
+    BERT and ALBERT as they are, ALBERT with ngrams=3; ELECTRA mask=0.85, random=0.
+    """
+
+    share: float = 0.15  # of a row's tokens, special ones counted
+    most: int = 20  # tokens asked for in a row at most; 77 for rows of 512
+    mask: float = 0.8  # of those asked for become the mask token
+    random: float = 0.1  # become any token of the vocabulary; the rest stay
+    whole_words: bool = False  # all of a word or nothing of it
+    ngrams: int = 1  # words at once, at most
+    draw: str = dataclasses.field(
+        default="dynamic", metadata={"choices": ("dynamic", "static")}
+    )
+    copies: int = 10  # draw=static: how often each row is there, masked otherwise
+
+    def __post_init__(self):
+        if not 0 < self.share <= 1:
+            raise ValueError(f"masking.share={self.share} must be above 0, at most 1")
+        if min(self.mask, self.random) < 0 or self.mask + self.random > 1 + 1e-9:
+            raise ValueError(
+                f"masking.mask={self.mask} and masking.random={self.random} must be "
+                f"shares that do not exceed 1 together"
+            )
+        for name in ("most", "ngrams", "copies"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"masking.{name}={getattr(self, name)} must be 1+")
+
+
+class Masker:
+    """Rows to masked rows: ``masker(batch, seeds)`` fits `train_text_batches`.
+
+    Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1, and the released
+    create_pretraining_data.py: a number per row and not a chance per token; never a
+    special token; a random token may be any, also the right or a special one. Words
+    at once with a chance of 1/n for n: Lan et al. 2020, arXiv:1909.11942, section 3.1.
+    Deviates: [UNK] counts as special, BERT's code may ask for it; words at once never
+    reach across a special token, as ALBERT's code lets them; ELECTRA's code draws with replacement, so that it asks for a few less.
+    """
+
+    def __init__(self, cfg, tokenizer, mask_token="[MASK]"):
+        """Args: tokenizer: a `TextTokenizer` that has ``mask_token``."""
+        self.cfg = cfg
+        (self._mask,) = tokenizer.ids_of(mask_token)
+        self._vocab = tokenizer.vocab
+        self._special = np.zeros(tokenizer.vocab, bool)
+        self._special[list(tokenizer.special.values())] = True
+        self._word_starts = tokenizer.word_starts
+
+    def __call__(self, batch, seeds):
+        """Sets ``places``, ``labels`` and ``weights``, all [B, M], and the tokens.
+
+        Args:
+            batch: a `TextBatch` with whole texts.
+            seeds: [B, ...] integers; equal ones draw the same for equal rows.
+        """
+        shape = len(batch.tokens), self.cfg.most
+        tokens = batch.tokens.copy()
+        places, labels = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+        weights = np.zeros(shape, np.float32)
+        candidates = (batch.segments > 0) & ~self._special[batch.tokens]
+        starts = np.ones_like(candidates)
+        if self.cfg.whole_words:
+            starts = self._word_starts(batch.tokens)
+        for row, seed in enumerate(seeds):
+            rng = np.random.default_rng([*map(int, seed), _STREAM])
+            count = self._count(np.count_nonzero(batch.segments[row]))
+            chosen = self._choose(candidates[row], starts[row], count, rng)
+            size = len(chosen)
+            places[row, :size] = chosen
+            labels[row, :size] = batch.tokens[row, chosen]
+            weights[row, :size] = 1
+            tokens[row, chosen] = self._seen(labels[row, :size], rng)
+        return batch._replace(
+            tokens=tokens, labels=labels, weights=weights, places=places
+        )
+
+    def _count(self, length):
+        return min(self.cfg.most, max(1, round(self.cfg.share * length)))
+
+    def _choose(self, candidate, starts, count, rng):
+        """Columns to ask for, in order, from bool [T] what may be and what starts."""
+        columns = np.flatnonzero(candidate)
+        if self.cfg.ngrams == 1 and not self.cfg.whole_words:
+            chosen = rng.permutation(columns)[:count]
+            return np.sort(chosen)
+        after_gap = np.diff(columns, prepend=-2) > 1
+        firsts = np.flatnonzero(starts[columns] | after_gap)
+        words = np.split(columns, firsts[1:]) if len(columns) else []
+        chosen = set()
+        for word in rng.permutation(len(words)):
+            if len(chosen) >= count:
+                break
+            chosen |= self._span(words[word:], count - len(chosen), chosen, rng)
+        return np.array(sorted(chosen), np.int64)
+
+    def _span(self, words, room, taken, rng):
+        """The first words at once, fewer if there is less room; maybe none."""
+        span = 1
+        while (
+            span < min(self.cfg.ngrams, len(words))
+            and words[span][0] == words[span - 1][-1] + 1
+        ):
+            span += 1
+        if span > 1:
+            chance = 1 / np.arange(1, span + 1)
+            span = rng.choice(span, p=chance / chance.sum()) + 1
+        for size in range(span, 0, -1):
+            columns = {int(column) for word in words[:size] for column in word}
+            if len(columns) <= room:
+                return set() if columns & taken else columns
+        return set()
+
+    def _seen(self, labels, rng):
+        fate = rng.random(len(labels))
+        random = rng.integers(self._vocab, size=len(labels))
+        becomes_random = fate < self.cfg.mask + self.cfg.random
+        seen = np.where(becomes_random, random, labels)
+        return np.where(fate < self.cfg.mask, self._mask, seen)
+
+
+def masked_copies(rows, masker, seed):
+    """Every row ``copies`` times with masks of its own, for good: a `TextBatch`.
+
+    Source: Devlin et al. 2019's create_pretraining_data.py, dupe_factor.
+    """
+    count = len(rows.tokens)
+    if not count:
+        raise DataError("there are no rows to mask")
+    copies = []
+    for copy in range(masker.cfg.copies):
+        seeds = [(seed, copy, row) for row in range(count)]
+        copies.append(masker(rows, seeds))
+    return TextBatch(
+        *(
+            None if fields[0] is None else np.concatenate(fields)
+            for fields in zip(*copies, strict=True)
+        )
+    )
