@@ -1,0 +1,40 @@
+"""Which layers of a stack own their parameters, and which borrow those of another."""
+
+from typing import NamedTuple
+
+
+class Shared(NamedTuple):
+    """Which sub-layers the layers of a group have in common, their norms included."""
+
+    attention: bool
+    ffn: bool
+
+
+SHARES = {  # Lan et al. 2020, arXiv:1909.11942, section 3.1 and table 4
+    "none": Shared(False, False),
+    "attention": Shared(True, False),
+    "ffn": Shared(False, True),
+    "all": Shared(True, True),
+}
+
+
+class Lenders(NamedTuple):
+    """Numbers of the layers whose parameters a layer uses."""
+
+    attention: int
+    ffn: int
+
+
+def lenders(share: str, groups: int, depth: int) -> list[Lenders]:
+    """For each layer, in order; the first layer of a group lends what it shares.
+
+    Args:
+        share: a key of SHARES.
+        groups: layer l is in group ``l * groups // depth``; at most ``depth``.
+    """
+    shared = SHARES[share]
+    first = [-(-(i * groups // depth) * depth // groups) for i in range(depth)]
+    return [
+        Lenders(first[i] if shared.attention else i, first[i] if shared.ffn else i)
+        for i in range(depth)
+    ]
