@@ -1,5 +1,6 @@
 """Which tokens a masked language model must guess, and what it sees there."""
 
+import bisect
 import dataclasses
 
 import numpy as np
@@ -49,7 +50,8 @@ class Masker:
     special token; a random token may be any, also the right or a special one. Words
     at once with a chance of 1/n for n: Lan et al. 2020, arXiv:1909.11942, section 3.1.
     Deviates: [UNK] counts as special, BERT's code may ask for it; words at once never
-    reach across a special token, as ALBERT's code lets them; ELECTRA's code draws with replacement, so that it asks for a few less.
+    reach across a special token, as ALBERT's code lets them; ELECTRA's code draws with
+    replacement, so that it asks for a few less.
     """
 
     def __init__(self, cfg, tokenizer, mask_token="[MASK]"):
@@ -60,6 +62,7 @@ class Masker:
         self._special = np.zeros(tokenizer.vocab, bool)
         self._special[list(tokenizer.special.values())] = True
         self._word_starts = tokenizer.word_starts
+        self._upto = np.cumsum(1 / np.arange(1, cfg.ngrams + 1)).tolist()
 
     def __call__(self, batch, seeds):
         """Sets ``places``, ``labels`` and ``weights``, all [B, M], and the tokens.
@@ -98,32 +101,37 @@ class Masker:
         if self.cfg.ngrams == 1 and not self.cfg.whole_words:
             chosen = rng.permutation(columns)[:count]
             return np.sort(chosen)
-        after_gap = np.diff(columns, prepend=-2) > 1
-        firsts = np.flatnonzero(starts[columns] | after_gap)
-        words = np.split(columns, firsts[1:]) if len(columns) else []
+        first = starts[columns] | (np.diff(columns, prepend=-2) > 1)
+        begins = columns[first].tolist()
+        ends = (columns[np.roll(first, -1)] + 1).tolist()  # before the next, or last
         chosen = set()
-        for word in rng.permutation(len(words)):
+        for word, chance in zip(
+            rng.permutation(len(begins)).tolist(),
+            rng.random(len(begins)).tolist(),
+            strict=True,
+        ):
             if len(chosen) >= count:
                 break
-            chosen |= self._span(words[word:], count - len(chosen), chosen, rng)
+            span = self._span(begins, ends, word, chance)
+            while span and ends[word + span - 1] - begins[word] > count - len(chosen):
+                span -= 1  # fewer words if there is less room, maybe none
+            if span:
+                columns = range(begins[word], ends[word + span - 1])
+                if chosen.isdisjoint(columns):
+                    chosen.update(columns)
         return np.array(sorted(chosen), np.int64)
 
-    def _span(self, words, room, taken, rng):
-        """The first words at once, fewer if there is less room; maybe none."""
-        span = 1
+    def _span(self, begins, ends, word, chance):
+        """How many words from ``word`` on, of those that follow without a gap."""
+        most = 1
         while (
-            span < min(self.cfg.ngrams, len(words))
-            and words[span][0] == words[span - 1][-1] + 1
+            most < self.cfg.ngrams
+            and word + most < len(begins)
+            and begins[word + most] == ends[word + most - 1]
         ):
-            span += 1
-        if span > 1:
-            chance = 1 / np.arange(1, span + 1)
-            span = rng.choice(span, p=chance / chance.sum()) + 1
-        for size in range(span, 0, -1):
-            columns = {int(column) for word in words[:size] for column in word}
-            if len(columns) <= room:
-                return set() if columns & taken else columns
-        return set()
+            most += 1
+        upto = self._upto[:most]  # 1, 1 + 1/2, 1 + 1/2 + 1/3, ...
+        return bisect.bisect(upto, chance * upto[-1]) + 1
 
     def _seen(self, labels, rng):
         fate = rng.random(len(labels))
