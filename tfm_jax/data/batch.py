@@ -36,3 +36,4 @@ class TextBatch(NamedTuple):
     labels: np.ndarray | None = None  # [B, T], [B, M] at ``places``, or [B]
     weights: np.ndarray | None = None  # float32, like ``labels``; 0: not asked for
     places: np.ndarray | None = None  # [B, M] columns at which labels are asked for
+    pair_labels: np.ndarray | None = None  # [B] int32, 0: sentence B follows A, 1: not
