@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.reliability import processes
-from tfm_jax.train import exits
+from tests.reliability import processes, tiny
+from tfm_jax.train import exits, loop
 from tfm_jax.train.log import read_history
 
 PROCESS = """
@@ -97,21 +97,21 @@ def test_two_processes_save_restore_agree_and_stop_together(tmp_path):
     assert 5 <= step < 999
 
 
-SIZE = ("--config.train.total_steps=12", "--config.eval.every_steps=6")
-MESH = ("--config.mesh.data=2", "--config.mesh.fsdp=1")
+CONFIG = Path(__file__).with_name("tiny.py")
+SHORT = dict(train__total_steps=12, eval__every_steps=6, mesh__data=2)
 
 
-def command(workdir, *flags):
-    config = Path(__file__).with_name("tiny.py")
-    argv = [f"--config={config}", f"--workdir={workdir}", *SIZE, *MESH, *flags]
-    return [sys.executable, "-m", "tfm_jax.main", *argv]
+def flags(workdir):
+    knobs = {**SHORT, "mesh__cpu_devices": 1, "mesh__processes": 2}
+    named = (f"--config.{k.replace('__', '.')}={v}" for k, v in knobs.items())
+    return [f"--config={CONFIG}", f"--workdir={workdir}", *named]
 
 
 def slurm(me, job):
     """What ``srun`` sets in process ``me`` of two on this machine."""
     given = dict(JOB_ID=job, NTASKS=2, PROCID=me, LOCALID=me, STEP_NUM_NODES=1)
     variables = {f"SLURM_{name}": str(value) for name, value in given.items()}
-    return processes.environment(SLURM_STEP_NODELIST="localhost", **variables)
+    return variables | {"SLURM_STEP_NODELIST": "localhost"}
 
 
 def losses(workdir):
@@ -125,40 +125,25 @@ def losses(workdir):
 def test_a_run_of_two_processes_is_that_of_one_with_two_devices(tmp_path):
     """Started as Slurm would; stopped by a signal to one of them, then resumed."""
     one, two = tmp_path / "one", tmp_path / "two"
-    alone = [*command(one, "--config.mesh.cpu_devices=2")]
-    subprocess.run(alone, check=True, env=processes.environment(), timeout=300)
-    flags = ("--config.mesh.cpu_devices=1", "--config.mesh.processes=2")
-
-    def start():
-        job = random.randrange(4_096)  # JAX takes its port from it
-        return [
-            subprocess.Popen(
-                command(two, *flags),
-                env=slurm(me, job),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for me in (0, 1)
-        ]
-
-    for stop in (True, False):
-        children = start()
-        try:
+    loop.train(tiny.get_config(**SHORT), one)
+    job = random.randrange(4_096)  # JAX takes its port from it
+    outputs = [tmp_path / "0", tmp_path / "1"]
+    first, second = (processes.Commands(**slurm(me, job)) for me in (0, 1))
+    with first, second:
+        for stop in (True, False):
+            pids = [
+                commands.start(flags(two), output)
+                for commands, output in zip((first, second), outputs, strict=True)
+            ]
             if stop:
                 history = two / "metrics.jsonl"
                 while not (history.exists() and '"train"' in history.read_text()):
-                    assert all(child.poll() is None for child in children)
                     time.sleep(0.05)
-                os.kill(children[1].pid, signal.SIGTERM)
-            outputs = [child.communicate(timeout=300)[0] for child in children]
-        finally:
-            for child in children:
-                child.kill()
-        codes = [child.returncode for child in children]
-        wanted = [exits.PREEMPTED, exits.PREEMPTED] if stop else [0, 0]
-        assert codes == wanted, "\n".join(text[-2000:] for text in outputs)
-        assert "first step" not in outputs[1], "one of them speaks"
+                os.kill(pids[1], signal.SIGTERM)
+            codes = [first.wait(pids[0]), second.wait(pids[1])]
+            said = [output.read_text() for output in outputs]
+            assert codes == [exits.PREEMPTED if stop else 0] * 2, said
+    assert "first step" in said[0] and "first step" not in said[1], "one speaks"
     ours, theirs = losses(two), losses(one)
     assert ours.keys() == theirs.keys() and len(ours) > 4
     np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-5)
@@ -169,7 +154,7 @@ def test_a_run_of_two_processes_is_that_of_one_with_two_devices(tmp_path):
 
 def test_processes_that_nobody_started_are_missed_in_words(tmp_path):
     made = subprocess.run(
-        command(tmp_path, "--config.mesh.processes=2"),
+        [sys.executable, "-m", "tfm_jax.main", *flags(tmp_path)],
         env=processes.environment(),
         capture_output=True,
         text=True,
