@@ -44,6 +44,7 @@ MODEL = {
     "dropout": 0.3,
     "attention_dropout": 0.3,
     "activation_dropout": 0.3,
+    "windows": (2,),
     "embedding_scale": False,
     "output_bias": True,
     "source_vocab": dict(source_vocab=13, tie="two_way"),
@@ -52,6 +53,7 @@ MODEL = {
         ("norm", "norm_kind", "positions", "score", "mask_style", "activation"), {}
     ),
     **dict.fromkeys(("init", "dtype", "layout", "remat", "tie"), {}),
+    **dict.fromkeys(("biases", "residual_init"), {}),
 }
 OPTIM = {
     "optimizer": {},

@@ -59,6 +59,8 @@ FIXED = dict(  # our fields that the reference cannot vary
     positions="sinusoidal_halves",
     score="scaled_dot",
     mask_style="before",
+    windows=(),
+    biases="all",
 )
 THEIRS_FIXED = dict(  # the reference's fields that we cannot vary
     model_type="marian",

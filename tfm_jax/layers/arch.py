@@ -3,7 +3,7 @@
 import dataclasses
 
 from tfm_jax.config import choice
-from tfm_jax.layers.linear import INITS
+from tfm_jax.layers.linear import BIASES, INITS, RESIDUAL_INITS
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS
 from tfm_jax.ops.activations import ACTIVATIONS
@@ -32,11 +32,15 @@ class Arch:
     score: str = choice(SCORES, "scaled_dot")
     mask_style: str = choice(MASK_STYLES, "before")
     attention: str = choice(IMPLEMENTATIONS, "auto")
+    # layer l sees windows[l % len] keys on either side, itself included; 0: all; (): 0
+    windows: tuple[int, ...] = ()
+    biases: str = choice(BIASES, "all")  # which affine maps have one
     activation: str = choice(ACTIVATIONS, "relu")
     dropout: float = 0.1  # on every sub-layer's output and on embedding + position
     attention_dropout: float = 0.0  # on the attention weights
     activation_dropout: float = 0.0  # inside the feed-forward block
     init: str = choice(INITS, "glorot")
+    residual_init: str = choice(RESIDUAL_INITS, "plain")  # of maps that end sub-layers
     dtype: str = choice(("float32", "bfloat16"), "float32")  # of activations
     layout: str = choice(LAYOUTS, "unrolled")  # one compiled body a layer, or one scan
     remat: str = choice(REMATS, "none")  # what the backward pass computes again
@@ -62,9 +66,15 @@ class Arch:
                 raise ValueError(
                     f"model.{name}={getattr(self, name)} must be in [0, 1)"
                 )
+        if min(self.windows, default=0) < 0:
+            raise ValueError(f"model.windows={self.windows} must not be negative")
         for name in ("width", "heads", "ffn_width", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name}={getattr(self, name)} must be positive")
+
+    def window(self, layer: int) -> int:
+        """How many keys layer ``layer`` sees on either side; 0 is all."""
+        return self.windows[layer % len(self.windows)] if self.windows else 0
 
     @property
     def head_key_size(self) -> int:

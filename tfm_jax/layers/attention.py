@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from tfm_jax.layers.linear import Dropout, Linear, constrain
+from tfm_jax.layers.linear import BIASES, Biases, Dropout, Linear, constrain
 from tfm_jax.ops.attention import SCORES, attention
 from tfm_jax.ops.masks import Mask
 from tfm_jax.ops.positions import rotate
@@ -36,11 +36,14 @@ class MultiHeadAttention(nn.Module):
     initializer: str
     dropout: float = 0.0  # probability, on the attention weights
     dtype: DTypeLike = jnp.float32
+    biases: Biases = BIASES["all"]
+    out_scale: float = 1.0  # on the initial kernel of the output map
 
     def setup(self):
         def into_heads(size):
             shape, axes = (self.heads, size), ("embed", "heads", "kv")
-            return Linear(shape, axes, self.initializer, dtype=self.dtype)
+            bias = self.biases.projections
+            return Linear(shape, axes, self.initializer, bias=bias, dtype=self.dtype)
 
         self.query = into_heads(self.key_size)
         self.key = into_heads(self.key_size)
@@ -50,7 +53,9 @@ class MultiHeadAttention(nn.Module):
             ("heads", "kv", "embed"),
             self.initializer,
             2,
+            bias=self.biases.others,
             dtype=self.dtype,
+            scale=self.out_scale,
         )
         self.weight_dropout = Dropout(self.dropout)
         score = SCORES[self.score]

@@ -14,6 +14,8 @@ from tfm_jax.layers.residual import NORM_KINDS
 class TokenEmbedding(nn.Module):
     """Table of token vectors; ``attend`` scores states against it.
 
+    Both take another ``table`` [V, D] in place of the parameter, if there is one.
+
     Source: Vaswani et al. 2017, section 3.4 (weights shared with the pre-softmax
     projection, embeddings multiplied by sqrt(d_model)). Deviates: no.
     """
@@ -33,17 +35,19 @@ class TokenEmbedding(nn.Module):
             jnp.float32,
         )
 
-    def __call__(self, tokens):
+    def __call__(self, tokens, table=None):
         """[B, T] int in [0, V) -> [B, T, D]."""
-        x = jnp.take(self.table, tokens, axis=0, mode="clip").astype(self.dtype)
+        table = self.table if table is None else table
+        x = jnp.take(table, tokens, axis=0, mode="clip").astype(self.dtype)
         return x * jnp.asarray(self.width**0.5, self.dtype) if self.scale else x
 
-    def attend(self, x):
+    def attend(self, x, table=None):
         """[B, T, D] -> logits [B, T, V] float32."""
+        table = self.table if table is None else table
         rows = x.reshape(-1, self.width).astype(self.dtype)
         logits = jax.lax.dot_general(
             rows,
-            self.table.astype(self.dtype),
+            table.astype(self.dtype),
             (((1,), (1,)), ((), ())),
             preferred_element_type=jnp.float32,
         )
@@ -54,6 +58,7 @@ class PositionEmbedding(nn.Module):
     """Adds position vectors to token vectors, where the scheme has any.
 
     Args (call): x: [B, T, D]. positions: [B, T] int, below ``max_length`` if learned.
+        drop: what a learned table goes through first.
     Returns: [B, T, D].
     """
 
@@ -62,7 +67,7 @@ class PositionEmbedding(nn.Module):
     initializer: str
 
     @nn.compact
-    def __call__(self, x, positions):
+    def __call__(self, x, positions, drop=None):
         scheme, width = POSITIONS[self.scheme], x.shape[-1]
         if scheme.learned:
             init = INITS[self.initializer].embedding(width)
@@ -72,6 +77,7 @@ class PositionEmbedding(nn.Module):
                 (self.max_length, width),
                 jnp.float32,
             )
+            table = drop(table) if drop else table
             return x + jnp.take(table, positions, axis=0, mode="clip").astype(x.dtype)
         if scheme.vectors:
             return x + scheme.vectors(positions, width).astype(x.dtype)

@@ -22,6 +22,8 @@ class FeedForward(nn.Module):
     initializer: str
     dropout: float = 0.0  # after the activation
     dtype: DTypeLike = jnp.float32
+    bias: bool = True
+    out_scale: float = 1.0  # on the initial kernel of ``down``
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -32,6 +34,7 @@ class FeedForward(nn.Module):
                 (self.ffn_width,),
                 ("embed", "mlp"),
                 self.initializer,
+                bias=self.bias,
                 dtype=self.dtype,
                 name=name,
             )
@@ -48,7 +51,9 @@ class FeedForward(nn.Module):
             (x.shape[-1],),
             ("mlp", "embed"),
             self.initializer,
+            bias=self.bias,
             dtype=self.dtype,
+            scale=self.out_scale,
             name="down",
         )
         return down(y)

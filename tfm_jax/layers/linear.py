@@ -39,6 +39,26 @@ INITS = {
     ),
 }
 
+# number of residual sub-layers -> factor on the initial maps that end them
+RESIDUAL_INITS = {
+    "plain": lambda sublayers: 1.0,
+    "scaled": lambda sublayers: sublayers**-0.5,  # Radford et al. 2019, section 2.3
+}
+
+
+class Biases(NamedTuple):
+    """Whether affine maps have a bias: query, key and value; all others of a block."""
+
+    projections: bool
+    others: bool
+
+
+BIASES = {
+    "all": Biases(True, True),  # Vaswani et al. 2017, released code
+    "not_qkv": Biases(False, True),  # GPT-Neo, Black et al. 2021
+    "none": Biases(False, False),  # Raffel et al. 2020, arXiv:1910.10683
+}
+
 
 class Linear(nn.Module):
     """``x @ kernel + bias`` over the last ``inputs`` axes of x.
@@ -55,6 +75,7 @@ class Linear(nn.Module):
     inputs: int = 1  # how many trailing axes of x are contracted
     bias: bool = True
     dtype: DTypeLike = jnp.float32
+    scale: float = 1.0  # on the initial kernel
 
     @nn.compact
     def __call__(self, x):
@@ -62,11 +83,9 @@ class Linear(nn.Module):
         rows, columns = math.prod(shape), math.prod(self.features)
 
         def matrix(key, full_shape, dtype):
-            return (
-                INITS[self.initializer]
-                .kernel(key, (rows, columns), dtype)
-                .reshape(full_shape)
-            )
+            drawn = INITS[self.initializer].kernel(key, (rows, columns), dtype)
+            drawn = drawn if self.scale == 1.0 else drawn * self.scale
+            return drawn.reshape(full_shape)
 
         kernel = self.param(
             "kernel",

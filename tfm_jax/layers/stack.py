@@ -1,5 +1,6 @@
 """Block and Stack: the one place where sub-layers become layers."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -9,15 +10,17 @@ from flax import linen as nn
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.attention import KeyValue, MultiHeadAttention
 from tfm_jax.layers.feedforward import FeedForward
-from tfm_jax.layers.linear import constrain
+from tfm_jax.layers.linear import BIASES, RESIDUAL_INITS, constrain
 from tfm_jax.layers.positions import POSITIONS, PositionBias
 from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS, Residual
+from tfm_jax.layers.sharing import lenders
 from tfm_jax.ops.masks import Mask, combine, to_bias
 
 _POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+NO_WINDOW = 1 << 30  # wider than any row
 
 
 class Context(NamedTuple):
@@ -45,11 +48,12 @@ class LayerCache(NamedTuple):
     Attributes:
         past: self-attention, [B, H, K, T * W] and [B, H, K', T * W], the W hypotheses
             of the first token before those of the second.
-        memory: cross-attention, [B, H, K, S] and [B, H, K', S], once per sentence.
+        memory: cross-attention, [B, H, K, S] and [B, H, K', S], once per sentence; None
+            in decoders without encoder.
     """
 
     past: KeyValue
-    memory: KeyValue
+    memory: KeyValue | None = None
 
 
 class Block(nn.Module):
@@ -60,9 +64,13 @@ class Block(nn.Module):
 
     cfg: Arch
     cross: bool = False
+    depth: int = 1  # blocks of the stack, for the initial values
 
     def setup(self):
         cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
+        biases = BIASES[cfg.biases]
+        sublayers = self.depth * (3 if self.cross else 2)
+        out_scale = RESIDUAL_INITS[cfg.residual_init](sublayers)
 
         def attention():
             return MultiHeadAttention(
@@ -76,6 +84,8 @@ class Block(nn.Module):
                 initializer=cfg.init,
                 dropout=cfg.attention_dropout,
                 dtype=dtype,
+                biases=biases,
+                out_scale=out_scale,
             )
 
         def residual():
@@ -94,12 +104,18 @@ class Block(nn.Module):
             self.cross_attention = attention()
             self.cross_attention_residual = residual()
         self.ffn = FeedForward(
-            cfg.ffn_width, cfg.activation, cfg.init, cfg.activation_dropout, dtype
+            cfg.ffn_width,
+            cfg.activation,
+            cfg.init,
+            cfg.activation_dropout,
+            dtype,
+            biases.others,
+            out_scale,
         )
         self.ffn_residual = residual()
 
-    def __call__(self, x, context: Context, *, train: bool):
-        """[B, T, D] -> [B, T, D]."""
+    def __call__(self, x, context: Context, feeds=None, *, train: bool):
+        """[B, T, D] -> [B, T, D]; ``feeds``: the block whose feed-forward is used."""
         see = context
 
         def look_around(y):
@@ -115,7 +131,8 @@ class Block(nn.Module):
         x, _ = self.self_attention_residual(x, look_around, train=train)
         if self.cross:
             x, _ = self.cross_attention_residual(x, look_across, train=train)
-        return self._feed_forward(x, train=train)
+        lender = self if feeds is None else feeds
+        return lender._feed_forward(x, train=train)
 
     def _feed_forward(self, x, *, train):
         x, _ = self.ffn_residual(
@@ -123,18 +140,43 @@ class Block(nn.Module):
         )
         return constrain(x, "batch", "length", "embed")
 
-    def init_cache(self, memory, hypotheses: int, length: int) -> LayerCache:
-        """Empty past of ``length`` tokens; memory [B, S, D] projected once."""
-        cfg, slots = self.cfg, length * hypotheses
-        shape = (memory.shape[0], cfg.heads)
+    def init_cache(self, batch: int, hypotheses: int, length: int, memory=None):
+        """``LayerCache`` of an empty past; memory [B, S, D] is projected once."""
+        cfg, slots, dtype = self.cfg, length * hypotheses, jnp.dtype(self.cfg.dtype)
         past = KeyValue(
-            jnp.zeros((*shape, cfg.head_key_size, slots), memory.dtype),
-            jnp.zeros((*shape, cfg.head_value_size, slots), memory.dtype),
+            jnp.zeros((batch, cfg.heads, cfg.head_key_size, slots), dtype),
+            jnp.zeros((batch, cfg.heads, cfg.head_value_size, slots), dtype),
         )
+        if not self.cross:
+            return LayerCache(past)
         key, value = self.cross_attention.project(memory)
         across = KeyValue(jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 3))
         # without the barrier XLA moves the transpositions into the decoding loop
         return LayerCache(past, jax.lax.optimization_barrier(across))
+
+    def prefill(self, x, cache: LayerCache, hypotheses: int, context: Context):
+        """A prompt at once, in the slots of hypothesis 0: [B, P, D], cache -> both."""
+        see = context
+
+        def look_around(y):
+            now = self.self_attention.project(y, see.positions)
+            slots = slice(0, y.shape[1] * hypotheses, hypotheses)
+            past = jax.tree.map(
+                lambda old, new: old.at[..., slots].set(jnp.moveaxis(new, 1, 3)),
+                cache.past,
+                now,
+            )
+            z = self.self_attention.attend(
+                y,
+                now,
+                mask=see.mask,
+                bias=see.bias,
+                positions=see.positions,
+                train=False,
+            )
+            return z, past
+
+        return self._advance(x, cache, look_around, see.memory_mask)
 
     def step(self, x, cache: LayerCache, index, *, bias, positions, memory_mask):
         """One token further: [B, W, D] -> ([B, W, D], cache); causality is the cache.
@@ -160,6 +202,11 @@ class Block(nn.Module):
             )
             return z, past
 
+        return self._advance(x, cache, look_back, memory_mask)
+
+    def _advance(self, x, cache, look_back, memory_mask):
+        """``look_back``: [B, T, D] -> ([B, T, D], the past with these tokens)."""
+
         def look_across(y):
             z = self.cross_attention.attend(
                 y, _as_projected(cache.memory), mask=memory_mask, train=False
@@ -167,7 +214,8 @@ class Block(nn.Module):
             return z, None
 
         x, past = self.self_attention_residual(x, look_back, train=False)
-        x, _ = self.cross_attention_residual(x, look_across, train=False)
+        if self.cross:
+            x, _ = self.cross_attention_residual(x, look_across, train=False)
         return self._feed_forward(x, train=False), cache._replace(past=past)
 
 
@@ -176,34 +224,48 @@ def _as_projected(kv: KeyValue) -> KeyValue:
     return jax.tree.map(lambda x: jnp.moveaxis(x, 3, 1), kv)
 
 
+def _within(context, window):
+    """``context`` for a layer that sees ``window`` keys on either side; 0: all."""
+    if isinstance(window, int) and window == 0:
+        return context
+    return context._replace(mask=dataclasses.replace(context.mask, window=window))
+
+
 class Stack(nn.Module):
-    """``depth`` blocks and, where the placement asks for it, a final norm."""
+    """``depth`` blocks and, where the placement asks for it, a final norm.
+
+    Blocks that borrow all of their parameters have none; see ``layers.sharing``.
+    """
 
     cfg: Arch
     depth: int
     causal: bool
     cross: bool = False
+    share: str = (
+        "none"  # a key of SHARES; others need the unrolled layout, and no cache
+    )
+    groups: int = 1
 
     def setup(self):
         cfg = self.cfg
         self.position_bias = PositionBias(cfg.positions, cfg.heads, not self.causal)
+        self.windows = [cfg.window(i) for i in range(self.depth)]
         if cfg.layout == "scanned":
-            self.layers = Block(cfg, self.cross)
+            self.layers = Block(cfg, self.cross, self.depth)
         else:
-            self.layer = [Block(cfg, self.cross) for _ in range(self.depth)]
+            self.layer = [Block(cfg, self.cross, self.depth) for _ in range(self.depth)]
         if NORM_PLACEMENTS[cfg.norm].final:
             make, dtype = NORM_KINDS[cfg.norm_kind], jnp.dtype(cfg.dtype)
             self.final_norm = make(epsilon=cfg.norm_eps, dtype=dtype, name=None)
 
     def __call__(self, x, positions, context: Context, *, train: bool):
         """[B, T, D], positions [B, T] -> [B, T, D]."""
-        context = context._replace(
-            bias=self.position_bias(positions, positions),
-            positions=positions if POSITIONS[self.cfg.positions].rotates else None,
-        )
+        context = self._everywhere(positions, context)
 
-        def body(block, x, context):
-            return block(x, context, train=train)
+        def body(block, x, context, window=None, feeds=None):
+            if window is not None:
+                context = _within(context, window)
+            return block(x, context, feeds, train=train)
 
         if self.cfg.remat != "none":
             policy = _POLICIES[self.cfg.remat]
@@ -211,28 +273,51 @@ class Stack(nn.Module):
                 body, prevent_cse=self.cfg.layout == "unrolled", policy=policy
             )
         if self.cfg.layout == "scanned":
+            windows = None  # one body for all layers: where they differ, it is told
+            if len(set(self.windows)) == 1:
+                context = _within(context, self.windows[0])
+            else:
+                windows = jnp.array([w or NO_WINDOW for w in self.windows])
             scan = nn.scan(
-                lambda block, x, context: (body(block, x, context), None),
+                lambda block, x, context, w: (body(block, x, context, w), None),
                 variable_axes={"params": 0, "intermediates": 0},
                 split_rngs={"params": True, "dropout": True},
-                in_axes=nn.broadcast,
+                in_axes=(nn.broadcast, 0),
                 length=self.depth,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )
-            x, _ = scan(self.layers, x, context)
+            x, _ = scan(self.layers, x, context, windows)
         else:
-            for block in self.layer:
-                x = body(block, x, context)
+            lent = lenders(self.share, self.groups, self.depth)
+            for (attends, feeds), window in zip(lent, self.windows, strict=True):
+                other = None if feeds == attends else self.layer[feeds]
+                x = body(self.layer[attends], x, _within(context, window), None, other)
         return self._finish(x)
+
+    def _everywhere(self, positions, context):
+        """``context`` with what all layers share of the ``positions`` [B, T]."""
+        return context._replace(
+            bias=self.position_bias(positions, positions),
+            positions=positions if POSITIONS[self.cfg.positions].rotates else None,
+        )
 
     def _finish(self, x):
         return self.final_norm(x) if NORM_PLACEMENTS[self.cfg.norm].final else x
 
-    def init_cache(self, memory, hypotheses: int, length: int):
-        """Tuple of ``LayerCache``, one a layer."""
+    def init_cache(self, batch: int, hypotheses: int, length: int, memory=None):
+        """Tuple of ``LayerCache``, one a layer; memory [B, S, D] if there is cross."""
         return tuple(
-            block.init_cache(memory, hypotheses, length) for block in self.layer
+            block.init_cache(batch, hypotheses, length, memory) for block in self.layer
         )
+
+    def prefill(self, x, caches, hypotheses: int, positions, context: Context):
+        """[B, P, D] in slots 0 .. P - 1 of empty caches -> ([B, P, D], caches)."""
+        context = self._everywhere(positions, context)
+        updated = []
+        for block, cache, window in zip(self.layer, caches, self.windows, strict=True):
+            x, cache = block.prefill(x, cache, hypotheses, _within(context, window))
+            updated.append(cache)
+        return self._finish(x), tuple(updated)
 
     def step(self, x, caches, index, *, visible, memory_mask):
         """[B, W, D] at position ``index`` -> ([B, W, D], caches).
@@ -241,21 +326,26 @@ class Stack(nn.Module):
         """
         width = x.shape[1]
         here = jnp.full((1, 1), index)
-        bias = to_bias(visible)[:, None]
-        distance = self.position_bias(
-            here, jnp.arange(visible.shape[-1] // width)[None]
-        )
+        slots = jnp.arange(visible.shape[-1] // width)
+        distance = self.position_bias(here, slots[None])
         if distance is not None:
-            bias = combine(bias, jnp.repeat(distance, width, axis=-1))
+            distance = jnp.repeat(distance, width, axis=-1)
+        near = jnp.repeat(index - slots, width)
+        biases = {
+            w: combine(
+                to_bias(visible & (near < w) if w else visible)[:, None], distance
+            )
+            for w in set(self.windows)
+        }
         rotates = POSITIONS[self.cfg.positions].rotates
         positions = here if rotates else None
         updated = []
-        for block, cache in zip(self.layer, caches, strict=True):
+        for block, cache, window in zip(self.layer, caches, self.windows, strict=True):
             x, cache = block.step(
                 x,
                 cache,
                 index,
-                bias=bias,
+                bias=biases[window],
                 positions=positions,
                 memory_mask=memory_mask,
             )

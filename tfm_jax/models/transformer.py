@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import choice
+from tfm_jax.layers import owners
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.linear import Dropout, Linear, constrain
@@ -76,7 +77,7 @@ class Cache(NamedTuple):
         layers: tuple of ``LayerCache``.
         memory_lengths: [B] int32, real source tokens.
         owners: [B, W, T] int32; the token at t of hypothesis w was written by
-            hypothesis ``owners[b, w, t]`` of its time.
+            hypothesis ``owners[b, w, t]`` of its time; see ``layers.owners``.
     """
 
     index: jax.Array
@@ -86,8 +87,7 @@ class Cache(NamedTuple):
 
     def select(self, parents):
         """Hypothesis w of the result continues ``parents[:, w]``; parents: [B, W]."""
-        owners = jnp.take_along_axis(self.owners, parents[:, :, None], axis=1)
-        return self._replace(owners=owners)
+        return self._replace(owners=owners.follow(self.owners, parents))
 
 
 class Transformer(nn.Module):
@@ -173,29 +173,25 @@ class Transformer(nn.Module):
         """Cache for ``width`` hypotheses a sentence of up to ``max_length`` tokens."""
         return Cache(
             index=jnp.zeros((), jnp.int32),
-            layers=self.decoder.init_cache(memory, width, max_length),
+            layers=self.decoder.init_cache(len(memory), width, max_length, memory),
             memory_lengths=_lengths(source_segments),
             owners=jnp.zeros((memory.shape[0], width, max_length), jnp.int32),
         )
 
     def step(self, tokens, cache: Cache):
         """Tokens [B, W] at ``cache.index`` -> (logits [B, W, V], cache)."""
-        batch, width = tokens.shape
         table = self._table("target_embedding")
         positions = jnp.full(tokens.shape, cache.index)
         x = self.target_positions(table(tokens), positions)
-        each = jnp.arange(width)
-        owners = cache.owners.at[:, :, cache.index].set(each)
-        taken = (jnp.arange(owners.shape[-1]) <= cache.index)[:, None]
-        visible = (owners[..., None] == each) & taken  # [B, W, T, W]
+        written, visible = owners.write(cache.owners, cache.index)
         x, layers = self.decoder.step(
             x,
             cache.layers,
             cache.index,
-            visible=visible.reshape(batch, width, -1),
+            visible=visible,
             memory_mask=Mask(kv_lengths=cache.memory_lengths),
         )
-        cache = cache._replace(index=cache.index + 1, layers=layers, owners=owners)
+        cache = cache._replace(index=cache.index + 1, layers=layers, owners=written)
         return self._logits(x), cache
 
     def _table(self, name):

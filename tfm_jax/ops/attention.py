@@ -138,6 +138,8 @@ def _beyond_fused(bias, mask, score, mask_style, transform):
         "dropout on the weights": transform is not None,
         "packed rows (data.batching='pack')": mask is not None
         and mask.q_segments is not None,
+        "windows that differ between scanned layers": mask is not None
+        and isinstance(mask.window, jax.Array),
         "a visible prefix": mask is not None and mask.prefix is not None,
     }
     return ", ".join(name for name, asked in wanted.items() if asked)
