@@ -223,7 +223,7 @@ def judge(expectation: Expectation, values: Mapping, study: Study, noise=None) -
 def _better(expectation, values, study):
     arm, than = (values[name] for name in expectation.arms)
     p = stats.paired(_differences_of(arm, than), CONFIDENCE)
-    detail = _interval(p)
+    detail = f"{' minus '.join(expectation.arms)}: {_interval(p)}"
     lost = [all(v is None for v in side.values()) for side in (arm, than)]
     if any(lost):
         names = [n for n, gone in zip(expectation.arms, lost, strict=True) if gone]
@@ -246,7 +246,8 @@ def _equivalent(expectation, values, study):
     p = stats.paired(d, CONFIDENCE)
     if p.low is None:
         return {"verdict": UNDERPOWERED, "detail": f"only {p.n} pairs"}
-    detail = f"{_interval(p)}, margin ±{study.sesoi:g}"
+    names = " minus ".join(expectation.arms)
+    detail = f"{names}: {_interval(p)}, margin ±{study.sesoi:g}"
     if stats.equivalent(d, study.sesoi) < 1 - CONFIDENCE:
         return {"verdict": REPRODUCED, "detail": detail}
     outside = p.low > study.sesoi or p.high < -study.sesoi
@@ -260,10 +261,7 @@ def _monotone(expectation, values, study):
         _better(Expectation("better", (b, a), ""), values, study)
         for a, b in zip(arms, arms[1:], strict=False)
     ]
-    detail = "; ".join(
-        f"{b} - {a}: {s['detail']}"
-        for a, b, s in zip(arms, arms[1:], steps, strict=False)
-    )
+    detail = "; ".join(step["detail"] for step in steps)
     return {"verdict": overall([s["verdict"] for s in steps]), "detail": detail}
 
 
@@ -327,7 +325,7 @@ def overall(verdicts: Sequence[str]) -> str:
 def _interval(p):
     if p.low is None:
         return f"{p.mean:.4g} (n = {p.n})" if p.n else "no pairs"
-    return f"{p.mean:+.4g} [{p.low:.4g}, {p.high:.4g}], n = {p.n}"
+    return f"{p.mean:+.4g} [{p.low:+.4g}, {p.high:+.4g}], n = {p.n}"
 
 
 def _answer(verdict, expectations):
