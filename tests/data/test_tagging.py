@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from tests.data.published_folders import tokenizer
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.tagging import Tagged, read_columns, tag_names, tagged_rows
+
+CONLL = """-DOCSTART- -X- -X- O
+
+EU NNP B-NP B-ORG
+rejects VBZ B-VP O
+German JJ B-NP B-MISC
+
+Peter NNP B-NP B-PER
+Blackburn NNP I-NP I-PER
+"""
+EXPECTED = Tagged(
+    [["EU", "rejects", "German"], ["Peter", "Blackburn"]],
+    [["B-ORG", "O", "B-MISC"], ["B-PER", "I-PER"]],
+)
+WORDPIECE = tokenizer("wordpiece")
+FRAMED_BPE = tokenizer("byte_bpe", special=("[CLS]", "[SEP]"))
+
+
+def read(tmp_path, text, **settings):
+    path = tmp_path / "a.txt"
+    path.write_bytes(text.encode())
+    return read_columns([path], **settings)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_columns_are_read_as_conll_writes_them(tmp_path, end, separator):
+    text = CONLL.replace(" ", separator).replace("\n", end)
+    found, report = read(tmp_path, text)
+    assert found == EXPECTED
+    assert report["sentences"] == 2 and report["words"] == 5
+    assert read(tmp_path, text.rstrip())[0] == EXPECTED
+    chunks, _ = read(tmp_path, text, tag=2)
+    assert chunks.tags[1] == ["B-NP", "I-NP"]
+
+
+def test_a_line_with_too_few_columns_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"line 2 has 1 columns; expected 2"):
+        read(tmp_path, "a O\nb\n")
+    with pytest.raises(DataError, match=r"data\.valid_files: there is no file"):
+        read_columns([tmp_path / "none"], knob="data.valid_files")
+
+
+@pytest.mark.parametrize("ours", [WORDPIECE, FRAMED_BPE], ids=["wordpiece", "bpe"])
+def test_a_tag_is_asked_for_at_the_first_token_of_its_word(ours):
+    words = ["Naïve", "(", "assertively", "don't", "…", "数据", "x"]
+    tagged = Tagged([words], [list("ABCDEFG")])
+    rows, _, report = tagged_rows(ours, tagged, tuple("ABCDEFG"), 64)
+    asked = np.flatnonzero(rows.weights[0])
+    assert rows.labels[0, asked].tolist() == list(range(7))
+    assert report["words_without_label"] == 0
+    pieces = np.split(rows.tokens[0, : rows.segments[0].sum() - 1], asked)
+    spelled = [ours.decode([piece])[0].strip() for piece in pieces[1:]]
+    if ours is FRAMED_BPE:
+        assert spelled == words
+    else:
+        apart = ours.encode(words)
+        for piece, ids in zip(pieces[1:], apart, strict=True):
+            np.testing.assert_array_equal(piece, ids)
+
+
+def test_words_that_have_no_token_get_no_label_and_are_counted():
+    tagged = Tagged([["a", "\x01", "b"]], [["X", "Y", "Z"]])
+    rows, _, report = tagged_rows(WORDPIECE, tagged, ("X", "Y", "Z"), 8)
+    assert rows.weights[0].tolist() == [0, 1, 1, 0, 0, 0, 0, 0]
+    assert rows.labels[0, 1:3].tolist() == [0, 2]
+    assert report["words_without_label"] == 1
+
+
+def test_overlong_sentences_are_cut_left_out_or_an_error():
+    tagged = Tagged([["a"] * 20, ["b"]], [["O"] * 20, ["X"]])
+    names = tag_names(tagged)
+    assert names == ("O", "X")
+    rows, kept, report = tagged_rows(WORDPIECE, tagged, names, 12)
+    assert rows.weights.sum(1).tolist() == [10, 1] and kept.tolist() == [0, 1]
+    assert report["words_without_label"] == 10
+    _, kept, report = tagged_rows(WORDPIECE, tagged, names, 12, overlong="drop")
+    assert kept.tolist() == [1] and report["overlong"]["sentences"] == 1
+    with pytest.raises(DataError, match="sentence 1 has 20 tokens, 10 fit"):
+        tagged_rows(WORDPIECE, tagged, names, 12, overlong="error")
+    with pytest.raises(DataError, match="none of 0 sentences is left"):
+        tagged_rows(WORDPIECE, Tagged([], []), names, 12)
+
+
+def test_unknown_tags_are_refused():
+    with pytest.raises(DataError, match=r"sentence 1 has the tag 'B'; choose from \(O"):
+        tagged_rows(WORDPIECE, Tagged([["a"]], [["B"]]), ("O",), 8)
