@@ -4,6 +4,7 @@ from pydoc_data import topics
 
 import pytest
 
+from tests.data import tiny_text_set
 from tfm_jax.data.documents import Config, load_documents
 from tfm_jax.data.errors import DataError
 
@@ -129,38 +130,8 @@ def test_shares_must_leave_something_to_train_on(shares):
         Config(valid_share=shares[0], test_share=shares[1])
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    tfds = pytest.importorskip("tensorflow_datasets")
-
-    class TinyText(tfds.core.GeneratorBasedBuilder):
-        """Ten texts with a number each."""
-
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            label = tfds.features.ClassLabel(num_classes=10)
-            features = {"text": tfds.features.Text(), "label": label}
-            features = tfds.features.FeaturesDict(features)
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples()}
-
-        def _generate_examples(self):
-            for n in range(10):
-                yield n, {"text": f"Sätzlein\u2028 {n}", "label": n}
-
-    path = tmp_path_factory.mktemp("tfds")
-    TinyText(data_dir=path, file_format="array_record").download_and_prepare()
-    return path
-
-
-def test_a_text_set_of_tfds_is_read_without_tensorflow(folder):
-    settings = {
-        "source": "tfds", "tfds_name": "tiny_text", "tfds_data_dir": str(folder),
-        "tfds_valid": "train[:20%]", "tfds_test": "",
-    }  # fmt: skip
+def test_a_text_set_of_tfds_is_read_without_tensorflow(tmp_path):
+    settings = {**tiny_text_set.prepared(tmp_path), "tfds_test": ""}
     found, report = load(**settings)
     assert set(found.texts) == {f"Sätzlein\u2028 {n}" for n in range(10)}
     assert report["tfds"] == "tiny_text/1.0.0"

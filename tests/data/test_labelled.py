@@ -3,6 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
+from tests.data import tiny_text_set
 from tests.data.published_folders import tokenizer
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.labelled import GLUE, Config, Labelled, labelled_rows, load_labelled
@@ -146,6 +147,18 @@ def test_no_file_to_train_on_names_the_knob(tmp_path):
         load_labelled(Config(), "train")
     with pytest.raises(DataError, match=r"data\.train_files: there is no file"):
         load(tmp_path / "none.tsv")
+
+
+def test_a_labelled_set_of_tfds_is_read_and_hidden_labels_are_not_asked(tmp_path):
+    cfg = Config(
+        first_column="text", label_column="label", **tiny_text_set.prepared(tmp_path)
+    )
+    found, report = load_labelled(cfg, "train")
+    assert found.names == ("0", "1") and report["unlabelled"] == 0
+    numbers = [int(text.split()[-1]) % 2 for text in found.firsts]
+    assert found.labels.tolist() == numbers
+    hidden, report = load_labelled(cfg, "test", found.names)
+    assert report["unlabelled"] == 10 and not hidden.known.any()
 
 
 AWKWARD = Labelled(

@@ -33,7 +33,7 @@ class TextBatch(NamedTuple):
     segments: np.ndarray  # [B, T] 0 is padding, 1.. number the documents of a row
     positions: np.ndarray | None = None  # [B, T] restart at 0 in every segment
     types: np.ndarray | None = None  # [B, T] 0 in sentence A, 1 in sentence B
-    labels: np.ndarray | None = None  # [B, T], [B, M] at ``places``, or [B]
+    labels: np.ndarray | None = None  # [B, T], [B, M] at ``places``, [B, 2] or [B]
     weights: np.ndarray | None = None  # float32, like ``labels``; 0: not asked for
     places: np.ndarray | None = None  # [B, M] columns at which labels are asked for
     pair_labels: np.ndarray | None = None  # [B] int32, 0: sentence B follows A, 1: not
