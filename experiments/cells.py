@@ -5,6 +5,7 @@ import hashlib
 import json
 import shlex
 import sys
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +13,11 @@ from typing import Any, NamedTuple
 from experiments.study import Study
 from tfm_jax import main
 from tfm_jax.config import ConfigError, to_json
-from tfm_jax.data import cache
-from tfm_jax.train import exits, population, runtime
+from tfm_jax.train import exits, population
 from tfm_jax.train.experiment import Experiment, resolve
 from tfm_jax.train.log import read_history
 from tfm_jax.train.workdir import Lease, replace
+from tfm_jax.train.workloads import WORKLOADS
 
 SCHEMA = 1  # of the identity; another one makes every run another run
 TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
@@ -28,7 +29,7 @@ TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
 # knobs that change no number of a run
 COSMETIC = ("checkpoint", "train.log_every_steps", "eval.samples", "data.prefetch")
 # where data lies; its content is in the fingerprint
-PLACES = ("train_files", "valid_files", "test_files", "tfds_data_dir")
+PLACES = ("train_files", "valid_files", "test_files", "tfds_data_dir", "folder")
 FINISHED = ("done", "diverged")
 RETRIES = {exits.UNKNOWN: 2, exits.INFRASTRUCTURE: 2}  # of other failures: none
 
@@ -121,18 +122,23 @@ def identity(
         *outer, last = path.split(".")
         functools.reduce(dict.__getitem__, outer, sections).pop(last)
     for knob in PLACES:
-        sections["data"].pop(knob)
+        sections["data"].pop(knob, None)
     content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
     if vmapped:
         content["vmapped"] = True
-    content["fingerprint"] = data_of(experiment.data, experiment.tokenizer).fingerprint
+    content["fingerprint"] = data_of(experiment).fingerprint
     return hashlib.sha256(to_json(content).encode()).hexdigest()[:12]
 
 
-@functools.lru_cache(maxsize=8)
-def data_of(data, tokenizer):
+def data_of(experiment: Experiment):
     """The prepared data of an experiment; prepared once for all runs and processes."""
-    return cache.prepared(data, tokenizer, runtime.cache("data"))
+    return _data_of(experiment.task, experiment.data, experiment.tokenizer)
+
+
+@functools.lru_cache(maxsize=8)
+def _data_of(task, data, tokenizer):
+    sections = types.SimpleNamespace(data=data, tokenizer=tokenizer)
+    return WORKLOADS[task].prepare(sections)
 
 
 def cells(study: Study, root: Path, chosen: Mapping[str, Mapping]) -> Iterator[Cell]:

@@ -39,9 +39,9 @@ def gradients(experiment: Experiment) -> dict:
         second feed-forward matrix with L + L layers, and ``slope`` of log norm against
         log L by least squares.
     """
-    data = cells.data_of(experiment.data, experiment.tokenizer)
+    data = cells.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
-    task, batch = TASKS[experiment.task], first_batch(experiment, data)
+    task, batch = TASKS[experiment.task].losses, first_batch(experiment, data)
     norms = {}
     for depth in DEPTHS:
         model = build_model(
@@ -110,10 +110,10 @@ def masks(experiment: Experiment) -> dict:
         ``difference``, largest difference of a logit to a model of equal parameters
         with mask_style "before", both in standard deviations of the logits.
     """
-    data = cells.data_of(experiment.data, experiment.tokenizer)
+    data = cells.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
     model = build_model(experiment)
-    example = TASKS[experiment.task].example()
+    example = TASKS[experiment.task].losses.example()
     params = init_params(model, jax.random.key(experiment.seed), example)
     found = audit_transformer(model, params, seed=experiment.seed, show=False)
     batch = first_batch(experiment, data)

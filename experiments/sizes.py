@@ -8,11 +8,10 @@ import jax
 from experiments import cells
 from experiments.study import Study
 from tfm_jax.config import ConfigError
-from tfm_jax.data import pipeline
 from tfm_jax.train import program
-from tfm_jax.train.evaluate import without_positions
 from tfm_jax.train.experiment import Experiment, complete
 from tfm_jax.train.loop import ROWS
+from tfm_jax.train.workloads import WORKLOADS
 
 TOLERANCE = 0.01  # of parameter counts that are called equal
 STEPS = "train.total_steps"
@@ -24,17 +23,18 @@ def measure(experiment: Experiment) -> dict[str, float]:
     Operations are XLA's count for the whole step before it is optimised; tokens are
     target tokens, padding left out. Nothing is compiled or run.
     """
-    data = cells.data_of(experiment.data, experiment.tokenizer)
+    data = cells.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
     functions = program.build(experiment)
     state = jax.eval_shape(functions.init, 0)
     batch = first_batch(experiment, data)
     batch = jax.tree.map(lambda x: x[None], batch)  # one micro-batch
+    asked = batch.target_segments if experiment.task == "translation" else batch.weights
     step = jax.jit(functions.train_step).lower(state, batch)
     return {
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
         "flops_per_step": float(step.cost_analysis()["flops"]),
-        "tokens_per_step": int((batch.target_segments > 0).sum()),
+        "tokens_per_step": int((asked > 0).sum()),
     }
 
 
@@ -74,13 +74,14 @@ def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
 
 
 def first_batch(experiment: Experiment, data):
-    """What the first train step of a run sees, as one ``Batch``."""
-    batches = pipeline.train_batches(
-        experiment.data,
-        data.train,
+    """What the first train step of a run sees, not yet in micro-batches."""
+    work = WORKLOADS[experiment.task]
+    batches = work.batches(
+        experiment,
+        data,
         batch_tokens=experiment.train.batch_tokens,
         total_batches=1,
         seed=experiment.seed,
         row_multiple=ROWS,
     )
-    return without_positions(experiment, next(batches))
+    return work.seen(experiment, next(batches))

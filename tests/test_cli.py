@@ -181,7 +181,9 @@ from tfm_jax.train import experiment
 def get_config():
     config = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
     config.model = section(transformer.Config)
-    for name, kind in experiment._SECTIONS.items():
+    task = experiment.TASKS["translation"]
+    own = {"data": task.data, "tokenizer": task.tokenizer}
+    for name, kind in {**own, **experiment._SECTIONS}.items():
         config[name] = section(kind)
     return config
 """

@@ -20,7 +20,7 @@ class Vocabularies:
     """What a tokenizer tells of itself."""
 
     def __init__(self, size):
-        self.source_vocab = self.target_vocab = size
+        self.source_vocab = self.target_vocab = self.vocab = size
 
 
 def sizes(file):
@@ -36,7 +36,7 @@ def test_every_size_of_a_config_resolves_and_its_model_has_a_shape(file):
         vocab = experiment.tokenizer.vocab
         experiment = complete(experiment, Vocabularies(vocab))
         model = build_model(experiment)
-        task = TASKS[experiment.task]
+        task = TASKS[experiment.task].losses
         shapes = jax.eval_shape(
             lambda: init_params(model, jax.random.key(0), task.example())  # noqa: B023
         )

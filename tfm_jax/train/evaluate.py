@@ -41,7 +41,7 @@ class Evaluator:
         self.decoder = build_model(experiment, layout="unrolled")
         self.eval_step = jax.jit(
             functools.partial(
-                TASKS[experiment.task].eval_sums,
+                TASKS[experiment.task].losses.eval_sums,
                 functools.partial(apply, build_model(experiment)),
             )
         )

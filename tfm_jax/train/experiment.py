@@ -1,21 +1,56 @@
 """Experiment: the sections of a configuration, built and checked together."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from tfm_jax.config import ConfigError, build
-from tfm_jax.data import pipeline, tokenizers
+from tfm_jax.data import language, pipeline, tokenizers
 from tfm_jax.models import MODELS
-from tfm_jax.tasks import translation
+from tfm_jax.tasks import causal_lm, translation
 from tfm_jax.train import checkpoint, mesh, optim
 from tfm_jax.train.sections import EvalConfig, TrainConfig
 
-TASKS = {"translation": translation}
+
+class Task(NamedTuple):
+    """What the sections of an experiment are.
+
+    Attributes:
+        losses: module of ``tasks``. models: keys of MODELS that can learn it.
+        data, tokenizer: classes of the sections.
+        vocabularies: field of the model -> attribute of the tokenizer that fills it.
+        longest: tokens of a row, of a data section.
+    """
+
+    losses: ModuleType
+    models: tuple[str, ...]
+    data: type
+    tokenizer: type
+    vocabularies: Mapping[str, str]
+    longest: Callable[[Any], int]
+
+
+TASKS = {
+    "translation": Task(
+        translation,
+        ("transformer",),
+        pipeline.Config,
+        tokenizers.Config,
+        {"source_vocab": "source_vocab", "target_vocab": "target_vocab"},
+        lambda data: max(data.source_length, data.target_length),
+    ),
+    "causal_lm": Task(
+        causal_lm,
+        ("gpt",),
+        language.Config,
+        language.TokenizerConfig,
+        {"vocab": "vocab"},
+        lambda data: data.length,
+    ),
+}
 
 _SECTIONS = {
-    "data": pipeline.Config,
-    "tokenizer": tokenizers.Config,
     "optim": optim.Config,
     "train": TrainConfig,
     "eval": EvalConfig,
@@ -31,8 +66,8 @@ class Experiment(NamedTuple):
     model_name: str
     task: str
     model: Any
-    data: pipeline.Config
-    tokenizer: tokenizers.Config
+    data: Any
+    tokenizer: Any
     optim: optim.Config
     train: TrainConfig
     eval: EvalConfig
@@ -70,7 +105,19 @@ def resolve(config) -> Experiment:
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**31)")
-    classes = {"model": MODELS[config["model_name"]].Config, **_SECTIONS}
+    task = TASKS[config["task"]]
+    if config["model_name"] not in task.models:
+        raise ConfigError(
+            f"model_name={config['model_name']!r} cannot learn "
+            f"task={config['task']!r}; "
+            f"choose from {task.models}"
+        )
+    classes = {
+        "model": MODELS[config["model_name"]].Config,
+        "data": task.data,
+        "tokenizer": task.tokenizer,
+        **_SECTIONS,
+    }
     sections = {n: _section(cls, config[n], n) for n, cls in classes.items()}
     experiment = Experiment(seed, config["model_name"], config["task"], **sections)
     _check(experiment)
@@ -88,8 +135,8 @@ def _section(cls, values, path):
 def complete(experiment: Experiment, tokenizer) -> Experiment:
     """Fills in the vocabularies that the configuration leaves to the tokenizer."""
     filled = {}
-    for side in ("source_vocab", "target_vocab"):
-        wanted, there = getattr(experiment.model, side), getattr(tokenizer, side)
+    for side, attribute in TASKS[experiment.task].vocabularies.items():
+        wanted, there = getattr(experiment.model, side), getattr(tokenizer, attribute)
         if wanted and wanted < there:
             raise ConfigError(
                 f"model.{side}={wanted} is below the tokenizer's {there}; 0 takes that"
@@ -111,14 +158,15 @@ def build_model(experiment: Experiment, **changes):
 def _check(experiment):
     """What no section can see alone."""
     data, model = experiment.data, experiment.model
-    if model.attention == "cudnn" and data.batching == "pack":
+    packed = getattr(data, "batching", "") == "pack"
+    if model.attention == "cudnn" and packed:
         raise ConfigError(
             "model.attention='cudnn' cannot keep packed sentences apart; choose "
             "data.batching from (bucket, fixed) or model.attention from (auto, xla)"
         )
-    longest = max(data.source_length, data.target_length)
+    longest = TASKS[experiment.task].longest(data)
     if model.positions == "learned" and model.max_length < longest:
         raise ConfigError(
-            f"model.max_length={model.max_length} is below data.source_length or "
-            f"data.target_length={longest}, and model.positions='learned' has no more"
+            f"model.max_length={model.max_length} is below the {longest} tokens of a "
+            "row of data, and model.positions='learned' has no more"
         )

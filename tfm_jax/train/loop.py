@@ -11,12 +11,9 @@ from flax import linen as nn
 from jax.experimental import multihost_utils
 
 from tfm_jax.config import to_json
-from tfm_jax.data import cache, pipeline
-from tfm_jax.data.tokenizers import Tokenizer
-from tfm_jax.train import evaluate, program, report, resume, runtime
 from tfm_jax.train import mesh as mesh_section
+from tfm_jax.train import program, resume, runtime
 from tfm_jax.train.checkpoint import Checkpointer
-from tfm_jax.train.evaluate import Evaluator
 from tfm_jax.train.exits import Diverged, Preempted
 from tfm_jax.train.experiment import Experiment, complete, resolve
 from tfm_jax.train.log import MetricsLog, Progress, read_history
@@ -24,6 +21,7 @@ from tfm_jax.train.mesh import put_batch, row_multiple
 from tfm_jax.train.preemption import Preemption
 from tfm_jax.train.state import averaged
 from tfm_jax.train.workdir import Lease, preflight, replace
+from tfm_jax.train.workloads import WORKLOADS
 
 ROWS = 8  # a batch has a multiple of this: the same batches on 1, 2, 4 and 8 devices
 
@@ -78,6 +76,7 @@ class Training:
     def __init__(
         self, experiment: Experiment, workdir: Path, mesh, checkpoints, stop, like=None
     ):
+        self.work = work = WORKLOADS[experiment.task]
         self.workdir, self.mesh = workdir, mesh
         self.checkpoints, self.stop = checkpoints, stop
         resumed = checkpoints.latest_good()
@@ -87,10 +86,10 @@ class Training:
         # data; a resumed run keeps the tokenizer it was trained with
         tokenizer = None
         if extras:
-            tokenizer = Tokenizer(extras["tokenizer.json"])
+            tokenizer = work.Tokenizer(extras["tokenizer.json"])
             experiment = complete(experiment, tokenizer)
             resume.check_continues(extras["config.json"], experiment.as_dict())
-        self.data = like.data if like else self._prepared(experiment, tokenizer)
+        self.data = like.data if like else work.prepare(experiment, tokenizer)
         self.experiment = experiment = complete(experiment, self.data.tokenizer)
         self.batches = self._batches_from(0)
         if extras:
@@ -108,7 +107,7 @@ class Training:
             functions.train_step, donate_argnums=0, out_shardings=(self.placed, None)
         )
         self.evaluator = (
-            like.evaluator if like else Evaluator(experiment, self.data, mesh)
+            like.evaluator if like else work.Evaluator(experiment, self.data, mesh)
         )
         if like:
             self.init = like.init
@@ -124,7 +123,7 @@ class Training:
         begin = f"from step {self.step}" if self.step else "from scratch"
         return (
             f"{self.experiment.model_name} with {count / 1e6:.2f} M parameters on "
-            f"{len(self.data.train.kept):,} pairs, {self.mesh.size} "
+            f"{self.work.size(self.data)}, {self.mesh.size} "
             f"{jax.default_backend()} device(s) as {shape}; {begin}"
         )
 
@@ -185,7 +184,7 @@ class Training:
         if self.saved < self.step:
             self._save({})
         self.checkpoints.wait()
-        return report.finish(self, log)
+        return self.work.finish(self, log)
 
     def _log(self, window):
         """Writes the newest metrics, and target tokens per second since the last."""
@@ -255,19 +254,14 @@ class Training:
             "data_report.json": to_json(self.data.report),
         }
 
-    @staticmethod
-    def _prepared(experiment, tokenizer):
-        sections = experiment.data, experiment.tokenizer
-        return cache.prepared(*sections, runtime.cache("data"), tokenizer=tokenizer)
-
     def _batches_from(self, start: int, part=None):
         """Batches of which this process gets a share, or ``part``, (which, of many)."""
         part = part or (jax.process_index(), jax.process_count())
         cfg = self.experiment.train
         rows = int(np.lcm(ROWS, row_multiple(self.mesh))) * cfg.accumulate_steps
-        return pipeline.train_batches(
-            self.experiment.data,
-            self.data.train,
+        return self.work.batches(
+            self.experiment,
+            self.data,
             batch_tokens=cfg.batch_tokens,
             total_batches=cfg.total_steps,
             seed=self.experiment.seed,
@@ -279,7 +273,7 @@ class Training:
 
     def _shape(self, batch):
         """[B, ...] -> [A, B / A, ...], one leading entry a micro-batch."""
-        batch = evaluate.without_positions(self.experiment, batch)
+        batch = self.work.seen(self.experiment, batch)
         count = self.experiment.train.accumulate_steps
         return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 

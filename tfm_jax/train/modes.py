@@ -18,6 +18,7 @@ from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.evaluate import Evaluator
 from tfm_jax.train.experiment import resolve
 from tfm_jax.train.mesh import RULES, make_mesh, put_batch
+from tfm_jax.train.workloads import WORKLOADS
 
 CHUNK = 1024  # lines translated at a time
 
@@ -27,6 +28,8 @@ def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) ->
     if (input is None) != (reference is None):
         raise ConfigError("--input and --reference belong together: name both files")
     run = _load(workdir, config, checkpoint)
+    if run.experiment.task != "translation":
+        return _evaluate_text(run, input)
     if input is None:
         data = cache.prepared(
             run.experiment.data,
@@ -52,9 +55,25 @@ def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) ->
     return scores
 
 
+def _evaluate_text(run, input):
+    if input is not None:
+        raise ConfigError("--input and --reference are for task=translation")
+    work = WORKLOADS[run.experiment.task]
+    data = work.prepare(run.experiment, run.tokenizer)
+    split = "test" if data.test else "valid"
+    mesh = make_mesh(run.experiment.mesh)
+    with jax.set_mesh(mesh):
+        scores = work.Evaluator(run.experiment, data, mesh).loss(run.params, split)
+    scores = {"checkpoint": str(run.path), "split": split} | scores
+    print(json.dumps(scores, indent=1))
+    return scores
+
+
 def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
     """One sentence per line from ``stdin``, its translation on ``stdout``."""
     run = _load(workdir, config, checkpoint)
+    if run.experiment.task != "translation":
+        raise ConfigError(f"--mode=translate: the run learnt {run.experiment.task}")
     lines = (line.removesuffix("\n") for line in stdin)
     while chunk := list(itertools.islice(lines, CHUNK)):
         for line in run.translate(chunk):

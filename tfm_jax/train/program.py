@@ -46,7 +46,8 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
 
     Args: peak_lr: instead of the configuration's; may be traced.
     """
-    model, task, cfg = build_model(experiment), TASKS[experiment.task], experiment.train
+    model, cfg = build_model(experiment), experiment.train
+    task = TASKS[experiment.task].losses
     optimizer = make_optimizer(experiment.optim, cfg.total_steps, peak_lr=peak_lr)
 
     def init(seed):

@@ -8,11 +8,11 @@ import jax
 
 from tfm_jax.config import from_json
 from tfm_jax.data.normalize import Normalizer
-from tfm_jax.data.tokenizers import Tokenizer
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.train import checkpoint
 from tfm_jax.train.evaluate import translate
 from tfm_jax.train.experiment import Experiment, build_model, resolve
+from tfm_jax.train.workloads import WORKLOADS
 
 
 class Saved(NamedTuple):
@@ -21,14 +21,14 @@ class Saved(NamedTuple):
     Attributes:
         path: the checkpoint. experiment: its configuration.
         model: unrolled module. params: nested dict of float32 arrays for it.
-        tokenizer: of both sides.
+        tokenizer: of the run; of a translation for both sides.
     """
 
     path: Path
     experiment: Experiment
     model: Any
     params: dict
-    tokenizer: Tokenizer
+    tokenizer: Any
 
     def normalizer(self, side: str) -> Normalizer:
         """Of "source" or "target" text."""
@@ -67,5 +67,5 @@ def load(path, *, config=None, ema: bool | None = None) -> Saved:
         experiment=experiment,
         model=build_model(experiment),
         params=jax.tree.map(jax.numpy.asarray, to_unrolled(params)),
-        tokenizer=Tokenizer.load(folder / "tokenizer.json"),
+        tokenizer=WORKLOADS[experiment.task].Tokenizer.load(folder / "tokenizer.json"),
     )

@@ -1,0 +1,265 @@
+"""Decoder-only language models: GPT-1, GPT-2, GPT-3 and GPT-Neo.
+
+Source: Radford et al. 2018 ("Improving Language Understanding by Generative
+Pre-Training"), Radford et al. 2019 ("Language Models are Unsupervised Multitask
+Learners"), Brown et al. 2020, arXiv:2005.14165, Black et al. 2021 (GPT-Neo).
+Parameters with the published vocabularies (40,478; 50,257): see SIZES.
+Deviates:
+    - position vectors start like word vectors, N(0, 0.02), in GPT-2's released code
+      they start at 0.01;
+    - GPT-3's table 2.1 gives XL 24 heads of 128, which are wider than its 2,048 and
+      make 1.5 billion parameters, not 1.3: here they are 16; it gives 13B a width of
+      5,140, which 40 heads of 128 do not divide: here it is 5,120;
+    - the width of GPT-3's local bands was never published: here it is GPT-Neo's.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from tfm_jax.config import choice
+from tfm_jax.layers import owners
+from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
+from tfm_jax.layers.linear import INITS, RESIDUAL_INITS, Dropout, Linear, constrain
+from tfm_jax.layers.positions import POSITIONS
+from tfm_jax.layers.residual import NORM_PLACEMENTS
+from tfm_jax.layers.stack import Context, Stack
+from tfm_jax.ops.activations import ACTIVATIONS
+from tfm_jax.ops.masks import Mask
+
+# the sum of word and position vectors; or, as GPT-1's released code, the tables of
+# both, so that the logits are taken against the same dropped vectors
+DROPPED = ("vectors", "tables")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Arch):
+    """Defaults are GPT-2's smallest model."""
+
+    width: int = 768
+    heads: int = 12
+    ffn_width: int = 3072
+    norm: str = choice(NORM_PLACEMENTS, "pre")
+    norm_eps: float = 1e-5
+    positions: str = choice(POSITIONS, "learned")
+    max_length: int = 1024  # rows of a learned position table; nothing else
+    activation: str = choice(ACTIVATIONS, "gelu_tanh")
+    dropout: float = 0.1  # on every sub-layer's output
+    attention_dropout: float = 0.1
+    init: str = choice(INITS, "normal_0.02")
+    residual_init: str = choice(RESIDUAL_INITS, "scaled")
+    depth: int = 12
+    vocab: int = 0  # 0: the tokenizer's
+    tie_embeddings: bool = True  # one table for input and output
+    embedding_dropout: float = 0.1
+    embedding_dropout_on: str = choice(DROPPED, "vectors")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.depth < 1:
+            raise ValueError(f"model.depth={self.depth} must be positive")
+        if not 0.0 <= self.embedding_dropout < 1.0:
+            raise ValueError(
+                f"model.embedding_dropout={self.embedding_dropout} must be in [0, 1)"
+            )
+
+
+def _size(depth, width, heads, **rest):
+    return dict(depth=depth, width=width, heads=heads, ffn_width=4 * width, **rest)
+
+
+_GPT1 = dict(
+    norm="post",
+    max_length=512,
+    residual_init="plain",
+    embedding_dropout_on="tables",
+)
+_GPT3 = dict(max_length=2048, windows=(0, 256))
+_NEO = dict(
+    _GPT3,
+    score="dot",
+    biases="not_qkv",
+    residual_init="plain",
+    dropout=0.0,
+    attention_dropout=0.0,
+    embedding_dropout=0.0,
+)
+
+SIZES = {  # parameters in millions
+    # Karpathy's nanoGPT, characters of Shakespeare on a CPU
+    "shakespeare": _size(
+        4,
+        128,
+        4,
+        max_length=64,
+        dropout=0.0,
+        attention_dropout=0.0,
+        embedding_dropout=0.0,
+        biases="none",
+    ),
+    "gpt1": _size(12, 768, 12, **_GPT1),  # 116.53
+    "gpt2": dict(),  # 124.44; the paper prints 117
+    "gpt2_medium": _size(24, 1024, 16),  # 354.82 (345)
+    "gpt2_large": _size(36, 1280, 20),  # 774.03 (762)
+    "gpt2_xl": _size(48, 1600, 25),  # 1557.61 (1542)
+    # Brown et al. 2020, table 2.1
+    "gpt3_small": _size(12, 768, 12, **_GPT3),  # 125.2
+    "gpt3_medium": _size(24, 1024, 16, **_GPT3),  # 355.9
+    "gpt3_large": _size(24, 1536, 16, **_GPT3),  # 760.3
+    "gpt3_xl": _size(24, 2048, 16, **_GPT3),  # 1315.7
+    "gpt3_2.7b": _size(32, 2560, 32, **_GPT3),  # 2651.6
+    "gpt3_6.7b": _size(32, 4096, 32, **_GPT3),  # 6658.4
+    "gpt3_13b": _size(40, 5120, 40, **_GPT3),  # 12,850
+    "gpt3_175b": _size(96, 12288, 96, **_GPT3),  # 174,600
+    # EleutherAI's released models
+    "neo_125m": _size(12, 768, 12, **_NEO),  # 125.2
+    "neo_1.3b": _size(24, 2048, 16, **_NEO),  # 1315.6
+    "neo_2.7b": _size(32, 2560, 20, **_NEO),  # 2651.3
+}
+
+
+class Cache(NamedTuple):
+    """State of continuing a text in ``W`` ways, which share one past.
+
+    Attributes:
+        index: [] int32, how many slots of the past are taken.
+        layers: tuple of ``LayerCache``.
+        starts: [B] int32, the slot of a row's first token; prompts end together.
+        owners: [B, W, T] int32, see ``layers.owners``.
+    """
+
+    index: jax.Array
+    layers: tuple
+    starts: jax.Array
+    owners: jax.Array
+
+    def select(self, parents):
+        """Hypothesis w of the result continues ``parents[:, w]``; parents: [B, W]."""
+        return self._replace(owners=owners.follow(self.owners, parents))
+
+
+class Gpt(nn.Module):
+    """Decoder-only Transformer; ``init_params`` makes its parameters.
+
+    Args (call): batch: ``TextBatch``; its tokens, segments and positions count.
+        Segments keep packed documents apart; where positions are None every row holds
+        one document, padded on the right.
+    Returns: logits [B, T, V] float32, at t for the token that follows t.
+    Raises: ValueError if rows are longer than a learned table of positions.
+    """
+
+    cfg: Config
+
+    def setup(self):
+        cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
+        self.embedding = TokenEmbedding(cfg.vocab, cfg.width, cfg.init, False, dtype)
+        self.position = PositionEmbedding(cfg.positions, cfg.max_length, cfg.init)
+        self.embedding_dropout = Dropout(cfg.embedding_dropout)
+        self.stack = Stack(cfg, cfg.depth, causal=True)
+        if not cfg.tie_embeddings:
+            axes = ("embed", "vocab")
+            self.output = Linear((cfg.vocab,), axes, cfg.init, bias=False, dtype=dtype)
+
+    def __call__(self, batch, *, train: bool):
+        x, table = self._states(batch, train=train)
+        return self._logits(x, table)
+
+    def encode(self, batch, *, train: bool):
+        """States of all tokens [B, T, D], which the logits are made from."""
+        return self._states(batch, train=train)[0]
+
+    def init_cache(self, batch: int, *, width: int, max_length: int):
+        """Cache for ``width`` continuations of nothing, ``max_length`` tokens each."""
+        self._check(max_length)
+        return Cache(
+            index=jnp.zeros((), jnp.int32),
+            layers=self.stack.init_cache(batch, width, max_length),
+            starts=jnp.zeros((batch,), jnp.int32),
+            owners=jnp.zeros((batch, width, max_length), jnp.int32),
+        )
+
+    def prefill(self, tokens, lengths=None, *, width: int, max_length: int):
+        """Cache that has taken a prompt at once.
+
+        Args:
+            tokens: [B, P], padded on the right. lengths: [B], how many are real, 0 or
+                more; None means all.
+            width: W, continuations of each prompt.
+            max_length: slots of the cache, P included.
+        """
+        batch, size = tokens.shape
+        cache = self.init_cache(batch, width=width, max_length=max_length)
+        if not size:
+            return cache
+        slots = jnp.arange(size)[None]
+        if lengths is None:
+            positions, mask = slots, Mask(causal=True)
+        else:  # moved to the right, so that all prompts end in the same slot
+            starts = size - jnp.asarray(lengths, jnp.int32)
+            cache = cache._replace(starts=starts)
+            positions = slots - starts[:, None]
+            tokens = jnp.take_along_axis(tokens, positions % size, axis=1)
+            real = (positions >= 0).astype(jnp.int32)
+            mask = Mask(causal=True, q_segments=real, kv_segments=real)
+        x = self.position(self.embedding(tokens), jnp.maximum(positions, 0))
+        _, layers = self.stack.prefill(x, cache.layers, width, slots, Context(mask))
+        return cache._replace(index=jnp.int32(size), layers=layers)
+
+    def step(self, tokens, cache: Cache):
+        """Tokens [B, W] in slot ``cache.index`` -> (logits [B, W, V], cache)."""
+        positions = (cache.index - cache.starts)[:, None]
+        x = self.position(self.embedding(tokens), positions)
+        written, visible = owners.write(cache.owners, cache.index)
+        width, length = written.shape[1:]
+        slots = jnp.repeat(jnp.arange(length), width)
+        x, layers = self.stack.step(
+            x,
+            cache.layers,
+            cache.index,
+            visible=visible & (slots >= cache.starts[:, None, None]),
+            memory_mask=None,
+        )
+        cache = cache._replace(index=cache.index + 1, layers=layers, owners=written)
+        return self._logits(x, self.embedding.table), cache
+
+    def _states(self, batch, *, train):
+        """([B, T, D], the word table that this call uses)."""
+        cfg, length = self.cfg, batch.tokens.shape[1]
+        self._check(length)
+        drop = functools.partial(self.embedding_dropout, train=train)
+        tables = cfg.embedding_dropout_on == "tables"
+        table = drop(self.embedding.table) if tables else self.embedding.table
+        if batch.positions is None:
+            positions = jnp.arange(length)[None]
+            real = jnp.sum(batch.segments > 0, axis=-1, dtype=jnp.int32)
+            mask = Mask(causal=True, kv_lengths=real)
+        else:
+            positions, segments = batch.positions, batch.segments
+            mask = Mask(causal=True, q_segments=segments, kv_segments=segments)
+        x = self.embedding(batch.tokens, table)
+        x = self.position(x, positions, drop if tables else None)
+        x = constrain(x if tables else drop(x), "batch", "length", "embed")
+        return self.stack(x, positions, Context(mask), train=train), table
+
+    def _check(self, length):
+        cfg = self.cfg
+        if POSITIONS[cfg.positions].learned and length > cfg.max_length:
+            raise ValueError(
+                f"rows of {length} tokens are longer than "
+                f"model.max_length={cfg.max_length}"
+            )
+
+    def _logits(self, x, table):
+        if self.cfg.tie_embeddings:
+            logits = self.embedding.attend(x, table)
+        else:
+            logits = self.output(x).astype(jnp.float32)
+        return constrain(logits, "batch", "length", "vocab")
+
+
+Model = Gpt

@@ -1,0 +1,34 @@
+"""What the loop needs to know of translation, from data to report."""
+
+from tfm_jax.data import cache, pipeline
+from tfm_jax.data.tokenizers import Tokenizer
+from tfm_jax.train import report, runtime
+from tfm_jax.train.evaluate import Evaluator, without_positions
+
+__all__ = ["Evaluator", "Tokenizer", "batches", "finish", "prepare", "seen", "size"]
+
+
+def prepare(experiment, tokenizer=None):
+    """The data of ``experiment``, out of the user's cache if it was prepared before."""
+    sections = experiment.data, experiment.tokenizer
+    return cache.prepared(*sections, runtime.cache("data"), tokenizer=tokenizer)
+
+
+def batches(experiment, data, **options):
+    """Training batches, see ``pipeline.train_batches``."""
+    return pipeline.train_batches(experiment.data, data.train, **options)
+
+
+def seen(experiment, batch):
+    """A batch as the model takes it."""
+    return without_positions(experiment, batch)
+
+
+def size(data) -> str:
+    """How much there is to train on, in words."""
+    return f"{len(data.train.kept):,} pairs"
+
+
+def finish(run, log) -> dict:
+    """See ``report.finish``."""
+    return report.finish(run, log)
