@@ -3,16 +3,16 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from tfm_jax.infer.decode import Special
-from tfm_jax.interop import bert, generation, marian, safetensors_io
-from tfm_jax.interop.imported import Imported, ImportedText
+from tfm_jax.interop import bert, generation, gpt, marian, safetensors_io
+from tfm_jax.interop.imported import Imported, ImportedDecoder, ImportedText
 from tfm_jax.models import bert as bert_model
+from tfm_jax.models import gpt as gpt_model
 from tfm_jax.models import transformer
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -23,7 +23,7 @@ class Family(NamedTuple):
 
     Attributes:
         config: class of its configuration here. model: Linen module of a config.
-        names: module with ``read_config(values)``, ``write_config(config)``,
+        names: has ``read_config(values)``, ``write_config(config)``,
             ``to_params(config, tensors)`` and ``to_tensors(config, params)``.
         imported: what loading returns.
         read_ids: (config.json, generation_config.json or None) -> the fields of
@@ -34,7 +34,7 @@ class Family(NamedTuple):
 
     config: type
     model: Callable
-    names: ModuleType
+    names: object
     imported: type = ImportedText
     read_ids: Callable = lambda values, decoding: {"ids": _token_ids(values)}
     write_ids: Callable = lambda ids=None: (dict(ids or {}), None)
@@ -64,6 +64,9 @@ FAMILIES = {  # by transformers' model_type
         _read_pair_ids,
         _write_pair_ids,
     ),
+    "openai-gpt": Family(gpt_model.Config, gpt_model.Gpt, gpt.GPT1, ImportedDecoder),
+    "gpt2": Family(gpt_model.Config, gpt_model.Gpt, gpt.GPT2, ImportedDecoder),
+    "gpt_neo": Family(gpt_model.Config, gpt_model.Gpt, gpt.NEO, ImportedDecoder),
     "bert": Family(bert_model.Config, bert_model.Bert, bert),
 }
 

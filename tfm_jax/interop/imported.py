@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from tfm_jax.data.batch import Batch, TextBatch
 from tfm_jax.infer.decode import Special, decode
+from tfm_jax.infer.sampling import Samples, Sampling, generate
 from tfm_jax.layers.arch import Arch
 from tfm_jax.models import transformer
 
@@ -89,6 +90,26 @@ class ImportedText(NamedTuple):
         batch = TextBatch(tokens, real.astype(np.int32), types=types)
         with jax.default_matmul_precision("float32"):
             return _logits(self.model, self.params, batch)
+
+
+class ImportedDecoder(ImportedText):
+    """A language model, which can continue texts too."""
+
+    __slots__ = ()
+
+    def generate(self, prompts, *, seed: int = 0, **how) -> Samples:
+        """Draws continuations; see ``infer.sampling.generate``.
+
+        Args:
+            prompts: list of sequences of token ids, each of at least one.
+            how: fields of ``infer.sampling.Sampling``; EOS is the model's by default.
+        Raises: ValueError for an empty prompt and for ids out of range.
+        """
+        for row, prompt in enumerate(prompts):
+            _ids([list(prompt) or [0]], self.config.vocab, f"prompt {row}")
+        settings = Sampling(**{"eos": self.ids.get("eos_token_id", -1)} | how)
+        with jax.default_matmul_precision("float32"):
+            return generate(self.model, self.params, prompts, settings, seed=seed)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -19,12 +19,14 @@ class Stored(NamedTuple):
             has several, they must agree.
         shape: theirs. ours: the shape here.
         transposed: theirs is a matrix [out, in], ours is [in, out].
+        part: (k, n): ours is the k-th of n equal parts of theirs along its last axis.
     """
 
     names: tuple[str, ...]
     shape: tuple[int, ...]
     ours: tuple[int, ...]
     transposed: bool = False
+    part: tuple[int, int] | None = None
 
 
 def shapes(model, example) -> dict[str, tuple[int, ...]]:
@@ -54,6 +56,8 @@ def to_params(table: Mapping[str, Stored], tensors: Mapping[str, np.ndarray]) ->
         for copy in copies:
             if not np.array_equal(x, np.asarray(tensors[copy], np.float32)):
                 problems.append(f"{copy} differs from {first}, with which it is tied")
+        if stored.part:
+            x = np.split(x, stored.part[1], axis=-1)[stored.part[0]]
         params[path] = (x.T if stored.transposed else x).reshape(stored.ours)
     known = {name for stored in table.values() for name in stored.names}
     problems += [f"{name} is unknown" for name in sorted(set(tensors) - known)]
@@ -70,7 +74,7 @@ def to_tensors(table: Mapping[str, Stored], params) -> dict[str, np.ndarray]:
     problems = [
         f"parameter {path} is unknown" for path in sorted(set(flat) - set(table))
     ]
-    tensors = {}
+    tensors, parts = {}, {}
     for path, stored in table.items():
         if path not in flat:
             problems.append(f"parameter {path} is missing")
@@ -79,11 +83,19 @@ def to_tensors(table: Mapping[str, Stored], params) -> dict[str, np.ndarray]:
         wrong = list(_wrong(f"parameter {path}", x, stored.ours))
         problems += wrong
         if not wrong:
+            x = x.astype(np.float32)
+            if stored.part:
+                x = x.reshape(*stored.shape[:-1], -1)
+                parts.setdefault(stored.names[0], {})[stored.part[0]] = x
+                continue
             theirs = stored.shape[::-1] if stored.transposed else stored.shape
-            x = x.astype(np.float32).reshape(theirs)
+            x = x.reshape(theirs)
             tensors[stored.names[0]] = x.T if stored.transposed else x
     _refuse(problems)
-    return tensors
+    return tensors | {
+        name: np.concatenate([found[k] for k in sorted(found)], axis=-1)
+        for name, found in parts.items()
+    }
 
 
 def _wrong(name, x, shape):
@@ -95,4 +107,6 @@ def _wrong(name, x, shape):
 
 def _refuse(problems):
     if problems:
-        raise ValueError("the checkpoint does not fit: " + "; ".join(problems))
+        raise ValueError(
+            "the checkpoint does not fit: " + "; ".join(dict.fromkeys(problems))
+        )
