@@ -1,21 +1,18 @@
 """BERT of transformers and the imported model compute the same."""
 
+import dataclasses
+import re
+
+import jax
 import numpy as np
 import pytest
 
-from tests.interop.text_reference import (
-    BLIND,
-    ask,
-    assert_parity,
-    make,
-    mean_cross_entropy,
-    text,
-    torch,
-    word_labels,
-)
-from tfm_jax.interop import bert, load_huggingface, save_huggingface
+from tests.interop.text_reference import assert_heads_agree, assert_round_trip, make
+from tfm_jax.interop import bert, load_huggingface
 from tfm_jax.interop.safetensors_io import read
+from tfm_jax.models.bert import Config
 
+SMALL = Config(width=8, heads=2, ffn_width=6, depth=1, vocab=11, labels=3)
 COMMON = dict(max_position_embeddings=12, num_hidden_layers=2, hidden_act="gelu")
 SHAPES = {
     "BertForPreTraining": dict(
@@ -49,63 +46,74 @@ def pair(request, tmp_path_factory):
 
 def test_logits_loss_and_every_gradient_are_equal(pair):
     model, imported, _ = pair
-    batch = text(model.config.vocab_size)
-    words = word_labels(batch, model.config.vocab_size)
-    rows = np.array([0, 1, 1, 0])
-    tags = np.where(words < 0, words, words % model.config.num_labels)
-    starts, ends = np.array([[3, 0, 2, 10], [5, 0, 2, 10]])
-
-    def pretraining(y):
-        return mean_cross_entropy(y.words, words) + mean_cross_entropy(y.pair, rows)
-
-    def span(y):
-        start, end = y[:, 0], y[:, 1]
-        return (mean_cross_entropy(start, starts) + mean_cross_entropy(end, ends)) / 2
-
-    asked = {  # labels for the reference, names of its outputs, our loss
-        "pretraining": (
-            dict(labels=words, next_sentence_label=rows),
-            ("prediction_logits", "seq_relationship_logits"),
-            pretraining,
-        ),
-        "masked_lm": (
-            dict(labels=words),
-            ("logits",),
-            lambda y: mean_cross_entropy(y, words),
-        ),
-        "classify": (
-            dict(labels=rows),
-            ("logits",),
-            lambda y: mean_cross_entropy(y, rows),
-        ),
-        "tag": (dict(labels=tags), ("logits",), lambda y: mean_cross_entropy(y, tags)),
-        "span": (
-            dict(start_positions=starts, end_positions=ends),
-            ("start_logits", "end_logits"),
-            span,
-        ),
-    }
-    labels, outputs, loss_of = asked[imported.config.head]
-    found = ask(model, batch, **labels)
-    arrays = [found[name] for name in outputs]
-    blind = BLIND
-    if imported.config.head == "span":
-        arrays = [torch.stack(arrays, 1)]
-        # softmax over the tokens does not see what all of them have in common
-        blind += ("layer_1/ffn_residual/norm_after/bias", "span/out/bias")
-    assert_parity(
-        model, found.loss, arrays, imported, batch, bert.to_params, loss_of, blind
-    )
+    assert_heads_agree(model, imported, bert.to_params)
 
 
 def test_what_is_written_again_is_the_same_bit_for_bit(pair, tmp_path):
+    assert_round_trip(*pair, tmp_path / "new")
+
+
+def test_heads_that_a_class_does_without_and_buffers_are_left_out(pair):
     model, imported, folder = pair
-    save_huggingface(tmp_path / "new", imported.params, imported.config)
-    again = type(model).from_pretrained(tmp_path / "new")
-    before, after = model.state_dict(), again.state_dict()
-    assert set(before) == set(after)
-    for name, tensor in before.items():
-        np.testing.assert_array_equal(after[name].numpy(), tensor.numpy(), name)
-    written = read(tmp_path / "new")
-    assert set(written) == set(read(folder))
-    assert load_huggingface(tmp_path / "new").config == imported.config
+    tensors, places = read(folder), {"bert.embeddings.position_ids": np.arange(12)}
+    width = model.config.hidden_size
+    pooler = {"weight": np.ones((width, width)), "bias": np.ones(width)}
+    more = {f"bert.pooler.dense.{name}": x for name, x in pooler.items()}
+    has_pooler = any(name.startswith("bert.pooler") for name in tensors)
+    more = places if has_pooler else places | more
+    params = bert.to_params(imported.config, more | tensors)
+    assert jax.tree.structure(params) == jax.tree.structure(imported.params)
+    old = {re.sub(r"Norm\.weight$", "Norm.gamma", n): x for n, x in tensors.items()}
+    assert set(old) != set(tensors)
+    jax.tree.map(
+        np.testing.assert_array_equal, bert.to_params(imported.config, old), params
+    )
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"is_decoder": True}, "is_decoder=True must be False"),
+        ({"architectures": ["BertModel"]}, "architectures=['BertModel']; choose from"),
+        ({"architectures": None}, "architectures=[None]; choose from"),
+        ({"hidden_act": "quick_gelu"}, "'quick_gelu'; choose from (relu,"),
+        (
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type='relative_key' must be 'absolute'",
+        ),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings=False must be True"),
+        ({"num_attention_heads": 5}, "model.heads=5 must divide model.width=8"),
+    ],
+)
+def test_a_config_without_counterpart_is_refused(change, message):
+    with pytest.raises(ValueError) as error:
+        bert.read_config(bert.write_config(SMALL) | change)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(norm="pre"), "model.norm='pre' must be 'post'"),
+        (dict(positions="rotary"), "model.positions='rotary' must be 'learned'"),
+        (dict(activation="geglu"), "model.activation='geglu'; choose from"),
+        (dict(key_size=3), "model.key_size and model.value_size must be"),
+        (dict(activation_dropout=0.1), "model.activation_dropout=0.1 must be 0.0"),
+    ],
+)
+def test_a_model_without_counterpart_is_not_written(change, message):
+    with pytest.raises(ValueError) as error:
+        bert.write_config(dataclasses.replace(SMALL, **change))
+    assert message in str(error.value)
+
+
+def test_configurations_survive_both_ways_and_older_files_leave_fields_out():
+    values = bert.write_config(SMALL)
+    assert bert.read_config(values) == SMALL
+    values |= {"hidden_dropout_prob": 0, "classifier_dropout": None}
+    del values["id2label"], values["tie_word_embeddings"]
+    found = bert.read_config(values)
+    assert (found.dropout, found.head_dropout, found.labels) == (0.0, 0.0, 2)
+    del values["hidden_size"], values["vocab_size"]
+    with pytest.raises(ValueError, match="lacks hidden_size, vocab_size"):
+        bert.read_config(values)

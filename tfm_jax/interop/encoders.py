@@ -6,7 +6,7 @@ A family is a ``Reference``: tables of fields and of modules, each read both way
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +71,8 @@ class Reference(NamedTuple):
         modules: our module -> theirs, "{}" being the number of a layer; a module may
             have several names, of which the first is written.
         beside: names of tensors that belong to heads which a model does without.
+        free: further fields of ours that need no counterpart.
+        number: (config, layer) -> their number of the layer.
     """
 
     model_type: str
@@ -80,6 +82,8 @@ class Reference(NamedTuple):
     fixed: Mapping[str, object] = FIXED
     head_dropout: str = "classifier_dropout"
     beside: re.Pattern = re.compile("(?!)")
+    free: frozenset[str] = frozenset()
+    number: Callable[..., int] = lambda cfg, layer: layer
 
 
 def example() -> TextBatch:
@@ -138,7 +142,7 @@ def write_config(reference: Reference, cfg) -> dict:
     problems = [
         f"model.{field.name}={getattr(cfg, field.name)!r} must be {field.default!r}"
         for field in dataclasses.fields(cfg)
-        if field.name not in FREE | set(reference.fields)
+        if field.name not in FREE | reference.free | set(reference.fields)
         and getattr(cfg, field.name) != field.default
     ]
     tables = {"activation": ACTIVATIONS, "head": reference.architectures}
@@ -158,6 +162,7 @@ def write_config(reference: Reference, cfg) -> dict:
         "architectures": [reference.architectures[cfg.head]],
         "hidden_act": ACTIVATIONS[cfg.activation][0],
         "tie_word_embeddings": True,
+        **{name: x for name, x in reference.fixed.items() if name not in FIXED},
         reference.head_dropout: cfg.head_dropout,
         "id2label": labels,
         "label2id": {label: int(i) for i, label in labels.items()},
@@ -170,11 +175,14 @@ def table(reference: Reference, model) -> dict[str, names.Stored]:
     """Path of each parameter of ``model`` to its place in the reference."""
     plain = model.clone(cfg=dataclasses.replace(model.cfg, layout="unrolled"))
     shapes = names.shapes(plain, example())
-    return {path: _stored(reference, path, shape) for path, shape in shapes.items()}
+    return {
+        path: _stored(reference, model.cfg, path, shape)
+        for path, shape in shapes.items()
+    }
 
 
-def _stored(reference, path, ours):
-    number = _LAYER.search(path)
+def _stored(reference, cfg, path, ours):
+    layer = _LAYER.search(path)
     path = _LAYER.sub("/layer_{}/", path)
     module, _, leaf = path.rpartition("/")
     whole = reference.modules.get(path)  # a parameter that is a name of its own
@@ -185,8 +193,9 @@ def _stored(reference, path, ours):
         for theirs in ((called,) if isinstance(called, str) else called)
         for last in leaves
     )
-    if number:
-        called = tuple(name.format(number[1]) for name in called)
+    if layer:
+        number = reference.number(cfg, int(layer[1]))
+        called = tuple(name.format(number) for name in called)
     if leaf == "table":
         return names.Stored(called, ours, ours)
     if leaf == "kernel":

@@ -9,9 +9,19 @@ import jax
 import jax.numpy as jnp
 
 from tfm_jax.infer.decode import Special
-from tfm_jax.interop import bert, generation, gpt, marian, safetensors_io
+from tfm_jax.interop import (
+    albert,
+    bert,
+    electra,
+    generation,
+    gpt,
+    marian,
+    safetensors_io,
+)
 from tfm_jax.interop.imported import Imported, ImportedDecoder, ImportedText
+from tfm_jax.models import albert as albert_model
 from tfm_jax.models import bert as bert_model
+from tfm_jax.models import electra as electra_model
 from tfm_jax.models import gpt as gpt_model
 from tfm_jax.models import transformer
 
@@ -68,6 +78,8 @@ FAMILIES = {  # by transformers' model_type
     "gpt2": Family(gpt_model.Config, gpt_model.Gpt, gpt.GPT2, ImportedDecoder),
     "gpt_neo": Family(gpt_model.Config, gpt_model.Gpt, gpt.NEO, ImportedDecoder),
     "bert": Family(bert_model.Config, bert_model.Bert, bert),
+    "albert": Family(albert_model.Config, albert_model.Albert, albert),
+    "electra": Family(electra_model.Config, electra_model.Electra, electra),
 }
 
 

@@ -56,13 +56,17 @@ class TextEncoder(nn.Module):
     cfg: EncoderArch
     width: int  # E, of the embedding tables
     project: bool = False  # a dense map from E to cfg.width
+    share: str = "none"  # see ``Stack``
+    groups: int = 1
 
     def setup(self):
         cfg = self.cfg
         self.embedding = TextEmbedding(
             cfg, cfg.vocab, cfg.types, self.width, self.project
         )
-        self.stack = Stack(cfg, cfg.depth, causal=False)
+        self.stack = Stack(
+            cfg, cfg.depth, causal=False, share=self.share, groups=self.groups
+        )
 
     def __call__(self, batch, *, train: bool):
         x = self.embed(batch, train=train)

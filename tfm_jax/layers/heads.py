@@ -96,6 +96,7 @@ class Head(nn.Module):
     kind: str  # a key of HEADS
     width: int  # E
     pair_dropout: float = 0.0
+    pools: bool = True  # False: the first token's state itself is classified
 
     def setup(self):  # what is not called has no parameters
         cfg = self.cfg
@@ -120,7 +121,7 @@ def _pretraining(head, x, batch, attend, train):
 
 
 def _classify(head, x, batch, attend, train):
-    return head.classify(head.pooler(x), train=train)
+    return head.classify(head.pooler(x) if head.pools else x[:, 0], train=train)
 
 
 def _tag(head, x, batch, attend, train):

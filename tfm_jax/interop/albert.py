@@ -1,0 +1,102 @@
+"""ALBERT: the name map and the two configurations, each one table for both ways.
+
+Source: Lan et al. 2020, arXiv:1909.11942, as the ``Albert...`` classes of transformers
+5. There a group of layers shares everything or nothing does, so that a model without
+sharing is one of as many groups as layers, and is read as that; sharing of attention
+alone or of the feed-forward alone has no counterpart.
+Deviates from the reference: the row of the padding token in the table of words is
+    trained like any other; dropout follows the feed-forward block, as in the paper,
+    where the reference leaves it out; names of labels are not kept.
+"""
+
+import dataclasses
+import re
+
+from tfm_jax.interop import encoders
+from tfm_jax.models import albert
+
+_GROUP = "albert.encoder.albert_layer_groups.{}.albert_layers.0"
+LAYER = {  # our module -> the reference's in a group
+    "self_attention/query": "attention.query",
+    "self_attention/key": "attention.key",
+    "self_attention/value": "attention.value",
+    "self_attention/out": "attention.dense",
+    "self_attention_residual/norm_after": "attention.LayerNorm",
+    "ffn/up": "ffn",
+    "ffn/down": "ffn_output",
+    "ffn_residual/norm_after": "full_layer_layer_norm",
+}
+REFERENCE = encoders.Reference(
+    model_type="albert",
+    architectures={
+        "pretraining": "AlbertForPreTraining",
+        "masked_lm": "AlbertForMaskedLM",
+        "classify": "AlbertForSequenceClassification",
+        "tag": "AlbertForTokenClassification",
+        "span": "AlbertForQuestionAnswering",
+    },
+    fields=encoders.FIELDS
+    | {"embedding_width": "embedding_size", "groups": "num_hidden_groups"},
+    fixed=encoders.FIXED | {"inner_group_num": 1},
+    head_dropout="classifier_dropout_prob",
+    modules={
+        **{
+            f"encoder/stack/layer_{{}}/{ours}": f"{_GROUP}.{theirs}"
+            for ours, theirs in LAYER.items()
+        },
+        "encoder/embedding/word": (
+            "albert.embeddings.word_embeddings",
+            "predictions.decoder",
+        ),
+        "encoder/embedding/position": "albert.embeddings.position_embeddings",
+        "encoder/embedding/type": "albert.embeddings.token_type_embeddings",
+        "encoder/embedding/norm": "albert.embeddings.LayerNorm",
+        "encoder/embedding/map": "albert.encoder.embedding_hidden_mapping_in",
+        "head/lm/dense": "predictions.dense",
+        "head/lm/norm": "predictions.LayerNorm",
+        "head/lm/bias": ("predictions.bias", "predictions.decoder.bias"),
+        "head/pooler/dense": "albert.pooler",
+        "head/pair/out": "sop_classifier.classifier",
+        "head/classify/out": "classifier",
+        "head/tag/out": "classifier",
+        "head/span/out": "qa_outputs",
+    },
+    beside=re.compile(r"(albert\.pooler|sop_classifier\.classifier)\.(weight|bias)"),
+    number=lambda cfg, layer: layer * cfg.groups // cfg.depth,
+)
+
+
+def _grouped(cfg):
+    """``cfg`` with the same parameters, as the reference would say it."""
+    if cfg.share == "none":
+        cfg = dataclasses.replace(cfg, share="all", groups=cfg.depth, layout="unrolled")
+    return dataclasses.replace(cfg, embedding_map="always") if cfg.maps else cfg
+
+
+def read_config(values: dict) -> albert.Config:
+    """The model that the content of a ``config.json`` describes.
+
+    Raises: ValueError listing every field that is missing or has no counterpart here.
+    """
+    return encoders.read_config(REFERENCE, albert.Config, values)
+
+
+def write_config(cfg: albert.Config) -> dict:
+    """The content of ``config.json`` for ``cfg``, token ids apart.
+
+    Raises: ValueError listing every field that the reference cannot represent.
+    """
+    return encoders.write_config(REFERENCE, _grouped(cfg))
+
+
+def to_params(cfg: albert.Config, tensors) -> dict:
+    """Nested dict of float32 parameters for the unrolled ``Albert(cfg)``.
+
+    Raises: ValueError listing all that is unknown, missing or does not fit.
+    """
+    return encoders.to_params(REFERENCE, albert.Albert(_grouped(cfg)), tensors)
+
+
+def to_tensors(cfg: albert.Config, params) -> dict:
+    """The inverse of ``to_params``, of any layout."""
+    return encoders.to_tensors(REFERENCE, albert.Albert(_grouped(cfg)), params)

@@ -1,0 +1,101 @@
+"""ALBERT: BERT with narrow tables of words and layers that share their parameters.
+
+Source: Lan et al. 2020, arXiv:1909.11942.
+Parameters of encoder and pooler with 30,000 words: base 11.68 M (the paper prints 12),
+large 17.68 (18), xlarge 58.72 (60), xxlarge 222.60 (235); base by what is shared, all,
+attention, ffn, none: 11.7, 63.6, 37.7, 89.7 (table 4: 12, 64, 38, 89).
+Deviates: the map from the tables' width to the layers' is there also where both are
+equal, as in transformers; ``embedding_map="where_needed"`` is the authors' code.
+"""
+
+import dataclasses
+
+from flax import linen as nn
+
+from tfm_jax.config import choice
+from tfm_jax.layers.encoder import EncoderArch, TextEncoder
+from tfm_jax.layers.heads import HEADS, Head
+from tfm_jax.layers.positions import POSITIONS
+from tfm_jax.layers.sharing import SHARES
+from tfm_jax.ops.activations import ACTIVATIONS
+
+EMBEDDING_MAPS = ("always", "where_needed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(EncoderArch):
+    """Defaults are the paper's base model."""
+
+    activation: str = choice(ACTIVATIONS, "gelu_tanh")
+    embedding_width: int = 128  # E, of the tables of words, positions and types
+    embedding_map: str = choice(EMBEDDING_MAPS, "always")
+    share: str = choice(SHARES, "all")  # what the layers of a group have in common
+    groups: int = 1
+    head: str = choice(HEADS, "pretraining")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.embedding_width < 1:
+            raise ValueError(
+                f"model.embedding_width={self.embedding_width} must be positive"
+            )
+        if POSITIONS[self.positions].vectors and self.embedding_width % 2:
+            raise ValueError(
+                f"model.embedding_width={self.embedding_width} must be even with "
+                f"model.positions={self.positions!r}"
+            )
+        if not 1 <= self.groups <= self.depth:
+            raise ValueError(
+                f"model.groups={self.groups} must be in 1 .. model.depth={self.depth}"
+            )
+        if self.layout == "scanned" and self.share != "none":
+            raise ValueError(
+                f"model.layout='scanned' holds every layer, model.share={self.share!r} "
+                "does not; set model.layout=unrolled"
+            )
+
+    @property
+    def maps(self) -> bool:
+        """Whether a dense map leads from the tables to the layers."""
+        return self.embedding_map == "always" or self.embedding_width != self.width
+
+
+SIZES = {  # table 1
+    "base": dict(),
+    "large": dict(width=1024, heads=16, ffn_width=4096, depth=24),
+    "xlarge": dict(width=2048, heads=16, ffn_width=8192, depth=24),
+    # without dropout, section 4.8
+    "xxlarge": dict(
+        **dict(width=4096, heads=64, ffn_width=16384),
+        **dict(dropout=0.0, attention_dropout=0.0),
+    ),
+}
+
+
+class Albert(nn.Module):
+    """ALBERT with the head ``cfg.head``; pairs are in order (0) or swapped (1).
+
+    Args (call): batch: ``TextBatch`` of [B, T] integers; segments keep packed
+        documents apart. Heads that pool take the first token of each row.
+    Returns: float32 logits, see ``layers.heads.HEADS``.
+    """
+
+    cfg: Config
+
+    def setup(self):
+        cfg = self.cfg
+        self.encoder = TextEncoder(
+            cfg, cfg.embedding_width, cfg.maps, cfg.share, cfg.groups
+        )
+        self.head = Head(cfg, cfg.head, cfg.embedding_width, cfg.head_dropout)
+
+    def __call__(self, batch, *, train: bool):
+        x = self.encode(batch, train=train)
+        return self.head(x, batch, self.encoder.embedding.word.attend, train=train)
+
+    def encode(self, batch, *, train: bool):
+        """States of all tokens [B, T, D]."""
+        return self.encoder(batch, train=train)
+
+
+Model = Albert

@@ -1,0 +1,250 @@
+"""ELECTRA: a small generator fills in words, a discriminator finds them.
+
+Source: Clark et al. 2020, arXiv:2003.10555.
+Parameters with 30,522 words, of the discriminator: small 13.55 M (the paper prints 14),
+base 109.48 (110), large 335.14 (335); what only the generator has: small 0.65 M.
+Deviates: ``share="tokens"`` ties the tables of words, positions and types and their
+norm, as the released code does, of which the paper names words and positions; the
+tables have the same width where nothing is shared.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from tfm_jax.config import choice
+from tfm_jax.layers.encoder import EncoderArch, TextEncoder
+from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_places
+
+
+class Sampled(NamedTuple):
+    """What joint training sees.
+
+    Attributes:
+        words: [B, T, V], or [B, M, V] at places; logits of the generator.
+        scores: [B, T] logits of the discriminator, high for a replaced token.
+        replaced: [B, T] bool, what is true; a word that was guessed right is not.
+        tokens: [B, T] int, what the discriminator read.
+    """
+
+    words: jax.Array
+    scores: jax.Array
+    replaced: jax.Array
+    tokens: jax.Array
+
+
+def _joint(model, batch, train):
+    words = model.generate(batch, train=train)
+    tokens, replaced = fill(batch, words, model.noise_key())
+    filled = batch._replace(tokens=tokens)
+    scores = model.discriminate(filled, train=train)
+    return Sampled(words, scores, replaced, tokens)
+
+
+def _task(model, batch, train):
+    return model.head(model.encode(batch, train=train), batch, None, train=train)
+
+
+# (model, batch, train) -> float32 logits
+HEADS: dict[str, Callable] = {
+    "pretraining": _joint,  # ``Sampled``
+    "masked_lm": lambda m, batch, train: m.generate(batch, train=train),
+    "replaced": lambda m, batch, train: m.discriminate(batch, train=train),
+    # on the discriminator, see ``layers.heads.HEADS``; none has a pooler
+    "classify": _task,
+    "tag": _task,
+    "span": _task,
+}
+
+
+def _own(m, batch, train):
+    return m.generator(batch, train=train)
+
+
+def _tokens(m, batch, train):
+    x = m.discriminator.embed(batch, train=train)
+    return m.generator.encode(m.generator.embedding.widen(x), batch, train=train)
+
+
+def _all(m, batch, train):
+    return m.discriminator(batch, train=train)
+
+
+class Share(NamedTuple):
+    """``states`` of the generator, and the ``tower`` whose table of words it has."""
+
+    states: Callable
+    tower: str
+
+
+SHARES = {  # what generator and discriminator have in common, section 3.2
+    "none": Share(_own, "generator"),
+    "tokens": Share(_tokens, "discriminator"),
+    "all": Share(_all, "discriminator"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(EncoderArch):
+    """Defaults are the paper's base model; without prefix: of the discriminator."""
+
+    embedding_width: int = 768  # E, of all tables
+    generator_width: int = 256
+    generator_heads: int = 4
+    generator_ffn_width: int = 1024
+    generator_depth: int = 12
+    share: str = choice(SHARES, "tokens")
+    head: str = choice(HEADS, "pretraining")
+
+    def __post_init__(self):
+        super().__post_init__()
+        sizes = ("width", "heads", "ffn_width", "depth")
+        for name in ("embedding_width", *(f"generator_{name}" for name in sizes)):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name}={getattr(self, name)} must be positive")
+        if not self.key_size and self.generator_width % self.generator_heads:
+            raise ValueError(
+                f"model.generator_heads={self.generator_heads} must divide "
+                f"model.generator_width={self.generator_width}"
+            )
+        if self.share == "all":
+            for name in sizes:
+                ours, other = getattr(self, name), getattr(self, f"generator_{name}")
+                if ours != other:
+                    raise ValueError(
+                        f"model.share='all' needs model.generator_{name}={other} to "
+                        f"be model.{name}={ours}"
+                    )
+
+    @property
+    def generator(self) -> "Config":
+        """The generator's sizes in the place of the discriminator's."""
+        return dataclasses.replace(
+            self,
+            width=self.generator_width,
+            heads=self.generator_heads,
+            ffn_width=self.generator_ffn_width,
+            depth=self.generator_depth,
+        )
+
+
+def _generator(depth, width):
+    return dict(
+        generator_depth=depth,
+        generator_width=width,
+        generator_heads=max(1, width // 64),
+        generator_ffn_width=4 * width,
+    )
+
+
+SIZES = {  # table 6
+    "small": dict(
+        **dict(embedding_width=128, width=256, heads=4, ffn_width=1024),
+        **_generator(12, 64),
+    ),
+    "base": dict(),
+    "large": dict(
+        **dict(embedding_width=1024, width=1024, heads=16, ffn_width=4096, depth=24),
+        **_generator(24, 256),
+    ),
+}
+
+
+class Electra(nn.Module):
+    """Generator and discriminator, or the part of them that ``cfg.head`` needs.
+
+    Args (call): batch: ``TextBatch`` of [B, T] integers. In joint training its tokens
+        are masked, and labels and weights say what stood there.
+    Returns: see ``HEADS``. Samples follow the "dropout" key; without one, as in
+        evaluation, the noise is the same for every batch.
+    """
+
+    cfg: Config
+
+    def setup(self):  # what is not called has no parameters
+        cfg, small, width = self.cfg, self.cfg.generator, self.cfg.embedding_width
+        self.discriminator = TextEncoder(cfg, width, width != cfg.width)
+        self.generator = TextEncoder(small, width, width != small.width)
+        self.lm = LMHead(small, width)
+        self.replaced = ReplacedHead(cfg)
+        self.head = Head(cfg, cfg.head, width, pools=False)
+
+    def __call__(self, batch, *, train: bool):
+        return HEADS[self.cfg.head](self, batch, train)
+
+    def encode(self, batch, *, train: bool):
+        """States of the discriminator [B, T, D]."""
+        return self.discriminator(batch, train=train)
+
+    def generate(self, batch, *, train: bool):
+        """Logits of the generator, [B, T, V] or [B, M, V] at places."""
+        share = SHARES[self.cfg.share]
+        x = at_places(share.states(self, batch, train), batch.places)
+        return self.lm(x, getattr(self, share.tower).embedding.word.attend)
+
+    def discriminate(self, batch, *, train: bool):
+        """Logits [B, T], high where a token does not belong."""
+        return self.replaced(self.encode(batch, train=train))
+
+    def noise_key(self):
+        """The key of the samples of this call."""
+        return (
+            self.make_rng("dropout") if self.has_rng("dropout") else jax.random.key(0)
+        )
+
+
+Model = Electra
+
+
+def fill(batch, logits, key):
+    """Puts samples of the generator where words were asked for.
+
+    Source: Clark et al. 2020, section 2. Deviates: no.
+
+    Args:
+        batch: ``TextBatch`` with labels and weights, at places if it has any; without
+            labels nothing was asked.
+        logits: [B, T, V] or [B, M, V]; no gradient flows into them.
+        key: JAX key.
+    Returns: (tokens [B, T], whether each differs from what stood there [B, T]).
+    """
+    tokens = batch.tokens
+    if batch.labels is None:
+        return tokens, jnp.zeros_like(tokens, bool)
+    noise = jax.random.gumbel(key, logits.shape)
+    sampled = jnp.argmax(jax.lax.stop_gradient(logits) + noise, axis=-1)
+    asked, length = batch.weights > 0, tokens.shape[1]
+    columns = jnp.arange(length)[None] if batch.places is None else batch.places
+    columns = jnp.where(asked, columns, length)  # beyond the row: dropped
+    rows = jnp.arange(len(tokens))[:, None]
+
+    def put(words):
+        words = jnp.asarray(words, tokens.dtype)
+        return jnp.asarray(tokens).at[rows, columns].set(words, mode="drop")
+
+    filled = put(sampled)
+    return filled, filled != put(batch.labels)
+
+
+def part(cfg: Config, params, head: str) -> tuple[Config, dict]:
+    """One tower of a jointly trained model as a model of its own.
+
+    Args:
+        cfg: with head "pretraining". params: nested dict of its parameters.
+        head: "masked_lm" for the generator, "replaced" for the discriminator.
+    Returns: (config, parameters); the generator's shares nothing.
+    """
+    if head == "replaced":
+        kept = {name: params[name] for name in ("discriminator", "replaced")}
+        return dataclasses.replace(cfg, head=head), kept
+    alone = dataclasses.replace(cfg.generator, head=head, share="none")
+    lender = SHARES[cfg.share].tower
+    tower = params[lender] if cfg.share == "all" else params["generator"]
+    embedding = params[lender]["embedding"] | tower["embedding"]
+    if alone.embedding_width == alone.width:
+        embedding = {k: x for k, x in embedding.items() if k != "map"}
+    return alone, {"generator": tower | {"embedding": embedding}, "lm": params["lm"]}
