@@ -1,5 +1,11 @@
 """The papers, one file each, and the only registry."""
 
-from tfm_jax.models import gpt, transformer
+from tfm_jax.models import albert, bert, electra, gpt, transformer
 
-MODELS = {"transformer": transformer, "gpt": gpt}
+MODELS = {
+    "transformer": transformer,
+    "gpt": gpt,
+    "bert": bert,
+    "albert": albert,
+    "electra": electra,
+}

@@ -1,0 +1,81 @@
+"""Every field of the encoders' Configs is live: see tests/test_knobs.py."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tests.models.tiny_text import TINY, rows
+from tests.test_knobs import MODEL, assert_live
+from tests.traced import traced
+from tfm_jax.layers.arch import Arch
+from tfm_jax.models import albert, bert, electra
+
+# shared by everything that is built from Blocks; one family stands for all of them
+ARCH = {
+    name: MODEL[name]
+    for name in (f.name for f in dataclasses.fields(Arch))
+    if name != "attention"  # tests/test_knobs.py::test_the_attention_kernel_is_a_choice
+} | {"max_length": 14, "windows": (2,)}
+TEXT = {
+    "depth": 2,
+    "vocab": 23,
+    "types": 3,
+    "labels": dict(labels=3, head="classify"),
+    "head_dropout": dict(head_dropout=0.3, head="classify"),
+    "head": {},
+}
+GENERATOR = dict(
+    generator_width=4, generator_heads=2, generator_ffn_width=8, generator_depth=1
+)
+KNOBS = {
+    "bert": (bert, {}, ARCH | TEXT),
+    "albert": (
+        albert,
+        dict(embedding_width=8),
+        TEXT
+        | {
+            "embedding_width": 6,
+            "embedding_map": {},
+            "share": dict(depth=2),
+            "groups": dict(groups=2, depth=3),
+        },
+    ),
+    "electra": (
+        electra,
+        dict(embedding_width=6, **GENERATOR),
+        TEXT
+        | {
+            "embedding_width": 10,
+            "generator_width": 6,
+            "generator_heads": 1,
+            "generator_ffn_width": 10,
+            "generator_depth": 2,
+            "share": dict(
+                **dict(generator_width=8, generator_heads=2),
+                **dict(generator_ffn_width=12, generator_depth=1),
+            ),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("family", KNOBS)
+def test_every_knob_changes_the_traced_program(family):
+    module, fields, listed = KNOBS[family]
+    own = {f.name for f in dataclasses.fields(module.Config)}
+    arch = {f.name for f in dataclasses.fields(Arch)}
+    assert set(listed) | arch == own, "say here what these knobs change"
+    base = module.Config(**(TINY | dict(depth=1, dropout=0.1) | fields))
+    places = np.zeros((2, 2), np.int32)
+    batch = rows([5, 3])._replace(places=places, labels=places, weights=places + 1.0)
+
+    def program_of(cfg):
+        def init_and_apply(params_key, dropout_key):
+            rngs = {"params": params_key, "dropout": dropout_key}
+            return module.Model(cfg).init_with_output(rngs, batch, train=True)
+
+        return traced((init_and_apply, (jax.random.key(0), jax.random.key(1))))
+
+    assert_live(base, listed, program_of)
