@@ -76,7 +76,7 @@ def test_the_same_content_elsewhere_is_the_same_run(tmp_path):
     first, second = ([c.id for c in ids(tmp_path, m).values()] for m in made)
     assert first == second
     file.write_text("one\tuno\n" * 60)
-    cells.data_of.cache_clear()
+    cells._data_of.cache_clear()
     assert not set(first) & {c.id for c in ids(tmp_path, made[1]).values()}
 
 

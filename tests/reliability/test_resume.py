@@ -61,9 +61,9 @@ def test_a_chain_of_stops_ends_bit_for_bit_the_same(unbroken, tmp_path):
 def test_a_run_stopped_in_an_evaluation_repeats_it(unbroken, tmp_path, monkeypatch):
     evaluate = tiny.loop.Training._evaluate
 
-    def stopped(run, log):
+    def stopped(run):
         run.stop._requested = True
-        return evaluate(run, log)
+        return evaluate(run)
 
     with monkeypatch.context() as patch:
         patch.setattr(tiny.loop.Training, "_evaluate", stopped)
@@ -271,15 +271,15 @@ def during_training(patch):
 
 
 def during_evaluation(patch):
-    put_batch, calls = evaluate.put_batch, []
+    put_whole, calls = evaluate.put_whole, []
 
     def noisy(*args, **options):
         calls.append(args)
         if len(calls) == 1:
             ask_twice()
-        return put_batch(*args, **options)
+        return put_whole(*args, **options)
 
-    patch.setattr(evaluate, "put_batch", noisy)
+    patch.setattr(evaluate, "put_whole", noisy)
 
 
 def during_a_save(patch):

@@ -152,8 +152,11 @@ class Training:
         return metrics
 
     def next_batch(self):
-        """On the host, [A, B, ...]: one leading entry a micro-batch."""
-        return self._shape(next(self.batches))
+        """On the host, [A, B, ...]: this process's share of each micro-batch."""
+        batch = self._shape(next(self.batches))
+        share = jax.tree.leaves(batch)[0].shape[1] // jax.process_count()
+        first = share * jax.process_index()
+        return jax.tree.map(lambda x: x[:, first : first + share], batch)
 
     def account(self, metrics: dict) -> None:
         """What follows a train step: log, evaluation, checkpoint, as they are due."""
@@ -198,7 +201,7 @@ class Training:
         streak = int(newest["streak"])  # never shrinks beyond the limit
         if streak >= self.experiment.train.skip_limit:
             first = self.step - streak
-            batch = self._shape(next(self._batches_from(first, part=(0, 1))))
+            batch = self._shape(next(self._batches_from(first)))
             before = self.state._replace(
                 step=np.int32(first),
                 skipped=self.state.skipped - streak,
@@ -254,9 +257,7 @@ class Training:
             "data_report.json": to_json(self.data.report),
         }
 
-    def _batches_from(self, start: int, part=None):
-        """Batches of which this process gets a share, or ``part``, (which, of many)."""
-        part = part or (jax.process_index(), jax.process_count())
+    def _batches_from(self, start: int):
         cfg = self.experiment.train
         rows = int(np.lcm(ROWS, row_multiple(self.mesh))) * cfg.accumulate_steps
         return self.work.batches(
@@ -266,8 +267,6 @@ class Training:
             total_batches=cfg.total_steps,
             seed=self.experiment.seed,
             start=start,
-            process_index=part[0],
-            process_count=part[1],
             row_multiple=rows,
         )
 
