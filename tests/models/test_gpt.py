@@ -206,7 +206,7 @@ def test_the_scanned_model_computes_the_same(windows, remat):
     )
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
         to_unrolled(scanned),
         grads,
     )
