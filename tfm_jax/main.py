@@ -110,7 +110,8 @@ def show_help(values, knobs):
     """The text above, and every knob as soon as there is a config."""
     print(__doc__)
     if values.config or values.workdir:
-        config = load_config(values, knobs)
+        shared = [flag for flag in knobs if flag.startswith("--config.")]
+        config = load_config(values, shared)
         from tfm_jax.train import experiment
 
         print(configs.describe(experiment.resolve(config)._asdict()))
