@@ -263,12 +263,37 @@ def test_logits_are_taken_against_the_vectors_that_dropout_left():
     np.testing.assert_allclose(logits, run(model, dropped, batch), atol=1e-5)
 
 
+@pytest.mark.parametrize("group", [[7, 4], [4]], ids=["packed", "padded"])
+def test_a_row_is_classified_by_the_state_of_its_last_token(group):
+    model, params = tiny(gpt, head="classify", labels=3)
+    batch = rows([group, [12]] if len(group) > 1 else [*group, 12])
+    found = run(model, params, batch)
+    states = model.apply({"params": params}, batch, train=False, method="encode")
+    head = params["classify"]["out"]
+    for row, last in enumerate((sum(group) - 1, 11)):
+        wanted = states[row, last] @ head["kernel"] + head["bias"]
+        np.testing.assert_allclose(found.labels[row], wanted, atol=1e-5)
+    plain = gpt.Model(dataclasses.replace(model.cfg, head="lm"))
+    rest = {name: x for name, x in params.items() if name != "classify"}
+    np.testing.assert_array_equal(found.words, run(plain, rest, batch))
+
+
+def test_only_the_head_that_classifies_has_parameters_of_its_own():
+    model, _ = tiny(gpt, head="classify", labels=3)
+    plain, _ = tiny(gpt, labels=3)
+    more = {"classify/out/kernel": 24, "classify/out/bias": 3}
+    assert sizes(model) == sizes(plain) | more
+
+
 KNOBS = MODEL | {
     "depth": 2,
     "vocab": 13,
     "tie_embeddings": False,
     "embedding_dropout": 0.3,
     "embedding_dropout_on": {},
+    "head": {},
+    "labels": dict(labels=3, head="classify"),
+    "head_dropout": dict(head_dropout=0.3, head="classify"),
 }
 OF_PAIRS = set(MODEL) - {f.name for f in dataclasses.fields(gpt.Config)}
 

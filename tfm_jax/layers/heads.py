@@ -1,4 +1,4 @@
-"""What stands on an encoder: scores of words, of sentence pairs, labels and spans."""
+"""What stands on a stack: scores of words, of sentence pairs, labels and spans."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.residual import NORM_KINDS
@@ -68,7 +69,7 @@ class ReplacedHead(nn.Module):
 class Labels(nn.Module):
     """Dropout and a dense map to ``labels`` logits: [..., D] -> [..., labels]."""
 
-    cfg: EncoderArch
+    cfg: Arch
     labels: int
     dropout: float
 
@@ -83,6 +84,13 @@ class PretrainingLogits(NamedTuple):
 
     words: jax.Array
     pair: jax.Array
+
+
+class LabelledLogits(NamedTuple):
+    """``words`` [B, T, V], and ``labels`` [B, labels] of the row."""
+
+    words: jax.Array
+    labels: jax.Array
 
 
 class Head(nn.Module):
@@ -147,6 +155,16 @@ def at_places(x, places):
     if places is None:
         return x
     return jnp.take_along_axis(x, places[..., None], axis=1, mode="clip")
+
+
+def last_token(x, segments):
+    """[B, T, D] at the last real token of each row -> [B, D].
+
+    Source: Radford et al. 2018, section 3.2. Deviates: no.
+    Args: segments: [B, T] int, 0 at padding, which is on the right.
+    """
+    last = jnp.sum(segments > 0, axis=-1, dtype=jnp.int32) - 1
+    return at_places(x, last[:, None])[:, 0]
 
 
 def _dense(cfg, width, name):

@@ -15,6 +15,7 @@ Deviates:
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ from tfm_jax.config import choice
 from tfm_jax.layers import owners
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
+from tfm_jax.layers.heads import LabelledLogits, Labels, last_token
 from tfm_jax.layers.linear import INITS, RESIDUAL_INITS, Dropout, Linear, constrain
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_PLACEMENTS
@@ -35,6 +37,22 @@ from tfm_jax.ops.masks import Mask
 # the sum of word and position vectors; or, as GPT-1's released code, the tables of
 # both, so that the logits are taken against the same dropped vectors
 DROPPED = ("vectors", "tables")
+
+
+def _words(model, x, table, batch, train):
+    return model.words(x, table)
+
+
+def _classify(model, x, table, batch, train):
+    labels = model.classify(last_token(x, batch.segments), train=train)
+    return LabelledLogits(model.words(x, table), labels)
+
+
+# (model, x [B, T, D], table of words, batch, train) -> float32 logits
+HEADS: dict[str, Callable] = {
+    "lm": _words,  # [B, T, V], at t for the token that follows t
+    "classify": _classify,  # ``LabelledLogits``; Radford et al. 2018, section 3.2
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +76,20 @@ class Config(Arch):
     tie_embeddings: bool = True  # one table for input and output
     embedding_dropout: float = 0.1
     embedding_dropout_on: str = choice(DROPPED, "vectors")
+    head: str = choice(HEADS, "lm")
+    labels: int = 2  # classes of the head "classify"
+    head_dropout: float = 0.1  # before its map; Radford et al. 2018, section 4.1
 
     def __post_init__(self):
         super().__post_init__()
-        if self.depth < 1:
-            raise ValueError(f"model.depth={self.depth} must be positive")
-        if not 0.0 <= self.embedding_dropout < 1.0:
-            raise ValueError(
-                f"model.embedding_dropout={self.embedding_dropout} must be in [0, 1)"
-            )
+        for name in ("depth", "labels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name}={getattr(self, name)} must be positive")
+        for name in ("embedding_dropout", "head_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(
+                    f"model.{name}={getattr(self, name)} must be in [0, 1)"
+                )
 
 
 def _size(depth, width, heads, **rest):
@@ -144,12 +167,12 @@ class Cache(NamedTuple):
 
 
 class Gpt(nn.Module):
-    """Decoder-only Transformer; ``init_params`` makes its parameters.
+    """Decoder-only Transformer with the head ``cfg.head``.
 
     Args (call): batch: ``TextBatch``; its tokens, segments and positions count.
         Segments keep packed documents apart; where positions are None every row holds
         one document, padded on the right.
-    Returns: logits [B, T, V] float32, at t for the token that follows t.
+    Returns: float32 logits, see ``HEADS``.
     Raises: ValueError if rows are longer than a learned table of positions.
     """
 
@@ -164,10 +187,12 @@ class Gpt(nn.Module):
         if not cfg.tie_embeddings:
             axes = ("embed", "vocab")
             self.output = Linear((cfg.vocab,), axes, cfg.init, bias=False, dtype=dtype)
+        # without parameters where it is not called
+        self.classify = Labels(cfg, cfg.labels, cfg.head_dropout)
 
     def __call__(self, batch, *, train: bool):
         x, table = self._states(batch, train=train)
-        return self._logits(x, table)
+        return HEADS[self.cfg.head](self, x, table, batch, train)
 
     def encode(self, batch, *, train: bool):
         """States of all tokens [B, T, D], which the logits are made from."""
@@ -225,7 +250,15 @@ class Gpt(nn.Module):
             memory_mask=None,
         )
         cache = cache._replace(index=cache.index + 1, layers=layers, owners=written)
-        return self._logits(x, self.embedding.table), cache
+        return self.words(x, self.embedding.table), cache
+
+    def words(self, x, table):
+        """States [..., D] -> logits [..., V] float32, tied to a ``table`` [V, D]."""
+        if self.cfg.tie_embeddings:
+            logits = self.embedding.attend(x, table)
+        else:
+            logits = self.output(x).astype(jnp.float32)
+        return constrain(logits, "batch", "length", "vocab")
 
     def _states(self, batch, *, train):
         """([B, T, D], the word table that this call uses)."""
@@ -253,13 +286,6 @@ class Gpt(nn.Module):
                 f"rows of {length} tokens are longer than "
                 f"model.max_length={cfg.max_length}"
             )
-
-    def _logits(self, x, table):
-        if self.cfg.tie_embeddings:
-            logits = self.embedding.attend(x, table)
-        else:
-            logits = self.output(x).astype(jnp.float32)
-        return constrain(logits, "batch", "length", "vocab")
 
 
 Model = Gpt
