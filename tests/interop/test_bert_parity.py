@@ -21,6 +21,9 @@ SHAPES = {
     "BertForMaskedLM": dict(
         hidden_size=20, num_attention_heads=5, intermediate_size=36, vocab_size=31
     ),
+    "BertForNextSentencePrediction": dict(
+        hidden_size=16, num_attention_heads=2, intermediate_size=8, vocab_size=13
+    ),
     "BertForSequenceClassification": dict(
         hidden_size=18, num_attention_heads=1, intermediate_size=7, vocab_size=41
     )

@@ -33,6 +33,7 @@ REFERENCE = encoders.Reference(
     architectures={
         "pretraining": "BertForPreTraining",
         "masked_lm": "BertForMaskedLM",
+        "pair": "BertForNextSentencePrediction",
         "classify": "BertForSequenceClassification",
         "tag": "BertForTokenClassification",
         "span": "BertForQuestionAnswering",
@@ -56,7 +57,9 @@ REFERENCE = encoders.Reference(
         "head/tag/out": "classifier",
         "head/span/out": "qa_outputs",
     },
-    beside=re.compile(r"(bert\.pooler\.dense|cls\.seq_relationship)\.(weight|bias)"),
+    beside=re.compile(
+        r"(bert\.pooler\.dense|cls\.seq_relationship)\.(weight|bias)|cls\.predictions\..*"
+    ),
 )
 
 

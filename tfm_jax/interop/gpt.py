@@ -1,10 +1,12 @@
 """GPT-1, GPT-2 and GPT-Neo: name maps and configurations, one table for both ways.
 
 Source: Radford et al. 2018 and 2019, Black et al. 2021, as ``OpenAIGPTLMHeadModel``,
-``GPT2LMHeadModel`` and ``GPTNeoForCausalLM`` of transformers 5.
+``GPT2LMHeadModel`` and ``GPTNeoForCausalLM`` of transformers 5; the head "classify"
+with one label as its ``...DoubleHeadsModel``, each choice being a row of its own.
 GPT-1 and GPT-2 store query, key and value as one matrix, and matrices [in, out].
 Deviates from the reference: GPT-1's dropout of whole tables, as in its released code,
-    is not told to transformers, which drops the sums of vectors.
+    is not told to transformers, which drops the sums of vectors; the last token of a
+    row is classified, which is where ``mc_token_ids`` has to point.
 """
 
 import dataclasses
@@ -35,6 +37,19 @@ BUFFERS = re.compile(r"(.*\.)?attn\.(attention\.)?(masked_)?bias|(.*\.)?position
 _LAYER = re.compile(r"stack/layer_(\d+)/(.+)/(\w+)")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "table": "weight"}
 _FUSED = {"query": 0, "key": 1, "value": 2}
+# their fields of the head "classify" that we cannot vary
+_SUMMARY = dict(
+    summary_type="cls_index",
+    summary_use_proj=True,
+    summary_activation=None,
+    summary_proj_to_labels=True,
+)
+_HEADS = {  # parameters that stand on the model, their matrices are [out, in]
+    "output/kernel": "lm_head.weight",
+    "classify/out/kernel": "multiple_choice_head.summary.weight",
+    "classify/out/bias": "multiple_choice_head.summary.bias",
+}
+_SUMMARY_DROPOUT, _SUMMARY_RATE = "summary_first_dropout", 0.1  # and its default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +57,7 @@ class Reference:
     """How transformers calls and stores one family.
 
     Attributes:
-        model_type, architecture: theirs.
+        model_type: theirs. architectures: our head -> their class.
         fields: our field -> theirs.
         activation: their field for it; activations: ours -> their names.
         values: our fields that they cannot vary -> the value.
@@ -56,7 +71,7 @@ class Reference:
     """
 
     model_type: str
-    architecture: str
+    architectures: Mapping[str, str]
     fields: Mapping[str, str]
     activation: str
     activations: Mapping[str, tuple[str, ...]]
@@ -79,7 +94,12 @@ class Reference:
         missing = sorted(wanted - set(values))
         if missing:
             raise ValueError(f"config.json lacks {', '.join(missing)}")
+        heads = {theirs: ours for ours, theirs in self.architectures.items()}
+        head = heads.get((values.get("architectures") or [None])[0], "lm")
         fixed = {"model_type": self.model_type} | dict(self.fixed)
+        if head == "classify":
+            fixed |= _SUMMARY
+            values = {_SUMMARY_DROPOUT: _SUMMARY_RATE} | _SUMMARY | values
         problems = [
             f"{name}={values[name]!r} must be {expected!r}"
             for name, expected in fixed.items()
@@ -97,6 +117,8 @@ class Reference:
         ours |= dict(self.values) | self.read(values)
         ours["ffn_width"] = ours.get("ffn_width") or 4 * ours["width"]
         ours["activation"] = activations[values[self.activation]]
+        if head == "classify":
+            ours |= dict(head=head, labels=1, head_dropout=values[_SUMMARY_DROPOUT])
         default = dataclasses.asdict(gpt.Config())
         floats = {name for name, x in default.items() if isinstance(x, float)}
         ours = {n: float(x) if n in floats else x for n, x in ours.items()}
@@ -122,6 +144,12 @@ class Reference:
             problems.append("model.key_size and model.value_size must be width / heads")
         if "ffn_width" not in self.fields and cfg.ffn_width != 4 * cfg.width:
             problems.append(f"model.ffn_width={cfg.ffn_width} must be 4 * width")
+        if cfg.head not in self.architectures:
+            problems.append(
+                f"model.head={cfg.head!r}; choose from {tuple(self.architectures)}"
+            )
+        if cfg.head == "classify" and cfg.labels != 1:
+            problems.append(f"model.labels={cfg.labels} must be 1")
         others = {}
         try:
             others = self.write(cfg)
@@ -130,9 +158,11 @@ class Reference:
         if problems:
             called = f"transformers' {self.model_type}"
             raise ValueError(f"{called} has no counterpart: " + "; ".join(problems))
+        if cfg.head == "classify":
+            others |= _SUMMARY | {_SUMMARY_DROPOUT: cfg.head_dropout}
         return {
             "model_type": self.model_type,
-            "architectures": [self.architecture],
+            "architectures": [self.architectures[cfg.head]],
             **self.fixed,
             **{theirs: getattr(cfg, ours) for ours, theirs in self.fields.items()},
             **others,
@@ -162,8 +192,9 @@ class Reference:
 
     def _stored(self, path, ours, cfg):
         layer = _LAYER.fullmatch(path)
-        if path == "output/kernel":
-            return names.Stored(("lm_head.weight",), ours[::-1], ours, transposed=True)
+        if path in _HEADS:
+            shape = ours[::-1]
+            return names.Stored((_HEADS[path],), shape, ours, transposed=len(ours) > 1)
         if layer:
             index, module, leaf = layer.groups()
             name = f"h.{index}.{self.layer[module]}.{_LEAVES[leaf]}"
@@ -270,7 +301,10 @@ _OUTSIDE = {"embedding": "wte", "position": "wpe", "stack/final_norm": "ln_f"}
 
 GPT1 = Reference(
     model_type="openai-gpt",
-    architecture="OpenAIGPTLMHeadModel",
+    architectures={
+        "lm": "OpenAIGPTLMHeadModel",
+        "classify": "OpenAIGPTDoubleHeadsModel",
+    },
     fields=_GPT_FIELDS,
     activation="afn",
     activations={  # its "gelu" is the approximation
@@ -293,7 +327,10 @@ GPT1 = Reference(
 )
 GPT2 = Reference(
     model_type="gpt2",
-    architecture="GPT2LMHeadModel",
+    architectures={
+        "lm": "GPT2LMHeadModel",
+        "classify": "GPT2DoubleHeadsModel",
+    },
     fields=_GPT_FIELDS | {"ffn_width": "n_inner"},
     activation="activation_function",
     activations=ACTIVATIONS,
@@ -316,7 +353,7 @@ GPT2 = Reference(
 )
 NEO = Reference(
     model_type="gpt_neo",
-    architecture="GPTNeoForCausalLM",
+    architectures={"lm": "GPTNeoForCausalLM"},
     fields={
         "width": "hidden_size",
         "heads": "num_heads",

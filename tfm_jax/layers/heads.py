@@ -123,8 +123,12 @@ def _words(head, x, batch, attend, train):
     return head.lm(at_places(x, batch.places), attend)
 
 
+def _pair(head, x, batch, attend, train):
+    return head.pair(head.pooler(x), train=train)
+
+
 def _pretraining(head, x, batch, attend, train):
-    pair = head.pair(head.pooler(x), train=train)
+    pair = _pair(head, x, batch, attend, train)
     return PretrainingLogits(_words(head, x, batch, attend, train), pair)
 
 
@@ -144,6 +148,7 @@ def _span(head, x, batch, attend, train):
 HEADS: dict[str, Callable] = {
     "pretraining": _pretraining,  # ``PretrainingLogits``
     "masked_lm": _words,  # [B, T, V], or [B, M, V] where the batch has places
+    "pair": _pair,  # [B, 2]
     "classify": _classify,  # [B, labels]
     "tag": _tag,  # [B, T, labels]
     "span": _span,  # [B, 2, T]: where an answer starts, and where it ends
