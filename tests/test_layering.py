@@ -22,7 +22,7 @@ BELOW = {
     "layers": {"config", "ops"},
     "models": {"config", "ops", "layers"},
     "tasks": {"config", "ops", "data.batch"},
-    "infer": {"config", "ops"},
+    "infer": {"config", "ops", "data.batch"},
 }
 _TOP = {"config", "ops", "data", "layers", "models", "tasks", "infer"}
 BELOW |= {"train": _TOP, "interop": _TOP, "audit": _TOP}

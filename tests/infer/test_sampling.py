@@ -134,5 +134,6 @@ def test_greedy_generation_is_the_argmax_of_the_full_forward_pass():
 
 
 def test_a_prompt_needs_a_token():
+    model, params = tiny(gpt, windows=(3, 0))
     with pytest.raises(ValueError, match="at least one token"):
-        generate(None, None, [[1], []], Sampling(1))
+        generate(model, params, [[1], []], Sampling(1))

@@ -42,7 +42,7 @@ def beam_search(
     *,
     batch: int,
     beam: int,
-    bos: int,
+    bos: int | jax.Array,
     eos: int,
     pad: int = 0,
     max_length: int,
@@ -73,7 +73,7 @@ def beam_search(
     Args:
         step: (tokens [B, W], cache) -> (logits [B, W, V], cache), one position further.
         cache: what ``step`` takes first; ``cache.select(parents [B, W])`` re-orders it.
-        batch: B. beam: W. bos, eos, pad: token ids.
+        batch: B. beam: W. bos, eos, pad: token ids; bos may be [B, 1].
         max_length: T, tokens of the longest hypothesis, EOS included.
         limits: [B] int, the same for each sentence; None means ``max_length``.
         length_penalty: alpha; 0 compares log-probabilities, more favours length.

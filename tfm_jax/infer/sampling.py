@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tfm_jax.infer.rows import pad_rows, power_of_two
 from tfm_jax.infer.topk import top_k as k_largest
 from tfm_jax.ops.masks import HIDDEN
 
@@ -158,41 +159,80 @@ def sample(step, cache, start, keys, how: Sampling) -> Samples:
     return Samples(end.tokens, end.scores, end.lengths)
 
 
-def generate(model, params, prompts, how: Sampling, *, seed: int = 0) -> Samples:
+def generate(
+    model, params, prompts, how: Sampling, *, seed: int = 0, first: int = 0
+) -> Samples:
     """Continues prompts of any lengths together.
 
     Args:
-        model: a module with methods ``prefill`` and ``step``.
+        model: a module with methods ``prefill`` and ``step``; its ``cfg.longest`` says
+            how long rows may be.
         params: nested dict, of the unrolled layout.
         prompts: list of B int sequences, each of at least one token (a model's start
             token, if there is nothing to continue).
-        seed: what is drawn for prompt b depends on the seed, on b and on the prompt.
-    Raises: ValueError for an empty prompt and for what ``Sampling`` cannot mean.
+        seed, first: what is drawn for prompt b depends on the seed, on ``first`` + b
+            and on the prompt.
+    Raises: ValueError for a prompt that is empty or leaves no room, and for what
+        ``Sampling`` cannot mean.
     """
-    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    if not lengths.size or lengths.min() < 1:
+    check_prompts(prompts, checked(how).max_tokens, model.cfg.longest)
+    rows = prompt_rows(prompts, how.max_tokens, model.cfg.longest)
+    key = jax.random.key(seed)
+    found = _generate(model, how, params, *rows, key, jnp.int32(first))
+    return jax.tree.map(lambda x: x[: len(prompts)], found)
+
+
+def check_prompts(prompts, max_tokens: int, longest: int) -> None:
+    """Raises: ValueError for a prompt that is empty or leaves no room to continue."""
+    if not prompts or not min(map(len, prompts)):
         raise ValueError("every prompt needs at least one token")
-    tokens = np.zeros((len(prompts), lengths.max()), np.int32)
-    for row, prompt in zip(tokens, prompts, strict=True):
-        row[: len(prompt)] = prompt
-    return _generate(model, checked(how), params, tokens, lengths, jax.random.key(seed))
+    most = longest - max_tokens + 1  # the last token drawn takes no room
+    for row, prompt in enumerate(prompts):
+        if longest and len(prompt) > most:
+            raise ValueError(
+                f"prompt {row} has {len(prompt)} tokens and the model takes {longest} "
+                f"(model.max_length): with max_tokens={max_tokens} a prompt may have "
+                f"{max(most, 0)}"
+            )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _generate(model, how, params, tokens, lengths, key):
-    variables, taken = {"params": params}, tokens.shape[1] - 1
+def prompt_rows(prompts, max_tokens: int, longest: int):
+    """Prompts as (tokens [B, P], lengths [B]) int32; B and P are powers of two.
+
+    P is less where ``longest`` tokens, 0: no limit, would not leave ``max_tokens``.
+    """
+    size = power_of_two(max(map(len, prompts)))
+    if longest:
+        size = min(size, longest - max_tokens + 1)
+    filled = [*prompts, *[prompts[0]] * (power_of_two(len(prompts)) - len(prompts))]
+    return pad_rows(filled, size), np.array([len(row) for row in filled], np.int32)
+
+
+def primed(model, params, tokens, lengths, *, width: int, max_tokens: int):
+    """(``step``, cache, last tokens [B, 1]) of prompts taken but for their last token.
+
+    Args: as ``prompt_rows`` makes them. width: W, continuations of each.
+    """
+    variables = {"params": params}
     cache = model.apply(
         variables,
         tokens[:, :-1],
         lengths - 1,
-        width=how.samples,
-        max_length=taken + how.max_tokens,
+        width=width,
+        max_length=tokens.shape[1] - 1 + max_tokens,
         method="prefill",
     )
-    last = jnp.take_along_axis(tokens, lengths[:, None] - 1, axis=1)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(tokens)))
 
     def step(tokens, cache):
         return model.apply(variables, tokens, cache, method="step")
 
+    return step, cache, jnp.take_along_axis(tokens, lengths[:, None] - 1, axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _generate(model, how, params, tokens, lengths, key, first):
+    step, cache, last = primed(
+        model, params, tokens, lengths, width=how.samples, max_tokens=how.max_tokens
+    )
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(tokens)))
     return sample(step, cache, jnp.repeat(last, how.samples, axis=1), keys, how)

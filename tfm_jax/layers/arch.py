@@ -77,6 +77,11 @@ class Arch:
         return self.windows[layer % len(self.windows)] if self.windows else 0
 
     @property
+    def longest(self) -> int:
+        """Tokens of a row at most; 0: as many as there is memory for."""
+        return self.max_length if POSITIONS[self.positions].learned else 0
+
+    @property
     def head_key_size(self) -> int:
         return self.key_size or self.width // self.heads
 
