@@ -64,6 +64,7 @@ def test_without_the_connection_only_the_sublayer_is_left():
 
 REFERENCES = {
     "layernorm": lambda: torch.nn.LayerNorm(D, eps=1e-3),
+    "layernorm_no_bias": lambda: torch.nn.LayerNorm(D, eps=1e-3, bias=False),
     "rmsnorm": lambda: torch.nn.RMSNorm(D, eps=1e-3),
     "none": torch.nn.Identity,
 }

@@ -1,5 +1,6 @@
 """Where the normalisation stands, and what it is. Post-LN and Pre-LN live only here."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,13 +37,18 @@ class _Identity(nn.Module):
         return x
 
 
-def _layernorm(*, epsilon, dtype, name):
-    return nn.LayerNorm(epsilon, dtype, use_fast_variance=False, name=name)
+def _layernorm(*, epsilon, dtype, name, bias=True):
+    return nn.LayerNorm(
+        epsilon, dtype, use_bias=bias, use_fast_variance=False, name=name
+    )
 
 
 # epsilon, dtype, name -> module; statistics are float32 in all of them
 NORM_KINDS: dict[str, Callable[..., nn.Module]] = {
     "layernorm": _layernorm,  # Ba et al. 2016, arXiv:1607.06450
+    "layernorm_no_bias": functools.partial(
+        _layernorm, bias=False
+    ),  # Karpathy's nanoGPT
     "rmsnorm": nn.RMSNorm,  # Zhang and Sennrich 2019, arXiv:1910.07467
     "none": _Identity,
 }

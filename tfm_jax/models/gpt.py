@@ -124,6 +124,7 @@ SIZES = {  # parameters in millions
         attention_dropout=0.0,
         embedding_dropout=0.0,
         biases="none",
+        norm_kind="layernorm_no_bias",
     ),
     "gpt1": _size(12, 768, 12, **_GPT1),  # 116.53
     "gpt2": dict(),  # 124.44; the paper prints 117
