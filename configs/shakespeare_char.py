@@ -15,7 +15,7 @@ Cost    1.5 M characters: minutes on 2 cores
 from ml_collections import ConfigDict
 
 from tfm_jax.config import section
-from tfm_jax.data import language
+from tfm_jax.data import causal_text, language
 from tfm_jax.models import gpt
 from tfm_jax.train import checkpoint, mesh, optim
 from tfm_jax.train.sections import EvalConfig, TrainConfig
@@ -24,7 +24,7 @@ from tfm_jax.train.sections import EvalConfig, TrainConfig
 def get_config(size="shakespeare"):
     c = ConfigDict(dict(seed=0, model_name="gpt", task="causal_lm"))
     c.model = section(gpt.Config, **gpt.SIZES[size])
-    c.data = section(language.Config, source="files", valid_share=0.1, length=64)
+    c.data = section(causal_text.Config, source="files", valid_share=0.1, length=64)
     c.tokenizer = section(language.TokenizerConfig, kind="character")
     c.optim = section(
         optim.Config,

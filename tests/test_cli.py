@@ -182,7 +182,7 @@ def get_config():
     config = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
     config.model = section(transformer.Config)
     task = experiment.TASKS["translation"]
-    own = {"data": task.data, "tokenizer": task.tokenizer}
+    own = {"data": task.data.Config, "tokenizer": task.tokenizer}
     for name, kind in {**own, **experiment._SECTIONS}.items():
         config[name] = section(kind)
     return config

@@ -51,20 +51,30 @@ def section(cls: type, **overrides: Any) -> ConfigDict:
         ConfigError: for an override that is no field, has the wrong type or no legal
             value, and for a field without default that is not given.
     """
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(cls)
-        if field.default is not dataclasses.MISSING
-    }
     path = f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
-    return ConfigDict(_checked(cls, defaults | overrides, path))
+    return ConfigDict(_knobs(_checked(cls, with_defaults(cls, overrides), path)))
+
+
+def with_defaults(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values``, and the default of every field of the dataclass ``cls`` they lack."""
+    found = dict(values)
+    types = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(types[field.name]):
+            inner = found.get(field.name, {})
+            if isinstance(inner, Mapping):
+                found[field.name] = with_defaults(types[field.name], inner)
+        elif field.default is not dataclasses.MISSING:
+            found.setdefault(field.name, field.default)
+    return found
 
 
 def build(cls: type[T], section: Mapping[str, Any], path: str = "model") -> T:
     """The frozen dataclass that ``section`` describes; nothing is guessed or dropped.
 
     Args:
-        cls: dataclass with fields of type bool, int, float, str or ``tuple[..., ...]``.
+        cls: dataclass with fields of type bool, int, float, str or ``tuple[..., ...]``,
+            or of another such dataclass.
         section: a value for each field, from a ``ConfigDict`` or from JSON.
         path: how the command line calls the section.
 
@@ -247,8 +257,12 @@ def describe(sections: Mapping[str, Any]) -> str:
             continue
         types = typing.get_type_hints(type(built))
         for field in dataclasses.fields(built):
+            value, knob = getattr(built, field.name), f"{name}.{field.name}"
+            if dataclasses.is_dataclass(value):
+                lines.append(describe({knob: value}))
+                continue
             legal = ", ".join(field.metadata.get("choices", ()))
-            flag = f"--config.{name}.{field.name}={_show(getattr(built, field.name))}"
+            flag = f"--config.{knob}={_show(value)}"
             lines.append(f"{flag:<48}  {legal or _type_name(types[field.name])}")
     return "\n".join(lines)
 
@@ -277,6 +291,8 @@ def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 def _typed(expected: Any, value: Any, knob: str) -> Any:
     """``value`` as ``expected``: an int is a float too, a list is a tuple, no more."""
+    if dataclasses.is_dataclass(expected):
+        return build(expected, value, knob)
     if typing.get_origin(expected) is tuple and isinstance(value, tuple | list):
         element = typing.get_args(expected)[0]
         with contextlib.suppress(ConfigError):  # the whole tuple is named below
@@ -286,6 +302,14 @@ def _typed(expected: Any, value: Any, knob: str) -> Any:
     elif expected is not float and type(value) is expected:
         return value
     raise ConfigError(f"{knob}={value!r}; expected {_type_name(expected)}")
+
+
+def _knobs(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Built dataclasses as the dicts that a ``ConfigDict`` makes sections of."""
+    return {
+        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        for name, value in values.items()
+    }
 
 
 def _plain(value: Any, path: str) -> Any:

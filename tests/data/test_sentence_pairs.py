@@ -55,12 +55,12 @@ COUNTS = st.lists(st.integers(1, 30), min_size=2, max_size=6)
 def test_halves_are_neighbours_swapped_or_of_another_document(
     kind, counts, length, seed
 ):
-    cfg = Config(kind=kind, length=length)
+    cfg = Config(kind=kind)
     if kind == "sop" and max(counts) == 1:
         with pytest.raises(DataError, match="each has but one sentence"):
-            pair_rows(documents(counts), cfg, TOKENIZER, seed)
+            pair_rows(documents(counts), cfg, TOKENIZER, length=length, seed=seed)
         return
-    rows = pair_rows(documents(counts), cfg, TOKENIZER, seed)
+    rows = pair_rows(documents(counts), cfg, TOKENIZER, length=length, seed=seed)
     assert rows.pair_labels.dtype == np.int32
     for (first, second), label in zip(halves(rows), rows.pair_labels, strict=True):
         assert len(first) and len(second)
@@ -78,9 +78,9 @@ def test_halves_are_neighbours_swapped_or_of_another_document(
 
 def test_what_a_random_second_half_displaced_is_used_next():
     """Every sentence is the first or a true second part of some row, none twice."""
-    cfg = Config(kind="nsp", length=63, short_share=0.0)
+    cfg = Config(kind="nsp", short_share=0.0)
     given_documents = documents([40, 50, 60])
-    rows = pair_rows(given_documents, cfg, TOKENIZER, 1)
+    rows = pair_rows(given_documents, cfg, TOKENIZER, length=63, seed=1)
     seen = []
     for (first, second), label in zip(halves(rows), rows.pair_labels, strict=True):
         seen += first.tolist() + (second.tolist() if label == FOLLOWS else [])
@@ -92,8 +92,8 @@ def test_what_a_random_second_half_displaced_is_used_next():
 @pytest.mark.parametrize("kind", ["nsp", "sop"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_labels_have_the_share_asked_for(kind, share):
-    cfg = Config(kind=kind, length=40, other_share=share)
-    rows = pair_rows(documents([300] * 12), cfg, TOKENIZER, 0)
+    cfg = Config(kind=kind, other_share=share)
+    rows = pair_rows(documents([300] * 12), cfg, TOKENIZER, length=40, seed=0)
     found = np.mean(rows.pair_labels == OTHER)
     assert len(rows.tokens) > 400
     assert abs(found - share) < 3 * np.sqrt(0.25 / len(rows.tokens)) * (
@@ -103,7 +103,13 @@ def test_labels_have_the_share_asked_for(kind, share):
 
 def test_short_documents_have_shorter_rows():
     long, short = (
-        pair_rows(documents([200] * 8), Config(short_share=share), TOKENIZER, 0)
+        pair_rows(
+            documents([200] * 8),
+            Config(short_share=share),
+            TOKENIZER,
+            length=128,
+            seed=0,
+        )
         for share in (0.0, 1.0)
     )
     assert (long.segments.sum(1) > 100).mean() > 0.9
@@ -111,8 +117,8 @@ def test_short_documents_have_shorter_rows():
 
 
 def test_without_pairs_a_row_is_one_text():
-    cfg = Config(kind="none", length=40, short_share=0.0)
-    rows = pair_rows(documents([30]), cfg, TOKENIZER, 0)
+    cfg = Config(kind="none", short_share=0.0)
+    rows = pair_rows(documents([30]), cfg, TOKENIZER, length=40, seed=0)
     assert rows.pair_labels is None
     assert not rows.types.any()
     for text, second in halves(rows):
@@ -122,10 +128,10 @@ def test_without_pairs_a_row_is_one_text():
 def test_pairs_are_the_same_on_every_run_and_masked_like_any_row():
     texts, report = encode_sentences(TOKENIZER, corpus(), "punctuation")
     assert report["documents"] == len(texts) == len(corpus())
-    rows = pair_rows(texts, Config(), TOKENIZER, 7)
-    again = pair_rows(texts, Config(), TOKENIZER, 7)
+    rows = pair_rows(texts, Config(), TOKENIZER, length=128, seed=7)
+    again = pair_rows(texts, Config(), TOKENIZER, length=128, seed=7)
     np.testing.assert_array_equal(rows.tokens, again.tokens)
-    other = pair_rows(texts, Config(), TOKENIZER, 8)
+    other = pair_rows(texts, Config(), TOKENIZER, length=128, seed=8)
     assert not np.array_equal(rows.tokens[:5], other.tokens[:5])
     masked = Masker(MaskConfig(), TOKENIZER)(
         rows, [(0, 0, n) for n in range(len(rows.tokens))]
@@ -136,7 +142,7 @@ def test_pairs_are_the_same_on_every_run_and_masked_like_any_row():
 
 def test_one_document_has_no_other():
     with pytest.raises(DataError, match=r"pairs\.kind='nsp' needs two documents"):
-        pair_rows(documents([5]), Config(), TOKENIZER, 0)
+        pair_rows(documents([5]), Config(), TOKENIZER, length=128, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +180,7 @@ def test_sentences_without_tokens_are_left_out_and_counted():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"length": 4}, r"pairs\.length=4 must be 5"),
+        ({"short_share": -0.1}, r"data\.pairs\.short_share=-0\.1"),
         ({"other_share": 1.5}, r"pairs\.other_share=1\.5"),
     ],
 )

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from tests.reliability import tiny
 from tfm_jax import main
 from tfm_jax.config import ConfigError, section
-from tfm_jax.data import language
+from tfm_jax.data import causal_text, language
 from tfm_jax.models import gpt
 from tfm_jax.train import checkpoint, loop, mesh, optim, saved
 from tfm_jax.train.experiment import resolve
@@ -26,7 +26,7 @@ def get_config(text, **changes):
     off = dict(dropout=0.0, attention_dropout=0.0, embedding_dropout=0.0)
     c.model = section(gpt.Config, **sizes, **off)
     c.data = section(
-        language.Config, source="files", train_files=(str(text),), length=32
+        causal_text.Config, source="files", train_files=(str(text),), length=32
     )
     c.tokenizer = section(language.TokenizerConfig, kind="character")
     c.optim = section(optim.Config, peak_lr=1e-2, warmup_steps=10)

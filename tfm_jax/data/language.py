@@ -1,12 +1,25 @@
-"""From a data section to rows for causal language models."""
+"""From a data section to rows of text, whatever is asked about them.
+
+What differs from task to task is a module each: `causal_text`, `masked_text`,
+`labelled_text`, `tagged_text`, `span_text`. It has
+
+- ``Config``: the data section;
+- ``load(cfg, split, names) -> (found, report)``: what was read, of a list-like kind;
+  names are those of the training split's labels, None while that one is read;
+- ``texts(found)``: what a tokenizer is trained on;
+- ``rows(cfg, tokenizer, found, split) -> (TextBatch, report)``;
+- ``change(cfg, tokenizer)``: what draws labels anew for every batch whose rows have
+  none, see `text_batches`; or None.
+"""
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tfm_jax.data import causal_rows, documents, published, text_batches
+from tfm_jax.data import published, text_batches
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.subwords import TextTokenizer
@@ -15,37 +28,17 @@ from tfm_jax.data.vocabularies import TRAINERS, train_text_tokenizer
 SPLITS = ("train", "valid", "test")
 
 
-def _choice(names, default):
-    return dataclasses.field(default=default, metadata={"choices": tuple(names)})
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(documents.Config):
-    """Running text, and how it fills rows."""
-
-    length: int = 64  # tokens of a row
-    layout: str = _choice(causal_rows.LAYOUTS, "joined")
-    separator: str = ""  # special token between documents; "": none
-    shuffle: bool = True
-    prefetch: int = 4  # batches made ahead by one thread; 0: none, made on demand
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.length < 1 or self.prefetch < 0:
-            raise ValueError(
-                f"data.length={self.length} must be positive and "
-                f"data.prefetch={self.prefetch} not negative"
-            )
-
-
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
     """What a token is; trained on the training split unless it is published."""
 
-    kind: str = _choice((*TRAINERS, "published"), "byte_bpe")
+    kind: str = dataclasses.field(
+        default="byte_bpe", metadata={"choices": (*TRAINERS, "published")}
+    )
     vocab: int = 8_000  # at most, special tokens included; not for bytes
     min_frequency: int = 1
     lowercase: bool = True  # kind=wordpiece
+    special: tuple[str, ...] = ()  # further special tokens of the vocabulary
     file: str = ""  # kind=published: tokenizer.json, or a folder with a vocabulary
 
     def __post_init__(self):
@@ -65,32 +58,34 @@ class Prepared(NamedTuple):
     test: list[TextBatch]
     report: dict  # per split what was read and kept; plain JSON
     fingerprint: str  # sha256 over data and tokenizer
+    change: Callable | None  # of the task
 
 
-def prepare(cfg: Config, tokenizer_cfg: TokenizerConfig, *, tokenizer=None) -> Prepared:
+def prepare(task, cfg, tokenizer_cfg: TokenizerConfig, *, tokenizer=None) -> Prepared:
     """Loads all splits, makes the tokenizer unless one is given, fills the rows.
 
-    Raises: DataError as `documents` and `causal_rows`; held-out splits may be absent.
+    Args: task: one of the modules above.
+    Raises: DataError as ``task`` does; held-out splits may be absent.
     """
-    found, report = {}, {}
+    found, report, names = {}, {}, None
     for split in SPLITS:
-        found[split], report[split] = documents.load_documents(cfg, split)
+        found[split], report[split] = task.load(cfg, split, names)
+        names = report["train"].get("labels")
     if tokenizer is None:
-        tokenizer = make_tokenizer(tokenizer_cfg, found["train"].texts)
-    end = tokenizer.ids_of(cfg.separator)[0] if cfg.separator else None
+        tokenizer = make_tokenizer(tokenizer_cfg, task.texts(found["train"]))
+    tokenizer = tokenizer.with_special(tokenizer_cfg.special)
     rows = {}
-    for split, (_, texts) in found.items():
+    for split, content in found.items():
         rows[split] = []
-        if texts:
-            ids, said = causal_rows.encode_documents(tokenizer, texts)
+        if len(task.texts(content)):
+            filled, said = task.rows(cfg, tokenizer, content, split)
             report[split] |= said
-            rows[split].append(
-                causal_rows.causal_rows(ids, cfg.length, layout=cfg.layout, end=end)
-            )
+            rows[split].append(filled)
     digests = [text_batches.fingerprint(rows[split]) for split in SPLITS]
     content = json.dumps([tokenizer.fingerprint, *digests]).encode()
     report["fingerprint"] = hashlib.sha256(content).hexdigest()
-    return Prepared(tokenizer, *rows.values(), report, report["fingerprint"])
+    change = task.change(cfg, tokenizer)
+    return Prepared(tokenizer, *rows.values(), report, report["fingerprint"], change)
 
 
 def make_tokenizer(cfg: TokenizerConfig, texts) -> TextTokenizer:
@@ -100,22 +95,35 @@ def make_tokenizer(cfg: TokenizerConfig, texts) -> TextTokenizer:
         if not path.exists():
             raise DataError(f"tokenizer.file={cfg.file!r} does not exist")
         return TextTokenizer(published.read(path))
+    _, usual = TRAINERS[cfg.kind]
     return train_text_tokenizer(
         cfg.kind,
         texts,
         vocab=cfg.vocab,
+        special=(*usual, *cfg.special),
         min_frequency=cfg.min_frequency,
         lowercase=cfg.lowercase,
     )
 
 
-def train_batches(cfg: Config, data: Prepared, **options):
+def train_batches(cfg, data: Prepared, **options):
     """Endless shuffled batches, see `text_batches.train_text_batches`."""
-    identity = {"data": data.fingerprint, "layout": cfg.layout}
     return text_batches.train_text_batches(
         data.train,
-        identity=identity,
+        identity={"data": data.fingerprint},
+        change=_change(data, data.train),
         shuffle=cfg.shuffle,
         prefetch=cfg.prefetch,
         **options,
     )
+
+
+def eval_batches(data: Prepared, split: str, **options):
+    """Every row of a split once, see `text_batches.eval_text_batches`."""
+    rows = getattr(data, split)
+    return text_batches.eval_text_batches(rows, change=_change(data, rows), **options)
+
+
+def _change(data, row_sets):
+    """Rows that have their labels for good are left as they are."""
+    return data.change if row_sets and row_sets[0].labels is None else None

@@ -31,15 +31,19 @@ class Config:
 
     def __post_init__(self):
         if not 0 < self.share <= 1:
-            raise ValueError(f"masking.share={self.share} must be above 0, at most 1")
+            raise ValueError(
+                f"data.masking.share={self.share} must be above 0, at most 1"
+            )
         if min(self.mask, self.random) < 0 or self.mask + self.random > 1 + 1e-9:
             raise ValueError(
-                f"masking.mask={self.mask} and masking.random={self.random} must be "
-                f"shares that do not exceed 1 together"
+                f"data.masking.mask={self.mask} and data.masking.random={self.random} "
+                f"must be shares that do not exceed 1 together"
             )
         for name in ("most", "ngrams", "copies"):
             if getattr(self, name) < 1:
-                raise ValueError(f"masking.{name}={getattr(self, name)} must be 1+")
+                raise ValueError(
+                    f"data.masking.{name}={getattr(self, name)} must be 1+"
+                )
 
 
 class Masker:

@@ -18,21 +18,18 @@ class Config:
     kind: str = dataclasses.field(
         default="nsp", metadata={"choices": ("nsp", "sop", "none")}
     )
-    length: int = 128  # tokens of a row, special ones included
     short_share: float = 0.1  # of the documents have rows of a random shorter length
     other_share: float = 0.5  # of the pairs are random (nsp) or swapped (sop)
 
     def __post_init__(self):
-        if self.length < 5:
-            raise ValueError(f"pairs.length={self.length} must be 5 or more")
         for name in ("short_share", "other_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
-                    f"pairs.{name}={getattr(self, name)} must be from 0 to 1"
+                    f"data.pairs.{name}={getattr(self, name)} must be from 0 to 1"
                 )
 
 
-def pair_rows(documents, cfg, tokenizer, seed):
+def pair_rows(documents, cfg, tokenizer, *, length, seed):
     """Rows of text from documents: a `TextBatch` with ``pair_labels``.
 
     Chunks of sentences fill a row and are cut in two at a random sentence; "nsp" puts
@@ -43,6 +40,7 @@ def pair_rows(documents, cfg, tokenizer, seed):
         documents: lists of sentences, int32 arrays that are not empty.
         cfg: a Config.
         tokenizer: has BERT's special tokens.
+        length: T, tokens of a row, special ones included.
         seed: draws everything; the same rows on every run.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1 and appendix A.2, and the
@@ -52,28 +50,28 @@ def pair_rows(documents, cfg, tokenizer, seed):
     Raises: DataError if there is no row, or nsp has but one document.
     """
     if cfg.kind == "nsp" and len(documents) < 2:
-        raise DataError("pairs.kind='nsp' needs two documents or more")
+        raise DataError("data.pairs.kind='nsp' needs two documents or more")
     pairs = []
     for number in range(len(documents)):
         rng = np.random.default_rng((seed, number))
-        pairs += _pairs(documents, number, cfg, rng)
+        pairs += _pairs(documents, number, cfg, length, rng)
     if not pairs:
         raise DataError(
-            f"{len(documents)} documents give no row for pairs.kind={cfg.kind!r}: "
+            f"{len(documents)} documents give no row for data.pairs.kind={cfg.kind!r}: "
             f"each has but one sentence"
         )
     ids = framing.frame_ids(tokenizer)
     firsts, seconds, labels = zip(*pairs, strict=True)
     if cfg.kind == "none":
-        return framing.frame_rows(firsts, None, ids, cfg.length)
-    rows = framing.frame_rows(firsts, seconds, ids, cfg.length)
+        return framing.frame_rows(firsts, None, ids, length)
+    rows = framing.frame_rows(firsts, seconds, ids, length)
     return rows._replace(pair_labels=np.array(labels, np.int32))
 
 
-def _pairs(documents, number, cfg, rng):
+def _pairs(documents, number, cfg, row_length, rng):
     """(first, second, label) of one document."""
     document = documents[number]
-    room = framing.room(cfg.length, pair=cfg.kind != "none")
+    room = framing.room(row_length, pair=cfg.kind != "none")
     start, goal = 0, _goal(cfg, room, rng)
     while start < len(document):
         end, length = start, 0

@@ -57,6 +57,17 @@ class TextTokenizer:
                 )
         return [self.special[name] for name in names]
 
+    def with_special(self, names):
+        """This tokenizer, or one that has the ``names`` it lacks as its last ids."""
+        absent = [name for name in names if name not in self.special]
+        if not absent:
+            return self
+        rules = tokenizers.Tokenizer.from_str(self.to_json())
+        rules.add_special_tokens(
+            [tokenizers.AddedToken(n, special=True, normalized=False) for n in absent]
+        )
+        return TextTokenizer(json.loads(rules.to_str()))
+
     def encode(self, texts):
         """Each text as int32 ids.
 

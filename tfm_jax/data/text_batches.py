@@ -1,5 +1,6 @@
 """Rows of text into batches: endless and resumable to train, each once to evaluate."""
 
+import dataclasses
 import functools
 import hashlib
 
@@ -8,6 +9,19 @@ import numpy as np
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.stream import BatchSource, TrainBatches
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """How rows follow one another; every data section of text has these."""
+
+    shuffle: bool = True
+    prefetch: int = 4  # batches made ahead by one thread; 0: none, made on demand
+
+    def __post_init__(self):
+        getattr(super(), "__post_init__", lambda: None)()  # of the section's others
+        if self.prefetch < 0:
+            raise ValueError(f"data.prefetch={self.prefetch} must not be negative")
 
 
 def train_text_batches(

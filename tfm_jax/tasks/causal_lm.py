@@ -1,10 +1,12 @@
 """Causal language modelling: cross-entropy of each token given those before it."""
 
-import jax.numpy as jnp
+import math
+
 import numpy as np
 
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.ops.losses import token_cross_entropy
+from tfm_jax.tasks import tokens
 
 
 def example() -> TextBatch:
@@ -27,8 +29,15 @@ def loss_sum(apply, params, batch: TextBatch, *, rng=None, smoothing=0.0, train:
 
 
 def eval_sums(apply, params, batch: TextBatch):
-    """Sums over tokens asked for: ``nll`` (nats), ``correct``, ``tokens``."""
+    """See `tokens.sums`."""
     logits = apply(params, batch, rng=None, train=False)
-    nll, tokens = token_cross_entropy(logits, batch.labels, batch.weights)
-    correct = jnp.sum((jnp.argmax(logits, -1) == batch.labels) * batch.weights)
-    return {"nll": nll, "correct": correct, "tokens": tokens}
+    return tokens.sums(logits, batch.labels, batch.weights)
+
+
+def scores(totals, report) -> dict:
+    """See `tokens.scores`; and ``bits_per_character``, whatever the tokenizer is.
+
+    Args: report: of the split, with its ``characters``.
+    """
+    bits = float(totals["nll"]) / math.log(2) / max(report["characters"], 1)
+    return tokens.scores(totals) | {"bits_per_character": bits}

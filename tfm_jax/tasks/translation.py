@@ -5,6 +5,7 @@ import numpy as np
 
 from tfm_jax.data.batch import Batch
 from tfm_jax.ops.losses import token_cross_entropy
+from tfm_jax.tasks import tokens
 
 
 def example() -> Batch:
@@ -25,9 +26,13 @@ def loss_sum(apply, params, batch: Batch, *, rng=None, smoothing=0.0, train: boo
 
 
 def eval_sums(apply, params, batch: Batch):
-    """Sums over target tokens: ``nll`` (nats, unsmoothed), ``correct``, ``tokens``."""
+    """See `tokens.sums`; not smoothed."""
     logits = apply(params, batch, rng=None, train=False)
     weights = (batch.target_segments > 0).astype(jnp.float32)
-    nll, tokens = token_cross_entropy(logits, batch.target_labels, weights)
-    correct = jnp.sum((jnp.argmax(logits, -1) == batch.target_labels) * weights)
-    return {"nll": nll, "correct": correct, "tokens": tokens}
+    return tokens.sums(logits, batch.target_labels, weights)
+
+
+def scores(totals, report) -> dict:
+    """See `tokens.scores`."""
+    del report
+    return tokens.scores(totals)

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import math
 
 import jax
 import numpy as np
@@ -39,12 +38,9 @@ class Evaluator:
         self.experiment, self.data, self.mesh = experiment, data, mesh
         self.cfg = experiment.eval
         self.decoder = build_model(experiment, layout="unrolled")
-        self.eval_step = jax.jit(
-            functools.partial(
-                TASKS[experiment.task].losses.eval_sums,
-                functools.partial(apply, build_model(experiment)),
-            )
-        )
+        self.losses = TASKS[experiment.task].losses
+        model = functools.partial(apply, build_model(experiment))
+        self.eval_step = jax.jit(functools.partial(self.losses.eval_sums, model))
         language = experiment.data.target_language
         self.normalizer = Normalizer(experiment.data.normalize, language)
         self._batches = {}
@@ -90,14 +86,7 @@ class Evaluator:
             poll()
             batch = put_whole(self.mesh, without_positions(self.experiment, batch))
             totals.update(jax.device_get(self.eval_step(params, batch)))
-        tokens = max(float(totals["tokens"]), 1.0)
-        nll = float(totals["nll"]) / tokens
-        return {
-            "nll": nll,
-            "perplexity": math.exp(min(nll, 700.0)),
-            "accuracy": float(totals["correct"]) / tokens,
-            "tokens": int(tokens),
-        }
+        return self.losses.scores(totals, {})
 
     def translations(self, params, pairs, *, poll=lambda: None) -> tuple[dict, list]:
         """(scores, translations in the training text's form) of ``pairs``."""

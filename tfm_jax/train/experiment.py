@@ -2,13 +2,30 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
-from tfm_jax.config import ConfigError, build
-from tfm_jax.data import language, pipeline, tokenizers
+from tfm_jax.config import ConfigError, build, with_defaults
+from tfm_jax.data import (
+    causal_text,
+    labelled_text,
+    language,
+    masked_text,
+    pipeline,
+    span_text,
+    tagged_text,
+    tokenizers,
+)
 from tfm_jax.models import MODELS
-from tfm_jax.tasks import causal_lm, translation
+from tfm_jax.tasks import (
+    causal_lm,
+    classify,
+    masked_lm,
+    replaced_tokens,
+    span,
+    tag,
+    translation,
+)
 from tfm_jax.train import checkpoint, mesh, optim
 from tfm_jax.train.sections import EvalConfig, TrainConfig
 
@@ -17,36 +34,54 @@ class Task(NamedTuple):
     """What the sections of an experiment are.
 
     Attributes:
-        losses: module of ``tasks``. models: keys of MODELS that can learn it.
-        data, tokenizer: classes of the sections.
+        losses: module of ``tasks``. data: module with the ``Config`` of that section.
+        heads: key of MODELS that can learn it -> heads of it that do, (): it has none.
+        auxiliary: ``train.auxiliary_weight`` weighs a second loss.
+        tokenizer: class of the section.
         vocabularies: field of the model -> attribute of the tokenizer that fills it.
         longest: tokens of a row, of a data section.
     """
 
     losses: ModuleType
-    models: tuple[str, ...]
-    data: type
-    tokenizer: type
-    vocabularies: Mapping[str, str]
-    longest: Callable[[Any], int]
+    data: ModuleType
+    heads: Mapping[str, tuple[str, ...]]
+    auxiliary: bool = False
+    tokenizer: type = language.TokenizerConfig
+    vocabularies: Mapping[str, str] = MappingProxyType({"vocab": "vocab"})
+    longest: Callable[[Any], int] = lambda data: data.length
 
 
+_MASKED = ("masked_lm", "pretraining")
 TASKS = {
     "translation": Task(
         translation,
-        ("transformer",),
-        pipeline.Config,
-        tokenizers.Config,
-        {"source_vocab": "source_vocab", "target_vocab": "target_vocab"},
-        lambda data: max(data.source_length, data.target_length),
+        pipeline,
+        {"transformer": ()},
+        tokenizer=tokenizers.Config,
+        vocabularies={"source_vocab": "source_vocab", "target_vocab": "target_vocab"},
+        longest=lambda data: max(data.source_length, data.target_length),
     ),
-    "causal_lm": Task(
-        causal_lm,
-        ("gpt",),
-        language.Config,
-        language.TokenizerConfig,
-        {"vocab": "vocab"},
-        lambda data: data.length,
+    "causal_lm": Task(causal_lm, causal_text, {"gpt": ("lm",)}),
+    "masked_lm": Task(
+        masked_lm,
+        masked_text,
+        {"bert": _MASKED, "albert": _MASKED, "electra": ("masked_lm",)},
+        auxiliary=True,
+    ),
+    "replaced_tokens": Task(
+        replaced_tokens, masked_text, {"electra": ("pretraining",)}, auxiliary=True
+    ),
+    "classify": Task(
+        classify,
+        labelled_text,
+        dict.fromkeys(("bert", "albert", "electra", "gpt"), ("classify",)),
+        auxiliary=True,
+    ),
+    "tag": Task(
+        tag, tagged_text, dict.fromkeys(("bert", "albert", "electra"), ("tag",))
+    ),
+    "span": Task(
+        span, span_text, dict.fromkeys(("bert", "albert", "electra"), ("span",))
     ),
 }
 
@@ -106,15 +141,15 @@ def resolve(config) -> Experiment:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**31)")
     task = TASKS[config["task"]]
-    if config["model_name"] not in task.models:
+    if config["model_name"] not in task.heads:
         raise ConfigError(
             f"model_name={config['model_name']!r} cannot learn "
             f"task={config['task']!r}; "
-            f"choose from {task.models}"
+            f"choose from {tuple(task.heads)}"
         )
     classes = {
         "model": MODELS[config["model_name"]].Config,
-        "data": task.data,
+        "data": task.data.Config,
         "tokenizer": task.tokenizer,
         **_SECTIONS,
     }
@@ -126,9 +161,7 @@ def resolve(config) -> Experiment:
 
 def _section(cls, values, path):
     if isinstance(values, Mapping):
-        known = {f.name: f.default for f in dataclasses.fields(cls)}
-        new = {k: v for k, v in known.items() if v is not dataclasses.MISSING}
-        values = new | values
+        values = with_defaults(cls, values)
     return build(cls, values, path=path)
 
 
@@ -157,16 +190,34 @@ def build_model(experiment: Experiment, **changes):
 
 def _check(experiment):
     """What no section can see alone."""
-    data, model = experiment.data, experiment.model
+    data, model, task = experiment.data, experiment.model, TASKS[experiment.task]
     packed = getattr(data, "batching", "") == "pack"
     if model.attention == "cudnn" and packed:
         raise ConfigError(
             "model.attention='cudnn' cannot keep packed sentences apart; choose "
             "data.batching from (bucket, fixed) or model.attention from (auto, xla)"
         )
-    longest = TASKS[experiment.task].longest(data)
+    longest = task.longest(data)
     if model.positions == "learned" and model.max_length < longest:
         raise ConfigError(
             f"model.max_length={model.max_length} is below the {longest} tokens of a "
             "row of data, and model.positions='learned' has no more"
+        )
+    heads = task.heads[experiment.model_name]
+    if heads and model.head not in heads:
+        raise ConfigError(
+            f"model.head={model.head!r} cannot learn task={experiment.task!r}; "
+            f"choose from {heads}"
+        )
+    if hasattr(data, "pairs") and "masked_lm" in heads:
+        wanted = "masked_lm" if data.pairs.kind == "none" else "pretraining"
+        if model.head != wanted:
+            raise ConfigError(
+                f"model.head={model.head!r} does not fit data.pairs.kind="
+                f"{data.pairs.kind!r}, which needs model.head={wanted!r}"
+            )
+    if experiment.train.auxiliary_weight != 1.0 and not task.auxiliary:
+        raise ConfigError(
+            f"train.auxiliary_weight={experiment.train.auxiliary_weight} has no "
+            f"effect: task={experiment.task!r} has one loss; leave it at 1"
         )

@@ -1,13 +1,12 @@
 """What the loop needs to know of language models, from data to report."""
 
-import collections
 import functools
 import json
-import math
 
 import jax
+import numpy as np
 
-from tfm_jax.data import language, text_batches
+from tfm_jax.data import language
 from tfm_jax.data.subwords import TextTokenizer as Tokenizer
 from tfm_jax.train import pictures, runtime
 from tfm_jax.train.evaluate import apply
@@ -21,8 +20,12 @@ __all__ = ["Evaluator", "Tokenizer", "batches", "finish", "prepare", "seen", "si
 
 def prepare(experiment, tokenizer=None):
     """The data of ``experiment``."""
-    sections = experiment.data, experiment.tokenizer
-    return language.prepare(*sections, tokenizer=tokenizer)
+    return language.prepare(
+        TASKS[experiment.task].data,
+        experiment.data,
+        experiment.tokenizer,
+        tokenizer=tokenizer,
+    )
 
 
 def batches(experiment, data, **options):
@@ -37,7 +40,9 @@ def seen(experiment, batch):
 
 def size(data) -> str:
     """How much there is to train on, in words."""
-    return f"{sum(int(rows.weights.sum()) for rows in data.train):,} tokens"
+    tokens = sum(int((rows.segments > 0).sum()) for rows in data.train)
+    rows = sum(len(rows.tokens) for rows in data.train)
+    return f"{tokens:,} tokens in {rows:,} rows"
 
 
 class Evaluator:
@@ -45,45 +50,33 @@ class Evaluator:
 
     def __init__(self, experiment, data, mesh):
         self.data, self.mesh, self.cfg = data, mesh, experiment.eval
-        self.eval_step = jax.jit(
-            functools.partial(
-                TASKS[experiment.task].losses.eval_sums,
-                functools.partial(apply, build_model(experiment)),
-            )
-        )
+        self.losses = TASKS[experiment.task].losses
+        model = functools.partial(apply, build_model(experiment))
+        self.eval_step = jax.jit(functools.partial(self.losses.eval_sums, model))
 
     def during(self, params, *, poll=lambda: None) -> tuple[dict, dict]:
         """Loss on the validation text, and no samples."""
         return self.loss(params, "valid", poll=poll), {}
 
     def loss(self, params, split, *, poll=lambda: None) -> dict:
-        """``nll`` (nats per token), ``perplexity``, ``accuracy``, ``tokens``.
+        """What the task's ``scores`` says; {} if the split is empty.
 
-        And ``bits_per_character``, which does not depend on the tokenizer. Every token
-        that is asked for counts once; {} if the split is empty.
+        Everything that is asked for counts once, whatever the batches are.
         """
-        rows = getattr(self.data, split)
-        if not rows:
+        if not getattr(self.data, split):
             return {}
-        totals = collections.Counter()
-        for batch in text_batches.eval_text_batches(
-            rows,
+        totals = None
+        for batch in language.eval_batches(
+            self.data,
+            split,
             batch_tokens=self.cfg.batch_tokens,
             row_multiple=row_multiple(self.mesh),
         ):
             poll()
             sums = self.eval_step(params, put_whole(self.mesh, batch))
-            totals.update(jax.device_get(sums))
-        tokens = max(float(totals["tokens"]), 1.0)
-        nll = float(totals["nll"])
-        characters = self.data.report[split]["characters"]
-        return {
-            "nll": nll / tokens,
-            "perplexity": math.exp(min(nll / tokens, 700.0)),
-            "bits_per_character": nll / math.log(2) / max(characters, 1),
-            "accuracy": float(totals["correct"]) / tokens,
-            "tokens": int(tokens),
-        }
+            sums = jax.device_get(sums)
+            totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+        return self.losses.scores(totals, self.data.report[split])
 
 
 def finish(run, log) -> dict:

@@ -55,13 +55,14 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
         params = init_params(model, key, task.example())
         return init_state(params, optimizer, seed, ema=cfg.ema_decay > 0)
 
+    options = dict(smoothing=cfg.label_smoothing, train=True)
+    balance = None
+    if TASKS[experiment.task].auxiliary:
+        options["auxiliary"], balance = cfg.auxiliary_weight, task.balance
     loss_sum = functools.partial(
-        task.loss_sum,
-        functools.partial(apply, model),
-        smoothing=cfg.label_smoothing,
-        train=True,
+        task.loss_sum, functools.partial(apply, model), **options
     )
-    gradients = make_gradients(loss_sum)
+    gradients = make_gradients(loss_sum, balance)
     train_step = make_train_step(
         gradients,
         optimizer,

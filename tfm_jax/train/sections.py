@@ -11,6 +11,9 @@ class TrainConfig:
     batch_tokens: int = 25_000  # target tokens of one update, padding included
     accumulate_steps: int = 1  # micro-batches one update is computed in
     label_smoothing: float = 0.1
+    # of a second loss: of sentence pairs, of replaced tokens (published: 50), of
+    # words while classes are learnt (published: 0.5)
+    auxiliary_weight: float = 1.0
     ema_decay: float = 0.0  # of a moving average that is evaluated instead; 0: none
     log_every_steps: int = 50
     skip_limit: int = 10  # updates in a row without a finite gradient: diverged
@@ -25,6 +28,10 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name}={getattr(self, name)} must be positive")
+        if self.auxiliary_weight < 0:
+            raise ValueError(
+                f"train.auxiliary_weight={self.auxiliary_weight} must not be negative"
+            )
         for name in ("label_smoothing", "ema_decay"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(

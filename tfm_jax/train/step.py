@@ -7,7 +7,7 @@ import optax
 from tfm_jax.train.state import TrainState
 
 
-def make_gradients(loss_sum):
+def make_gradients(loss_sum, balance=None):
     """Builds ``gradients(state, batch) -> (loss, weight, gradients)``.
 
     The objective is (sum of losses) / (sum of weights) over all micro-batches, so that
@@ -15,6 +15,8 @@ def make_gradients(loss_sum):
 
     Args:
         loss_sum: ``loss_sum(params, batch, rng=...) -> (loss sum, weight sum)``, nats.
+        balance: what a second loss is multiplied with so that it too is divided once
+            over all micro-batches, of the whole batch; ``loss_sum`` takes it then.
     Every array of the batch has a leading axis of micro-batches, [A, B, ...].
     """
     grad_of_sum = jax.value_and_grad(loss_sum, has_aux=True)
@@ -22,10 +24,11 @@ def make_gradients(loss_sum):
     def gradients(state: TrainState, batch):
         root = jax.random.wrap_key_data(state.rng)
         rng = jax.random.fold_in(root, state.step)  # resume-safe: no rng to carry
+        whole = {} if balance is None else {"balance": balance(batch)}
 
         def of_micro(index, micro):
             key = jax.random.fold_in(rng, index)
-            (loss, weight), grads = grad_of_sum(state.params, micro, rng=key)
+            (loss, weight), grads = grad_of_sum(state.params, micro, rng=key, **whole)
             return loss, weight, grads
 
         def add(sums, indexed):

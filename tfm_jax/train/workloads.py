@@ -5,5 +5,6 @@ Each is a module with ``Tokenizer``, ``Evaluator``, ``prepare``, ``batches``, ``
 """
 
 from tfm_jax.train import language, translation
+from tfm_jax.train.experiment import TASKS
 
-WORKLOADS = {"translation": translation, "causal_lm": language}
+WORKLOADS = dict.fromkeys(TASKS, language) | {"translation": translation}

@@ -1,0 +1,54 @@
+"""Running text as masked rows, maybe in pairs."""
+
+import dataclasses
+
+from tfm_jax.data import documents, masking, sentence_pairs, sentences, text_batches
+
+_Masking, _Pairs = masking.Config, sentence_pairs.Config  # their fields hide the names
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(text_batches.Order, documents.Config):
+    """Running text, how it fills rows, and which words are asked for."""
+
+    length: int = 128  # tokens of a row, special ones included
+    sentences: str = dataclasses.field(
+        default="punctuation", metadata={"choices": tuple(sentences.SENTENCES)}
+    )
+    row_seed: int = 0  # draws pairs, lengths and static masks
+    pairs: _Pairs = _Pairs()
+    masking: _Masking = _Masking()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.length < 5:
+            raise ValueError(f"data.length={self.length} must be 5 or more")
+        if self.row_seed < 0:
+            raise ValueError(f"data.row_seed={self.row_seed} must not be negative")
+
+
+def load(cfg, split, names):
+    """See `documents.load_documents`."""
+    del names
+    return documents.load_documents(cfg, split)
+
+
+def texts(found):
+    """The documents."""
+    return found.texts
+
+
+def rows(cfg, tokenizer, found, split):
+    """(`TextBatch`, report); rows for training are masked for good if so configured."""
+    read, report = sentences.encode_sentences(tokenizer, found.texts, cfg.sentences)
+    filled = sentence_pairs.pair_rows(
+        read, cfg.pairs, tokenizer, length=cfg.length, seed=cfg.row_seed
+    )
+    if split == "train" and cfg.masking.draw == "static":
+        filled = masking.masked_copies(filled, change(cfg, tokenizer), cfg.row_seed)
+    return filled, report | {"rows": len(filled.tokens)}
+
+
+def change(cfg, tokenizer):
+    """What masks rows anew whenever they are seen."""
+    return masking.Masker(cfg.masking, tokenizer)

@@ -1,0 +1,68 @@
+"""Sentences with a tag for every word, as rows."""
+
+import dataclasses
+
+from tfm_jax.data import framing, tagging, text_batches
+from tfm_jax.data.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(text_batches.Order):
+    """Where tagged sentences come from and how they fill rows."""
+
+    train_files: tuple[str, ...] = ()  # a word a line, blank lines between sentences
+    valid_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    word_column: int = 0
+    tag_column: int = -1  # -1: the last
+    length: int = 128  # tokens of a row, special ones included
+    overlong: str = dataclasses.field(
+        default="keep", metadata={"choices": ("drop", "keep", "error")}
+    )  # keep: cut
+    frame: str = dataclasses.field(
+        default="bert", metadata={"choices": tuple(framing.FRAMES)}
+    )
+    invalid_utf8: str = dataclasses.field(
+        default="error", metadata={"choices": ("error", "replace")}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.length < 3:
+            raise ValueError(f"data.length={self.length} must be 3 or more")
+        if self.word_column < 0 or self.tag_column < -1:
+            raise ValueError(
+                f"data.word_column={self.word_column} must not be negative, "
+                f"data.tag_column={self.tag_column} must be -1 or more"
+            )
+
+
+def load(cfg, split, names):
+    """((sentences, names of tags), report), see `tagging.read_columns`."""
+    knob = f"data.{split}_files"
+    if split == "train" and not cfg.train_files:
+        raise DataError("data.train_files is empty; name files of columns")
+    tagged, report = tagging.read_columns(
+        getattr(cfg, f"{split}_files"), knob=knob, word=cfg.word_column,
+        tag=cfg.tag_column, invalid_utf8=cfg.invalid_utf8,
+    )  # fmt: skip
+    names = names or tagging.tag_names(tagged)
+    return (tagged, names), report | {"labels": list(names)}
+
+
+def texts(found):
+    """The sentences, a space between words."""
+    return [" ".join(words) for words in found[0].words]
+
+
+def rows(cfg, tokenizer, found, split):
+    """(`TextBatch`, report), see `tagging.tagged_rows`."""
+    del split
+    filled, _, report = tagging.tagged_rows(
+        tokenizer, *found, cfg.length, overlong=cfg.overlong, frame=cfg.frame
+    )
+    return filled, report
+
+
+def change(cfg, tokenizer):
+    """None: tags stay."""

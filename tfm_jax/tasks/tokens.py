@@ -1,0 +1,29 @@
+"""What tasks that predict tokens are scored by."""
+
+import math
+
+import jax.numpy as jnp
+
+from tfm_jax.ops.losses import token_cross_entropy
+
+
+def sums(logits, labels, weights):
+    """Sums over what is asked for: ``nll`` (nats), ``correct``, ``tokens``.
+
+    Args: logits: [..., V]. labels, weights: [...], as in `token_cross_entropy`.
+    """
+    nll, tokens = token_cross_entropy(logits, labels, weights)
+    correct = jnp.sum((jnp.argmax(logits, -1) == labels) * weights)
+    return {"nll": nll, "correct": correct, "tokens": tokens}
+
+
+def scores(totals) -> dict:
+    """``nll`` (nats per token), ``perplexity``, ``accuracy``, ``tokens``."""
+    tokens = max(float(totals["tokens"]), 1.0)
+    nll = float(totals["nll"]) / tokens
+    return {
+        "nll": nll,
+        "perplexity": math.exp(min(nll, 700.0)),
+        "accuracy": float(totals["correct"]) / tokens,
+        "tokens": int(tokens),
+    }
