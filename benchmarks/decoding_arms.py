@@ -150,7 +150,7 @@ def _trained(config, workdir):
 
     run = saved.load(workdir)
     lines, _ = read_lines(config["data"]["test_files"][0], "--data", "error")
-    lines = [run.normalizer("source").apply(line) for line in lines]
+    lines = [saved.normalizer(run, "source").apply(line) for line in lines]
     return run.experiment.model, run.params, run.tokenizer, lines
 
 

@@ -1,5 +1,6 @@
 """What a run says: ``metrics.jsonl`` (the record), TensorBoard, a progress bar."""
 
+import contextlib
 import json
 import math
 import os
@@ -197,6 +198,28 @@ class Progress:
         minutes, seconds = divmod(round(per_step * (self.total_steps - step)), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours:d}:{minutes:02d}:{seconds:02d}"
+
+
+@contextlib.contextmanager
+def counted(total: int, *, least: int = 256, every_seconds: float = 30):
+    """Yields a function that is told how much more of ``total`` is done.
+
+    From ``least`` on this is shown, as by ``Progress``.
+    """
+    bar = _bar(total, 0) if total >= least and sys.stdout.isatty() else None
+    done, printed = 0, time.monotonic()
+
+    def advance(count):
+        nonlocal done, printed
+        done, now = done + count, time.monotonic()
+        if bar:
+            bar.update(bar.task_ids[0], completed=done)
+        elif total >= least and now - printed >= every_seconds:
+            printed = now
+            print(f"{done:,} of {total:,}", flush=True)
+
+    with bar or contextlib.nullcontext():
+        yield advance
 
 
 def _bar(total_steps: int, start: int):

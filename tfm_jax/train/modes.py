@@ -76,7 +76,7 @@ def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
         raise ConfigError(f"--mode=translate: the run learnt {run.experiment.task}")
     lines = (line.removesuffix("\n") for line in stdin)
     while chunk := list(itertools.islice(lines, CHUNK)):
-        for line in run.translate(chunk):
+        for line in saved.translate(run, chunk):
             print(line, file=stdout, flush=True)
 
 
@@ -167,7 +167,7 @@ def _pairs(run, source, reference) -> Pairs:
             f"--input={source} has {len(sources)} lines, --reference={reference} has "
             f"{len(references)}"
         )
-    apply = {side: run.normalizer(side).apply for side in ("source", "target")}
+    apply = {side: saved.normalizer(run, side).apply for side in ("source", "target")}
     return Pairs(
         [apply["source"](line) for line in sources],
         [apply["target"](line) for line in references],

@@ -9,8 +9,7 @@ import jax
 from tfm_jax.config import from_json
 from tfm_jax.data.normalize import Normalizer
 from tfm_jax.layers.layout import to_unrolled
-from tfm_jax.train import checkpoint
-from tfm_jax.train.evaluate import translate
+from tfm_jax.train import checkpoint, evaluate
 from tfm_jax.train.experiment import Experiment, build_model, resolve
 from tfm_jax.train.workloads import WORKLOADS
 
@@ -29,21 +28,6 @@ class Saved(NamedTuple):
     model: Any
     params: dict
     tokenizer: Any
-
-    def normalizer(self, side: str) -> Normalizer:
-        """Of "source" or "target" text."""
-        data = self.experiment.data
-        return Normalizer(data.normalize, getattr(data, f"{side}_language"))
-
-    def translate(self, lines, **options) -> list[str]:
-        """Plain text of the best translation of each plain line."""
-        apply, undo = self.normalizer("source").apply, self.normalizer("target").undo
-        cfg = self.experiment.eval
-        normal = [apply(line) for line in lines]
-        found = translate(
-            self.model, self.params, self.tokenizer, normal, cfg, **options
-        )
-        return [undo(line) for line in found]
 
 
 def load(path, *, config=None, ema: bool | None = None) -> Saved:
@@ -69,3 +53,24 @@ def load(path, *, config=None, ema: bool | None = None) -> Saved:
         params=jax.tree.map(jax.numpy.asarray, to_unrolled(params)),
         tokenizer=WORKLOADS[experiment.task].Tokenizer.load(folder / "tokenizer.json"),
     )
+
+
+def normalizer(run: Saved, side: str) -> Normalizer:
+    """Of "source" or "target" text of a translation."""
+    data = run.experiment.data
+    return Normalizer(data.normalize, getattr(data, f"{side}_language"))
+
+
+def translate(run: Saved, lines, **options) -> list[str]:
+    """Plain text of the best translation of each plain line."""
+    apply, undo = normalizer(run, "source").apply, normalizer(run, "target").undo
+    parts = run.model, run.params, run.tokenizer
+    normal = [apply(line) for line in lines]
+    found = evaluate.translate(*parts, normal, run.experiment.eval, **options)
+    return [undo(line) for line in found]
+
+
+def separator(run: Saved) -> int | None:
+    """The token in front of every text and behind it, as the run has learnt it."""
+    name = getattr(run.experiment.data, "separator", "")
+    return run.tokenizer.ids_of(name)[0] if name else None

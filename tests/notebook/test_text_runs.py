@@ -1,0 +1,260 @@
+"""What runs of text can be asked, against what their models return."""
+
+import itertools
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.layers.weights import randomised
+from tfm_jax.config import section
+from tfm_jax.data import language
+from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.vocabularies import train_text_tokenizer
+from tfm_jax.layers.layout import init_params
+from tfm_jax.models import MODELS
+from tfm_jax.notebook import RUNS
+from tfm_jax.train import checkpoint, mesh, optim
+from tfm_jax.train.experiment import TASKS, build_model, complete, resolve
+from tfm_jax.train.sections import EvalConfig, TrainConfig
+
+TEXTS = ["the cat sat on the mat", "a dog", "the mat sat"]
+SPECIAL = ("<|endoftext|>", "_start_", "_delimiter_", "_classify_")
+TINY = dict(width=8, heads=2, ffn_width=12, depth=1, max_length=16)
+ELECTRA = dict(
+    embedding_width=8, generator_width=4, generator_heads=1, generator_ffn_width=8,
+    generator_depth=1,
+)  # fmt: skip
+
+
+def made(task, model, head, *, sizes=None, data=None, path=Path("none")):
+    """A run with random weights."""
+    c = ConfigDict(dict(seed=0, model_name=model, task=task))
+    c.model = section(MODELS[model].Config, **TINY, head=head, **(sizes or {}))
+    short = {} if task == "span" else dict(length=16)
+    c.data = section(TASKS[task].data.Config, **short, **(data or {}))
+    c.tokenizer = section(language.TokenizerConfig, kind="wordpiece", vocab=60)
+    for name, cls in dict(
+        optim=optim.Config, train=TrainConfig, eval=EvalConfig,
+        checkpoint=checkpoint.Config, mesh=mesh.Config,
+    ).items():  # fmt: skip
+        c[name] = section(cls)
+    tokenizer = train_text_tokenizer("wordpiece", TEXTS, vocab=60)
+    tokenizer = tokenizer.with_special(SPECIAL)
+    experiment = complete(resolve(c), tokenizer)
+    linen = build_model(experiment)
+    ones = np.ones((1, 2), np.int32)
+    batch = TextBatch(ones, ones, types=ones)
+    shapes = jax.eval_shape(lambda: init_params(linen, jax.random.key(0), batch))
+    return RUNS[task](path, experiment, linen, randomised(shapes), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def causal():
+    return made("causal_lm", "gpt", "lm")
+
+
+@pytest.fixture(scope="module")
+def started(causal):
+    """The same weights, with a token between texts."""
+    data = causal.config.data.__class__(length=16, separator="<|endoftext|>")
+    return causal._replace(experiment=causal.config._replace(data=data))
+
+
+@pytest.fixture(scope="module")
+def masked():
+    return made("masked_lm", "bert", "masked_lm", data=dict(pairs=dict(kind="none")))
+
+
+def log_softmax(logits):
+    return np.asarray(jax.nn.log_softmax(logits, axis=-1))
+
+
+def test_a_text_is_scored_by_the_logits_in_front_of_its_tokens(causal, started):
+    (edge,) = causal.tokenizer.ids_of("<|endoftext|>")
+    alone = causal.score(TEXTS)
+    behind = started.score(TEXTS)
+    given = started.score(TEXTS, prefix="a dog sat on")
+    fronts = [], [edge], [edge, *causal.tokenizer.encode(["a dog sat on"])[0]]
+    for row, text in enumerate(TEXTS):
+        (ids,) = causal.tokenizer.encode([text])
+        for found, front in zip((alone, behind, given), fronts, strict=True):
+            tokens = np.array([*front, *ids])
+            scores = log_softmax(causal.logits(tokens[None])[0])
+            asked = range(max(len(front), 1), len(tokens))
+            wanted = sum(scores[t - 1, tokens[t]] for t in asked)
+            table = found.iloc[row]
+            np.testing.assert_allclose(table.log_prob, wanted, rtol=1e-4)
+            assert table.tokens == len(asked)
+            np.testing.assert_allclose(table.per_token, wanted / len(asked), rtol=1e-4)
+            np.testing.assert_allclose(
+                table.perplexity, np.exp(-wanted / len(asked)), rtol=1e-4
+            )
+    assert found.index.tolist() == TEXTS
+
+
+def test_generation_gives_a_text_a_prompt_or_a_list_of_samples(causal, started):
+    greedy = dict(max_tokens=3, temperature=0.0)
+    texts = causal.generate(["the cat", "a"], **greedy)
+    assert texts == [
+        one for (one,) in causal.generate(["the cat", "a"], samples=1, **greedy)
+    ]
+    ids = causal.tokenizer.encode(["the cat"])[0]
+    for _ in range(3):
+        best = np.asarray(causal.logits(ids[None]))[0, -1].argmax()
+        ids = np.append(ids, best)
+    assert causal.tokenizer.decode([ids[-3:]]) == [texts[0]]
+    drawn = causal.generate(["the cat"], samples=4, max_tokens=3, top_p=0.9, seed=2)
+    assert len(drawn[0]) == 4 and len({*drawn[0]}) > 1
+    (best,) = causal.generate(["the cat"], max_tokens=3, beam=4, length_penalty=0.0)
+    scores = causal.score([f"{best}", texts[0]], prefix="the cat")
+    assert isinstance(best, str) and len(scores) == 2
+    with pytest.raises(ValueError, match="prompt '' has no token"):
+        causal.generate([""])
+    assert len(started.generate([""], max_tokens=2)) == 1
+
+
+def test_masks_are_filled_with_the_likeliest_words(masked):
+    text = "the [MASK] sat on the [MASK]"
+    (ids,) = masked.tokenizer.encode(["the sat on the"])
+    cls, sep, mask = masked.tokenizer.ids_of("[CLS]", "[SEP]", "[MASK]")
+    row = np.array([cls, ids[0], mask, *ids[1:], mask, sep])
+    probability = np.exp(log_softmax(masked.logits(row[None])[0]))
+    found = masked.fill_mask(["a [MASK]", text], top=3)
+    found = found[found.text == 1]
+    assert found["mask"].tolist() == [0] * 3 + [1] * 3
+    for number, place in enumerate((2, 6)):
+        order = np.argsort(-probability[place])[:3]
+        one = found[found["mask"] == number]
+        assert one.token.tolist() == masked.tokenizer.tokens(order)
+        np.testing.assert_allclose(
+            one.probability, probability[place, order], atol=1e-5
+        )
+    best = [probability[place].argmax() for place in (2, 6)]
+    filled = np.array([ids[0], best[0], *ids[1:], best[1]])
+    assert {found.filled.iloc[0], found.filled.iloc[3]} == {
+        *masked.tokenizer.decode([filled])
+    }
+    assert masked.fill_mask([]).empty
+    with pytest.raises(ValueError, match=r"text 'a dog' has no \[MASK\]"):
+        masked.fill_mask(["a [MASK]", "a dog"])
+
+
+def test_a_pseudo_score_counts_words_and_no_special_tokens(masked):
+    pair = ("a dog", "the mat sat")
+    found = masked.score([pair])
+    first, second = masked.tokenizer.encode(pair)
+    cls, sep, mask = masked.tokenizer.ids_of("[CLS]", "[SEP]", "[MASK]")
+    row = np.array([cls, *first, sep, *second, sep])
+    types = (np.arange(len(row)) > len(first) + 1).astype(int)
+    words = [t for t in range(len(row)) if row[t] not in (cls, sep)]
+    wanted = 0.0
+    for t in words:
+        copy = np.where(np.arange(len(row)) == t, mask, row)
+        logits = masked.logits(copy[None], types=types[None])
+        wanted += log_softmax(logits)[0, t, row[t]]
+    np.testing.assert_allclose(found.log_prob, [wanted], rtol=1e-4)
+    assert found.tokens.tolist() == [len(words)]
+
+
+def test_vectors_come_from_the_framed_text(masked):
+    cls, sep = masked.tokenizer.ids_of("[CLS]", "[SEP]")
+    vectors = masked.embed(TEXTS, pool="first")
+    assert vectors.shape == (3, 8)
+    row = np.array([[cls, *masked.tokenizer.encode(TEXTS)[0], sep]])
+    states = masked.model.apply(
+        {"params": masked.params},
+        TextBatch(row, np.ones_like(row), types=np.zeros_like(row)),
+        train=False,
+        method="encode",
+    )
+    np.testing.assert_allclose(vectors[0], states[0, 0], atol=1e-5)
+
+
+def test_electra_doubts_words_and_its_generator_fills_them_in():
+    run = made("replaced_tokens", "electra", "pretraining", sizes=ELECTRA)
+    doubts = run.detect_replaced(TEXTS)
+    assert doubts.text.tolist() == [0] * 6 + [1] * 2 + [2] * 3
+    assert doubts.token.tolist()[-3:] == ["the", "mat", "sat"]
+    cls, sep, mask = run.tokenizer.ids_of("[CLS]", "[SEP]", "[MASK]")
+    (ids,) = run.tokenizer.encode(TEXTS[-1:])
+    row = np.array([[cls, *ids, sep]])
+    scores = run.logits(row).scores[0, 1:-1]
+    np.testing.assert_allclose(
+        doubts.probability[-3:], jax.nn.sigmoid(scores), atol=1e-5
+    )
+    filled = run.fill_mask(["the [MASK] sat"], top=2)
+    row[0, 2] = mask
+    words = run.logits(row).words[0, 2]
+    probability = np.asarray(jax.nn.softmax(words))
+    np.testing.assert_allclose(
+        filled.probability, np.sort(probability)[::-1][:2], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("model, frame", [("albert", "bert"), ("gpt", "gpt1")])
+def test_labels_are_named_as_in_the_report_of_the_data(model, frame, tmp_path):
+    report = {"train": {"labels": ["no", "yes", "text"]}}
+    (tmp_path / "data_report.json").write_text(json.dumps(report))
+    run = made(
+        "classify", model, "classify", sizes=dict(labels=3), path=tmp_path,
+        data=dict(frame=frame, second_column="2"),
+    )  # fmt: skip
+    pairs = [*itertools.permutations(TEXTS, 2)]
+    found = run.classify(pairs)
+    assert found.columns.tolist() == ["no", "yes", "text"]
+    assert found.index.tolist() == pairs
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-5)
+    alone = run.classify(pairs[2:3])
+    np.testing.assert_allclose(found.iloc[2], alone.iloc[0], atol=1e-5)
+    with pytest.raises(ValueError, match="learnt pairs of texts, these are single"):
+        run.classify(TEXTS)
+    with pytest.raises(TypeError, match="no .first, second. pair"):
+        run.classify([pairs[0], "a dog"])
+    assert run.embed(TEXTS).shape == (3, 8)
+
+
+def test_a_number_is_a_score(tmp_path):
+    report = {"train": {"labels": []}}
+    (tmp_path / "data_report.json").write_text(json.dumps(report))
+    run = made(
+        "classify", "bert", "classify", sizes=dict(labels=1), path=tmp_path,
+        data=dict(scores=True),
+    )  # fmt: skip
+    assert run.classify(TEXTS).columns.tolist() == ["score"]
+
+
+def test_what_a_run_cannot_do_is_said_with_what_can(causal, masked):
+    with pytest.raises(AttributeError, match="task masked_lm or replaced_tokens; this"):
+        causal.fill_mask(["a [MASK]"])
+    message = "generate is for runs of task causal_lm; .* learnt masked_lm and offers"
+    with pytest.raises(AttributeError, match=f"{message} embed, fill_mask, logits, sc"):
+        masked.generate(["a"])
+    with pytest.raises(AttributeError, match="a run has no 'sumarise'"):
+        masked.sumarise()
+    assert not hasattr(masked, "__wrapped__")
+    assert "masked_lm" in repr(masked)
+
+
+def test_what_cannot_be_asked_is_refused(causal, masked):
+    for run, method in ((causal, "generate"), (causal, "score"), (masked, "embed")):
+        with pytest.raises(TypeError, match="one string; write " + method):
+            getattr(run, method)("a dog")
+        with pytest.raises(TypeError, match="has None, which is no string"):
+            getattr(run, method)(["a dog", None])
+    long = "the cat sat on the mat " * 3
+    with pytest.raises(ValueError, match="text 1 has 20 tokens.*takes 16"):
+        masked.embed(["a", long])
+    with pytest.raises(ValueError, match="prompt 1 has 18 tokens.* may have 12"):
+        causal.generate(["a", long], max_tokens=5)
+    plain = train_text_tokenizer("character", TEXTS)
+    with pytest.raises(DataError, match=r"no special token '\[MASK\]'"):
+        masked._replace(tokenizer=plain).fill_mask(["a [MASK]"])
+
+
+def test_every_task_has_a_class():
+    assert RUNS.keys() == TASKS.keys()

@@ -1,0 +1,37 @@
+"""Trained models in a notebook: ``run = load_run("runs/n")``, then ask it things."""
+
+from tfm_jax.interop import load_huggingface
+from tfm_jax.notebook.causal import CausalRun
+from tfm_jax.notebook.labels import ClassifyRun, LabelledRun
+from tfm_jax.notebook.run import Run, TextRun
+from tfm_jax.notebook.translation import TranslationRun
+from tfm_jax.notebook.words import MaskedRun, ReplacedRun
+from tfm_jax.train import saved
+
+__all__ = ["RUNS", "Run", "load_huggingface", "load_run"]
+
+RUNS = {  # task -> what a run that has learnt it can be asked
+    "translation": TranslationRun,
+    "causal_lm": CausalRun,
+    "masked_lm": MaskedRun,
+    "replaced_tokens": ReplacedRun,
+    "classify": ClassifyRun,
+    "tag": LabelledRun,
+    "span": TextRun,
+}
+
+
+def load_run(path, *, ema: bool | None = None) -> Run:
+    """Loads a workdir (its newest sound checkpoint) or one checkpoint of it.
+
+    Any machine will do, whatever devices the run had. Nothing of the run is executed:
+    its configuration is checked JSON and its arrays are compared with their sha256.
+
+    Args:
+        path: workdir, or a folder below its ``checkpoints`` or ``averaged``.
+        ema: take the moving average; by default where the run keeps one.
+    Returns: a run of the class that RUNS has for its task.
+    Raises: FileNotFoundError, CorruptCheckpoint, CheckpointMismatch, ConfigError.
+    """
+    found = saved.load(path, ema=ema)
+    return RUNS[found.experiment.task](*found)

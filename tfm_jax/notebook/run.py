@@ -1,0 +1,144 @@
+"""What all trained models in a notebook have in common."""
+
+import html
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+
+from tfm_jax.data import probes
+from tfm_jax.infer import probing
+from tfm_jax.interop.imported import ImportedText
+from tfm_jax.train import pictures, saved
+from tfm_jax.train.experiment import Experiment
+from tfm_jax.train.log import counted, read_history
+
+
+class Run(saved.Saved):
+    """A trained model: ``path``, ``config``, ``model``, ``params``, ``tokenizer``.
+
+    ``model``, ``params`` and ``logits`` are used like those of ``load_huggingface``.
+    """
+
+    __slots__ = ()
+
+    @property
+    def config(self) -> Experiment:
+        """Everything the run was started with: ``run.config.model.norm``."""
+        return self.experiment
+
+    @property
+    def workdir(self) -> Path:
+        return self.path.resolve().parents[1]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """What the run has logged so far: ``step``, ``kind`` and the metrics.
+
+        Raises: FileNotFoundError if the checkpoint lies outside of its workdir.
+        """
+        return pd.DataFrame(read_history(self.workdir))
+
+    def plot(self):
+        """The learning curve, a matplotlib figure."""
+        return pictures.curve(read_history(self.workdir))
+
+    def about(self) -> str:
+        """What it has learnt, in words."""
+        return self.config.task
+
+    def __getattr__(self, name):
+        from tfm_jax.notebook import RUNS  # whose classes are made of this one
+
+        able = [task for task, kind in RUNS.items() if hasattr(kind, name)]
+        if name.startswith("_") or not able:
+            raise AttributeError(f"a run has no {name!r}")
+        offered = [n for n in dir(type(self)) if n[0] != "_" and not hasattr(Run, n)]
+        raise AttributeError(
+            f"{name} is for runs of task {' or '.join(able)}; this one has learnt "
+            f"{self.config.task} and offers {', '.join(offered)}"
+        )
+
+    def __repr__(self):
+        count = sum(x.size for x in jax.tree.leaves(self.params))
+        return (
+            f"Run({str(self.path)!r}): {self.config.model_name}, "
+            f"{count / 1e6:.2f} M parameters, {self.about()}"
+        )
+
+    def _repr_html_(self):
+        return f"<code>{html.escape(repr(self))}</code>"
+
+
+class TextRun(Run):
+    """A model of one-sided text."""
+
+    __slots__ = ()
+
+    def logits(self, tokens, lengths=None, types=None):
+        """What the model returns for ids [B, T]; see ``ImportedText.logits``."""
+        imported = ImportedText(self.config.model, self.model, self.params, {})
+        return imported.logits(tokens, lengths, types)
+
+    def embed(self, texts, *, pool: str = "mean") -> np.ndarray:
+        """A vector [n, D] float32 of each text or (first, second) pair of texts.
+
+        Args: pool: "mean" of the tokens' states, or that of the "first" or "last".
+        """
+        asked = self._probes(texts, "embed")
+        return self._over(probing.embed, asked, pool=pool)
+
+    def _probes(self, texts, method) -> probes.Probes:
+        """Texts as the model was trained to read them."""
+        firsts, seconds = sides(texts, method)
+        frame = getattr(self.config.data, "frame", "bert")
+        return probes.framed(self.tokenizer, firsts, seconds, frame=frame)
+
+    def _over(self, function, asked, *arguments, **options):
+        """One of ``infer``'s functions on ``asked``, with a bar if there is much."""
+        parts = self.model, self.params, asked.rows
+        with counted(len(asked.rows)) as done:
+            return function(
+                *parts, *arguments, types=asked.types, on_batch=done, **options
+            )
+
+
+def listed(texts, method, name="texts") -> list[str]:
+    """Raises: TypeError for a single string, and for what is no string."""
+    if isinstance(texts, str):
+        raise TypeError(f"{name} is one string; write {method}([text])")
+    texts = list(texts)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{name} has {text!r}, which is no string")
+    return texts
+
+
+def are_pairs(texts) -> bool:
+    """Whether these are (first, second) pairs of texts."""
+    return bool(len(texts)) and not isinstance(texts[0], str)
+
+
+def sides(texts, method):
+    """(firsts, seconds or None) of texts or pairs of texts."""
+    if not are_pairs(texts):
+        return listed(texts, method), None
+    for pair in texts:
+        if isinstance(pair, str) or len(pair) != 2:
+            raise TypeError(f"texts has {pair!r}, which is no (first, second) pair")
+        listed(pair, method)
+    return [first for first, _ in texts], [second for _, second in texts]
+
+
+def score_table(texts, log_probs):
+    """A table of sums and means of log-probabilities [T] of each text."""
+    found = pd.DataFrame(
+        {
+            "tokens": [len(one) for one in log_probs],
+            "log_prob": [float(one.sum()) for one in log_probs],
+        },
+        index=list(texts),
+    )
+    found["per_token"] = found["log_prob"] / found["tokens"]
+    return found.assign(perplexity=np.exp(-found["per_token"]))

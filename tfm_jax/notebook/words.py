@@ -1,0 +1,96 @@
+"""Trained models that fill in words, or doubt them, in a notebook."""
+
+import pandas as pd
+
+from tfm_jax.data import probes
+from tfm_jax.infer import probing, scoring
+from tfm_jax.models import electra
+from tfm_jax.notebook.run import TextRun, listed, score_table
+from tfm_jax.train.log import counted
+
+
+class MaskedRun(TextRun):
+    """A model that fills in words."""
+
+    __slots__ = ()
+
+    def fill_mask(self, texts, *, top: int = 5) -> pd.DataFrame:
+        """The likeliest words at every [MASK], each mask on its own.
+
+        Args: texts: with one ``[MASK]`` or more in each. top: words a mask.
+        Returns: a row a word: ``text`` and ``mask`` (numbers from 0), ``token``,
+            ``probability``, and the text ``filled`` with it, other masks with their
+            likeliest word.
+        """
+        texts = listed(texts, "fill_mask")
+        for text in texts:
+            if probes.MASK not in text:
+                raise ValueError(f"text {text!r} has no {probes.MASK}")
+        (mask,) = self.tokenizer.ids_of(probes.MASK)
+        asked = probes.framed(
+            self.tokenizer,
+            texts,
+            frame=getattr(self.config.data, "frame", "bert"),
+            encode=lambda some: probes.encode_masked(self.tokenizer, some),
+        )
+        found = self._words()._over(probing.fill_masks, asked, mask, top=top)
+        records = []
+        for text, (row, one) in enumerate(zip(asked.rows, found, strict=True)):
+            best = row.copy()
+            best[one.places] = one.tokens[:, 0]
+            for m, (place, words) in enumerate(
+                zip(one.places, one.tokens, strict=True)
+            ):
+                labels = self.tokenizer.tokens(words)
+                for k, (word, label) in enumerate(zip(words, labels, strict=True)):
+                    filled = best.copy()
+                    filled[place] = word
+                    (filled,) = self.tokenizer.decode([filled])
+                    chance = float(one.probabilities[m, k])
+                    records.append((text, m, label, chance, filled))
+        names = ["text", "mask", "token", "probability", "filled"]
+        return pd.DataFrame(records, columns=names)
+
+    def score(self, texts) -> pd.DataFrame:
+        """Pseudo-log-likelihood of each text or pair: ``log_prob`` (nats), per token.
+
+        Source: Salazar et al. 2020, arXiv:1910.14659: each token is masked alone.
+        """
+        asked = self._probes(texts, "score")
+        (mask,) = self.tokenizer.ids_of(probes.MASK)
+        with counted(sum(map(len, asked.inside))) as done:
+            found = scoring.masked_log_probs(
+                *(self.model, self.params, asked.rows, asked.inside, mask),
+                types=asked.types,
+                on_batch=done,
+            )
+        return score_table(texts, found)
+
+    def _words(self):
+        """The part of the model that knows words."""
+        return self
+
+
+class ReplacedRun(TextRun):
+    """ELECTRA: a generator that fills in words, a discriminator that doubts them."""
+
+    __slots__ = ()
+    fill_mask = MaskedRun.fill_mask
+
+    def detect_replaced(self, texts) -> pd.DataFrame:
+        """``probability`` that each ``token`` was replaced; ``text`` is a number."""
+        asked = self._probes(texts, "detect_replaced")
+        found = self._over(probing.replaced, asked)
+        records = []
+        for text, (row, columns, doubts) in enumerate(
+            zip(asked.rows, asked.inside, found, strict=True)
+        ):
+            labels = self.tokenizer.tokens(row[columns])
+            chances = doubts[columns].tolist()
+            records += [(text, *one) for one in zip(labels, chances, strict=True)]
+        return pd.DataFrame(records, columns=["text", "token", "probability"])
+
+    def _words(self):
+        parts = self.config.model, self.params, "masked_lm"
+        cfg, params = electra.part(*parts)
+        return self._replace(model=electra.Electra(cfg), params=params)
