@@ -25,7 +25,7 @@ BELOW = {
     "infer": {"config", "ops", "data.batch"},
 }
 _TOP = {"config", "ops", "data", "layers", "models", "tasks", "infer"}
-BELOW |= {"train": _TOP, "interop": _TOP, "audit": _TOP}
+BELOW |= {"train": _TOP, "interop": _TOP | {"train"}, "audit": _TOP}
 BELOW |= {"notebook": _TOP | {"train", "interop", "audit"}}
 BELOW |= {"main": {"train", "config"}}
 

@@ -32,7 +32,6 @@ Exit codes:
    1 anything else, with a traceback
 """
 
-import re
 import sys
 
 from absl import flags
@@ -149,8 +148,7 @@ def main(argv):
         code = exits.BAD_CONFIG if wrong_flag else exits.exit_code(error)
         if code == exits.UNKNOWN:
             raise
-        line = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(error))
-        print(f"tfm_jax: {line}", file=sys.stderr)
+        print(f"tfm_jax: {exits.one_line(error)}", file=sys.stderr)
         return code
     return exits.OK
 

@@ -139,6 +139,15 @@ def save_huggingface(folder, params, config, *, model_type: str = "", **ids) -> 
     safetensors_io.write(folder, tensors)
 
 
+def describe(config, model_type: str = "") -> dict:
+    """The content of ``config.json`` for ``config``, token ids apart.
+
+    Args: model_type: see ``save_huggingface``.
+    Raises: ValueError listing every field that transformers cannot represent.
+    """
+    return _representing(config, model_type)[1]
+
+
 def _family(model_type):
     if model_type not in FAMILIES:
         legal = ", ".join(FAMILIES)

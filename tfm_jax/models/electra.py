@@ -244,7 +244,7 @@ def part(cfg: Config, params, head: str) -> tuple[Config, dict]:
     alone = dataclasses.replace(cfg.generator, head=head, share="none")
     lender = SHARES[cfg.share].tower
     tower = params[lender] if cfg.share == "all" else params["generator"]
-    embedding = params[lender]["embedding"] | tower["embedding"]
+    embedding = params[lender]["embedding"] | tower.get("embedding", {})
     if alone.embedding_width == alone.width:
         embedding = {k: x for k, x in embedding.items() if k != "map"}
     return alone, {"generator": tower | {"embedding": embedding}, "lm": params["lm"]}

@@ -17,6 +17,7 @@ code    name            what to do
 """
 
 import errno
+import re
 
 OK = 0
 UNKNOWN = 1
@@ -53,6 +54,11 @@ class CorruptCheckpoint(Exception):
 
 class CheckpointMismatch(ValueError):
     """The checkpoint is sound, but belongs to another model or optimizer."""
+
+
+def one_line(exc: BaseException) -> str:
+    """What ``exc`` says, without line breaks and control characters."""
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(exc))
 
 
 def exit_code(exc: BaseException | None) -> int:

@@ -1,0 +1,103 @@
+"""Models of transformers: into a workdir, out of one, and compared.
+
+Usage:
+  python -m tfm_jax.interop import FOLDER WORKDIR [--tokenizer=PATH]
+  python -m tfm_jax.interop export WORKDIR FOLDER [--model_type=TYPE] [--tower=TOWER]
+  python -m tfm_jax.interop verify FOLDER
+
+  import  FOLDER, as transformers writes it (config.json, safetensors, tokenizer), as
+          a run that made no step: tfm_jax.notebook.load_run and --mode=eval of
+          tfm_jax.main take WORKDIR
+  export  the newest sound checkpoint of WORKDIR as a folder that transformers reads
+  verify  FOLDER is read here and by transformers, which must be installed; a table of
+          the largest differences of outputs on random rows, PASS or FAIL
+
+  --tokenizer=PATH     file or folder, where FOLDER has none
+  --model_type=TYPE    gpt2, openai-gpt, ...: which one where several fit the model
+  --tower=TOWER        of ELECTRA after joint training: discriminator (the default) or
+                       generator
+
+Exit codes: 0 done, verify: PASS; 1 verify: FAIL, or anything else with a traceback;
+65 data unreadable; 69 machine failed, retry; 78 command line or folder.
+"""
+
+import argparse
+import sys
+
+from tfm_jax.config import ConfigError
+from tfm_jax.train import exits
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong as every other command here does."""
+
+    def error(self, message):
+        raise ConfigError(message)
+
+
+def parse(argv):
+    """The command line. Raises: ConfigError."""
+    parser = Parser(prog="tfm_jax.interop", add_help=False, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, positionals, options) in COMMANDS.items():
+        command = commands.add_parser(name, add_help=False, allow_abbrev=False)
+        for positional in positionals:
+            command.add_argument(positional)
+        for option, choices in options.items():
+            command.add_argument(f"--{option}", choices=choices, default="")
+    return parser.parse_args(argv)
+
+
+def _import(given):
+    from tfm_jax.interop import workdirs
+
+    where = workdirs.import_folder(
+        given.folder, given.workdir, tokenizer=given.tokenizer
+    )
+    print(f"{given.folder} as a run that made no step: {where}")
+
+
+def _export(given):
+    from tfm_jax.interop import workdirs
+
+    how = dict(model_type=given.model_type, tower=given.tower)
+    print(f"written: {workdirs.export_run(given.workdir, given.folder, **how)}")
+
+
+def _verify(given):
+    from tfm_jax.interop import verify
+
+    rows = verify.compare(given.folder)
+    print(verify.table(rows))
+    return exits.OK if verify.passed(rows) else exits.UNKNOWN
+
+
+COMMANDS = {  # name: what does it, its arguments, its options with their choices
+    "import": (_import, ("folder", "workdir"), {"tokenizer": None}),
+    "export": (
+        _export,
+        ("workdir", "folder"),
+        {"model_type": None, "tower": ("discriminator", "generator")},
+    ),
+    "verify": (_verify, ("folder",), {}),
+}
+
+
+def main(argv):
+    """Exit code of the command ``argv``; an unknown exception keeps its traceback."""
+    if not argv or {"--help", "-h"} & set(argv):
+        print(__doc__)
+        return exits.OK if argv else exits.BAD_CONFIG
+    try:
+        given = parse(argv)
+        return COMMANDS[given.command][0](given) or exits.OK
+    except Exception as error:
+        code = exits.exit_code(error)
+        if code == exits.UNKNOWN:
+            raise
+        print(f"tfm_jax.interop: {exits.one_line(error)}", file=sys.stderr)
+        return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

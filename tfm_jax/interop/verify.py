@@ -1,0 +1,160 @@
+"""The same rows through a folder's model here and in transformers, compared."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from tfm_jax.config import ConfigError
+from tfm_jax.interop import huggingface
+from tfm_jax.interop.imported import Imported
+
+TOLERANCE = 1e-4  # absolute, on logits
+LONGEST = 64  # tokens of a row, where the model takes as many
+OF_ROWS = ("classify", "pair", "pretraining")  # heads whose last output is of a row
+
+
+class Rows(NamedTuple):
+    """``tokens`` [B, T], ``lengths`` [B], ``types`` [B, T] or None."""
+
+    name: str
+    tokens: np.ndarray
+    lengths: np.ndarray
+    types: np.ndarray | None = None
+
+    @property
+    def real(self):
+        """[B, T] bool: what is not padding."""
+        return np.arange(self.tokens.shape[1]) < self.lengths[:, None]
+
+
+class Difference(NamedTuple):
+    """One output on some rows: the largest absolute difference, and value there."""
+
+    rows: str
+    output: str
+    difference: float
+    value: float
+
+
+def compare(folder) -> list[Difference]:
+    """Loads ``folder`` here and with transformers, and asks both the same.
+
+    The reference computes in float64, so that all rounding is ours.
+
+    Raises: ConfigError if torch or transformers is absent, or ``folder`` is not read.
+    """
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise ConfigError(
+            f"verify needs both torch and transformers: {error}; "
+            "pip install torch transformers"
+        ) from error
+    try:
+        found = huggingface.load_huggingface(folder)
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(f"{folder}: {error}") from error
+    values = json.loads(Path(folder, huggingface.CONFIG).read_text("utf-8"))
+    theirs = huggingface.describe(found.config, values["model_type"])
+    cls = getattr(transformers, theirs["architectures"][0])
+    model = cls.from_pretrained(folder, dtype=torch.float64).eval()
+
+    def ask(**fields):
+        fields = {k: torch.tensor(x) for k, x in fields.items() if x is not None}
+        with torch.no_grad():
+            outputs = model(**fields)
+        logits = {k: x.numpy() for k, x in outputs.items() if k.endswith("logits")}
+        return logits
+
+    each = _of_pairs if isinstance(found, Imported) else _of_text
+    return [line for rows in random_rows(found) for line in each(found, ask, rows)]
+
+
+def random_rows(found) -> Iterator[Rows]:
+    """Rows of one token, of as many as fit, padded, and with types if there are any."""
+    config, rng = found.config, np.random.default_rng(0)
+    pairs = isinstance(found, Imported)
+    vocab = min(config.source_vocab, config.target_vocab) if pairs else config.vocab
+    words = [n for n in range(vocab) if not pairs or n != found.special.pad]
+    longest = min(LONGEST, config.max_length)
+    mixed = (longest, 1, (longest + 1) // 2, min(3, longest))
+    wanted = {"one token": (1,), "full rows": (longest,) * 2, "padded rows": mixed}
+    if getattr(config, "types", 1) > 1:
+        wanted["padded rows with types"] = mixed
+    for name, lengths in wanted.items():
+        shape = len(lengths), max(lengths)
+        tokens = rng.choice(words, shape)
+        rows = Rows(name, tokens, np.array(lengths))
+        tokens[~rows.real] = found.special.pad if pairs else 0
+        if name.endswith("types"):
+            types = np.where(rows.real, rng.integers(0, config.types, shape), 0)
+            rows = rows._replace(types=types)
+        yield rows
+
+
+def table(differences: list[Difference]) -> str:
+    """What was compared, one output a line, and the verdict."""
+    heads = "rows", "output", "largest difference", "largest value"
+    lines = [
+        (d.rows, d.output, f"{d.difference:.2g}", f"{d.value:.4g}") for d in differences
+    ]
+    sizes = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
+    text = "\n".join(
+        f"{rows:<{sizes[0]}}  {output:<{sizes[1]}}  "
+        f"{difference:>{sizes[2]}}  {value:>{sizes[3]}}"
+        for rows, output, difference, value in (heads, *lines)
+    )
+    verdict = "PASS: no" if passed(differences) else "FAIL: an"
+    return f"{text}\n{verdict} output differs by more than {TOLERANCE:g}"
+
+
+def passed(differences: list[Difference]) -> bool:
+    """Whether all differences are within the tolerance, which NaN is not."""
+    return all(d.difference <= TOLERANCE for d in differences)
+
+
+def _of_text(found, ask, rows):
+    """Differences of a model of one-sided text."""
+    head = found.config.head
+    ours = jax.tree.leaves(found.logits(rows.tokens, rows.lengths, rows.types))
+    if head == "span":  # [B, 2, T]
+        ours = [ours[0][:, 0], ours[0][:, 1]]
+    choices = {"mc_token_ids": rows.lengths - 1} if len(ours) > 1 else {}
+    theirs = ask(
+        input_ids=rows.tokens,
+        attention_mask=rows.real.astype(int),
+        token_type_ids=rows.types,
+        **(choices if head == "classify" else {}),
+    )
+    for number, (x, (name, y)) in enumerate(zip(ours, theirs.items(), strict=True), 1):
+        whole = head in OF_ROWS and number == len(ours)
+        x = np.asarray(x).reshape(y.shape)  # theirs drops the axis of one label
+        yield _difference(rows.name, name, *((x, y) if whole else _at(rows, x, y)))
+
+
+def _of_pairs(found, ask, rows):
+    """Differences of a model of pairs; the target has no padding."""
+    targets = rows.tokens[:, ::-1]
+    ours = found.logits(rows.tokens, targets)
+    theirs = ask(
+        input_ids=rows.tokens,
+        attention_mask=rows.real.astype(int),
+        decoder_input_ids=targets.copy(),
+    )
+    for name, y in theirs.items():
+        yield _difference(rows.name, name, np.asarray(ours), y)
+
+
+def _at(rows, *arrays):
+    return [x[rows.real] for x in arrays]
+
+
+def _difference(rows, name, ours, theirs):
+    return Difference(
+        rows, name, float(np.abs(ours - theirs).max()), float(np.abs(theirs).max())
+    )

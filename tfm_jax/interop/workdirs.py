@@ -1,0 +1,212 @@
+"""Folders of transformers as workdirs of runs, and workdirs as such folders."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from tfm_jax.config import ConfigError, to_json
+from tfm_jax.data.errors import DataError
+from tfm_jax.infer.decode import Special
+from tfm_jax.interop.huggingface import load_huggingface, save_huggingface
+from tfm_jax.models import MODELS, electra
+from tfm_jax.train import experiment, saved
+from tfm_jax.train.checkpoint import Checkpointer
+from tfm_jax.train.weights import DIRECTORY
+from tfm_jax.train.workdir import preflight, replace
+from tfm_jax.train.workloads import WORKLOADS
+
+TOKENIZER = "tokenizer.json"
+# (model, head) -> pairs of sentences that the head was trained on
+PAIRS = {("bert", "pretraining"): "nsp", ("albert", "pretraining"): "sop"}
+FRAMES = {"gpt": "gpt1"}  # model -> special tokens around texts, BERT's for all others
+TOWERS = {"discriminator": "replaced", "generator": "masked_lm"}  # of ELECTRA
+# transformers' name -> how special tokens that mean it are spelled, the first counts
+MEANINGS = {
+    "bos_token": ("<|endoftext|>", "[CLS]", "<s>"),
+    "eos_token": ("<|endoftext|>", "[SEP]", "</s>"),
+    "unk_token": ("[UNK]", "<unk>", "<|endoftext|>"),
+    "sep_token": ("[SEP]", "_delimiter_", "</s>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "cls_token": ("[CLS]", "_classify_", "<s>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+IDS = ("bos_token", "eos_token", "pad_token")  # those that a model's config.json names
+
+
+def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
+    """Leaves the model of ``folder`` in ``workdir`` as a run that made no step.
+
+    Its task is the first that the model's head can learn; what the folder does not
+    say, data and optimizer, has its defaults.
+
+    Args:
+        tokenizer: file or folder; by default what the folder itself has. A
+            translation model needs one of our own, with the ids that the model has.
+    Returns: the checkpoint.
+    Raises: ConfigError if the folder, or its tokenizer, has no counterpart here, or
+        there is a run in ``workdir``.
+    """
+    try:
+        found = load_huggingface(folder)
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(f"{folder}: {error}") from error
+    workdir = Path(workdir)
+    if (workdir / "config.json").exists() or (workdir / DIRECTORY).exists():
+        raise ConfigError(f"{workdir} holds a run; choose another WORKDIR")
+    name, task = task_of(found.config)
+    words = _tokenizer(task, Path(tokenizer or folder), bool(tokenizer))
+    if getattr(found, "special", Special()) != Special():
+        raise ConfigError(
+            f"{folder} has the token ids {found.special}, but runs here translate "
+            f"with {Special()}; tfm_jax.notebook.load_huggingface reads it"
+        )
+    built = experiment.resolve(
+        {
+            **dict.fromkeys(experiment.Experiment._fields, {}),
+            **dict(seed=0, model_name=name, task=task),
+            "model": dataclasses.asdict(found.config),
+            "data": _data(name, task, found.config),
+            "tokenizer": _tokenizer_section(words, workdir / TOKENIZER),
+        }
+    )
+    built = experiment.complete(built, words)
+    report = {"imported": {"folder": str(folder), "ids": _ids(found)}}
+    return write_run(workdir, built, words, found.params, report)
+
+
+def write_run(workdir, built, tokenizer, params, report: dict) -> Path:
+    """Leaves a model in ``workdir`` as a run that made no step.
+
+    Args:
+        built: ``Experiment``. tokenizer: of its task. params: nested dict, unrolled.
+        report: plain JSON, of where the model is from.
+    Returns: the checkpoint.
+    """
+    workdir = preflight(workdir)
+    texts = {
+        "config.json": to_json(built.as_dict()),
+        TOKENIZER: tokenizer.to_json(),
+        "data_report.json": to_json(report),
+    }
+    for file, text in texts.items():
+        replace(workdir / file, text)
+    with Checkpointer(workdir / DIRECTORY, built.checkpoint) as checkpoints:
+        checkpoints.save(0, {"params": params}, extras=texts, wait=True)
+        return checkpoints.path(0)
+
+
+def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Path:
+    """Writes the newest sound checkpoint of ``workdir`` as ``save_huggingface`` does.
+
+    And its tokenizer, which transformers reads too unless the run translates.
+
+    Args:
+        workdir: or one checkpoint below it. model_type: see ``save_huggingface``.
+        tower: of an ELECTRA that was trained jointly; by default the discriminator.
+    Returns: ``folder``.
+    Raises: ConfigError if there is no run, the model has no counterpart, or ``folder``
+        is not empty; CorruptCheckpoint.
+    """
+    try:
+        run = saved.load(workdir)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{workdir}: {error}") from error
+    config, params, folder = run.experiment.model, run.params, Path(folder)
+    joint = isinstance(config, electra.Config) and config.head == "pretraining"
+    if tower and not joint:
+        raise ConfigError(f"--tower={tower} is for an ELECTRA that was trained jointly")
+    if joint:
+        config, params = electra.part(config, params, TOWERS[tower or "discriminator"])
+    spoken = getattr(run.tokenizer, "special", None)  # None: the run translates
+    named = {} if spoken is None else meanings(spoken)
+    ids = {} if spoken is None else {f"{n}_id": spoken.get(named.get(n)) for n in IDS}
+    ids = {"ids": ids} if ids else {}
+    try:
+        save_huggingface(folder, params, config, model_type=model_type, **ids)
+    except (ValueError, FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"{workdir}: {error}") from error
+    run.tokenizer.save(folder / TOKENIZER)
+    if spoken is not None:
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", **named}
+        settings["model_max_length"] = config.max_length
+        text = json.dumps(settings, indent=2) + "\n"
+        (folder / "tokenizer_config.json").write_text(text, "utf-8")
+    return folder
+
+
+def task_of(config) -> tuple[str, str]:
+    """(key of MODELS, key of TASKS) for a model's configuration.
+
+    Raises: ConfigError if no task trains its head.
+    """
+    (name,) = [n for n, module in MODELS.items() if module.Config is type(config)]
+    head = getattr(config, "head", None)
+    for task, row in experiment.TASKS.items():
+        if name in row.heads and (head is None or head in row.heads[name]):
+            return name, task
+    raise ConfigError(
+        f"no task here trains {name} with model.head={head!r}; "
+        "tfm_jax.notebook.load_huggingface reads the folder without one"
+    )
+
+
+def meanings(special) -> dict[str, str]:
+    """What transformers calls the special tokens of a vocabulary, see MEANINGS."""
+    found = {}
+    for name, spellings in MEANINGS.items():
+        there = [token for token in spellings if token in special]
+        found |= {name: there[0]} if there else {}
+    return found
+
+
+def _tokenizer(task, path, given):
+    if task == "translation" and path.is_dir():
+        path = path / TOKENIZER
+    hint = "" if given else "; name a tokenizer with --tokenizer=PATH"
+    if not path.exists():
+        raise ConfigError(f"there is no {path}{hint}")
+    try:
+        return WORKLOADS[task].Tokenizer.load(path)
+    except DataError as error:
+        if path.is_dir():  # nothing in it that is known
+            hint += _sentencepiece(path)
+        raise ConfigError(f"{error}{hint}") from error
+
+
+def _sentencepiece(folder):
+    found = sorted(p.name for p in folder.iterdir() if p.suffix in (".model", ".spm"))
+    return (
+        f". What {', '.join(found)} holds, transformers writes as {TOKENIZER}: "
+        "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+        if found
+        else ""
+    )
+
+
+def _tokenizer_section(tokenizer, path):
+    if not hasattr(tokenizer, "source_vocab"):
+        return dict(kind="published", file=str(path.absolute()))
+    size = max(tokenizer.source_vocab, tokenizer.target_vocab)
+    return dict(kind=tokenizer.kind, vocab=size, shared=tokenizer.shared)
+
+
+def _data(name, task, config):
+    """Fields of the data section for which their defaults do not suit the model."""
+    cls, longest = experiment.TASKS[task].data.Config, config.max_length
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
+    kept = defaults.keys() & most.keys()
+    suited = {field: min(most[field], defaults[field]) for field in kept}
+    if task == "causal_lm":  # whose score depends on the context
+        suited["length"] = longest
+    if "frame" in defaults:
+        suited["frame"] = FRAMES.get(name, "bert")
+    if "pairs" in defaults:
+        suited["pairs"] = {"kind": PAIRS.get((name, config.head), "none")}
+    return suited
+
+
+def _ids(found):
+    if hasattr(found, "ids"):
+        return found.ids
+    return found.special._asdict() | {"force_eos": found.force_eos}
