@@ -28,6 +28,16 @@ SHAPES = {
         **dict(hidden_size=18, num_attention_heads=1, intermediate_size=7),
         **dict(vocab_size=41, embedding_size=25),
     ),
+    "tags": dict(
+        name="ElectraForTokenClassification",
+        **dict(hidden_size=16, num_attention_heads=2, intermediate_size=8),
+        **dict(vocab_size=13, embedding_size=10, num_labels=5),
+    ),
+    "spans": dict(
+        name="ElectraForQuestionAnswering",
+        **dict(hidden_size=16, num_attention_heads=2, intermediate_size=8),
+        **dict(vocab_size=13, embedding_size=16),
+    ),
 }
 
 

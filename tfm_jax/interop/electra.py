@@ -3,8 +3,11 @@
 Source: Clark et al. 2020, arXiv:2003.10555, as ``ElectraForPreTraining``, which is the
 discriminator, and ``ElectraForMaskedLM``, the generator, of transformers 5. It has no
 class for both: ``models.electra.part`` takes either out of what was trained jointly.
+The head "classify" has no counterpart: ``ElectraForSequenceClassification`` has a dense
+map and GELU before that to the labels.
 Deviates from the reference: the row of the padding token in the table of words is
-    trained like any other, there it gets no gradient as an input.
+    trained like any other, there it gets no gradient as an input; names of labels are
+    not kept.
 """
 
 import dataclasses
@@ -19,6 +22,8 @@ REFERENCE = encoders.Reference(
     architectures={
         "masked_lm": "ElectraForMaskedLM",
         "replaced": "ElectraForPreTraining",
+        "tag": "ElectraForTokenClassification",
+        "span": "ElectraForQuestionAnswering",
     },
     fields=encoders.FIELDS | {"embedding_width": "embedding_size"},
     modules={
@@ -44,6 +49,8 @@ REFERENCE = encoders.Reference(
         "lm/bias": "generator_lm_head.bias",
         "replaced/dense": "discriminator_predictions.dense",
         "replaced/out": "discriminator_predictions.dense_prediction",
+        "head/tag/out": "classifier",
+        "head/span/out": "qa_outputs",
     },
     free=frozenset({"share", *(f"generator_{name}" for name in _SIZES)}),
 )
