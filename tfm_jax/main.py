@@ -1,4 +1,4 @@
-"""Train a Transformer, or use one that was trained.
+r"""Train a Transformer, or use one that was trained.
 
 Usage:
   python -m tfm_jax.main --workdir=DIR --config=FILE[:SIZE] [--config.KNOB=VALUE ...]
@@ -12,11 +12,18 @@ Usage:
   --mode=train          (default) train, or go on where a stopped run left off
   --mode=eval           score the test set, or --input=FILE against --reference=FILE
   --mode=translate      one sentence per line, from standard input to standard output
+  --mode=prompt         put the labelled texts of --task_file=TSV to a language model,
+                        see below
   --mode=average        average the parameters of the --last=K checkpoints
   --mode=replay         compute the update again that a diverged run stopped at
   --each.KNOB=V1,V2,... train: several runs in one program, one for each value; knob is
                         seed or optim.peak_lr, and --workdir=DIR1,DIR2,... as many
-  --checkpoint=STEP     eval and translate: this checkpoint instead of the latest
+  --checkpoint=STEP     eval, translate and prompt: this checkpoint, not the latest
+
+  Prompts show --examples=K texts of --examples_file=TSV, by default 0. --template=TEXT
+  says how: "{text}\nlabel: {label}"; --words=NAME=WORD,... what stands for labels;
+  --scoring=HOW is sum, mean, normalised or generated; --table=NAME says what the
+  columns are: text and label, or those of a task of GLUE
 
 Examples:
   python -m tfm_jax.main --config=configs/transformer_numerals.py --workdir=runs/n
@@ -40,10 +47,12 @@ from ml_collections import config_flags
 from tfm_jax import config as configs
 from tfm_jax.train import exits
 
+_PROMPT = ("task_file", "examples_file", "table", "template", "words", "scoring")
 MODES = {  # mode: the function that does it, the flags that only it reads
     "train": ("train", ()),
     "eval": ("evaluate", ("checkpoint", "input", "reference")),
     "translate": ("translate", ("checkpoint",)),
+    "prompt": ("prompt", ("checkpoint", "examples", *_PROMPT)),
     "average": ("average", ("last",)),
     "replay": ("replay", ()),
 }
@@ -56,10 +65,11 @@ def parse(argv):
     knobs = [flag for flag in argv if flag.startswith(("--config.", "--each."))]
     values = flags.FlagValues()
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
-    for name in ("config", "workdir", "input", "reference"):
+    for name in ("config", "workdir", "input", "reference", *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
     flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
     flags.DEFINE_integer("last", 5, "", 1, flag_values=values)  # at least 1
+    flags.DEFINE_integer("examples", 0, "", 0, flag_values=values)
     values(["main", *(flag for flag in argv if flag not in knobs)])
     for _, names in MODES.values():
         for name in set(names) - set(MODES[values.mode][1]):

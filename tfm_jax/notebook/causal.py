@@ -1,13 +1,16 @@
 """Trained language models in a notebook."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from tfm_jax.data import probes
 from tfm_jax.infer import scoring
 from tfm_jax.infer.continuing import continuations
+from tfm_jax.infer.prompting import Example, Prompting
 from tfm_jax.notebook.run import TextRun, listed, score_table
-from tfm_jax.train import saved
+from tfm_jax.train import prompted, saved
 from tfm_jax.train.log import counted
 
 
@@ -54,6 +57,49 @@ class CausalRun(TextRun):
             found = scoring.next_log_probs(*parts, rows, on_batch=done)
         return score_table(texts, [x[max(len(front) - 1, 0) :] for x in found])
 
+    def few_shot(
+        self, queries, examples=(), *, k: int = 0, labels=(), table="columns", **how
+    ) -> pd.DataFrame:
+        """Puts labelled texts to the model in words, behind ``k`` examples each.
+
+        Source: Brown et al. 2020, arXiv:2005.14165, section 2.
+
+        Args:
+            queries, examples: lists of (text, label) or (first, second, label), or the
+                path of a tab-separated file as ``table`` says, see ``read_examples``.
+            k: examples drawn for each query; 0: zero-shot.
+            labels: to choose from; by default all that occur.
+            how: template, separator, instruction, words, scoring, neutral and seed, see
+                ``infer.prompting.Prompting``.
+        Returns: a row a query: its texts, ``label``, ``answer`` ("" if the model wrote
+            none of the labels) and ``right``, whose mean is the accuracy; what was
+            ``written``, or a score for each label.
+        """
+        queries = _examples(queries, table, "queries")
+        examples = _examples(examples, table, "examples")
+        settings = Prompting(examples=k, **how)
+        found = prompted.few_shot(self, queries, examples, settings, labels)
+        chosen = [found.names[n] if n >= 0 else "" for n in found.answers.chosen]
+        table = pd.DataFrame(found.queries, columns=Example._fields)
+        table = table.assign(answer=chosen, right=table["label"] == chosen)
+        if found.answers.written:
+            return table.assign(written=found.answers.written)
+        scores = dict(zip(found.names, found.answers.scores.T, strict=True))
+        return table.assign(**{f"score of {name}": x for name, x in scores.items()})
+
     def _probes(self, texts, method):
         texts = listed(texts, method)
         return probes.started(self.tokenizer, texts, saved.separator(self))
+
+
+def _examples(source, table, name):
+    """``Example``s of a file, or of (text, label) and (first, second, label) tuples."""
+    if isinstance(source, str | Path):
+        return prompted.read_examples(source, table=table, knob=name)
+    found = []
+    for one in source:
+        if isinstance(one, str) or len(one) not in (2, 3):
+            raise TypeError(f"{name} has {one!r}, which is no (text, label) pair")
+        first, *second, label = listed(one, "few_shot")
+        found.append(Example(first, label, *second))
+    return found

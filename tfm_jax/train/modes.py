@@ -13,7 +13,8 @@ from tfm_jax.data import cache, pipeline
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.parallel import read_lines
 from tfm_jax.data.sources import Pairs
-from tfm_jax.train import arrays, program, resume, runtime, saved, weights
+from tfm_jax.infer.prompting import Prompting
+from tfm_jax.train import arrays, program, prompted, resume, runtime, saved, weights
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.evaluate import Evaluator
 from tfm_jax.train.experiment import resolve
@@ -78,6 +79,46 @@ def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
     while chunk := list(itertools.islice(lines, CHUNK)):
         for line in saved.translate(run, chunk):
             print(line, file=stdout, flush=True)
+
+
+def prompt(
+    workdir, *, config, checkpoint=None, task_file=None, examples_file=None,
+    examples=0, table=None, words=None, **how,
+) -> dict:  # fmt: skip
+    """Puts labelled texts to a language model in words; prints and returns scores.
+
+    Args: how: template and scoring, see ``infer.prompting.Prompting``; None: its own.
+    """
+    run = _load(workdir, config, checkpoint)
+    if run.experiment.task != "causal_lm":
+        raise ConfigError(f"--mode=prompt: the run learnt {run.experiment.task}")
+    if task_file is None or (examples and examples_file is None):
+        raise ConfigError("--mode=prompt needs --task_file, and --examples a file too")
+    given = {"task_file": task_file, "examples_file": examples_file}
+    read = {
+        name: prompted.read_examples(path, table=table or "columns", knob=f"--{name}")
+        for name, path in given.items()
+        if path is not None
+    }
+    how = {name: value.replace("\\n", "\n") for name, value in how.items() if value}
+    pairs = [part.partition("=") for part in words.split(",")] if words else []
+    if not all(equals for _, equals, _ in pairs):
+        raise ConfigError(f"--words={words}; write NAME=WORD,NAME=WORD")
+    how["words"] = {name: word for name, _, word in pairs}
+    try:
+        result = prompted.few_shot(
+            run,
+            read["task_file"],
+            read.get("examples_file", []),
+            Prompting(examples=examples, **how),
+        )
+    except DataError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"--mode=prompt: {error}") from error
+    scores = {"checkpoint": str(run.path)} | result.summary
+    print(json.dumps(scores, indent=1))
+    return scores
 
 
 def average(workdir, *, config, last: int) -> Path:
