@@ -22,7 +22,9 @@ from tfm_jax.train.sections import EvalConfig, TrainConfig
 
 
 def get_config(size="shakespeare"):
-    c = ConfigDict(dict(seed=0, model_name="gpt", task="causal_lm"))
+    c = ConfigDict(
+        dict(seed=0, model_name="gpt", task="causal_lm", init_from="", freeze="")
+    )
     c.model = section(gpt.Config, **gpt.SIZES[size])
     c.data = section(causal_text.Config, source="files", valid_share=0.1, length=64)
     c.tokenizer = section(language.TokenizerConfig, kind="character")

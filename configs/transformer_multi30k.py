@@ -25,7 +25,15 @@ from tfm_jax.train.sections import EvalConfig, TrainConfig
 
 
 def get_config(size="multi30k_tiny"):
-    c = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
+    c = ConfigDict(
+        dict(
+            seed=0,
+            model_name="transformer",
+            task="translation",
+            init_from="",
+            freeze="",
+        )
+    )
     c.model = section(transformer.Config, **transformer.SIZES[size])
     c.data = section(
         pipeline.Config,

@@ -23,7 +23,15 @@ SIZES = transformer.SIZES | {
 
 
 def get_config(size="tiny"):
-    c = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
+    c = ConfigDict(
+        dict(
+            seed=0,
+            model_name="transformer",
+            task="translation",
+            init_from="",
+            freeze="",
+        )
+    )
     c.model = section(transformer.Config, **SIZES[size])
     c.data = section(
         pipeline.Config,

@@ -28,7 +28,15 @@ TRAINING = {  # peak rate is (width * warm-up)^-0.5; steps, checkpoints averaged
 
 def get_config(size="base"):
     training = TRAINING["big" if size == "big" else "base"]
-    c = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
+    c = ConfigDict(
+        dict(
+            seed=0,
+            model_name="transformer",
+            task="translation",
+            init_from="",
+            freeze="",
+        )
+    )
     c.model = section(transformer.Config, **transformer.SIZES[size])
     c.data = section(
         pipeline.Config,

@@ -67,6 +67,8 @@ OPTIM = {
     "eps": 1e-3,
     "weight_decay": dict(weight_decay=0.1, optimizer="adamw"),
     "clip_norm": 1.0,
+    "layer_decay": 0.5,
+    "rates": ("kernel=0.5",),
 }
 # a choice that differs from the default only in company
 ALONE = {("optimizer", "adamw"): dict(weight_decay=0.1)}
@@ -100,6 +102,8 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
     # batches are the same with and without a thread
     "data.prefetch": "tests/data/test_pipeline.py::"
     "test_resuming_anywhere_gives_the_batches_that_were_to_come",
+    "train.auxiliary_weight": "tests/train/test_text_tasks.py::"
+    "test_the_second_loss_is_weighed",
     "checkpoint.keep": _KEPT,
     "checkpoint.keep_best": _KEPT,
     "checkpoint.metric": _KEPT,
@@ -187,6 +191,7 @@ def test_every_knob_of_the_model_changes_the_traced_program():
 
 def test_every_knob_of_the_optimizer_changes_the_traced_update():
     params = {name: jnp.ones((2, 2)) for name in ("kernel", "table", "bias")}
+    params = {"layer_0": params}  # rates depend on the layer
 
     def program_of(cfg):
         optimizer = make_optimizer(cfg, 100)
@@ -212,8 +217,10 @@ def test_the_attention_kernel_is_a_choice():
         jax.eval_shape(lambda: init_params(Transformer(cfg), jax.random.key(0), batch))
 
 
-def test_outside_of_sections_there_are_only_the_seed_and_two_names():
+def test_outside_of_sections_there_are_only_the_seed_and_names():
+    """Where a run starts from and what stays: tests/train/test_initial.py."""
     assert Experiment._fields[:3] == ("seed", "model_name", "task")
+    assert Experiment._fields[-2:] == ("init_from", "freeze")
     built = [resolve(get_config(seed=seed)) for seed in (0, 1)]
     init = jax.jit(program.build(complete(built[0], Vocabulary)).init)
     states = [init(e.seed) for e in built]

@@ -25,9 +25,10 @@ BELOW = {
     "infer": {"config", "ops", "data.batch"},
 }
 _TOP = {"config", "ops", "data", "layers", "models", "tasks", "infer"}
-BELOW |= {"train": _TOP, "interop": _TOP | {"train"}, "audit": _TOP}
+BELOW |= {"interop": _TOP, "train": _TOP | {"interop"}, "audit": _TOP}
 BELOW |= {"notebook": _TOP | {"train", "interop", "audit"}}
 BELOW |= {"main": {"train", "config"}}
+BELOW |= {"interop.__main__": {"train", "config"}}  # a command of its own
 
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "ml_collections", "absl"}
 FORBIDDEN = {  # part -> packages of others that it does without
@@ -57,7 +58,8 @@ def violations(source, path):
     for name in imports(ast.parse(source), parts[:-1]):
         top, *rest = name.split(".")
         if top == "tfm_jax" and rest:
-            allowed = BELOW.get(part, set()) | {part}
+            module = ".".join(parts[1:])
+            allowed = BELOW.get(module, BELOW.get(part, set())) | {part}
             if not any(f"{'.'.join(rest)}.".startswith(f"{a}.") for a in allowed):
                 yield f"{path}: {part} may not import {name}"
         if top in FORBIDDEN.get(part, ()):
@@ -85,6 +87,10 @@ def test_imports_point_down():
 def test_every_part_has_a_rank():
     parts = {path.relative_to(ROOT / "tfm_jax").parts[0] for path in PACKAGE}
     assert {Path(part).stem for part in parts} - {"__init__"} <= set(BELOW)
+
+
+def test_only_a_command_may_rank_above_its_part():
+    assert [name for name in BELOW if "." in name] == ["interop.__main__"]
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_a_tokenizer_without_a_mask_token_is_refused():
     "changes, message",
     [
         ({"share": 0.0}, r"masking\.share=0\.0"),
-        ({"mask": 0.8, "random": 0.3}, r"masking\.mask=0\.8 and data\.masking\.random=0\.3"),
+        ({"mask": 0.8, "random": 0.3}, r"mask=0\.8 and data\.masking\.random=0\.3"),
         ({"most": 0}, r"masking\.most=0 must be 1\+"),
     ],
 )

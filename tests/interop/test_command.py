@@ -14,13 +14,13 @@ from tests.models.tiny_text import tiny
 from tfm_jax.config import ConfigError
 from tfm_jax.data import tokenizers
 from tfm_jax.data.subwords import TextTokenizer
-from tfm_jax.interop import load_huggingface, save_huggingface, verify, workdirs
+from tfm_jax.interop import load_huggingface, save_huggingface, verify
 from tfm_jax.interop.__main__ import main
 from tfm_jax.interop.safetensors_io import read
 from tfm_jax.main import main as train_main
 from tfm_jax.models import albert, bert, electra, gpt
 from tfm_jax.notebook import load_run
-from tfm_jax.train import experiment, manifest
+from tfm_jax.train import experiment, manifest, published
 
 WORDS = published_folders.tokenizer("byte_bpe")
 PIECES = published_folders.tokenizer("wordpiece")
@@ -114,9 +114,9 @@ def workdir_of(tmp_path, config, params):
     """A workdir with these parameters, by way of a generator's."""
     module, fields, tokenizer, _ = FAMILIES["generator"]
     write(tmp_path / "theirs", module, fields, tokenizer)
-    where = workdirs.import_folder(tmp_path / "theirs", tmp_path / "made")
+    where = published.import_folder(tmp_path / "theirs", tmp_path / "made")
     built = load_run(where).config._replace(model=config, task="replaced_tokens")
-    return workdirs.write_run(tmp_path / "joint", built, tokenizer, params, {}).parent
+    return published.write_run(tmp_path / "joint", built, tokenizer, params, {}).parent
 
 
 def test_evaluation_of_an_imported_run_takes_other_data(gpt2, tmp_path, capsys):
@@ -216,7 +216,7 @@ def test_a_mistake_is_one_line_and_code_78(command, gpt2, capsys):
 def test_a_damaged_checkpoint_is_not_exported(gpt2, tmp_path, capsys):
     module, fields, tokenizer, _ = FAMILIES["gpt2"]
     write(tmp_path / "theirs", module, fields, tokenizer)
-    where = workdirs.import_folder(tmp_path / "theirs", tmp_path / "run")
+    where = published.import_folder(tmp_path / "theirs", tmp_path / "run")
     (where / manifest.NAME).write_text("{}")
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "new")]) == 65
     assert "corrupt" in capsys.readouterr().err
@@ -279,4 +279,4 @@ def test_pairs_are_compared_too(tmp_path):
 
 def test_a_head_that_no_task_trains_is_refused():
     with pytest.raises(ConfigError, match="no task here trains bert .*'pair'"):
-        workdirs.task_of(bert.Config(head="pair"))
+        published.task_of(bert.Config(head="pair"))

@@ -1,115 +1,25 @@
 """Every task on text, from files to scores, through the one loop."""
 
-import itertools
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from tfm_jax.config import ConfigError, section
+from tests.train.text_runs import get_config, write_files
+from tfm_jax.config import ConfigError
 from tfm_jax.data import language
-from tfm_jax.models import MODELS
 from tfm_jax.tasks import classify, masked_lm, replaced_tokens
-from tfm_jax.train import checkpoint, loop, mesh, optim
-from tfm_jax.train.experiment import TASKS, complete, resolve
+from tfm_jax.train import loop
+from tfm_jax.train.experiment import complete, resolve
 from tfm_jax.train.language import prepare
 from tfm_jax.train.program import build
-from tfm_jax.train.sections import EvalConfig, TrainConfig
-
-ANIMALS = ("cat", "dog", "cow", "hen")
-SOUNDS = ("meow", "woof", "moo", "cluck")
-OFF = dict(dropout=0.0, attention_dropout=0.0)
-TINY = dict(width=32, heads=2, ffn_width=64, depth=1, max_length=48, **OFF)
-EXTRA = {
-    "bert": {},
-    "albert": dict(embedding_width=16),
-    "electra": dict(
-        embedding_width=32, generator_width=16, generator_heads=2,
-        generator_ffn_width=32, generator_depth=1,
-    ),
-    "gpt": dict(embedding_dropout=0.0, head_dropout=0.0),
-}  # fmt: skip
-SPECIAL = ("_start_", "_delimiter_", "_classify_")
-
-
-def sentences(count):
-    """Each animal makes its sound: a masked word can be known."""
-    animals = itertools.islice(itertools.cycle(range(4)), count)
-    return [f"the {ANIMALS[n]} says {SOUNDS[n]}." for n in animals]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Folder with a file for each kind of data."""
     folder = tmp_path_factory.mktemp("data")
-    text = "\n\n".join("\n".join(sentences(8)) for _ in range(40))
-    (folder / "text.txt").write_text(text)
-    rows = [f"{line}\t{n % 4}" for n, line in enumerate(sentences(64))]
-    (folder / "classes.tsv").write_text("\n".join(rows))
-    words = [
-        "\n".join(f"{w} {'A' if w in ANIMALS else 'O'}" for w in line[:-1].split())
-        for line in sentences(64)
-    ]
-    (folder / "tags.txt").write_text("\n\n".join(words))
-    questions = [
-        {
-            "id": str(n),
-            "question": "who",
-            "answers": [{"text": ANIMALS[n % 4], "answer_start": 4}],
-        }
-        for n in range(32)
-    ]
-    paragraphs = [
-        {"context": line, "qas": [question]}
-        for line, question in zip(sentences(32), questions, strict=True)
-    ]
-    squad = {"data": [{"paragraphs": paragraphs}]}
-    (folder / "spans.json").write_text(json.dumps(squad))
+    write_files(folder)
     return folder
-
-
-def data_of(task, files, **changes):
-    """The data section of a task."""
-    running = dict(source="files", train_files=(str(files / "text.txt"),))
-
-    def both(name):
-        return dict.fromkeys(("train_files", "valid_files"), (str(files / name),))
-
-    given = {
-        "causal_lm": dict(running, length=24),
-        "masked_lm": dict(
-            running, length=24, document="blank_line", sentences="line",
-            masking=dict(most=5), pairs=dict(kind="none"),
-        ),
-        "classify": dict(both("classes.tsv"), length=12),
-        "tag": dict(both("tags.txt"), length=12),
-        "span": dict(both("spans.json"), length=24, question_length=4, stride=8),
-    }  # fmt: skip
-    given["replaced_tokens"] = given["masked_lm"]
-    return section(TASKS[task].data.Config, **given[task] | changes)
-
-
-def get_config(task, model, head, files, *, data=None, train=None, **sizes):
-    c = ConfigDict(dict(seed=0, model_name=model, task=task))
-    sizes = TINY | EXTRA[model] | dict(head=head) | sizes
-    c.model = section(MODELS[model].Config, **sizes)
-    c.data = data_of(task, files, **(data or {}))
-    special = SPECIAL if (data or {}).get("frame") == "gpt1" else ()
-    c.tokenizer = section(
-        language.TokenizerConfig, kind="wordpiece", vocab=90, special=special
-    )
-    c.optim = section(optim.Config, peak_lr=1e-2, warmup_steps=10)
-    c.train = section(
-        TrainConfig,
-        **dict(total_steps=80, batch_tokens=384, label_smoothing=0.0) | (train or {}),
-    )
-    c.eval = section(EvalConfig, every_steps=1_000, batch_tokens=384)
-    c.checkpoint = section(checkpoint.Config, every_steps=1_000, metric="nll")
-    c.mesh = section(mesh.Config, data=1, cpu_devices=1)
-    return c
 
 
 # (task, model, head, sections' changes) -> what must hold of the validation scores
@@ -202,6 +112,19 @@ def test_micro_batches_share_one_objective(task, model, head, data, files):
     np.testing.assert_allclose(loss, of_halves, rtol=1e-5)
     for one, other in zip(*map(jax.tree.leaves, (grads, their_grads)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_the_second_loss_is_weighed():
+    """``train.auxiliary_weight``: the loss of an update is linear in it."""
+    batch = masked_lm.example()
+    given = type("Logits", (), dict(words=jnp.ones((1, 1, 5)), pair=jnp.ones((1, 2))))
+    losses = [
+        masked_lm.loss_sum(
+            lambda *_, **__: given, {}, batch, train=True, auxiliary=weight, balance=1.0
+        )[0]
+        for weight in (0.0, 1.0, 3.0)
+    ]
+    np.testing.assert_allclose(losses, np.log(5) + np.log(2) * np.array([0, 1, 3]))
 
 
 def test_the_losses_are_the_means_that_the_papers_add():

@@ -49,19 +49,19 @@ def parse(argv):
 
 
 def _import(given):
-    from tfm_jax.interop import workdirs
+    from tfm_jax.train import published
 
-    where = workdirs.import_folder(
+    where = published.import_folder(
         given.folder, given.workdir, tokenizer=given.tokenizer
     )
     print(f"{given.folder} as a run that made no step: {where}")
 
 
 def _export(given):
-    from tfm_jax.interop import workdirs
+    from tfm_jax.train import published
 
     how = dict(model_type=given.model_type, tower=given.tower)
-    print(f"written: {workdirs.export_run(given.workdir, given.folder, **how)}")
+    print(f"written: {published.export_run(given.workdir, given.folder, **how)}")
 
 
 def _verify(given):

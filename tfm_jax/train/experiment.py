@@ -1,6 +1,7 @@
 """Experiment: the sections of a configuration, built and checked together."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
@@ -95,7 +96,14 @@ _SECTIONS = {
 
 
 class Experiment(NamedTuple):
-    """One run: what ``config.json`` of a workdir holds."""
+    """One run: what ``config.json`` of a workdir holds.
+
+    Attributes:
+        init_from: workdir, checkpoint or folder of transformers whose parameters the
+            run starts from; "": from scratch.
+        freeze: regular expression; parameters whose path ("encoder/embedding/...") has
+            a match stay as they are; "": none.
+    """
 
     seed: int
     model_name: str
@@ -108,6 +116,8 @@ class Experiment(NamedTuple):
     eval: EvalConfig
     checkpoint: checkpoint.Config
     mesh: mesh.Config
+    init_from: str = ""
+    freeze: str = ""
 
     def as_dict(self) -> dict:
         """Plain nested dict, as ``resolve`` takes it."""
@@ -128,6 +138,7 @@ def resolve(config) -> Experiment:
     Raises: ConfigError naming the knob, its value and the legal choices.
     """
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    config = Experiment._field_defaults | config
     unknown = sorted(set(config) ^ set(Experiment._fields))
     if unknown:
         raise ConfigError(
@@ -154,9 +165,17 @@ def resolve(config) -> Experiment:
         **_SECTIONS,
     }
     sections = {n: _section(cls, config[n], n) for n, cls in classes.items()}
-    experiment = Experiment(seed, config["model_name"], config["task"], **sections)
+    texts = {name: _text(name, config[name]) for name in Experiment._field_defaults}
+    names = config["model_name"], config["task"]
+    experiment = Experiment(seed, *names, **sections, **texts)
     _check(experiment)
     return experiment
+
+
+def _text(name, value):
+    if not isinstance(value, str):
+        raise ConfigError(f"{name}={value!r}; expected string")
+    return value
 
 
 def _section(cls, values, path):
@@ -216,6 +235,12 @@ def _check(experiment):
                 f"model.head={model.head!r} does not fit data.pairs.kind="
                 f"{data.pairs.kind!r}, which needs model.head={wanted!r}"
             )
+    try:
+        re.compile(experiment.freeze)
+    except re.error as error:
+        raise ConfigError(
+            f"freeze={experiment.freeze!r} is no regular expression: {error}"
+        ) from error
     if experiment.train.auxiliary_weight != 1.0 and not task.auxiliary:
         raise ConfigError(
             f"train.auxiliary_weight={experiment.train.auxiliary_weight} has no "

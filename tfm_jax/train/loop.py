@@ -1,23 +1,25 @@
 """The training loop, its phases in reading order."""
 
 import contextlib
+import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax.experimental import multihost_utils
 
 from tfm_jax.config import to_json
+from tfm_jax.train import initial, program, resume, runtime
 from tfm_jax.train import mesh as mesh_section
-from tfm_jax.train import program, resume, runtime
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.exits import Diverged, Preempted
 from tfm_jax.train.experiment import Experiment, complete, resolve
 from tfm_jax.train.log import MetricsLog, Progress, read_history
-from tfm_jax.train.mesh import put_batch, row_multiple
+from tfm_jax.train.mesh import on_this_host, put_batch, row_multiple
 from tfm_jax.train.preemption import Preemption
 from tfm_jax.train.state import averaged
 from tfm_jax.train.workdir import Lease, preflight, replace
@@ -84,12 +86,18 @@ class Training:
         self.step = self.saved = resumed or 0
 
         # data; a resumed run keeps the tokenizer it was trained with
-        tokenizer = None
+        tokenizer = source = None
+        if experiment.init_from and not extras:
+            source = initial.read(experiment.init_from)
+            initial.check(experiment, source)
+            tokenizer = source.tokenizer
         if extras:
             tokenizer = work.Tokenizer(extras["tokenizer.json"])
             experiment = complete(experiment, tokenizer)
             resume.check_continues(extras["config.json"], experiment.as_dict())
         self.data = like.data if like else work.prepare(experiment, tokenizer)
+        if source:
+            experiment = initial.fitted(experiment, source, self.data.tokenizer)
         self.experiment = experiment = complete(experiment, self.data.tokenizer)
         self.batches = self._batches_from(0)
         if extras:
@@ -113,14 +121,30 @@ class Training:
             self.init = like.init
         if resumed is None:
             self.state = self.init(experiment.seed)
+            if source:
+                self._start_from(source)
         else:
             self.state = checkpoints.restore(resumed, abstract)
+
+    def _start_from(self, source) -> None:
+        """Puts the parameters of another model where they fit, and says which."""
+        fresh = jax.tree.map(np.asarray, on_this_host(self.state.params))
+        params, report = initial.merge(self.experiment, source, fresh)
+        params = initial.place(params, self.placed.params)
+        ema = self.state.ema and jax.tree.map(jnp.copy, params)
+        self.state = self.state._replace(params=params, ema=ema)
+        if jax.process_index() == 0:
+            print(f"init_from={source.path}: {report}", flush=True)
+            text = json.dumps(report._asdict(), indent=1) + "\n"
+            replace(self.workdir / "init_from.json", text)
 
     def headline(self) -> str:
         """One line that says what is about to run, and on what."""
         count = sum(x.size for x in jax.tree.leaves(self.state.params))
         shape = ", ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
-        begin = f"from step {self.step}" if self.step else "from scratch"
+        begin = f"from {self.experiment.init_from or 'scratch'}"
+        if self.step:
+            begin = f"from step {self.step}"
         return (
             f"{self.experiment.model_name} with {count / 1e6:.2f} M parameters on "
             f"{self.work.size(self.data)}, {self.mesh.size} "

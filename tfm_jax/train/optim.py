@@ -1,6 +1,7 @@
 """The optimizer: a chain of optax transformations chosen by name."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import jax
 import optax
 
 from tfm_jax.config import choice
+from tfm_jax.train import layerwise
 from tfm_jax.train.schedules import SCHEDULES, learning_rate
 
 # names of parameters (the last part of their path) that weight decay shrinks
@@ -74,6 +76,8 @@ class Config:
     weight_decay: float = 0.0  # decoupled, times the learning rate
     decay: str = choice(DECAYED, "kernels")
     clip_norm: float = 0.0  # global gradient norm; 0: not clipped
+    layer_decay: float = 1.0  # of the rate, from one layer to the one below it
+    rates: tuple[str, ...] = ()  # REGEX=FACTOR, of the rate of parameters it matches
 
     def __post_init__(self):
         if self.weight_decay and not OPTIMIZERS[self.optimizer].decays:
@@ -87,6 +91,9 @@ class Config:
                 "optim.peak_lr, optim.warmup_steps, optim.clip_norm and "
                 "optim.weight_decay must not be negative"
             )
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ValueError(f"optim.layer_decay={self.layer_decay} must be in (0, 1]")
+        layerwise.parse(self.rates)
         if not (0.0 <= self.b1 < 1.0 and 0.0 <= self.b2 < 1.0):
             raise ValueError(
                 f"optim.b1={self.b1}, optim.b2={self.b2} must be in [0, 1)"
@@ -108,9 +115,14 @@ def make_schedule(cfg: Config, total_steps: int, *, peak_lr=None):
 
 
 def make_optimizer(
-    cfg: Config, total_steps: int, *, peak_lr=None
+    cfg: Config, total_steps: int, *, peak_lr=None, freeze: str = ""
 ) -> optax.GradientTransformation:
-    """Gradient clipping, then the optimizer under its schedule."""
+    """Gradient clipping, the optimizer under its schedule, factors of single rates.
+
+    Args:
+        freeze: regular expression of paths whose parameters get no update, and no
+            state; their gradients do not count in the clipped norm.
+    """
     wanted = DECAYED[cfg.decay]
 
     def mask(params):
@@ -120,7 +132,15 @@ def make_optimizer(
         return jax.tree_util.tree_map_with_path(decays, params)
 
     rate = make_schedule(cfg, total_steps, peak_lr=peak_lr)
-    inner = OPTIMIZERS[cfg.optimizer].build(cfg, rate, mask)
+    parts = [OPTIMIZERS[cfg.optimizer].build(cfg, rate, mask)]
     if cfg.clip_norm:
-        return optax.chain(optax.clip_by_global_norm(cfg.clip_norm), inner)
-    return inner
+        parts.insert(0, optax.clip_by_global_norm(cfg.clip_norm))
+    if cfg.layer_decay != 1.0 or cfg.rates:
+        parts.append(layerwise.scale(cfg.layer_decay, cfg.rates))
+    chained = optax.chain(*parts) if len(parts) > 1 else parts[0]
+    if not freeze:
+        return chained
+    return optax.partition(
+        {False: chained, True: optax.set_to_zero()},
+        functools.partial(layerwise.frozen, freeze),
+    )

@@ -89,7 +89,7 @@ def check_alike(experiments: Sequence[Experiment]) -> None:
                 f"{', '.join(names)} cannot differ between members of a population; "
                 f"choose from {MAY_DIFFER}"
             )
-    batching = experiments[0].data.batching
+    batching = getattr(experiments[0].data, "batching", "fixed")
     if batching == "bucket" and len(experiments) > 1:
         raise ConfigError(
             f"data.batching={batching!r} gives the members of a population batches of "

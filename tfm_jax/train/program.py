@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 
 from tfm_jax.layers.layout import init_params, logical_specs
+from tfm_jax.train import layerwise
 from tfm_jax.train.evaluate import apply
 from tfm_jax.train.experiment import TASKS, Experiment, build_model
 from tfm_jax.train.mesh import shardings
@@ -48,7 +49,10 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
     """
     model, cfg = build_model(experiment), experiment.train
     task = TASKS[experiment.task].losses
-    optimizer = make_optimizer(experiment.optim, cfg.total_steps, peak_lr=peak_lr)
+    freeze = experiment.freeze
+    optimizer = make_optimizer(
+        experiment.optim, cfg.total_steps, peak_lr=peak_lr, freeze=freeze
+    )
 
     def init(seed):
         key = jax.random.key(seed)
@@ -59,9 +63,11 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
     balance = None
     if TASKS[experiment.task].auxiliary:
         options["auxiliary"], balance = cfg.auxiliary_weight, task.balance
-    loss_sum = functools.partial(
-        task.loss_sum, functools.partial(apply, model), **options
-    )
+
+    def run(params, *inputs, **options):
+        return apply(model, layerwise.hold(freeze, params), *inputs, **options)
+
+    loss_sum = functools.partial(task.loss_sum, run, **options)
     gradients = make_gradients(loss_sum, balance)
     train_step = make_train_step(
         gradients,

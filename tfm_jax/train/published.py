@@ -30,6 +30,8 @@ MEANINGS = {
     "cls_token": ("[CLS]", "_classify_", "<s>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
+_FIELDS = experiment.Experiment._fields
+_DEFAULTS = experiment.Experiment._field_defaults
 IDS = ("bos_token", "eos_token", "pad_token")  # those that a model's config.json names
 
 
@@ -62,7 +64,7 @@ def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
         )
     built = experiment.resolve(
         {
-            **dict.fromkeys(experiment.Experiment._fields, {}),
+            **{name: {} for name in _FIELDS if name not in _DEFAULTS},
             **dict(seed=0, model_name=name, task=task),
             "model": dataclasses.asdict(found.config),
             "data": _data(name, task, found.config),

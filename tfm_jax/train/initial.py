@@ -1,0 +1,212 @@
+"""Initial: parameters that a run starts from because another one learnt them."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from tfm_jax.config import ConfigError
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.subwords import TextTokenizer
+from tfm_jax.interop import load_huggingface
+from tfm_jax.layers.layout import to_scanned, to_unrolled
+from tfm_jax.models import MODELS
+from tfm_jax.train import saved
+from tfm_jax.train.experiment import Experiment
+
+# fields of a model that change neither its parameters nor what they compute
+FREE = {"dropout", "attention_dropout", "activation_dropout", "embedding_dropout"}
+FREE |= {"embedding_dropout_on", "head_dropout", "head", "labels", "init"}
+FREE |= {"residual_init", "layout", "dtype", "remat", "attention"}
+VOCABULARIES = {"vocab", "source_vocab", "target_vocab"}
+
+
+class Parts(NamedTuple):
+    """What of a family belongs to a task: it may be new, or left over.
+
+    Attributes:
+        heads: first names of paths of parameters. free: further fields of the model.
+    """
+
+    heads: tuple[str, ...] = ()
+    free: frozenset[str] = frozenset()
+
+
+_GENERATOR = {f"generator_{size}" for size in ("width", "heads", "ffn_width", "depth")}
+FAMILIES = {  # by key of MODELS
+    "transformer": Parts(),
+    "gpt": Parts(("classify",)),
+    "bert": Parts(("head",)),
+    "albert": Parts(("head",)),
+    # the discriminator is what is kept
+    "electra": Parts(
+        ("head", "lm", "replaced", "generator"), frozenset({"share", *_GENERATOR})
+    ),
+}
+
+
+class Source(NamedTuple):
+    """What a run starts from: unrolled parameters, and a tokenizer if there is one."""
+
+    path: str
+    model_name: str
+    model: Any
+    params: dict
+    tokenizer: Any
+
+
+class Report(NamedTuple):
+    """Paths of parameters: ``loaded``, ``grown`` (new rows), ``new`` and ``unused``."""
+
+    loaded: list[str]
+    grown: list[str]
+    new: list[str]
+    unused: list[str]
+
+    def __str__(self):
+        parts = [f"{len(self.loaded)} parameters loaded"]
+        for name in ("grown", "new", "unused"):
+            paths = getattr(self, name)
+            if paths:
+                parts.append(f"{len(paths)} {name} ({', '.join(_heads(paths))})")
+        return ", ".join(parts)
+
+
+def read(path: str) -> Source:
+    """A workdir, a checkpoint of one, or a folder as transformers writes it.
+
+    Raises: ConfigError if it is neither, or its model has no counterpart here.
+    """
+    folder = Path(path)
+    try:
+        if (folder / "config.json").is_file() and "model_type" in json.loads(
+            (folder / "config.json").read_text("utf-8")
+        ):
+            found, tokenizer = load_huggingface(folder), _tokenizer(folder)
+            config, params = found.config, found.params
+        else:
+            run = saved.load(folder)
+            config, params = run.experiment.model, run.params
+            tokenizer = run.tokenizer
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"init_from={path!r}: {error}") from error
+    names = {module.Config: name for name, module in MODELS.items()}
+    return Source(path, names[type(config)], config, to_unrolled(params), tokenizer)
+
+
+def _tokenizer(folder):
+    try:
+        return TextTokenizer.load(folder)
+    except DataError:
+        return None  # then the run's own section says what it is
+
+
+def fitted(experiment: Experiment, source: Source, tokenizer) -> Experiment:
+    """``experiment`` with a vocabulary as large as that of ``source`` at least.
+
+    Published tables have rows that no token uses; they are kept.
+    """
+    model = experiment.model
+    if getattr(model, "vocab", None) != 0:
+        return experiment
+    vocab = max(source.model.vocab, tokenizer.vocab)
+    return experiment._replace(model=dataclasses.replace(model, vocab=vocab))
+
+
+def check(experiment: Experiment, source: Source) -> None:
+    """Refuses a source that computes something else than the model will.
+
+    Raises: ConfigError naming every field that differs, with both values.
+    """
+    if source.model_name != experiment.model_name:
+        raise ConfigError(
+            f"init_from={source.path!r} holds model_name={source.model_name!r}, "
+            f"not {experiment.model_name!r}"
+        )
+    free = FREE | VOCABULARIES | FAMILIES[source.model_name].free
+    differ = [
+        f"model.{field.name}={getattr(experiment.model, field.name)!r}, there "
+        f"{getattr(source.model, field.name)!r}"
+        for field in dataclasses.fields(source.model)
+        if field.name not in free
+        and getattr(experiment.model, field.name) != getattr(source.model, field.name)
+    ]
+    if differ:
+        raise ConfigError(
+            f"init_from={source.path!r} is another model: {'; '.join(differ)}; give "
+            "both the same values"
+        )
+
+
+def merge(experiment: Experiment, source: Source, fresh) -> tuple[dict, Report]:
+    """``fresh`` with the parameters of ``source`` where both have them.
+
+    Words that the vocabulary has gained keep their fresh vectors.
+
+    Args: fresh: nested dict of arrays on the host, of the run's own layout.
+    Returns: (nested dict of the same, report).
+    Raises: ConfigError listing every parameter that is not explained by another head.
+    """
+    ours = flatten_dict(to_unrolled(fresh), sep="/")
+    theirs = flatten_dict(source.params, sep="/")
+    heads = FAMILIES[experiment.model_name].heads
+    report, problems = Report([], [], [], []), []
+    for path, x in ours.items():
+        found = theirs.get(path)
+        if found is None:
+            report.new.append(path)
+            continue
+        if found.shape == x.shape:
+            ours[path] = np.asarray(found, x.dtype)
+            report.loaded.append(path)
+        elif _gained(found, x, source.model, experiment.model):
+            ours[path] = np.concatenate([found, x[len(found) :]]).astype(x.dtype)
+            report.grown.append(path)
+        elif path.partition("/")[0] in heads:
+            report.new.append(path)  # such as another number of classes
+            report.unused.append(path)
+        else:
+            problems.append(f"{path} has shape {x.shape} here, there {found.shape}")
+    report.unused.extend(sorted(set(theirs) - set(ours)))
+    for name in ("new", "unused"):
+        problems += [
+            f"{path} is {name}"
+            for path in getattr(report, name)
+            if path.partition("/")[0] not in heads
+        ]
+    if problems:
+        raise ConfigError(
+            f"init_from={source.path!r} does not fit: {'; '.join(problems)}"
+        )
+    merged = unflatten_dict(ours, sep="/")
+    if experiment.model.layout == "scanned":
+        merged = jax.tree.map(np.asarray, to_scanned(merged))
+    return merged, report
+
+
+def _gained(found, x, before, now):
+    """Whether only the vocabulary grew between two shapes."""
+    rows = getattr(before, "vocab", None), getattr(now, "vocab", None)
+    return (
+        found.shape[1:] == x.shape[1:]
+        and (len(found), len(x)) == rows
+        and rows[0] < rows[1]
+    )
+
+
+def _heads(paths):
+    """First names of paths, each once."""
+    return dict.fromkeys(path.partition("/")[0] for path in paths)
+
+
+def place(values, placed):
+    """Host arrays as global ones that lie as ``placed``, a tree of shardings, says."""
+    return jax.tree.map(
+        lambda x, s: jax.make_array_from_callback(x.shape, s, x.__getitem__),
+        values,
+        placed,
+    )
