@@ -133,6 +133,33 @@ def test_greedy_generation_is_the_argmax_of_the_full_forward_pass():
         np.testing.assert_allclose(score, score_of.sum(), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("changes", "temperature"),
+    [
+        (dict(norm="pre", positions="learned"), 1.0),
+        (dict(norm="post", positions="rotary"), 1.0),
+        (dict(norm="pre", positions="alibi", windows=(3, 0)), 1.0),
+        (dict(norm="post", positions="learned", windows=(2,)), 1.0),
+        (dict(norm="pre", positions="rotary", windows=(2,)), 0.0),
+    ],
+    ids=lambda x: "-".join(map(str, x.values())) if isinstance(x, dict) else f"{x}",
+)
+def test_the_cache_changes_no_token(changes, temperature):
+    """Greedy or drawn with the same key, for prompts of different lengths."""
+    model, params = tiny(gpt, **changes)
+    params = jax.tree.map(lambda x: 2 * x, params)
+    prompts = [[3, 5, 2, 7], [4], [9, 1]]
+    how = Sampling(6, samples=2, temperature=temperature, eos=11)
+    cached, plain = (
+        generate(model, params, prompts, how, seed=4, cached=cached)
+        for cached in (True, False)
+    )
+    np.testing.assert_array_equal(cached.tokens, plain.tokens)
+    np.testing.assert_array_equal(cached.lengths, plain.lengths)
+    np.testing.assert_allclose(cached.scores, plain.scores, atol=1e-4)
+    assert len(np.unique(plain.tokens)) > 2
+
+
 def test_a_prompt_needs_a_token():
     model, params = tiny(gpt, windows=(3, 0))
     with pytest.raises(ValueError, match="at least one token"):

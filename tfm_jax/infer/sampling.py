@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tfm_jax.data.batch import TextBatch
 from tfm_jax.infer.rows import pad_rows, power_of_two
+from tfm_jax.infer.scoring import words
 from tfm_jax.infer.topk import top_k as k_largest
 from tfm_jax.ops.masks import HIDDEN
 
@@ -160,7 +162,14 @@ def sample(step, cache, start, keys, how: Sampling) -> Samples:
 
 
 def generate(
-    model, params, prompts, how: Sampling, *, seed: int = 0, first: int = 0
+    model,
+    params,
+    prompts,
+    how: Sampling,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    cached: bool = True,
 ) -> Samples:
     """Continues prompts of any lengths together.
 
@@ -172,13 +181,16 @@ def generate(
             token, if there is nothing to continue).
         seed, first: what is drawn for prompt b depends on the seed, on ``first`` + b
             and on the prompt.
+        cached: False computes all of the text again for each token, for comparison;
+            then ``model`` only needs its call.
     Raises: ValueError for a prompt that is empty or leaves no room, and for what
         ``Sampling`` cannot mean.
     """
     check_prompts(prompts, checked(how).max_tokens, model.cfg.longest)
     rows = prompt_rows(prompts, how.max_tokens, model.cfg.longest)
     key = jax.random.key(seed)
-    found = _generate(model, how, params, *rows, key, jnp.int32(first))
+    begin = primed if cached else recomputed
+    found = _generate(model, how, begin, params, *rows, key, jnp.int32(first))
     return jax.tree.map(lambda x: x[: len(prompts)], found)
 
 
@@ -229,9 +241,39 @@ def primed(model, params, tokens, lengths, *, width: int, max_tokens: int):
     return step, cache, jnp.take_along_axis(tokens, lengths[:, None] - 1, axis=1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _generate(model, how, params, tokens, lengths, key, first):
-    step, cache, last = primed(
+class _Text(NamedTuple):
+    """What there is of each text; ``taken`` [B] tokens of the ``rows`` [B, W, S]."""
+
+    rows: jax.Array
+    taken: jax.Array
+
+
+def recomputed(model, params, tokens, lengths, *, width: int, max_tokens: int):
+    """As ``primed``, with a ``step`` that computes all of the text each time."""
+    batch = len(tokens)
+    rows = jnp.pad(tokens, ((0, 0), (0, max_tokens - 1)))
+    rows = jnp.repeat(rows[:, None], width, axis=1)
+
+    def step(tokens, text):
+        here = jnp.arange(text.rows.shape[2]) == text.taken[:, None]
+        rows = jnp.where(here[:, None], tokens[..., None], text.rows)
+        taken = text.taken + 1
+        real = jnp.arange(rows.shape[2]) < jnp.repeat(taken, width)[:, None]
+        flat = TextBatch(rows.reshape(batch * width, -1), real.astype(jnp.int32))
+        logits = words(model.apply({"params": params}, flat, train=False))
+        logits = logits.reshape(*rows.shape, -1)
+        last = jnp.take_along_axis(logits, text.taken[:, None, None, None], axis=2)[
+            :, :, 0
+        ]
+        return last, _Text(rows, taken)
+
+    last = jnp.take_along_axis(tokens, lengths[:, None] - 1, axis=1)
+    return step, _Text(rows, lengths - 1), last
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _generate(model, how, begin, params, tokens, lengths, key, first):
+    step, cache, last = begin(
         model, params, tokens, lengths, width=how.samples, max_tokens=how.max_tokens
     )
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(tokens)))
