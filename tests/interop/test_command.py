@@ -1,6 +1,7 @@
 """`python -m tfm_jax.interop`: folders into workdirs, out of them, and compared."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -135,6 +136,29 @@ def test_evaluation_of_an_imported_run_takes_other_data(gpt2, tmp_path, capsys):
     assert abs(scores["tokens"] - tokens) <= 1
     # random weights know nothing: about log V, and no better than any other guess
     assert abs(scores["nll"] - np.log(run.config.model.vocab)) < 3
+
+
+def test_an_imported_run_is_trained_and_goes_on(gpt2, tmp_path, capsys):
+    """With a rate of zero nothing moves, so that it is seen where it began."""
+    workdir = shutil.copytree(gpt2 / "run", tmp_path / "run")
+    (tmp_path / "text.txt").write_text("Python is a language. " * 40)
+    knobs = [
+        "--config.data.source=files",
+        f"--config.data.train_files={tmp_path / 'text.txt'}",
+        "--config.train.batch_tokens=128",
+        "--config.optim.peak_lr=0.0",
+        "--config.checkpoint.keep=1",
+        "--config.mesh.data=1",
+    ]
+    train = [f"--workdir={workdir}", *knobs, "--config.train.total_steps=2"]
+    assert train_main(train) == 0
+    assert "from step" not in capsys.readouterr().out
+    before, after = load_run(gpt2 / "run"), load_run(workdir)
+    assert after.path.name == "000002"
+    assert not (workdir / "checkpoints" / "000000").exists()
+    jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
+    assert train_main([*train[:-1], "--config.train.total_steps=3"]) == 0
+    assert "from step 2" in capsys.readouterr().out
 
 
 def test_what_the_folder_says_is_in_the_configuration(gpt2):

@@ -6,8 +6,8 @@ Usage:
   python -m tfm_jax.interop verify FOLDER
 
   import  FOLDER, as transformers writes it (config.json, safetensors, tokenizer), as
-          a run that made no step: tfm_jax.notebook.load_run and --mode=eval of
-          tfm_jax.main take WORKDIR
+          a run that made no step: tfm_jax.notebook.load_run takes WORKDIR, and so does
+          tfm_jax.main with --mode=eval and --mode=train
   export  the newest sound checkpoint of WORKDIR as a folder that transformers reads
   verify  FOLDER is read here and by transformers, which must be installed; a table of
           the largest differences of outputs on random rows, PASS or FAIL

@@ -83,6 +83,9 @@ class Training:
         self.checkpoints, self.stop = checkpoints, stop
         resumed = checkpoints.latest_good()
         extras = {} if resumed is None else checkpoints.extras(resumed)
+        if extras and "data.json" not in extras:  # what ``published`` leaves
+            experiment = experiment._replace(init_from=str(checkpoints.path(resumed)))
+            resumed, extras = None, {}
         self.step = self.saved = resumed or 0
 
         # data; a resumed run keeps the tokenizer it was trained with
