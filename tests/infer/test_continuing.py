@@ -3,6 +3,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from tests.models.tiny_text import V, run, tiny
 from tfm_jax.data.batch import TextBatch
@@ -11,6 +12,7 @@ from tfm_jax.infer.continuing import best_continuations, continuations
 from tfm_jax.infer.decode import Search, Special
 from tfm_jax.infer.sampling import Sampling, generate
 from tfm_jax.models import gpt
+from tfm_jax.train.mesh import RULES, Config, make_mesh
 
 LETTERS = "_abcdefghijklmnopqr"  # V of them
 
@@ -105,3 +107,11 @@ def test_what_cannot_be_continued_is_refused(parts):
     continuations(*parts, ["abcabcabc"], max_tokens=4)
     with pytest.raises(ValueError, match="samples=3 must be in 1 .. beam=2"):
         continuations(*parts, ["a"], max_tokens=2, beam=2, samples=3)
+
+
+def test_it_is_called_amid_training_on_many_devices(parts):
+    settings = dict(max_tokens=3, temperature=0.0)
+    wanted = continuations(*parts, ["ab", "cde", "f"], **settings)
+    mesh = make_mesh(Config(data=4, fsdp=2))
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        assert continuations(*parts, ["ab", "cde", "f"], **settings) == wanted
