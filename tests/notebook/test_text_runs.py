@@ -258,3 +258,45 @@ def test_what_cannot_be_asked_is_refused(causal, masked):
 
 def test_every_task_has_a_class():
     assert RUNS.keys() == TASKS.keys()
+
+
+def test_words_are_tagged_by_their_first_token(tmp_path):
+    report = {"train": {"labels": ["O", "B-A", "I-A"]}}
+    (tmp_path / "data_report.json").write_text(json.dumps(report))
+    run = made("tag", "bert", "tag", sizes=dict(labels=3), path=tmp_path)
+    found = run.tag(["the  thea sat", "a"])
+    assert found.word.tolist() == ["the", "thea", "sat", "a"]
+    assert found.text.tolist() == [0, 0, 0, 1]
+    cls, sep = run.tokenizer.ids_of("[CLS]", "[SEP]")
+    pieces = run.tokenizer.encode(["the", "thea", "sat"])
+    assert len(pieces[1]) > 1
+    row = np.array([[cls, *np.concatenate(pieces), sep]])
+    chances = np.asarray(jax.nn.softmax(run.logits(row)[0], axis=-1))
+    firsts = [1, 2, 2 + len(pieces[1])]
+    names = np.array(["O", "B-A", "I-A"])
+    assert found.tag.tolist()[:3] == names[chances[firsts].argmax(-1)].tolist()
+    np.testing.assert_allclose(
+        found.probability[:3], chances[firsts].max(-1), atol=1e-5
+    )
+
+
+def test_answers_are_found_in_windows_over_long_texts():
+    data = dict(length=16, question_length=3, stride=4)
+    run = made("span", "bert", "span", data=data)
+    text = " ".join(TEXTS * 3)
+    found = run.answer([("a dog", text), ("the cat", "sat")], most=2, margin=-1e9)
+    for one, whole in zip(found.itertuples(), (text, "sat"), strict=True):
+        assert one.answer and whole[one.start : one.end] == one.answer
+        assert len(one.answer.split()) <= 2
+    cls, sep = run.tokenizer.ids_of("[CLS]", "[SEP]")
+    first, second = run.tokenizer.encode(["the cat", "sat"])
+    row = np.array([[cls, *first, sep, *second, sep]])
+    types = (np.arange(row.shape[1]) > len(first) + 1).astype(int)
+    starts, ends = run.logits(row, types=types[None])[0]
+    place = len(first) + 2
+    wanted = starts[place] + ends[place] - starts[0] - ends[0]
+    np.testing.assert_allclose(found.margin[1], wanted, atol=1e-4)
+    none = run.answer([("a dog", text)], margin=1e9)
+    assert none.answer.tolist() == [""] and run.answer([]).empty
+    with pytest.raises(TypeError, match="pairs"):
+        run.answer(["a dog"])

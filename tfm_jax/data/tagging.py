@@ -105,7 +105,7 @@ def tagged_rows(tokenizer, tagged, names, length, *, overlong="keep", frame="ber
                 )
             if overlong == "drop":
                 continue
-        first, word = _first_tokens(tagged.words[number], places[:room])
+        first, word = first_tokens(tagged.words[number], places[:room])
         row = np.full(length, -1, np.int32)
         row[1 + first] = [place[tagged.tags[number][index]] for index in word]
         lost += len(tagged.words[number]) - len(word)
@@ -126,7 +126,7 @@ def tagged_rows(tokenizer, tagged, names, length, *, overlong="keep", frame="ber
     return batch, np.array(kept), report
 
 
-def _first_tokens(words, places):
+def first_tokens(words, places):
     """(columns of first tokens, their words) of words joined by single spaces."""
     ends = np.cumsum([len(word) + 1 for word in words])
     real = np.flatnonzero(places[:, 1] > places[:, 0])

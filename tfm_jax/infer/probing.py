@@ -57,6 +57,14 @@ def label_logits(model, params, rows, *, types=None, **options) -> np.ndarray:
     return np.array(found, np.float32)
 
 
+def outputs(model, params, rows, *, types=None, **options) -> list[np.ndarray]:
+    """What the model returns for each row, axes over tokens padded with what is not.
+
+    Args: rows, types, options: as in ``fill_masks``.
+    """
+    return over_rows(_outputs, model, params, rows, types=types, **options)
+
+
 def embed(model, params, rows, *, pool: str = "mean", types=None, **options):
     """A vector [B, D] float32 of each row, out of the states of its tokens.
 
@@ -108,8 +116,12 @@ def _fill(model, params, batch, top):
 
 
 def _labels(model, params, batch):
-    logits = model.apply({"params": params}, batch, train=False)
+    logits = _outputs(model, params, batch)
     return getattr(logits, "labels", logits)
+
+
+def _outputs(model, params, batch):
+    return model.apply({"params": params}, batch, train=False)
 
 
 def _embed(model, params, batch, pool):

@@ -2,8 +2,8 @@
 
 from tfm_jax.interop import load_huggingface
 from tfm_jax.notebook.causal import CausalRun
-from tfm_jax.notebook.labels import ClassifyRun, LabelledRun
-from tfm_jax.notebook.run import Run, TextRun
+from tfm_jax.notebook.labels import ClassifyRun, SpanRun, TagRun
+from tfm_jax.notebook.run import Run
 from tfm_jax.notebook.translation import TranslationRun
 from tfm_jax.notebook.words import MaskedRun, ReplacedRun
 from tfm_jax.train import saved
@@ -16,8 +16,8 @@ RUNS = {  # task -> what a run that has learnt it can be asked
     "masked_lm": MaskedRun,
     "replaced_tokens": ReplacedRun,
     "classify": ClassifyRun,
-    "tag": LabelledRun,
-    "span": TextRun,
+    "tag": TagRun,
+    "span": SpanRun,
 }
 
 

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pandas as pd
 
-from tfm_jax.infer import probing
-from tfm_jax.notebook.run import TextRun, are_pairs
+from tfm_jax.data import probes, spans, tagging
+from tfm_jax.infer import answers, probing
+from tfm_jax.notebook.run import TextRun, are_pairs, listed, sides
 
 
 class LabelledRun(TextRun):
@@ -48,3 +49,85 @@ class ClassifyRun(LabelledRun):
             return pd.DataFrame({"score": logits[:, 0]}, index=index)
         chances = np.asarray(jax.nn.softmax(logits, axis=-1))
         return pd.DataFrame(chances, columns=self.labels, index=index)
+
+
+class TagRun(LabelledRun):
+    """A model that tags words."""
+
+    __slots__ = ()
+
+    def tag(self, texts) -> pd.DataFrame:
+        """The likeliest ``tag`` of each ``word`` and its ``probability``.
+
+        Args: texts: words with white space between them.
+        Returns: a row a word; ``text`` is a number from 0. A word that the tokenizer
+            has no token for has no row.
+        """
+        words = [text.split() for text in listed(texts, "tag")]
+        lines = [" ".join(some) for some in words]
+        asked = self._probes(lines, "tag")
+        logits = self._over(probing.outputs, asked)
+        records = []
+        for number, (_, places) in enumerate(self.tokenizer.encode_with_places(lines)):
+            columns, which = tagging.first_tokens(words[number], places)
+            chances = jax.nn.softmax(logits[number][1 + columns], axis=-1)
+            best = np.argmax(chances, axis=-1)
+            records += [
+                (number, words[number][word], self.labels[tag], float(chance[tag]))
+                for word, tag, chance in zip(which, best, chances, strict=True)
+            ]
+        return pd.DataFrame(records, columns=["text", "word", "tag", "probability"])
+
+
+class SpanRun(TextRun):
+    """A model that finds answers to questions in texts."""
+
+    __slots__ = ()
+
+    def answer(self, pairs, *, most: int = 30, margin: float = 0.0) -> pd.DataFrame:
+        """The span of each text that answers a question.
+
+        Args:
+            pairs: (question, text), texts of any length: windows are taken over them.
+            most: tokens of an answer.
+            margin: of the logits, over no answer; below it the answer is "". SQuAD 1.1,
+                where all questions have an answer: ``-math.inf``.
+        Returns: a row a pair: ``question``, ``answer``, its ``margin`` over no answer,
+            and where it begins and ends in the text, ``start`` and ``end``.
+        """
+        asked, texts = sides(pairs, "answer")
+        if texts is None:
+            if asked:
+                raise TypeError("answer takes (question, text) pairs")
+            return pd.DataFrame(columns=_ANSWER)
+        questions = [
+            spans.Question(str(n), *pair, (), ())
+            for n, pair in enumerate(zip(asked, texts, strict=True))
+        ]
+        found, _ = spans.span_rows(self.tokenizer, questions, self.config.data)
+        real = found.rows.segments.sum(axis=1)
+        rows, types = (
+            [row[:n] for row, n in zip(side, real, strict=True)]
+            for side in (found.rows.tokens, found.rows.types)
+        )
+        length = found.rows.tokens.shape[1]
+        logits = self._over(probing.outputs, probes.Probes(rows, types, []))
+        wide = np.full((len(rows), 2, length), -np.inf)
+        for row, one in enumerate(logits):
+            wide[row, :, : real[row]] = one[:, : real[row]]
+        inside = found.places[..., 1] > found.places[..., 0]
+        records = []
+        for number, best in enumerate(
+            answers.best_spans(wide, found.questions, inside, most=most)
+        ):
+            place = best.row, best.first, best.last
+            text = spans.span_text(found, questions, *place)
+            begin = found.places[best.row, best.first, 0]
+            end = found.places[best.row, best.last, 1]
+            if best.score < margin:
+                text, begin, end = "", 0, 0
+            records.append((asked[number], text, best.score, int(begin), int(end)))
+        return pd.DataFrame(records, columns=_ANSWER)
+
+
+_ANSWER = ["question", "answer", "margin", "start", "end"]
