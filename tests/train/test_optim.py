@@ -53,6 +53,17 @@ def test_optimizers_equal_torch(name):
     np.testing.assert_allclose(found["kernel"], weight.detach(), atol=1e-5)
 
 
+def test_berts_adam_is_that_of_its_release():
+    """google-research/bert, optimization.py: no bias correction, decay in the rate."""
+    cfg = constant(optimizer="bert_adam", b2=0.999, eps=1e-6, weight_decay=0.01)
+    found = trained(cfg, {"kernel": START}, [{"kernel": g} for g in GRADS])
+    x, m, v = START.astype(np.float64), 0.0, 0.0
+    for grad in GRADS:
+        m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
+        x = x - 0.1 * (m / (np.sqrt(v) + 1e-6) + 0.01 * x)
+    np.testing.assert_allclose(found["kernel"], x, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_descends(name):
     """On half the squared norm, whose gradient is the parameter."""

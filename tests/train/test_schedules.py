@@ -23,7 +23,14 @@ def test_inverse_sqrt_is_the_schedule_of_the_paper():
     assert found.max() == pytest.approx(6.99e-4, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+def test_linear_from_start_is_the_product_of_warm_up_and_decay():
+    """google-research/electra, model/optimization.py: both count from the first step."""
+    step = np.arange(1, TOTAL + 1)
+    product = 2.0 * np.minimum(step / WARMUP, 1.0) * (1.0 - step / TOTAL)
+    np.testing.assert_allclose(rates("linear_from_start"), product, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted({*SCHEDULES} - {"linear_from_start"}))
 def test_the_peak_is_reached_at_the_last_warm_up_step(name):
     found = rates(name)
     np.testing.assert_allclose(found[:WARMUP], 0.2 * np.arange(1, 11), rtol=1e-6)

@@ -44,6 +44,8 @@ METRICS = {  # what is best
     "loss": min,
     "nll": min,
     "accuracy": max,
+    **dict.fromkeys(("f1", "matthews", "pearson", "exact", "pair_accuracy"), max),
+    "judged_nll": min,
     "exact_match": max,
     "bleu": max,
     "chrf": max,

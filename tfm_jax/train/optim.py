@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from tfm_jax.config import choice
@@ -52,11 +53,43 @@ def _lion(c, rate, mask):
     return optax.lion(rate, c.b1, c.b2, weight_decay=c.weight_decay, mask=mask)
 
 
+def _lamb(c, rate, mask):
+    return optax.lamb(rate, c.b1, c.b2, c.eps, weight_decay=c.weight_decay, mask=mask)
+
+
+def _bert_adam(c, rate, mask):
+    return optax.chain(
+        _scale_by_uncorrected_adam(c.b1, c.b2, c.eps),
+        optax.add_decayed_weights(c.weight_decay, mask),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _scale_by_uncorrected_adam(b1, b2, eps):
+    """Updates m / (sqrt(v) + eps) of moments as they are, too small at first."""
+
+    def init(params):
+        zeros = optax.tree.zeros_like(params)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(updates, state, params=None):
+        del params
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = optax.tree.update_moment(updates, state.nu, b2, 2)
+        scaled = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
+        return scaled, optax.ScaleByAdamState(state.count + 1, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
 OPTIMIZERS = {
     "adam": Optimizer(_adam, decays=False),  # Kingma and Ba 2015
     "adamw": Optimizer(_adamw, decays=True),  # Loshchilov and Hutter 2019
     "adafactor": Optimizer(_adafactor, decays=True),  # Shazeer and Stern 2018
     "sgd": Optimizer(_sgd, decays=False),  # momentum is b1
+    # AdamW without bias correction: Devlin et al. 2019, released optimization.py
+    "bert_adam": Optimizer(_bert_adam, decays=True),
+    "lamb": Optimizer(_lamb, decays=True),  # You et al. 2020, arXiv:1904.00962
     "lion": Optimizer(_lion, decays=True),  # Chen et al. 2023, arXiv:2302.06675
 }
 

@@ -16,6 +16,10 @@ def _linear(step, warmup, total):
     return 1.0 - _progress(step, warmup, total)
 
 
+def _linear_from_start(step, warmup, total):
+    return 1.0 - _progress(step, 0.0, total)
+
+
 def _constant(step, warmup, total):
     return jnp.ones_like(step)
 
@@ -29,6 +33,8 @@ SCHEDULES = {
     "inverse_sqrt": _inverse_sqrt,  # Vaswani et al. 2017, equation 3
     "cosine": _cosine,  # Loshchilov and Hutter 2017, arXiv:1608.03983, one cycle
     "linear": _linear,
+    # decays while it warms up, as ELECTRA's released code (Clark et al. 2020)
+    "linear_from_start": _linear_from_start,
     "constant": _constant,
 }
 

@@ -1,0 +1,77 @@
+"""BERT on running text (Devlin et al. 2019, arXiv:1810.04805).
+
+Published set-up: WordPiece of 30,522, masked words and next sentences, 256 rows a step,
+a million steps, nine tenths of them with rows of 128 tokens and the rest of 512; Adam
+without bias correction, 1e-4 after 10,000 steps of warm-up, decayed linearly, 0.01 of
+weight decay, clipped at 1, dropout 0.1. Deviates: all rows have 128 tokens (go on with
+--config.init_from and --config.data.length=512); the decay begins after the warm-up;
+masks are drawn anew each time (--config.data.masking.draw=static: ten copies).
+
+Run     python -m tfm_jax.main --config=configs/bert_base.py --workdir=runs/bert \
+          --config.data.folder=FOLDER_OF_TXT_FILES
+        python -m tfm_jax.main --config=configs/bert_base.py:tiny --workdir=runs/tiny
+Sizes   base (default), large, medium, small, mini, and tiny, which reads the
+        documentation that comes with Python and has no sentence pairs
+Expect  published perplexity 3.99 on masked words (table 6, 12 layers of 768)
+Cost    33 B tokens; tiny: minutes on 2 cores
+"""
+
+from ml_collections import ConfigDict
+
+from tfm_jax.config import section
+from tfm_jax.data import language, masked_text
+from tfm_jax.models import bert
+from tfm_jax.train import checkpoint, mesh, optim
+from tfm_jax.train.sections import EvalConfig, TrainConfig
+
+
+def _published(size):
+    return dict(
+        model=bert.SIZES[size],
+        data=dict(source="folder", length=128),
+        tokenizer=dict(vocab=30_522),
+        optim=dict(optimizer="bert_adam", peak_lr=1e-4, warmup_steps=10_000),
+        train=dict(total_steps=1_000_000, batch_tokens=256 * 128),
+        every_steps=10_000,
+    )
+
+
+SIZES = {
+    **{size: _published(size) for size in ("base", "large", "medium", "small", "mini")},
+    "tiny": dict(
+        model=bert.SIZES["tiny"] | dict(max_length=64, head="masked_lm"),
+        data=dict(
+            **dict(source="pydocs", length=64, pairs=dict(kind="none")),
+            masking=dict(most=10),
+        ),
+        tokenizer=dict(vocab=4_000),
+        optim=dict(optimizer="adamw", peak_lr=2e-3, warmup_steps=100),
+        train=dict(total_steps=1_500, batch_tokens=2_048),
+        every_steps=500,
+    ),
+}
+
+
+def get_config(size="base"):
+    given = SIZES[size]
+    c = ConfigDict(
+        dict(seed=0, model_name="bert", task="masked_lm", init_from="", freeze="")
+    )
+    c.model = section(bert.Config, **given["model"])
+    c.data = section(masked_text.Config, **given["data"])
+    c.tokenizer = section(
+        language.TokenizerConfig, kind="wordpiece", **given["tokenizer"]
+    )
+    c.optim = section(
+        optim.Config,
+        **dict(schedule="linear", b2=0.999, eps=1e-6, weight_decay=0.01),
+        **dict(decay="kernels_and_tables", clip_norm=1.0),
+        **given["optim"],
+    )
+    c.train = section(TrainConfig, label_smoothing=0.0, **given["train"])
+    c.eval = section(EvalConfig, every_steps=given["every_steps"])
+    c.checkpoint = section(
+        checkpoint.Config, every_steps=given["every_steps"], metric="nll"
+    )
+    c.mesh = section(mesh.Config)
+    return c

@@ -1,0 +1,70 @@
+"""GPT-1 on running text (Radford et al. 2018).
+
+Published set-up: 12 layers, Post-LN, rows of 512 tokens of a BPE with 40,000 merges, 64
+rows a step, Adam with 0.01 of decoupled weight decay on matrices, 2.5e-4 after 2,000
+steps of warm-up and down to 0 by a cosine, dropout 0.1, 100 epochs of BooksCorpus.
+Deviates: the BPE is byte-level; the number of steps was not published.
+
+Run     python -m tfm_jax.main --config=configs/gpt1.py --workdir=runs/gpt1 \
+          --config.data.folder=FOLDER_OF_TXT_FILES
+        python -m tfm_jax.main --config=configs/gpt1.py:tiny --workdir=runs/tiny
+Sizes   gpt1 (default), and tiny, which reads the documentation that comes with Python
+Expect  published perplexity 18.4 on BooksCorpus
+Cost    100 epochs of a billion tokens: a month of 8 GPUs of its time; tiny: minutes on
+        2 cores
+"""
+
+from ml_collections import ConfigDict
+
+from tfm_jax.config import section
+from tfm_jax.data import causal_text, language
+from tfm_jax.models import gpt
+from tfm_jax.train import checkpoint, mesh, optim
+from tfm_jax.train.sections import EvalConfig, TrainConfig
+
+SIZES = {
+    "gpt1": dict(
+        model=gpt.SIZES["gpt1"],
+        data=dict(source="folder", length=512),
+        tokenizer=dict(vocab=40_478),
+        optim=dict(peak_lr=2.5e-4, warmup_steps=2_000),
+        train=dict(total_steps=3_000_000, batch_tokens=64 * 512),
+        every_steps=5_000,
+    ),
+    "tiny": dict(
+        model=gpt.SIZES["gpt1"]
+        | dict(width=128, heads=4, ffn_width=512, depth=2, max_length=64),
+        data=dict(source="pydocs", length=64),
+        tokenizer=dict(vocab=2_000),
+        optim=dict(peak_lr=1e-3, warmup_steps=100),
+        train=dict(total_steps=600, batch_tokens=2_048),
+        every_steps=200,
+    ),
+}
+
+
+def get_config(size="gpt1"):
+    given = SIZES[size]
+    c = ConfigDict(
+        dict(seed=0, model_name="gpt", task="causal_lm", init_from="", freeze="")
+    )
+    c.model = section(gpt.Config, **given["model"])
+    c.data = section(causal_text.Config, **given["data"])
+    c.tokenizer = section(
+        language.TokenizerConfig,
+        special=("_start_", "_delimiter_", "_classify_"),
+        **given["tokenizer"],
+    )
+    c.optim = section(
+        optim.Config,
+        **dict(optimizer="adamw", schedule="cosine", b2=0.999, eps=1e-8),
+        **dict(weight_decay=0.01, decay="kernels_and_tables", clip_norm=1.0),
+        **given["optim"],
+    )
+    c.train = section(TrainConfig, label_smoothing=0.0, **given["train"])
+    c.eval = section(EvalConfig, every_steps=given["every_steps"])
+    c.checkpoint = section(
+        checkpoint.Config, every_steps=given["every_steps"], metric="nll"
+    )
+    c.mesh = section(mesh.Config)
+    return c
