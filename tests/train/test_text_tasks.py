@@ -8,6 +8,7 @@ import pytest
 from tests.train.text_runs import get_config, write_files
 from tfm_jax.config import ConfigError
 from tfm_jax.data import language
+from tfm_jax.notebook import load_run
 from tfm_jax.tasks import classify, masked_lm, replaced_tokens
 from tfm_jax.train import loop
 from tfm_jax.train.experiment import complete, resolve
@@ -65,12 +66,38 @@ LEARNT = {
 }  # fmt: skip
 
 
+# the same -> what the run answers in a notebook
+ANSWERS = {
+    "masked_lm": (
+        lambda run: run.fill_mask(["the dog says [MASK]."], top=1).filled.tolist(),
+        ["the dog says woof."],
+    ),
+    "classify": (lambda run: _best(run.classify(COW)), ["2"]),
+    "classify_gpt": (lambda run: _best(run.classify(COW)), ["2"]),
+    "tag": (lambda run: run.tag(COW).tag.tolist(), ["O", "A", "O", "O"]),
+    "span": (lambda run: run.answer([("who", *COW)]).answer.tolist(), ["cow"]),
+    "replaced_tokens": (
+        lambda run: run.detect_replaced(COW).token.tolist(),
+        ["the", "cow", "says", "moo", "."],
+    ),
+    "numbers": (lambda run: run.classify(COW).columns.tolist(), ["score"]),
+}
+COW = ["the cow says moo."]
+
+
+def _best(table):
+    return table.idxmax(axis=1).tolist()
+
+
 @pytest.mark.parametrize("name", LEARNT)
 def test_what_can_be_known_is_learnt(name, files, tmp_path):
     (*names, changes), holds = LEARNT[name]
     config = get_config(*names, files, **changes)
     scores = loop.train(config, tmp_path)["valid"]
     assert holds(scores), scores
+    if name in ANSWERS:
+        ask, wanted = ANSWERS[name]
+        assert ask(load_run(tmp_path)) == wanted
 
 
 def objective(experiment, batch):
