@@ -11,6 +11,7 @@ import pytest
 
 from tfm_jax import config as configs
 from tfm_jax import main
+from tfm_jax.notebook import RUNS, Run
 from tfm_jax.train import exits
 from tfm_jax.train.experiment import resolve
 
@@ -120,6 +121,15 @@ def test_links_and_parts_exist(name):
     unmeasured = {"docs/attention.png"} if "<!-- RESULT -->" in content else set()
     for path in {*linked, *parts} - unmeasured:
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_what_runs_offer_is_listed(name):
+    listed = re.findall(r"^\| (\w+) \| ((?:`\w+` )+)\|$", text(name), re.M)
+    assert {task for task, _ in listed} == RUNS.keys()
+    for task, methods in listed:
+        there = {n for n in dir(RUNS[task]) if n[0] != "_" and not hasattr(Run, n)}
+        assert set(re.findall(r"\w+", methods)) == there
 
 
 def test_every_part_of_the_package_has_its_line():
