@@ -137,7 +137,7 @@ def data_of(experiment: Experiment):
 
 @functools.lru_cache(maxsize=8)
 def _data_of(task, data, tokenizer):
-    sections = types.SimpleNamespace(data=data, tokenizer=tokenizer)
+    sections = types.SimpleNamespace(task=task, data=data, tokenizer=tokenizer)
     return WORKLOADS[task].prepare(sections)
 
 

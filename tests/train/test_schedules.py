@@ -24,7 +24,7 @@ def test_inverse_sqrt_is_the_schedule_of_the_paper():
 
 
 def test_linear_from_start_is_the_product_of_warm_up_and_decay():
-    """google-research/electra, model/optimization.py: both count from the first step."""
+    """As google-research/electra, optimization.py: both count from the first step."""
     step = np.arange(1, TOTAL + 1)
     product = 2.0 * np.minimum(step / WARMUP, 1.0) * (1.0 - step / TOTAL)
     np.testing.assert_allclose(rates("linear_from_start"), product, atol=1e-6)

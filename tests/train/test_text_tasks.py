@@ -1,5 +1,7 @@
 """Every task on text, from files to scores, through the one loop."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from tfm_jax.config import ConfigError
 from tfm_jax.data import language
 from tfm_jax.notebook import load_run
 from tfm_jax.tasks import classify, masked_lm, replaced_tokens
-from tfm_jax.train import loop
+from tfm_jax.train import loop, variants
 from tfm_jax.train.experiment import complete, resolve
 from tfm_jax.train.language import prepare
 from tfm_jax.train.program import build
@@ -212,6 +214,37 @@ def test_scores_of_classes_and_numbers_agree_with_their_definitions():
     np.testing.assert_allclose(
         classify.scores(sums, {})["pearson"], expected, rtol=1e-4
     )
+
+
+def test_the_validation_text_is_read_in_other_ways_too(files, tmp_path):
+    """``eval.variants``; words that were not masked are easily told."""
+    config = get_config("masked_lm", "bert", "masked_lm", files)
+    config.eval.variants = (
+        "masked:masking.mask=1;masking.random=0",
+        "seen:masking.mask=0;masking.random=0",
+        "again:masking.most=5",
+    )
+    results = loop.train(config, tmp_path)
+    assert results["seen"]["nll"] < results["masked"]["nll"]
+    assert results["again"] == results["valid"]
+    assert results == json.loads((tmp_path / "results.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ("valid:length=9", "'valid' is no new name"),
+        ("a:pairs.sort=sop", "data.pairs.sort: there is no such knob"),
+        ("a:pairs=sop", "data.pairs: there is no such knob"),
+        ("a:length=x", "data.length='x' is no int"),
+        ("a:pairs.kind=son", r"data.pairs.kind='son'; choose from \(nsp, sop, none"),
+        ("a", "data.: there is no such knob"),
+    ],
+)
+def test_variants_that_are_none_are_refused(entry, message, files):
+    data = resolve(get_config("masked_lm", "bert", "masked_lm", files)).data
+    with pytest.raises(ConfigError, match=f"eval.variants='{entry}': {message}"):
+        variants.read((entry,), data)
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,10 @@ def _check(experiment):
         raise ConfigError(
             f"freeze={experiment.freeze!r} is no regular expression: {error}"
         ) from error
+    if experiment.eval.variants and experiment.task == "translation":
+        raise ConfigError(
+            f"eval.variants={experiment.eval.variants}: task='translation' has none"
+        )
     if experiment.train.auxiliary_weight != 1.0 and not task.auxiliary:
         raise ConfigError(
             f"train.auxiliary_weight={experiment.train.auxiliary_weight} has no "

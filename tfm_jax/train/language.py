@@ -8,7 +8,7 @@ import numpy as np
 
 from tfm_jax.data import language
 from tfm_jax.data.subwords import TextTokenizer as Tokenizer
-from tfm_jax.train import pictures, runtime
+from tfm_jax.train import pictures, runtime, variants
 from tfm_jax.train.evaluate import apply
 from tfm_jax.train.experiment import TASKS, build_model
 from tfm_jax.train.log import read_history
@@ -50,6 +50,7 @@ class Evaluator:
 
     def __init__(self, experiment, data, mesh):
         self.data, self.mesh, self.cfg = data, mesh, experiment.eval
+        self.variants = variants.read(experiment.eval.variants, experiment.data)
         self.losses = TASKS[experiment.task].losses
         model = functools.partial(apply, build_model(experiment))
         self.eval_step = jax.jit(functools.partial(self.losses.eval_sums, model))
@@ -80,17 +81,22 @@ class Evaluator:
 
 
 def finish(run, log) -> dict:
-    """Scores both held-out splits and leaves ``results.json`` and ``curve.png``."""
+    """Scores the held-out text, and leaves ``results.json`` and ``curve.png``."""
     params = final_params(run.workdir, run.state, run.evaluator.cfg)
     results = {"step": run.step, "memory_bytes": runtime.peak_memory()}
-    for split in ("valid", "test"):
-        scores = run.evaluator.loss(params, split, poll=run.poll)
+    scored = {split: (run.evaluator, split) for split in ("valid", "test")}
+    for name, section in run.evaluator.variants.items():
+        experiment = run.experiment._replace(data=section)
+        data = prepare(experiment, run.data.tokenizer)
+        scored[name] = Evaluator(experiment, data, run.mesh), "valid"
+    for name, (evaluator, split) in scored.items():
+        scores = evaluator.loss(params, split, poll=run.poll)
         if scores:
-            results[split] = scores
-            log.write(run.step, f"final_{split}", scores)
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            results[name] = scores
+            log.write(run.step, f"final_{name}", scores)
+            shown = "  ".join(f"{key} {value:.4g}" for key, value in scores.items())
             if jax.process_index() == 0:
-                print(f"{split}: {shown}", flush=True)
+                print(f"{name}: {shown}", flush=True)
     if jax.process_index() == 0:
         path = run.workdir / "results.json"
         path.write_text(json.dumps(results, indent=1) + "\n")

@@ -52,6 +52,9 @@ class EvalConfig:
     length_penalty: float = 0.6  # alpha of Wu et al. 2016, equation 14
     max_length_offset: int = 50  # longest translation, relative to its source
     average_last: int = 1  # checkpoints averaged for the evaluation after training
+    # the validation text read in other ways, scored after training: each is
+    # NAME:KNOB=VALUE;KNOB=VALUE of the data section, such as sop:pairs.kind=sop
+    variants: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name in (
