@@ -66,7 +66,7 @@ def write(folder, module, fields, tokenizer):
 def gpt2(tmp_path_factory):
     """GPT-2's files, with a vocabulary above the tokenizer's, and a workdir of it."""
     folder = tmp_path_factory.mktemp("gpt2")
-    model, params = tiny(gpt, vocab=WORDS.vocab + 3, max_length=16)
+    model, params = tiny(gpt, vocab=WORDS.vocab + 3, max_length=16, depth=1)
     save_huggingface(folder / "theirs", params, model.cfg)
     published_folders.write_gpt2(folder / "theirs", WORDS)
     assert main(["import", str(folder / "theirs"), str(folder / "run")]) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.infer.decode import Special
-from tfm_jax.interop.huggingface import load_huggingface, save_huggingface
+from tfm_jax.interop import load_huggingface, save_huggingface
 from tfm_jax.models import MODELS, electra
 from tfm_jax.train import experiment, saved
 from tfm_jax.train.checkpoint import Checkpointer
@@ -30,8 +30,6 @@ MEANINGS = {
     "cls_token": ("[CLS]", "_classify_", "<s>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
-_FIELDS = experiment.Experiment._fields
-_DEFAULTS = experiment.Experiment._field_defaults
 IDS = ("bos_token", "eos_token", "pad_token")  # those that a model's config.json names
 
 
@@ -62,9 +60,11 @@ def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
             f"{folder} has the token ids {found.special}, but runs here translate "
             f"with {Special()}; tfm_jax.notebook.load_huggingface reads it"
         )
+    row = experiment.Experiment
+    sections = [name for name in row._fields if name not in row._field_defaults]
     built = experiment.resolve(
         {
-            **{name: {} for name in _FIELDS if name not in _DEFAULTS},
+            **dict.fromkeys(sections, {}),
             **dict(seed=0, model_name=name, task=task),
             "model": dataclasses.asdict(found.config),
             "data": _data(name, task, found.config),
@@ -148,7 +148,8 @@ def task_of(config) -> tuple[str, str]:
             return name, task
     raise ConfigError(
         f"no task here trains {name} with model.head={head!r}; "
-        "tfm_jax.notebook.load_huggingface reads the folder without one"
+        "--config.init_from=FOLDER takes its parameters for another head, and "
+        "tfm_jax.notebook.load_huggingface reads it without a run"
     )
 
 
