@@ -97,6 +97,15 @@ def test_a_continuation_starts_and_ends_with_what_it_is_told(parts):
     assert ended == drawn[:place]
 
 
+def test_what_is_forbidden_is_not_written(parts):
+    settings = dict(max_tokens=3, samples=3, temperature=9.0, beam=0)
+    most = tuple(range(4, V))
+    drawn = continuations(*parts, ["ab"], **settings, forbid=most)
+    best = continuations(*parts, ["ab"], max_tokens=2, beam=3, samples=3, forbid=most)
+    assert {*"".join(drawn[0] + best[0])} <= {*LETTERS[1:4]}
+    assert {*"".join(continuations(*parts, ["ab"], **settings)[0])} - {*LETTERS[1:4]}
+
+
 def test_what_cannot_be_continued_is_refused(parts):
     with pytest.raises(ValueError, match="prompt '' has no token"):
         continuations(*parts, ["a", ""])

@@ -38,15 +38,20 @@ def framed(tokenizer, firsts, seconds=None, *, frame: str = "bert", encode=None)
         return Probes([], [], [])
     longest = max(sum(map(len, texts)) for texts in zip(*sides, strict=True)) + 3
     batch = framing.frame_rows(*sides, *[None] * (2 - len(sides)), ids, longest)
-    lengths = batch.segments.sum(axis=1)
+    rows, types = unpadded(batch)
     inside = [
-        np.setdiff1d(np.arange(1, length - 1), [len(first) + 1])
-        for first, length in zip(sides[0], lengths, strict=True)
+        np.setdiff1d(np.arange(1, len(row) - 1), [len(first) + 1])
+        for first, row in zip(sides[0], rows, strict=True)
     ]
-    return Probes(
-        [row[:n] for row, n in zip(batch.tokens, lengths, strict=True)],
-        [row[:n] for row, n in zip(batch.types, lengths, strict=True)],
-        inside,
+    return Probes(rows, types, inside)
+
+
+def unpadded(batch):
+    """Lists of the tokens and of the types of each row of a `TextBatch`."""
+    lengths = (batch.segments > 0).sum(axis=1)
+    return tuple(
+        [row[:n] for row, n in zip(field, lengths, strict=True)]
+        for field in (batch.tokens, batch.types)
     )
 
 

@@ -36,6 +36,7 @@ def continuations(
     length_penalty: float = 0.6,
     start: int | None = None,
     end: int | None = None,
+    forbid: tuple[int, ...] = (),
     seed: int = 0,
     on_batch=lambda count: None,
 ) -> list[list[str]]:
@@ -52,6 +53,7 @@ def continuations(
             finds, see ``beam_search``.
         length_penalty: of the beam.
         start: id that stands in front of every text. end: id that ends one.
+        forbid: ids that are never written.
         seed: prompt b gets the same samples whatever stands beside it.
         on_batch: called with the number of prompts of each batch when it is done.
     Returns: B lists of W texts, without prompt, start and end.
@@ -73,14 +75,16 @@ def continuations(
     if beam:
         if samples > beam:
             raise ValueError(f"samples={samples} must be in 1 .. beam={beam}")
-        special = Special(eos=eos, forbid=())
+        special = Special(eos=eos, forbid=forbid)
         how = Search(beam, length_penalty, max_tokens, special, returned=samples)
 
         def run(first, batch):
             return best_continuations(model, params, batch, how)
 
     else:
-        how = Sampling(max_tokens, samples, temperature, top_k, top_p, eos=eos)
+        how = Sampling(
+            *(max_tokens, samples, temperature, top_k, top_p), eos=eos, forbid=forbid
+        )
 
         def run(first, batch):
             return generate(model, params, batch, how, seed=seed, first=first)

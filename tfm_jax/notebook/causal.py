@@ -19,23 +19,30 @@ class CausalRun(TextRun):
 
     __slots__ = ()
 
-    def generate(self, prompts, *, samples: int | None = None, **settings) -> list:
+    def generate(
+        self, prompts, *, samples: int | None = None, end: str = "", **settings
+    ) -> list:
         """What the model writes behind each prompt.
 
         Args:
             prompts: texts; "" where the run has a ``data.separator`` to start with.
             samples: None: one text a prompt; a number: a list of so many.
+            end: the special token that ends a text; "": ``data.separator``, if any.
             settings: max_tokens, temperature, top_k, top_p, seed, or beam and
                 length_penalty; see ``infer.continuing.continuations``.
         """
         prompts = listed(prompts, "generate", "prompts")
         edge = saved.separator(self)
+        spelled = self.tokenizer.vocab  # ids from there on only fill the model's table
         with counted(len(prompts)) as done:
             found = continuations(
                 *(self.model, self.params, self.tokenizer, prompts),
-                **{"start": edge, "end": edge, **settings},
                 samples=samples or 1,
+                start=edge,
+                end=self.tokenizer.ids_of(end)[0] if end else edge,
+                forbid=tuple(range(spelled, self.config.model.vocab)),
                 on_batch=done,
+                **settings,
             )
         return found if samples else [text for (text,) in found]
 

@@ -18,9 +18,15 @@ class LabelledRun(TextRun):
 
     @property
     def labels(self) -> list[str]:
-        """Names in the order of the model's outputs; [] if it predicts a number."""
+        """Names in the order of the model's outputs; [] if it predicts a number.
+
+        Numbers, if the model was trained elsewhere.
+        """
         report = json.loads((self.path / "data_report.json").read_text("utf-8"))
-        return report["train"]["labels"]
+        if "train" in report:
+            return report["train"]["labels"]
+        count = self.config.model.labels
+        return [str(label) for label in range(count)] if count > 1 else []
 
 
 class ClassifyRun(LabelledRun):
@@ -105,16 +111,11 @@ class SpanRun(TextRun):
             for n, pair in enumerate(zip(asked, texts, strict=True))
         ]
         found, _ = spans.span_rows(self.tokenizer, questions, self.config.data)
-        real = found.rows.segments.sum(axis=1)
-        rows, types = (
-            [row[:n] for row, n in zip(side, real, strict=True)]
-            for side in (found.rows.tokens, found.rows.types)
-        )
-        length = found.rows.tokens.shape[1]
+        rows, types = probes.unpadded(found.rows)
         logits = self._over(probing.outputs, probes.Probes(rows, types, []))
-        wide = np.full((len(rows), 2, length), -np.inf)
+        wide = np.full((len(rows), 2, found.rows.tokens.shape[1]), -np.inf)
         for row, one in enumerate(logits):
-            wide[row, :, : real[row]] = one[:, : real[row]]
+            wide[row, :, : len(rows[row])] = one[:, : len(rows[row])]
         inside = found.places[..., 1] > found.places[..., 0]
         records = []
         for number, best in enumerate(

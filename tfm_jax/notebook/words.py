@@ -1,5 +1,6 @@
 """Trained models that fill in words, or doubt them, in a notebook."""
 
+import numpy as np
 import pandas as pd
 
 from tfm_jax.data import probes
@@ -34,22 +35,11 @@ class MaskedRun(TextRun):
             encode=lambda some: probes.encode_masked(self.tokenizer, some),
         )
         found = self._words()._over(probing.fill_masks, asked, mask, top=top)
-        records = []
-        for text, (row, one) in enumerate(zip(asked.rows, found, strict=True)):
-            best = row.copy()
-            best[one.places] = one.tokens[:, 0]
-            for m, (place, words) in enumerate(
-                zip(one.places, one.tokens, strict=True)
-            ):
-                labels = self.tokenizer.tokens(words)
-                for k, (word, label) in enumerate(zip(words, labels, strict=True)):
-                    filled = best.copy()
-                    filled[place] = word
-                    (filled,) = self.tokenizer.decode([filled])
-                    chance = float(one.probabilities[m, k])
-                    records.append((text, m, label, chance, filled))
-        names = ["text", "mask", "token", "probability", "filled"]
-        return pd.DataFrame(records, columns=names)
+        tables = [self._filled(*pair) for pair in zip(asked.rows, found, strict=True)]
+        tables = [t.assign(text=n) for n, t in enumerate(tables)]
+        if not tables:
+            return pd.DataFrame(columns=_FILLED)
+        return pd.concat(tables, ignore_index=True)
 
     def score(self, texts) -> pd.DataFrame:
         """Pseudo-log-likelihood of each text or pair: ``log_prob`` (nats), per token.
@@ -70,12 +60,28 @@ class MaskedRun(TextRun):
         """The part of the model that knows words."""
         return self
 
+    def _filled(self, row, guesses):
+        """A table of the words for the masks of one row."""
+        masks, top = guesses.tokens.shape
+        rows = np.tile(row, (masks, top, 1))
+        rows[..., guesses.places] = guesses.tokens[:, 0]
+        rows[np.arange(masks), :, guesses.places] = guesses.tokens
+        return pd.DataFrame(
+            {
+                "text": 0,
+                "mask": np.repeat(np.arange(masks), top),
+                "token": self.tokenizer.tokens(guesses.tokens.ravel()),
+                "probability": guesses.probabilities.ravel(),
+                "filled": self.tokenizer.decode(rows.reshape(masks * top, -1)),
+            }
+        )
+
 
 class ReplacedRun(TextRun):
     """ELECTRA: a generator that fills in words, a discriminator that doubts them."""
 
     __slots__ = ()
-    fill_mask = MaskedRun.fill_mask
+    fill_mask, _filled = MaskedRun.fill_mask, MaskedRun._filled
 
     def detect_replaced(self, texts) -> pd.DataFrame:
         """``probability`` that each ``token`` was replaced; ``text`` is a number."""
@@ -94,3 +100,6 @@ class ReplacedRun(TextRun):
         parts = self.config.model, self.params, "masked_lm"
         cfg, params = electra.part(*parts)
         return self._replace(model=electra.Electra(cfg), params=params)
+
+
+_FILLED = ["text", "mask", "token", "probability", "filled"]
