@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax import main
 from tfm_jax.config import ConfigError, to_json
@@ -43,7 +44,7 @@ class Cell(NamedTuple):
         directory: where it lives.
         command: after ``python``; it reproduces the run. Runs that train together in
             one process have the same.
-        experiment: the resolved configuration.
+        experiment: the resolved configuration. first: of the run made before it.
     """
 
     id: str
@@ -54,6 +55,12 @@ class Cell(NamedTuple):
     directory: Path
     command: tuple[str, ...]
     experiment: Experiment
+    first: Experiment | None = None
+
+    @property
+    def costly(self) -> Experiment:
+        """What is measured where arms shall cost the same."""
+        return self.first or self.experiment
 
     @property
     def shown(self) -> str:
@@ -82,15 +89,15 @@ class Status(NamedTuple):
         return self.name not in FINISHED and (self.name != "failed" or self.retryable)
 
 
-def flags(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """``--config.KNOB=VALUE`` for each setting, as the command line takes it."""
+def flags(settings: Mapping[str, Any], name: str = "config") -> tuple[str, ...]:
+    """``--NAME.KNOB=VALUE`` for each setting, as the command line takes it."""
 
     def show(value):
         if isinstance(value, tuple | list):
             return ",".join(map(str, value)) or "()"
         return str(value).lower() if isinstance(value, bool) else str(value)
 
-    return tuple(f"--config.{knob}={show(value)}" for knob, value in settings.items())
+    return tuple(f"--{name}.{knob}={show(value)}" for knob, value in settings.items())
 
 
 def configure(config: str, settings: Mapping[str, Any]) -> Experiment:
@@ -108,13 +115,15 @@ def configure(config: str, settings: Mapping[str, Any]) -> Experiment:
 
 
 def identity(
-    experiment: Experiment, *, probe: str = "", repeat: int = 0, vmapped: bool = False
-) -> str:
+    experiment: Experiment, *, probe: str = "", repeat: int = 0,
+    vmapped: bool = False, first: Experiment | None = None,
+) -> str:  # fmt: skip
     """12 hexadecimal digits: equal for runs that must give equal numbers.
 
     sha256 of the configuration without what changes no number, of the content of the
     data wherever it lies, of ``repeat``, which tells apart runs of one content that are
-    made to be compared, and of ``vmapped``: products of many runs round otherwise.
+    made to be compared, of ``vmapped``: products of many runs round otherwise, and of
+    the ``first`` run.
     """
     sections = experiment.as_dict()
     averages = experiment.eval.average_last > 1  # which checkpoints there are counts
@@ -126,6 +135,8 @@ def identity(
     content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
     if vmapped:
         content["vmapped"] = True
+    if first:
+        content["first"] = identity(first)
     content["fingerprint"] = data_of(experiment).fingerprint
     return hashlib.sha256(to_json(content).encode()).hexdigest()[:12]
 
@@ -208,25 +219,45 @@ def tuning_grid(study: Study) -> list[dict[str, Any]]:
 
 def _cell(study, root, arm, knobs, seed, phase):
     settings = {**study.settings, **study.arms[arm], **knobs, "seed": seed}
+    own, before = stages_of(settings)
+    config = settings.get(FIRST, study.first)
     try:
-        experiment = configure(study.config, settings)
-        repeat = int(phase == IDENTICAL)
+        experiment = configure(study.config, own)
+        first = configure(config, before) if config else None
         name = identity(
-            experiment, probe=study.probe, repeat=repeat, vmapped=study.vmapped
+            experiment,
+            probe=study.probe,
+            repeat=int(phase == IDENTICAL),
+            vmapped=study.vmapped,
+            first=first,
         )
     except ConfigError as error:
         raise ConfigError(f"arm {arm!r}: {error}") from error
     label = "-".join([arm, *(_short(k, v) for k, v in knobs.items()), f"s{seed}", name])
     directory = root / label
-    program = ["experiments.probes", f"--probe={study.probe}"]
+    program = ["tfm_jax.main"]
+    if study.probe:
+        program = ["experiments.probes", f"--probe={study.probe}"]
+    elif config:
+        program = ["experiments.stages", f"--{FIRST}={config}", *flags(before, FIRST)]
     command = (
         "-m",
-        *(program if study.probe else ["tfm_jax.main"]),
+        *program,
         f"--config={study.config}",
         f"--workdir={directory}",
-        *flags(settings),
+        *flags(own),
     )
-    return Cell(name, arm, seed, phase, settings, directory, command, experiment)
+    return Cell(name, arm, seed, phase, settings, directory, command, experiment, first)
+
+
+def stages_of(settings: Mapping[str, Any]) -> tuple[dict, dict]:
+    """Knobs of the run itself, and of the one made before it; both have the seed."""
+    own = {k: v for k, v in settings.items() if k.split(".")[0] != FIRST}
+    prefix = f"{FIRST}."
+    before = {
+        k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)
+    }
+    return own, before | {k: v for k, v in own.items() if k == "seed"}
 
 
 def _short(knob, value):

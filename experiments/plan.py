@@ -105,7 +105,7 @@ class Plan:
             firsts.setdefault(cell.arm, cell)
         new = {cell.id: cell for cell in firsts.values() if cell.id not in known}
         if new and not self.study.probe:
-            known |= {name: sizes.measure(c.experiment) for name, c in new.items()}
+            known |= {name: sizes.measure(c.costly) for name, c in new.items()}
             self.root.mkdir(parents=True, exist_ok=True)
             replace(path, json.dumps(known, indent=1, sort_keys=True))
         return {arm: known.get(cell.id, {}) for arm, cell in firsts.items()}

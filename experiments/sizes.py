@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax
 
 from experiments import cells
+from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax.config import ConfigError
 from tfm_jax.train import program
@@ -21,7 +22,8 @@ def measure(experiment: Experiment) -> dict[str, float]:
     """``parameters``, and of one train step ``flops_per_step`` and ``tokens_per_step``.
 
     Operations are XLA's count for the whole step before it is optimised; tokens are
-    target tokens, padding left out. Nothing is compiled or run.
+    those of the text, or of the targets of a translation, padding left out. Nothing is
+    compiled or run.
     """
     data = cells.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
@@ -29,12 +31,12 @@ def measure(experiment: Experiment) -> dict[str, float]:
     state = jax.eval_shape(functions.init, 0)
     batch = first_batch(experiment, data)
     batch = jax.tree.map(lambda x: x[None], batch)  # one micro-batch
-    asked = batch.target_segments if experiment.task == "translation" else batch.weights
+    seen = batch.target_segments if experiment.task == "translation" else batch.segments
     step = jax.jit(functions.train_step).lower(state, batch)
     return {
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
         "flops_per_step": float(step.cost_analysis()["flops"]),
-        "tokens_per_step": int((asked > 0).sum()),
+        "tokens_per_step": int((seen > 0).sum()),
     }
 
 
@@ -60,16 +62,19 @@ def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
                 + ", ".join(f"{arm} has {count:,}" for arm, count in off.items())
             )
         return study
-    steps = cells.configure(study.config, study.settings).train.total_steps
+    own, before = cells.stages_of(study.settings)
+    config, settings = (study.first, before) if study.first else (study.config, own)
+    steps = cells.configure(config, settings).train.total_steps
+    knob = f"{FIRST}.{STEPS}" if study.first else STEPS
     cost = {"tokens": "tokens_per_step", "flops": "flops_per_step"}[study.match]
     arms = {}
     for arm, knobs in study.arms.items():
-        if STEPS in knobs:
+        if knob in knobs:
             raise ConfigError(
-                f"arm {arm!r} sets {STEPS}, which match={study.match!r} does"
+                f"arm {arm!r} sets {knob}, which match={study.match!r} does"
             )
         count = round(steps * base[cost] / found[arm][cost])
-        arms[arm] = {**knobs, STEPS: max(count, 1)}
+        arms[arm] = {**knobs, knob: max(count, 1)}
     return dataclasses.replace(study, arms=arms)
 
 

@@ -22,7 +22,7 @@ class Expectation:
         kind: a key of ``experiments.verdicts.PREDICATES``.
         arms: those it speaks of, in the order the predicate takes them.
         low: and ``high``, bounds of ``within``.
-        metric: if it is not the study's.
+        metric: and ``goal``, if they are not the study's.
         text: in words; what was published.
     """
 
@@ -32,6 +32,7 @@ class Expectation:
     low: float = 0.0
     high: float = 0.0
     metric: str = ""
+    goal: str = ""
 
 
 def better(arm, than, text) -> Expectation:
@@ -64,6 +65,11 @@ def within(arm, low, high, text, metric="") -> Expectation:
     return Expectation("within", (arm,), text, low, high, metric)
 
 
+def on(metric, expectation, goal="") -> Expectation:
+    """``expectation`` of another metric than the study's; its arms must have it."""
+    return dataclasses.replace(expectation, metric=metric, goal=goal)
+
+
 def identical(arm, text) -> Expectation:
     """Runs of equal seeds end with equal numbers, to the last bit."""
     return Expectation("identical", (arm,), text)
@@ -80,6 +86,9 @@ class Study:
 
     Attributes:
         config: ``FILE.py[:size]`` that every arm starts from.
+        first: ``FILE.py[:size]`` of a run that is made before each run, which starts
+            from its parameters; its knobs are "first.KNOB", and an arm that sets
+            "first" to "" has none. What arms have in common, it has.
         arms: name -> knobs it sets. baseline: the arm all others are compared with.
         expect: the published finding.
         settings: knobs set for every arm.
@@ -109,6 +118,7 @@ class Study:
     sesoi: float
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     goal: str = choice(GOALS, "min")
+    first: str = ""
     tune: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     tune_seeds: tuple[int, ...] = ()
     fixed_rate: str = ""
@@ -142,6 +152,8 @@ class Study:
                 yield f"{name}={getattr(self, name)!r}; choose from {table}"
         if self.probe and self.vmapped:
             yield f"vmapped={self.vmapped}: a probe trains nothing"
+        if self.first and (self.probe or self.vmapped):
+            yield f"first={self.first!r} is neither for probes nor vmapped"
         if self.metric.count("/") != 1:
             yield f"metric={self.metric!r}; write split/score, such as valid/nll"
         if not self.sesoi > 0:

@@ -1,5 +1,6 @@
 """The analysis of a study: differences, verdicts and what became of the expectation."""
 
+import dataclasses
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ def analyse(plan: Plan) -> dict:
     ]
     noise = _noise(rows, study, values[study.baseline])
     expectations = [
-        {"text": e.text, **judge(e, values_of(plan, e.metric), study, noise)}
+        {"text": e.text, **judge(e, values_of(plan, e), study, noise)}
         for e in study.expect
     ]
     verdict = overall([e["verdict"] for e in expectations])
@@ -90,12 +91,21 @@ def analyse(plan: Plan) -> dict:
     }
 
 
-def values_of(plan: Plan, metric: str = "") -> dict[str, dict[int, float | None]]:
-    """Arm -> seed -> metric, by default the study's; None where the run diverged."""
+def values_of(
+    plan: Plan, expectation: Expectation | None = None
+) -> dict[str, dict[int, float | None]]:
+    """Arm -> seed -> metric; None where the run diverged.
+
+    Args: expectation: take its metric, of its arms; by default the study's, of all.
+    """
     values = {arm: {} for arm in plan.study.arms}
+    metric, wanted = plan.study.metric, values
+    if expectation and expectation.metric:
+        metric, wanted = expectation.metric, expectation.arms
     for cell in plan.cells():
-        if cell.phase == FINAL and cells.status(cell).name in FINISHED:
-            found = outcomes.metric(cell, metric or plan.study.metric)
+        ended = cell.phase == FINAL and cells.status(cell).name in FINISHED
+        if ended and cell.arm in wanted:
+            found = outcomes.metric(cell, metric)
             values[cell.arm][cell.seed] = found
     return values
 
@@ -181,7 +191,7 @@ def _cost(rows, arm, size, plan):
         if r["arm"] == arm and r["phase"] == FINAL and r["seconds"]
     ]
     steps = next(
-        (c.experiment.train.total_steps for c in plan.cells() if c.arm == arm), None
+        (c.costly.train.total_steps for c in plan.cells() if c.arm == arm), None
     )
     tokens = size.get("tokens_per_step")
     memory = [
@@ -215,6 +225,8 @@ def judge(expectation: Expectation, values: Mapping, study: Study, noise=None) -
     missing = [a for a in expectation.arms if set(values[a]) < set(study.seeds)]
     if missing:
         return {"verdict": INCOMPLETE, "detail": f"runs of {', '.join(missing)} lack"}
+    if expectation.goal:
+        study = dataclasses.replace(study, goal=expectation.goal)
     if expectation.kind in OF_NOISE:
         return OF_NOISE[expectation.kind](noise, study)
     return PREDICATES[expectation.kind](expectation, values, study)

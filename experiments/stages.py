@@ -1,0 +1,42 @@
+"""Stages: a run that begins where another one, made for it, ended."""
+
+import json
+import sys
+from pathlib import Path
+
+from tfm_jax import main as cli
+from tfm_jax.train import exits
+
+FIRST = "first"  # folder of the first run, and what its flags begin with
+
+
+def main(argv):
+    """Exit code of the command ``argv``: that of the run which ended it.
+
+    ``--first=FILE --first.KNOB=VALUE`` is the first run; all else, with ``--workdir``,
+    the second, which starts from it. A first run that has ended is not made again.
+    """
+    ours = [argument for argument in argv if argument.startswith(f"--{FIRST}")]
+    rest = [argument for argument in argv if argument not in ours]
+    workdir = next(a.partition("=")[2] for a in rest if a.startswith("--workdir="))
+    where = Path(workdir, FIRST)
+    config = [f"--config{argument.removeprefix(f'--{FIRST}')}" for argument in ours]
+    if not (where / "results.json").exists():
+        code = cli.main([*config, f"--workdir={where}"])
+        if code != exits.OK:
+            return code
+    code = cli.main([*rest, f"--config.init_from={where}"])
+    if code == exits.OK:
+        _join(where / "results.json", Path(workdir, "results.json"))
+    return code
+
+
+def _join(first, second):
+    """Adds the scores of the first run, as ``first_valid`` and so on."""
+    before, found = (json.loads(path.read_text("utf-8")) for path in (first, second))
+    scores = {f"{FIRST}_{k}": v for k, v in before.items() if isinstance(v, dict)}
+    second.write_text(json.dumps(found | scores, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
