@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pandas as pd
 
-from tfm_jax.data import probes, spans, tagging
-from tfm_jax.infer import answers, probing
+from tfm_jax.data import spans, tagging
+from tfm_jax.infer import probing
 from tfm_jax.notebook.run import TextRun, are_pairs, listed, sides
+from tfm_jax.train import predictions
+from tfm_jax.train.log import counted
 
 
 class LabelledRun(TextRun):
@@ -102,33 +104,17 @@ class SpanRun(TextRun):
             and where it begins and ends in the text, ``start`` and ``end``.
         """
         asked, texts = sides(pairs, "answer")
-        if texts is None:
-            if asked:
-                raise TypeError("answer takes (question, text) pairs")
-            return pd.DataFrame(columns=_ANSWER)
+        if asked and texts is None:
+            raise TypeError("answer takes (question, text) pairs")
         questions = [
-            spans.Question(str(n), *pair, (), ())
-            for n, pair in enumerate(zip(asked, texts, strict=True))
+            spans.Question(str(n), question, text, (), ())
+            for n, (question, text) in enumerate(zip(asked, texts or [], strict=True))
         ]
-        found, _ = spans.span_rows(self.tokenizer, questions, self.config.data)
-        rows, types = probes.unpadded(found.rows)
-        logits = self._over(probing.outputs, probes.Probes(rows, types, []))
-        wide = np.full((len(rows), 2, found.rows.tokens.shape[1]), -np.inf)
-        for row, one in enumerate(logits):
-            wide[row, :, : len(rows[row])] = one[:, : len(rows[row])]
-        inside = found.places[..., 1] > found.places[..., 0]
-        records = []
-        for number, best in enumerate(
-            answers.best_spans(wide, found.questions, inside, most=most)
-        ):
-            place = best.row, best.first, best.last
-            text = spans.span_text(found, questions, *place)
-            begin = found.places[best.row, best.first, 0]
-            end = found.places[best.row, best.last, 1]
-            if best.score < margin:
-                text, begin, end = "", 0, 0
-            records.append((asked[number], text, best.score, int(begin), int(end)))
-        return pd.DataFrame(records, columns=_ANSWER)
-
-
-_ANSWER = ["question", "answer", "margin", "start", "end"]
+        parts = self.model, self.params, self.tokenizer, questions, self.config.data
+        with counted(len(questions)) as done:
+            found = predictions.find_answers(*parts, most=most, on_batch=done)
+        nothing = dict(text="", start=0, end=0)
+        found = [x if x.margin >= margin else x._replace(**nothing) for x in found]
+        table = pd.DataFrame(found, columns=predictions.Answer._fields)
+        table = table.rename(columns={"text": "answer"})
+        return table.assign(question=asked)

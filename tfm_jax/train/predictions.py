@@ -1,0 +1,161 @@
+"""What a model says of held-out text: samples, and scores of whole answers."""
+
+import contextlib
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType
+
+from tfm_jax.data import probes, spans
+from tfm_jax.infer import probing
+from tfm_jax.infer.answers import answer_scores, best_spans
+from tfm_jax.infer.decode import ROWS
+from tfm_jax.infer.entities import entity_scores
+from tfm_jax.infer.sampling import Sampling, generate
+from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.train.experiment import TASKS, Experiment, build_model
+from tfm_jax.train.mesh import on_this_host
+
+PROMPT, SAMPLE = 16, 48  # tokens, at most
+
+
+class Asked(NamedTuple):
+    """A model alone on one device, and what it is asked about.
+
+    Attributes:
+        experiment: of the run. model, params: unrolled. data: ``language.Prepared``.
+        split: "valid" or "test".
+    """
+
+    experiment: Experiment
+    model: nn.Module
+    params: dict
+    data: object
+    split: str
+
+
+def ask(experiment, params, data, split) -> Asked:
+    """See ``Asked``; with several processes all must call it."""
+    alone = jax.device_put(on_this_host(params), jax.local_devices()[0])
+    model = build_model(experiment, layout="unrolled")
+    return Asked(experiment, model, to_unrolled(alone), data, split)
+
+
+@contextlib.contextmanager
+def _alone():
+    """One device, whatever mesh the training is on."""
+    device = jax.local_devices()[:1]
+    mesh = jax.make_mesh((1,), (ROWS,), (AxisType.Auto,), devices=device)
+    with jax.set_mesh(mesh), nn.logical_axis_rules(()):
+        yield
+
+
+def samples(asked: Asked) -> dict[str, str]:
+    """Number -> "beginning -> continuation" for the first rows of a language model.
+
+    The same draws whenever it is called.
+    """
+    count, rows = asked.experiment.eval.samples, getattr(asked.data, asked.split)
+    if asked.experiment.task != "causal_lm" or not (rows and count):
+        return {}
+    longest, length = asked.model.cfg.longest, rows[0].tokens.shape[1]
+    size = min(PROMPT, max(length // 2, 1))
+    real = rows[0].segments[:count, :size] > 0
+    prompts = [
+        row[:n] for row, n in zip(rows[0].tokens, real.sum(axis=1), strict=False)
+    ]
+    most = min(SAMPLE, longest - size + 1) if longest else SAMPLE
+    separator = getattr(asked.experiment.data, "separator", "")
+    tokenizer = asked.data.tokenizer
+    eos = tokenizer.ids_of(separator)[0] if separator else -1
+    with _alone():
+        found = generate(asked.model, asked.params, prompts, Sampling(most, eos=eos))
+    written = [x[0, : n[0]] for x, n in zip(*map(np.asarray, found[::2]), strict=True)]
+    pairs = zip(*map(tokenizer.decode, (prompts, written)), strict=True)
+    return {str(n): f"{prompt} -> {text}" for n, (prompt, text) in enumerate(pairs)}
+
+
+def scores(asked: Asked) -> dict:
+    """Scores that no sum over tokens gives, of the tasks in SCORES; {} for others.
+
+    Tags: ``precision``, ``recall`` and ``f1`` of entities. Spans: ``exact_match`` and
+    ``f1`` of answers, in [0, 1].
+    """
+    if asked.experiment.task not in SCORES or not getattr(asked.data, asked.split):
+        return {}
+    with _alone():
+        return SCORES[asked.experiment.task](asked)
+
+
+def _entities(asked):
+    """Words without a token of their own in the row have no tag and do not count."""
+    (rows,) = getattr(asked.data, asked.split)
+    names = np.array(asked.data.report["train"]["labels"])
+    tokens, types = probes.unpadded(rows)
+    logits = probing.outputs(asked.model, asked.params, tokens, types=types)
+    predicted, true = [], []
+    for one, labels, weights in zip(logits, rows.labels, rows.weights, strict=True):
+        columns = np.flatnonzero(weights)
+        predicted.append(names[one[columns].argmax(axis=-1)].tolist())
+        true.append(names[labels[columns]].tolist())
+    found = entity_scores(predicted, true)
+    return {name: found[name] for name in ("precision", "recall", "f1", "entities")}
+
+
+def _answers(asked):
+    cfg = asked.experiment.data
+    questions, _ = TASKS["span"].data.load(cfg, asked.split, None)
+    found = find_answers(
+        asked.model, asked.params, asked.data.tokenizer, questions, cfg
+    )
+    accepted = [question.answers for question in questions]
+    least = -np.inf if all(accepted) else 0.0  # SQuAD 1.1 has an answer to all
+    texts = [answer.text if answer.margin >= least else "" for answer in found]
+    return answer_scores(texts, accepted)
+
+
+class Answer(NamedTuple):
+    """``text[start:end]``, and its ``margin`` over no answer in logits."""
+
+    text: str
+    margin: float
+    start: int
+    end: int
+
+
+def find_answers(
+    model, params, tokenizer, questions, cfg, *, most: int = 30, **options
+) -> list[Answer]:
+    """The likeliest answer to each question, whatever its margin.
+
+    Args:
+        questions: list of ``spans.Question``, whose answers do not count.
+        cfg: ``spans.Config``, how windows are taken. most: tokens of an answer.
+        options: of ``infer.rows.over_rows``.
+    """
+    if not questions:
+        return []
+    plain = [question._replace(answers=(), starts=()) for question in questions]
+    found, _ = spans.span_rows(tokenizer, plain, cfg)
+    tokens, types = probes.unpadded(found.rows)
+    logits = np.full((len(tokens), 2, cfg.length), -np.inf)
+    for padded, row, one in zip(
+        logits,
+        tokens,
+        probing.outputs(model, params, tokens, types=types, **options),
+        strict=True,
+    ):
+        padded[:, : len(row)] = one[:, : len(row)]
+    inside = found.places[..., 1] > found.places[..., 0]
+    answers = []
+    for best in best_spans(logits, found.questions, inside, most=most):
+        places = found.places[best.row]
+        start, end = int(places[best.first, 0]), int(places[best.last, 1])
+        text = spans.span_text(found, plain, best.row, best.first, best.last)
+        answers.append(Answer(text, best.score, start, end))
+    return answers
+
+
+SCORES = {"tag": _entities, "span": _answers}
