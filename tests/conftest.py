@@ -1,4 +1,4 @@
-"""Eight CPU devices, real data where it is present, compiled programs kept."""
+"""Eight CPU devices, real data where it is present, programs compiled fast and kept."""
 
 import os
 from pathlib import Path
@@ -20,8 +20,20 @@ def pytest_configure(config):
     cache = config.cache.mkdir("jax_compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # Most programs are tiny and run once: LLVM would work longer on them than they do.
+    # What XLA itself rewrites and fuses stays; child processes are to do the same.
+    jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("prepared"))
     jax.devices()  # started now, so that no run of a test asks for other ones
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # workers take files as sorted below
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: the last of them would keep one worker alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -26,10 +26,10 @@ def commands():
         yield commands
 
 
-def wait_for_step(workdir, step, seconds=300):
-    """Returns once the log has a record of ``step``."""
+def wait_for_step(workdir, step, ended=lambda: False, seconds=300):
+    """Returns once the log has a record of ``step``; ``ended()``: it never will."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not ended():
         if (workdir / "metrics.jsonl").exists():
             history = read_history(workdir)
             if history and history[-1]["step"] >= step:
@@ -98,7 +98,7 @@ def test_a_training_process_is_alone_silent_and_stops_when_asked(commands, tmp_p
         **dict(cwd=ROOT, env=environment(PYTHONHASHSEED="2")),
     )
     try:
-        wait_for_step(workdir, 5)
+        wait_for_step(workdir, 5, ended=lambda: child.poll() is not None)
         if os.path.exists("/proc/net/tcp"):
             assert listening(child.pid) == []
 
