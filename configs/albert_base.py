@@ -39,7 +39,7 @@ SIZES = {
     "tiny": dict(
         model=dict(
             **dict(width=128, heads=2, ffn_width=512, depth=2, embedding_width=64),
-            max_length=64,
+            **dict(max_length=64, init="glorot"),
         ),
         data=dict(source="pydocs", length=64, masking=dict(most=10, ngrams=3)),
         tokenizer=dict(vocab=4_000),

@@ -39,7 +39,7 @@ def _published(size):
 SIZES = {
     **{size: _published(size) for size in ("base", "large", "medium", "small", "mini")},
     "tiny": dict(
-        model=bert.SIZES["tiny"] | dict(max_length=64, head="masked_lm"),
+        model=bert.SIZES["tiny"] | dict(max_length=64, head="masked_lm", init="glorot"),
         data=dict(
             **dict(source="pydocs", length=64, pairs=dict(kind="none")),
             masking=dict(most=10),

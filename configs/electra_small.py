@@ -50,7 +50,7 @@ SIZES = {
         model=dict(
             **dict(width=128, heads=2, ffn_width=512, depth=2, embedding_width=128),
             **dict(generator_width=64, generator_heads=1, generator_ffn_width=256),
-            **dict(generator_depth=2, max_length=64),
+            **dict(generator_depth=2, max_length=64, init="glorot"),
         ),
         data=dict(source="pydocs", length=64),
         masking=dict(most=10),

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from tfm_jax.data import causal_rows, documents, text_batches
 
 
@@ -14,11 +16,19 @@ class Config(text_batches.Order, documents.Config):
         default="joined", metadata={"choices": tuple(causal_rows.LAYOUTS)}
     )
     separator: str = ""  # special token between documents; "": none
+    asked: str = dataclasses.field(
+        default="all", metadata={"choices": ("all", "last")}
+    )  # last: of each document in a row only its last token counts
 
     def __post_init__(self):
         super().__post_init__()
         if self.length < 1:
             raise ValueError(f"data.length={self.length} must be positive")
+        if self.asked == "last" and self.layout == "joined":
+            raise ValueError(
+                "data.asked='last' needs rows that keep documents apart; choose "
+                "data.layout from (cut, packed, single)"
+            )
 
 
 def load(cfg, split, names):
@@ -37,7 +47,18 @@ def rows(cfg, tokenizer, found, split):
     del split
     end = tokenizer.ids_of(cfg.separator)[0] if cfg.separator else None
     ids, report = causal_rows.encode_documents(tokenizer, found.texts)
-    return causal_rows.causal_rows(ids, cfg.length, layout=cfg.layout, end=end), report
+    filled = causal_rows.causal_rows(ids, cfg.length, layout=cfg.layout, end=end)
+    return ASKED[cfg.asked](filled), report
+
+
+def _last(rows):
+    """Asks for the last label of every segment alone."""
+    next_segment = np.pad(rows.segments, [(0, 0), (0, 1)])[:, 1:]
+    last = (rows.segments > 0) & (rows.segments != next_segment)
+    return rows._replace(weights=rows.weights * last)
+
+
+ASKED = {"all": lambda rows: rows, "last": _last}
 
 
 def change(cfg, tokenizer):

@@ -1,4 +1,4 @@
-"""Running text as documents: Python's own documentation, files, folders, TFDS."""
+"""Running text as documents: Python's own documentation, files, TFDS, made text."""
 
 import dataclasses
 import hashlib
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tfm_jax.data import tfds
+from tfm_jax.data import recall, tfds
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.normalize import decode
 from tfm_jax.data.parallel import read_bytes
@@ -117,6 +117,7 @@ DOCUMENTS = {  # name -> load(cfg, split) -> ((name, text) pairs, report)
     "files": _files,
     "folder": _folder,
     "tfds": _tfds,
+    "recall": recall.load,  # made, see there
 }
 
 
@@ -180,8 +181,21 @@ class Config:
     tfds_train: str = "train"
     tfds_valid: str = "validation"
     tfds_test: str = "test"
+    # source=recall
+    recall_examples: int = 16  # pairs in front of the one that is asked for
+    recall_keys: int = 8  # letters
+    recall_train: int = 4_000  # texts
+    recall_heldout: int = 500
 
     def __post_init__(self):
+        if not 1 <= self.recall_keys <= 52 or self.recall_examples < 0:
+            raise ValueError(
+                f"data.recall_keys={self.recall_keys} must be 1 to 52, data."
+                f"recall_examples={self.recall_examples} not negative"
+            )
+        for name in ("recall_train", "recall_heldout"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name}={getattr(self, name)} must be positive")
         shares = self.valid_share, self.test_share
         if min(shares) < 0 or sum(shares) >= 1:
             raise ValueError(

@@ -1,0 +1,60 @@
+"""Do larger language models gain more from examples in their context?
+
+Texts say which digit goes with which letter, anew in each text, and end with a letter
+whose digit may or may not have been said before.
+
+Brown et al. 2020, arXiv:2005.14165, figure 1.2: accuracy grows with the number of
+examples, and it grows more for larger models. Olsson et al. 2022, arXiv:2209.11895: one
+layer cannot look up what followed before, two can.
+"""
+
+from experiments.scales import TEXT
+from experiments.study import Study, better, equivalent, monotone, on
+
+SHOTS = (0, 1, 2, 4, 8, 16)
+SIZES = {  # name -> (layers, width)
+    "1x64": (1, 64),
+    "2x32": (2, 32),
+    "2x64": (2, 64),
+    "4x128": (4, 128),
+}
+TASK = {
+    "data.source": "recall",
+    "data.layout": "single",
+    "data.length": 33,
+    "data.separator": "",
+    "tokenizer.kind": "character",
+    "model.heads": 2,
+    "model.positions": "rotary",
+    "train.batch_tokens": 64 * 33,
+    "data.recall_train": 20_000,
+    "eval.variants": tuple(f"k{k}:recall_examples={k};asked=last" for k in SHOTS),
+}
+
+
+def get_study(scale="cpu"):
+    return Study(
+        **{"cpu": CPU, "gpu": CPU | GPU}[scale],
+        arms={
+            name: {
+                "model.depth": depth,
+                "model.width": width,
+                "model.ffn_width": 4 * width,
+            }
+            for name, (depth, width) in SIZES.items()
+        },
+        baseline="1x64",
+        metric="k16/accuracy",
+        goal="max",
+        expect=(
+            monotone(("1x64", "2x32", "2x64"), "larger models find more of it"),
+            on("k0/accuracy", equivalent("2x64", "1x64", "without examples: no gain")),
+            on("k4/accuracy", better("2x64", "1x64", "four examples help the larger")),
+        ),
+    )
+
+
+CPU = TEXT | dict(
+    config="configs/gpt2_small.py:tiny", settings=TASK | {"train.total_steps": 1_000}
+)
+GPU = dict(settings=TASK | {"train.total_steps": 20_000}, seeds=tuple(range(10)))

@@ -1,0 +1,62 @@
+"""Texts that ask for what they have said, and rows that ask for their ends."""
+
+import numpy as np
+import pytest
+
+from tfm_jax.data import causal_text, recall
+from tfm_jax.data.vocabularies import train_text_tokenizer
+
+
+def config(**changes):
+    sizes = dict(recall_train=60, recall_heldout=40, recall_examples=5, recall_keys=4)
+    return causal_text.Config(
+        **dict(source="recall", length=12, layout="single") | sizes | changes
+    )
+
+
+def test_a_letter_has_one_digit_in_a_text_and_others_elsewhere():
+    named, _ = recall.load(config(), "train")
+    digits = {letter: set() for letter in "abcd"}
+    for _, text in named:
+        pairs = list(zip(text[::2], text[1::2], strict=True))
+        assert len(pairs) == 6 and {key for key, _ in pairs} <= set("abcd")
+        assert len(dict(pairs)) == len(set(pairs)), "one digit a letter"
+        for letter, digit in pairs:
+            digits[letter].add(digit)
+    assert all(len(found) > 5 for found in digits.values())
+
+
+def test_splits_are_drawn_apart_and_the_same_every_time():
+    texts = {s: recall.load(config(test_share=0.1), s)[0] for s in recall._SPLITS}
+    assert [len(found) for found in texts.values()] == [60, 40, 40]
+    plain = [{text for _, text in found} for found in texts.values()]
+    assert not plain[0] & plain[1] and not plain[1] & plain[2]
+    assert recall.load(config(), "valid")[0] == texts["valid"]
+    assert recall.load(config(), "test")[0] == []
+
+
+def test_only_the_last_digit_is_asked_for():
+    cfg = config(asked="last")
+    found, _ = causal_text.load(cfg, "valid", None)
+    tokenizer = train_text_tokenizer("character", found.texts)
+    rows, _ = causal_text.rows(cfg, tokenizer, found, "valid")
+    assert (rows.weights.sum(1) == 1).all()
+    asked = rows.labels[rows.weights > 0]
+    ends = [row[-1] for row in tokenizer.encode(found.texts)]
+    np.testing.assert_array_equal(asked, ends)
+    packed = config(asked="last", layout="packed", length=23)
+    of_both, _ = causal_text.rows(packed, tokenizer, found, "valid")
+    assert sorted(of_both.labels[of_both.weights > 0]) == sorted(ends)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(recall_keys=53), "data.recall_keys=53 must be 1 to 52"),
+        (dict(recall_train=0), "data.recall_train=0 must be positive"),
+        (dict(asked="last", layout="joined"), "choose data.layout from"),
+    ],
+)
+def test_wrong_settings_name_the_knob(changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)

@@ -1,0 +1,34 @@
+"""Associative recall: texts in which what was said before must be looked up.
+
+"c4a7c4" tells that c goes with 4 and a with 7, and asks for c once more. Source: the
+task of Ba et al. 2016, arXiv:1610.06258, section 4.1, with keys that come again.
+"""
+
+import string
+
+import numpy as np
+
+_SPLITS = ("train", "valid", "test")
+
+
+def load(cfg, split):
+    """The texts of one split: ((name, text) pairs, report).
+
+    A text has ``recall_examples`` pairs of a letter and a digit and then one more, all
+    letters drawn from ``recall_keys``; which digit goes with which letter is drawn for
+    each text. The splits are drawn apart.
+    """
+    rng = np.random.default_rng((cfg.split_seed, _SPLITS.index(split)))
+    held_out = 0 if split == "test" and not cfg.test_share else cfg.recall_heldout
+    count = cfg.recall_train if split == "train" else held_out
+    digits = rng.integers(10, size=(count, cfg.recall_keys))
+    keys = rng.integers(cfg.recall_keys, size=(count, cfg.recall_examples + 1))
+    values = np.take_along_axis(digits, keys, axis=1)
+    named = [
+        (
+            f"recall {split} {number}",
+            "".join(f"{string.ascii_letters[k]}{v}" for k, v in zip(*row, strict=True)),
+        )
+        for number, row in enumerate(zip(keys, values, strict=True))
+    ]
+    return named, {"examples": cfg.recall_examples, "keys": cfg.recall_keys}
