@@ -68,6 +68,10 @@ def test_it_learns_what_can_be_known(trained):
     bits = last * (characters - 1) / math.log(2) / characters
     np.testing.assert_allclose(results["valid"]["bits_per_character"], bits, rtol=1e-6)
     assert "test" not in results, "nothing was held out for it"
+    samples = [r for r in read_history(trained[0]) if r["kind"] == "samples"]
+    assert [r["step"] for r in samples] == [30, 60]
+    beginning, _, written = samples[-1]["0"].partition(" -> ")
+    assert beginning in TEXT and len(written) == 32 - 16 + 1
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(trained, text, tmp_path):

@@ -1,5 +1,8 @@
 """Samples and whole answers of models on held-out text."""
 
+import functools
+from typing import NamedTuple
+
 import jax
 import numpy as np
 import pytest
@@ -8,11 +11,23 @@ from tests.layers.weights import randomised
 from tests.train.text_runs import get_config, write_files
 from tfm_jax.infer.answers import answer_scores
 from tfm_jax.infer.sampling import Sampling, generate
-from tfm_jax.layers.layout import init_params, to_scanned
+from tfm_jax.layers.layout import init_params, to_scanned, to_unrolled
 from tfm_jax.train import predictions
-from tfm_jax.train.experiment import TASKS, build_model, complete, resolve
+from tfm_jax.train.experiment import TASKS, Experiment, build_model, complete, resolve
 from tfm_jax.train.language import prepare
 from tfm_jax.train.mesh import Config, make_mesh
+
+
+class Asked(NamedTuple):
+    experiment: Experiment
+    params: dict
+    data: object
+    split: str = "valid"
+
+    def alone(self):
+        """(model, parameters), unrolled."""
+        model = build_model(self.experiment, layout="unrolled")
+        return model, to_unrolled(self.params)
 
 
 @pytest.fixture(scope="module")
@@ -36,35 +51,36 @@ def asked(task, model, head, files, **sizes):
     params = randomised(shapes)
     if experiment.model.layout == "scanned":
         params = to_scanned(params)
-    return predictions.ask(experiment, params, data, "valid")
+    return Asked(experiment, params, data)
 
 
 def test_samples_continue_the_first_rows(files):
     """As generation does, whatever the layout and the devices of the training."""
     found = asked("causal_lm", "gpt", "lm", files, layout="scanned", depth=2)
     with jax.set_mesh(make_mesh(Config(data=8))):
-        samples = predictions.samples(found)
+        samples = predictions.samples(*found)
     assert list(samples) == ["0", "1", "2"]
     prompts = [row[:12] for row in found.data.valid[0].tokens[:3]]
     how = Sampling(48 - 12 + 1)
-    wanted = generate(found.model, found.params, prompts, how).tokens[:, 0]
+    wanted = generate(*found.alone(), prompts, how).tokens[:, 0]
     for n, (prompt, tokens) in enumerate(zip(prompts, wanted, strict=True)):
         prompt, text = found.data.tokenizer.decode([prompt, tokens])
         assert samples[str(n)] == f"{prompt} -> {text}"
     none = found.experiment._replace(eval=found.experiment.eval.__class__(samples=0))
-    assert predictions.samples(found._replace(experiment=none)) == {}
-    assert predictions.samples(found._replace(split="test")) == {}
-    assert predictions.scores(found) == {}
+    assert predictions.samples(*found._replace(experiment=none)) == {}
+    assert predictions.samples(*found._replace(split="test")) == {}
+    assert predictions.scores(*found) == {}
 
 
 def test_entities_are_those_of_the_likeliest_tags(files):
     found = asked("tag", "bert", "tag", files)
-    scores = predictions.scores(found)
+    scores = predictions.scores(*found)
     (rows,) = found.data.valid
-    logits = found.model.apply(
-        {"params": found.params}, jax.tree.map(np.asarray, rows), train=False
+    model, params = found.alone()
+    logits = jax.jit(functools.partial(model.apply, train=False))(
+        {"params": params}, rows
     )
-    said, there = np.asarray(logits).argmax(-1)[..., :], rows.labels
+    said, there = np.asarray(logits).argmax(-1), rows.labels
     asked_for = rows.weights > 0
     right = ((said == 1) & (there == 1) & asked_for).sum()  # an entity is a word "A"
     said, there = ((x == 1) & asked_for for x in (said, there))
@@ -76,12 +92,11 @@ def test_entities_are_those_of_the_likeliest_tags(files):
 
 def test_answers_are_scored_as_texts(files):
     found = asked("span", "bert", "span", files)
-    scores = predictions.scores(found)
+    scores = predictions.scores(*found)
     questions, _ = TASKS["span"].data.load(found.experiment.data, "valid", None)
     answers = predictions.find_answers(
-        found.model, found.params, found.data.tokenizer, questions,
-        found.experiment.data, most=30,
-    )  # fmt: skip
+        *found.alone(), found.data.tokenizer, questions, found.experiment.data
+    )
     for answer, question in zip(answers, questions, strict=True):
         assert question.context[answer.start : answer.end] == answer.text != ""
     accepted = [question.answers for question in questions]
@@ -101,10 +116,10 @@ def test_a_question_may_have_no_answer(files, tmp_path):
         **{**vars(data), "valid_files": (str(tmp_path / "none.json"),)}
     )
     changed = found._replace(experiment=found.experiment._replace(data=data))
-    scores = predictions.scores(changed)
+    scores = predictions.scores(*changed)
     questions, _ = TASKS["span"].data.load(data, "valid", None)
     answers = predictions.find_answers(
-        found.model, found.params, found.data.tokenizer, questions, data
+        *found.alone(), found.data.tokenizer, questions, data
     )
     silent = np.mean([answer.margin < 0 for answer in answers])
     assert scores["exact_match"] == silent

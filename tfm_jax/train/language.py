@@ -8,14 +8,23 @@ import numpy as np
 
 from tfm_jax.data import language
 from tfm_jax.data.subwords import TextTokenizer as Tokenizer
-from tfm_jax.train import pictures, runtime, variants
+from tfm_jax.train import pictures, predictions, runtime, variants
 from tfm_jax.train.evaluate import apply
 from tfm_jax.train.experiment import TASKS, build_model
 from tfm_jax.train.log import read_history
 from tfm_jax.train.mesh import put_whole, row_multiple
 from tfm_jax.train.report import final_params
 
-__all__ = ["Evaluator", "Tokenizer", "batches", "finish", "prepare", "seen", "size"]
+__all__ = [
+    "Evaluator",
+    "Tokenizer",
+    "batches",
+    "finish",
+    "prepare",
+    "seen",
+    "size",
+    "tokens",
+]
 
 
 def prepare(experiment, tokenizer=None):
@@ -38,6 +47,11 @@ def seen(experiment, batch):
     return batch
 
 
+def tokens(batch) -> int:
+    """Tokens of a batch, padding left out."""
+    return int((batch.segments > 0).sum())
+
+
 def size(data) -> str:
     """How much there is to train on, in words."""
     tokens = sum(int((rows.segments > 0).sum()) for rows in data.train)
@@ -49,15 +63,25 @@ class Evaluator:
     """Scores parameters on the held-out text of one experiment."""
 
     def __init__(self, experiment, data, mesh):
-        self.data, self.mesh, self.cfg = data, mesh, experiment.eval
+        self.experiment, self.data, self.mesh = experiment, data, mesh
+        self.cfg = experiment.eval
         self.variants = variants.read(experiment.eval.variants, experiment.data)
         self.losses = TASKS[experiment.task].losses
         model = functools.partial(apply, build_model(experiment))
         self.eval_step = jax.jit(functools.partial(self.losses.eval_sums, model))
 
     def during(self, params, *, poll=lambda: None) -> tuple[dict, dict]:
-        """Loss on the validation text, and no samples."""
-        return self.loss(params, "valid", poll=poll), {}
+        """Loss on the validation text, and samples if it is a language model."""
+        scores = self.loss(params, "valid", poll=poll)
+        return scores, predictions.samples(*self._asked(params, "valid"))
+
+    def final(self, params, split, *, poll=lambda: None) -> dict:
+        """``loss``, and what ``predictions.scores`` adds to it."""
+        scores = self.loss(params, split, poll=poll)
+        return scores | predictions.scores(*self._asked(params, split))
+
+    def _asked(self, params, split):
+        return self.experiment, params, self.data, split
 
     def loss(self, params, split, *, poll=lambda: None) -> dict:
         """What the task's ``scores`` says; {} if the split is empty.
@@ -90,7 +114,7 @@ def finish(run, log) -> dict:
         data = prepare(experiment, run.data.tokenizer)
         scored[name] = Evaluator(experiment, data, run.mesh), "valid"
     for name, (evaluator, split) in scored.items():
-        scores = evaluator.loss(params, split, poll=run.poll)
+        scores = evaluator.final(params, split, poll=run.poll)
         if scores:
             results[name] = scores
             log.write(run.step, f"final_{name}", scores)

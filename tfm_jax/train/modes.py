@@ -64,7 +64,7 @@ def _evaluate_text(run, input):
     split = "test" if data.test else "valid"
     mesh = make_mesh(run.experiment.mesh)
     with jax.set_mesh(mesh):
-        scores = work.Evaluator(run.experiment, data, mesh).loss(run.params, split)
+        scores = work.Evaluator(run.experiment, data, mesh).final(run.params, split)
     scores = {"checkpoint": str(run.path), "split": split} | scores
     print(json.dumps(scores, indent=1))
     return scores

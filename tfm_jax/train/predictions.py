@@ -15,86 +15,70 @@ from tfm_jax.infer.decode import ROWS
 from tfm_jax.infer.entities import entity_scores
 from tfm_jax.infer.sampling import Sampling, generate
 from tfm_jax.layers.layout import to_unrolled
-from tfm_jax.train.experiment import TASKS, Experiment, build_model
+from tfm_jax.train.experiment import TASKS, build_model
 from tfm_jax.train.mesh import on_this_host
 
 PROMPT, SAMPLE = 16, 48  # tokens, at most
 
 
-class Asked(NamedTuple):
-    """A model alone on one device, and what it is asked about.
-
-    Attributes:
-        experiment: of the run. model, params: unrolled. data: ``language.Prepared``.
-        split: "valid" or "test".
-    """
-
-    experiment: Experiment
-    model: nn.Module
-    params: dict
-    data: object
-    split: str
-
-
-def ask(experiment, params, data, split) -> Asked:
-    """See ``Asked``; with several processes all must call it."""
-    alone = jax.device_put(on_this_host(params), jax.local_devices()[0])
-    model = build_model(experiment, layout="unrolled")
-    return Asked(experiment, model, to_unrolled(alone), data, split)
-
-
 @contextlib.contextmanager
-def _alone():
-    """One device, whatever mesh the training is on."""
-    device = jax.local_devices()[:1]
-    mesh = jax.make_mesh((1,), (ROWS,), (AxisType.Auto,), devices=device)
+def _alone(experiment, params):
+    """(model, parameters), unrolled, on one device, whatever mesh the training is on.
+
+    With several processes all must call it.
+    """
+    devices = jax.local_devices()[:1]
+    mesh = jax.make_mesh((1,), (ROWS,), (AxisType.Auto,), devices=devices)
+    params = jax.device_put(on_this_host(params), *devices)
     with jax.set_mesh(mesh), nn.logical_axis_rules(()):
-        yield
+        yield build_model(experiment, layout="unrolled"), to_unrolled(params)
 
 
-def samples(asked: Asked) -> dict[str, str]:
+def samples(experiment, params, data, split) -> dict[str, str]:
     """Number -> "beginning -> continuation" for the first rows of a language model.
 
     The same draws whenever it is called.
+
+    Args: experiment, params: of the run. data: ``language.Prepared``. split: of it.
     """
-    count, rows = asked.experiment.eval.samples, getattr(asked.data, asked.split)
-    if asked.experiment.task != "causal_lm" or not (rows and count):
+    count, rows = experiment.eval.samples, getattr(data, split)
+    if experiment.task != "causal_lm" or not (rows and count):
         return {}
-    longest, length = asked.model.cfg.longest, rows[0].tokens.shape[1]
+    longest, length = experiment.model.longest, rows[0].tokens.shape[1]
     size = min(PROMPT, max(length // 2, 1))
-    real = rows[0].segments[:count, :size] > 0
-    prompts = [
-        row[:n] for row, n in zip(rows[0].tokens, real.sum(axis=1), strict=False)
-    ]
     most = min(SAMPLE, longest - size + 1) if longest else SAMPLE
-    separator = getattr(asked.experiment.data, "separator", "")
-    tokenizer = asked.data.tokenizer
-    eos = tokenizer.ids_of(separator)[0] if separator else -1
-    with _alone():
-        found = generate(asked.model, asked.params, prompts, Sampling(most, eos=eos))
+    real = (rows[0].segments[:count, :size] > 0).sum(axis=1)
+    prompts = [row[:n] for row, n in zip(rows[0].tokens, real, strict=False)]
+    separator = experiment.data.separator
+    eos = data.tokenizer.ids_of(separator)[0] if separator else -1
+    with _alone(experiment, params) as parts:
+        found = generate(*parts, prompts, Sampling(most, eos=eos))
     written = [x[0, : n[0]] for x, n in zip(*map(np.asarray, found[::2]), strict=True)]
-    pairs = zip(*map(tokenizer.decode, (prompts, written)), strict=True)
+    pairs = zip(*map(data.tokenizer.decode, (prompts, written)), strict=True)
     return {str(n): f"{prompt} -> {text}" for n, (prompt, text) in enumerate(pairs)}
 
 
-def scores(asked: Asked) -> dict:
+def scores(experiment, params, data, split) -> dict:
     """Scores that no sum over tokens gives, of the tasks in SCORES; {} for others.
 
     Tags: ``precision``, ``recall`` and ``f1`` of entities. Spans: ``exact_match`` and
     ``f1`` of answers, in [0, 1].
+
+    Args: as for ``samples``.
     """
-    if asked.experiment.task not in SCORES or not getattr(asked.data, asked.split):
+    if experiment.task not in SCORES or not getattr(data, split):
         return {}
-    with _alone():
-        return SCORES[asked.experiment.task](asked)
+    with _alone(experiment, params) as (model, params):
+        return SCORES[experiment.task](experiment, model, params, data, split)
 
 
-def _entities(asked):
+def _entities(experiment, model, params, data, split):
     """Words without a token of their own in the row have no tag and do not count."""
-    (rows,) = getattr(asked.data, asked.split)
-    names = np.array(asked.data.report["train"]["labels"])
+    del experiment
+    (rows,) = getattr(data, split)
+    names = np.array(data.report["train"]["labels"])
     tokens, types = probes.unpadded(rows)
-    logits = probing.outputs(asked.model, asked.params, tokens, types=types)
+    logits = probing.outputs(model, params, tokens, types=types)
     predicted, true = [], []
     for one, labels, weights in zip(logits, rows.labels, rows.weights, strict=True):
         columns = np.flatnonzero(weights)
@@ -104,12 +88,10 @@ def _entities(asked):
     return {name: found[name] for name in ("precision", "recall", "f1", "entities")}
 
 
-def _answers(asked):
-    cfg = asked.experiment.data
-    questions, _ = TASKS["span"].data.load(cfg, asked.split, None)
-    found = find_answers(
-        asked.model, asked.params, asked.data.tokenizer, questions, cfg
-    )
+def _answers(experiment, model, params, data, split):
+    cfg = experiment.data
+    questions, _ = TASKS["span"].data.load(cfg, split, None)
+    found = find_answers(model, params, data.tokenizer, questions, cfg)
     accepted = [question.answers for question in questions]
     least = -np.inf if all(accepted) else 0.0  # SQuAD 1.1 has an answer to all
     texts = [answer.text if answer.margin >= least else "" for answer in found]
