@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tfm_jax.train.log import MetricsLog, Progress, read_history, redact
+from tfm_jax.train.log import MetricsLog, Progress, counted, read_history, redact
 
 
 def steps(workdir):
@@ -154,3 +154,15 @@ def test_progress_draws_a_bar_in_a_terminal(monkeypatch):
         progress.update(5, loss=1.5, tokens_per_second=100)
         (task,) = progress._bar.tasks
         assert (task.completed, task.total) == (5, 10)
+
+
+def test_what_takes_long_is_counted(capsys):
+    with counted(300, least=300, every_seconds=0) as done:
+        done(100)
+        done(200)
+    assert capsys.readouterr().out.splitlines() == ["100 of 300", "300 of 300"]
+    with counted(299, least=300, every_seconds=0) as done:
+        done(299)
+    with counted(300, least=300, every_seconds=3600) as done:
+        done(300)
+    assert not capsys.readouterr().out
