@@ -31,12 +31,11 @@ def measure(experiment: Experiment) -> dict[str, float]:
     state = jax.eval_shape(functions.init, 0)
     batch = first_batch(experiment, data)
     batch = jax.tree.map(lambda x: x[None], batch)  # one micro-batch
-    seen = batch.target_segments if experiment.task == "translation" else batch.segments
     step = jax.jit(functions.train_step).lower(state, batch)
     return {
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
         "flops_per_step": float(step.cost_analysis()["flops"]),
-        "tokens_per_step": int((seen > 0).sum()),
+        "tokens_per_step": WORKLOADS[experiment.task].tokens(batch),
     }
 
 

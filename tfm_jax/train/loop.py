@@ -168,7 +168,7 @@ class Training:
     def begin(self, log, progress, started: float) -> None:
         """Opens the books; an evaluation that was interrupted comes first."""
         self.log, self.progress, self._started = log, progress, started
-        self._window, self._untimed, self._since = [], 0, None
+        self._window, self._tokens, self._untimed, self._since = [], [], 0, None
         if self._due(self.experiment.eval.every_steps) and not self._evaluated():
             self._evaluate()  # an unbroken run would have it
 
@@ -181,6 +181,7 @@ class Training:
     def next_batch(self):
         """On the host, [A, B, ...]: this process's share of each micro-batch."""
         batch = self._shape(next(self.batches))
+        self._tokens.append(self.work.tokens(batch))
         share = jax.tree.leaves(batch)[0].shape[1] // jax.process_count()
         first = share * jax.process_index()
         return jax.tree.map(lambda x: x[:, first : first + share], batch)
@@ -217,11 +218,11 @@ class Training:
         return self.work.finish(self, log)
 
     def _log(self, window):
-        """Writes the newest metrics, and target tokens per second since the last."""
-        newest, timed = window[-1], window[self._untimed :]
-        tokens = sum(float(metrics["tokens"]) for metrics in timed)
+        """Writes the newest metrics, and tokens per second since the last."""
+        newest, tokens = window[-1], sum(self._tokens[self._untimed :])
         rate = tokens / max(time.monotonic() - self._since, 1e-9)
-        self._window, self._untimed, self._since = [], 0, time.monotonic()
+        self._window, self._tokens = [], []
+        self._untimed, self._since = 0, time.monotonic()
         self.log.write(self.step, "train", newest | {"tokens_per_second": rate})
         loss = float(newest["loss"])
         self.progress.update(self.step, loss=loss, tokens_per_second=rate)

@@ -5,7 +5,16 @@ from tfm_jax.data.tokenizers import Tokenizer
 from tfm_jax.train import report, runtime
 from tfm_jax.train.evaluate import Evaluator, without_positions
 
-__all__ = ["Evaluator", "Tokenizer", "batches", "finish", "prepare", "seen", "size"]
+__all__ = [
+    "Evaluator",
+    "Tokenizer",
+    "batches",
+    "finish",
+    "prepare",
+    "seen",
+    "size",
+    "tokens",
+]
 
 
 def prepare(experiment, tokenizer=None):
@@ -22,6 +31,11 @@ def batches(experiment, data, **options):
 def seen(experiment, batch):
     """A batch as the model takes it."""
     return without_positions(experiment, batch)
+
+
+def tokens(batch) -> int:
+    """Target tokens of a batch, padding left out."""
+    return int((batch.target_segments > 0).sum())
 
 
 def size(data) -> str:
