@@ -17,6 +17,8 @@ from tests.interop.text_reference import (
 )
 from tests.models.tiny_text import rows
 from tfm_jax.data.batch import TextBatch
+from tfm_jax.infer.continuing import best_continuations
+from tfm_jax.infer.decode import Search, Special
 from tfm_jax.interop import load_huggingface, names, save_huggingface
 from tfm_jax.interop.gpt import GPT1, GPT2, NEO
 from tfm_jax.interop.safetensors_io import read
@@ -284,3 +286,25 @@ def test_greedy_continuations_are_those_of_the_reference(pair):
         assert found.tokens[row, 0].tolist() == wanted[0, n:].tolist()
     with pytest.raises(ValueError, match="prompt 1 has ids outside of 0"):
         imported.generate([prompt, [99]], max_tokens=6)
+
+
+@pytest.mark.parametrize("pair", ["gpt2", "neo"], indirect=True)
+def test_the_best_continuations_are_those_of_the_reference(pair):
+    """Beam search over prompts of different lengths; 4 ends a continuation."""
+    model, imported, _, _ = pair
+    prompts, eos = [[3, 7, 2, 9, 1], [8, 2]], 4
+    how = Search(4, 0.0, 6, Special(eos=eos, forbid=()), returned=4)
+    found = best_continuations(imported.model, imported.params, prompts, how)
+    for row, prompt in enumerate(prompts):
+        wanted = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt)).long(),
+            **dict(num_beams=4, num_return_sequences=4, do_sample=False),
+            **dict(length_penalty=0.0, early_stopping=False, max_new_tokens=6),
+            **dict(eos_token_id=eos, pad_token_id=0),
+        )
+        for tokens, length, other in zip(
+            found.tokens[row], found.lengths[row], wanted, strict=True
+        ):
+            assert tokens[:length].tolist() == other[len(prompt) :][:length].tolist()
+            assert {*other[len(prompt) + length :].tolist()} <= {0, eos}  # filled up
