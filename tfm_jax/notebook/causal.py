@@ -88,6 +88,8 @@ class CausalRun(TextRun):
         found = prompted.few_shot(self, queries, examples, settings, labels)
         chosen = [found.names[n] if n >= 0 else "" for n in found.answers.chosen]
         table = pd.DataFrame(found.queries, columns=Example._fields)
+        if not table["second"].any():
+            table = table.drop(columns="second")
         table = table.assign(answer=chosen, right=table["label"] == chosen)
         if found.answers.written:
             return table.assign(written=found.answers.written)
