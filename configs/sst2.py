@@ -27,7 +27,7 @@ from tfm_jax.train.sections import EvalConfig, TrainConfig
 _LARGE = dict(length=128, peak_lr=3e-5, layer_decay=1.0, frame="bert", special=())
 _SMALL = dict(_LARGE, length=64, peak_lr=5e-4)
 _GPT1 = dict(frame="gpt1", special=("_start_", "_delimiter_", "_classify_"))
-_TINY = dict(depth=2, width=128, heads=2, ffn_width=512, max_length=64)
+_TINY = dict(depth=2, width=128, heads=2, ffn_width=512, max_length=64, init="glorot")
 _GENERATOR = dict(generator_width=64, generator_heads=1, generator_ffn_width=256)
 
 SIZES = {  # size -> (model, its fields, the rest)

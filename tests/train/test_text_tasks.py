@@ -177,15 +177,20 @@ def test_the_losses_are_the_means_that_the_papers_add():
         "Sampled", (),
         dict(words=jnp.array(words), scores=scores, replaced=scores > 0),
     )  # fmt: skip
-    loss, weight = replaced_tokens.loss_sum(
-        lambda *_, **__: given, {}, batch, train=True,
-        balance=replaced_tokens.balance(batch),
-    )  # fmt: skip
     chance = jax.nn.sigmoid(scores)
-    judged = -(np.log(chance[0, 0]) + np.log(1 - chance[0, 1])) / 2
-    np.testing.assert_allclose(
-        loss / weight, -log(words)[0, 0, 1] + 50 * judged, rtol=1e-6
-    )
+    judged = -np.log([chance[0, 0], 1 - chance[0, 1]])  # the first was replaced
+    expected = {
+        replaced_tokens.ALL: judged.mean(),
+        replaced_tokens.ASKED: judged[1],  # the only place
+    }
+    for task, of_tokens in expected.items():
+        loss, weight = task.loss_sum(
+            lambda *_, **__: given, {}, batch, train=True,
+            balance=task.balance(jax.tree.map(lambda x: x[None], batch)),
+        )  # fmt: skip
+        np.testing.assert_allclose(
+            loss / weight, -log(words)[0, 0, 1] + 50 * of_tokens, rtol=1e-6
+        )
 
 
 def test_scores_of_classes_and_numbers_agree_with_their_definitions():

@@ -15,6 +15,7 @@ RUNS = {  # task -> what a run that has learnt it can be asked
     "causal_lm": CausalRun,
     "masked_lm": MaskedRun,
     "replaced_tokens": ReplacedRun,
+    "replaced_asked_tokens": ReplacedRun,
     "classify": ClassifyRun,
     "tag": TagRun,
     "span": SpanRun,

@@ -35,7 +35,8 @@ class Task(NamedTuple):
     """What the sections of an experiment are.
 
     Attributes:
-        losses: module of ``tasks``. data: module with the ``Config`` of that section.
+        losses: module of ``tasks``, or a variant that it offers.
+        data: module with the ``Config`` of that section.
         heads: key of MODELS that can learn it -> heads of it that do, (): it has none.
         auxiliary: ``train.auxiliary_weight`` weighs a second loss.
         tokenizer: class of the section.
@@ -43,7 +44,7 @@ class Task(NamedTuple):
         longest: tokens of a row, of a data section.
     """
 
-    losses: ModuleType
+    losses: Any
     data: ModuleType
     heads: Mapping[str, tuple[str, ...]]
     auxiliary: bool = False
@@ -53,6 +54,7 @@ class Task(NamedTuple):
 
 
 _MASKED = ("masked_lm", "pretraining")
+_REPLACED = dict(data=masked_text, heads={"electra": ("pretraining",)}, auxiliary=True)
 TASKS = {
     "translation": Task(
         translation,
@@ -69,9 +71,8 @@ TASKS = {
         {"bert": _MASKED, "albert": _MASKED, "electra": ("masked_lm",)},
         auxiliary=True,
     ),
-    "replaced_tokens": Task(
-        replaced_tokens, masked_text, {"electra": ("pretraining",)}, auxiliary=True
-    ),
+    "replaced_tokens": Task(replaced_tokens.ALL, **_REPLACED),
+    "replaced_asked_tokens": Task(replaced_tokens.ASKED, **_REPLACED),
     "classify": Task(
         classify,
         labelled_text,
