@@ -1,8 +1,9 @@
 """Does finding replaced words teach more per operation than filling in masked ones?
 
 Models are pre-trained on running text with equal numbers of operations, then fine-tuned
-on labelled sentences, which must be named: --config.data.train_files=FILE.tsv
---config.data.valid_files=FILE.tsv, a text and a label a line. Two steps of the paper's ladder are left out, replaced MLM and all-tokens MLM.
+on labelled sentences, a text and a label a line, which must be named:
+--config.data.train_files=FILE.tsv --config.data.valid_files=FILE.tsv. Two steps of the
+paper's ladder are left out, replaced MLM and all-tokens MLM.
 
 Clark et al. 2020, arXiv:2003.10555, table 5: 82.2 for masked words (BERT), 82.4 if only
 the words asked for are judged (ELECTRA 15 %), 85.0 for ELECTRA.
