@@ -73,7 +73,7 @@ def test_a_beam_of_one_is_greedy(parts):
 
 def test_samples_do_not_depend_on_the_batches(parts, monkeypatch):
     settings = dict(max_tokens=6, samples=2, seed=5)
-    prompts, done = ["ab", "ab", "cde"], []
+    prompts, done = ["ab", "ab", "cd"], []
     whole = continuations(*parts, prompts, **settings, on_batch=done.append)
     assert done == [3]
     assert whole[0] != whole[1], "each prompt has draws of its own"
@@ -103,7 +103,7 @@ def test_what_is_forbidden_is_not_written(parts):
     drawn = continuations(*parts, ["ab"], **settings, forbid=most)
     best = continuations(*parts, ["ab"], max_tokens=2, beam=3, samples=3, forbid=most)
     assert {*"".join(drawn[0] + best[0])} <= {*LETTERS[1:4]}
-    assert {*"".join(continuations(*parts, ["ab"], **settings)[0])} - {*LETTERS[1:4]}
+    assert len({*"".join(drawn[0])}) > 1
 
 
 def test_what_cannot_be_continued_is_refused(parts):

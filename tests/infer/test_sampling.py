@@ -136,11 +136,11 @@ def test_greedy_generation_is_the_argmax_of_the_full_forward_pass():
 @pytest.mark.parametrize(
     ("changes", "temperature"),
     [
-        (dict(norm="pre", positions="learned"), 1.0),
-        (dict(norm="post", positions="rotary"), 1.0),
+        (dict(norm="pre", positions="learned", depth=1), 1.0),
+        (dict(norm="post", positions="rotary", depth=1), 1.0),
         (dict(norm="pre", positions="alibi", windows=(3, 0)), 1.0),
         (dict(norm="post", positions="learned", windows=(2,)), 1.0),
-        (dict(norm="pre", positions="rotary", windows=(2,)), 0.0),
+        (dict(norm="pre", positions="rotary", windows=(2,), depth=1), 0.0),
     ],
     ids=lambda x: "-".join(map(str, x.values())) if isinstance(x, dict) else f"{x}",
 )
