@@ -9,25 +9,27 @@ import yaml
 from experiments import cells, load_study, outcomes, results, run, sizes
 from experiments.plan import Plan
 from tests.experiments import fake_slurm, tiny_study
+from tests.reliability.processes import environment
 from tfm_jax.config import ConfigError
 
 TINY = str(Path(__file__).with_name("tiny_study.py"))
 
 
-@pytest.fixture(autouse=True)
-def at_root(monkeypatch, request):
-    monkeypatch.chdir(request.config.rootpath)
-    monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath))
+@pytest.fixture(scope="module", autouse=True)
+def at_root(request):
+    """Runs find the project, and what other runs have compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(request.config.rootpath)
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory, request):
+def ended(tmp_path_factory):
     """A study that has run, with real training, from the command line."""
     out = tmp_path_factory.mktemp("studies")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(request.config.rootpath)
-        patch.setenv("PYTHONPATH", str(request.config.rootpath))
-        assert run.main([TINY, "run", f"--out={out}"]) == 0
+    assert run.main([TINY, "run", f"--out={out}"]) == 0
     return out
 
 
@@ -38,6 +40,7 @@ def test_a_plan_names_every_run_and_starts_none(tmp_path, capsys):
     assert not list(tmp_path.rglob("attempts"))
 
 
+@pytest.mark.slow
 def test_a_study_runs_from_plan_to_report(ended):
     plan = load_study(TINY, ended)
     rows = plan.rows()
@@ -55,6 +58,7 @@ def test_a_study_runs_from_plan_to_report(ended):
         assert "fast" in (plan.root / name).read_text()
 
 
+@pytest.mark.slow
 def test_a_vmapped_study_has_one_process_an_arm_and_a_run_a_seed(tmp_path, capsys):
     arguments = [f"{TINY}:vmapped", f"--out={tmp_path}"]
     assert run.main(arguments) == 0

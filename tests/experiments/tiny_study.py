@@ -20,6 +20,7 @@ SMALL = {
     "train.total_steps": 6,
     "train.batch_tokens": 256,
     "eval.every_steps": 3,
+    "eval.beam": 1,
     "eval.max_length_offset": 4,
 }
 

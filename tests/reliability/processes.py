@@ -5,27 +5,43 @@ They are forked from one process that has imported everything and started nothin
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import jax
+
+from tfm_jax.train.log import read_history
+
+ROOT = Path(__file__).resolve().parents[2]
+# PYTHONPATH of processes that only train
+WITHOUT_TORCH = os.pathsep.join([str(ROOT / "tests" / "without_torch"), str(ROOT)])
 
 ZYGOTE = """
 import json, os, sys
 from tfm_jax import main
 from tfm_jax.train import loop, modes
-import grain, num2words, optax, tensorboardX
+import grain, matplotlib.pyplot, num2words, optax, tensorboardX
 
+codes = {}
 for line in sys.stdin:
     request = json.loads(line)
-    if "wait" in request:
-        answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+    if "pid" in request:
+        pid = request["pid"]
+        if pid not in codes:
+            found, status = os.waitpid(pid, 0 if request["wait"] else os.WNOHANG)
+            if found:
+                codes[pid] = os.waitstatus_to_exitcode(status)
+        answer = codes.get(pid)
     else:
         answer = os.fork()
         if not answer:
-            output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            for number in (1, 2):
-                os.dup2(output, number)
+            os.environ.update(request["variables"])
+            for number, name in ((1, "output"), (2, "errors")):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                os.dup2(os.open(request[name], flags), number)
             os.close(0)
             sys.exit(main.main(request["argv"]))
     print(json.dumps(answer), flush=True)
@@ -38,7 +54,8 @@ def environment(**changes):
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
     }
-    return os.environ | {"JAX_PLATFORMS": "cpu"} | cache | changes
+    alone = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": WITHOUT_TORCH}
+    return os.environ | alone | cache | changes
 
 
 class Commands:
@@ -58,13 +75,36 @@ class Commands:
         self._zygote.kill()
         self._zygote.communicate()
 
-    def start(self, argv, output) -> int:
-        """Starts ``tfm_jax.main argv``, what it prints appended to a file; its pid."""
-        return self._ask(argv=[str(word) for word in argv], output=str(output))
+    def start(self, argv, output, errors=None, **variables) -> int:
+        """Starts ``tfm_jax.main argv``; its pid.
+
+        What it prints is appended to files, ``errors`` to ``output`` too if not given.
+        Variables are those that matter after the imports.
+        """
+        files = dict(output=str(output), errors=str(errors or output))
+        return self._ask(
+            argv=[str(word) for word in argv], variables=variables, **files
+        )
 
     def wait(self, pid) -> int:
         """The exit code; -9 if killed."""
-        return self._ask(wait=pid)
+        return self._ask(pid=pid, wait=True)
+
+    def kill(self, pid):
+        """Ends a process that may have ended."""
+        if self._ask(pid=pid, wait=False) is None:
+            os.kill(pid, signal.SIGKILL)
+
+    def wait_for_step(self, pid, workdir, step, seconds=300):
+        """Returns once a process that trains in ``workdir`` has logged ``step``."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self._ask(pid=pid, wait=False) is None:
+            if (workdir / "metrics.jsonl").exists():
+                history = read_history(workdir)
+                if history and history[-1]["step"] >= step:
+                    return
+            time.sleep(0.002)
+        raise AssertionError(f"step {step} was not reached")
 
     def _ask(self, **request):
         self._zygote.stdin.write(json.dumps(request) + "\n")

@@ -5,14 +5,12 @@ import pathlib
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from tests.reliability import tiny
-from tests.reliability.processes import Commands, environment
+from tests.reliability.processes import Commands
 from tfm_jax.train import exits
 from tfm_jax.train.checkpoint import verify
 from tfm_jax.train.log import read_history
@@ -24,18 +22,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def commands():
     with Commands(PYTHONHASHSEED="1") as commands:
         yield commands
-
-
-def wait_for_step(workdir, step, ended=lambda: False, seconds=300):
-    """Returns once the log has a record of ``step``; ``ended()``: it never will."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not ended():
-        if (workdir / "metrics.jsonl").exists():
-            history = read_history(workdir)
-            if history and history[-1]["step"] >= step:
-                return
-        time.sleep(0.002)
-    raise AssertionError(f"step {step} is not reached")
 
 
 @pytest.mark.slow
@@ -54,7 +40,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_the_same(
     codes = []
     for step in sorted(rng.sample(range(1, 38), 4)):
         pid = commands.start(argv, tmp_path / "output")
-        wait_for_step(workdir, step)
+        commands.wait_for_step(pid, workdir, step)
         time.sleep(rng.uniform(0.0, 0.05))
         os.kill(pid, signal.SIGKILL)
         codes.append(commands.wait(pid))
@@ -92,30 +78,25 @@ def test_a_training_process_is_alone_silent_and_stops_when_asked(commands, tmp_p
     workdir = tmp_path / "run"
     right = [f"--config={tiny.__file__}", f"--workdir={workdir}"]
     endless = ["--config.train.total_steps=1000000", "--config.train.log_every_steps=1"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tfm_jax.main", *right, *endless],
-        **dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True),
-        **dict(cwd=ROOT, env=environment(PYTHONHASHSEED="2")),
-    )
+    output, errors = tmp_path / "output", tmp_path / "errors"
+    pid = commands.start([*right, *endless], output, errors)
     try:
-        wait_for_step(workdir, 5, ended=lambda: child.poll() is not None)
+        commands.wait_for_step(pid, workdir, 5)
         if os.path.exists("/proc/net/tcp"):
-            assert listening(child.pid) == []
+            assert listening(pid) == []
 
         second = commands.start(right, tmp_path / "second")
         assert commands.wait(second) == exits.OK
         assert "already running" in (tmp_path / "second").read_text()
-        assert child.poll() is None
 
         last = read_history(workdir)[-1]["step"]
-        child.send_signal(signal.SIGTERM)
-        _, errors = child.communicate(timeout=60)
+        os.kill(pid, signal.SIGTERM)
+        assert commands.wait(pid) == exits.PREEMPTED, errors.read_text()
     finally:
-        child.kill()
-    assert child.returncode == exits.PREEMPTED, errors
+        commands.kill(pid)
     stopped = max(int(p.name) for p in workdir.glob("checkpoints/" + "[0-9]" * 6))
     assert stopped > last
-    assert errors == f"tfm_jax: stopped as asked; step {stopped} is saved\n"
+    assert errors.read_text() == f"tfm_jax: stopped as asked; step {stopped} is saved\n"
     assert read_history(workdir)[-1]["step"] == stopped
 
     argv = [f"--workdir={workdir}", f"--config.train.total_steps={stopped + 3}"]

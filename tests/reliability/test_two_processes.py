@@ -7,10 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.reliability import processes, tiny
 from tfm_jax.train import exits, loop
@@ -101,6 +101,12 @@ CONFIG = Path(__file__).with_name("tiny.py")
 SHORT = dict(train__total_steps=12, eval__every_steps=6, mesh__data=2)
 
 
+@pytest.fixture(scope="module")
+def commands():
+    with processes.Commands() as commands:
+        yield commands
+
+
 def flags(workdir):
     knobs = {**SHORT, "mesh__cpu_devices": 1, "mesh__processes": 2}
     named = (f"--config.{k.replace('__', '.')}={v}" for k, v in knobs.items())
@@ -122,27 +128,24 @@ def losses(workdir):
     }
 
 
-def test_a_run_of_two_processes_is_that_of_one_with_two_devices(tmp_path):
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_that_of_one_with_two_devices(commands, tmp_path):
     """Started as Slurm would; stopped by a signal to one of them, then resumed."""
     one, two = tmp_path / "one", tmp_path / "two"
     loop.train(tiny.get_config(**SHORT), one)
     job = random.randrange(4_096)  # JAX takes its port from it
     outputs = [tmp_path / "0", tmp_path / "1"]
-    first, second = (processes.Commands(**slurm(me, job)) for me in (0, 1))
-    with first, second:
-        for stop in (True, False):
-            pids = [
-                commands.start(flags(two), output)
-                for commands, output in zip((first, second), outputs, strict=True)
-            ]
-            if stop:
-                history = two / "metrics.jsonl"
-                while not (history.exists() and '"train"' in history.read_text()):
-                    time.sleep(0.05)
-                os.kill(pids[1], signal.SIGTERM)
-            codes = [first.wait(pids[0]), second.wait(pids[1])]
-            said = [output.read_text() for output in outputs]
-            assert codes == [exits.PREEMPTED if stop else 0] * 2, said
+    for stop in (True, False):
+        pids = [
+            commands.start(flags(two), output, **slurm(me, job))
+            for me, output in enumerate(outputs)
+        ]
+        if stop:
+            commands.wait_for_step(pids[0], two, 3)
+            os.kill(pids[1], signal.SIGTERM)
+        codes = [commands.wait(pid) for pid in pids]
+        said = [output.read_text() for output in outputs]
+        assert codes == [exits.PREEMPTED if stop else 0] * 2, said
     assert "first step" in said[0] and "first step" not in said[1], "one speaks"
     ours, theirs = losses(two), losses(one)
     assert ours.keys() == theirs.keys() and len(ours) > 4
@@ -152,12 +155,8 @@ def test_a_run_of_two_processes_is_that_of_one_with_two_devices(tmp_path):
     assert results[0]["test"]["tokens"] == results[1]["test"]["tokens"]
 
 
-def test_processes_that_nobody_started_are_missed_in_words(tmp_path):
-    made = subprocess.run(
-        [sys.executable, "-m", "tfm_jax.main", *flags(tmp_path)],
-        env=processes.environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert made.returncode == exits.BAD_CONFIG
-    assert "mesh.processes=2" in made.stderr and "Traceback" not in made.stderr
+def test_processes_that_nobody_started_are_missed_in_words(commands, tmp_path):
+    pid = commands.start(flags(tmp_path), tmp_path / "output")
+    assert commands.wait(pid) == exits.BAD_CONFIG
+    said = (tmp_path / "output").read_text()
+    assert "mesh.processes=2" in said and "Traceback" not in said

@@ -1,4 +1,6 @@
+import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -17,8 +19,10 @@ RATES = (1e-2, 3e-3, 1e-2)
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """No pictures and translations: results say only how far a run got."""
+    """Compiled once; no pictures and translations: results say how far a run got."""
     with pytest.MonkeyPatch.context() as patch:
+        step = functools.lru_cache(population.make_step)
+        patch.setattr(population, "make_step", step)
         patch.setattr(report, "finish", finish)
         yield
 
@@ -29,7 +33,8 @@ def finish(run, log):
 
 
 def config(seed, rate=1e-2, **changes):
-    changes = dict(train__total_steps=STEPS, eval__every_steps=6) | changes
+    shared = dict(train__total_steps=STEPS, train__skip_limit=3, eval__every_steps=6)
+    changes = shared | changes
     return tiny.get_config(seed=seed, optim__peak_lr=rate, **changes)
 
 
@@ -117,9 +122,9 @@ def test_an_interrupted_population_goes_on_bit_for_bit(together, tmp_path):
 
 def test_a_member_that_is_behind_catches_up(together, tmp_path):
     """Killed between two saves; the one ahead must not be trained beyond its end."""
-    folders = [tmp_path / name for name in "ab"]
-    configs = [config(seed, rate) for seed, rate in enumerate(RATES[:2])]
-    loop.train(configs[0], folders[0])
+    folders = [tmp_path / name for name in "abc"]
+    configs = [config(seed, rate) for seed, rate in enumerate(RATES)]
+    shutil.copytree(together[0], folders[0])
     (folders[0] / "results.json").unlink()
     population.train(configs, folders)
     for folder in folders:
@@ -134,11 +139,8 @@ def test_a_member_that_is_behind_catches_up(together, tmp_path):
 def test_a_member_that_diverges_leaves_the_others_alone(together, tmp_path, capsys):
     folders = [tmp_path / name for name in ("well", "ill", "too")]
     rates = (RATES[0], 1e30, RATES[2])
-    few = dict(train__skip_limit=3)
     with pytest.raises(Diverged, match="1 of 3 diverged: ill"):
-        population.train(
-            [config(i, rate, **few) for i, rate in enumerate(rates)], folders
-        )
+        population.train([config(i, rate) for i, rate in enumerate(rates)], folders)
     assert (folders[1] / "diverged" / "update.npz").exists()
     assert not (folders[1] / "results.json").exists()
     for folder, other in ((folders[0], together[0]), (folders[2], together[2])):
