@@ -238,6 +238,13 @@ def test_labels_of_models_from_elsewhere_are_numbers(tmp_path):
     assert one.labels == []
 
 
+def test_a_generator_alone_has_states_of_its_own():
+    single = dict(pairs=dict(kind="none"))
+    run = made("masked_lm", "electra", "masked_lm", sizes=ELECTRA, data=single)
+    assert run.embed(TEXTS).shape == (3, ELECTRA["generator_width"])
+    assert len(run.fill_mask(["a [MASK]"], top=2)) == 2
+
+
 @pytest.mark.parametrize("model, frame", [("albert", "bert"), ("gpt", "gpt1")])
 def test_labels_are_named_as_in_the_report_of_the_data(model, frame, tmp_path):
     report = {"train": {"labels": ["no", "yes", "text"]}}

@@ -1,1 +1,1 @@
-"""Decoding: takes a ``step(tokens, cache)`` callable, not a model."""
+"""Trained models in use: decoding, scores, probes, prompts, answers."""

@@ -75,7 +75,7 @@ class TextEncoder(nn.Module):
     def embed(self, batch, *, train: bool):
         """What goes into ``widen``: [B, T, E]."""
         cfg, length = self.cfg, batch.tokens.shape[1]
-        if POSITIONS[cfg.positions].learned and length > cfg.max_length:
+        if cfg.longest and length > cfg.longest:
             raise ValueError(
                 f"rows of {length} tokens are longer than "
                 f"model.max_length={cfg.max_length}"

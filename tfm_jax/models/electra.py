@@ -177,7 +177,9 @@ class Electra(nn.Module):
         return HEADS[self.cfg.head](self, batch, train)
 
     def encode(self, batch, *, train: bool):
-        """States of the discriminator [B, T, D]."""
+        """States of the discriminator [B, T, D], or of a generator on its own."""
+        if self.cfg.head == "masked_lm":
+            return SHARES[self.cfg.share].states(self, batch, train)
         return self.discriminator(batch, train=train)
 
     def generate(self, batch, *, train: bool):

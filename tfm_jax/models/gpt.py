@@ -282,7 +282,7 @@ class Gpt(nn.Module):
 
     def _check(self, length):
         cfg = self.cfg
-        if POSITIONS[cfg.positions].learned and length > cfg.max_length:
+        if cfg.longest and length > cfg.longest:
             raise ValueError(
                 f"rows of {length} tokens are longer than "
                 f"model.max_length={cfg.max_length}"
