@@ -15,6 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 FEWER = {  # what stands in a notebook -> what runs here: every cell, but less of it
+    "finetune": {
+        "total_steps=1500, batch_tokens=1024, log_every_steps=20": "total_steps=4, "
+        "batch_tokens=1024, log_every_steps=2",
+        "config.eval.every_steps = 300": "config.eval.every_steps = 2",
+        "total_steps=120, batch_tokens=1024, log_every_steps=10": "total_steps=4, "
+        "batch_tokens=1024, log_every_steps=2",
+        "tuned.eval.every_steps = 20": "tuned.eval.every_steps = 2",
+    },
     "study": {
         '"train.total_steps": 60, "eval.every_steps": 20': '"train.total_steps": 4, '
         '"eval.every_steps": 2',
