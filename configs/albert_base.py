@@ -38,13 +38,13 @@ SIZES = {
     **{size: _published(size) for size in albert.SIZES},
     "tiny": dict(
         model=dict(
-            **dict(width=128, heads=2, ffn_width=512, depth=2, embedding_width=64),
+            **dict(width=64, heads=2, ffn_width=256, depth=2, embedding_width=32),
             **dict(max_length=64, init="glorot"),
         ),
         data=dict(source="pydocs", length=64, masking=dict(most=10, ngrams=3)),
-        tokenizer=dict(vocab=4_000),
-        optim=dict(optimizer="adamw", peak_lr=2e-3, warmup_steps=100),
-        train=dict(total_steps=1_500, batch_tokens=2_048),
+        tokenizer=dict(vocab=1_000),
+        optim=dict(optimizer="adamw", peak_lr=4e-3, warmup_steps=100),
+        train=dict(total_steps=1_500, batch_tokens=1_024),
         every_steps=500,
     ),
 }

@@ -39,14 +39,17 @@ def _published(size):
 SIZES = {
     **{size: _published(size) for size in ("base", "large", "medium", "small", "mini")},
     "tiny": dict(
-        model=bert.SIZES["tiny"] | dict(max_length=64, head="masked_lm", init="glorot"),
+        model=dict(
+            **dict(width=64, heads=2, ffn_width=256, depth=2, max_length=64),
+            **dict(head="masked_lm", init="glorot"),
+        ),
         data=dict(
             **dict(source="pydocs", length=64, pairs=dict(kind="none")),
             masking=dict(most=10),
         ),
-        tokenizer=dict(vocab=4_000),
-        optim=dict(optimizer="adamw", peak_lr=2e-3, warmup_steps=100),
-        train=dict(total_steps=1_500, batch_tokens=2_048),
+        tokenizer=dict(vocab=1_000),
+        optim=dict(optimizer="adamw", peak_lr=4e-3, warmup_steps=100),
+        train=dict(total_steps=1_500, batch_tokens=1_024),
         every_steps=500,
     ),
 }

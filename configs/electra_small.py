@@ -48,15 +48,15 @@ SIZES = {
     "large": _published("large", 400_000, 2e-4, 2_048, 0.25),
     "tiny": dict(
         model=dict(
-            **dict(width=128, heads=2, ffn_width=512, depth=2, embedding_width=128),
-            **dict(generator_width=64, generator_heads=1, generator_ffn_width=256),
+            **dict(width=64, heads=2, ffn_width=256, depth=2, embedding_width=64),
+            **dict(generator_width=32, generator_heads=1, generator_ffn_width=128),
             **dict(generator_depth=2, max_length=64, init="glorot"),
         ),
         data=dict(source="pydocs", length=64),
         masking=dict(most=10),
-        tokenizer=dict(vocab=4_000),
-        optim=dict(optimizer="adamw", peak_lr=2e-3, warmup_steps=100),
-        train=dict(total_steps=1_500, batch_tokens=2_048),
+        tokenizer=dict(vocab=1_000),
+        optim=dict(optimizer="adamw", peak_lr=4e-3, warmup_steps=100),
+        train=dict(total_steps=1_500, batch_tokens=1_024),
         every_steps=500,
     ),
 }

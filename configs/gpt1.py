@@ -33,11 +33,11 @@ SIZES = {
     ),
     "tiny": dict(
         model=gpt.SIZES["gpt1"]
-        | dict(width=128, heads=4, ffn_width=512, depth=2, max_length=64),
+        | dict(width=64, heads=2, ffn_width=256, depth=2, max_length=64),
         data=dict(source="pydocs", length=64),
-        tokenizer=dict(vocab=2_000),
-        optim=dict(peak_lr=1e-3, warmup_steps=100),
-        train=dict(total_steps=600, batch_tokens=2_048),
+        tokenizer=dict(vocab=1_000),
+        optim=dict(peak_lr=2e-3, warmup_steps=100),
+        train=dict(total_steps=1_000, batch_tokens=1_024),
         every_steps=200,
     ),
 }

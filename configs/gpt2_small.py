@@ -42,11 +42,11 @@ SIZES = {
     "gpt2_large": _published("gpt2_large"),
     "gpt2_xl": _published("gpt2_xl"),
     "tiny": dict(
-        model=dict(width=128, heads=4, ffn_width=512, depth=2, max_length=64) | OFF,
+        model=dict(width=64, heads=2, ffn_width=256, depth=2, max_length=64) | OFF,
         data=dict(source="pydocs", length=64, separator="<|endoftext|>"),
-        tokenizer=dict(vocab=2_000),
-        optim=dict(peak_lr=2e-3, warmup_steps=50),
-        train=dict(total_steps=600, batch_tokens=2_048),
+        tokenizer=dict(vocab=1_000),
+        optim=dict(peak_lr=4e-3, warmup_steps=50),
+        train=dict(total_steps=1_000, batch_tokens=1_024),
         every_steps=200,
     ),
 }

@@ -53,13 +53,13 @@ SIZES = {
     "gpt3_13b": _published("gpt3_13b", 2.0, 1e-4),
     "gpt3_175b": _published("gpt3_175b", 3.2, 0.6e-4),
     "tiny": dict(
-        model=dict(width=128, heads=4, ffn_width=512, depth=2, max_length=64)
+        model=dict(width=64, heads=2, ffn_width=256, depth=2, max_length=64)
         | dict(windows=(0, 16))
         | OFF,
         data=dict(source="pydocs", length=64, separator="<|endoftext|>"),
-        tokenizer=dict(vocab=2_000),
-        optim=dict(peak_lr=2e-3, warmup_steps=50),
-        train=dict(total_steps=600, batch_tokens=2_048),
+        tokenizer=dict(vocab=1_000),
+        optim=dict(peak_lr=4e-3, warmup_steps=50),
+        train=dict(total_steps=1_000, batch_tokens=1_024),
         every_steps=200,
     ),
 }

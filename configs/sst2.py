@@ -27,8 +27,8 @@ from tfm_jax.train.sections import EvalConfig, TrainConfig
 _LARGE = dict(length=128, peak_lr=3e-5, layer_decay=1.0, frame="bert", special=())
 _SMALL = dict(_LARGE, length=64, peak_lr=5e-4)
 _GPT1 = dict(frame="gpt1", special=("_start_", "_delimiter_", "_classify_"))
-_TINY = dict(depth=2, width=128, heads=2, ffn_width=512, max_length=64, init="glorot")
-_GENERATOR = dict(generator_width=64, generator_heads=1, generator_ffn_width=256)
+_TINY = dict(depth=2, width=64, heads=2, ffn_width=256, max_length=64, init="glorot")
+_GENERATOR = dict(generator_width=32, generator_heads=1, generator_ffn_width=128)
 
 SIZES = {  # size -> (model, its fields, the rest)
     "bert_base": ("bert", bert.SIZES["base"], _LARGE),
@@ -38,13 +38,13 @@ SIZES = {  # size -> (model, its fields, the rest)
     ),
     "gpt1": ("gpt", gpt.SIZES["gpt1"], _LARGE | dict(_GPT1, peak_lr=6.25e-5)),
     "bert_tiny": ("bert", _TINY, _SMALL),
-    "albert_tiny": ("albert", dict(_TINY, embedding_width=64), _SMALL),
+    "albert_tiny": ("albert", dict(_TINY, embedding_width=32), _SMALL),
     "electra_tiny": (
         "electra",
-        dict(_TINY, embedding_width=128, generator_depth=2, **_GENERATOR),
+        dict(_TINY, embedding_width=64, generator_depth=2, **_GENERATOR),
         _SMALL | dict(layer_decay=0.8),
     ),
-    "gpt1_tiny": ("gpt", gpt.SIZES["gpt1"] | _TINY | dict(heads=4), _SMALL | _GPT1),
+    "gpt1_tiny": ("gpt", gpt.SIZES["gpt1"] | _TINY, _SMALL | _GPT1),
 }  # fmt: skip
 
 

@@ -13,20 +13,13 @@ MULTI30K = dict(  # the published set-up; a run takes minutes on a GPU
     tune={"optim.peak_lr": (2e-3, 5e-3, 1e-2)},
     tune_seeds=(1_000,),
 )
-# The tiny configurations read the documentation that comes with Python; here they are
-# narrower still, so that a run takes half a minute on one core.
+# The tiny configurations read the documentation that comes with Python; a run takes
+# half a minute on one core.
 TEXT = dict(
     seeds=(0, 1, 2, 3, 4),
     sesoi=0.05,
     fixed_rate="one rate, the configuration's, for all arms",
 )
-NARROW = {
-    "model.width": 64,
-    "model.heads": 2,
-    "model.ffn_width": 256,
-    "tokenizer.vocab": 1_000,
-    "train.batch_tokens": 1_024,
-}
 # On a GPU they are the smallest published sizes, on text of one's own:
 # --config.data.source=folder --config.data.folder=FOLDER
 LARGE_TEXT = dict(

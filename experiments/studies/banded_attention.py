@@ -8,7 +8,7 @@ Child et al. 2019, arXiv:1904.10509, table 2: sparse patterns lose nothing again
 ones.
 """
 
-from experiments.scales import LARGE_TEXT, NARROW, TEXT
+from experiments.scales import LARGE_TEXT, TEXT
 from experiments.study import Study, equivalent, worse
 
 
@@ -36,7 +36,7 @@ def get_study(scale="cpu"):
 CPU = TEXT | dict(
     config="configs/gpt3_small.py:tiny",
     arms=arms(16, 2),
-    settings=NARROW | {"train.total_steps": 600},
+    settings={"train.total_steps": 1_000},
 )
 GPU = LARGE_TEXT | dict(
     config="configs/gpt3_small.py",

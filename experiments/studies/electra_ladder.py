@@ -54,7 +54,7 @@ def _equal(**sizes):
 CPU = TEXT | dict(
     config="configs/sst2.py:electra_tiny",
     first="configs/electra_small.py:tiny",
-    equal=_equal(width=128, heads=2, ffn_width=512, depth=2),
+    equal=_equal(width=64, heads=2, ffn_width=256, depth=2),
     settings={},
     sesoi=0.01,
 )

@@ -7,7 +7,7 @@ close to those with learned ones. Press et al. 2022, arXiv:2108.12409, table 2: 
 no worse than sinusoids at the length of training.
 """
 
-from experiments.scales import LARGE_TEXT, NARROW, TEXT
+from experiments.scales import LARGE_TEXT, TEXT
 from experiments.study import Study, axis, better, equivalent, grid
 
 SCHEMES = ("sinusoidal", "learned", "none", "rotary", "alibi")
@@ -28,7 +28,7 @@ def get_study(scale="cpu"):
 
 
 CPU = TEXT | dict(
-    config="configs/gpt2_small.py:tiny", settings=NARROW | {"train.total_steps": 600}
+    config="configs/gpt2_small.py:tiny", settings={"train.total_steps": 1_000}
 )
 GPU = LARGE_TEXT | dict(
     config="configs/gpt2_small.py", settings={"train.total_steps": 10_000}

@@ -9,7 +9,7 @@ on it; only masking is worse where states are used as they are, only random word
 worse everywhere.
 """
 
-from experiments.scales import LARGE_TEXT, NARROW, TEXT
+from experiments.scales import LARGE_TEXT, TEXT
 from experiments.study import Study, better, equivalent, on, worse
 
 ROWS = (  # masked, unchanged, random: those of table 8
@@ -45,7 +45,7 @@ def get_study(scale="cpu"):
 
 CPU = TEXT | dict(
     config="configs/bert_base.py:tiny",
-    settings=NARROW | {"train.total_steps": 1_500},
+    settings={"train.total_steps": 1_500},
 )
 GPU = LARGE_TEXT | dict(
     config="configs/bert_base.py",

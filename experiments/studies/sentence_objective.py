@@ -8,7 +8,7 @@ the next sentence knows nothing (52.0 %), one trained on the order tells both ap
 (78.9 %).
 """
 
-from experiments.scales import LARGE_TEXT, NARROW, TEXT
+from experiments.scales import LARGE_TEXT, TEXT
 from experiments.study import Study, better, on, within
 
 BOTH = ("nsp:pairs.kind=nsp", "sop:pairs.kind=sop")
@@ -37,7 +37,7 @@ def get_study(scale="cpu"):
 
 CPU = TEXT | dict(
     config="configs/albert_base.py:tiny",
-    settings=NARROW | {"train.total_steps": 1_500},
+    settings={"train.total_steps": 1_500},
 )
 GPU = LARGE_TEXT | dict(
     config="configs/albert_base.py", settings={"train.total_steps": 20_000}
