@@ -87,6 +87,7 @@ class Training:
             experiment = experiment._replace(init_from=str(checkpoints.path(resumed)))
             resumed, extras = None, {}
         self.step = self.saved = resumed or 0
+        self._tokens = []  # of the batches since the last record
 
         # data; a resumed run keeps the tokenizer it was trained with
         tokenizer = source = None
