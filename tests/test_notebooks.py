@@ -1,7 +1,6 @@
 """Every notebook runs, shows its pictures and is committed clean."""
 
 import ast
-import os
 import sys
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+
+from tests.reliability.processes import WITHOUT_TORCH, environment
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
@@ -66,7 +67,7 @@ def test_notebook_never_renders_text_as_html(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_and_shows_its_pictures(path, tmp_path, request):
+def test_notebook_runs_and_shows_its_pictures(path, tmp_path):
     notebook, cells = read(path)
     for text, smaller in FEWER.get(path.stem, {}).items():
         (cell,) = (cell for cell in cells if text in cell.source)
@@ -78,18 +79,16 @@ def test_notebook_runs_and_shows_its_pictures(path, tmp_path, request):
         notebook,
         km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels),
         resources={"metadata": {"path": str(path.parent)}},
-        timeout=300,
+        timeout=600,
     )
-    cache = request.config.cache.mkdir("jax_compilation_cache")
+    torch = any("transformers" in cell.source for cell in cells)
     client.execute(
         cleanup_kc=True,
-        env=os.environ
-        | {
-            "PYTHONPATH": str(ROOT),
-            "IPYTHONDIR": str(tmp_path),  # nobody's startup files
-            "TMPDIR": str(tmp_path),
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-        },
+        env=environment(
+            PYTHONPATH=str(ROOT) if torch else WITHOUT_TORCH,
+            IPYTHONDIR=str(tmp_path),  # nobody's startup files
+            TMPDIR=str(tmp_path),
+        ),
     )
     for cell in cells:
         last = ast.unparse(ast.parse(cell.source).body[-1])

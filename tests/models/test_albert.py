@@ -114,16 +114,19 @@ def test_dropout_differs_between_layers_that_share():
     )
     batch = rows([5])
 
-    _, seen = model.apply(
-        {"params": params},
-        batch,
-        train=True,
-        rngs={"dropout": jax.random.key(0)},
-        method="encode",
-        capture_intermediates=lambda module, _: module.name == "dropout",
-        mutable="intermediates",
-    )
-    stack = seen["intermediates"]["encoder"]["stack"]
+    @jax.jit
+    def watched(params):
+        return model.apply(
+            {"params": params},
+            batch,
+            train=True,
+            rngs={"dropout": jax.random.key(0)},
+            method="encode",
+            capture_intermediates=lambda module, _: module.name == "dropout",
+            mutable="intermediates",
+        )
+
+    stack = watched(params)[1]["intermediates"]["encoder"]["stack"]
     once, twice = stack["layer_0"]["ffn_residual"]["dropout"]["__call__"]
     assert not np.array_equal(once == 0, twice == 0)
 
