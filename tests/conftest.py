@@ -1,5 +1,6 @@
 """Eight CPU devices, real data where it is present, programs compiled fast and kept."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def pytest_configure(config):
     cache = config.cache.mkdir("jax_compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # Compiled programs are a large heap, which full collections walk each time.
+    gc.set_threshold(*gc.get_threshold()[:2], 200)
     # Most programs are tiny and run once: LLVM would work longer on them than they do.
     # What XLA itself rewrites and fuses stays; child processes are to do the same.
     jax.config.update("jax_disable_most_optimizations", True)
