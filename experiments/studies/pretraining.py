@@ -1,0 +1,50 @@
+"""Does pre-training on running text help where there are few labels?
+
+The same model and the same tokenizer, fine-tuned from parameters that have learnt running
+text and from parameters that have not. The labelled sentences must be named:
+--set data.train_files=FILE.tsv --set data.valid_files=FILE.tsv, a text and a label a
+line; the running text may be: --set first.data.source=files --set
+first.data.train_files=FILE. Scales are families: cpu and bert, albert, electra, gpt1.
+
+Radford et al. 2018, table 5: 74.7 with pre-training, 59.9 without. Devlin et al. 2019,
+Lan et al. 2020 and Clark et al. 2020 rest on it.
+"""
+
+from experiments.scales import LARGE_TEXT, TEXT
+from experiments.study import Study, better
+
+FIRSTS = {
+    "bert": "bert_base",
+    "albert": "albert_base",
+    "electra": "electra_small",
+    "gpt1": "gpt1",
+}
+
+
+def get_study(scale="cpu"):
+    return Study(
+        **({"gpu": GPU, "cpu": _tiny("bert")} | {f: _tiny(f) for f in FIRSTS})[scale],
+        arms={"pretrained": {}, "untrained": {"first.train.total_steps": 1}},
+        baseline="untrained",
+        metric="valid/accuracy",
+        goal="max",
+        expect=(better("pretrained", "untrained", "pre-training helps"),),
+    )
+
+
+def _tiny(family):
+    return TEXT | dict(
+        config=f"configs/sst2.py:{family}_tiny",
+        first=f"configs/{FIRSTS[family]}.py:tiny",
+        settings={"optim.peak_lr": 1e-3},
+        sesoi=0.01,
+    )
+
+
+GPU = LARGE_TEXT | dict(
+    config="configs/sst2.py:bert_base",
+    first="configs/bert_base.py",
+    settings={"first.train.total_steps": 50_000},
+    sesoi=0.005,
+    tune={"optim.peak_lr": (2e-5, 3e-5, 5e-5)},
+)
