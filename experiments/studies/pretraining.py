@@ -1,7 +1,7 @@
 """Does pre-training on running text help where there are few labels?
 
-The same model and the same tokenizer, fine-tuned from parameters that have learnt running
-text and from parameters that have not. The labelled sentences must be named:
+The same model and the same tokenizer, fine-tuned from parameters that have learnt
+running text and from parameters that have not. The labelled sentences must be named:
 --set data.train_files=FILE.tsv --set data.valid_files=FILE.tsv, a text and a label a
 line; the running text may be: --set first.data.source=files --set
 first.data.train_files=FILE. Scales are families: cpu and bert, albert, electra, gpt1.
