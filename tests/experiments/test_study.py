@@ -1,7 +1,12 @@
 import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
 
 import pytest
 
+from experiments import cells, studies
 from experiments.study import Study, axis, better, chain, grid, zipped
 
 NORMS = axis("model.norm", ("pre", "post"))
@@ -107,3 +112,24 @@ def test_every_mistake_is_named_at_once():
 def test_a_study_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         study().seeds = (1,)
+
+
+NAMES = sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_arm_of_every_study_is_a_legal_configuration(name, scale, request):
+    """Where the data lies is for the user to say, so nothing is prepared."""
+    module = importlib.import_module(f"experiments.studies.{name}")
+    study = module.get_study(scale)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(request.config.rootpath)
+        for knobs in study.arms.values():
+            own, before = cells.stages_of({**study.settings, **knobs})
+            cells.configure(study.config, own)
+            if own.pop("first", study.first):
+                cells.configure(study.first, before)
+    question, *_, source = inspect.cleandoc(module.__doc__).split("\n\n")
+    assert question.split(".")[0].endswith("?")
+    assert re.search(r"\b(19|20)\d\d\b", source), "which paper?"
