@@ -42,7 +42,9 @@ SIZES = {
     "gpt2_large": _published("gpt2_large"),
     "gpt2_xl": _published("gpt2_xl"),
     "tiny": dict(
-        model=dict(width=64, heads=2, ffn_width=256, depth=2, max_length=64) | OFF,
+        model=dict(width=64, heads=2, ffn_width=256, depth=2, max_length=64)
+        | dict(init="glorot")
+        | OFF,
         data=dict(source="pydocs", length=64, separator="<|endoftext|>"),
         tokenizer=dict(vocab=1_000),
         optim=dict(peak_lr=4e-3, warmup_steps=50),

@@ -54,7 +54,7 @@ SIZES = {
     "gpt3_175b": _published("gpt3_175b", 3.2, 0.6e-4),
     "tiny": dict(
         model=dict(width=64, heads=2, ffn_width=256, depth=2, max_length=64)
-        | dict(windows=(0, 16))
+        | dict(windows=(0, 16), init="glorot")
         | OFF,
         data=dict(source="pydocs", length=64, separator="<|endoftext|>"),
         tokenizer=dict(vocab=1_000),

@@ -36,7 +36,7 @@ def get_study(scale="cpu"):
 CPU = TEXT | dict(
     config="configs/gpt3_small.py:tiny",
     arms=arms(16, 2),
-    settings={"train.total_steps": 1_000},
+    settings={"train.total_steps": 1_000, "eval.samples": 0},
 )
 GPU = LARGE_TEXT | dict(
     config="configs/gpt3_small.py",

@@ -25,7 +25,11 @@ TASK = {
     "data.separator": "",
     "tokenizer.kind": "character",
     "model.heads": 2,
-    "model.positions": "rotary",
+    "model.positions": "t5",
+    "optim.peak_lr": 2e-3,
+    "optim.schedule": "constant",
+    "optim.weight_decay": 0.0,
+    "eval.samples": 0,
     "train.batch_tokens": 64 * 33,
     "data.recall_train": 20_000,
     "eval.variants": tuple(f"k{k}:recall_examples={k};asked=last" for k in SHOTS),
@@ -55,6 +59,6 @@ def get_study(scale="cpu"):
 
 
 CPU = TEXT | dict(
-    config="configs/gpt2_small.py:tiny", settings=TASK | {"train.total_steps": 1_000}
+    config="configs/gpt2_small.py:tiny", settings=TASK | {"train.total_steps": 1_500}
 )
 GPU = dict(settings=TASK | {"train.total_steps": 20_000}, seeds=tuple(range(10)))

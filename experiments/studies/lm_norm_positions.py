@@ -28,7 +28,8 @@ def get_study(scale="cpu"):
 
 
 CPU = TEXT | dict(
-    config="configs/gpt2_small.py:tiny", settings={"train.total_steps": 1_000}
+    config="configs/gpt2_small.py:tiny",
+    settings={"train.total_steps": 1_000, "eval.samples": 0},
 )
 GPU = LARGE_TEXT | dict(
     config="configs/gpt2_small.py", settings={"train.total_steps": 10_000}
