@@ -29,6 +29,7 @@ def test_parameters_are_as_many_as_published(size):
 
 SHAPES = {
     "masked_lm": (2, 5, V),
+    "pair": (2, 2),
     "classify": (2, 3),
     "tag": (2, 5, 3),
     "span": (2, 2, 5),
@@ -39,7 +40,7 @@ SHAPES = {
 def test_a_head_has_its_shape_and_no_parameters_of_others(head):
     model, params = tiny(bert, head=head, labels=3)
     assert run(model, params, rows([5, 3])).shape == SHAPES[head]
-    names = {"masked_lm": {"lm"}, "classify": {"pooler", "classify"}}
+    names = {"masked_lm": {"lm"}} | {n: {"pooler", n} for n in ("pair", "classify")}
     assert set(params["head"]) == names.get(head, {head})
     assert set(SHAPES) | {"pretraining"} == set(HEADS)
 
