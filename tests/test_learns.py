@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
+
 from tests.reliability import tiny
 from tfm_jax import main
 from tfm_jax.train import exits
 from tfm_jax.train.log import read_history
 
 
+@pytest.mark.slow
 def test_a_tiny_model_learns_to_copy_numbers_it_has_not_seen(tmp_path, capsys):
     """English to English, packed rows, character by character."""
     knobs = {

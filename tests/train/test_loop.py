@@ -13,6 +13,7 @@ from tfm_jax.train.log import read_history
 from tfm_jax.train.mesh import make_mesh
 from tfm_jax.train.program import build
 
+pytestmark = pytest.mark.slow  # what they share takes long
 EIGHT = dict(mesh__data=4, mesh__fsdp=2, mesh__cpu_devices=8)
 SHORT = dict(train__total_steps=20, train__log_every_steps=1)
 

@@ -13,6 +13,7 @@ from tfm_jax.train import arrays, loop, manifest, population, report
 from tfm_jax.train.exits import Diverged, Preempted
 from tfm_jax.train.log import read_history
 
+pytestmark = pytest.mark.slow  # what they share takes long
 STEPS = 12
 RATES = (1e-2, 3e-3, 1e-2)
 
