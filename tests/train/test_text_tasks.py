@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.reliability import tiny
 from tests.train.text_runs import get_config, write_files
 from tfm_jax.config import ConfigError
 from tfm_jax.data import language
@@ -141,6 +142,28 @@ def test_micro_batches_share_one_objective(task, model, head, data, files):
     np.testing.assert_allclose(loss, of_halves, rtol=1e-5)
     for one, other in zip(*map(jax.tree.leaves, (grads, their_grads)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "names, changes",
+    [
+        (
+            ("masked_lm", "albert", "pretraining"),
+            dict(data=dict(pairs=dict(kind="sop"))),
+        ),
+        (("replaced_tokens", "electra", "pretraining"), {}),
+    ],
+)
+def test_masks_and_samples_are_drawn_again_after_a_stop(
+    names, changes, files, tmp_path
+):
+    """A run that was stopped goes on bit for bit, dropout included."""
+    train = dict(train=dict(total_steps=9), dropout=0.1, **changes)
+    config = get_config(*names, files, **train)
+    assert tiny.run(tmp_path / "whole", config)
+    assert not tiny.run(tmp_path / "cut", config, stop=(4,))
+    assert tiny.run(tmp_path / "cut", config)
+    assert tiny.digests(tmp_path / "cut") == tiny.digests(tmp_path / "whole")
 
 
 def test_the_second_loss_is_weighed():

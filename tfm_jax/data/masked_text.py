@@ -3,6 +3,9 @@
 import dataclasses
 
 from tfm_jax.data import documents, masking, sentence_pairs, sentences, text_batches
+from tfm_jax.data.causal_text import load, texts
+
+__all__ = ["Config", "change", "load", "rows", "texts"]
 
 _Masking, _Pairs = masking.Config, sentence_pairs.Config  # their fields hide the names
 
@@ -25,17 +28,6 @@ class Config(text_batches.Order, documents.Config):
             raise ValueError(f"data.length={self.length} must be 5 or more")
         if self.row_seed < 0:
             raise ValueError(f"data.row_seed={self.row_seed} must not be negative")
-
-
-def load(cfg, split, names):
-    """See `documents.load_documents`."""
-    del names
-    return documents.load_documents(cfg, split)
-
-
-def texts(found):
-    """The documents."""
-    return found.texts
 
 
 def rows(cfg, tokenizer, found, split):
