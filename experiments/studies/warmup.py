@@ -31,7 +31,7 @@ def get_study(scale="cpu"):
 def _cpu():
     return NUMERALS | dict(
         arms=grid(NORMS, WARMUPS),
-        tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)},
+        tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)},
         tune_seeds=(1_000,),
         fixed_rate="",
         caveat="six narrow layers; shallower models show no difference at all",
