@@ -38,7 +38,6 @@ class TorchGpu(Torch):
         """Our pipeline's batches: numpy alone."""
         from tfm_jax.config import build
         from tfm_jax.data import packing, pipeline
-        from tfm_jax.train.loop import ROWS
 
         ragged = [packing.Ragged(*side) for side in (source, target)]
         kept = np.arange(len(ragged[0].lengths))
@@ -48,7 +47,7 @@ class TorchGpu(Torch):
             batch_tokens=self.config["train"]["batch_tokens"],
             total_batches=self.config["train"]["total_steps"],
             seed=self.config["seed"],
-            row_multiple=ROWS,
+            row_multiple=self.config["train"]["row_multiple"],
         )
         for batch in batches:
             yield batch.source.astype(np.int64), batch.target_labels.astype(np.int64)

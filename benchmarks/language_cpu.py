@@ -5,8 +5,7 @@
 The set-up is configs/shakespeare_char.py: 4 layers, 4 heads, width 128, no biases, no
 dropout, rows of 64 characters, AdamW, float32. Processes take turns, ``--seconds``
 each, ``--rounds`` times; what counts is characters a second, data included. All arms
-train a model of the same shape on the same text with the same number of rows a batch,
-which is that of our loop: of the 12 that are asked for the next lower multiple of 8.
+train a model of the same shape on the same text with the same number of rows a batch.
 
     tfm_jax           the default path, one CPU device a core
     torch             nanoGPT's model and loop in PyTorch, fused attention and AdamW

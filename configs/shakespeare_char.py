@@ -4,8 +4,7 @@ Published set-ups: on a CPU 4 layers, width 128, 4 heads and no dropout, rows of
 characters, 12 in a batch, 2,000 steps; on a GPU 6 layers, width 384, 6 heads, dropout
 0.2, rows of 256, 64 in a batch, 5,000 steps. No biases; AdamW from 1e-3 down to 1e-4.
 The last tenth of the text is held out. Deviates: rows are cut from the text once and
-read in a new order each time, there they begin at random places; a batch has a
-multiple of 8 rows here, on a CPU 8 and not 12.
+read in a new order each time, there they begin at random places.
 
 Run     python -m tfm_jax.main --config=configs/shakespeare_char.py \
           --workdir=runs/shakespeare --config.data.train_files=input.txt
@@ -54,6 +53,7 @@ def get_config(size="cpu"):
     c.train = section(
         TrainConfig,
         **dict(total_steps=steps, batch_tokens=rows * length, label_smoothing=0.0),
+        row_multiple=4,
     )
     c.eval = section(EvalConfig, every_steps=250)
     c.checkpoint = section(checkpoint.Config, every_steps=250, metric="nll")

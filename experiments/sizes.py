@@ -11,7 +11,6 @@ from experiments.study import Study
 from tfm_jax.config import ConfigError
 from tfm_jax.train import program
 from tfm_jax.train.experiment import Experiment, complete
-from tfm_jax.train.loop import ROWS
 from tfm_jax.train.workloads import WORKLOADS
 
 TOLERANCE = 0.01  # of parameter counts that are called equal
@@ -86,6 +85,6 @@ def first_batch(experiment: Experiment, data):
         batch_tokens=experiment.train.batch_tokens,
         total_batches=1,
         seed=experiment.seed,
-        row_multiple=ROWS,
+        row_multiple=experiment.train.row_multiple,
     )
     return work.seen(experiment, next(batches))

@@ -85,6 +85,7 @@ def test_a_training_process_is_alone_silent_and_stops_when_asked(commands, tmp_p
         if os.path.exists("/proc/net/tcp"):
             assert listening(pid) == []
 
+        before = read_history(workdir)[-1]["step"]
         second = commands.start(right, tmp_path / "second")
         assert commands.wait(second) == exits.OK
         assert "already running" in (tmp_path / "second").read_text()
@@ -95,7 +96,8 @@ def test_a_training_process_is_alone_silent_and_stops_when_asked(commands, tmp_p
     finally:
         commands.kill(pid)
     stopped = max(int(p.name) for p in workdir.glob("checkpoints/" + "[0-9]" * 6))
-    assert stopped > last
+    assert stopped > before, "it went on beside the second one"
+    assert stopped >= last, "a stop is looked for after a step was logged"
     assert errors.read_text() == f"tfm_jax: stopped as asked; step {stopped} is saved\n"
     assert read_history(workdir)[-1]["step"] == stopped
 

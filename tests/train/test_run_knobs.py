@@ -44,6 +44,7 @@ RUN = {  # what a run does, and when
     "train.total_steps": 7,
     "train.batch_tokens": 1024,
     "train.accumulate_steps": 1,
+    "train.row_multiple": 5,
     "train.log_every_steps": 2,
     "train.label_smoothing": 0.3,
     "train.ema_decay": 0.5,

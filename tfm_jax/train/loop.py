@@ -25,8 +25,6 @@ from tfm_jax.train.state import averaged
 from tfm_jax.train.workdir import Lease, preflight, replace
 from tfm_jax.train.workloads import WORKLOADS
 
-ROWS = 8  # a batch has a multiple of this: the same batches on 1, 2, 4 and 8 devices
-
 
 def train(config, workdir) -> dict:
     """Trains what ``config`` says in ``workdir``, from where it left off.
@@ -288,7 +286,7 @@ class Training:
 
     def _batches_from(self, start: int):
         cfg = self.experiment.train
-        rows = int(np.lcm(ROWS, row_multiple(self.mesh))) * cfg.accumulate_steps
+        rows = int(np.lcm(cfg.row_multiple, row_multiple(self.mesh)))
         return self.work.batches(
             self.experiment,
             self.data,
@@ -296,7 +294,7 @@ class Training:
             total_batches=cfg.total_steps,
             seed=self.experiment.seed,
             start=start,
-            row_multiple=rows,
+            row_multiple=rows * cfg.accumulate_steps,
         )
 
     def _shape(self, batch):

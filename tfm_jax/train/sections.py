@@ -10,6 +10,7 @@ class TrainConfig:
     total_steps: int = 100_000  # optimizer updates
     batch_tokens: int = 25_000  # target tokens of one update, padding included
     accumulate_steps: int = 1  # micro-batches one update is computed in
+    row_multiple: int = 8  # of rows of a batch: as many devices, or 4, 2, 1, are alike
     label_smoothing: float = 0.1
     # of a second loss: of sentence pairs, of replaced tokens (published: 50), of
     # words while classes are learnt (published: 0.5)
@@ -23,6 +24,7 @@ class TrainConfig:
             "total_steps",
             "batch_tokens",
             "accumulate_steps",
+            "row_multiple",
             "log_every_steps",
             "skip_limit",
         ):
