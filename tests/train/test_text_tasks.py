@@ -263,6 +263,16 @@ def test_variants_that_are_none_are_refused(entry, message, files):
         variants.read((entry,), data)
 
 
+def test_a_model_for_other_labels_than_the_data_has_is_refused(files):
+    """A label beyond the last logit would be taken for the last."""
+    experiment = resolve(get_config("classify", "bert", "classify", files, labels=3))
+    with pytest.raises(ConfigError, match="model.labels=3, .* has 4: 0, 1, 2, 3"):
+        prepare(experiment)
+    numbers = get_config("classify", "bert", "classify", files, data=dict(scores=True))
+    with pytest.raises(ConfigError, match="model.labels=2, .* need 1"):
+        prepare(resolve(numbers))
+
+
 @pytest.mark.parametrize(
     "names, changes, message",
     [

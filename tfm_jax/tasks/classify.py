@@ -77,7 +77,7 @@ def scores(totals, report) -> dict:
     covariance = examples * right.sum() - true @ said
     spread = (examples**2 - true @ true) * (examples**2 - said @ said)
     return found | {
-        "accuracy": right.sum() / examples,
+        "accuracy": float(right.sum() / examples),
         "f1": float(f1[1] if len(f1) == 2 else f1.mean()),
         "matthews": float(covariance / np.sqrt(spread)) if spread > 0 else 0.0,
     }

@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 
+from tfm_jax.config import ConfigError
 from tfm_jax.data import language
 from tfm_jax.data.subwords import TextTokenizer as Tokenizer
 from tfm_jax.train import pictures, predictions, runtime, variants
@@ -28,13 +29,21 @@ __all__ = [
 
 
 def prepare(experiment, tokenizer=None):
-    """The data of ``experiment``."""
-    return language.prepare(
+    """The data of ``experiment``. Raises: ConfigError if it has other labels."""
+    data = language.prepare(
         TASKS[experiment.task].data,
         experiment.data,
         experiment.tokenizer,
         tokenizer=tokenizer,
     )
+    names = data.report["train"].get("labels")
+    model = getattr(experiment, "model", None)  # None: asked for the data alone
+    if names is not None and model and model.labels != (len(names) or 1):
+        raise ConfigError(
+            f"model.labels={model.labels}, but the training data has "
+            f"{len(names) or 'numbers, which need 1'}: {', '.join(names[:20])}"
+        )
+    return data
 
 
 def batches(experiment, data, **options):
