@@ -103,7 +103,7 @@ class Commands:
                 history = read_history(workdir)
                 if history and history[-1]["step"] >= step:
                     return
-            time.sleep(0.002)
+            time.sleep(0.01)
         raise AssertionError(f"step {step} was not reached")
 
     def _ask(self, **request):

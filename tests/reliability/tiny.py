@@ -18,6 +18,7 @@ from tfm_jax.models import transformer
 from tfm_jax.train import (
     arrays,
     checkpoint,
+    evaluate,
     loop,
     manifest,
     mesh,
@@ -82,7 +83,8 @@ class StopAt(preemption.Preemption):
 def quick():
     """Runs of one configuration share their compiled functions, and draw nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "build", functools.lru_cache(program.build))
+        for module, name in ((program, "build"), (evaluate, "make_eval_step")):
+            patch.setattr(module, name, functools.lru_cache(getattr(module, name)))
         patch.setattr(report, "finish", lambda run, log: {})
         yield
 

@@ -24,6 +24,13 @@ def apply(model, params, batch, *, rng, train):
     return model.apply({"params": params}, batch, train=train, rngs=rngs)
 
 
+def make_eval_step(experiment):
+    """Jitted ``eval_step(params, batch) -> sums`` of the experiment's task."""
+    model = functools.partial(apply, build_model(experiment))
+    losses = TASKS[experiment.task].losses
+    return jax.jit(functools.partial(losses.eval_sums, model))
+
+
 def without_positions(experiment, batch):
     """Rows that hold one sentence each say so by having no positions."""
     if experiment.data.batching == "pack":
@@ -39,8 +46,7 @@ class Evaluator:
         self.cfg = experiment.eval
         self.decoder = build_model(experiment, layout="unrolled")
         self.losses = TASKS[experiment.task].losses
-        model = functools.partial(apply, build_model(experiment))
-        self.eval_step = jax.jit(functools.partial(self.losses.eval_sums, model))
+        self.eval_step = make_eval_step(experiment)
         language = experiment.data.target_language
         self.normalizer = Normalizer(experiment.data.normalize, language)
         self._batches = {}

@@ -1,6 +1,5 @@
 """What the loop needs to know of language models, from data to report."""
 
-import functools
 import json
 
 import jax
@@ -10,8 +9,8 @@ from tfm_jax.config import ConfigError
 from tfm_jax.data import language
 from tfm_jax.data.subwords import TextTokenizer as Tokenizer
 from tfm_jax.train import pictures, predictions, runtime, variants
-from tfm_jax.train.evaluate import apply
-from tfm_jax.train.experiment import TASKS, build_model
+from tfm_jax.train.evaluate import make_eval_step
+from tfm_jax.train.experiment import TASKS
 from tfm_jax.train.log import read_history
 from tfm_jax.train.mesh import put_whole, row_multiple
 from tfm_jax.train.report import final_params
@@ -76,8 +75,7 @@ class Evaluator:
         self.cfg = experiment.eval
         self.variants = variants.read(experiment.eval.variants, experiment.data)
         self.losses = TASKS[experiment.task].losses
-        model = functools.partial(apply, build_model(experiment))
-        self.eval_step = jax.jit(functools.partial(self.losses.eval_sums, model))
+        self.eval_step = make_eval_step(experiment)
 
     def during(self, params, *, poll=lambda: None) -> tuple[dict, dict]:
         """Loss on the validation text, and samples if it is a language model."""
