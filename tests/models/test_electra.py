@@ -131,6 +131,26 @@ def test_joint_training_is_the_two_parts_one_after_the_other():
     np.testing.assert_allclose(found.scores, scores, atol=1e-5)
 
 
+@pytest.mark.parametrize("head", ["replace_mlm", "all_tokens_mlm"])
+def test_a_discriminator_that_restores_words_reads_what_was_filled_in(head):
+    model, params = tiny(electra, head=head, **SMALL)
+    batch, whole = masked(), rows([5, 3], 6).tokens
+    found = run(model, params, batch)
+    tokens, replaced = fill(batch, found.words, jax.random.key(0))
+    filled = batch._replace(tokens=np.asarray(tokens))
+    variables = {"params": params}
+    states = model.apply(variables, filled, method="encode", train=False)
+    wanted = model.apply(variables, states, method="words_at")
+    if head == "all_tokens_mlm":
+        np.testing.assert_array_equal(found.original, whole)
+        np.testing.assert_array_equal(found.same, ~np.asarray(replaced))
+        assert found.copy.shape == (2, 6)
+    else:
+        np.testing.assert_array_equal(found.original, batch.labels)
+        wanted = np.take_along_axis(wanted, batch.places[..., None], 1)
+    np.testing.assert_allclose(found.restored, wanted, atol=1e-5)
+
+
 def test_samples_follow_the_dropout_key():
     model, params = tiny(electra, dropout=0.0, attention_dropout=0.0, **SMALL)
     batch = masked()
@@ -184,7 +204,8 @@ def test_a_head_has_its_shape_and_no_parameters_of_others(head):
     shape, parts = SHAPES[head]
     assert run(model, params, masked()).shape == shape
     assert set(params) == parts
-    assert set(SHAPES) | {"pretraining"} == set(HEADS)
+    joint = {"pretraining", "replace_mlm", "all_tokens_mlm"}
+    assert set(SHAPES) | joint == set(HEADS)
     assert set(SHARES) == {"none", "tokens", "all"}
 
 

@@ -12,7 +12,7 @@ from tests.train.text_runs import get_config, write_files
 from tfm_jax.config import ConfigError
 from tfm_jax.data import language
 from tfm_jax.notebook import load_run
-from tfm_jax.tasks import classify, masked_lm, replaced_tokens
+from tfm_jax.tasks import classify, masked_lm, replaced_tokens, restored_words
 from tfm_jax.train import loop, variants
 from tfm_jax.train.experiment import complete, resolve
 from tfm_jax.train.language import prepare
@@ -42,6 +42,14 @@ LEARNT = {
             dict(train=dict(auxiliary_weight=50.0)),
         ),
         lambda s: s["judged_accuracy"] > 1 - s["replaced"] and s["recall"] > 0,
+    ),
+    "all_tokens_mlm": (
+        (
+            "all_tokens_mlm", "electra", "all_tokens_mlm",
+            dict(train=dict(auxiliary_weight=7.0, total_steps=160)),
+        ),
+        # 0.5: copying nine words of ten, without a look at the others
+        lambda s: s["accuracy"] > 0.6 and s["restored_nll"] < 0.4,
     ),
     "classify": (
         ("classify", "bert", "classify", dict(labels=4)),
@@ -201,6 +209,43 @@ def test_the_losses_are_the_means_that_the_papers_add():
         )  # fmt: skip
         np.testing.assert_allclose(
             loss / weight, -log(words)[0, 0, 1] + 50 * of_tokens, rtol=1e-6
+        )
+
+
+def test_words_are_restored_by_the_softmax_or_kept():
+    """Against the probabilities written out, for outputs that are given."""
+    rng = np.random.default_rng(2)
+    batch = masked_lm.example()._replace(segments=np.ones((1, 2), np.int32))
+    words, restored = rng.normal(size=(1, 1, 5)), rng.normal(size=(1, 2, 5))
+    of_generator = -jax.nn.log_softmax(words)[0, 0, 1]
+    softmax = np.array(jax.nn.softmax(restored))
+    copy = jnp.array([[0.4, -1.1]])
+    given = dict(
+        words=jnp.array(words), restored=jnp.array(restored), copy=copy,
+        original=jnp.array([[3, 1]]), same=jnp.array([[True, False]]),
+    )  # fmt: skip
+    c = np.array(jax.nn.sigmoid(copy))[0]
+    kept = np.log(c[0] + (1 - c[0]) * softmax[0, 0, 3])
+    drawn = np.log((1 - c[1]) * softmax[0, 1, 1])
+    asked = given | dict(
+        restored=given["restored"][:, 1:], original=batch.labels, copy=None
+    )
+    for task, found, of_tokens in (
+        (restored_words.ALL, given, -(kept + drawn) / 2),
+        (restored_words.ASKED, asked, -np.log(softmax[0, 1, 1])),
+    ):
+        out = type("Restored", (), found)
+        balance = task.balance(jax.tree.map(lambda x: x[None], batch))
+        loss, weight = task.loss_sum(
+            lambda *_, out=out, **__: out, {}, batch, train=True, auxiliary=2.0,
+            balance=balance,
+        )  # fmt: skip
+        np.testing.assert_allclose(
+            loss / weight, of_generator + 2 * of_tokens, rtol=1e-6
+        )
+        sums = task.eval_sums(lambda *_, out=out, **__: out, {}, batch)
+        np.testing.assert_allclose(
+            task.scores(sums, {})["restored_nll"], of_tokens, rtol=1e-6
         )
 
 

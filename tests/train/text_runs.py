@@ -78,7 +78,8 @@ def data_of(task, files, **changes):
         "tag": dict(both("tags.txt"), length=12),
         "span": dict(both("spans.json"), length=24, question_length=4, stride=8),
     }  # fmt: skip
-    given["replaced_tokens"] = given["masked_lm"]
+    joint = ("replaced_tokens", "replace_mlm", "all_tokens_mlm")
+    given |= dict.fromkeys(joint, given["masked_lm"])
     return section(TASKS[task].data.Config, **given[task] | changes)
 
 

@@ -37,12 +37,46 @@ class Sampled(NamedTuple):
     tokens: jax.Array
 
 
+class Restored(NamedTuple):
+    """What joint training sees if the discriminator says which word stood there.
+
+    Attributes:
+        words: as in ``Sampled``.
+        restored: [B, M, V] at places, or [B, T, V]; logits of the discriminator.
+        original: [B, M] or [B, T] int, what is true.
+        copy: [B, T] logits, high where the word read should stay; None: no such choice.
+        same: [B, T] bool, whether it should.
+    """
+
+    words: jax.Array
+    restored: jax.Array
+    original: jax.Array
+    copy: jax.Array | None = None
+    same: jax.Array | None = None
+
+
 def _joint(model, batch, train):
     words = model.generate(batch, train=train)
     tokens, replaced = fill(batch, words, model.noise_key())
     filled = batch._replace(tokens=tokens)
     scores = model.discriminate(filled, train=train)
     return Sampled(words, scores, replaced, tokens)
+
+
+def _replace_mlm(model, batch, train):
+    words = model.generate(batch, train=train)
+    filled, _ = fill(batch, words, model.noise_key())
+    x = model.encode(batch._replace(tokens=filled), train=train)
+    restored = model.words_at(at_places(x, batch.places))
+    return Restored(words, restored, batch.labels)
+
+
+def _all_tokens_mlm(model, batch, train):
+    words = model.generate(batch, train=train)
+    filled, replaced = fill(batch, words, model.noise_key())
+    x = model.encode(batch._replace(tokens=filled), train=train)
+    original = batch.tokens if batch.labels is None else put(batch, batch.labels)
+    return Restored(words, model.words_at(x), original, model.replaced(x), ~replaced)
 
 
 def _task(model, batch, train):
@@ -52,6 +86,9 @@ def _task(model, batch, train):
 # (model, batch, train) -> float32 logits
 HEADS: dict[str, Callable] = {
     "pretraining": _joint,  # ``Sampled``
+    # ``Restored``, section 3.4; all tokens with the paper's copy mechanism
+    "replace_mlm": _replace_mlm,
+    "all_tokens_mlm": _all_tokens_mlm,
     "masked_lm": lambda m, batch, train: m.generate(batch, train=train),
     "replaced": lambda m, batch, train: m.discriminate(batch, train=train),
     # on the discriminator, see ``layers.heads.HEADS``; none has a pooler
@@ -170,6 +207,7 @@ class Electra(nn.Module):
         self.discriminator = TextEncoder(cfg, width, width != cfg.width)
         self.generator = TextEncoder(small, width, width != small.width)
         self.lm = LMHead(small, width)
+        self.restore = LMHead(cfg, width)
         self.replaced = ReplacedHead(cfg)
         self.head = Head(cfg, cfg.head, width, pools=False)
 
@@ -191,6 +229,10 @@ class Electra(nn.Module):
     def discriminate(self, batch, *, train: bool):
         """Logits [B, T], high where a token does not belong."""
         return self.replaced(self.encode(batch, train=train))
+
+    def words_at(self, x):
+        """Logits [..., V] of the words that stood where the discriminator reads."""
+        return self.restore(x, self.discriminator.embedding.word.attend)
 
     def noise_key(self):
         """The key of the samples of this call."""
@@ -219,17 +261,19 @@ def fill(batch, logits, key):
         return tokens, jnp.zeros_like(tokens, bool)
     noise = jax.random.gumbel(key, logits.shape)
     sampled = jnp.argmax(jax.lax.stop_gradient(logits) + noise, axis=-1)
+    filled = put(batch, sampled)
+    return filled, filled != put(batch, batch.labels)
+
+
+def put(batch, words):
+    """``batch.tokens`` with ``words`` [B, T], or [B, M] at places, where asked for."""
+    tokens = jnp.asarray(batch.tokens)
     asked, length = batch.weights > 0, tokens.shape[1]
     columns = jnp.arange(length)[None] if batch.places is None else batch.places
     columns = jnp.where(asked, columns, length)  # beyond the row: dropped
     rows = jnp.arange(len(tokens))[:, None]
-
-    def put(words):
-        words = jnp.asarray(words, tokens.dtype)
-        return jnp.asarray(tokens).at[rows, columns].set(words, mode="drop")
-
-    filled = put(sampled)
-    return filled, filled != put(batch.labels)
+    words = jnp.asarray(words, tokens.dtype)
+    return tokens.at[rows, columns].set(words, mode="drop")
 
 
 def part(cfg: Config, params, head: str) -> tuple[Config, dict]:

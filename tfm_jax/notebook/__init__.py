@@ -5,7 +5,7 @@ from tfm_jax.notebook.causal import CausalRun
 from tfm_jax.notebook.labels import ClassifyRun, SpanRun, TagRun
 from tfm_jax.notebook.run import Run
 from tfm_jax.notebook.translation import TranslationRun
-from tfm_jax.notebook.words import MaskedRun, ReplacedRun
+from tfm_jax.notebook.words import JointRun, MaskedRun, ReplacedRun
 from tfm_jax.train import saved
 
 __all__ = ["RUNS", "Run", "load_huggingface", "load_run"]
@@ -16,6 +16,8 @@ RUNS = {  # task -> what a run that has learnt it can be asked
     "masked_lm": MaskedRun,
     "replaced_tokens": ReplacedRun,
     "replaced_asked_tokens": ReplacedRun,
+    "replace_mlm": JointRun,
+    "all_tokens_mlm": JointRun,
     "classify": ClassifyRun,
     "tag": TagRun,
     "span": SpanRun,

@@ -77,11 +77,22 @@ class MaskedRun(TextRun):
         )
 
 
-class ReplacedRun(TextRun):
-    """ELECTRA: a generator that fills in words, a discriminator that doubts them."""
+class JointRun(TextRun):
+    """ELECTRA's generator fills in words."""
 
     __slots__ = ()
     fill_mask, _filled = MaskedRun.fill_mask, MaskedRun._filled
+
+    def _words(self):
+        parts = self.config.model, self.params, "masked_lm"
+        cfg, params = electra.part(*parts)
+        return self._replace(model=electra.Electra(cfg), params=params)
+
+
+class ReplacedRun(JointRun):
+    """And its discriminator doubts them."""
+
+    __slots__ = ()
 
     def detect_replaced(self, texts) -> pd.DataFrame:
         """``probability`` that each ``token`` was replaced; ``text`` is a number."""
@@ -95,11 +106,6 @@ class ReplacedRun(TextRun):
             chances = doubts[columns].tolist()
             records += [(text, *one) for one in zip(labels, chances, strict=True)]
         return pd.DataFrame(records, columns=["text", "token", "probability"])
-
-    def _words(self):
-        parts = self.config.model, self.params, "masked_lm"
-        cfg, params = electra.part(*parts)
-        return self._replace(model=electra.Electra(cfg), params=params)
 
 
 _FILLED = ["text", "mask", "token", "probability", "filled"]

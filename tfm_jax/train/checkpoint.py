@@ -46,6 +46,7 @@ METRICS = {  # what is best
     "accuracy": max,
     **dict.fromkeys(("f1", "matthews", "pearson", "exact", "pair_accuracy"), max),
     "judged_nll": min,
+    "restored_nll": min,
     "exact_match": max,
     "bleu": max,
     "chrf": max,

@@ -23,6 +23,7 @@ from tfm_jax.tasks import (
     classify,
     masked_lm,
     replaced_tokens,
+    restored_words,
     span,
     tag,
     translation,
@@ -54,7 +55,12 @@ class Task(NamedTuple):
 
 
 _MASKED = ("masked_lm", "pretraining")
-_REPLACED = dict(data=masked_text, heads={"electra": ("pretraining",)}, auxiliary=True)
+
+
+def _joint(losses, head):
+    return Task(losses, masked_text, {"electra": (head,)}, auxiliary=True)
+
+
 TASKS = {
     "translation": Task(
         translation,
@@ -71,8 +77,10 @@ TASKS = {
         {"bert": _MASKED, "albert": _MASKED, "electra": ("masked_lm",)},
         auxiliary=True,
     ),
-    "replaced_tokens": Task(replaced_tokens.ALL, **_REPLACED),
-    "replaced_asked_tokens": Task(replaced_tokens.ASKED, **_REPLACED),
+    "replaced_tokens": _joint(replaced_tokens.ALL, "pretraining"),
+    "replaced_asked_tokens": _joint(replaced_tokens.ASKED, "pretraining"),
+    "replace_mlm": _joint(restored_words.ASKED, "replace_mlm"),
+    "all_tokens_mlm": _joint(restored_words.ALL, "all_tokens_mlm"),
     "classify": Task(
         classify,
         labelled_text,

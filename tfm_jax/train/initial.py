@@ -44,7 +44,8 @@ FAMILIES = {  # by key of MODELS
     "albert": Parts(("head",)),
     # the discriminator is what is kept
     "electra": Parts(
-        ("head", "lm", "replaced", "generator"), frozenset({"share", *_GENERATOR})
+        ("head", "lm", "replaced", "restore", "generator"),
+        frozenset({"share", *_GENERATOR}),
     ),
 }
 
