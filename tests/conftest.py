@@ -48,6 +48,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_collection_finish():
+    """What was imported and collected stays: no collection need walk it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def data_dir():
     """Folder of real data sets, which are not part of the project."""
