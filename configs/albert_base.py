@@ -22,11 +22,13 @@ from tfm_jax.models import albert
 from tfm_jax.train import checkpoint, mesh, optim
 from tfm_jax.train.sections import EvalConfig, TrainConfig
 
+_MASKING = dict(ngrams=3, whole_words=True)
+
 
 def _published(size):
     return dict(
         model=albert.SIZES[size],
-        data=dict(source="folder", length=512, masking=dict(most=77, ngrams=3)),
+        data=dict(source="folder", length=512, masking=_MASKING | dict(most=77)),
         tokenizer=dict(vocab=30_000),
         optim=dict(optimizer="lamb", peak_lr=1.76e-3, warmup_steps=3_125),
         train=dict(total_steps=125_000, batch_tokens=4_096 * 512, accumulate_steps=16),
@@ -41,7 +43,7 @@ SIZES = {
             **dict(width=64, heads=2, ffn_width=256, depth=2, embedding_width=32),
             **dict(max_length=64, init="glorot"),
         ),
-        data=dict(source="pydocs", length=64, masking=dict(most=10, ngrams=3)),
+        data=dict(source="pydocs", length=64, masking=_MASKING | dict(most=10)),
         tokenizer=dict(vocab=1_000),
         optim=dict(optimizer="adamw", peak_lr=4e-3, warmup_steps=100),
         train=dict(total_steps=1_500, batch_tokens=1_024),

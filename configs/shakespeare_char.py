@@ -4,8 +4,8 @@ Published set-ups: on a CPU 4 layers, width 128, 4 heads and no dropout, rows of
 characters, 12 in a batch, 2,000 steps; on a GPU 6 layers, width 384, 6 heads, dropout
 0.2, rows of 256, 64 in a batch, 5,000 steps. No biases; AdamW from 1e-3 down to 1e-4.
 The last tenth of the text is held out. Deviates: on a CPU the rate goes from 4e-3 to
-4e-4, which learns far more in 2,000 steps; rows are cut from the text once and read in a
-new order each time, there they begin at random places.
+4e-4, which learns far more in 2,000 steps; rows are cut from the text once and read in
+a new order each time, there they begin at random places.
 
 Run     python -m tfm_jax.main --config=configs/shakespeare_char.py \
           --workdir=runs/shakespeare --config.data.train_files=input.txt

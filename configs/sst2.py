@@ -1,8 +1,11 @@
 """Sentiment of sentences, fine-tuned (SST-2: Socher et al. 2013; Wang et al. 2019).
 
 Published set-up (Devlin et al. 2019, appendix A.3): 2 to 4 epochs, 16 or 32 sentences a
-step, Adam at 2e-5 to 5e-5 with a linear decay, dropout 0.1; ELECTRA's layers at 0.8 of
-the rate of the one above (Clark et al. 2020, appendix B).
+step, Adam without bias correction at 2e-5 to 5e-5, a tenth of the steps warm-up, then
+linear decay, dropout 0.1; ELECTRA's layers at 0.8 of the rate of the one above (Clark
+et al. 2020, appendix B); GPT-1 with bias correction at 6.25e-5 and 0.2 % warm-up
+(Radford et al. 2018, section 4.1). Deviates: BERT's decay begins after the warm-up; the
+tiny models have rates and warm-up of their own.
 
 Run     python -m tfm_jax.main --config=configs/sst2.py --workdir=runs/sst2 \
           --config.init_from=RUN_OR_FOLDER \
@@ -24,9 +27,25 @@ from tfm_jax.models import MODELS, albert, bert, electra, gpt
 from tfm_jax.train import checkpoint, mesh, optim
 from tfm_jax.train.sections import EvalConfig, TrainConfig
 
-_LARGE = dict(length=128, peak_lr=3e-5, layer_decay=1.0, frame="bert", special=())
-_SMALL = dict(_LARGE, length=64, peak_lr=5e-4)
+_STEPS = 650
+_BERT = dict(optimizer="bert_adam", schedule="linear", warmup_steps=_STEPS // 10)
+_LARGE = dict(
+    **dict(length=128, frame="bert", special=()),
+    optim=dict(_BERT, peak_lr=3e-5, eps=1e-6),
+)
+_ELECTRA = dict(schedule="linear_from_start", layer_decay=0.8)
 _GPT1 = dict(frame="gpt1", special=("_start_", "_delimiter_", "_classify_"))
+_GPT1_OPTIM = dict(
+    **dict(optimizer="adamw", schedule="linear_from_start"),
+    **dict(warmup_steps=_STEPS // 500, peak_lr=6.25e-5, eps=1e-8),
+)
+_SMALL = dict(
+    **dict(length=64, frame="bert", special=()),
+    optim=dict(
+        **dict(optimizer="adamw", schedule="linear", warmup_steps=100),
+        **dict(peak_lr=5e-4, eps=1e-6),
+    ),
+)
 _TINY = dict(depth=2, width=64, heads=2, ffn_width=256, max_length=64, init="glorot")
 _GENERATOR = dict(generator_width=32, generator_heads=1, generator_ffn_width=128)
 
@@ -34,15 +53,21 @@ SIZES = {  # size -> (model, its fields, the rest)
     "bert_base": ("bert", bert.SIZES["base"], _LARGE),
     "albert_base": ("albert", albert.SIZES["base"], _LARGE),
     "electra_small": (
-        "electra", electra.SIZES["small"], _LARGE | dict(peak_lr=3e-4, layer_decay=0.8)
+        "electra",
+        electra.SIZES["small"],
+        dict(_LARGE, optim=dict(_LARGE["optim"], **_ELECTRA, peak_lr=3e-4)),
     ),
-    "gpt1": ("gpt", gpt.SIZES["gpt1"], _LARGE | dict(_GPT1, peak_lr=6.25e-5)),
+    "gpt1": (
+        "gpt",
+        gpt.SIZES["gpt1"],
+        dict(_LARGE | _GPT1, optim=_GPT1_OPTIM),
+    ),
     "bert_tiny": ("bert", _TINY, _SMALL),
     "albert_tiny": ("albert", dict(_TINY, embedding_width=32), _SMALL),
     "electra_tiny": (
         "electra",
         dict(_TINY, embedding_width=64, generator_depth=2, **_GENERATOR),
-        _SMALL | dict(layer_decay=0.8),
+        dict(_SMALL, optim=dict(_SMALL["optim"], layer_decay=0.8)),
     ),
     "gpt1_tiny": ("gpt", gpt.SIZES["gpt1"] | _TINY, _SMALL | _GPT1),
 }  # fmt: skip
@@ -65,13 +90,12 @@ def get_config(size="bert_base"):
     )
     c.optim = section(
         optim.Config,
-        **dict(optimizer="adamw", schedule="linear", warmup_steps=100, eps=1e-6),
-        **dict(b2=0.999, weight_decay=0.01, clip_norm=1.0),
-        **dict(peak_lr=rest["peak_lr"], layer_decay=rest["layer_decay"]),
+        **dict(b2=0.999, weight_decay=0.01, clip_norm=1.0, decay="kernels_and_tables"),
+        **rest["optim"],
     )
     c.train = section(
         TrainConfig,
-        **dict(total_steps=650, batch_tokens=32 * rest["length"]),
+        **dict(total_steps=_STEPS, batch_tokens=32 * rest["length"]),
         **dict(label_smoothing=0.0, auxiliary_weight=0.5),
     )
     c.eval = section(EvalConfig, every_steps=100)

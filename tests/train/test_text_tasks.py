@@ -298,6 +298,7 @@ def test_the_validation_text_is_read_in_other_ways_too(files, tmp_path):
         ("a:pairs.sort=sop", "data.pairs.sort: there is no such knob"),
         ("a:pairs=sop", "data.pairs: there is no such knob"),
         ("a:length=x", "data.length='x' is no int"),
+        ("a:length.most=3", "data.length.most: there is no such knob"),
         ("a:pairs.kind=son", r"data.pairs.kind='son'; choose from \(nsp, sop, none"),
         ("a", "data.: there is no such knob"),
     ],
@@ -306,6 +307,21 @@ def test_variants_that_are_none_are_refused(entry, message, files):
     data = resolve(get_config("masked_lm", "bert", "masked_lm", files)).data
     with pytest.raises(ConfigError, match=f"eval.variants='{entry}': {message}"):
         variants.read((entry,), data)
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ("a:pairs.kind=sop", "eval.variants, 'a': model.head='masked_lm' does not fit"),
+        ("a:length=99", "eval.variants, 'a': model.max_length=48 is below the 99"),
+    ],
+)
+def test_variants_that_the_model_cannot_read_are_refused(entry, message, files):
+    """Before the first step, not after the last."""
+    config = get_config("masked_lm", "bert", "masked_lm", files, positions="learned")
+    config.eval.variants = (entry,)
+    with pytest.raises(ConfigError, match=message):
+        resolve(config)
 
 
 def test_a_model_for_other_labels_than_the_data_has_is_refused(files):

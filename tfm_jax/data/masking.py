@@ -15,7 +15,7 @@ _STREAM = 1  # keeps the draws apart from those that order rows
 class Config:
     """How many tokens are asked for, which, and what stands in their places.
 
-    BERT and ALBERT as they are, ALBERT with ngrams=3; ELECTRA mask=0.85, random=0.
+    BERT as they are; ALBERT ngrams=3 of whole_words; ELECTRA mask=0.85, random=0.
     """
 
     share: float = 0.15  # of a row's tokens, special ones counted
@@ -52,7 +52,7 @@ class Masker:
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1, and the released
     create_pretraining_data.py: a number per row and not a chance per token; never a
     special token; a random token may be any, also the right or a special one. Words
-    at once with a chance of 1/n for n: Lan et al. 2020, arXiv:1909.11942, section 3.1.
+    at once with a chance of 1/n for n: Lan et al. 2020, arXiv:1909.11942, section 4.1.
     Deviates: [UNK] counts as special, BERT's code may ask for it; words at once never
     reach across a special token, as ALBERT's code lets them; ELECTRA's code draws with
     replacement, so that it asks for a few less.

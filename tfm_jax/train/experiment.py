@@ -28,7 +28,7 @@ from tfm_jax.tasks import (
     tag,
     translation,
 )
-from tfm_jax.train import checkpoint, mesh, optim
+from tfm_jax.train import checkpoint, mesh, optim, variants
 from tfm_jax.train.sections import EvalConfig, TrainConfig
 
 
@@ -216,6 +216,12 @@ def build_model(experiment: Experiment, **changes):
     return MODELS[experiment.model_name].Model(cfg)
 
 
+def alone(experiment: Experiment, data) -> Experiment:
+    """The experiment on a variant of its data, which has no variants itself."""
+    evaluation = dataclasses.replace(experiment.eval, variants=())
+    return experiment._replace(data=data, eval=evaluation)
+
+
 def _check(experiment):
     """What no section can see alone."""
     data, model, task = experiment.data, experiment.model, TASKS[experiment.task]
@@ -254,6 +260,11 @@ def _check(experiment):
         raise ConfigError(
             f"eval.variants={experiment.eval.variants}: task='translation' has none"
         )
+    for name, changed in variants.read(experiment.eval.variants, data).items():
+        try:
+            _check(alone(experiment, changed))
+        except ConfigError as error:
+            raise ConfigError(f"eval.variants, {name!r}: {error}") from error
     if experiment.train.auxiliary_weight != 1.0 and not task.auxiliary:
         raise ConfigError(
             f"train.auxiliary_weight={experiment.train.auxiliary_weight} has no "

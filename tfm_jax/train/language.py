@@ -10,7 +10,7 @@ from tfm_jax.data import language
 from tfm_jax.data.subwords import TextTokenizer as Tokenizer
 from tfm_jax.train import pictures, predictions, runtime, variants
 from tfm_jax.train.evaluate import make_eval_step
-from tfm_jax.train.experiment import TASKS
+from tfm_jax.train.experiment import TASKS, alone
 from tfm_jax.train.log import read_history
 from tfm_jax.train.mesh import put_whole, row_multiple
 from tfm_jax.train.report import final_params
@@ -73,9 +73,14 @@ class Evaluator:
     def __init__(self, experiment, data, mesh):
         self.experiment, self.data, self.mesh = experiment, data, mesh
         self.cfg = experiment.eval
-        self.variants = variants.read(experiment.eval.variants, experiment.data)
         self.losses = TASKS[experiment.task].losses
         self.eval_step = make_eval_step(experiment)
+        found = variants.read(experiment.eval.variants, experiment.data)
+        others = {name: alone(experiment, section) for name, section in found.items()}
+        self.variants = {
+            name: Evaluator(other, prepare(other, data.tokenizer), mesh)
+            for name, other in others.items()
+        }
 
     def during(self, params, *, poll=lambda: None) -> tuple[dict, dict]:
         """Loss on the validation text, and samples if it is a language model."""
@@ -116,10 +121,8 @@ def finish(run, log) -> dict:
     params = final_params(run.workdir, run.state, run.evaluator.cfg)
     results = {"step": run.step, "memory_bytes": runtime.peak_memory()}
     scored = {split: (run.evaluator, split) for split in ("valid", "test")}
-    for name, section in run.evaluator.variants.items():
-        experiment = run.experiment._replace(data=section)
-        data = prepare(experiment, run.data.tokenizer)
-        scored[name] = Evaluator(experiment, data, run.mesh), "valid"
+    for name, evaluator in run.evaluator.variants.items():
+        scored[name] = evaluator, "valid"
     for name, (evaluator, split) in scored.items():
         scores = evaluator.final(params, split, poll=run.poll)
         if scores:

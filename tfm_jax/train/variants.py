@@ -37,7 +37,9 @@ def read(entries, data) -> dict[str, Any]:
 def _set(section, knob, text):
     *outer, last = knob.split(".")
     for name in outer:
-        section = section.get(name, {})
+        section = section.get(name)
+        if not isinstance(section, dict):
+            raise ConfigError(f"data.{knob}: there is no such knob")
     old = section.get(last)
     if type(old) not in _READ:
         raise ConfigError(f"data.{knob}: there is no such knob, or it cannot vary")
