@@ -1,9 +1,10 @@
 """ALBERT on running text (Lan et al. 2020, arXiv:1909.11942).
 
-Published set-up: a vocabulary of 30,000, tables of 128, all layers one; masked n-grams
+Published set-up: 30,000 unigram pieces, tables of 128, all layers one; masked n-grams
 of up to three words and the order of sentences; 4,096 rows of 512 tokens a step,
 125,000 steps of LAMB, 1.76e-3 after 3,125 steps of warm-up, decayed linearly. Deviates:
-the vocabulary is WordPiece's, not SentencePiece's.
+LAMB is that of its paper, the release corrects no bias and takes norms and biases as
+Adam would; masks are drawn anew each time, there 40 copies of each text are masked.
 
 Run     python -m tfm_jax.main --config=configs/albert_base.py --workdir=runs/albert \
           --config.data.folder=FOLDER_OF_TXT_FILES
@@ -60,7 +61,7 @@ def get_config(size="base"):
     c.model = section(albert.Config, **given["model"])
     c.data = section(masked_text.Config, pairs=dict(kind="sop"), **given["data"])
     c.tokenizer = section(
-        language.TokenizerConfig, kind="wordpiece", **given["tokenizer"]
+        language.TokenizerConfig, kind="unigram", **given["tokenizer"]
     )
     c.optim = section(
         optim.Config,

@@ -97,6 +97,21 @@ def test_wordpiece_is_transformers_bert_in_both_of_its_forms(tmp_path, lowercase
         ), text
 
 
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_unigram_is_transformers_albert(lowercase):
+    ours = tokenizer("unigram", lowercase=lowercase)
+    pieces = json.loads(ours.to_json())["model"]["vocab"]
+    theirs = transformers.AlbertTokenizer(
+        vocab=[tuple(piece) for piece in pieces], do_lower_case=lowercase
+    )
+    texts = [*AWKWARD, *corpus()]
+    expected = [theirs(text, **PLAIN)["input_ids"] for text in texts]
+    assert [ids.tolist() for ids in ours.encode(texts)] == expected
+    assert [*ours.special.values()] == [0, 1, 2, 3, 4]
+    text = "the same words again"
+    assert ours.decode(ours.encode([text])) == [text]
+
+
 @given(text=TEXT)
 @example(text="[CLS] [MASK]<|endoftext|> [UNK]")
 @settings(max_examples=100)
@@ -105,7 +120,8 @@ def test_no_text_can_produce_a_special_token(kind, text):
     ours = tokenizer(kind)
     (ids,) = ours.encode([text])
     assert ids.dtype == np.int32
-    special = set(ours.special.values()) - {ours.special.get("[UNK]")}
+    unknown = {ours.special.get(name) for name in ("[UNK]", "<unk>")}
+    special = set(ours.special.values()) - unknown
     assert not special & set(ids.tolist())
     assert (ids < ours.vocab).all()
 
@@ -115,7 +131,7 @@ def test_the_vocabulary_is_as_large_as_asked_and_saves_as_tokenizer_json(
     tmp_path, kind
 ):
     ours = tokenizer(kind)
-    if kind in ("byte_bpe", "wordpiece"):
+    if kind in ("byte_bpe", "wordpiece", "unigram"):
         assert ours.vocab == 600
     ours.save(tmp_path / "tokenizer.json")
     loaded = TextTokenizer.load(tmp_path)
@@ -214,7 +230,7 @@ def test_word_starts_follow_gpt1s_and_sentencepieces_marks():
     assert albert.word_starts([1, 2, 4, 3, 2]).tolist() == [1, 0, 1, 1, 0]
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe"])
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe", "unigram"])
 def test_training_is_the_same_in_every_process(kind):
     program = (
         "from tests.data.published_folders import tokenizer\n"

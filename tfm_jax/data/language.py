@@ -37,7 +37,7 @@ class TokenizerConfig:
     )
     vocab: int = 8_000  # at most, special tokens included; not for bytes
     min_frequency: int = 1
-    lowercase: bool = True  # kind=wordpiece
+    lowercase: bool = True  # kind=wordpiece and unigram
     special: tuple[str, ...] = ()  # further special tokens of the vocabulary
     file: str = ""  # kind=published: tokenizer.json, or a folder with a vocabulary
 

@@ -9,6 +9,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from tfm_jax.data.errors import DataError
 
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ALBERT_SPECIAL = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 END_OF_TEXT = "<|endoftext|>"
 END_OF_WORD = "</w>"  # GPT-1
 
@@ -33,6 +34,27 @@ def wordpiece(vocab, *, lowercase=True, special=BERT_SPECIAL):
 def bert_normalizer(lowercase):
     """The normalisation that `wordpiece` does."""
     return normalizers.BertNormalizer(lowercase=lowercase)
+
+
+def unigram(pieces, *, lowercase=True, special=ALBERT_SPECIAL):
+    """ALBERT's tokenizer of (piece, log probability) pairs: a `tokenizers.Tokenizer`.
+
+    Source: Kudo 2018, arXiv:1804.10959; Lan et al. 2020, arXiv:1909.11942, section 4.1,
+    and the released tokenization.py: accents go, white space is one mark in front of a
+    word, then the likeliest split. Deviates: the normalisation table that
+    SentencePiece's files also hold is left out.
+    """
+    rules = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=1))
+    steps = [normalizers.Replace(quotes, '"') for quotes in ("``", "''")]
+    steps += [normalizers.NFKD(), normalizers.StripAccents()]
+    steps += [normalizers.Lowercase()] if lowercase else []
+    rules.normalizer = normalizers.Sequence(steps)
+    mark = dict(replacement="▁", prepend_scheme="always")
+    rules.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**mark)]
+    )
+    rules.decoder = decoders.Metaspace(**mark)
+    return _with_special(rules, special)
 
 
 def byte_bpe(vocab, merges, *, special=(END_OF_TEXT,)):

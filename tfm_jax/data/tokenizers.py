@@ -100,12 +100,12 @@ def _train_unigram(cfg, lines):
     )
     tokenizer = _train_pieces(cfg, lines, models.Unigram(), trainer)
     pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
-    tokenizer.model = models.Unigram(_in_order(pieces))
+    tokenizer.model = models.Unigram(in_order(pieces))
     return tokenizer
 
 
-def _in_order(pieces):
-    """The pieces without the accidents of a run, as (piece, score) pairs.
+def in_order(pieces):
+    """Pieces of a unigram trainer, without the accidents of a run: (piece, score).
 
     The trainer visits words in hash order: scores differ in the last digits, and the
     bytes it appends for completeness, below all others, swap places.

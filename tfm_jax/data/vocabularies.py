@@ -10,7 +10,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from tfm_jax.data import published
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.subwords import TextTokenizer
-from tfm_jax.data.tokenizers import BYTE_LABELS
+from tfm_jax.data.tokenizers import BYTE_LABELS, in_order
 
 ALPHABET = 1000  # rarer characters are unknown to WordPiece, as in BERT's vocabularies
 
@@ -47,6 +47,27 @@ def _train_wordpiece(texts, vocab, special, min_frequency, lowercase):
     )  # fmt: skip
     rules.train_from_iterator(texts, trainer, length=len(texts))
     return published.wordpiece(rules.get_vocab(), lowercase=lowercase, special=special)
+
+
+def _train_unigram(texts, vocab, special, min_frequency, lowercase):
+    """The likeliest pieces; a character beyond ALPHABET is unknown."""
+    del min_frequency  # pieces have probabilities
+    texts = list(texts)
+    rules = published.unigram([("", 0.0), ("", 0.0)], lowercase=lowercase, special=())
+    spelled = [rules.normalizer.normalize_str(text) for text in texts]
+    counts = collections.Counter(itertools.chain.from_iterable(spelled))
+    rare = sorted(counts, key=lambda character: (-counts[character], character))
+    absent = dict.fromkeys(map(ord, rare[ALPHABET:]), " ")
+    spelled = [text.translate(absent) for text in spelled]
+    alphabet = {*itertools.chain.from_iterable(spelled), "▁"}
+    _check_room("unigram", vocab, len(special) + len(alphabet))
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab - len(special), show_progress=False
+    )
+    rules.train_from_iterator(spelled, trainer, length=len(spelled))
+    pieces = in_order(json.loads(rules.to_str())["model"]["vocab"])
+    pieces = [(token, 0.0) for token in special] + pieces
+    return published.unigram(pieces, lowercase=lowercase, special=special)
 
 
 def _train_byte_bpe(texts, vocab, special, min_frequency, lowercase):
@@ -101,6 +122,7 @@ TRAINERS = {  # kind -> (how it is trained, its special tokens)
     "character": (_train_character, ()),
     "byte_bpe": (_train_byte_bpe, (published.END_OF_TEXT,)),
     "wordpiece": (_train_wordpiece, published.BERT_SPECIAL),
+    "unigram": (_train_unigram, published.ALBERT_SPECIAL),
 }
 
 
@@ -114,9 +136,9 @@ def train_text_tokenizer(
         texts: a list of strings.
         vocab: the most tokens, special ones included; not for bytes.
         special: special tokens; None: those of the published models of that kind.
-            First of all ids for "wordpiece", last for the others.
+            First of all ids for "wordpiece" and "unigram", last for the others.
         min_frequency: pairs seen less often are not merged.
-        lowercase: for "wordpiece", as BERT's uncased models.
+        lowercase: for "wordpiece" and "unigram", as BERT's uncased models and ALBERT.
 
     Raises: DataError if the vocabulary has no room for every single character.
     """
