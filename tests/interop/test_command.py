@@ -109,12 +109,26 @@ def test_a_joint_electra_is_exported_tower_by_tower(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, found.params, dict(wanted))
 
 
-def workdir_of(tmp_path, config, params):
+def test_a_discriminator_that_restored_words_is_not_exported_as_one_that_judged(
+    tmp_path, capsys
+):
+    sizes = dict(generator_width=8, generator_heads=2, generator_ffn_width=12)
+    sizes |= dict(embedding_width=8, vocab=PIECES.vocab, head="all_tokens_mlm")
+    model, params = tiny(electra, **sizes)
+    folder = workdir_of(tmp_path, model.cfg, params, "all_tokens_mlm")
+    new = str(tmp_path / "new")
+    assert main(["export", str(folder), new]) == 78
+    assert "head='all_tokens_mlm' does not tell replaced" in capsys.readouterr().err
+    assert main(["export", str(folder), new, "--tower=generator"]) == 0
+    assert load_huggingface(new).config.head == "masked_lm"
+
+
+def workdir_of(tmp_path, config, params, task="replaced_tokens"):
     """A workdir with these parameters, by way of a generator's."""
     module, fields, tokenizer, _ = FAMILIES["generator"]
     write(tmp_path / "theirs", module, fields, tokenizer)
     where = published.import_folder(tmp_path / "theirs", tmp_path / "made")
-    built = load_run(where).config._replace(model=config, task="replaced_tokens")
+    built = load_run(where).config._replace(model=config, task=task)
     return published.write_run(tmp_path / "joint", built, tokenizer, params, {}).parent
 
 

@@ -195,6 +195,11 @@ def test_updates_are_scaled_and_a_rate_of_nothing_is_no_step():
     assert (stack["layer_1"]["ffn"]["kernel"] == 0.0).all()
     assert (stack["layer_2"]["ffn"]["kernel"] == -0.25).all()
     assert (updates["head"]["out"]["kernel"] == -3.0).all()
+    optimizer = make_optimizer(Config(**cfg, layer_decay=0.5), 10, freeze="layer_2")
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    stack = updates["encoder"]["stack"]  # the third layer is still there
+    assert (stack["layer_2"]["ffn"]["kernel"] == 0.0).all()
+    assert (stack["layer_1"]["ffn"]["kernel"] == -0.125).all()
     optimizer = make_optimizer(Config(**cfg), 10)
     plain, _ = optimizer.update(grads, optimizer.init(params), params)
     assert all((x == -1.0).all() for x in jax.tree.leaves(plain))

@@ -37,7 +37,8 @@ GLUE = {  # Wang et al. 2019, arXiv:1804.07461: the files as distributed
     "rte": Table("sentence1", "sentence2", "label", _ENTAILED),
     "wnli": Table("sentence1", "sentence2", "label", ("0", "1")),
 }  # fmt: skip
-UNLABELLED = "-1"  # how TFDS marks the examples of hidden test sets
+GLUE_TESTS = {"cola": Table("sentence", "", "label", ("0", "1"))}  # other columns
+UNLABELLED = ("-1", "-1.0")  # how TFDS marks the examples of hidden test sets
 
 
 def _choice(names, default):
@@ -79,10 +80,11 @@ class Config:
                 "features in data.first_column and the like"
             )
 
-    def layout(self):
-        """The `Table` asked for."""
+    def layout(self, split="train"):
+        """The `Table` of the files of a split."""
         if self.table != "columns":
-            return GLUE[self.table]
+            other = GLUE_TESTS if split == "test" else {}
+            return other.get(self.table, GLUE[self.table])
         return Table(
             self.first_column, self.second_column, self.label_column, self.labels,
             self.header, self.scores,
@@ -110,7 +112,7 @@ def load_labelled(cfg, split, names=None):
     Raises: DataError for a missing or damaged file, a row without its columns, or a
         label that is unknown or no number.
     """
-    table = cfg.layout()
+    table = cfg.layout(split)
     columns, places, report = _COLUMNS[cfg.source](cfg, split, table)
     firsts, seconds, labels = columns
     known = np.array([label is not None for label in labels], bool)
@@ -169,7 +171,7 @@ def _column(name, header, path, *, optional):
 def _read_tfds(cfg, split, table):
     wanted = [name for name in (table.first, table.second, table.label) if name]
     *columns, report = tfds.load_features(cfg, split, wanted)
-    labels = [None if str(x) == UNLABELLED else str(x) for x in columns[-1]]
+    labels = [None if str(x) in UNLABELLED else str(x) for x in columns[-1]]
     seconds = columns[1] if table.second else [None] * len(labels)
     places = [f"{cfg.tfds_name} {split}: example {n}" for n in range(len(labels))]
     return _sides(zip(columns[0], seconds, labels, strict=True), table), places, report

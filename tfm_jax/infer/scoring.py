@@ -47,6 +47,8 @@ def masked_log_probs(model, params, rows, asked, mask: int, *, types=None, **opt
     extra = dict(places=places, labels=labels, types=kinds if types else None)
     found = over_rows(_masked, model, params, copies, **extra, **options)
     flat = np.array(found, np.float32).reshape(-1)
+    if not asked:
+        return []
     return np.split(flat, np.cumsum([len(columns) for columns in asked])[:-1])
 
 

@@ -49,7 +49,9 @@ def _read_file(path):
 
 
 def _read_shards(folder):
-    places = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"]
+    places = json.loads((folder / INDEX).read_text("utf-8")).get("weight_map")
+    if not isinstance(places, dict):
+        raise ValueError(f"{folder / INDEX} has no weight_map of tensors to files")
     tensors = {}
     for shard in sorted(set(places.values())):
         if Path(shard).name != shard:

@@ -96,6 +96,7 @@ HEADS: dict[str, Callable] = {
     "tag": _task,
     "span": _task,
 }
+JOINT = ("pretraining", "replace_mlm", "all_tokens_mlm")  # heads with both towers
 
 
 def _own(m, batch, train):
@@ -277,14 +278,20 @@ def put(batch, words):
 
 
 def part(cfg: Config, params, head: str) -> tuple[Config, dict]:
-    """One tower of a jointly trained model as a model of its own.
+    """One tower of a jointly trained model, see JOINT, as a model of its own.
 
     Args:
-        cfg: with head "pretraining". params: nested dict of its parameters.
+        cfg: with a head of JOINT. params: nested dict of its parameters.
         head: "masked_lm" for the generator, "replaced" for the discriminator.
     Returns: (config, parameters); the generator's shares nothing.
+    Raises: ValueError for a discriminator that has learnt something else.
     """
     if head == "replaced":
+        if cfg.head != "pretraining":
+            raise ValueError(
+                f"a discriminator with model.head={cfg.head!r} does not tell replaced "
+                f"tokens from others; its generator fills in words"
+            )
         kept = {name: params[name] for name in ("discriminator", "replaced")}
         return dataclasses.replace(cfg, head=head), kept
     alone = dataclasses.replace(cfg.generator, head=head, share="none")

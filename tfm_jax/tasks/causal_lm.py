@@ -37,7 +37,9 @@ def eval_sums(apply, params, batch: TextBatch):
 def scores(totals, report) -> dict:
     """See `tokens.scores`; and ``bits_per_character``, whatever the tokenizer is.
 
-    Args: report: of the split, with its ``characters``.
+    Args: report: of the split, with its ``characters``; None: not all are asked for.
     """
+    if report["characters"] is None:
+        return tokens.scores(totals)
     bits = float(totals["nll"]) / math.log(2) / max(report["characters"], 1)
     return tokens.scores(totals) | {"bits_per_character": bits}

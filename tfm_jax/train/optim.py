@@ -168,12 +168,10 @@ def make_optimizer(
     parts = [OPTIMIZERS[cfg.optimizer].build(cfg, rate, mask)]
     if cfg.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(cfg.clip_norm))
-    if cfg.layer_decay != 1.0 or cfg.rates:
+    if freeze:
+        moved = optax.chain(*parts) if len(parts) > 1 else parts[0]
+        which = functools.partial(layerwise.frozen, freeze)
+        parts = [optax.partition({False: moved, True: optax.set_to_zero()}, which)]
+    if cfg.layer_decay != 1.0 or cfg.rates:  # of all layers, frozen ones too
         parts.append(layerwise.scale(cfg.layer_decay, cfg.rates))
-    chained = optax.chain(*parts) if len(parts) > 1 else parts[0]
-    if not freeze:
-        return chained
-    return optax.partition(
-        {False: chained, True: optax.set_to_zero()},
-        functools.partial(layerwise.frozen, freeze),
-    )
+    return optax.chain(*parts) if len(parts) > 1 else parts[0]

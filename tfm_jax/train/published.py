@@ -114,11 +114,15 @@ def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Pat
     except FileNotFoundError as error:
         raise ConfigError(f"{workdir}: {error}") from error
     config, params, folder = run.experiment.model, run.params, Path(folder)
-    joint = isinstance(config, electra.Config) and config.head == "pretraining"
+    joint = isinstance(config, electra.Config) and config.head in electra.JOINT
     if tower and not joint:
         raise ConfigError(f"--tower={tower} is for an ELECTRA that was trained jointly")
     if joint:
-        config, params = electra.part(config, params, TOWERS[tower or "discriminator"])
+        try:
+            wanted = TOWERS[tower or "discriminator"]
+            config, params = electra.part(config, params, wanted)
+        except ValueError as error:
+            raise ConfigError(f"{workdir}: {error}; --tower=generator") from error
     spoken = getattr(run.tokenizer, "special", None)  # None: the run translates
     named = {} if spoken is None else meanings(spoken)
     ids = {} if spoken is None else {f"{n}_id": spoken.get(named.get(n)) for n in IDS}
