@@ -8,7 +8,8 @@ Adam would; masks are drawn anew each time, there 40 copies of each text are mas
 
 Run     python -m tfm_jax.main --config=configs/albert_base.py --workdir=runs/albert \
           --config.data.folder=FOLDER_OF_TXT_FILES
-        python -m tfm_jax.main --config=configs/albert_base.py:tiny --workdir=runs/tiny
+        python -m tfm_jax.main --config=configs/albert_base.py:tiny \
+          --workdir=runs/albert_tiny
 Sizes   base (default), large, xlarge, xxlarge, and tiny, which reads the documentation
         that comes with Python
 Expect  published accuracy 54.0 of masked words, 86.5 of the order (table 5, base)

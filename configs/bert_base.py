@@ -9,7 +9,8 @@ masks are drawn anew each time (--config.data.masking.draw=static: ten copies).
 
 Run     python -m tfm_jax.main --config=configs/bert_base.py --workdir=runs/bert \
           --config.data.folder=FOLDER_OF_TXT_FILES
-        python -m tfm_jax.main --config=configs/bert_base.py:tiny --workdir=runs/tiny
+        python -m tfm_jax.main --config=configs/bert_base.py:tiny \
+          --workdir=runs/bert_tiny
 Sizes   base (default), large, medium, small, mini, and tiny, which reads the
         documentation that comes with Python and has no sentence pairs
 Expect  published perplexity 3.99 on masked words (table 6, 12 layers of 768)

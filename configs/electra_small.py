@@ -9,7 +9,7 @@ rows of 128 tokens a step, a million steps of Adam without bias correction, 5e-4
 Run     python -m tfm_jax.main --config=configs/electra_small.py \
           --workdir=runs/electra --config.data.folder=FOLDER_OF_TXT_FILES
         python -m tfm_jax.main --config=configs/electra_small.py:tiny \
-          --workdir=runs/tiny
+          --workdir=runs/electra_tiny
 Sizes   small (default), base, large, and tiny, which reads the documentation that comes
         with Python
 Expect  published GLUE 80.0 on the development sets for small

@@ -7,7 +7,8 @@ Deviates: the BPE is byte-level; the number of steps was not published.
 
 Run     python -m tfm_jax.main --config=configs/gpt1.py --workdir=runs/gpt1 \
           --config.data.folder=FOLDER_OF_TXT_FILES
-        python -m tfm_jax.main --config=configs/gpt1.py:tiny --workdir=runs/tiny
+        python -m tfm_jax.main --config=configs/gpt1.py:tiny \
+          --workdir=runs/gpt1_tiny
 Sizes   gpt1 (default), and tiny, which reads the documentation that comes with Python
 Expect  published perplexity 18.4 on BooksCorpus
 Cost    100 epochs of a billion tokens: a month of 8 GPUs of its time; tiny: minutes on

@@ -7,7 +7,8 @@ steps after a warm-up of 2,000, gradients clipped at 1, no dropout.
 
 Run     python -m tfm_jax.main --config=configs/gpt2_small.py --workdir=runs/gpt2 \
           --config.data.folder=FOLDER_OF_TXT_FILES
-        python -m tfm_jax.main --config=configs/gpt2_small.py:tiny --workdir=runs/tiny
+        python -m tfm_jax.main --config=configs/gpt2_small.py:tiny \
+          --workdir=runs/gpt2_tiny
 Sizes   gpt2_small (default), gpt2_medium, gpt2_large, gpt2_xl, and tiny, which reads
         the documentation that comes with Python
 Expect  published 2.85 nats a token on OpenWebText for gpt2_small

@@ -8,7 +8,8 @@ cosine ends with the run; the width of the bands was never published, here it is
 
 Run     python -m tfm_jax.main --config=configs/gpt3_small.py --workdir=runs/gpt3 \
           --config.data.folder=FOLDER_OF_TXT_FILES
-        python -m tfm_jax.main --config=configs/gpt3_small.py:tiny --workdir=runs/tiny
+        python -m tfm_jax.main --config=configs/gpt3_small.py:tiny \
+          --workdir=runs/gpt3_tiny
 Sizes   gpt3_small (default), gpt3_medium, gpt3_large, gpt3_xl, gpt3_2.7b, gpt3_6.7b,
         gpt3_13b, gpt3_175b, and tiny, which reads the documentation that comes with
         Python

@@ -62,7 +62,12 @@ class Plan:
             if seeds:
                 study = _with_seeds(study, seeds)
         except KeyError as error:
-            raise ConfigError(f"study {name!r} has no scale {scale!r}") from error
+            if error.args != (scale,):
+                raise
+            raise ConfigError(
+                f"study {name!r} has no scale {scale!r}; see get_study in "
+                f"{module.__file__}"
+            ) from error
         except ValueError as error:
             raise ConfigError(f"study {name!r}: {error}") from error
         name = Path(name).stem
@@ -155,7 +160,7 @@ def _module(name):
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
     if name not in names:
         raise ConfigError(
-            f"study {name!r}: no such study{nearest(name, names)}; choose from "
-            f"({', '.join(names)})"
+            f"study {name!r}: no such study; choose from ({', '.join(names)})"
+            f"{nearest(name, names)}"
         )
     return importlib.import_module(f"{PACKAGE}.{name}")

@@ -37,12 +37,13 @@ from experiments.engines import local
 from experiments.plan import ROOT, Plan
 from tfm_jax.config import ConfigError
 from tfm_jax.train import exits
+from tfm_jax.train.commands import Parser
 from tfm_jax.train.workdir import replace
 
 
 def parse(argv):
-    """The command line; argparse names what is wrong with it."""
-    parser = argparse.ArgumentParser(
+    """The command line. Raises: ConfigError naming what is wrong with it."""
+    parser = Parser(
         prog="python -m experiments.run",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -265,9 +266,9 @@ def _settings(options):
 
 def main(argv):
     """Exit code of the command ``argv``."""
-    options = parse(argv)
     jax.config.update("jax_platforms", "cpu")  # the accelerator is for the runs
     try:
+        options = parse(argv)
         found = Plan.load(
             options.study,
             options.out,

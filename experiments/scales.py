@@ -21,7 +21,7 @@ TEXT = dict(
     fixed_rate="one rate, the configuration's, for all arms",
 )
 # On a GPU they are the smallest published sizes, on text of one's own:
-# --set data.source=folder --set data.folder=FOLDER
+# --set config.data.source=folder --set config.data.folder=FOLDER
 LARGE_TEXT = dict(
     seeds=(0, 1, 2, 3, 4),
     sesoi=0.02,

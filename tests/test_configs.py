@@ -74,6 +74,13 @@ def test_a_config_says_how_to_run_it_and_names_itself(file):
     assert f"configs/{file}" in docstring
 
 
+def test_sizes_are_named_where_there_is_no_such():
+    with pytest.raises(
+        configs.ConfigError, match=r"no size 'tiny'; choose from \(bert_"
+    ):
+        configs.load("configs/sst2.py:tiny")
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_a_config_has_no_hidden_knobs(file):
     text = (FOLDER / file).read_text()

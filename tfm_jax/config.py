@@ -160,7 +160,11 @@ def load(spec: str) -> ConfigDict:
     except KeyError as error:
         if error.args != (size,):
             raise
-        raise ConfigError(f"--config={spec}: {file} has no size {size!r}") from error
+        names = ", ".join(map(str, getattr(module, "SIZES", ())))
+        choices = f"; choose from ({names})" if names else ""
+        raise ConfigError(
+            f"--config={spec}: {file} has no size {size!r}{choices}"
+        ) from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config={spec}: get_config() returned no ConfigDict")
     return config

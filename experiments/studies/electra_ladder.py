@@ -2,7 +2,7 @@
 
 Models are pre-trained on running text with equal numbers of operations, then fine-tuned
 on labelled sentences, a text and a label a line, which must be named: --set
-data.train_files=FILE.tsv --set data.valid_files=FILE.tsv.
+config.data.train_files=FILE.tsv --set config.data.valid_files=FILE.tsv.
 
 Clark et al. 2020, arXiv:2003.10555, table 5: 82.2 for masked words (BERT), 82.4 if they
 are replaced rather than masked, 82.4 if only the words asked for are judged (ELECTRA

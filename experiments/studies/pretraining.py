@@ -2,9 +2,10 @@
 
 The same model and the same tokenizer, fine-tuned from parameters that have learnt
 running text and from parameters that have not. The labelled sentences must be named:
---set data.train_files=FILE.tsv --set data.valid_files=FILE.tsv, a text and a label a
-line; the running text may be: --set first.data.source=files --set
-first.data.train_files=FILE. Scales are families: cpu and bert, albert, electra, gpt1.
+--set config.data.train_files=FILE.tsv --set config.data.valid_files=FILE.tsv, a text
+and a label a line; the running text may be: --set config.first.data.source=files --set
+config.first.data.train_files=FILE. Scales are families: cpu and bert, albert, electra,
+gpt1.
 
 Radford et al. 2018, table 5: 74.7 with pre-training, 59.9 without. Devlin et al. 2019,
 Lan et al. 2020 and Clark et al. 2020 rest on it.

@@ -153,6 +153,8 @@ def test_a_trial_that_diverged_loses_however_good_its_other_seeds(tmp_path):
     "argv, words",
     [
         (["postions"], "did you mean 'positions'"),
+        ([], "required: STUDY[:SCALE]"),
+        (["positions", "pln"], "choose from"),
         (["positions:huge"], "no scale 'huge'"),
         ([TINY, "--set", "config.model.nrom=pre"], "did you mean"),
         ([TINY, "--set", "model.norm=pre"], "write --set config.KNOB=VALUE"),

@@ -21,18 +21,10 @@ Exit codes: 0 done, verify: PASS; 1 verify: FAIL, or anything else with a traceb
 65 data unreadable; 69 machine failed, retry; 78 command line or folder.
 """
 
-import argparse
 import sys
 
-from tfm_jax.config import ConfigError
 from tfm_jax.train import exits
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong as every other command here does."""
-
-    def error(self, message):
-        raise ConfigError(message)
+from tfm_jax.train.commands import Parser
 
 
 def parse(argv):

@@ -42,7 +42,8 @@ class ClassifyRun(LabelledRun):
         Args: texts: texts, or (first, second) pairs, as the run has learnt.
         Returns: a row a text, which is its index.
         """
-        texts = list(texts)
+        if isinstance(texts, str) or not are_pairs(texts := list(texts)):
+            texts = listed(texts, "classify")
         pairs, learnt = are_pairs(texts), bool(self.config.data.layout().second)
         if len(texts) and pairs != learnt:
             kinds = ("single texts", "pairs of texts")

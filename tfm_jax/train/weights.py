@@ -39,7 +39,9 @@ def find(path: str | os.PathLike) -> Path:
         logging.warning("skipping checkpoint %s: %s", candidate, "; ".join(problems))
     if candidates:
         raise CorruptCheckpoint(f"every checkpoint in {below} is corrupt")
-    raise FileNotFoundError(f"no checkpoint in {path}")
+    if not path.is_dir():
+        raise FileNotFoundError(f"no checkpoint in {path}: there is no such folder")
+    raise FileNotFoundError(f"no checkpoint in {path}: is it the workdir of a run?")
 
 
 def load_params(path: str | os.PathLike, *, ema: bool = False) -> dict:

@@ -1,0 +1,12 @@
+"""Command lines that are not a configuration's."""
+
+import argparse
+
+from tfm_jax.config import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong as every other command here does."""
+
+    def error(self, message):
+        raise ConfigError(message)
