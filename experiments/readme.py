@@ -7,12 +7,16 @@ Writes ``experiments/README.md`` and copies each study's ``report.md`` to
 """
 
 import argparse
+import importlib
+import inspect
 import json
+import pkgutil
 import shutil
 from pathlib import Path
 
 import jinja2
 
+from experiments import studies
 from experiments.plan import ROOT
 from experiments.report.text import markdown
 
@@ -40,6 +44,14 @@ of all runs, added up, beside whatever else the machine did: no measure of cost.
 | {{ r.arms|length }}, {{ r.seeds|length }} | {{ r.verdict }} | {{ r.came_out|md }} \
 | {{ "%.2f"|format(r.hours) }} | {{ r.environment.machine|md }} |
 {% endfor %}
+{%- if waiting %}
+Not run yet at any scale:
+
+{% for name, question in waiting -%}
+- `{{ name }}`: {{ question|md }}
+{% endfor %}
+{%- endif %}
+Scales are written behind a colon, `pretraining:albert`; a study's file names its own.
 This page is written by `python -m experiments.readme`.
 """
 
@@ -59,6 +71,19 @@ def reports(out: Path) -> list[dict]:
     return found
 
 
+def waiting(reported) -> list[tuple[str, str]]:
+    """(name, question) of every study without a report."""
+    names = [module.name for module in pkgutil.iter_modules(studies.__path__)]
+    docs = {
+        name: inspect.getdoc(importlib.import_module(f"{studies.__name__}.{name}"))
+        for name in names
+        if name not in reported
+    }
+    return [
+        (name, " ".join(doc.split("\n\n")[0].split())) for name, doc in docs.items()
+    ]
+
+
 def main():
     """Writes the page and copies the reports."""
     parser = argparse.ArgumentParser(
@@ -68,7 +93,10 @@ def main():
     out = parser.parse_args().out
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     environment.filters["md"] = markdown
-    page = environment.from_string(TEMPLATE).render(reports=reports(out))
+    found = reports(out)
+    page = environment.from_string(TEMPLATE).render(
+        reports=found, waiting=waiting({report["name"] for report in found})
+    )
     (HERE / "README.md").write_text(page, encoding="utf-8")
     PAGES.mkdir(parents=True, exist_ok=True)
     for path in out.glob("*/report.md"):

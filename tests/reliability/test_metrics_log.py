@@ -143,7 +143,9 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
     with Progress(10, every_seconds=3600) as progress:
         for step in (1, 2, 10):
             progress.update(step, loss=1.5, tokens_per_second=12345.6)
-    first, last = capsys.readouterr().out.splitlines()
+        progress.evaluation(10, {"nll": 1.23456, "tokens": 16_817, "signature": "x"})
+    first, last, scores = capsys.readouterr().out.splitlines()
+    assert scores == "step 10/10  valid: nll 1.235  tokens 16,817"
     assert first == "step 1/10  loss 1.5000  12,346 tokens/s  ? left"
     assert last == "step 10/10  loss 1.5000  12,346 tokens/s  0:00:00 left"
 

@@ -11,7 +11,7 @@ from tfm_jax.data.subwords import TextTokenizer as Tokenizer
 from tfm_jax.train import pictures, predictions, runtime, variants
 from tfm_jax.train.evaluate import make_eval_step
 from tfm_jax.train.experiment import TASKS, alone
-from tfm_jax.train.log import read_history
+from tfm_jax.train.log import read_history, spoken
 from tfm_jax.train.mesh import put_whole, row_multiple
 from tfm_jax.train.report import final_params
 
@@ -128,9 +128,8 @@ def finish(run, log) -> dict:
         if scores:
             results[name] = scores
             log.write(run.step, f"final_{name}", scores)
-            shown = "  ".join(f"{key} {value:.4g}" for key, value in scores.items())
             if jax.process_index() == 0:
-                print(f"{name}: {shown}", flush=True)
+                print(f"{name}: {spoken(scores)}", flush=True)
     if jax.process_index() == 0:
         path = run.workdir / "results.json"
         path.write_text(json.dumps(results, indent=1) + "\n")

@@ -187,6 +187,13 @@ class Progress:
             self._printed = now
             print(f"step {step}/{self.total_steps}  {text}", flush=True)
 
+    def evaluation(self, step: int, scores: Mapping[str, Any], name: str = "") -> None:
+        """Show what an evaluation found, of the run ``name`` if there are several."""
+        if self.shown:
+            say = self._bar.console.print if self._bar else print
+            split = f"{name} valid".strip()
+            say(f"step {step}/{self.total_steps}  {split}: {spoken(scores)}")
+
     def _due(self, now, step):
         return now - self._printed >= self.every_seconds or step == self.total_steps
 
@@ -198,6 +205,15 @@ class Progress:
         minutes, seconds = divmod(round(per_step * (self.total_steps - step)), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours:d}:{minutes:02d}:{seconds:02d}"
+
+
+def spoken(scores: Mapping[str, Any]) -> str:
+    """The numbers of ``scores`` in a line: counts whole, four digits of the others."""
+    return "  ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}"
+        for name, value in scores.items()
+        if not isinstance(value, str)
+    )
 
 
 @contextlib.contextmanager

@@ -67,11 +67,13 @@ def session(cfg: mesh_section.Config, workdirs: Iterable[Path]):
 
 
 class Training:
-    """What one process holds while it trains.
+    """What one process holds while it trains; ``name``, if it trains others too.
 
     Args: like: a run with the same program and data, other seed or rate; what was
         prepared and compiled for it serves this one too.
     """
+
+    name = ""
 
     def __init__(
         self, experiment: Experiment, workdir: Path, mesh, checkpoints, stop, like=None
@@ -243,6 +245,7 @@ class Training:
     def _evaluate(self) -> dict:
         scores, samples = self.evaluator.during(averaged(self.state), poll=self.poll)
         self.log.write(self.step, "valid", scores)
+        self.progress.evaluation(self.step, scores, self.name)
         if samples:
             self.log.write(self.step, "samples", samples)
         return scores

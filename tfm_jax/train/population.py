@@ -105,6 +105,11 @@ class Member(loop.Training):
     read = None
 
     @property
+    def name(self):
+        """Its folder, among those of the others."""
+        return self.workdir.name
+
+    @property
     def state(self):
         """Own parameters, optimizer and the rest; made when asked for."""
         return self._alone if self.read is None else self.read()

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 from tfm_jax.train import pictures, runtime, weights
-from tfm_jax.train.log import read_history
+from tfm_jax.train.log import read_history, spoken
 from tfm_jax.train.mesh import on_this_host
 from tfm_jax.train.state import averaged
 
@@ -56,8 +56,7 @@ def finish(run, log) -> dict:
 
 
 def _show(split, scores, rows):
-    numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)}
-    print(f"{split}: " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+    print(f"{split}: {spoken(scores)}")
     for row in rows:
         source, translation, reference = row.split("\t")
         verdict = "" if translation == reference else f"   (reference: {reference})"
