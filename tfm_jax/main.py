@@ -22,8 +22,9 @@ Usage:
 
   Prompts show --examples=K texts of --examples_file=TSV, by default 0. --template=TEXT
   says how: "{text}\nlabel: {label}"; --words=NAME=WORD,... what stands for labels;
-  --scoring=HOW is sum, mean, normalised or generated; --table=NAME says what the
-  columns are: text and label, or those of a task of GLUE
+  --scoring=HOW is sum, mean, normalised or generated. The columns are text and label,
+  those of --table=TASK of GLUE, or --columns=TEXT,LABEL or TEXT,SECOND,LABEL by names
+  of a header or numbers from 0
 
 Examples:
   python -m tfm_jax.main --config=configs/transformer_numerals.py --workdir=runs/n
@@ -47,12 +48,12 @@ from ml_collections import config_flags
 from tfm_jax import config as configs
 from tfm_jax.train import exits
 
-_PROMPT = ("task_file", "examples_file", "table", "template", "words", "scoring")
+_PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
 MODES = {  # mode: the function that does it, the flags that only it reads
     "train": ("train", ()),
     "eval": ("evaluate", ("checkpoint", "input", "reference")),
     "translate": ("translate", ("checkpoint",)),
-    "prompt": ("prompt", ("checkpoint", "examples", *_PROMPT)),
+    "prompt": ("prompt", ("checkpoint", "examples", "scoring", *_PROMPT)),
     "average": ("average", ("last",)),
     "replay": ("replay", ()),
 }
@@ -65,7 +66,7 @@ def parse(argv):
     knobs = [flag for flag in argv if flag.startswith(("--config.", "--each."))]
     values = flags.FlagValues()
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
-    for name in ("config", "workdir", "input", "reference", *_PROMPT):
+    for name in ("config", "workdir", "input", "reference", "scoring", *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
     flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
     flags.DEFINE_integer("last", 5, "", 1, flag_values=values)  # at least 1

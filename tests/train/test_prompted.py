@@ -77,6 +77,16 @@ def test_tables_have_the_columns_of_their_task(files):
     assert found == [Example("fine", "1"), Example("dull", "0")]
     with pytest.raises(ConfigError, match=r"table='sst'; choose from \(columns, cola"):
         read_examples(files / "sst.tsv", table="sst", knob="x")
+    (files / "pairs.tsv").write_text("id\ta\tb\tsame\n1\tone\ttwo\tno\n")
+    found = read_examples(files / "pairs.tsv", columns="a,b,same", knob="x")
+    assert found == [Example("one", "no", "two")]
+    found = read_examples(files / "task.tsv", columns="1,0", knob="x")
+    assert found == [Example(b, a) for a, b in ROWS]
+    with pytest.raises(DataError, match="no column 'c'; it has id, a, b, same"):
+        read_examples(files / "pairs.tsv", columns="a,c", knob="x")
+    for wrong in ("a", "a,,b", "a,b,c,d"):
+        with pytest.raises(ConfigError, match="write TEXT,LABEL or TEXT,SECOND,LABEL"):
+            read_examples(files / "pairs.tsv", columns=wrong, knob="x")
     with pytest.raises(ConfigError, match="table='stsb' has numbers"):
         read_examples(files / "sst.tsv", table="stsb", knob="x")
     with pytest.raises(DataError, match="--task_file: .*none.tsv"):

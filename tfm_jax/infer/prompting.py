@@ -1,7 +1,8 @@
 """Tasks put to a language model in words, with examples in the prompt or without.
 
 Source: Brown et al. 2020, arXiv:2005.14165, section 2 ("Approach") and section 2.4.
-Deviates: "generated" is greedy, there a beam of 4.
+Deviates: "generated" is greedy, there a beam of 4; by default a label is scored by the
+sum over its tokens, there by the mean (``scoring="mean"``).
 """
 
 import re

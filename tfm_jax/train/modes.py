@@ -83,7 +83,7 @@ def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
 
 def prompt(
     workdir, *, config, checkpoint=None, task_file=None, examples_file=None,
-    examples=0, table=None, words=None, **how,
+    examples=0, table=None, columns=None, words=None, **how,
 ) -> dict:  # fmt: skip
     """Puts labelled texts to a language model in words; prints and returns scores.
 
@@ -94,9 +94,10 @@ def prompt(
         raise ConfigError(f"--mode=prompt: the run learnt {run.experiment.task}")
     if task_file is None or (examples and examples_file is None):
         raise ConfigError("--mode=prompt needs --task_file, and --examples a file too")
+    layout = dict(table=table or "columns", columns=columns or "")
     given = {"task_file": task_file, "examples_file": examples_file}
     read = {
-        name: prompted.read_examples(path, table=table or "columns", knob=f"--{name}")
+        name: prompted.read_examples(path, **layout, knob=f"--{name}")
         for name, path in given.items()
         if path is not None
     }

@@ -28,18 +28,35 @@ class Result(NamedTuple):
     summary: dict
 
 
-def read_examples(path, *, table: str = "columns", knob: str) -> list[Example]:
+def read_examples(
+    path, *, table: str = "columns", columns: str = "", knob: str
+) -> list[Example]:
     """The labelled texts of a tab-separated file; those without a label are left out.
 
     Args:
         table: "columns": a text and its label, without a header; or a key of
-            ``labelled.GLUE``. knob: names the setting in messages.
+            ``labelled.GLUE``.
+        columns: "TEXT,LABEL" or "TEXT,SECOND,LABEL" of any other table: names of its
+            header, or numbers from 0 if it has none.
+        knob: names the setting in messages.
     Raises: DataError, ConfigError.
     """
     if table not in ("columns", *labelled.GLUE):
         legal = ", ".join(("columns", *labelled.GLUE))
         raise ConfigError(f"table={table!r}; choose from ({legal})")
-    cfg = labelled.Config(table=table, train_files=(str(path),))
+    named = columns.split(",") if columns else ["0", "1"]
+    if len(named) not in (2, 3) or not all(named) or (columns and table != "columns"):
+        raise ConfigError(
+            f"columns={columns!r}; write TEXT,LABEL or TEXT,SECOND,LABEL, and no table"
+        )
+    cfg = labelled.Config(
+        table=table,
+        first_column=named[0],
+        second_column="".join(named[1:-1]),
+        label_column=named[-1],
+        header=not all(name.isdecimal() for name in named),
+        train_files=(str(path),),
+    )
     if cfg.layout().scores:
         raise ConfigError(f"table={table!r} has numbers, and no labels to choose from")
     try:
