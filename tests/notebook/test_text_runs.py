@@ -176,7 +176,7 @@ def test_masks_are_filled_with_the_likeliest_words(masked):
     assert {found.filled.iloc[0], found.filled.iloc[3]} == {
         *masked.tokenizer.decode([filled])
     }
-    assert masked.fill_mask([]).empty
+    assert masked.fill_mask([]).empty and masked.score([]).empty
     with pytest.raises(ValueError, match=r"text 'a dog' has no \[MASK\]"):
         masked.fill_mask(["a [MASK]", "a dog"])
 
@@ -275,6 +275,8 @@ def test_a_number_is_a_score(tmp_path):
         data=dict(scores=True),
     )  # fmt: skip
     assert run.classify(TEXTS).columns.tolist() == ["score"]
+    with pytest.raises(TypeError, match="one string; write classify"):
+        run.classify("a dog")
 
 
 def test_what_a_run_cannot_do_is_said_with_what_can(causal, masked):
