@@ -43,9 +43,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests first: the last of them would keep one worker alone."""
+    """Files with slow tests first, then long ones: none keeps one worker for last."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    sizes = {item.path: item.path.stat().st_size for item in items}
+    items.sort(key=lambda item: (item.path not in slow, -sizes[item.path]))
 
 
 def pytest_collection_finish():

@@ -226,11 +226,13 @@ def plain():
 
 
 def value_and_grads(model, params):
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
     def total(params):
         y = model.apply({"params": params}, PADDED, train=False)
         return jnp.sum(jnp.sin(y)), y
 
-    grads, y = jax.grad(total, has_aux=True)(params)
+    grads, y = total(params)
     return y, grads
 
 
@@ -262,8 +264,9 @@ def test_arms_that_share_a_module_start_it_from_the_same_values():
     def initial(**changes):
         fields = dict(width=8, heads=2, ffn_width=8, encoder_depth=1, decoder_depth=1)
         fields |= dict(source_vocab=8, target_vocab=8) | changes
-        params = init_params(
-            Transformer(Config(**fields)), jax.random.key(0), example()
+        model = Transformer(Config(**fields))
+        params = jax.jit(lambda key: init_params(model, key, example()))(
+            jax.random.key(0)
         )
         return {
             jax.tree_util.keystr(path): leaf
