@@ -190,9 +190,12 @@ class Progress:
     def evaluation(self, step: int, scores: Mapping[str, Any], name: str = "") -> None:
         """Show what an evaluation found, of the run ``name`` if there are several."""
         if self.shown:
-            say = self._bar.console.print if self._bar else print
             split = f"{name} valid".strip()
-            say(f"step {step}/{self.total_steps}  {split}: {spoken(scores)}")
+            text = f"step {step}/{self.total_steps}  {split}: {spoken(scores)}"
+            if self._bar:
+                self._bar.console.print(text, markup=False)
+            else:
+                print(text, flush=True)
 
     def _due(self, now, step):
         return now - self._printed >= self.every_seconds or step == self.total_steps
