@@ -11,7 +11,8 @@ Run     python -m tfm_jax.main --config=configs/albert_base.py --workdir=runs/al
         python -m tfm_jax.main --config=configs/albert_base.py:tiny \
           --workdir=runs/albert_tiny
 Sizes   base (default), large, xlarge, xxlarge, and tiny, which reads the documentation
-        that comes with Python
+        that comes with Python and is asked for single words: n-grams teach it nothing
+        in so few steps
 Expect  published accuracy 54.0 of masked words, 86.5 of the order (table 5, base)
 Cost    262 B tokens; tiny: minutes on 2 cores
 """
@@ -24,13 +25,15 @@ from tfm_jax.models import albert
 from tfm_jax.train import checkpoint, mesh, optim
 from tfm_jax.train.sections import EvalConfig, TrainConfig
 
-_MASKING = dict(ngrams=3, whole_words=True)
-
 
 def _published(size):
     return dict(
         model=albert.SIZES[size],
-        data=dict(source="folder", length=512, masking=_MASKING | dict(most=77)),
+        data=dict(
+            source="folder",
+            length=512,
+            masking=dict(most=77, ngrams=3, whole_words=True),
+        ),
         tokenizer=dict(vocab=30_000),
         optim=dict(optimizer="lamb", peak_lr=1.76e-3, warmup_steps=3_125),
         train=dict(total_steps=125_000, batch_tokens=4_096 * 512, accumulate_steps=16),
@@ -45,7 +48,7 @@ SIZES = {
             **dict(width=64, heads=2, ffn_width=256, depth=2, embedding_width=32),
             **dict(max_length=64, init="glorot"),
         ),
-        data=dict(source="pydocs", length=64, masking=_MASKING | dict(most=10)),
+        data=dict(source="pydocs", length=64, masking=dict(most=10, whole_words=True)),
         tokenizer=dict(vocab=1_000),
         optim=dict(optimizer="adamw", peak_lr=4e-3, warmup_steps=100),
         train=dict(total_steps=1_500, batch_tokens=1_024),
