@@ -52,7 +52,7 @@ def environment(**changes):
     """Variables of a process on one CPU device, with this one's compiled programs."""
     cache = {
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
     }
     alone = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": WITHOUT_TORCH}
     return os.environ | alone | cache | changes
