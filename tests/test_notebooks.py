@@ -19,10 +19,17 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
     "finetune": {
         "total_steps=1500, batch_tokens=1024, log_every_steps=20": "total_steps=4, "
         "batch_tokens=1024, log_every_steps=2",
-        "config.eval.every_steps = 300": "config.eval.every_steps = 2",
+        "config.eval.every_steps = 300": "config.eval.every_steps, "
+        "config.model.depth = 2, 1",
         "total_steps=120, batch_tokens=1024, log_every_steps=10": "total_steps=4, "
         "batch_tokens=1024, log_every_steps=2",
-        "tuned.eval.every_steps = 20": "tuned.eval.every_steps = 2",
+        "tuned.eval.every_steps = 20": "tuned.eval.every_steps, "
+        "tuned.model.depth = 2, 1",
+    },
+    "huggingface": {
+        "n_layer=2": "n_layer=1",
+        "ffn_width=256)\nconfig.train": "ffn_width=256, depth=1)\nconfig.train",
+        "total_steps=40": "total_steps=8",
     },
     "study": {
         '"train.total_steps": 60, "eval.every_steps": 20': '"train.total_steps": 4, '

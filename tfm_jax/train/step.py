@@ -35,10 +35,12 @@ def make_gradients(loss_sum, balance=None):
             return jax.tree.map(jnp.add, sums, of_micro(*indexed)), None
 
         count = jax.tree.leaves(batch)[0].shape[0]
-        sums = of_micro(0, jax.tree.map(lambda x: x[0], batch))
-        if count > 1:
-            rest = jax.tree.map(lambda x: x[1:], batch)
-            sums, _ = jax.lax.scan(add, sums, (jnp.arange(1, count), rest))
+        if count == 1:
+            sums = of_micro(0, jax.tree.map(lambda x: x[0], batch))
+        else:  # one copy of the model in the program, however many micro-batches
+            nothing = jax.tree.map(jnp.zeros_like, state.params)
+            sums = jnp.float32(0), jnp.float32(0), nothing
+            sums, _ = jax.lax.scan(add, sums, (jnp.arange(count), batch))
         loss, weight, grads = sums
         scale = 1.0 / jnp.maximum(weight, 1.0)
         return loss * scale, weight, jax.tree.map(lambda g: g * scale, grads)
