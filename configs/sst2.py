@@ -43,7 +43,7 @@ _SMALL = dict(
     **dict(length=64, frame="bert", special=()),
     optim=dict(
         **dict(optimizer="adamw", schedule="linear", warmup_steps=100),
-        **dict(peak_lr=5e-4, eps=1e-6),
+        **dict(peak_lr=2e-3, eps=1e-6),
     ),
 )
 _TINY = dict(depth=2, width=64, heads=2, ffn_width=256, max_length=64, init="glorot")
@@ -67,7 +67,7 @@ SIZES = {  # size -> (model, its fields, the rest)
     "electra_tiny": (
         "electra",
         dict(_TINY, embedding_width=64, generator_depth=2, **_GENERATOR),
-        dict(_SMALL, optim=dict(_SMALL["optim"], layer_decay=0.8)),
+        dict(_SMALL, optim=dict(_SMALL["optim"], layer_decay=0.8, peak_lr=1e-3)),
     ),
     "gpt1_tiny": ("gpt", gpt.SIZES["gpt1"] | _TINY, _SMALL | _GPT1),
 }  # fmt: skip

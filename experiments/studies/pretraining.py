@@ -37,7 +37,7 @@ def _tiny(family):
     return TEXT | dict(
         config=f"configs/sst2.py:{family}_tiny",
         first=f"configs/{FIRSTS[family]}.py:tiny",
-        settings={"optim.peak_lr": 1e-3},
+        settings={},
         sesoi=0.01,
     )
 

@@ -1,5 +1,8 @@
 """The training loop whatever the machine is: devices, batches, compilations."""
 
+import copy
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -43,6 +46,15 @@ def runs(tmp_path_factory):
 def losses(workdir):
     history = read_history(workdir)
     return {r["step"]: r["loss"] for r in history if r["kind"] == "train"}
+
+
+def test_a_run_that_ends_within_its_warm_up_says_so(runs):
+    _, run = runs[1]
+    assert "warm-up" not in run.headline()
+    short = copy.copy(run)
+    train = dataclasses.replace(run.experiment.train, total_steps=10)
+    short.experiment = run.experiment._replace(train=train)
+    assert "all steps are warm-up (optim.warmup_steps=10)" in short.headline()
 
 
 def test_the_loss_does_not_depend_on_the_number_of_devices(runs):

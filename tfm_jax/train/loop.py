@@ -149,6 +149,9 @@ class Training:
         begin = f"from {self.experiment.init_from or 'scratch'}"
         if self.step:
             begin = f"from step {self.step}"
+        warmup = self.experiment.optim.warmup_steps
+        if warmup >= self.experiment.train.total_steps:
+            begin += f"; all steps are warm-up (optim.warmup_steps={warmup})"
         return (
             f"{self.experiment.model_name} with {count / 1e6:.2f} M parameters on "
             f"{self.work.size(self.data)}, {self.mesh.size} "
