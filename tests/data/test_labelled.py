@@ -152,6 +152,16 @@ def test_bad_rows_are_named(tmp_path, lines, settings, message):
         load(path, **settings)
 
 
+def test_lines_without_their_columns_are_left_out_if_asked_and_counted(tmp_path):
+    """The pairs of QQP as distributed have some."""
+    path = write(tmp_path / "a.tsv", "a\tx", "b", "", "c\ty")
+    found, report = load(path, malformed="drop")
+    assert found.firsts == ["a", "c"] and found.labels.tolist() == [0, 1]
+    assert report["malformed"] == {"policy": "drop", "lines": 2}
+    with pytest.raises(DataError, match=r"line 2 .*data\.malformed=drop"):
+        load(path)
+
+
 def test_no_file_to_train_on_names_the_knob(tmp_path):
     with pytest.raises(DataError, match=r"data\.train_files is empty"):
         load_labelled(Config(), "train")

@@ -87,6 +87,7 @@ SAME = {  # what these do cannot be seen in rows of good files
     "empty": _DOCUMENTS,
     "invalid_utf8": _DOCUMENTS,
     "frame": "tests/train/test_text_tasks.py",
+    "malformed": _LABELLED,
     "misplaced": "tests/data/test_spans.py",
     "table": _LABELLED,
     "label_column": _LABELLED,

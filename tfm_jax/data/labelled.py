@@ -66,6 +66,7 @@ class Config:
     tfds_valid: str = "validation"
     tfds_test: str = "test"
     invalid_utf8: str = _choice(("error", "replace"), "error")
+    malformed: str = _choice(("error", "drop"), "error")  # lines with columns missing
     frame: str = _choice(framing.FRAMES, "bert")
     length: int = 128  # tokens of a row, special ones included; longer: overlong
     empty: str = _choice(("drop", "keep", "error"), "keep")
@@ -131,7 +132,7 @@ def _read_tsv(cfg, split, table):
     knob = f"data.{split}_files"
     if split == "train" and not cfg.train_files:
         raise DataError("data.train_files is empty; name .tsv files")
-    rows, places, files = [], [], {}
+    rows, places, files, malformed = [], [], {}, 0
     for path in getattr(cfg, knob.removeprefix("data.")):
         lines, files[str(path)] = read_lines(path, knob, cfg.invalid_utf8)
         cells = [line.split("\t") for line in lines]
@@ -145,13 +146,17 @@ def _read_tsv(cfg, split, table):
         width = len(header) if header else 1 + max(c for c in chosen if c is not None)
         for number, row in enumerate(cells, start=2 if table.header else 1):
             if len(row) < width:
+                malformed += 1
+                if cfg.malformed == "drop":
+                    continue
                 raise DataError(
                     f"{path}: line {number} has {len(row)} tab-separated columns; "
-                    f"expected {width}"
+                    f"expected {width}; data.malformed=drop leaves such lines out"
                 )
             rows.append([None if c is None else row[c] for c in chosen])
             places.append(f"{path}: line {number}")
-    return _sides(rows, table), places, {"files": files}
+    report = {"policy": cfg.malformed, "lines": malformed}
+    return _sides(rows, table), places, {"files": files, "malformed": report}
 
 
 def _column(name, header, path, *, optional):
