@@ -68,7 +68,6 @@ CPU = TEXT | dict(
     config="configs/sst2.py:electra_tiny",
     first="configs/electra_small.py:tiny",
     equal=_equal(width=64, heads=2, ffn_width=256, depth=2),
-    settings={},
     sesoi=0.01,
 )
 GPU = LARGE_TEXT | dict(

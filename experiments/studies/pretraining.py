@@ -37,7 +37,6 @@ def _tiny(family):
     return TEXT | dict(
         config=f"configs/sst2.py:{family}_tiny",
         first=f"configs/{FIRSTS[family]}.py:tiny",
-        settings={},
         sesoi=0.01,
     )
 
