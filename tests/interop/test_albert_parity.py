@@ -27,6 +27,16 @@ SHAPES = {
         **dict(vocab_size=41, embedding_size=5, num_hidden_layers=2),
         **dict(num_hidden_groups=2, num_labels=3, hidden_act="relu"),
     ),
+    "tags": dict(
+        name="AlbertForTokenClassification",
+        **dict(hidden_size=12, num_attention_heads=2, intermediate_size=10),
+        **dict(vocab_size=29, embedding_size=6, num_hidden_layers=2, num_labels=4),
+    ),
+    "spans": dict(
+        name="AlbertForQuestionAnswering",
+        **dict(hidden_size=12, num_attention_heads=3, intermediate_size=10),
+        **dict(vocab_size=29, embedding_size=7, num_hidden_layers=2),
+    ),
 }
 SMALL = Config(
     **dict(width=8, heads=2, ffn_width=6, depth=3, vocab=11, embedding_width=4)
