@@ -33,8 +33,15 @@ LEARNT = {
         lambda s: s["nll"] < 1.2 and s["accuracy"] > 0.6,
     ),
     "sop": (
-        ("masked_lm", "albert", "pretraining", dict(data=dict(pairs=dict(kind="sop")))),
-        lambda s: 0.0 <= s["pair_accuracy"] <= 1.0 and s["nll"] < 1.5,
+        (
+            "masked_lm", "albert", "pretraining",
+            dict(
+                data=dict(pairs=dict(kind="sop"), train_files=("days.txt",)),
+                init="glorot",
+            ),
+        ),
+        # what was said at dawn comes first
+        lambda s: s["pair_accuracy"] == 1.0 and s["nll"] < 1.5,
     ),
     "replaced_tokens": (
         (

@@ -38,6 +38,10 @@ def write_files(folder):
     """A file for each kind of data."""
     text = "\n\n".join("\n".join(sentences(8)) for _ in range(40))
     (folder / "text.txt").write_text(text)
+    says = sentences(160)
+    days = zip(says[::2], says[1::2], strict=True)
+    text = "\n\n".join(f"at dawn {first}\nat night {then}" for first, then in days)
+    (folder / "days.txt").write_text(text)
     rows = [f"{line}\t{n % 4}" for n, line in enumerate(sentences(64))]
     (folder / "classes.tsv").write_text("\n".join(rows))
     words = [
@@ -62,7 +66,10 @@ def write_files(folder):
 
 
 def data_of(task, files, **changes):
-    """The data section of a task."""
+    """The data section of a task; ``train_files`` are names in the folder ``files``."""
+    if "train_files" in changes:
+        paths = tuple(str(files / name) for name in changes["train_files"])
+        changes["train_files"] = paths
     running = dict(source="files", train_files=(str(files / "text.txt"),))
 
     def both(name):
