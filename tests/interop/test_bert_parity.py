@@ -98,6 +98,7 @@ def test_a_config_without_counterpart_is_refused(change, message):
     "change, message",
     [
         (dict(norm="pre"), "model.norm='pre' must be 'post'"),
+        (dict(pool="mean"), "model.pool='mean' must be 'first'"),
         (dict(positions="rotary"), "model.positions='rotary' must be 'learned'"),
         (dict(activation="geglu"), "model.activation='geglu'; choose from"),
         (dict(key_size=3), "model.key_size and model.value_size must be"),

@@ -68,6 +68,18 @@ def test_a_document_is_the_same_alone_padded_and_packed(positions):
     np.testing.assert_allclose(packed[0, 4:7], padded[1, :3], atol=1e-5)
 
 
+def test_labels_stand_on_the_mean_of_all_real_states():
+    model, params = tiny(bert, head="classify", pool="mean")
+    batch = rows([5, 3])
+    states = model.apply({"params": params}, batch, train=False, method="encode")
+    pooler, out = params["head"]["pooler"]["dense"], params["head"]["classify"]["out"]
+    for row, length in enumerate((5, 3)):
+        mean = np.asarray(states[row, :length]).mean(0)
+        wanted = np.tanh(mean @ pooler["kernel"] + pooler["bias"])
+        wanted = wanted @ out["kernel"] + out["bias"]
+        np.testing.assert_allclose(run(model, params, batch)[row], wanted, atol=1e-5)
+
+
 def test_types_and_every_token_reach_every_token():
     model, params = tiny(bert, head="masked_lm")
     batch = rows([5])

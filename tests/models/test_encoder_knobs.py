@@ -23,6 +23,7 @@ TEXT = {
     "vocab": 23,
     "types": 3,
     "labels": dict(labels=3, head="classify"),
+    "pool": dict(pool="mean", head="classify"),
     "head_dropout": dict(head_dropout=0.3, head="classify"),
     "head": {},
 }

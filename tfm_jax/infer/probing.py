@@ -1,6 +1,5 @@
 """What trained models make of texts: words, labels, states, doubts."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 from tfm_jax.infer.rows import over_rows
 from tfm_jax.infer.scoring import words
 from tfm_jax.infer.topk import best_tokens
+from tfm_jax.ops.pooling import POOLS
 
 
 class Guesses(NamedTuple):
@@ -87,28 +87,6 @@ def replaced(model, params, rows, *, types=None, **options) -> list[np.ndarray]:
     return [x[: len(row)] for x, row in zip(found, rows, strict=True)]
 
 
-def _mean(x, real):
-    return jnp.sum(x * real[..., None], axis=1) / jnp.sum(real, axis=1)[:, None]
-
-
-def _first(x, real):
-    del real
-    return x[:, 0]
-
-
-def _last(x, real):
-    last = jnp.sum(real, axis=1, dtype=jnp.int32) - 1
-    return jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
-
-
-# (states [B, T, D], real [B, T] 0 or 1) -> [B, D]
-POOLS: dict[str, Callable] = {
-    "mean": _mean,
-    "first": _first,  # [CLS] of encoders
-    "last": _last,  # the only one that has seen all of the text in causal models
-}
-
-
 def _fill(model, params, batch, top):
     logits = words(model.apply({"params": params}, batch, train=False))
     log_probs, ids = best_tokens(logits, top)
@@ -126,7 +104,7 @@ def _outputs(model, params, batch):
 
 def _embed(model, params, batch, pool):
     x = model.apply({"params": params}, batch, train=False, method="encode")
-    return POOLS[pool](x.astype(jnp.float32), batch.segments.astype(jnp.float32))
+    return POOLS[pool](x.astype(jnp.float32), batch.segments > 0)
 
 
 def _replaced(model, params, batch):

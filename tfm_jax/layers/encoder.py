@@ -13,6 +13,7 @@ from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.stack import Context, Stack
 from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.masks import Mask
+from tfm_jax.ops.pooling import POOLS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,7 @@ class EncoderArch(Arch):
     vocab: int = 0  # 0: the tokenizer's
     types: int = 2  # sentence A, sentence B
     labels: int = 2  # classes of the heads "classify" and "tag"
+    pool: str = choice(POOLS, "first")  # what is said of a whole row rests on
     head_dropout: float = 0.1  # before the maps of the heads for labelled tasks
 
     def __post_init__(self):

@@ -12,6 +12,7 @@ from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.residual import NORM_KINDS
 from tfm_jax.ops.activations import ACTIVATIONS
+from tfm_jax.ops.pooling import POOLS
 
 
 class LMHead(nn.Module):
@@ -38,7 +39,7 @@ class LMHead(nn.Module):
 
 
 class Pooler(nn.Module):
-    """The first token of a row, a dense map and tanh: [B, T, D] -> [B, D].
+    """A dense map and tanh of a row's state: [B, D] -> [B, D].
 
     Source: Devlin et al. 2019, released code. Deviates: no.
     """
@@ -47,7 +48,7 @@ class Pooler(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        return jnp.tanh(_dense(self.cfg, self.cfg.width, "dense")(x[:, 0]))
+        return jnp.tanh(_dense(self.cfg, self.cfg.width, "dense")(x))
 
 
 class ReplacedHead(nn.Module):
@@ -104,7 +105,7 @@ class Head(nn.Module):
     kind: str  # a key of HEADS
     width: int  # E
     pair_dropout: float = 0.0
-    pools: bool = True  # False: the first token's state itself is classified
+    pools: bool = True  # False: labels stand on the state of a row itself
 
     def setup(self):  # what is not called has no parameters
         cfg = self.cfg
@@ -123,8 +124,13 @@ def _words(head, x, batch, attend, train):
     return head.lm(at_places(x, batch.places), attend)
 
 
+def _state(head, x, batch):
+    """[B, D], what is said of a whole row rests on."""
+    return POOLS[head.cfg.pool](x, batch.segments > 0)
+
+
 def _pair(head, x, batch, attend, train):
-    return head.pair(head.pooler(x), train=train)
+    return head.pair(head.pooler(_state(head, x, batch)), train=train)
 
 
 def _pretraining(head, x, batch, attend, train):
@@ -133,7 +139,8 @@ def _pretraining(head, x, batch, attend, train):
 
 
 def _classify(head, x, batch, attend, train):
-    return head.classify(head.pooler(x) if head.pools else x[:, 0], train=train)
+    state = _state(head, x, batch)
+    return head.classify(head.pooler(state) if head.pools else state, train=train)
 
 
 def _tag(head, x, batch, attend, train):
@@ -160,16 +167,6 @@ def at_places(x, places):
     if places is None:
         return x
     return jnp.take_along_axis(x, places[..., None], axis=1, mode="clip")
-
-
-def last_token(x, segments):
-    """[B, T, D] at the last real token of each row -> [B, D].
-
-    Source: Radford et al. 2018, section 3.2. Deviates: no.
-    Args: segments: [B, T] int, 0 at padding, which is on the right.
-    """
-    last = jnp.sum(segments > 0, axis=-1, dtype=jnp.int32) - 1
-    return at_places(x, last[:, None])[:, 0]
 
 
 def _dense(cfg, width, name):

@@ -26,11 +26,12 @@ from tfm_jax.config import choice
 from tfm_jax.layers import owners
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
-from tfm_jax.layers.heads import LabelledLogits, Labels, last_token
+from tfm_jax.layers.heads import LabelledLogits, Labels
 from tfm_jax.layers.linear import INITS, RESIDUAL_INITS, Dropout, Linear, constrain
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Context, Stack
+from tfm_jax.ops import pooling
 from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.masks import Mask
 
@@ -44,7 +45,7 @@ def _words(model, x, table, batch, train):
 
 
 def _classify(model, x, table, batch, train):
-    labels = model.classify(last_token(x, batch.segments), train=train)
+    labels = model.classify(pooling.last(x, batch.segments > 0), train=train)
     return LabelledLogits(model.words(x, table), labels)
 
 

@@ -20,8 +20,8 @@ from tfm_jax.train.experiment import Experiment
 
 # fields of a model that change neither its parameters nor what they compute
 FREE = {"dropout", "attention_dropout", "activation_dropout", "embedding_dropout"}
-FREE |= {"embedding_dropout_on", "head_dropout", "head", "labels", "init"}
-FREE |= {"residual_init", "layout", "dtype", "remat", "attention"}
+FREE |= {"embedding_dropout_on", "head_dropout", "head", "labels", "pool"}
+FREE |= {"init", "residual_init", "layout", "dtype", "remat", "attention"}
 VOCABULARIES = {"vocab", "source_vocab", "target_vocab"}
 
 
