@@ -20,10 +20,10 @@ TEXT = dict(
     sesoi=0.05,
     fixed_rate="one rate, the configuration's, for all arms",
 )
-# Rows of letters, of which a model of 64 wide learns a lot within two minutes if it finds
+# Rows of letters, of which a model of 64 wide learns a lot in two minutes if it finds
 # neighbours by their distance; with a table of positions it stays at the frequencies of
-# letters, and of words, for thousands of steps. A mean of states is used, since nothing
-# has taught [CLS] to look at the others: docs/pretraining.md has the figures.
+# letters, or of words, for thousands of steps. Labels stand on the mean of all states,
+# as nothing has taught [CLS] to look at the others: see docs/pretraining.md.
 LETTERS = {
     "model.positions": "rotary",
     "model.pool": "mean",

@@ -222,6 +222,11 @@ def test_help_with_a_config_shows_its_knobs_values_and_choices(real, capsys):
     lines = capsys.readouterr().out.splitlines()
     (norm,) = [line for line in lines if line.startswith("--config.model.norm=")]
     assert "=pre " in norm and "post, pre, sandwich" in norm
+    (size,) = [line for line in lines if line.startswith("--config.model.key_size=")]
+    assert size.split(maxsplit=2)[1:] == [
+        "integer",
+        "# d_k, per head; 0: width / heads",
+    ]
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from tfm_jax.config import (
     check_argv,
     check_overrides,
     choice,
-    describe,
     from_json,
     load,
     load_run,
@@ -294,13 +293,6 @@ def test_tuples_need_no_quotes(written, meant):
     (argument,) = check_overrides([f"--config.model.{written}"], config_of())
     name = written.partition("=")[0]
     assert argument == f"--config.model.{name}={meant!r}"
-
-
-def test_describe_shows_every_knob_with_value_and_choices():
-    lines = describe({"seed": 3, "model": Model(norm="pre")}).splitlines()
-    assert lines[0] == "--config.seed=3"
-    assert len(lines) == 1 + len(dataclasses.fields(Model))
-    assert any("norm=pre " in line and "post, pre, sandwich" in line for line in lines)
 
 
 def write(folder, name, text):

@@ -27,7 +27,7 @@ BELOW = {
 _TOP = {"config", "ops", "data", "layers", "models", "tasks", "infer"}
 BELOW |= {"interop": _TOP, "train": _TOP | {"interop"}, "audit": _TOP}
 BELOW |= {"notebook": _TOP | {"train", "interop", "audit"}}
-BELOW |= {"main": {"train", "config"}}
+BELOW |= {"main": {"train", "config", "manual"}, "manual": {"config"}}
 BELOW |= {"interop.__main__": {"train", "config"}}  # a command of its own
 
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "ml_collections", "absl"}

@@ -248,29 +248,6 @@ def check_overrides(argv: Iterable[str], config: ConfigDict) -> list[str]:
     return result
 
 
-def describe(sections: Mapping[str, Any]) -> str:
-    """One line per knob: its flag, its value and what it may be.
-
-    Args:
-        sections: name -> dataclass instance, or name -> plain value.
-    """
-    lines = []
-    for name, built in sections.items():
-        if not dataclasses.is_dataclass(built):
-            lines.append(f"--config.{name}={_show(built)}")
-            continue
-        types = typing.get_type_hints(type(built))
-        for field in dataclasses.fields(built):
-            value, knob = getattr(built, field.name), f"{name}.{field.name}"
-            if dataclasses.is_dataclass(value):
-                lines.append(describe({knob: value}))
-                continue
-            legal = ", ".join(field.metadata.get("choices", ()))
-            flag = f"--config.{knob}={_show(value)}"
-            lines.append(f"{flag:<48}  {legal or _type_name(types[field.name])}")
-    return "\n".join(lines)
-
-
 def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
     """``values`` with the types that the fields of ``cls`` announce, in field order."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
@@ -305,7 +282,7 @@ def _typed(expected: Any, value: Any, knob: str) -> Any:
         return float(value)
     elif expected is not float and type(value) is expected:
         return value
-    raise ConfigError(f"{knob}={value!r}; expected {_type_name(expected)}")
+    raise ConfigError(f"{knob}={value!r}; expected {type_name(expected)}")
 
 
 def _knobs(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -384,17 +361,12 @@ def _nearest_knob(path: str, knobs: Iterable[str]) -> str:
     return nearest(path, same, cutoff=0.0)
 
 
-def _type_name(expected: Any) -> str:
+def type_name(expected: Any) -> str:
     """How people call a type; whoever declares a knob of another type learns here."""
     if typing.get_origin(expected) is tuple:
         element, *rest = typing.get_args(expected)
         if rest == [...]:
-            return f"{_type_name(element)}s separated by commas"
+            return f"{type_name(element)}s separated by commas"
     elif expected in _SCALARS:
         return _SCALARS[expected]
     raise TypeError(f"a config field is a scalar or tuple[scalar, ...], not {expected}")
-
-
-def _show(value: Any) -> str:
-    """A value as the command line takes it."""
-    return ",".join(map(str, value)) or "()" if isinstance(value, tuple) else str(value)

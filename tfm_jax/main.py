@@ -32,7 +32,7 @@ Examples:
   echo "twenty-one" | python -m tfm_jax.main --workdir=runs/n --mode=translate
 
 Add --help to a command with --config, or with the --workdir of a run, to see every
-knob with its value and what it may be.
+knob with its value, what it may be and what it means.
 
 Exit codes:
    0 done             65 data unreadable          69 machine failed, retry
@@ -122,9 +122,10 @@ def show_help(values, knobs):
     if values.config or values.workdir:
         shared = [flag for flag in knobs if flag.startswith("--config.")]
         config = load_config(values, shared)
+        from tfm_jax import manual
         from tfm_jax.train import experiment
 
-        print(configs.describe(experiment.resolve(config)._asdict()))
+        print(manual.describe(experiment.resolve(config)._asdict()))
 
 
 def run(values, knobs):
