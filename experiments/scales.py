@@ -38,10 +38,15 @@ MASKED_LETTERS = LETTERS | {
     "data.masking.whole_words": False,
     "train.batch_tokens": 16 * 128,
 }
-LABELLED_LETTERS = LETTERS | {
-    "train.total_steps": 500,
-    "train.batch_tokens": 32 * 128,
-}
+
+
+def letters_first(steps):
+    """Settings: masked letters for so many steps, then sentences with labels."""
+    first = MASKED_LETTERS | {"train.total_steps": steps}
+    second = LETTERS | {"train.total_steps": 500, "train.batch_tokens": 32 * 128}
+    return second | {f"first.{name}": value for name, value in first.items()}
+
+
 # On a GPU they are the smallest published sizes, on text of one's own:
 # --set config.data.source=folder --set config.data.folder=FOLDER
 LARGE_TEXT = dict(

@@ -9,7 +9,7 @@ are replaced rather than masked, 82.4 if only the words asked for are judged (EL
 15 %), 84.3 if all words are restored, 85.0 for ELECTRA.
 """
 
-from experiments.scales import LARGE_TEXT, TEXT
+from experiments.scales import LARGE_TEXT, TEXT, letters_first
 from experiments.study import Study, better, equivalent
 
 
@@ -67,6 +67,7 @@ def _equal(**sizes):
 CPU = TEXT | dict(
     config="configs/sst2.py:electra_tiny",
     first="configs/electra_small.py:tiny",
+    settings=letters_first(steps=2_500),
     equal=_equal(width=64, heads=2, ffn_width=256, depth=2),
     sesoi=0.01,
 )

@@ -11,7 +11,7 @@ Radford et al. 2018, table 5: 74.7 with pre-training, 59.9 without. Devlin et al
 Lan et al. 2020 and Clark et al. 2020 rest on it.
 """
 
-from experiments.scales import LABELLED_LETTERS, LARGE_TEXT, MASKED_LETTERS, TEXT
+from experiments.scales import LARGE_TEXT, TEXT, letters_first
 from experiments.study import Study, better
 
 FIRSTS = {
@@ -43,19 +43,12 @@ def _tiny(family):
     )
 
 
-ENCODERS = (
-    LABELLED_LETTERS
-    | {f"first.{name}": value for name, value in MASKED_LETTERS.items()}
-    | {"first.train.total_steps": 2_000}
-)
+LETTERS = letters_first(steps=2_000)
 SETTINGS = {
-    "bert": ENCODERS,
-    "albert": ENCODERS
-    | {
-        "first.data.pairs.kind": "none",
-        "first.model.head": "masked_lm",
-    },
-    "electra": ENCODERS,
+    "bert": LETTERS,
+    "albert": LETTERS
+    | {"first.data.pairs.kind": "none", "first.model.head": "masked_lm"},
+    "electra": LETTERS,
 }
 GPU = LARGE_TEXT | dict(
     config="configs/sst2.py:bert_base",

@@ -6,7 +6,7 @@ Lan et al. 2020, arXiv:1909.11942, table 4, tables of 128: on average 81.6 with 
 shared, 81.7 with attention, 80.2 with feed-forward maps, 80.1 with all.
 """
 
-from experiments.scales import LARGE_TEXT, TEXT
+from experiments.scales import LARGE_TEXT, MASKED_LETTERS, TEXT
 from experiments.study import Study, axis, equivalent, worse
 
 
@@ -26,7 +26,13 @@ def get_study(scale="cpu"):
 
 CPU = TEXT | dict(
     config="configs/albert_base.py:tiny",
-    settings={"model.depth": 4, "train.total_steps": 1_000},
+    settings=MASKED_LETTERS
+    | {
+        "data.pairs.kind": "none",
+        "model.head": "masked_lm",
+        "model.depth": 4,
+        "train.total_steps": 1_000,
+    },
 )
 GPU = LARGE_TEXT | dict(
     config="configs/albert_base.py", settings={"train.total_steps": 10_000}
