@@ -67,7 +67,7 @@ def _equal(**sizes):
 CPU = TEXT | dict(
     config="configs/sst2.py:electra_tiny",
     first="configs/electra_small.py:tiny",
-    settings=letters_first(steps=2_500),
+    settings=letters_first(steps=2_000),
     equal=_equal(width=64, heads=2, ffn_width=256, depth=2),
     sesoi=0.01,
 )
