@@ -151,7 +151,8 @@ def _read_tsv(cfg, split, table):
                     continue
                 raise DataError(
                     f"{path}: line {number} has {len(row)} tab-separated columns; "
-                    f"expected {width}; data.malformed=drop leaves such lines out"
+                    f"expected {width}; where a run reads it, data.malformed=drop "
+                    "leaves such lines out"
                 )
             rows.append([None if c is None else row[c] for c in chosen])
             places.append(f"{path}: line {number}")
