@@ -1,3 +1,5 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -33,3 +35,24 @@ def test_activations_equal_torch(name, reference):
 def test_exact_and_tanh_gelu_are_two_functions():
     exact, tanh = (ACTIVATIONS[name].function(X) for name in ("gelu", "gelu_tanh"))
     assert 1e-4 < np.abs(exact - tanh).max() < 1e-3
+
+
+SMOOTH = [name for name in ACTIVATIONS if name not in ("relu", "reglu")]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_in_bfloat16_only_the_result_is_rounded(name):
+    function = ACTIVATIONS[name].function
+    x = jnp.asarray(X, jnp.bfloat16)
+    y, back = jax.vjp(function, x)
+    exact, exact_back = jax.vjp(function, x.astype(jnp.float32))
+    (gradient,), (wanted,) = back(jnp.ones_like(y)), exact_back(jnp.ones_like(exact))
+    np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
+    np.testing.assert_array_equal(gradient, wanted.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_what_is_kept_for_the_gradient_is_as_small_as_the_input(name):
+    x = jnp.asarray(X, jnp.bfloat16)
+    _, back = jax.vjp(ACTIVATIONS[name].function, x)
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(back)) <= x.nbytes

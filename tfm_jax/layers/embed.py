@@ -1,6 +1,5 @@
 """Token embedding, its use as output projection, and positions added to it."""
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -9,6 +8,7 @@ from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.linear import INITS, Dropout, Linear
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_KINDS
+from tfm_jax.ops.products import einsum
 
 
 class TokenEmbedding(nn.Module):
@@ -44,13 +44,8 @@ class TokenEmbedding(nn.Module):
     def attend(self, x, table=None):
         """[B, T, D] -> logits [B, T, V] float32."""
         table = self.table if table is None else table
-        rows = x.reshape(-1, self.width).astype(self.dtype)
-        logits = jax.lax.dot_general(
-            rows,
-            table.astype(self.dtype),
-            (((1,), (1,)), ((), ())),
-            preferred_element_type=jnp.float32,
-        )
+        rows = x.reshape(-1, self.width)
+        logits = einsum("td,vd->tv", rows, table, dtype=self.dtype, out=jnp.float32)
         return logits.reshape(*x.shape[:-1], self.vocab)
 
 

@@ -10,6 +10,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from tfm_jax.ops.dropout import dropout
+from tfm_jax.ops.products import einsum
 
 
 class Init(NamedTuple):
@@ -93,9 +94,8 @@ class Linear(nn.Module):
             (*shape, *self.features),
             jnp.float32,
         )
-        y = x.astype(self.dtype).reshape(-1, rows) @ kernel.astype(self.dtype).reshape(
-            rows, columns
-        )
+        x, kernel = x.reshape(-1, rows), kernel.reshape(rows, columns)
+        y = einsum("ti,io->to", x, kernel, dtype=self.dtype)
         if self.bias:
             zeros = nn.with_logical_partitioning(
                 nn.initializers.zeros, self.axes[self.inputs :]

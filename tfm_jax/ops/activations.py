@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 
 class Activation(NamedTuple):
@@ -14,15 +15,27 @@ class Activation(NamedTuple):
     gated: bool = False
 
 
-_gelu = functools.partial(jax.nn.gelu, approximate=False)
-_gelu_tanh = functools.partial(jax.nn.gelu, approximate=True)
+def _in_float32(function):
+    """``function`` without rounding in between; backward it keeps its input alone."""
+
+    @jax.checkpoint
+    def widened(x):
+        return function(x.astype(jnp.float32)).astype(x.dtype)
+
+    return lambda x: function(x) if x.dtype == jnp.float32 else widened(x)
+
+
+_gelu = _in_float32(functools.partial(jax.nn.gelu, approximate=False))
+_gelu_tanh = _in_float32(functools.partial(jax.nn.gelu, approximate=True))
+_silu = _in_float32(jax.nn.silu)
+
 
 ACTIVATIONS = {
     "relu": Activation(jax.nn.relu),  # Vaswani et al. 2017, equation 2
     "gelu": Activation(_gelu),  # Hendrycks and Gimpel 2016, with erf
     "gelu_tanh": Activation(_gelu_tanh),  # the same paper's tanh form; GPT-1, GPT-2
-    "silu": Activation(jax.nn.silu),  # Ramachandran et al. 2017 ("swish")
+    "silu": Activation(_silu),  # Ramachandran et al. 2017 ("swish")
     "reglu": Activation(jax.nn.relu, gated=True),  # Shazeer 2020, arXiv:2002.05202
     "geglu": Activation(_gelu, gated=True),  # Shazeer 2020
-    "swiglu": Activation(jax.nn.silu, gated=True),  # Shazeer 2020
+    "swiglu": Activation(_silu, gated=True),  # Shazeer 2020
 }

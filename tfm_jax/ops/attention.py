@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm_jax.ops.masks import MASK_STYLES, Mask, combine
+from tfm_jax.ops.products import einsum
 
 
 class Score(NamedTuple):
@@ -19,7 +20,7 @@ class Score(NamedTuple):
 
 
 def _dot(q, k, _=None):
-    return jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32)
+    return einsum("bthk,bshk->bhts", q, k, dtype=q.dtype, out=jnp.float32)
 
 
 def _scaled_dot(q, k, _=None):
@@ -123,7 +124,7 @@ def attention(
     )
     if transform is not None:
         weights = transform(weights)
-    return jnp.einsum("bhts,bshk->bthk", weights.astype(v.dtype), v)
+    return einsum("bhts,bshk->bthk", weights, v, dtype=v.dtype)
 
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn")
