@@ -39,7 +39,7 @@ class Ours(training_arms.Ours):
 class Torch(training_arms.Training):
     """nanoGPT's loop: rows from random places of the text, AdamW, clipped gradients."""
 
-    def __init__(self, config, tokens, rows, compiled):
+    def __init__(self, config, tokens, rows, compiled="", autocast=False):
         import torch
 
         from benchmarks.torch_gpt import TorchGpt
@@ -50,6 +50,7 @@ class Torch(training_arms.Training):
         self.tokens = np.load(tokens).astype(np.int64)
         self.shape = rows, config["data"]["length"]
         self.model = TorchGpt(config["model"]).train()
+        self.rounding = torch.autocast("cpu", torch.bfloat16, enabled=autocast)
         self.loss_of = self.model.loss
         if compiled:
             self.loss_of = torch.compile(self.loss_of, mode=compiled)
@@ -75,7 +76,8 @@ class Torch(training_arms.Training):
     def step(self):
         inputs, labels = self.batch()
         self.optimizer.zero_grad(set_to_none=True)
-        self.loss = self.loss_of(inputs, labels)
+        with self.rounding:
+            self.loss = self.loss_of(inputs, labels)
         self.loss.backward()
         self.torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.clip_norm, foreach=True
@@ -119,11 +121,9 @@ def cosine(optim, total_steps):
     return share
 
 
-def start(arm, folder, config, **others):
-    """(facts, arm) for ``rounds.serve``."""
-    made = {"tfm_jax": lambda: Ours(config, Path(folder))}.get(
-        arm, lambda: Torch(config, **others)
-    )()
+def start(folder=None, **settings):
+    """(facts, arm) for ``rounds.serve``; with a folder to work in it is ours."""
+    made = Ours(folder=Path(folder), **settings) if folder else Torch(**settings)
     return made.facts(), made
 
 

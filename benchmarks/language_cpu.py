@@ -8,8 +8,10 @@ each, ``--rounds`` times; what counts is characters a second, data included. All
 train a model of the same shape on the same text with the same number of rows a batch.
 
     tfm_jax           the default path, one CPU device a core
+    tfm_jax+bf16      the same with --config.model.dtype=bfloat16
     torch             nanoGPT's model and loop in PyTorch, fused attention and AdamW
-    torch+compile     the same, the loss under torch.compile (needs a C++ compiler)
+    torch+bf16        the same under autocast to bfloat16
+    torch+compile     as torch, the loss under torch.compile (needs a C++ compiler)
 
 The text is that of ``--text``, its last tenth held out; without it Python's own
 documentation, which is always there.
@@ -22,7 +24,12 @@ from pathlib import Path
 
 from benchmarks import rounds
 
-ARMS = {"torch": "", "torch+compile": "default"}  # name -> mode of torch.compile
+OURS = {"tfm_jax": {}, "tfm_jax+bf16": dict(dtype="bfloat16")}  # fields of the model
+ARMS = {
+    "torch": {},
+    "torch+bf16": dict(autocast=True),
+    "torch+compile": dict(compiled="default"),
+}
 ENDLESS = 1_000_000  # steps; the arms are stopped by the clock
 LIKE = 0.1  # nats by which the losses of the first weights may differ
 
@@ -65,30 +72,34 @@ def experiment(args):
 def measure(args, config, scratch, enter):
     """Starts the arms and lets them take turns."""
     module = "benchmarks.language_arms"
-    ours = enter(
-        rounds.Arm("tfm_jax", module, arm="tfm_jax", folder=scratch, config=config)
-    )
-    arms = [ours]
-    print(ours.facts["headline"], flush=True)
-    shared = {key: ours.facts[key] for key in ("config", "tokens", "rows")}
-    for name in args.arms:
-        arm = rounds.Arm(
-            name, module, arm=name, folder=scratch, compiled=ARMS[name], **shared
-        )
+    arms = []
+    for name, fields in OURS.items():
+        changed = config | {"model": config["model"] | fields}
+        folder = str(Path(scratch) / name)
+        arm = rounds.Arm(name, module, folder=folder, config=changed)
         arms.append(enter(arm))
-        agree(arm.facts, ours.facts, name)
+    first, second = (arm.facts for arm in arms)
+    print(first["headline"], flush=True)
+    agree(second, first, arms[1].name)
+    shared = {key: first[key] for key in ("config", "tokens", "rows")}
+    for name in args.arms:
+        arm = rounds.Arm(name, module, **ARMS[name], **shared)
+        arms.append(enter(arm))
+        agree(arm.facts, first, name)
     for arm in arms:
         arm.ask("round", seconds=args.warmup, least=3)
     measured = rounds.alternate(
         arms, args.rounds, lambda arm: arm.ask("round", seconds=args.seconds)
     )
+    compared = rounds.compare(measured, of="tfm_jax")
+    compared["ratios"] |= rounds.compare(measured, of="tfm_jax+bf16")["ratios"]
     text = Path(args.text).name if args.text else "Python's documentation"
     rounds.report(
-        f"language model of characters, {text}, {ours.facts['rows']} rows of "
+        f"language model of characters, {text}, {first['rows']} rows of "
         f"{config['data']['length']}",
-        rounds.compare(measured, of="tfm_jax"),
+        compared,
         arms,
-        parameters=ours.facts["parameters"],
+        parameters=first["parameters"],
         first_loss={arm.name: arm.facts["first_loss"] for arm in arms},
         loss={n: r[-1]["loss"] for n, r in measured.items()},
         steps={n: sum(one["steps"] for one in r) for n, r in measured.items()},

@@ -60,5 +60,6 @@ def get_config(size="cpu"):
     )
     c.eval = section(EvalConfig, every_steps=250)
     c.checkpoint = section(checkpoint.Config, every_steps=250, metric="nll")
-    c.mesh = section(mesh.Config)
+    exchange = "flat" if size == "cpu" else "arrays"
+    c.mesh = section(mesh.Config, exchange=exchange)
     return c

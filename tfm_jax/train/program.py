@@ -68,7 +68,7 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
         return apply(model, layerwise.hold(freeze, params), *inputs, **options)
 
     loss_sum = functools.partial(task.loss_sum, run, **options)
-    gradients = make_gradients(loss_sum, balance)
+    gradients = make_gradients(loss_sum, balance, experiment.mesh.exchange)
     train_step = make_train_step(
         gradients,
         optimizer,

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tfm_jax.train.mesh import EXCHANGES
 from tfm_jax.train.state import TrainState
 
 
-def make_gradients(loss_sum, balance=None):
+def make_gradients(loss_sum, balance=None, exchange: str = "arrays"):
     """Builds ``gradients(state, batch) -> (loss, weight, gradients)``.
 
     The objective is (sum of losses) / (sum of weights) over all micro-batches, so that
@@ -17,18 +18,15 @@ def make_gradients(loss_sum, balance=None):
         loss_sum: ``loss_sum(params, batch, rng=...) -> (loss sum, weight sum)``, nats.
         balance: what a second loss is multiplied with so that it too is divided once
             over all micro-batches, of the whole batch; ``loss_sum`` takes it then.
+        exchange: a key of ``mesh.EXCHANGES``.
     Every array of the batch has a leading axis of micro-batches, [A, B, ...].
     """
     grad_of_sum = jax.value_and_grad(loss_sum, has_aux=True)
 
-    def gradients(state: TrainState, batch):
-        root = jax.random.wrap_key_data(state.rng)
-        rng = jax.random.fold_in(root, state.step)  # resume-safe: no rng to carry
-        whole = {} if balance is None else {"balance": balance(batch)}
-
+    def sums(params, rng, batch, whole):
         def of_micro(index, micro):
             key = jax.random.fold_in(rng, index)
-            (loss, weight), grads = grad_of_sum(state.params, micro, rng=key, **whole)
+            (loss, weight), grads = grad_of_sum(params, micro, rng=key, **whole)
             return loss, weight, grads
 
         def add(sums, indexed):
@@ -36,12 +34,18 @@ def make_gradients(loss_sum, balance=None):
 
         count = jax.tree.leaves(batch)[0].shape[0]
         if count == 1:
-            sums = of_micro(0, jax.tree.map(lambda x: x[0], batch))
-        else:  # one copy of the model in the program, however many micro-batches
-            nothing = jax.tree.map(jnp.zeros_like, state.params)
-            sums = jnp.float32(0), jnp.float32(0), nothing
-            sums, _ = jax.lax.scan(add, sums, (jnp.arange(count), batch))
-        loss, weight, grads = sums
+            return of_micro(0, jax.tree.map(lambda x: x[0], batch))
+        # one copy of the model in the program, however many micro-batches
+        nothing = jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
+        return jax.lax.scan(add, nothing, (jnp.arange(count), batch))[0]
+
+    of_all_devices = EXCHANGES[exchange](sums)
+
+    def gradients(state: TrainState, batch):
+        root = jax.random.wrap_key_data(state.rng)
+        rng = jax.random.fold_in(root, state.step)  # resume-safe: no rng to carry
+        whole = {} if balance is None else {"balance": balance(batch)}
+        loss, weight, grads = of_all_devices(state.params, rng, batch, whole)
         scale = 1.0 / jnp.maximum(weight, 1.0)
         return loss * scale, weight, jax.tree.map(lambda g: g * scale, grads)
 
