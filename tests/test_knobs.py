@@ -115,6 +115,7 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
     "mesh.data": f"{_MESH}::test_the_rest_of_the_devices_goes_where_minus_one_stands",
     "mesh.fsdp": _EIGHT,
     "mesh.tensor": _EIGHT,
+    "mesh.exchange": f"{_MESH}::test_gradients_travel_as_one_array",
     "mesh.processes": "tests/reliability/test_two_processes.py::"
     "test_processes_that_nobody_started_are_missed_in_words",
     "mesh.cpu_devices": f"{_HERE}::test_cpu_devices_are_as_many_as_asked",

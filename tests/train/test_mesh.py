@@ -2,6 +2,7 @@ import functools
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -13,6 +14,7 @@ from tfm_jax.layers.layout import logical_specs, to_scanned
 from tfm_jax.tasks import translation
 from tfm_jax.train.evaluate import apply
 from tfm_jax.train.mesh import (
+    EXCHANGES,
     RULES,
     Config,
     make_mesh,
@@ -28,7 +30,7 @@ OPTIMIZER = optax.adam(1e-2)
 STEPS = 3
 
 
-def sharded(cfg, devices, **changes):
+def sharded(cfg, devices, micro=1, **changes):
     """Losses, compiled program and last state of a few steps on a mesh."""
     _, params = tiny(decoder_depth=1)
     model, _ = tiny(decoder_depth=1, dropout=0.0, **changes)
@@ -38,7 +40,7 @@ def sharded(cfg, devices, **changes):
         translation.loss_sum, functools.partial(apply, model), train=True
     )
     step = make_train_step(
-        make_gradients(loss_sum),
+        make_gradients(loss_sum, exchange=cfg.exchange),
         OPTIMIZER,
         lambda updates: 1e-2,
         ema_decay=0.5,
@@ -49,14 +51,14 @@ def sharded(cfg, devices, **changes):
         specs = logical_specs(model, translation.example())
         placed = shardings(mesh, state, specs)
         state = jax.device_put(state, placed)
-        batch = jax.tree.map(lambda x: x[None], BATCH)
+        batch = jax.tree.map(lambda x: x.reshape(micro, -1, *x.shape[1:]), BATCH)
         batch = put_batch(mesh, batch, leading=1)
         lowered = jax.jit(step, out_shardings=(placed, None)).lower(state, batch)
         compiled, losses = lowered.compile(), []
         for _ in range(STEPS):
             state, metrics = compiled(state, batch)
             losses.append(float(metrics["loss"]))
-    return losses, lowered.as_text(), state
+    return losses, lowered.as_text(), state, compiled.as_text()
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +79,35 @@ def spread(request):
 
 
 def test_eight_devices_lose_what_one_loses(alone, spread):
-    _, losses, _, _ = spread
+    _, losses, *_ = spread
     np.testing.assert_allclose(losses, alone, rtol=1e-5)
     assert losses[-1] < 0.98 * losses[0]
 
 
+@pytest.mark.parametrize(("devices", "micro"), [(8, 1), (4, 2)])
+def test_gradients_travel_as_one_array(alone, devices, micro):
+    """mesh.exchange=flat: all devices lose what one loses, and meet once a step."""
+    losses, _, state, program = sharded(Config(exchange="flat"), devices, micro)
+    np.testing.assert_allclose(losses, alone, rtol=1e-5)
+    exchanged = re.findall(r"= (\S+) all-reduce\(", program)
+    size = sum(x.size for x in jax.tree.leaves(state.params))
+    assert exchanged == [f"f32[{size + 2}]{{0}}"]  # with the loss and the weight
+
+
+def test_devices_that_work_apart_draw_apart():
+    def sums(params, rng, batch, same):
+        place = jax.lax.axis_index("data")
+        return jnp.zeros(8).at[place].set(jax.random.uniform(rng)), batch.sum()
+
+    with jax.set_mesh(make_mesh(Config())):
+        run = jax.jit(EXCHANGES["flat"](sums))
+        draws, total = run({}, jax.random.key(0), jnp.ones((1, 16)), {})
+    assert len(set(draws.tolist())) == 8
+    assert total == 16
+
+
 def test_every_device_holds_its_part_of_parameters_and_optimizer(spread):
-    name, _, _, state = spread
+    name, _, _, state, _ = spread
     layers = "layer_0" if name == "data" else "layers"
     fsdp, tensor = {"data": (1, 1), "all three": (2, 2)}[name]
     for tree in (state.params, state.ema, state.opt_state[0].mu):
@@ -105,7 +129,7 @@ def test_every_device_holds_its_part_of_parameters_and_optimizer(spread):
 
 def test_activations_are_tied_to_the_mesh(spread):
     """Under the deprecated ``with mesh:`` Linen would drop every one of them."""
-    name, _, program, _ = spread
+    name, _, program, *_ = spread
     count = len(re.findall(r"sharding_constraint|@Sharding", program))
     # embeddings 2, queries 3, feed-forward 2 + 2, logits 1; and their gradients
     assert count >= 2 * 10, (name, count)
@@ -134,5 +158,7 @@ def test_the_rest_of_the_devices_goes_where_minus_one_stands():
 def test_impossible_meshes_are_refused_by_name(fields):
     with pytest.raises(ValueError, match="mesh."):
         Config(**fields)
+    with pytest.raises(ValueError, match="mesh.exchange='flat' needs whole copies"):
+        Config(exchange="flat", fsdp=2)
     with pytest.raises(ValueError, match="need a divisor of the 8 devices"):
         make_mesh(Config(data=3))
