@@ -204,8 +204,7 @@ RECIPES = {
         "model.dropout": 0.1,
     },
     "sst2.py:electra_small": {
-        **rates("bert_adam", "linear_from_start", 3e-4, 65, layer_decay=0.8)
-        | {"optim.weight_decay": 0.01},
+        **rates("bert_adam", "linear_from_start", 3e-4, 65, 0.01, layer_decay=0.8),
         "train.batch_tokens": 32 * 128,
     },
     "sst2.py:gpt1": {

@@ -45,13 +45,13 @@ def _tiny(family):
     )
 
 
-LETTERS = letters_first(steps=2_000)
+SETTINGS = letters_first(steps=2_000)
 WORDS_ALONE = {"first.data.pairs.kind": "none", "first.model.head": "masked_lm"}
 FRESH = (10, 11, 12, 13, 14)  # how to read letters was found out with other seeds
 READERS = {
-    "bert": dict(settings=LETTERS, seeds=FRESH),
-    "albert": dict(settings=LETTERS | WORDS_ALONE, seeds=FRESH),
-    "electra": dict(settings=LETTERS, seeds=FRESH),
+    "bert": dict(settings=SETTINGS, seeds=FRESH),
+    "albert": dict(settings=SETTINGS | WORDS_ALONE, seeds=FRESH),
+    "electra": dict(settings=SETTINGS, seeds=FRESH),
 }
 GPU = LARGE_TEXT | dict(
     config="configs/sst2.py:bert_base",
