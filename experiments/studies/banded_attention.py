@@ -6,6 +6,9 @@ what is far away is still within reach.
 Brown et al. 2020, arXiv:2005.14165, section 2.1, alternate dense and banded layers;
 Child et al. 2019, arXiv:1904.10509, table 2: sparse patterns lose nothing against dense
 ones.
+
+Scales: cpu, gpu, and rotary, which is cpu with rotary positions. A tiny model does not
+learn from a table of positions which tokens are near; a band tells it.
 """
 
 from experiments.scales import LARGE_TEXT, TEXT
@@ -29,7 +32,7 @@ def get_study(scale="cpu"):
             equivalent("alternating", "dense", "every second layer may be banded"),
             worse("narrow", "dense", "a band that is too narrow loses"),
         ),
-        **{"cpu": CPU, "gpu": GPU}[scale],
+        **{"cpu": CPU, "rotary": ROTARY, "gpu": GPU}[scale],
     )
 
 
@@ -38,6 +41,7 @@ CPU = TEXT | dict(
     arms=arms(16, 2),
     settings={"train.total_steps": 1_000, "eval.samples": 0},
 )
+ROTARY = CPU | dict(settings=CPU["settings"] | {"model.positions": "rotary"})
 GPU = LARGE_TEXT | dict(
     config="configs/gpt3_small.py",
     arms=arms(256, 16),

@@ -23,7 +23,11 @@ FREE = (
     "data.tfds_data_dir",
     "eval.",
     "checkpoint.",
-    "mesh.",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+    "mesh.cpu_devices",
+    "mesh.processes",
 )
 
 
