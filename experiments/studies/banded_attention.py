@@ -3,12 +3,12 @@
 A band lets a token see itself and the few before it. Where dense layers stand between,
 what is far away is still within reach.
 
+Scales: cpu, gpu, and rotary, which is cpu with rotary positions. A tiny model does not
+learn from a table of positions which tokens are near; a band tells it.
+
 Brown et al. 2020, arXiv:2005.14165, section 2.1, alternate dense and banded layers;
 Child et al. 2019, arXiv:1904.10509, table 2: sparse patterns lose nothing against dense
 ones.
-
-Scales: cpu, gpu, and rotary, which is cpu with rotary positions. A tiny model does not
-learn from a table of positions which tokens are near; a band tells it.
 """
 
 from experiments.scales import LARGE_TEXT, TEXT
