@@ -99,11 +99,20 @@ def test_devices_that_work_apart_draw_apart():
         place = jax.lax.axis_index("data")
         return jnp.zeros(8).at[place].set(jax.random.uniform(rng)), batch.sum()
 
+    run = jax.jit(EXCHANGES["flat"](sums))
     with jax.set_mesh(make_mesh(Config())):
-        run = jax.jit(EXCHANGES["flat"](sums))
         draws, total = run({}, jax.random.key(0), jnp.ones((1, 16)), {})
     assert len(set(draws.tolist())) == 8
     assert total == 16
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_without_a_mesh_there_is_nothing_to_exchange(exchange):
+    def sums(params, rng, batch, same):
+        return params["w"] * batch.sum(), same["factor"]
+
+    found = EXCHANGES[exchange](sums)({"w": 2.0}, None, np.ones((1, 3)), {"factor": 5})
+    assert found == (6.0, 5)
 
 
 def test_every_device_holds_its_part_of_parameters_and_optimizer(spread):
