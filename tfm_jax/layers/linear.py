@@ -101,7 +101,8 @@ class Linear(nn.Module):
                 nn.initializers.zeros, self.axes[self.inputs :]
             )
             bias = self.param("bias", zeros, self.features, jnp.float32)
-            y = y + bias.astype(self.dtype).reshape(-1)
+            y = y + bias.reshape(-1)  # in float32, and so is the sum of its gradient
+            y = y.astype(self.dtype)
         return y.reshape(*batch, *self.features)
 
 

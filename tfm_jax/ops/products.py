@@ -1,6 +1,7 @@
 """Products of two arrays whose numbers are rounded and whose sums are float32."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -56,14 +57,32 @@ def _sum_on_cpu(subscripts, a, b):
     free = [i for i in result if not (i in left and i in right)]
     if free and free[0] in right:  # XLA would swap them itself, after it has looked
         a, b, left, right = b, a, right, left
-    if left[-1] in result:
-        last = sorted(left, key=lambda i: i not in result)
-        a = jnp.transpose(a, [left.index(i) for i in last])
-        # the barrier keeps the transposition out of the product; the axis in front of
-        # it makes the array lie in the order of its axes
-        a, left = jax.lax.optimization_barrier(a[None])[0], "".join(last)
-    subscripts = f"{left},{right}->{result}"
+    if left[-1] not in result:
+        return _dot(a, b, left, right, result)
+    size = dict(zip((*left, *right), (*a.shape, *b.shape), strict=True))
+    of_result = math.prod(size[i] for i in result)
+    if right[-1] in result and b.size + 4 * of_result < a.size:
+        other = sorted(result, key=lambda i: i not in right)  # cheaper: turn b, and y
+        y = _sum_on_cpu(f"{right},{left}->{''.join(other)}", b, a)
+        y = jax.lax.optimization_barrier(y)  # or XLA would turn a after all
+        return jnp.transpose(y, [other.index(i) for i in result])
+    last = sorted(left, key=lambda i: i not in result)
+    return _dot(_lie(a, left, last), b, last, right, result)
+
+
+def _dot(a, b, left, right, result):
+    subscripts = f"{''.join(left)},{right}->{result}"
     return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.float32)
+
+
+def _lie(x, order, wanted):
+    """``x`` with its axes, and its numbers in memory, in the ``wanted`` order.
+
+    The barrier keeps the transposition out of the product that is next to it; the axis
+    in front makes XLA copy, where it would only call the axes otherwise.
+    """
+    x = jnp.transpose(x, [order.index(i) for i in wanted])
+    return jax.lax.optimization_barrier(x[None])[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
