@@ -78,14 +78,13 @@ def measure(args, config, scratch, enter):
         folder = str(Path(scratch) / name)
         arm = rounds.Arm(name, module, folder=folder, config=changed)
         arms.append(enter(arm))
-    first, second = (arm.facts for arm in arms)
+    first = arms[0].facts
     print(first["headline"], flush=True)
-    agree(second, first, arms[1].name)
     shared = {key: first[key] for key in ("config", "tokens", "rows")}
     for name in args.arms:
-        arm = rounds.Arm(name, module, **ARMS[name], **shared)
-        arms.append(enter(arm))
-        agree(arm.facts, first, name)
+        arms.append(enter(rounds.Arm(name, module, **ARMS[name], **shared)))
+    for arm in arms[1:]:
+        agree(arm.facts, first, arm.name)
     for arm in arms:
         arm.ask("round", seconds=args.warmup, least=3)
     measured = rounds.alternate(

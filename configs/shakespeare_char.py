@@ -26,8 +26,8 @@ from tfm_jax.train.sections import EvalConfig, TrainConfig
 
 SOME = dict(dropout=0.2, attention_dropout=0.2, embedding_dropout=0.2)
 
-SIZES = {  # size -> (model, tokens of a row, rows of a batch, steps, peak rate)
-    "cpu": (gpt.SIZES["shakespeare"], 64, 12, 2_000, 4e-3),
+SIZES = {  # size -> (model, tokens of a row, rows, steps, peak rate, exchange)
+    "cpu": (gpt.SIZES["shakespeare"], 64, 12, 2_000, 4e-3, "flat"),
     "gpu": (
         dict(width=384, heads=6, ffn_width=1_536, depth=6, biases="none")
         | dict(max_length=256, norm_kind="layernorm_no_bias")
@@ -36,12 +36,13 @@ SIZES = {  # size -> (model, tokens of a row, rows of a batch, steps, peak rate)
         64,
         5_000,
         1e-3,
+        "arrays",
     ),
 }
 
 
 def get_config(size="cpu"):
-    model, length, rows, steps, rate = SIZES[size]
+    model, length, rows, steps, rate, exchange = SIZES[size]
     c = ConfigDict(
         dict(seed=0, model_name="gpt", task="causal_lm", init_from="", freeze="")
     )
@@ -61,6 +62,5 @@ def get_config(size="cpu"):
     )
     c.eval = section(EvalConfig, every_steps=250)
     c.checkpoint = section(checkpoint.Config, every_steps=250, metric="nll")
-    exchange = "flat" if size == "cpu" else "arrays"
     c.mesh = section(mesh.Config, exchange=exchange)
     return c

@@ -79,7 +79,7 @@ def _lie(x, order, wanted):
     """``x`` with its axes, and its numbers in memory, in the ``wanted`` order.
 
     The barrier keeps the transposition out of the product that is next to it; the axis
-    in front makes XLA copy, where it would only call the axes otherwise.
+    in front makes XLA copy the numbers rather than only rename the axes.
     """
     x = jnp.transpose(x, [order.index(i) for i in wanted])
     return jax.lax.optimization_barrier(x[None])[0]

@@ -11,7 +11,8 @@ from tfm_jax.train import arrays
 from tfm_jax.train.experiment import resolve
 from tfm_jax.train.mesh import on_this_host
 
-# knobs that may change between one start and the next: none of them alters an update
+# knobs that may change between one start and the next: none of them alters an update,
+# but for what dropout draws on other devices under mesh.exchange=flat
 FREE = (
     "train.total_steps",  # but the schedule's end moves with it
     "train.log_every_steps",
