@@ -72,15 +72,15 @@ def make_train_step(
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         good = finite & (state.streak < skip_limit)
 
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = state.ema
-        if ema is not None:
-            ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
+        def update(params, opt_state, ema):
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            params = optax.apply_updates(params, updates)
+            if ema is not None:
+                ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
+            return params, opt_state, ema
 
-        def keep(new, old):
-            return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
-
+        old = state.params, state.opt_state, state.ema
+        params, opt_state, ema = jax.lax.cond(good, update, lambda *old: old, *old)
         bad = jnp.logical_not(good).astype(jnp.int32)
         metrics = {
             "loss": loss,
@@ -92,9 +92,9 @@ def make_train_step(
         }
         state = TrainState(
             step=state.step + 1,
-            params=keep(params, state.params),
-            opt_state=keep(opt_state, state.opt_state),
-            ema=keep(ema, state.ema),
+            params=params,
+            opt_state=opt_state,
+            ema=ema,
             rng=state.rng,
             skipped=metrics["skipped"],
             streak=metrics["streak"],
