@@ -113,6 +113,11 @@ def test_clipping_bounds_the_norm_of_the_whole_gradient():
         moved,
         grads,
     )
+    optimizer = make_optimizer(cfg, 100)
+    state = optimizer.init(params)
+    updates, _ = optimizer.update(grads, state, params)
+    told, _ = optimizer.update(grads, state, params, grad_norm=norm)
+    jax.tree.map(np.testing.assert_array_equal, told, updates)
     small = jax.tree.map(lambda g: g * 1e-4, grads)
     moved = trained(cfg, params, [small])
     jax.tree.map(lambda p, g: np.testing.assert_allclose(p, -g), moved, small)

@@ -159,6 +159,8 @@ def batch_sharding(mesh, leading: int = 0) -> NamedSharding:
 def put_batch(mesh, batch, leading: int = 0):
     """This process's share of a batch -> global arrays; rows divide the devices."""
     sharding = batch_sharding(mesh, leading)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)  # in half the time
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, x), batch
     )

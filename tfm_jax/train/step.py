@@ -62,9 +62,11 @@ def make_train_step(
 
     Args:
         gradients: of `make_gradients`.
-        optimizer: optax transformation. schedule: its learning rate, for the log.
+        optimizer: optax transformation, told ``grad_norm`` if it asks for it.
+        schedule: its learning rate, for the log.
         ema_decay: of the moving average of parameters, used if the state keeps one.
     """
+    optimizer = optax.with_extra_args_support(optimizer)
 
     def train_step(state: TrainState, batch):
         loss, weight, grads = gradients(state, batch)
@@ -73,7 +75,9 @@ def make_train_step(
         good = finite & (state.streak < skip_limit)
 
         def update(params, opt_state, ema):
-            updates, opt_state = optimizer.update(grads, opt_state, params)
+            updates, opt_state = optimizer.update(
+                grads, opt_state, params, grad_norm=grad_norm
+            )
             params = optax.apply_updates(params, updates)
             if ema is not None:
                 ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
