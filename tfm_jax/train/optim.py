@@ -86,8 +86,8 @@ def _clip_by_global_norm(most):
     """Shrinks all gradients alike so that their global norm is at most ``most``.
 
     Source: Pascanu et al. 2013, arXiv:1211.5063, algorithm 1. Deviates from optax's in
-    that ``update`` can be told the norm, and multiplies where that divides in a pass of
-    its own: 3 % of a step of a small model on CPUs.
+    that ``update`` can be told the norm, and multiplies where that divides, for which
+    XLA on CPUs needs a pass of its own.
     """
 
     def update(updates, state, params=None, *, grad_norm=None, **unused):

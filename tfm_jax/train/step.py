@@ -83,6 +83,7 @@ def make_train_step(
                 ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
             return params, opt_state, ema
 
+        # not by jnp.where: XLA on CPUs would copy the moments it selects from
         old = state.params, state.opt_state, state.ema
         params, opt_state, ema = jax.lax.cond(good, update, lambda *old: old, *old)
         bad = jnp.logical_not(good).astype(jnp.int32)
