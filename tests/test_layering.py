@@ -16,15 +16,17 @@ PACKAGE = [path for path in FILES if path.is_relative_to(ROOT / "tfm_jax")]
 
 # part of the package -> the parts it may import, besides itself
 BELOW = {
-    "config": set(),
+    "bounded_json": set(),
+    "config": {"bounded_json"},
     "ops": set(),
-    "data": set(),
+    "data": {"bounded_json"},
     "layers": {"config", "ops"},
     "models": {"config", "ops", "layers"},
     "tasks": {"config", "ops", "data.batch"},
     "infer": {"config", "ops", "data.batch"},
 }
-_TOP = {"config", "ops", "data", "layers", "models", "tasks", "infer"}
+_TOP = {"bounded_json", "config", "ops", "data"}
+_TOP |= {"layers", "models", "tasks", "infer"}
 BELOW |= {"interop": _TOP, "train": _TOP | {"interop"}, "audit": _TOP}
 BELOW |= {"notebook": _TOP | {"train", "interop", "audit"}}
 BELOW |= {"main": {"train", "config", "manual"}, "manual": {"config"}}

@@ -6,6 +6,7 @@ what comes back into the dataclass or says in one line which knob is wrong.
 """
 
 import ast
+import collections
 import contextlib
 import dataclasses
 import difflib
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
+
+from tfm_jax import bounded_json
 
 T = TypeVar("T")
 
@@ -101,7 +104,7 @@ def to_json(config: ConfigDict | Mapping[str, Any]) -> str:
     return json.dumps(plain, sort_keys=True, indent=2) + "\n"
 
 
-def from_json(text: str) -> dict[str, Any]:
+def from_json(text: str | bytes) -> dict[str, Any]:
     """The dict that ``to_json`` wrote, tuples included; data only, no name is resolved.
 
     Raises:
@@ -109,20 +112,20 @@ def from_json(text: str) -> dict[str, Any]:
     """
 
     def unique(pairs):
-        names = [name for name, _ in pairs]
-        for name in set(names):
-            if names.count(name) > 1:
+        counts = collections.Counter(name for name, _ in pairs)
+        for name, count in counts.items():
+            if count > 1:
                 raise ConfigError(f"config JSON holds {name!r} twice")
         return dict(pairs)
 
     try:
-        config = json.loads(text, object_pairs_hook=unique)
+        config = bounded_json.loads(
+            text, dict, object_pairs_hook=unique, parse_constant=float
+        )
     except ConfigError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"config JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"config JSON holds a {type(config).__name__}, not an object")
     return _plain(config, "")
 
 
@@ -180,7 +183,7 @@ def load_run(workdir: str) -> ConfigDict:
     if not path.is_file():
         raise ConfigError(f"--config=FILE is missing, and there is no run: no {path}")
     try:
-        return ConfigDict(from_json(path.read_text("utf-8")))
+        return ConfigDict(from_json(bounded_json.read_bytes(path)))
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
 

@@ -1,0 +1,67 @@
+"""JSON of files that anybody may have written: strict, bounded in size and in depth."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 64 * 2**20  # the largest tokenizers take half of it
+MOST_LEVELS = 64  # of brackets; whoever walks the value may recurse
+KINDS = {dict: "an object", list: "an array"}
+
+
+def read(path: Path, kind: type = object, *, most: int = MOST_BYTES) -> Any:
+    """The value in a file.
+
+    Args:
+        path: of a regular file in UTF-8; a pipe or a device is never waited for.
+        kind: dict or list, if the value must be one. most: bytes that are read.
+    Raises: ValueError in one line with the path. OSError as it is.
+    """
+    try:
+        return loads(read_bytes(path, most=most), kind)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
+    """All of a regular file. Raises: ValueError if it is none, or larger; OSError."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"more than {most:,} bytes")
+    return content
+
+
+def loads(text: str | bytes, kind: type = object, **hooks: Callable) -> Any:
+    """The value of a text; no NaN, no infinity, no deeper than ``MOST_LEVELS``.
+
+    Args: hooks: of ``json.loads``, instead of what is said here.
+    Raises: ValueError in one line.
+    """
+
+    def refuse(name):
+        raise ValueError(f"{name} is no JSON")
+
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+        value = json.loads(text, **{"parse_constant": refuse, **hooks})
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    level, levels = [value], 0
+    while level := [child for node in level for child in _children(node)]:
+        levels += 1
+        if levels > MOST_LEVELS:
+            raise ValueError("nested too deep")
+    if not isinstance(value, kind):
+        raise ValueError(f"holds a {type(value).__name__}, not {KINDS[kind]}")
+    return value
+
+
+def _children(node):
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()
