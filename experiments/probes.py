@@ -21,9 +21,10 @@ from tfm_jax.audit import audit_transformer
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.layers.layout import init_params
 from tfm_jax.ops.attention import SCORES, attention_weights
-from tfm_jax.train import exits, runtime
+from tfm_jax.train import exits, runtime, terminal
 from tfm_jax.train.evaluate import apply
 from tfm_jax.train.experiment import TASKS, Experiment, build_model, complete, resolve
+from tfm_jax.train.terminal import say
 from tfm_jax.train.workdir import Lease, preflight, replace
 
 DEPTHS = (2, 4, 8, 16)
@@ -156,15 +157,16 @@ def main(argv):
             found = PROBES[name](experiment)
             results = {"step": 0, "probe": found}
             replace(workdir / "results.json", json.dumps(results, indent=1) + "\n")
-        print("  ".join(f"{k} {v:.4g}" for k, v in found.items()))
+        say("  ".join(f"{k} {v:.4g}" for k, v in found.items()))
     except Exception as error:
         code = exits.exit_code(error)
         if code == exits.UNKNOWN:
             raise
-        print(f"experiments.probes: {error}", file=sys.stderr)
+        say(f"experiments.probes: {exits.one_line(error)}", file=sys.stderr)
         return code
     return exits.OK
 
 
 if __name__ == "__main__":
+    terminal.install()
     sys.exit(main(sys.argv[1:]))

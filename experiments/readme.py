@@ -19,6 +19,7 @@ import jinja2
 from experiments import studies
 from experiments.plan import ROOT
 from experiments.report.text import markdown
+from tfm_jax.train.terminal import say
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "docs" / "studies"
@@ -101,7 +102,7 @@ def main():
     PAGES.mkdir(parents=True, exist_ok=True)
     for path in out.glob("*/report.md"):
         shutil.copy(path, PAGES / f"{path.parent.name}.md")
-    print(HERE / "README.md")
+    say(HERE / "README.md")
 
 
 if __name__ == "__main__":

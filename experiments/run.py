@@ -36,8 +36,9 @@ from experiments.cells import FINISHED
 from experiments.engines import local
 from experiments.plan import ROOT, Plan
 from tfm_jax.config import ConfigError
-from tfm_jax.train import exits
+from tfm_jax.train import exits, terminal
 from tfm_jax.train.commands import Parser
+from tfm_jax.train.terminal import say
 from tfm_jax.train.workdir import replace
 
 
@@ -67,27 +68,27 @@ def parse(argv):
 def plan(options, found):
     """Prints the plan."""
     sizes, rows = found.sizes(), found.rows()
-    print(f"{found.name}:{found.scale}  {' '.join(found.question.split())}\n")
-    print(f"{'arm':24}{'parameters':>12}{'GFLOP/step':>12}{'runs':>6}{'done':>6}")
+    say(f"{found.name}:{found.scale}  {' '.join(found.question.split())}\n")
+    say(f"{'arm':24}{'parameters':>12}{'GFLOP/step':>12}{'runs':>6}{'done':>6}")
     for arm in found.study.arms:
         mine = [r for r in rows if r["arm"] == arm]
         done = sum(r["status"] in FINISHED for r in mine)
         size = sizes[arm]
         flops = size.get("flops_per_step", 0) / 1e9
         count = size.get("parameters", 0)
-        print(f"{arm:24}{count:12,}{flops:12.3f}{len(mine):6}{done:6}")
+        say(f"{arm:24}{count:12,}{flops:12.3f}{len(mine):6}{done:6}")
     done = sum(r["status"] in FINISHED for r in rows)
     seconds = [r["seconds"] for r in rows if r["status"] in FINISHED and r["seconds"]]
-    print(f"\n{done} of {found.expected()} runs done", end="")
+    summary = f"\n{done} of {found.expected()} runs done"
     if found.expected() > len(rows):
-        print(f"; {found.expected() - len(rows)} wait for the tuning", end="")
+        summary += f"; {found.expected() - len(rows)} wait for the tuning"
     if seconds:
         places = len(local.slots(options.jobs))
         left = (found.expected() - done) * sum(seconds) / len(seconds) / places
-        print(f"; about {left / 60:.0f} min left on {places} slots", end="")
-    print()
+        summary += f"; about {left / 60:.0f} min left on {places} slots"
+    say(summary)
     for row in rows:
-        print(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
+        say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
     return exits.OK
 
 
@@ -101,7 +102,7 @@ def run(options, found):
         places = local.slots(options.jobs)
         with screen.screen(found.expected(), _count(found, FINISHED)) as shown:
             if not local.run(todo, places, environment.describe(), shown):
-                print("stopped; the same command goes on", file=sys.stderr)
+                say("stopped; the same command goes on", file=sys.stderr)
                 return exits.PREEMPTED
         if not _tuning_ended(found):
             break  # runs failed: what follows from the tuning is not known
@@ -114,9 +115,9 @@ def status(options, found):
     for row in found.rows():
         value = "" if row["metric"] is None else f"{row['metric']:.4f}"
         name = Path(row["directory"]).name
-        print(f"{row['status']:9}{row['attempts']:3}  {value:>10}  {name}")
+        say(f"{row['status']:9}{row['attempts']:3}  {value:>10}  {name}")
         if row["error"]:
-            print("\n".join(f"    | {line}" for line in row["error"].splitlines()))
+            say("\n".join(f"    | {line}" for line in row["error"].splitlines()))
     return exits.OK
 
 
@@ -139,8 +140,8 @@ def report(options, found):
             f"{'; '.join(analysis['mixed_environments'])}; --allow-mixed does it"
         )
     where = pages.write(analysis, found.root)
-    print("\n" + headline(analysis))
-    print(f"\n{analysis['verdict']}: {analysis['answer']}\nsee {where}", flush=True)
+    say("\n" + headline(analysis))
+    say(f"\n{analysis['verdict']}: {analysis['answer']}\nsee {where}")
     return exits.OK
 
 
@@ -229,7 +230,7 @@ def _submit(options, found, todo, planned):
             study, found.root, indices, time_limit=limit, options=given,
             command=command, **shared,
         )  # fmt: skip
-        print(f"submitted as job {job}; the same command with `status` tells how it is")
+        say(f"submitted as job {job}; the same command with `status` tells how it is")
         return exits.OK
     from experiments.engines import kubernetes
 
@@ -244,7 +245,7 @@ def _submit(options, found, todo, planned):
     path = kubernetes.submit(
         study, found.root, indices, resources=given, command=command, **places, **shared
     )
-    print(f"kubectl create --filename {path}")
+    say(f"kubectl create --filename {path}")
     return exits.OK
 
 
@@ -277,9 +278,10 @@ def main(argv):
         )
         return COMMANDS[options.command](options, found)
     except ConfigError as error:
-        print(f"experiments: {error}", file=sys.stderr)
+        say(f"experiments: {exits.one_line(error)}", file=sys.stderr)
         return exits.BAD_CONFIG
 
 
 if __name__ == "__main__":
+    terminal.install()
     sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ import time
 from rich import progress
 
 from experiments import cells
+from tfm_jax.train.terminal import say, shown
 
 
 @contextlib.contextmanager
@@ -16,7 +17,7 @@ def screen(total: int, done: int):
         yield Lines(total, done)
         return
     with progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),
@@ -49,7 +50,7 @@ class Lines:
         """Nothing: a log is no place for a bar."""
 
     def _print(self, text):
-        print(text, flush=True)
+        say(text)
 
 
 class Bars(Lines):
@@ -71,9 +72,11 @@ class Bars(Lines):
         for directory, cell in running.items():
             step, total = cells.progress(cell)
             if directory not in self._of:
-                self._of[directory] = self._bars.add_task(directory.name, total=total)
+                self._of[directory] = self._bars.add_task(
+                    shown(directory.name), total=total
+                )
             self._bars.update(self._of[directory], completed=step)
         self._bars.update(self._all, completed=self.done)
 
     def _print(self, text):
-        self._bars.console.print(text, markup=False, highlight=False)
+        self._bars.console.print(shown(text), markup=False, highlight=False)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tfm_jax import main as cli
-from tfm_jax.train import exits
+from tfm_jax.train import exits, terminal
 
 FIRST = "first"  # folder of the first run, and what its flags begin with
 
@@ -39,4 +39,5 @@ def _join(first, second):
 
 
 if __name__ == "__main__":
+    terminal.install()
     sys.exit(main(sys.argv[1:]))

@@ -46,7 +46,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from tfm_jax import config as configs
-from tfm_jax.train import exits
+from tfm_jax.train import exits, terminal
 
 _PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
 MODES = {  # mode: the function that does it, the flags that only it reads
@@ -118,14 +118,14 @@ def members(values, knobs):
 
 def show_help(values, knobs):
     """The text above, and every knob as soon as there is a config."""
-    print(__doc__)
+    terminal.say(__doc__)
     if values.config or values.workdir:
         shared = [flag for flag in knobs if flag.startswith("--config.")]
         config = load_config(values, shared)
         from tfm_jax import manual
         from tfm_jax.train import experiment
 
-        print(manual.describe(experiment.resolve(config)._asdict()))
+        terminal.say(manual.describe(experiment.resolve(config)._asdict()))
 
 
 def run(values, knobs):
@@ -160,10 +160,11 @@ def main(argv):
         code = exits.BAD_CONFIG if wrong_flag else exits.exit_code(error)
         if code == exits.UNKNOWN:
             raise
-        print(f"tfm_jax: {exits.one_line(error)}", file=sys.stderr)
+        terminal.say(f"tfm_jax: {exits.one_line(error)}", file=sys.stderr)
         return code
     return exits.OK
 
 
 if __name__ == "__main__":
+    terminal.install()
     sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,8 @@ import unicodedata
 
 from markupsafe import Markup
 
+from tfm_jax.train import terminal
+
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$@])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -26,10 +28,7 @@ def _spelled(character):
     category = unicodedata.category(character)
     if character in "\n\t" or not (category[0] == "C" or category in ("Zl", "Zp")):
         return character
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)  # the pictures of the control characters
-    return f"⟨U+{code:04X}⟩"
+    return terminal.spelled(character)
 
 
 def html(value):

@@ -23,7 +23,7 @@ Exit codes: 0 done, verify: PASS; 1 verify: FAIL, or anything else with a traceb
 
 import sys
 
-from tfm_jax.train import exits
+from tfm_jax.train import exits, terminal
 from tfm_jax.train.commands import Parser
 
 
@@ -46,21 +46,21 @@ def _import(given):
     where = published.import_folder(
         given.folder, given.workdir, tokenizer=given.tokenizer
     )
-    print(f"{given.folder} as a run that made no step: {where}")
+    terminal.say(f"{given.folder} as a run that made no step: {where}")
 
 
 def _export(given):
     from tfm_jax.train import published
 
     how = dict(model_type=given.model_type, tower=given.tower)
-    print(f"written: {published.export_run(given.workdir, given.folder, **how)}")
+    terminal.say(f"written: {published.export_run(given.workdir, given.folder, **how)}")
 
 
 def _verify(given):
     from tfm_jax.interop import verify
 
     rows = verify.compare(given.folder)
-    print(verify.table(rows))
+    terminal.say(verify.table(rows))
     return exits.OK if verify.passed(rows) else exits.UNKNOWN
 
 
@@ -78,7 +78,7 @@ COMMANDS = {  # name: what does it, its arguments, its options with their choice
 def main(argv):
     """Exit code of the command ``argv``; an unknown exception keeps its traceback."""
     if not argv or {"--help", "-h"} & set(argv):
-        print(__doc__)
+        terminal.say(__doc__)
         return exits.OK if argv else exits.BAD_CONFIG
     try:
         given = parse(argv)
@@ -87,9 +87,10 @@ def main(argv):
         code = exits.exit_code(error)
         if code == exits.UNKNOWN:
             raise
-        print(f"tfm_jax.interop: {exits.one_line(error)}", file=sys.stderr)
+        terminal.say(f"tfm_jax.interop: {exits.one_line(error)}", file=sys.stderr)
         return code
 
 
 if __name__ == "__main__":
+    terminal.install()
     sys.exit(main(sys.argv[1:]))

@@ -17,7 +17,8 @@ code    name            what to do
 """
 
 import errno
-import re
+
+from tfm_jax.train import terminal
 
 OK = 0
 UNKNOWN = 1
@@ -58,7 +59,7 @@ class CheckpointMismatch(ValueError):
 
 def one_line(exc: BaseException) -> str:
     """What ``exc`` says, without line breaks and control characters."""
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(exc))
+    return terminal.one_line(exc)
 
 
 def exit_code(exc: BaseException | None) -> int:

@@ -14,6 +14,7 @@ from tfm_jax.train.experiment import TASKS, alone
 from tfm_jax.train.log import read_history, spoken
 from tfm_jax.train.mesh import put_whole, row_multiple
 from tfm_jax.train.report import final_params
+from tfm_jax.train.terminal import say
 
 __all__ = [
     "Evaluator",
@@ -129,10 +130,10 @@ def finish(run, log) -> dict:
             results[name] = scores
             log.write(run.step, f"final_{name}", scores)
             if jax.process_index() == 0:
-                print(f"{name}: {spoken(scores)}", flush=True)
+                say(f"{name}: {spoken(scores)}")
     if jax.process_index() == 0:
         path = run.workdir / "results.json"
         path.write_text(json.dumps(results, indent=1) + "\n")
         pictures.curve(read_history(run.workdir), run.workdir / "curve.png")
-        print(f"see {run.workdir / 'curve.png'}", flush=True)
+        say(f"see {run.workdir / 'curve.png'}")
     return results

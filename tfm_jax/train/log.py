@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfm_jax.train.terminal import say, shown
+
 NAME = "metrics.jsonl"
 NOT_FINITE = ("nan", "inf", "-inf")  # JSON has no such numbers: written as strings
 SECRET_WORDS = {"token", "key", "secret", "password"}
@@ -166,7 +168,7 @@ class Progress:
     def first_step(self, seconds: float) -> None:
         """Say once how long it took from the start to the end of the first step."""
         if not self._started:
-            print(f"first step done {seconds:.1f} s after the start", flush=True)
+            say(f"first step done {seconds:.1f} s after the start")
         self._started = True
 
     def update(self, step: int, *, loss: float, tokens_per_second: float) -> None:
@@ -185,7 +187,7 @@ class Progress:
             self._bar.update(self._bar.task_ids[0], completed=step, text=text)
         elif self.shown and self._due(now, step):
             self._printed = now
-            print(f"step {step}/{self.total_steps}  {text}", flush=True)
+            say(f"step {step}/{self.total_steps}  {text}")
 
     def evaluation(self, step: int, scores: Mapping[str, Any], name: str = "") -> None:
         """Show what an evaluation found, of the run ``name`` if there are several."""
@@ -193,9 +195,9 @@ class Progress:
             split = f"{name} valid".strip()
             text = f"step {step}/{self.total_steps}  {split}: {spoken(scores)}"
             if self._bar:
-                self._bar.console.print(text, markup=False)
+                self._bar.console.print(shown(text), markup=False)
             else:
-                print(text, flush=True)
+                say(text)
 
     def _due(self, now, step):
         return now - self._printed >= self.every_seconds or step == self.total_steps
@@ -235,7 +237,7 @@ def counted(total: int, *, least: int = 256, every_seconds: float = 30):
             bar.update(bar.task_ids[0], completed=done)
         elif total >= least and now - printed >= every_seconds:
             printed = now
-            print(f"{done:,} of {total:,}", flush=True)
+            say(f"{done:,} of {total:,}")
 
     with bar or contextlib.nullcontext():
         yield advance

@@ -22,6 +22,7 @@ from tfm_jax.train.log import MetricsLog, Progress, read_history
 from tfm_jax.train.mesh import on_this_host, put_batch, row_multiple
 from tfm_jax.train.preemption import Preemption
 from tfm_jax.train.state import averaged
+from tfm_jax.train.terminal import say
 from tfm_jax.train.workdir import Lease, preflight, replace
 from tfm_jax.train.workloads import WORKLOADS
 
@@ -42,7 +43,7 @@ def train(config, workdir) -> dict:
         run = Training(experiment, workdir, mesh, checkpoints, stop)
         speaks = jax.process_index() == 0
         if speaks:
-            print(run.headline(), flush=True)
+            say(run.headline())
         total = experiment.train.total_steps
         with (
             MetricsLog(workdir, step=run.step, writes=speaks) as log,
@@ -138,7 +139,7 @@ class Training:
         ema = self.state.ema and jax.tree.map(jnp.copy, params)
         self.state = self.state._replace(params=params, ema=ema)
         if jax.process_index() == 0:
-            print(f"init_from={source.path}: {report}", flush=True)
+            say(f"init_from={source.path}: {report}")
             text = json.dumps(report._asdict(), indent=1) + "\n"
             replace(self.workdir / "init_from.json", text)
 

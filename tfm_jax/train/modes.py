@@ -19,6 +19,7 @@ from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.evaluate import Evaluator
 from tfm_jax.train.experiment import resolve
 from tfm_jax.train.mesh import RULES, make_mesh, put_batch
+from tfm_jax.train.terminal import say
 from tfm_jax.train.workloads import WORKLOADS
 
 CHUNK = 1024  # lines translated at a time
@@ -52,7 +53,7 @@ def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) ->
     scores = (
         {"checkpoint": str(run.path), "pairs": len(data.test.source)} | scores | text
     )
-    print(json.dumps(scores, indent=1))
+    say(json.dumps(scores, indent=1))
     return scores
 
 
@@ -66,7 +67,7 @@ def _evaluate_text(run, input):
     with jax.set_mesh(mesh):
         scores = work.Evaluator(run.experiment, data, mesh).final(run.params, split)
     scores = {"checkpoint": str(run.path), "split": split} | scores
-    print(json.dumps(scores, indent=1))
+    say(json.dumps(scores, indent=1))
     return scores
 
 
@@ -78,7 +79,7 @@ def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
     lines = (line.removesuffix("\n") for line in stdin)
     while chunk := list(itertools.islice(lines, CHUNK)):
         for line in saved.translate(run, chunk):
-            print(line, file=stdout, flush=True)
+            say(line, file=stdout, kept="\t")
 
 
 def prompt(
@@ -118,7 +119,7 @@ def prompt(
     except ValueError as error:
         raise ConfigError(f"--mode=prompt: {error}") from error
     scores = {"checkpoint": str(run.path)} | result.summary
-    print(json.dumps(scores, indent=1))
+    say(json.dumps(scores, indent=1))
     return scores
 
 
@@ -144,7 +145,7 @@ def average(workdir, *, config, last: int) -> Path:
         step = int(folders[-1].name)
         writer.save(step, {kind: params}, extras=extras, wait=True)
         where = writer.path(step)
-    print(f"{len(folders)} checkpoints averaged: {where}")
+    say(f"{len(folders)} checkpoints averaged: {where}")
     return where
 
 
@@ -180,7 +181,7 @@ def replay(workdir, *, config) -> dict:
     result |= {name: str(value) for name, value in metrics.items()}  # nan is no JSON
     counts = arrays.leaves(bad).items()
     result["not_finite"] = {name: int(count) for name, count in counts if count}
-    print(json.dumps(result, indent=1))
+    say(json.dumps(result, indent=1))
     return result
 
 

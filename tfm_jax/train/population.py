@@ -23,6 +23,7 @@ from tfm_jax.train.exits import Diverged, Preempted
 from tfm_jax.train.experiment import Experiment, resolve
 from tfm_jax.train.log import MetricsLog, Progress
 from tfm_jax.train.mesh import put_batch
+from tfm_jax.train.terminal import say
 from tfm_jax.train.workdir import preflight
 
 MAY_DIFFER = ("seed", "optim.peak_lr")
@@ -47,7 +48,7 @@ def train(configs: Sequence, workdirs: Sequence) -> None:
         if not _finished(Path(workdir), experiment.train.total_steps)
     ]
     if not todo:
-        print("every member has finished before", flush=True)
+        say("every member has finished before")
         return
     with contextlib.ExitStack() as stack:
         folders = [workdir for _, workdir in todo]
@@ -59,7 +60,7 @@ def train(configs: Sequence, workdirs: Sequence) -> None:
             )
             like = members[0] if members else None
             members.append(Member(experiment, workdir, mesh, checkpoints, stop, like))
-            print(f"{workdir.name}: {members[-1].headline()}", flush=True)
+            say(f"{workdir.name}: {members[-1].headline()}")
         first = min(member.step for member in members)
         progress = stack.enter_context(
             Progress(experiments[0].train.total_steps, start=first)
@@ -215,7 +216,7 @@ def _noted(early, member):
         yield
     except (Diverged, Preempted) as error:
         early[member] = error
-        print(f"{member.workdir.name}: {error}", flush=True)
+        say(f"{member.workdir.name}: {error}")
 
 
 def _finished(workdir, total_steps):

@@ -9,6 +9,7 @@ from tfm_jax.train import pictures, runtime, weights
 from tfm_jax.train.log import read_history, spoken
 from tfm_jax.train.mesh import on_this_host
 from tfm_jax.train.state import averaged
+from tfm_jax.train.terminal import say
 
 
 def final_params(workdir: Path, state, cfg):
@@ -56,11 +57,11 @@ def finish(run, log) -> dict:
 
 
 def _show(split, scores, rows):
-    print(f"{split}: {spoken(scores)}")
+    say(f"{split}: {spoken(scores)}")
     for row in rows:
         source, translation, reference = row.split("\t")
         verdict = "" if translation == reference else f"   (reference: {reference})"
-        print(f"  {source} -> {translation}{verdict}")
+        say(f"  {source} -> {translation}{verdict}")
 
 
 def _draw(run, params):
@@ -77,4 +78,4 @@ def _draw(run, params):
         )
         pictures.attention(maps, run.workdir / "attention.png")
         drawn.append(run.workdir / "attention.png")
-    print("see " + ", ".join(map(str, drawn)), flush=True)
+    say("see " + ", ".join(map(str, drawn)))

@@ -1,0 +1,55 @@
+"""What people see: text of data, models, files and errors that no terminal obeys."""
+
+import re
+import sys
+import traceback
+import warnings
+
+_SEPARATORS = "\u2028\u2029"  # which end a line
+_OBEYED = re.compile(f"[\x00-\x1f\x7f-\x9f{_SEPARATORS}\ud800-\udfff]")
+
+
+def spelled(character: str) -> str:
+    """The picture of a control character, ``␛``; of others the number, ``⟨U+009B⟩``."""
+    code = ord(character)
+    return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+
+
+def shown(text: str, kept: str = "\t\n") -> str:
+    """``text`` with control characters and what cannot be encoded spelled out.
+
+    Letters of every script, their joiners and marks stay as they are.
+
+    Args: kept: control characters that stay too.
+    Source: ECMA-48, 5th edition, sections 5.2 and 5.3: the sets C0 and C1.
+    """
+    return _OBEYED.sub(
+        lambda found: found[0] if found[0] in kept else spelled(found[0]), text
+    )
+
+
+def say(text: object, *, file=None, kept: str = "\t\n") -> None:
+    """Prints ``shown(text)`` at once; what the stream cannot encode is escaped."""
+    stream = sys.stdout if file is None else file
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    safe = shown(str(text), kept).encode(encoding, "backslashreplace").decode(encoding)
+    print(safe, file=stream, flush=True)
+
+
+def one_line(text: object) -> str:
+    """``text`` without line breaks, safe to print."""
+    return shown(" ".join(str(text).split()))
+
+
+def install() -> None:
+    """For commands: warnings are one line, and tracebacks are safe to print."""
+    sys.excepthook, warnings.showwarning = _excepthook, _showwarning
+
+
+def _excepthook(kind, error, trace):
+    lines = traceback.format_exception(kind, error, trace)
+    say("".join(lines).rstrip("\n"), file=sys.stderr)
+
+
+def _showwarning(message, *where, file=None, **more):
+    say(f"warning: {one_line(message)}", file=file or sys.stderr)
