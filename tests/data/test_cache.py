@@ -1,5 +1,10 @@
 import concurrent.futures
 import dataclasses
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,17 +77,61 @@ def test_another_content_of_a_file_is_other_data(tmp_path, made):
     assert len(made) == 2 + 3
 
 
-@pytest.mark.parametrize("name", ["train.npz", "rest.json"])
-def test_a_damaged_entry_is_made_again(tmp_path, made, name):
+def flipped(content):
+    """One bit of one byte is another, at places all over the content."""
+    for place in range(0, len(content), -(-len(content) // 5)):
+        yield content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def entry_of(folder):
+    [entry] = [p for p in folder.iterdir() if p.is_dir() and not p.is_symlink()]
+    return entry
+
+
+@pytest.mark.parametrize("name", ["train.npz", "rest.json", "SHA256SUMS"])
+def test_a_damaged_entry_is_never_served_but_made_again(tmp_path, made, caplog, name):
     first = cache.prepared(CONFIG, TOKENIZER, tmp_path)
-    [entry] = [p for p in tmp_path.iterdir() if p.is_dir() and not p.is_symlink()]
-    damaged = bytearray((entry / name).read_bytes())
-    middle = len(damaged) // 2
-    (entry / name).write_bytes(damaged[:middle])
-    assert_same(cache.prepared(CONFIG, TOKENIZER, tmp_path), first)
+    entry = entry_of(tmp_path)
+    assert {path.name for path in entry.iterdir()} == {
+        *("train.npz", "rest.json", "SHA256SUMS")
+    }
+    content = (entry / name).read_bytes()
+    for damaged in (*flipped(content), content[: len(content) // 2], b""):
+        (entry / name).write_bytes(damaged)
+        made.clear(), caplog.clear()
+        assert_same(cache.prepared(CONFIG, TOKENIZER, tmp_path), first)
+        assert_same(cache.prepared(CONFIG, TOKENIZER, tmp_path), first)
+        assert len(made) == len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("name", ["train.npz", "rest.json", "SHA256SUMS", ""])
+def test_what_lacks_or_is_no_folder_is_made_again(tmp_path, made, caplog, name):
+    first = cache.prepared(CONFIG, TOKENIZER, tmp_path)
+    path = entry_of(tmp_path) / name
+    if name:
+        path.unlink()
+    else:
+        shutil.rmtree(path)
+        path.write_text("a file")
+    for _ in range(2):
+        assert_same(cache.prepared(CONFIG, TOKENIZER, tmp_path), first)
+    assert (len(made), len(caplog.records)) == (2, 1)
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_a_resumed_run_mends_what_the_first_one_prepared(tmp_path, made, damage):
+    first = cache.prepared(CONFIG, TOKENIZER, tmp_path)
+    entry = entry_of(tmp_path)
+    if damage == "flip":
+        content = (entry / "rest.json").read_bytes()
+        (entry / "rest.json").write_bytes(next(flipped(content)))
+    else:
+        shutil.rmtree(entry)
+    for tokenizer in (first.tokenizer, first.tokenizer, None):
+        found = cache.prepared(CONFIG, TOKENIZER, tmp_path, tokenizer=tokenizer)
+        assert_same(found, first)
     assert len(made) == 2
-    cache.prepared(CONFIG, TOKENIZER, tmp_path)
-    assert len(made) == 2
+    assert entry_of(tmp_path) == entry
 
 
 def test_of_many_that_ask_at_once_one_prepares(tmp_path, made):
@@ -96,7 +145,63 @@ def test_of_many_that_ask_at_once_one_prepares(tmp_path, made):
         assert_same(each, found[0])
 
 
-def test_without_a_place_to_write_the_data_is_prepared_all_the_same(tmp_path, made):
-    (tmp_path / "file").write_text("not a directory")
-    cache.prepared(CONFIG, TOKENIZER, tmp_path / "file" / "cache")
-    assert len(made) == 1
+def open_to_others(folder, monkeypatch):
+    (folder / "cache").mkdir()
+    (folder / "cache").chmod(0o777)
+    return folder / "cache"
+
+
+def of_somebody_else(folder, monkeypatch):
+    (folder / "cache").mkdir(mode=0o700)
+    monkeypatch.setattr(cache.os, "geteuid", lambda: os.getuid() + 1)
+    return folder / "cache"
+
+
+def below_a_file(folder, monkeypatch):
+    (folder / "file").write_text("no folder")
+    return folder / "file" / "cache"
+
+
+def read_only(folder, monkeypatch):
+    (folder / "cache").mkdir(mode=0o700)
+    monkeypatch.setattr(cache.os, "access", lambda path, mode: False)
+    return folder / "cache"
+
+
+def without_home(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return Path("~/.cache")
+
+
+@pytest.mark.parametrize(
+    "place, words",
+    [
+        (open_to_others, "others may write to .*cache"),
+        (of_somebody_else, "cache belongs to user"),
+        (below_a_file, "file"),
+        (read_only, "cannot be written to"),
+        (without_home, "set HOME"),
+    ],
+)
+def test_a_place_that_is_not_the_user_s_own_is_not_used_with_a_word(
+    tmp_path, monkeypatch, made, caplog, place, words
+):
+    directory = place(tmp_path, monkeypatch)
+    before = {path: path.stat().st_mode for path in tmp_path.rglob("*")}
+    found = cache.prepared(CONFIG, TOKENIZER, directory)
+    assert_same(found, pipeline.prepare(CONFIG, TOKENIZER))
+    [record] = caplog.records
+    assert re.search(f"prepared data is not kept: .*{words}", record.getMessage())
+    assert {path: path.stat().st_mode for path in tmp_path.rglob("*")} == before
+
+
+def test_what_can_be_read_but_once_is_read_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    cfg = pipeline.Config(source="parallel", train_files=(str(pipe),))
+    writer = threading.Thread(target=pipe.write_text, args=("one\teins\n" * 20,))
+    writer.start()
+    found = cache.prepared(cfg, TOKENIZER, tmp_path / "cache")
+    writer.join()
+    assert len(found.train.kept) == 20
+    assert not (tmp_path / "cache").exists()

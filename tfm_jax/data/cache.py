@@ -21,6 +21,8 @@ from tfm_jax.data.sources import Pairs
 from tfm_jax.data.tokenizers import Tokenizer
 
 _LIBRARIES = ("num2words", "numpy", "sacremoses", "tokenizers")
+_FILES = ("train.npz", "rest.json")
+_SUMS = "SHA256SUMS"  # of _FILES, as sha256sum writes and checks it
 
 
 def prepared(cfg, tokenizer_cfg, directory, *, tokenizer=None) -> pipeline.Prepared:
@@ -28,45 +30,71 @@ def prepared(cfg, tokenizer_cfg, directory, *, tokenizer=None) -> pipeline.Prepa
 
     The same: the two sections (or the tokenizer), the bytes of the files they name, the
     code of this package and the versions of the libraries it uses. Of several processes
-    that ask at once, one prepares and the others wait. An entry that is damaged is made
-    again; without a directory that can be written nothing is kept. What TFDS
-    holds is read where it is.
+    that ask at once, one prepares and the others wait. An entry with a damaged file is
+    made again, and a directory that ``make_private`` refuses is not used, which a
+    warning says. What TFDS holds is read where it is; so is what can be read but once,
+    such as a pipe.
     """
     prepare = functools.partial(
         pipeline.prepare, cfg, tokenizer_cfg, tokenizer=tokenizer
     )
-    if cfg.source == "tfds":
+    if cfg.source == "tfds" or not all(map(os.path.isfile, _files(cfg))):
         return prepare()
     with contextlib.ExitStack() as stack:
         try:
-            entry = directory / _key(cfg, tokenizer_cfg, tokenizer)
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            key = functools.partial(_key, cfg, tokenizer_cfg)
+            make_private(directory)
+            entry = (directory / key(tokenizer)).resolve()
             lock = stack.enter_context(open(entry.with_suffix(".lock"), "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:
-            return prepare()  # says what is wrong if it is a file of the data
-        found = _read(entry)
-        if found is None:
-            found = prepare()
+        except OSError as error:
+            logging.warning("prepared data is not kept: %s", error)
+            return prepare()
+        if os.path.lexists(entry):
             try:
-                _write(entry, found)
-                resumed = directory / _key(cfg, tokenizer_cfg, found.tokenizer)
-                if not os.path.lexists(resumed):
-                    resumed.symlink_to(entry.name)
-            except OSError as error:
-                logging.warning("prepared data is not kept: %s", error)
+                return _read(entry)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logging.warning("prepared data is made again: %s", error)
+        found = prepare()
+        try:
+            _write(entry, found)
+            resumed = directory / key(found.tokenizer)
+            if not os.path.lexists(resumed):
+                resumed.symlink_to(entry.name)
+        except OSError as error:
+            logging.warning("prepared data is not kept: %s", error)
         return found
 
 
+def make_private(directory):
+    """Makes a directory to which nobody but the user writes, or finds that it is one.
+
+    Raises: OSError if it cannot be, belongs to another user or is open to others.
+    """
+    if not directory.is_absolute():
+        raise FileNotFoundError(f"{directory} is nowhere: set HOME or XDG_CACHE_HOME")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.stat()
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"{directory} belongs to user {status.st_uid}")
+    if status.st_mode & 0o022:
+        raise PermissionError(f"others may write to {directory}: chmod go-w")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(f"{directory} cannot be written to")
+
+
+def _files(cfg):
+    return [*cfg.train_files, *cfg.valid_files, *cfg.test_files]
+
+
 def _key(cfg, tokenizer_cfg, tokenizer):
-    files = [*cfg.train_files, *cfg.valid_files, *cfg.test_files]
     code = sorted(Path(__file__).parent.glob("*.py"))
     wanted = {
         "data": dataclasses.asdict(cfg),
         "tokenizer": dataclasses.asdict(tokenizer_cfg)
         if tokenizer is None
         else tokenizer.fingerprint,
-        "files": [_digest(Path(path)) for path in [*files, *code]],
+        "files": [_digest(Path(path)) for path in [*_files(cfg), *code]],
         "libraries": [importlib.metadata.version(name) for name in _LIBRARIES],
     }
     return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:32]
@@ -94,34 +122,38 @@ def _write(entry, found):
             "test": found.test,
             "report": found.report,
             "fingerprint": found.fingerprint,
-            "arrays": _digest(made / "train.npz"),
         }
         (made / "rest.json").write_text(json.dumps(document), encoding="utf-8")
-        shutil.rmtree(entry, ignore_errors=True)
+        (made / _SUMS).write_text(_sums(made), encoding="utf-8")
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
         os.replace(made, entry)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
+def _sums(entry):
+    return "".join(f"{_digest(entry / name)}  {name}\n" for name in _FILES)
+
+
 def _read(entry):
-    """What ``_write`` wrote; None if it is absent or damaged."""
-    try:
-        document = json.loads((entry / "rest.json").read_text(encoding="utf-8"))
-        if document["arrays"] != _digest(entry / "train.npz"):
-            return None
-        with np.load(entry / "train.npz") as arrays:
-            sides = [
-                Ragged(**{n: arrays[f"{side}_{n}"] for n in Ragged._fields})
-                for side in ("source", "target")
-            ]
-            train = pipeline.Encoded(*sides, arrays["kept"], **document["train"])
-        return pipeline.Prepared(
-            Tokenizer.from_json(document["tokenizer"]),
-            train,
-            Pairs(*document["valid"]),
-            Pairs(*document["test"]),
-            document["report"],
-            document["fingerprint"],
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """What ``_write`` wrote. Raises: ValueError and the like if it is damaged."""
+    if (entry / _SUMS).read_bytes() != _sums(entry).encode():
+        raise ValueError(f"{entry} is damaged")
+    document = json.loads((entry / "rest.json").read_text(encoding="utf-8"))
+    with np.load(entry / "train.npz") as arrays:
+        sides = [
+            Ragged(**{n: arrays[f"{side}_{n}"] for n in Ragged._fields})
+            for side in ("source", "target")
+        ]
+        train = pipeline.Encoded(*sides, arrays["kept"], **document["train"])
+    return pipeline.Prepared(
+        Tokenizer.from_json(document["tokenizer"]),
+        train,
+        Pairs(*document["valid"]),
+        Pairs(*document["test"]),
+        document["report"],
+        document["fingerprint"],
+    )

@@ -1,12 +1,14 @@
 """Process settings that must be made before the first array exists."""
 
 import ctypes
+import logging
 import os
 import pathlib
 
 import jax
 
 from tfm_jax.config import ConfigError
+from tfm_jax.data.cache import make_private
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -21,13 +23,11 @@ def prepare(cpu_devices: int = 0, processes: int = 1) -> None:
         processes: of the run, on one host or several; those of Slurm, Open MPI or a
             Cloud TPU are found by ``jax.distributed.initialize()`` itself.
     Raises: ConfigError if there are not so many.
-    The cache is private to the user; JAX_COMPILATION_CACHE_DIR chooses another place.
+    The cache is private to the user, or not used, which a warning says;
+    JAX_COMPILATION_CACHE_DIR chooses another place.
     """
     if jax.config.jax_compilation_cache_dir is None:
-        compiled = cache("xla")
-        compiled.mkdir(mode=0o700, parents=True, exist_ok=True)
-        jax.config.update("jax_compilation_cache_dir", str(compiled))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        _keep_compiled(cache("xla"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     try:
         jax.config.update("jax_num_cpu_devices", cpu_devices or min(cores, 8))
@@ -36,6 +36,16 @@ def prepare(cpu_devices: int = 0, processes: int = 1) -> None:
     if processes > 1 and not jax.distributed.is_initialized():
         _join(processes)
     _keep_freed_pages()
+
+
+def _keep_compiled(directory):
+    try:
+        make_private(directory)
+    except OSError as error:
+        logging.warning("compiled programs are not kept: %s", error)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _join(processes):
@@ -65,7 +75,7 @@ def peak_memory() -> int | None:
 
 def cache(name: str) -> pathlib.Path:
     """The directory where the user's runs share what can be made again."""
-    home = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return pathlib.Path(home) / "tfm_jax" / name
 
 
