@@ -216,8 +216,11 @@ def test_the_attention_kernel_is_a_choice():
     cfg = ModelConfig(
         width=8, heads=2, source_vocab=11, target_vocab=11, attention="cudnn"
     )
+    model, key = Transformer(cfg), jax.random.key(0)
+    params = jax.eval_shape(lambda: init_params(model, key, batch))  # runs no kernel
     with pytest.raises(ValueError, match="model.attention='cudnn'"):
-        jax.eval_shape(lambda: init_params(Transformer(cfg), jax.random.key(0), batch))
+        apply = functools.partial(model.apply, train=False)
+        jax.eval_shape(apply, {"params": params}, batch)
 
 
 def test_outside_of_sections_there_are_only_the_seed_and_names():

@@ -1,9 +1,13 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 
+from tests.elsewhere import lowered, with_cudnn
+from tfm_jax.ops import attention as module
 from tfm_jax.ops.attention import SCORES, attention, attention_weights
 from tfm_jax.ops.masks import MASK_STYLES, Mask, to_bias
 
@@ -173,6 +177,63 @@ def test_an_impossible_implementation_is_refused_by_name(qkv):
         attention(*qkv, implementation="cudnn")
     with pytest.raises(ValueError, match="model.attention='flash'; choose from"):
         attention(*qkv, implementation="flash")
+
+
+FUSED = {
+    "all": Mask(),
+    "causal": Mask(causal=True),
+    "lengths": Mask(kv_lengths=np.array([3, 8], np.int32)),
+    "window": Mask(causal=True, window=3),
+    "window, lengths": Mask(
+        causal=True, window=3, kv_lengths=np.array([3, 8], np.int32)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_the_fused_kernel_is_asked_for_what_the_mask_says(name, monkeypatch):
+    """Its arguments, given to JAX's own plain attention, mean what ours computes."""
+    plain = functools.partial(jax.nn.dot_product_attention)
+    monkeypatch.setattr(module, "platform", lambda: "gpu")
+    monkeypatch.setattr(
+        jax.nn,
+        "dot_product_attention",
+        lambda *qkv, implementation, **asked: plain(*qkv, **asked),
+    )
+    qkv = [jnp.asarray(normal(i, 2, 8, 2, 8), jnp.bfloat16) for i in range(3)]
+    fused, ours = (
+        attention(*qkv, mask=FUSED[name], implementation=how).astype(jnp.float32)
+        for how in ("cudnn", "xla")
+    )
+    np.testing.assert_allclose(fused, ours, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("mask", "shape", "dtype", "fused"),
+    [
+        *((mask, (2, 8, 2, 16), "bfloat16", True) for mask in FUSED.values()),
+        (Mask(window=3), (2, 8, 2, 16), "bfloat16", False),
+        (Mask(window=3, kv_lengths=LENGTHS), (2, 8, 2, 16), "bfloat16", False),
+        (Mask(), (2, 8, 2, 20), "bfloat16", False),
+        (Mask(), (2, 8, 2, 256), "bfloat16", False),
+        (Mask(), (2, 8, 2, 16), "float32", False),
+    ],
+)
+def test_a_gpu_gets_the_kernel_where_it_has_one(mask, shape, dtype, fused, monkeypatch):
+    """Lowered as for a machine with cuDNN, whose conditions JAX checks."""
+    with_cudnn(monkeypatch)
+    x = jax.ShapeDtypeStruct(shape, dtype)
+
+    def total(q, k, v, implementation="auto"):
+        y = attention(q, k, v, mask=mask, implementation=implementation)
+        return jnp.sum(y.astype(jnp.float32))
+
+    program = lowered(jax.grad(total), x, x, x, target="cuda")
+    assert ("__cudnn$fmhaSoftmaxBackward" in program) == fused
+    if not fused:
+        with pytest.raises(ValueError, match="model.attention='cudnn' cannot do"):
+            refused = functools.partial(total, implementation="cudnn")
+            lowered(refused, x, x, x, target="cuda")
 
 
 @pytest.mark.gpu

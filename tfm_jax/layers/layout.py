@@ -42,12 +42,19 @@ def init_params(model, rng, *inputs):
         rng: JAX key. inputs: example arguments of its call; only shapes matter.
     Returns: nested dict of float32 arrays.
     """
-    plain = model.clone(cfg=dataclasses.replace(model.cfg, layout="unrolled"))
+    plain = _initial(model, layout="unrolled")
     params = nn.unbox(plain.init(rng, *inputs, train=False))["params"]
     return to_scanned(params) if model.cfg.layout == "scanned" else params
 
 
 def logical_specs(model, *inputs):
     """Tree of ``PartitionSpec`` over logical axis names, one leaf a parameter."""
-    boxed = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, train=False))
+    model, key = _initial(model), jax.random.key(0)
+    boxed = jax.eval_shape(lambda: model.init(key, *inputs, train=False))
     return nn.get_partition_spec(boxed)["params"]
+
+
+def _initial(model, **changes):
+    """``model`` for its parameters, which no kernel need run for."""
+    cfg = dataclasses.replace(model.cfg, attention="xla", **changes)
+    return model.clone(cfg=cfg)

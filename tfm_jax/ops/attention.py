@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm_jax.ops.masks import MASK_STYLES, Mask, combine
+from tfm_jax.ops.platform import platform
 from tfm_jax.ops.products import einsum
 
 
@@ -95,14 +96,14 @@ def attention(
     Returns: [B, T, H, K'] in the dtype of ``v``.
     Raises: ValueError if the implementation cannot do what is asked, or is not here.
     """
-    special = _beyond_fused(bias, mask, score, mask_style, transform)
+    special = _beyond_fused(q, v, bias, mask, score, mask_style, transform)
     if implementation == "auto":
-        implementation = "xla" if special or not _has_cudnn(q) else "cudnn"
+        implementation = "xla" if special or platform() != "gpu" else "cudnn"
     if implementation == "cudnn":
-        if jax.default_backend() != "gpu":
+        if platform() != "gpu":
             raise ValueError(
                 "model.attention='cudnn' needs an NVIDIA GPU, this machine has "
-                f"{jax.default_backend()!r}; choose from (auto, xla)"
+                f"{platform()!r}; choose from (auto, xla)"
             )
         if special:
             raise ValueError(
@@ -130,9 +131,14 @@ def attention(
 IMPLEMENTATIONS = ("auto", "xla", "cudnn")
 
 
-def _beyond_fused(bias, mask, score, mask_style, transform):
+def _beyond_fused(q, v, bias, mask, score, mask_style, transform):
     """What of the request a fused kernel does not know, in words; "" if nothing."""
+    size, dtypes = q.shape[-1], (jnp.bfloat16, jnp.float16)
     wanted = {
+        f"model.dtype={q.dtype.name!r}": q.dtype not in dtypes,
+        f"heads of {size} numbers (a multiple of 8, at most 128)": size % 8
+        or size > 128,
+        "values of another size than keys": v.shape[-1] != size,
         f"score={score!r}": score != "scaled_dot",
         f"mask_style={mask_style!r}": mask_style != "before",
         "biases on the logits": bias is not None,
@@ -141,19 +147,18 @@ def _beyond_fused(bias, mask, score, mask_style, transform):
         and mask.q_segments is not None,
         "windows that differ between scanned layers": mask is not None
         and isinstance(mask.window, jax.Array),
+        "windows without causality": mask is not None
+        and mask.window is not None
+        and not mask.causal,
         "a visible prefix": mask is not None and mask.prefix is not None,
     }
     return ", ".join(name for name, asked in wanted.items() if asked)
 
 
-def _has_cudnn(q):
-    return jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16)
-
-
 def _cudnn(q, k, v, mask):
     """Flash attention from the mask's structure alone: no [T, S] array exists."""
     mask = mask or Mask()
-    window = None if mask.window is None else (mask.window - 1, mask.window - 1)
+    window = None if mask.window is None else (mask.window - 1, 0)  # it is causal
     y = jax.nn.dot_product_attention(
         q,
         k,
@@ -168,5 +173,7 @@ def _cudnn(q, k, v, mask):
         real = jnp.arange(q.shape[1]) < mask.q_lengths[:, None]
         y = jnp.where(real[:, :, None, None], y, 0)
     if mask.kv_lengths is not None:
-        y = jnp.where((mask.kv_lengths > 0)[:, None, None, None], y, 0)
+        first = jnp.arange(q.shape[1]) + 1 - (mask.window or q.shape[1])
+        sees = jnp.maximum(first, 0) < mask.kv_lengths[:, None]
+        y = jnp.where(sees[:, :, None, None], y, 0)
     return y

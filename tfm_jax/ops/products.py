@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from tfm_jax.ops.platform import platform
+
 
 class _Kind(NamedTuple):
     """What of a product is known before it is traced."""
@@ -41,7 +43,7 @@ def einsum(subscripts: str, a, b, *, dtype: DTypeLike, out: DTypeLike | None = N
 
 def _sum(kind, a, b):
     a, b = a.astype(kind.dtype), b.astype(kind.dtype)
-    if jax.default_backend() != "cpu" or kind.dtype == jnp.float32:
+    if platform() != "cpu" or kind.dtype == jnp.float32:
         return jnp.einsum(kind.subscripts, a, b, preferred_element_type=kind.out)
     return _sum_on_cpu(kind.subscripts, a, b).astype(kind.out)
 

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import jax
 
+from tfm_jax.config import ConfigError
 from tfm_jax.layers.layout import init_params, logical_specs
+from tfm_jax.ops.platform import platform
 from tfm_jax.train import layerwise
 from tfm_jax.train.evaluate import apply
 from tfm_jax.train.experiment import TASKS, Experiment, build_model
@@ -46,7 +48,13 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
     """The program of ``experiment``, whose vocabularies must be filled in.
 
     Args: peak_lr: instead of the configuration's; may be traced.
+    Raises: ConfigError if the platform cannot run it.
     """
+    if experiment.model.attention == "cudnn" and platform() != "gpu":
+        raise ConfigError(
+            "model.attention='cudnn' needs an NVIDIA GPU, this machine has "
+            f"{platform()!r}; choose from (auto, xla)"
+        )
     model, cfg = build_model(experiment), experiment.train
     task = TASKS[experiment.task].losses
     freeze = experiment.freeze

@@ -1,0 +1,110 @@
+"""Train steps for TPUs and GPUs, lowered on this machine: no kernel of CPUs in them."""
+
+import functools
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.elsewhere import KINDS, lowered, on, with_cudnn
+from tests.reliability import tiny
+from tests.test_configs import Vocabularies
+from tests.train.text_runs import get_config
+from tfm_jax.infer.topk import top_k
+from tfm_jax.layers.layout import init_params, logical_specs
+from tfm_jax.models import MODELS
+from tfm_jax.ops import products
+from tfm_jax.ops.platform import platform
+from tfm_jax.train.experiment import TASKS, build_model, complete, resolve
+from tfm_jax.train.mesh import Config, make_mesh
+from tfm_jax.train.program import build
+
+FAMILIES = {  # task and head of each
+    "transformer": None,
+    "gpt": ("causal_lm", "lm"),
+    "bert": ("masked_lm", "pretraining"),
+    "albert": ("masked_lm", "pretraining"),
+    "electra": ("replaced_tokens", "pretraining"),
+}
+EVERYWHERE = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
+
+
+def experiment(name):
+    if name == "transformer":
+        config = tiny.get_config()
+    else:
+        task, head = FAMILIES[name]
+        config = get_config(task, name, head, Path(), width=16)
+        if head == "pretraining" and task == "masked_lm":
+            config.data.pairs.kind = "nsp"
+    config.model.update(dtype="bfloat16")
+    return complete(resolve(config), Vocabularies(31))
+
+
+def gradients(experiment, target):
+    """Its gradients for ``target``, as text."""
+    losses = TASKS[experiment.task].losses
+    batch = jax.tree.map(lambda x: np.ones((1, *x.shape), x.dtype), losses.example())
+    with on(target):
+        program = build(experiment)
+        state = jax.eval_shape(program.init, 0)
+    return lowered(program.gradients, state, batch, target=target)
+
+
+def test_every_family_is_here():
+    assert FAMILIES.keys() == MODELS.keys()
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gradients_lower_for_machines_that_are_not_here(name, target, monkeypatch):
+    def of_cpus(*_):
+        pytest.fail("the form of products for CPUs")
+
+    with_cudnn(monkeypatch)
+    monkeypatch.setattr(products, "_sum_on_cpu", of_cpus)
+    program = gradients(experiment(name), target)
+    calls = set(re.findall(r"custom_call @([\w$.]+)", program)) - EVERYWHERE
+    assert all(call.startswith("__cudnn$fmha") for call in calls)
+    assert bool(calls) == (target == "cuda" and name in ("bert", "albert", "electra"))
+    operands = re.findall(r"dot_general .* : \((\S+), (\S+)\) ->", program)
+    rounded = ["bf16" in left and "bf16" in right for left, right in operands]
+    assert rounded.count(True) > 10
+    assert rounded.count(False) in (0, 3)  # a map to labels is float32, and back
+
+
+def test_the_platform_is_that_of_the_mesh():
+    assert platform() == jax.default_backend()
+    for target, name in (("tpu", "tpu"), ("cuda", "gpu")):
+        with on(target):
+            assert platform() == name
+    with jax.set_mesh(make_mesh(Config(data=1))):
+        assert platform() == jax.default_backend()
+
+
+@pytest.mark.parametrize(("target", "chunked"), [("cpu", True), ("tpu", False)])
+def test_only_cpus_search_a_vocabulary_by_chunks(target, chunked):
+    logits = jax.ShapeDtypeStruct((2, 4096), "float32")
+    search = jax.jit(functools.partial(top_k, k=4)).trace(logits)
+    program = search.lower(lowering_platforms=(target,)).as_text()
+    assert ("reduce_window" in program) == chunked
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_parameters_are_made_without_a_kernel(name, monkeypatch):
+    """On a GPU too, where rows of a few tokens would ask cuDNN."""
+    implementations = []
+
+    def attend(q, k, v, *_, implementation, **unused):
+        implementations.append(implementation)
+        return jnp.zeros((*q.shape[:-1], v.shape[-1]), v.dtype)
+
+    monkeypatch.setattr("tfm_jax.layers.attention.attention", attend)
+    model = build_model(experiment(name))
+    inputs = TASKS[experiment(name).task].losses.example()
+    logical_specs(model, inputs)
+    jax.eval_shape(lambda: init_params(model, jax.random.key(0), inputs))
+    assert set(implementations) == {"xla"}
