@@ -1,6 +1,7 @@
 """JSON of files that anybody may have written: strict, bounded in size and in depth."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def read(path: Path, kind: type = object, *, most: int = MOST_BYTES) -> Any:
 def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
     """All of a regular file. Raises: ValueError if it is none, or larger; OSError."""
     path = Path(path)
-    if path.exists() and not path.is_file():
+    if os.path.lexists(path) and not path.is_file():
         raise ValueError("not a regular file")
     with open(path, "rb") as file:
         content = file.read(most + 1)

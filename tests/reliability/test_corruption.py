@@ -242,7 +242,8 @@ def test_another_format_is_a_mismatch_not_corruption(directory):
 
 
 @pytest.mark.parametrize(
-    "function", ["tfm_jax.train.manifest.file_digest", "pathlib.Path.read_text"]
+    "function",
+    ["tfm_jax.train.manifest.file_digest", "tfm_jax.bounded_json.read_bytes"],
 )
 def test_a_failing_disk_is_not_mistaken_for_corruption(
     directory, monkeypatch, function

@@ -15,6 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from tfm_jax.train.exits import CorruptCheckpoint, one_line
+
 HINTS = {
     "params": "compare model.* (model.layout too) and tokenizer.* with its config.json",
     "opt_state": "compare optim.* with its config.json",
@@ -82,7 +84,10 @@ def write(directory: Path, host: Mapping[str, np.ndarray]) -> None:
 
 
 def read(directory: Path, tree: Mapping[str, dict]) -> dict[str, np.ndarray]:
-    """Read the leaves named by ``tree`` (a part of the manifest's) into host memory."""
+    """Read the leaves named by ``tree`` (a part of the manifest's) into host memory.
+
+    Raises: CorruptCheckpoint if there are no such arrays.
+    """
     full = {path for path, leaf in tree.items() if 0 not in leaf["shape"]}
     as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
     arguments = ocp.args.PyTreeRestore(
@@ -90,12 +95,20 @@ def read(directory: Path, tree: Mapping[str, dict]) -> dict[str, np.ndarray]:
         restore_args=dict.fromkeys(full, as_numpy),
         partial_restore=True,
     )
-    with _orbax() as orbax:
-        host = orbax.restore(directory, args=arguments)
-    return {
-        path: host[path] if path in full else np.zeros(leaf["shape"], leaf["dtype"])
-        for path, leaf in tree.items()
-    }
+    try:
+        with _orbax() as orbax:
+            host = orbax.restore(directory, args=arguments)
+        for path in tree.keys() - full:
+            host[path] = np.zeros(tree[path]["shape"], tree[path]["dtype"])
+        lines = differences(describe({path: host[path] for path in tree}), tree)
+    except OSError:
+        raise
+    except Exception as error:  # files that nobody damaged, but no arrays either
+        said = one_line(error)[:300]
+        raise CorruptCheckpoint(f"{directory} cannot be read: {said}") from error
+    if lines:
+        raise CorruptCheckpoint(f"{directory} is not as its manifest says: {lines[0]}")
+    return {path: host[path] for path in tree}
 
 
 def _orbax() -> ocp.Checkpointer:

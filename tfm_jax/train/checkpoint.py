@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from tfm_jax import bounded_json
 from tfm_jax.config import choice
 from tfm_jax.train import arrays, manifest, weights
 from tfm_jax.train.exits import (
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 METRICS = {  # what is best
-    "loss": min,
+    "loss": min,  # the first of OWN_LOSS that the workload has
     "nll": min,
     "accuracy": max,
     **dict.fromkeys(("f1", "matthews", "pearson", "exact", "pair_accuracy"), max),
@@ -51,6 +52,8 @@ METRICS = {  # what is best
     "bleu": max,
     "chrf": max,
 }
+OWN_LOSS = ("judged_nll", "restored_nll", "nll")
+PATIENCE = 60  # seconds until a word is said of a checkpoint that is not yet written
 RESERVED = ("state", "metrics.json", manifest.NAME)
 
 
@@ -60,8 +63,8 @@ class Config:
 
     every_steps: int = 1000
     keep: int = 3  # newest ones
-    keep_best: int = 1  # besides these, by `metric`
-    metric: str = choice(METRICS, "loss")
+    keep_best: int = 1  # besides these, by `metric` of the newest evaluation
+    metric: str = choice(METRICS, "loss")  # loss: the workload's own, of held-out data
     asynchronous: bool = True  # write in the background, from a copy in host memory
     verify: bool = True  # compare the sha256 of every file before a restore
 
@@ -82,13 +85,18 @@ class Checkpointer:
     def __init__(self, directory: str | os.PathLike, cfg: Config):
         self.directory = Path(directory).absolute()
         self.cfg = cfg
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise InfrastructureError(
+                f"{self.directory} is no directory, or a link to one that is not there"
+            ) from error
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future | None = None
         self._verified: set[int] = set()
         if jax.process_index() == 0:
-            for leftover in self.directory.glob("*.tmp-*"):
-                shutil.rmtree(leftover)
+            for leftover in self.directory.glob("[0-9]*.tmp-*"):
+                _remove(leftover)
         self._last = max(self.steps(), default=-1)
 
     def __enter__(self):
@@ -156,8 +164,14 @@ class Checkpointer:
 
     def _finish(self) -> None:
         pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        while pending is not None:
+            try:
+                return pending.result(PATIENCE)
+            except TimeoutError:  # of our wait: what the writer raises is wrapped
+                logging.warning(
+                    "a checkpoint in %s is still being written after %d more seconds",
+                    *(self.directory, PATIENCE),
+                )
 
     def close(self) -> None:
         """Wait for the last save, not for other processes, and stop the thread."""
@@ -178,7 +192,7 @@ class Checkpointer:
         nothing, all_bad = -1, -2
         found = self._newest_sound() if jax.process_index() == 0 else None
         if jax.process_index() == 0 and found is None:
-            found = all_bad if any(self.directory.glob("*.corrupt*")) else nothing
+            found = all_bad if any(self.directory.glob("[0-9]*.corrupt*")) else nothing
         if jax.process_count() > 1:
             found = int(multihost_utils.broadcast_one_to_all(np.int32(found or 0)))
         if found == all_bad:
@@ -198,15 +212,18 @@ class Checkpointer:
             problems = manifest.problems(path, contents=self.cfg.verify)
             if not problems:
                 return step
-            bad = path.with_name(f"{path.name}.corrupt")
-            while bad.exists():
-                bad = bad.with_name(f"{bad.name}+")
-            os.rename(path, bad)
-            logging.warning(
-                "checkpoint %s is corrupt and now called %s: %s",
-                *(path, bad.name, "; ".join(problems)),
-            )
+            self._set_aside(path, problems)
         return None
+
+    def _set_aside(self, path: Path, problems: list[str]) -> None:
+        bad = path.with_name(f"{path.name}.corrupt")
+        while os.path.lexists(bad):
+            bad = bad.with_name(f"{bad.name}+")
+        os.rename(path, bad)
+        logging.warning(
+            "checkpoint %s is corrupt and now called %s: %s",
+            *(path, bad.name, "; ".join(problems)),
+        )
 
     def restore(self, step: int, target: Any) -> Any:
         """The state saved at ``step``, bit for bit, with the structure of ``target``.
@@ -238,12 +255,13 @@ class Checkpointer:
         return jax.tree.unflatten(jax.tree.structure(target), placed)
 
     def extras(self, step: int) -> dict[str, Any]:
-        """What was saved beside the state: JSON files parsed, other files as bytes."""
-        return {
-            path.name: _decode(path)
-            for path in sorted(self.path(step).iterdir())
-            if path.name not in RESERVED
-        }
+        """What was saved beside the state: JSON files parsed, other files as bytes.
+
+        Whatever else lies in the directory by now is ignored.
+        """
+        path = self.path(step)
+        names = [name for name in manifest.read(path)["files"] if "/" not in name]
+        return {n: _decode(path / n) for n in sorted(names) if n not in RESERVED}
 
     def metrics(self, step: int) -> dict[str, float]:
         """The metrics that were passed to ``save``."""
@@ -253,6 +271,7 @@ class Checkpointer:
         final = self.path(step)
         temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
         try:
+            _remove(temporary)
             temporary.mkdir(mode=0o700)
             for name, content in files.items():
                 (temporary / name).write_bytes(content)
@@ -265,16 +284,21 @@ class Checkpointer:
             shutil.rmtree(temporary, ignore_errors=True)
             message = f"checkpoint {final} was not saved: {error}"
             raise InfrastructureError(message) from error
-        self._retain()
+        try:
+            self._retain()
+        except OSError as error:  # the checkpoint is saved, and that is what counts
+            logging.warning("old checkpoints are kept: %s", error)
 
     def _retain(self) -> None:
         """Delete all but the newest ``keep`` and the best ``keep_best``."""
-        steps = self.steps()
-        best_of = METRICS[self.cfg.metric]
-        values = {
-            step: _decode_metrics(self.path(step)).get(self.cfg.metric, math.nan)
-            for step in steps
-        }
+        values = {}
+        for step in self.steps():
+            path = self.path(step)
+            try:
+                values[step] = _rank(_decode_metrics(path), self.cfg.metric)
+            except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+                self._set_aside(path, [str(error)])
+        steps, best_of = list(values), METRICS[self.cfg.metric]
         ranked = sorted(
             (step for step in steps if math.isfinite(values[step])),
             key=values.get,
@@ -285,7 +309,7 @@ class Checkpointer:
             # Renamed first: a deletion that is killed half-way leaves no numbered rest.
             doomed = self.path(step).with_suffix(".tmp-delete")
             os.rename(self.path(step), doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            _remove(doomed)
 
 
 def _encode(name: str, value: Any) -> bytes:
@@ -299,8 +323,20 @@ def _encode(name: str, value: Any) -> bytes:
 
 
 def _decode(path: Path) -> Any:
-    content = path.read_bytes()
-    return json.loads(content) if path.suffix == ".json" else content
+    if path.suffix != ".json":
+        return path.read_bytes()
+    try:
+        return bounded_json.read(path)
+    except ValueError as error:
+        raise CorruptCheckpoint(str(error)) from error
+
+
+def _remove(path: Path) -> None:
+    """Delete a directory, a file, or a link and not what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _encode_metrics(metrics: Mapping[str, float]) -> bytes:
@@ -310,5 +346,14 @@ def _encode_metrics(metrics: Mapping[str, float]) -> bytes:
 
 
 def _decode_metrics(checkpoint: Path) -> dict[str, float]:
-    values = json.loads((checkpoint / "metrics.json").read_bytes())
-    return {name: float(value) for name, value in values.items()}
+    values = bounded_json.read(checkpoint / "metrics.json", dict)
+    try:
+        return {name: float(value) for name, value in values.items()}
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"metrics.json: {error}") from error
+
+
+def _rank(metrics: Mapping[str, float], metric: str) -> float:
+    """The score that ranks a checkpoint; NaN if it was not measured."""
+    names = (metric, *OWN_LOSS) if metric == "loss" else (metric,)
+    return next((metrics[name] for name in names if name in metrics), math.nan)

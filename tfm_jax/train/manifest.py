@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
+from tfm_jax import bounded_json
 from tfm_jax.train.exits import CheckpointMismatch, CorruptCheckpoint
 
 NAME = "manifest.json"
@@ -67,21 +68,45 @@ def read(directory: Path) -> dict:
         CheckpointMismatch: another release wrote it in another format.
     """
     try:
-        text = (directory / NAME).read_text()
-        manifest = json.loads(text)
+        content = bounded_json.read_bytes(directory / NAME)
+        manifest = bounded_json.loads(content, dict)
         del manifest["sha256"]
     except (FileNotFoundError, NotADirectoryError):
         raise CorruptCheckpoint(f"{NAME}: missing") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError) as error:
         raise CorruptCheckpoint(f"{NAME}: unreadable ({error})") from error
-    if _text(manifest) != text:
+    if _text(manifest).encode() != content:
         raise CorruptCheckpoint(f"{NAME}: content differs from its sha256")
-    if manifest["format"] != FORMAT:
+    if manifest.get("format") != FORMAT:
         raise CheckpointMismatch(
-            f"{directory}: format {manifest['format']}, this release reads {FORMAT}; "
-            f"load it with tfm_jax {manifest['versions']['tfm_jax']}"
+            f"{directory}: format {manifest.get('format')}, this release reads "
+            f"{FORMAT}; load it with tfm_jax {_writer(manifest)}"
         )
+    if not _well_formed(manifest):
+        raise CorruptCheckpoint(f"{NAME}: not what this format holds")
     return manifest
+
+
+def _writer(manifest: dict) -> str:
+    versions = manifest.get("versions")
+    return versions.get("tfm_jax", "?") if isinstance(versions, dict) else "?"
+
+
+def _well_formed(manifest: dict) -> bool:
+    """Whether the values have their types; a sha256 of its own is no proof of that."""
+    parts = [manifest.get(name) for name in ("tree", "files", "versions")]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    leaves, files = parts[0].values(), parts[1].values()
+    return (
+        type(manifest.get("step")) is int
+        and all(isinstance(entry, dict) for entry in (*leaves, *files))
+        and all(isinstance(leaf.get("dtype"), str) for leaf in leaves)
+        and all(isinstance(leaf.get("shape"), list) for leaf in leaves)
+        and all(type(n) is int and n >= 0 for leaf in leaves for n in leaf["shape"])
+        and all(type(file.get("size")) is int for file in files)
+        and all(isinstance(file.get("sha256"), str) for file in files)
+    )
 
 
 def problems(directory: Path, *, contents: bool = True) -> list[str]:
@@ -101,17 +126,31 @@ def problems(directory: Path, *, contents: bool = True) -> list[str]:
     if directory.name.isdigit() and int(directory.name) != manifest["step"]:
         found.append(f"{NAME}: step {manifest['step']} in directory {directory.name}")
     for name, recorded in manifest["files"].items():
-        path = directory / name
-        if not path.resolve().is_relative_to(directory.resolve()):
-            found.append(f"{name}: outside the checkpoint")
-        elif not path.is_file():
-            found.append(f"{name}: missing")
-        elif path.stat().st_size != recorded["size"]:
-            size = path.stat().st_size
-            found.append(f"{name}: {size} bytes instead of {recorded['size']}")
-        elif contents and file_digest(path) != recorded["sha256"]:
-            found.append(f"{name}: content differs from its sha256")
+        fault = _fault(directory, name, recorded, contents)
+        if fault:
+            found.append(f"{name[:255]}: {fault}")
     return found
+
+
+def _fault(directory: Path, name: str, recorded: Mapping, contents: bool) -> str:
+    """What is wrong with one file; "" if nothing is."""
+    path = directory / name
+    if len(name) > 255 or "\0" in name:
+        return "no name of a file"
+    try:
+        inside = path.resolve().is_relative_to(directory.resolve())
+    except RuntimeError:
+        return "a link to itself"
+    if not inside:
+        return "outside the checkpoint"
+    if not path.is_file():
+        return "missing"
+    size = path.stat().st_size
+    if size != recorded["size"]:
+        return f"{size} bytes instead of {recorded['size']}"
+    if contents and file_digest(path) != recorded["sha256"]:
+        return "content differs from its sha256"
+    return ""
 
 
 def sync_tree(directory: Path) -> None:

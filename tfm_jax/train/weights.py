@@ -31,14 +31,8 @@ def find(path: str | os.PathLike) -> Path:
         require_sound(path)
         return path
     below = path / DIRECTORY if (path / DIRECTORY).is_dir() else path
-    candidates = numbered(below)
-    for candidate in reversed(candidates):
-        problems = verify(candidate)
-        if not problems:
-            return candidate
-        logging.warning("skipping checkpoint %s: %s", candidate, "; ".join(problems))
-    if candidates:
-        raise CorruptCheckpoint(f"every checkpoint in {below} is corrupt")
+    for newest in newest_sound(below, 1):
+        return newest
     if not path.is_dir():
         raise FileNotFoundError(f"no checkpoint in {path}: there is no such folder")
     raise FileNotFoundError(f"no checkpoint in {path}: is it the workdir of a run?")
@@ -106,8 +100,28 @@ def numbered(directory: Path) -> list[Path]:
     """The committed checkpoints in a directory, oldest first, sound or not."""
     if not directory.is_dir():
         return []
-    found = [p for p in directory.iterdir() if re.fullmatch(r"\d{6,}", p.name)]
-    return sorted(found, key=lambda p: int(p.name))
+    found = [p for p in directory.iterdir() if re.fullmatch("[0-9]{6,18}", p.name)]
+    named = [p for p in found if p.name == f"{int(p.name):06d}"]
+    return sorted(named, key=lambda p: int(p.name))
+
+
+def newest_sound(directory: Path, most: int) -> list[Path]:
+    """Up to ``most`` checkpoints, oldest first; damaged ones are left out, with a word.
+
+    Raises: CorruptCheckpoint if there are checkpoints and none is sound.
+    """
+    sound, there = [], numbered(directory)
+    for path in reversed(there):
+        if len(sound) == most:
+            break
+        problems = verify(path)
+        if problems:
+            logging.warning("skipping checkpoint %s: %s", path, "; ".join(problems))
+        else:
+            sound.append(path)
+    if there and not sound:
+        raise CorruptCheckpoint(f"every checkpoint in {directory} is corrupt")
+    return sound[::-1]
 
 
 def require_sound(path: Path, *, contents: bool = True) -> None:
