@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import re
 import shlex
 import sys
 import types
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments import run_files
 from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax import main
@@ -266,31 +268,41 @@ def _short(knob, value):
 
 def status(cell: Cell) -> Status:
     """Reads where a cell stands from its directory alone."""
-    attempts = _attempts(cell)
-    seconds = sum(attempt.get("seconds", 0.0) for attempt in attempts)
-    for name in ("DONE.json", "FAILED.json"):
-        path = cell.directory / name
-        if path.exists():
-            found = json.loads(path.read_text("utf-8"))
-            retryable, error = found.get("retryable", False), found.get("error", "")
-            return Status(found["status"], retryable, len(attempts), seconds, error)
-    # the lease is asked, not taken: to read is not to run
-    state = "running" if (cell.directory / "lease.json").exists() else "missing"
-    return Status(state, attempts=len(attempts), seconds=seconds)
+    return status_of(cell.directory)
+
+
+def status_of(directory: Path) -> Status:
+    """``status`` of the run in a directory."""
+    attempts = _attempts(directory)
+    tried = len(attempts), sum(attempt.get("seconds", 0.0) for attempt in attempts)
+    ended = run_files.read(directory / "DONE.json", lambda d: d["status"] in FINISHED)
+    diverged = ended and ended["status"] == "diverged"
+    if diverged or (ended and run_files.results(directory) is not None):
+        return Status(ended["status"], False, *tried)
+    failed = run_files.read(directory / "FAILED.json")
+    if failed:
+        again, error = failed.get("retryable") is True, str(failed.get("error", ""))
+        return Status("failed", again, *tried, error)
+    return Status("running" if _held(directory) else "missing", False, *tried)
+
+
+def _held(directory):
+    """Whether a process computes a run; its lease is asked, to read is not to run."""
+    return any(Lease(place).held() for place in (directory, directory / FIRST))
 
 
 def finish(cell: Cell, attempt: Path, code: int, seconds: float) -> Status:
     """Records how an attempt ended; which of DONE and FAILED follows, if any."""
     ended = {"code": code, "seconds": round(seconds, 3)}
     replace(attempt / "exit.json", json.dumps(ended))
-    has_results = (cell.directory / "results.json").exists()
-    held = (cell.directory / "lease.json").exists()  # by a process that runs it
+    has_results = run_files.results(cell.directory) is not None
+    held = _held(cell.directory)  # by a process that runs it
     # of runs that train together some may diverge and others leave results
     if code == exits.DIVERGED or (code == exits.OK and has_results):
         done = "done" if has_results else "diverged"
         replace(cell.directory / "DONE.json", json.dumps({"status": done, **ended}))
     elif code != exits.PREEMPTED and not (code == exits.OK and held):
-        failures = [a for a in _attempts(cell) if a.get("code") == code]
+        failures = [a for a in _attempts(cell.directory) if a.get("code") == code]
         failed = {
             "status": "failed",
             "retryable": len(failures) <= RETRIES.get(code, 0),
@@ -301,11 +313,16 @@ def finish(cell: Cell, attempt: Path, code: int, seconds: float) -> Status:
     return status(cell)
 
 
+def forget(cell: Cell) -> None:
+    """A failure, so that the cell may be tried again whatever the reason was."""
+    (cell.directory / "FAILED.json").unlink(missing_ok=True)
+
+
 def begin(cell: Cell, environment: Mapping[str, str]) -> Path:
     """The directory of a new attempt at a cell."""
-    (cell.directory / "FAILED.json").unlink(missing_ok=True)
-    parent = cell.directory / "attempts"
-    attempt = parent / f"{len(list(parent.glob('*'))) + 1:03d}"
+    forget(cell)
+    before = [int(path.name) for path in attempts(cell.directory)]
+    attempt = cell.directory / "attempts" / f"{max(before, default=0) + 1:03d}"
     attempt.mkdir(parents=True)
     replace(attempt / "environment.json", json.dumps(dict(environment), sort_keys=True))
     replace(attempt / "command", cell.shown + "\n")
@@ -339,9 +356,17 @@ def argv(cell: Cell) -> list[str]:
     return [sys.executable, *cell.command]
 
 
-def _attempts(cell):
-    paths = sorted((cell.directory / "attempts").glob("*"))
-    return [
-        json.loads((p / "exit.json").read_text()) if (p / "exit.json").exists() else {}
-        for p in paths
-    ]
+def attempts(directory: Path) -> list[Path]:
+    """Directories of the attempts at a run, in order."""
+    found = (directory / "attempts").glob("*")
+    return sorted(path for path in found if re.fullmatch("[0-9]{3,9}", path.name))
+
+
+def _attempts(directory):
+    """How each of them ended; {} of one that has not."""
+
+    def legal(found):
+        return type(found["code"]) is int and found["seconds"] >= 0
+
+    paths = (path / "exit.json" for path in attempts(directory))
+    return [run_files.read(path, legal) or {} for path in paths]

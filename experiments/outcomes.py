@@ -5,29 +5,34 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from experiments import cells
+from experiments import cells, run_files
 from experiments.cells import FINAL, TUNE, Cell
 from experiments.study import Study
+from tfm_jax.config import ConfigError
 from tfm_jax.train.log import read_history
 
 
 def metric(cell: Cell, name: str) -> float | None:
     """``split/score`` of a finished run; None if it diverged or has not finished."""
-    found, path = _results(cell), cell.directory / "results.json"
+    found = _results(cell)
     if found is None:
         return None
-    split, score = name.split("/")
-    if score not in found.get(split, {}):
-        known = [f"{s}/{k}" for s, v in found.items() if isinstance(v, dict) for k in v]
-        raise KeyError(f"{name} is not in {path}; choose from {known}")
-    return float(found[split][score])
+    known = {
+        f"{split}/{score}": value
+        for split, scores in found.items()
+        if isinstance(scores, dict)
+        for score, value in scores.items()
+        if run_files.is_number(value)
+    }
+    if name not in known:
+        path = cell.directory / "results.json"
+        raise ConfigError(f"{name} is not in {path}; choose from {', '.join(known)}")
+    return float(known[name])
 
 
 def _results(cell):
-    path = cell.directory / "results.json"
-    if cells.status(cell).name != "done" or not path.exists():
-        return None
-    return json.loads(path.read_text("utf-8"))
+    done = cells.status(cell).name == "done"
+    return run_files.results(cell.directory) if done else None
 
 
 def records(study: Study, found: Iterable[Cell]) -> list[dict]:
@@ -128,7 +133,7 @@ def curves(study: Study, found: Iterable[Cell]) -> dict[str, dict[str, list]]:
         points = [
             [record["step"], record[score]]
             for record in read_history(cell.directory)
-            if record["kind"] == "valid" and score in record
+            if record["kind"] == "valid" and run_files.is_number(record.get(score))
         ]
         if points:
             drawn.setdefault(cell.arm, {})[str(cell.seed)] = points
@@ -139,10 +144,15 @@ def environments(found: Iterable[Cell]) -> list[dict[str, str]]:
     """The distinct environments that attempts at these runs recorded."""
     distinct = {}
     for cell in found:
-        for path in (cell.directory / "attempts").glob("*/environment.json"):
-            text = path.read_text("utf-8")
-            distinct.setdefault(text, json.loads(text))
+        for path in cells.attempts(cell.directory):
+            found = run_files.read(path / "environment.json", _texts)
+            if found is not None:
+                distinct.setdefault(json.dumps(found, sort_keys=True), found)
     return list(distinct.values())
+
+
+def _texts(found):
+    return all(isinstance(value, str) for value in found.values())
 
 
 def _cost(values, sign):

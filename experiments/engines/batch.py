@@ -1,10 +1,11 @@
 """What a run is to any batch scheduler: a place in ``plan.json`` and an exit code."""
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from experiments import cells, run_files
+from tfm_jax.data.errors import DataError
 from tfm_jax.train import exits
 
 GRACE = 120  # seconds from SIGTERM to the end, to finish a step and save
@@ -30,21 +31,28 @@ def missing(directory: Path, indices: Iterable[int]) -> list[int]:
     Args: directory: of the study; those of its runs are in it.
     Raises: ValueError if there are none.
     """
-    planned = json.loads((directory / "plan.json").read_text("utf-8"))["cells"]
-    left = [
-        index
-        for index in indices
-        if not _ended(directory / Path(planned[index]["directory"]).name)
-    ]
+    planned = read_plan(directory)
+    places = {n: directory / Path(planned[n]["directory"]).name for n in indices}
+    left = [n for n, place in places.items() if cells.status_of(place).unfinished]
     if not left:
         raise ValueError(f"{directory}: every run asked for has ended")
     return left
 
 
-def _ended(run):
-    if (run / "DONE.json").exists():
-        return True
-    failed = run / "FAILED.json"
-    return failed.exists() and not json.loads(failed.read_text("utf-8")).get(
-        "retryable"
+def read_plan(directory: Path) -> list[dict]:
+    """The runs listed in ``plan.json``: ``id`` and ``directory`` of each.
+
+    Raises: DataError if it is not there or damaged.
+    """
+    found = run_files.read(directory / "plan.json", is_plan)
+    if found is None:
+        raise DataError(f"{directory}: no plan.json that names the runs")
+    return found["cells"]
+
+
+def is_plan(found: dict) -> bool:
+    """Whether an object is what ``plan.json`` holds."""
+    listed, keys = found["cells"], ("id", "directory")
+    return isinstance(listed, list) and all(
+        isinstance(cell[key], str) for cell in listed for key in keys
     )

@@ -101,8 +101,9 @@ def run(
 ) -> bool:
     """Runs cells until each is done, has failed, or somebody asks to stop.
 
-    A cell that another runner works on is left to it. One that stopped to be preempted
-    goes on; one that failed is tried again if that makes sense.
+    A cell that another runner works on is left to it, waited for, and run only if it
+    has not ended then. One that stopped to be preempted goes on; one that failed is
+    tried again if that makes sense.
 
     Args: environment: what is recorded of the machine with each attempt.
     Returns: False if it was stopped by SIGTERM or SIGINT; its processes have saved.
@@ -119,11 +120,19 @@ def run(
                 if time.monotonic() < due:
                     queue.append((due, group))
                     continue
-                with contextlib.suppress(AlreadyRunning):  # by another runner
-                    running.append(_Process(group, free[0], environment))
-                    slot = free.pop(0)
+                try:
+                    leases = _claim(group)
+                except AlreadyRunning:  # it is looked at again when that has ended
+                    queue.append((time.monotonic() + AGAIN, group))
+                    continue
+                if leases is None:
                     for cell in group:
-                        screen.started(cell, slot)
+                        screen.ended(cell, cells.status(cell), False)
+                    continue
+                slot = free.pop(0)
+                running.append(_Process(group, slot, environment, leases))
+                for cell in group:
+                    screen.started(cell, slot)
             for process in list(running):
                 if stop and not process.asked:
                     process.ask_to_stop()
@@ -157,9 +166,14 @@ def run_group(group: list[Cell], environment: Mapping[str, str]) -> int:
 
     For schedulers that start the processes: SIGTERM is passed on, and the code says
     whether to start it again.
+
+    Raises: AlreadyRunning if another process works on one of them.
     """
+    leases = _claim(group)
+    if leases is None:
+        return exits.OK
     with _stop_requested() as stop:
-        process = _Process(group, Slot("here", None, {}), environment)
+        process = _Process(group, Slot("here", None, {}), environment, leases)
         while process.ended() is None:
             if stop and not process.asked:
                 process.ask_to_stop()
@@ -182,15 +196,27 @@ def follow(cell: Cell) -> int:
         return child.returncode
 
 
-class _Process:
-    """One attempt at the cells of one command."""
+def _claim(group):
+    """What holds cells for this runner; None if they have ended by now.
 
-    def __init__(self, group, slot, environment):
+    Raises: AlreadyRunning if another runner works on one of them, or if a process goes
+        on that a killed runner had started.
+    """
+    with contextlib.ExitStack() as leases:
+        for cell in group:
+            leases.enter_context(cells.runner_lease(cell))
+        found = [cells.status(cell) for cell in group]
+        if any(status.name == "running" for status in found):
+            raise AlreadyRunning(f"{group[0].directory}: is being run")
+        return leases.pop_all() if any(s.unfinished for s in found) else None
+
+
+class _Process:
+    """One attempt at the cells of one command, which ``leases`` hold."""
+
+    def __init__(self, group, slot, environment, leases):
         self.group, self.slot, self.asked, self.code = group, slot, False, None
-        with contextlib.ExitStack() as leases:
-            for cell in group:
-                leases.enter_context(cells.runner_lease(cell))
-            self._leases = leases.pop_all()
+        self._leases = leases
         self._attempts = [cells.begin(cell, environment) for cell in group]
         self._began = time.monotonic()
         first, *others = (attempt / "log" for attempt in self._attempts)

@@ -1,10 +1,13 @@
 import dataclasses
+import errno
 import json
+import os
 import shlex
+import shutil
 
 import pytest
 
-from experiments import cells
+from experiments import cells, outcomes, run_files
 from experiments.study import axis
 from tests.experiments.test_study import study
 from tfm_jax import config as configs
@@ -12,6 +15,7 @@ from tfm_jax import main
 from tfm_jax.config import ConfigError
 from tfm_jax.train import exits
 from tfm_jax.train.experiment import resolve
+from tfm_jax.train.workdir import Lease
 
 SMALL = {
     "data.numerals_max": 300,
@@ -183,8 +187,97 @@ def test_being_preempted_is_no_failure_however_often(cell):
 
 def test_a_run_that_another_process_holds_is_running(cell):
     folder = cells.begin(cell, {})
-    (cell.directory / "lease.json").write_text("{}")
-    assert cells.finish(cell, folder, exits.OK, 1.0).name == "running"
+    for place in (cell.directory, cell.directory / "first"):
+        place.mkdir(exist_ok=True)
+        with Lease(place):
+            assert cells.status(cell).name == "running"
+            assert cells.finish(cell, folder, exits.OK, 1.0).name == "running"
+        assert cells.status(cell).name == "missing"
+
+
+def test_a_run_whose_process_was_killed_is_not_running(cell):
+    """Neither at once on this machine, nor for ever if it was on another one."""
+    cell.directory.mkdir()
+    lease = cell.directory / "lease.json"
+    with Lease(cell.directory):
+        owner = json.loads(lease.read_text())
+    for changed in ({"started": "0"}, {"pid": 2**22 + 1}):
+        lease.write_text(json.dumps(owner | changed))
+        assert cells.status(cell).name == "missing"
+    lease.write_text(json.dumps(owner | {"machine": "elsewhere"}))
+    assert cells.status(cell).name == "running"
+    long_ago = lease.stat().st_mtime - 100
+    os.utime(lease, (long_ago, long_ago))
+    assert cells.status(cell).name == "missing"
+    assert lease.exists(), "to read is not to run"
+
+
+HOSTILE = {
+    "torn": b'{"status": "do',
+    "empty": b"",
+    "zeros": b"\0" * 512,
+    "brackets": b"[" * 100_000,
+    "list": b"[1, 2]",
+    "types": b'{"status": [], "code": "x", "seconds": {}, "jax": 3, "cells": 7}',
+    "not utf-8": b"\xff\xfe{}",
+    "number": b'{"status": ' + b"9" * 10_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DONE.json", "FAILED.json", "results.json", "lease.json"),
+        *("attempts/001/exit.json", "attempts/001/environment.json"),
+    ],
+)
+@pytest.mark.filterwarnings("default")
+def test_a_damaged_file_is_left_out_with_a_word_and_healed_by_the_next_run(
+    cell, name, content, recwarn
+):
+    attempt(cell, exits.OK, results=True)
+    assert cells.status(cell).name == "done"
+    (cell.directory / name).write_bytes(content)
+    found = cells.status(cell)
+    outcomes.environments([cell])
+    words = {str(w.message) for w in recwarn}
+    if name == "DONE.json" or name == "results.json" and content != HOSTILE["types"]:
+        assert found.unfinished
+    if name not in ("FAILED.json", "lease.json"):  # of a done run they are not read
+        legal = content == HOSTILE["types"] and name == "results.json"
+        assert len(words) == (not legal) and all(name in word for word in words)
+    assert attempt(cell, exits.OK, results=True).name == "done"
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_damaged_failure_or_lease_stops_nothing(cell, recwarn):
+    for content in HOSTILE.values():
+        attempt(cell, exits.BAD_CONFIG)
+        for name in ("FAILED.json", "lease.json"):
+            (cell.directory / name).write_bytes(content)
+        assert cells.status(cell).name in ("running", "missing", "failed")
+        (cell.directory / "lease.json").unlink()
+
+
+def test_a_disk_that_fails_is_no_missing_run(cell, monkeypatch):
+    def broken(path, **_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(run_files.bounded_json, "read_bytes", broken)
+    with pytest.raises(exits.InfrastructureError, match="cannot be read"):
+        cells.status(cell)
+
+
+def test_attempts_are_numbered_on_whatever_else_lies_there(cell):
+    attempt(cell, exits.PREEMPTED)
+    for name in (".ipynb_checkpoints", "._001", "notes"):
+        (cell.directory / "attempts" / name).mkdir()
+    shutil.rmtree(cell.directory / "attempts" / "001")
+    assert cells.begin(cell, {}).name == "001"
+    assert cells.begin(cell, {}).name == "002"
+    shutil.rmtree(cell.directory / "attempts" / "001")
+    assert cells.begin(cell, {}).name == "003"
 
 
 def test_every_attempt_records_its_command_and_environment(cell):

@@ -204,6 +204,6 @@ def test_only_runs_that_have_not_ended_are_in_the_job(tmp_path):
     cells = [{"id": str(n), "directory": f"runs/study/a-s{n}"} for n in range(3)]
     (tmp_path / "plan.json").write_text(json.dumps({"cells": cells}))
     (tmp_path / "a-s1").mkdir()
-    (tmp_path / "a-s1" / "DONE.json").touch()
+    (tmp_path / "a-s1" / "DONE.json").write_text('{"status": "diverged"}')
     path = kubernetes.submit("norms:cpu", tmp_path, range(3), image="i", claim="c")
     assert container(yaml.safe_load(path.read_text()))["args"] == ["0", "2"]

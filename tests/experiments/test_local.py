@@ -12,6 +12,7 @@ import pytest
 
 from experiments import cells
 from experiments.engines import local
+from tfm_jax.train.workdir import Lease
 
 FAKE = Path(__file__).with_name("fake_run.py")
 CORES = sorted(os.sched_getaffinity(0))
@@ -117,6 +118,33 @@ def test_two_runners_share_a_study(tmp_path):
     assert other.wait(60) == 0
     for cell in found:
         assert sum("completed" in record for record in history(cell)) == 1
+        assert cells.status(cell).attempts == 1
+
+
+def test_what_another_runner_has_ended_meanwhile_is_not_run_again(tmp_path):
+    found, told = make(tmp_path, ["done", "config", "diverge"]), Told()
+    assert local.run(found, TWO, {})
+    assert local.run(found, TWO, {}, told), "with what it saw before the other's end"
+    assert [cells.status(cell).attempts for cell in found] == [1, 1, 1]
+    assert [name for name, *_ in told.events] == ["done", "failed", "diverged"]
+
+
+@pytest.mark.parametrize("place", ["runner", "."])
+def test_what_others_work_on_is_waited_for(tmp_path, monkeypatch, place):
+    """Another runner, or the run that a killed runner left behind."""
+    monkeypatch.setattr(local, "AGAIN", 0.1)
+    [cell] = make(tmp_path, ["done"])
+    (cell.directory / place).mkdir(parents=True, exist_ok=True)
+    lease = Lease(cell.directory / place).__enter__()
+
+    def end():
+        (cell.directory / "results.json").write_text("{}")
+        (cell.directory / "DONE.json").write_text('{"status": "done"}')
+        lease.__exit__()
+
+    threading.Timer(0.5, end).start()
+    assert local.run([cell], TWO, {})
+    assert names([cell]) == ["done"] and cells.status(cell).attempts == 0
 
 
 ZYGOTE = """

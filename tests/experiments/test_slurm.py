@@ -30,7 +30,7 @@ while code == "TERM":
         code = 75
     time.sleep(0.02)
 if code in (0, 79):
-    (home / "DONE.json").write_text("{}")
+    (home / "DONE.json").write_text('{"status": "diverged"}')
 elif code in (65, 78):
     (home / "FAILED.json").write_text("{}")
 with open(home / "ends", "a") as ends:
@@ -179,7 +179,7 @@ def test_only_runs_that_have_not_ended_are_submitted(fake, tmp_path):
     study.wait(lambda: FINAL.issuperset(slurm.status(study.job).values()), 30)
     study.wait(lambda: len(slurm.status(study.job)) == 3, 30)
     assert [study.started(n) for n in range(5)] == [0, 1, 0, 1, 1]
-    (study.homes[3] / "DONE.json").write_text("{}")
+    (study.homes[3] / "DONE.json").write_text('{"status": "diverged"}')
     with pytest.raises(ValueError, match="every run asked for has ended"):
         study.submit()
 

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from tfm_jax import bounded_json
 from tfm_jax.train.exits import AlreadyRunning, InfrastructureError
 
 LEASE = "lease.json"
@@ -83,6 +84,22 @@ class Lease:
         if _read(self.path) == self._owner:
             self.path.unlink(missing_ok=True)
 
+    def held(self) -> bool:
+        """Whether a live process holds the workdir; asked at once, and not taken.
+
+        An owner elsewhere lives while its last touch is younger than ``patience`` by
+        the clock of the file system, which stamps its touches and ours.
+        """
+        seen = _read(self.path)
+        if seen is None:
+            return False
+        owner = _owner(seen)
+        if owner and owner["machine"] == _identity()["machine"]:
+            return _started(owner["pid"]) == owner["started"]
+        touched = _touched(self.path)
+        now = _now(self.path.with_suffix(".lock"))
+        return touched is not None and now - touched < self.patience * 1e9
+
     def _touch(self) -> None:
         while not self._done.wait(self.beat):
             if _read(self.path) != self._owner:
@@ -93,14 +110,9 @@ class Lease:
                 pass  # a passing fault of a network file system; the next beat retries
 
     def _is_alive(self, seen: str) -> bool:
-        try:
-            owner = json.loads(seen)
-            pid, machine = owner["pid"], owner["machine"]
-        except (ValueError, KeyError, TypeError):  # being written, or torn
-            pid, machine = None, None
-        me = _identity()
-        if machine == me["machine"]:
-            return _started(pid) == owner["started"]
+        owner = _owner(seen)
+        if owner and owner["machine"] == _identity()["machine"]:
+            return _started(owner["pid"]) == owner["started"]
         deadline, first = time.monotonic() + self.patience, _touched(self.path)
         while time.monotonic() < deadline:
             if _touched(self.path) != first or _read(self.path) != seen:
@@ -120,6 +132,17 @@ def _identity() -> dict:
     return {"machine": ":".join(machine), "pid": pid, "started": _started(pid)}
 
 
+def _owner(seen: str) -> dict:
+    """What ``_identity`` said; {} of a lease that is being written, torn or foreign."""
+    try:
+        owner = bounded_json.loads(seen, dict)
+    except ValueError:
+        return {}
+    types = {"machine": str, "pid": int, "started": str}
+    known = all(type(owner.get(name)) is kind for name, kind in types.items())
+    return owner if known and 0 < owner["pid"] < 2**31 else {}
+
+
 def _started(pid: int) -> str | None:
     """When a local process started, to tell it from a later one; None if it is gone."""
     try:
@@ -137,9 +160,20 @@ def _started(pid: int) -> str | None:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return bounded_json.read_bytes(path, most=4096).decode(errors="replace")
     except FileNotFoundError:
         return None
+    except ValueError:  # none that we wrote
+        return ""
+
+
+def _now(path: Path) -> int:
+    """Nanoseconds: what the file system stamps a touch of ``path`` with."""
+    try:
+        os.utime(path)
+        return path.stat().st_mtime_ns
+    except OSError:  # not ours to touch
+        return time.time_ns()
 
 
 def _touched(path: Path) -> int | None:
