@@ -6,11 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
 
+from tfm_jax.data.errors import DataError
+from tfm_jax.train import board
 from tfm_jax.train.log import MetricsLog, Progress, counted, read_history, redact
 
 
@@ -68,20 +73,84 @@ def test_a_resumed_log_has_every_step_once(tmp_path):
     assert steps(tmp_path) == [1]
 
 
-def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path):
+DAMAGED = [
+    b'{"step": 3, ',
+    b'{"stfp": 3, "kind": "train"}',
+    b'{"step": "3", "kind": "train"}',
+    b'{"step": true, "kind": "train"}',
+    b'{"step": 3, "kind": null}',
+    b"[3]",
+    b"[" * 100_000,
+    b"\0" * 40 + b'{"step": 3, "kind": "train"}',
+    b'{"step": 3, "kind": "tr\xe1in"}',
+    b"",
+]
+
+
+@pytest.mark.parametrize("line", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_line_is_skipped_with_one_warning_and_kept(tmp_path, caplog, line):
     write(tmp_path, [1, 2])
-    with open(tmp_path / "metrics.jsonl", "a") as file:
-        file.write('{"step": 3, \n')
-    write_more = '{"step": 4, "kind": "train"}\n'
-    with open(tmp_path / "metrics.jsonl", "a") as file:
-        file.write(write_more)
-    with pytest.raises(ValueError, match="metrics.jsonl:3"):
-        read_history(tmp_path)
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(line + b'\n{"step": 4, "kind": "train"}\n')
+    assert steps(tmp_path) == [1, 2, 4]
+    write(tmp_path, [3, 4], step=2)
+    assert steps(tmp_path) == [1, 2, 3, 4]
+    assert line in (tmp_path / "metrics.jsonl").read_bytes().split(b"\n")
+    (record,) = caplog.records
+    assert "1 damaged line(s) skipped, the first is line 3" in record.getMessage()
+
+
+def test_a_record_that_is_no_file_is_bad_data_in_one_line(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    for read in (read_history, MetricsLog):
+        with pytest.raises(DataError, match="metrics.jsonl: not a regular file"):
+            read(tmp_path)
+
+
+def broken_disk(patch):
+    def fail(self, event):
+        raise OSError(5, "Input/output error")
+
+    patch.setattr(EventsWriter, "write_event", fail)
+
+
+def hanging_disk(patch):
+    patch.setattr(EventsWriter, "write_event", lambda *_: threading.Event().wait())
+
+
+def a_clock_set_back(patch):
+    now = time.time()
+    patch.setattr(time, "time", lambda: now - 30 * 24 * 3600)
+
+
+@pytest.mark.parametrize("fault", [broken_disk, hanging_disk, a_clock_set_back])
+def test_nothing_in_the_writer_of_tensorboard_stops_a_run(
+    tmp_path, monkeypatch, caplog, fault
+):
+    monkeypatch.setattr(board, "WAITING", 20)
+    monkeypatch.setattr(board, "PATIENCE", 0.2)
+    with MetricsLog(tmp_path) as log:
+        for step in range(1, 101):
+            if step == 10:
+                while not any(f.stat().st_size for f in tmp_path.glob("tensorboard/*")):
+                    time.sleep(0.01)
+                fault(monkeypatch)
+            log.write(step, "train", {"loss": 1.0})
+            if fault is a_clock_set_back:
+                time.sleep(0.001)
+    assert steps(tmp_path) == list(range(1, 101))
+    said = [record.getMessage() for record in caplog.records]
+    if fault is not a_clock_set_back:
+        assert len(said) == 1 and "TensorBoard gets no more events" in said[0]
 
 
 def test_nothing_written_is_lost_by_a_kill(tmp_path):
     program = """
 import os, signal, sys
+from tensorboardX.event_file_writer import EventsWriter
+
+from tfm_jax.data.errors import DataError
+from tfm_jax.train import board
 from tfm_jax.train.log import MetricsLog
 log = MetricsLog(sys.argv[1], tensorboard=False)
 for step in range(1, 51):

@@ -7,12 +7,15 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
+from tfm_jax.train.checkpoint import Checkpointer, Config
 from tfm_jax.train.exits import AlreadyRunning, InfrastructureError, exit_code
-from tfm_jax.train.workdir import Lease, preflight
+from tfm_jax.train.log import MetricsLog, read_history
+from tfm_jax.train.workdir import Lease, preflight, replace
 
-FAST = {"beat": 0.05, "patience": 0.6}
+FAST = {"beat": 0.05, "patience": 0.4}
 
 
 def test_a_new_workdir_is_private_and_stays_empty(tmp_path):
@@ -44,6 +47,7 @@ def test_every_step_of_the_probe_counts(tmp_path, monkeypatch, call):
 def test_a_second_process_leaves_with_zero_while_the_first_runs(tmp_path):
     program = """
 import sys
+from tfm_jax.train.checkpoint import Checkpointer, Config
 from tfm_jax.train.exits import exit_code
 from tfm_jax.train.workdir import Lease
 try:
@@ -86,7 +90,10 @@ def test_a_process_number_used_again_does_not_keep_a_dead_lease_alive(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]"])
+HOSTILE = ["", "{", "[]", "[" * 100_000, "x" * 10_000, '{"pid": -1}', '{"pid": "1"}']
+
+
+@pytest.mark.parametrize("content", [None, *HOSTILE], ids=range(8))
 def test_a_silent_lease_from_elsewhere_is_taken_over(tmp_path, content):
     path = plant(tmp_path, machine="elsewhere")
     if content is not None:
@@ -124,6 +131,42 @@ def test_a_holder_touches_its_lease(tmp_path):
         os.utime(path, (1, 1))
         time.sleep(0.3)
         assert path.stat().st_mtime > 1
+
+
+def test_a_lease_that_is_no_file_is_replaced(tmp_path):
+    os.mkfifo(tmp_path / "lease.json")
+    with Lease(tmp_path, **FAST):
+        assert json.loads((tmp_path / "lease.json").read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("loss", ["taken over", "deleted", "flipped"])
+def test_who_has_lost_the_lease_writes_nothing_more(tmp_path, loss):
+    path = tmp_path / "lease.json"
+    checkpoints = tmp_path / "checkpoints"
+    with (
+        Lease(tmp_path),
+        MetricsLog(tmp_path, tensorboard=False) as log,
+        Checkpointer(checkpoints, Config()) as checkpointer,
+    ):
+        log.write(1, "train", {})
+        replace(tmp_path / "results.json", "{}")
+        intact = path.read_bytes()
+        if loss == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes(b"{}" if loss == "taken over" else b"\0" + intact[1:])
+        for write in (
+            lambda: log.write(2, "train", {}),
+            lambda: replace(tmp_path / "results.json", "[]"),
+            lambda: checkpointer.save(1, {"x": np.ones(1)}, wait=True),
+        ):
+            with pytest.raises(InfrastructureError, match="lease was lost") as error:
+                write()
+            assert exit_code(error.value) == 69
+    assert len(read_history(tmp_path)) == 1
+    assert (tmp_path / "results.json").read_text() == "{}"
+    assert list(checkpoints.iterdir()) == []
+    assert path.exists() == (loss != "deleted")  # another's lease stays
 
 
 def test_of_many_that_take_over_a_stale_lease_one_wins(tmp_path):

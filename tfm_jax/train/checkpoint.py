@@ -31,6 +31,7 @@ from tfm_jax.train.exits import (
     InfrastructureError,
 )
 from tfm_jax.train.weights import average, find, load_params, verify
+from tfm_jax.train.workdir import require_held
 
 __all__ = [
     "Checkpointer",
@@ -278,6 +279,7 @@ class Checkpointer:
             arrays.write(temporary / "state", host)
             manifest.write(temporary, step=step, tree=tree)
             manifest.sync_tree(temporary)
+            require_held(self.directory.parent)
             os.rename(temporary, final)
             manifest.sync(self.directory)
         except Exception as error:

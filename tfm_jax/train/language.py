@@ -15,6 +15,7 @@ from tfm_jax.train.log import read_history, spoken
 from tfm_jax.train.mesh import put_whole, row_multiple
 from tfm_jax.train.report import final_params
 from tfm_jax.train.terminal import say
+from tfm_jax.train.workdir import replace
 
 __all__ = [
     "Evaluator",
@@ -132,8 +133,8 @@ def finish(run, log) -> dict:
             if jax.process_index() == 0:
                 say(f"{name}: {spoken(scores)}")
     if jax.process_index() == 0:
-        path = run.workdir / "results.json"
-        path.write_text(json.dumps(results, indent=1) + "\n")
+        text = json.dumps(results, indent=1) + "\n"
+        replace(run.workdir / "results.json", text)
         pictures.curve(read_history(run.workdir), run.workdir / "curve.png")
         say(f"see {run.workdir / 'curve.png'}")
     return results

@@ -1,7 +1,10 @@
 """What a run says: ``metrics.jsonl`` (the record), TensorBoard, a progress bar."""
 
 import contextlib
+import functools
+import importlib.util
 import json
+import logging
 import math
 import os
 import sys
@@ -10,9 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfm_jax import bounded_json
+from tfm_jax.data.errors import DataError
+from tfm_jax.train.board import Board
 from tfm_jax.train.terminal import say, shown
+from tfm_jax.train.workdir import require_held
 
 NAME = "metrics.jsonl"
+MOST_BYTES = 2**30
 NOT_FINITE = ("nan", "inf", "-inf")  # JSON has no such numbers: written as strings
 SECRET_WORDS = {"token", "key", "secret", "password"}
 
@@ -35,21 +43,23 @@ class MetricsLog:
         writes: bool = True,
     ):
         self.path = Path(workdir) / NAME if writes else Path(os.devnull)
-        if writes and self.path.exists():
+        if writes and os.path.lexists(self.path):
             kept = [
-                record
-                for record in read_history(workdir)
-                if record["step"] <= step and not record["kind"].startswith("final_")
+                line + b"\n"
+                for line, record in _lines(self.path)
+                if record is None
+                or (record["step"] <= step and not record["kind"].startswith("final_"))
             ]
             temporary = self.path.with_suffix(".tmp")
-            with open(temporary, "w") as file:
-                file.writelines(map(_line, kept))
+            with open(temporary, "wb") as file:
+                file.writelines(kept)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
-        self._file = open(self.path, "a")
-        shown = tensorboard and writes
-        self._board = _tensorboard(self.path.parent, step) if shown else None
+        self._file = open(self.path, "a", encoding="utf-8")
+        self._board = None
+        if tensorboard and writes and importlib.util.find_spec("tensorboardX"):
+            self._board = Board(self.path.parent / "tensorboard", step + 1)
 
     def __enter__(self):
         return self
@@ -59,13 +69,14 @@ class MetricsLog:
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """Append one record; numbers may be scalars of numpy or JAX."""
+        require_held(self.path.parent)
         record = {"step": int(step), "kind": kind}
         for name, value in values.items():
             record[name] = _plain(value)
             if self._board and _finite(record[name]):
-                self._board.add_scalar(f"{kind}/{name}", record[name], record["step"])
+                self._board.scalar(f"{kind}/{name}", record[name], record["step"])
             elif self._board and kind == "samples":
-                self._board.add_text(f"{kind}/{name}", record[name], record["step"])
+                self._board.text(f"{kind}/{name}", record[name], record["step"])
         self._file.write(_line(record))
         self._file.flush()
 
@@ -82,22 +93,44 @@ class MetricsLog:
 def read_history(workdir: str | os.PathLike) -> list[dict]:
     """All records of a run, in the order written; a torn last line is left out.
 
-    Raises: ValueError if another line is damaged.
+    So are damaged lines, with one warning; they stay in the file.
+
+    Raises: DataError if it is no file of lines.
     """
-    path = Path(workdir) / NAME
-    *complete, _torn = path.read_bytes().split(b"\n")
-    records = []
-    for number, line in enumerate(complete, 1):
-        try:
-            record = json.loads(line)
-            record["step"], record["kind"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: not a record: {line[:80]!r}") from error
-        for name, value in record.items():
-            if value in NOT_FINITE:
-                record[name] = float(value)
-        records.append(record)
-    return records
+    lines = _lines(Path(workdir) / NAME)
+    return [record for _, record in lines if record is not None]
+
+
+def _lines(path: Path) -> list[tuple[bytes, dict | None]]:
+    """The complete lines of a record, and what they say; None: damaged."""
+    try:
+        content = bounded_json.read_bytes(path, most=MOST_BYTES)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    *complete, _torn = content.split(b"\n")
+    lines = [(line, _record(line)) for line in complete]
+    damaged = [n for n, (_, record) in enumerate(lines, 1) if record is None]
+    if damaged:
+        _warn_of(path, tuple(damaged))
+    return lines
+
+
+@functools.cache
+def _warn_of(path, damaged):
+    logging.warning(
+        "%s: %d damaged line(s) skipped, the first is line %d",
+        *(path, len(damaged), damaged[0]),
+    )
+
+
+def _record(line: bytes) -> dict | None:
+    try:
+        record = bounded_json.loads(line, dict)
+    except ValueError:
+        return None
+    if type(record.get("step")) is not int or type(record.get("kind")) is not str:
+        return None
+    return {k: float(v) if v in NOT_FINITE else v for k, v in record.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -115,14 +148,6 @@ def _line(record: Mapping[str, Any]) -> str:
         for name, value in record.items()
     }
     return json.dumps(safe, allow_nan=False) + "\n"
-
-
-def _tensorboard(workdir: Path, step: int):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
 
 def redact(config: Mapping[str, Any]) -> dict:

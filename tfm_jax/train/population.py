@@ -6,7 +6,7 @@ its numbers differ from those of a run alone by the rounding of batched products
 
 import contextlib
 import dataclasses
-import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
 from tfm_jax.train import loop, program
 from tfm_jax.train.checkpoint import Checkpointer
@@ -221,7 +222,13 @@ def _noted(early, member):
 
 def _finished(workdir, total_steps):
     path = workdir / "results.json"
-    return path.exists() and json.loads(path.read_text())["step"] >= total_steps
+    try:
+        return bounded_json.read(path, dict)["step"] >= total_steps
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (ValueError, KeyError, TypeError) as error:
+        logging.warning("%s is damaged and made again: %s", path, error)
+        return False
 
 
 def _without_rate(cfg):

@@ -10,6 +10,7 @@ from tfm_jax.train.log import read_history, spoken
 from tfm_jax.train.mesh import on_this_host
 from tfm_jax.train.state import averaged
 from tfm_jax.train.terminal import say
+from tfm_jax.train.workdir import replace
 
 
 def final_params(workdir: Path, state, cfg):
@@ -47,11 +48,12 @@ def finish(run, log) -> dict:
             lines = zip(pairs.source, hypotheses, pairs.target, strict=True)
             rows = ["\t".join(row) for row in lines]
             path = workdir / f"translations-{split}.txt"
-            path.write_text("\n".join(["source\ttranslation\treference", *rows]) + "\n")
+            header = "source\ttranslation\treference"
+            replace(path, "\n".join([header, *rows]) + "\n")
             _show(split, results[split], rows[: evaluator.cfg.samples])
     params = on_this_host(params)
     if jax.process_index() == 0:
-        (workdir / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        replace(workdir / "results.json", json.dumps(results, indent=1) + "\n")
         _draw(run, params)
     return results
 

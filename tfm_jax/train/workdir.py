@@ -12,6 +12,7 @@ from tfm_jax import bounded_json
 from tfm_jax.train.exits import AlreadyRunning, InfrastructureError
 
 LEASE = "lease.json"
+_HELD: dict[Path, str] = {}  # workdir -> what the lease of this process says
 
 
 def preflight(workdir: str | os.PathLike) -> Path:
@@ -39,9 +40,24 @@ def preflight(workdir: str | os.PathLike) -> Path:
 
 def replace(path: Path, text: str) -> None:
     """Write a text file that is always whole, the one before or this one."""
+    require_held(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def require_held(workdir: Path) -> None:
+    """Whoever writes into ``workdir`` asks first, if this process has leased it.
+
+    Raises: InfrastructureError if the lease is lost: the process was suspended, or its
+        file system away, for so long that it was believed dead.
+    """
+    owner = _HELD.get(Path(workdir).absolute())
+    if owner is not None and _read(Path(workdir, LEASE)) != owner:
+        raise InfrastructureError(
+            f"{workdir}: the lease was lost to another process or deleted; nothing "
+            "more is written, start again"
+        )
 
 
 class Lease:
@@ -58,7 +74,7 @@ class Lease:
     def __init__(
         self, workdir: str | os.PathLike, *, beat: float = 10.0, patience: float = 90.0
     ):
-        self.path = Path(workdir) / LEASE
+        self.path = Path(workdir).absolute() / LEASE
         self.beat = beat
         self.patience = patience
         self._owner = None
@@ -72,15 +88,20 @@ class Lease:
             seen = _read(self.path)
             if seen is not None and self._is_alive(seen):
                 raise AlreadyRunning(f"{self.path.parent}: already running as {seen}")
-            self.path.unlink(missing_ok=True)
-            self._owner = json.dumps(_identity())
-            with open(self.path, "x") as file:
-                file.write(self._owner)
+            try:
+                self.path.unlink(missing_ok=True)
+                self._owner = json.dumps(_identity())
+                with open(self.path, "x") as file:
+                    file.write(self._owner)
+            except OSError as error:
+                raise InfrastructureError(f"{self.path}: {error}") from error
+        _HELD[self.path.parent] = self._owner
         threading.Thread(target=self._touch, name="lease", daemon=True).start()
         return self
 
     def __exit__(self, *exc_info):
         self._done.set()
+        _HELD.pop(self.path.parent, None)
         if _read(self.path) == self._owner:
             self.path.unlink(missing_ok=True)
 
@@ -102,9 +123,9 @@ class Lease:
 
     def _touch(self) -> None:
         while not self._done.wait(self.beat):
-            if _read(self.path) != self._owner:
-                return  # lost: whoever watched believed us dead
             try:
+                if _read(self.path) != self._owner:
+                    return  # lost: whoever watched believed us dead
                 os.utime(self.path)
             except OSError:
                 pass  # a passing fault of a network file system; the next beat retries
@@ -158,7 +179,7 @@ def _started(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def _read(path: Path) -> str | None:
+def _read(path: Path) -> bytes | None:
     try:
         return bounded_json.read_bytes(path, most=4096).decode(errors="replace")
     except FileNotFoundError:
