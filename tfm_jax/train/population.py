@@ -223,7 +223,9 @@ def _noted(early, member):
 def _finished(workdir, total_steps):
     path = workdir / "results.json"
     try:
-        return bounded_json.read(path, dict)["step"] >= total_steps
+        content = bounded_json.read_bytes(path)
+        results = bounded_json.loads(content, dict, parse_constant=float)
+        return results["step"] >= total_steps
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (ValueError, KeyError, TypeError) as error:
