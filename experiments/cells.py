@@ -15,7 +15,7 @@ from experiments import run_files
 from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax import main
-from tfm_jax.config import ConfigError, to_json
+from tfm_jax.config import ConfigError, to_flag, to_json
 from tfm_jax.train import exits, population
 from tfm_jax.train.experiment import Experiment, resolve
 from tfm_jax.train.log import read_history
@@ -93,13 +93,9 @@ class Status(NamedTuple):
 
 def flags(settings: Mapping[str, Any], name: str = "config") -> tuple[str, ...]:
     """``--NAME.KNOB=VALUE`` for each setting, as the command line takes it."""
-
-    def show(value):
-        if isinstance(value, tuple | list):
-            return ",".join(map(str, value)) or "()"
-        return str(value).lower() if isinstance(value, bool) else str(value)
-
-    return tuple(f"--{name}.{knob}={show(value)}" for knob, value in settings.items())
+    return tuple(
+        f"--{name}.{knob}={to_flag(value)}" for knob, value in settings.items()
+    )
 
 
 def configure(config: str, settings: Mapping[str, Any]) -> Experiment:
@@ -184,12 +180,10 @@ def _together(study, found):
             if any(c.settings.get(k) != first.get(k) for c in group)
         ]
         shared = {k: v for k, v in first.items() if k not in own}
-        each = (
-            f"--each.{k}={','.join(str(c.settings[k]) for c in group)}" for k in own
-        )
+        each = (f"--each.{k}={to_flag([c.settings[k] for c in group])}" for k in own)
         command = (
             *("-m", "tfm_jax.main", f"--config={study.config}"),
-            f"--workdir={','.join(str(c.directory) for c in group)}",
+            f"--workdir={to_flag([str(c.directory) for c in group])}",
             *flags(shared),
             *each,
         )

@@ -17,7 +17,10 @@ PACKAGE = [path for path in FILES if path.is_relative_to(ROOT / "tfm_jax")]
 # part of the package -> the parts it may import, besides itself
 BELOW = {
     "bounded_json": set(),
-    "config": {"bounded_json"},
+    "knobs": set(),
+    "flag_values": {"knobs"},
+    "command_line": {"knobs", "flag_values"},
+    "config": {"knobs", "flag_values", "command_line", "bounded_json"},
     "ops": set(),
     "data": {"bounded_json"},
     "layers": {"config", "ops"},
@@ -34,6 +37,7 @@ BELOW |= {"interop.__main__": {"train", "config"}}  # a command of its own
 
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "ml_collections", "absl"}
 FORBIDDEN = {  # part -> packages of others that it does without
+    **dict.fromkeys(("knobs", "flag_values", "command_line"), FRAMEWORKS),
     "config": FRAMEWORKS - {"ml_collections"},
     "ops": FRAMEWORKS - {"jax"},
     "data": FRAMEWORKS,

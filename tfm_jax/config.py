@@ -5,46 +5,54 @@ and legal values. ``section`` shows all of them to the command line, ``build`` t
 what comes back into the dataclass or says in one line which knob is wrong.
 """
 
-import ast
 import collections
 import contextlib
 import dataclasses
-import difflib
 import importlib.util
 import inspect
 import json
-import re
 import sys
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
 from tfm_jax import bounded_json
+from tfm_jax.command_line import check_argv, check_overrides
+from tfm_jax.flag_values import from_flag, to_flag
+from tfm_jax.knobs import (
+    SCALARS,
+    ConfigError,
+    choice,
+    element_of,
+    nearest,
+    no_choice,
+    type_name,
+    types_of,
+)
 
+__all__ = [
+    "ConfigError",
+    "build",
+    "check_argv",
+    "check_overrides",
+    "choice",
+    "from_flag",
+    "from_json",
+    "load",
+    "load_run",
+    "nearest",
+    "override",
+    "section",
+    "to_flag",
+    "to_json",
+    "type_name",
+    "types_of",
+    "with_defaults",
+]
 T = TypeVar("T")
-
-_SCALARS = {bool: "boolean", int: "integer", float: "finite number", str: "string"}
-_FLAG = re.compile(r"--?(?P<name>[a-z_]\w*(\.[A-Za-z_]\w*)*)(=(?P<value>.*))?", re.S)
-_NOT_A_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
-
-
-class ConfigError(ValueError):
-    """A mistake in a config or on the command line; its message is one line."""
-
-
-def choice(table: Iterable[str], default: str) -> Any:
-    """A dataclass field that takes one of the names in ``table``.
-
-    Raises:
-        ValueError: if ``default`` is not in ``table``.
-    """
-    choices = tuple(table)
-    if default not in choices:
-        raise ValueError(f"default {_value_error('', default, choices)}")
-    return dataclasses.field(default=default, metadata={"choices": choices})
 
 
 def section(cls: type, **overrides: Any) -> ConfigDict:
@@ -173,6 +181,20 @@ def load(spec: str) -> ConfigDict:
     return config
 
 
+def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+    """``config`` with the values of some knobs, dotted, set."""
+    with config.unlocked(), config.ignore_type():
+        for knob, value in values.items():
+            *outer, name = knob.split(".")
+            section = config
+            for part in outer:
+                if part not in section:  # of a run from before there was this section
+                    section[part] = ConfigDict()
+                section = section[part]
+            section[name] = value
+    return config.lock()
+
+
 def load_run(workdir: str) -> ConfigDict:
     """The config a run was started with, from its JSON; no code of a run is executed.
 
@@ -186,69 +208,6 @@ def load_run(workdir: str) -> ConfigDict:
         return ConfigDict(from_json(bounded_json.read_bytes(path)))
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
-
-
-def check_argv(argv: Iterable[str]) -> list[str]:
-    """The arguments as ``--name=value``, once what would be misread is refused.
-
-    ``ml_collections`` takes the last of two contradicting flags, lets ``{...}`` replace
-    a section with all its knobs, and reads ``None`` as a string.
-
-    Raises:
-        ConfigError: for a repeated flag, a flag without value, a positional argument,
-            a section given as a dict, and the values None, nan and inf.
-    """
-    result, seen = [], set()
-    arguments = iter(argv)
-    for argument in arguments:
-        flag = _FLAG.fullmatch(argument)
-        if not flag:
-            raise ConfigError(f"{argument!r} is not understood; write --name=value")
-        name, value = flag["name"], flag["value"]
-        if name in ("flagfile", "undefok") or name.startswith("noconfig."):
-            raise ConfigError(f"{argument} is not supported; write --name=value")
-        if value is None:
-            value = next(arguments, "-")
-            if value.startswith("-"):
-                raise ConfigError(f"--{name} has no value; write --{name}=value")
-        if name in seen:
-            raise ConfigError(f"--{name} is given twice; which one is meant?")
-        if name.startswith("config.") and value.lstrip().startswith("{"):
-            raise ConfigError(_replaces_section(name, value))
-        for word in re.split(r"[\s,()\[\]]+", value):
-            if word == "None" or _NOT_A_NUMBER.fullmatch(word):
-                raise ConfigError(f"--{name}={value}: {word} is not a value")
-        seen.add(name)
-        result.append(f"--{name}={value}")
-    return result
-
-
-def check_overrides(argv: Iterable[str], config: ConfigDict) -> list[str]:
-    """``check_argv`` output, held against the knobs that ``config`` has.
-
-    Tuples may be written without quotes and brackets: ``=train.en,train.de``.
-
-    Raises:
-        ConfigError: for a ``--config.…`` flag that names no knob, or a whole section.
-    """
-    knobs = dict(_flatten(config))
-    result = []
-    for argument in argv:
-        name, _, value = argument.partition("=")
-        path = name.removeprefix("--config.")
-        if path == name:
-            result.append(argument)
-            continue
-        if path not in knobs:
-            if any(knob.startswith(f"{path}.") for knob in knobs):
-                raise ConfigError(_replaces_section(name.removeprefix("--"), value))
-            raise ConfigError(
-                f"{argument}: there is no knob {path!r}{_nearest_knob(path, knobs)}"
-            )
-        if isinstance(knobs[path], tuple):
-            value = repr(_split_tuple(value))
-        result.append(f"{name}={value}")
-    return result
 
 
 def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -269,7 +228,7 @@ def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
         checked[name] = _typed(types[name], values[name], knob)
         choices = field.metadata.get("choices")
         if choices and checked[name] not in choices:
-            raise ConfigError(_value_error(knob, checked[name], choices))
+            raise ConfigError(no_choice(knob, checked[name], choices))
     return checked
 
 
@@ -277,8 +236,8 @@ def _typed(expected: Any, value: Any, knob: str) -> Any:
     """``value`` as ``expected``: an int is a float too, a list is a tuple, no more."""
     if dataclasses.is_dataclass(expected):
         return build(expected, value, knob)
-    if typing.get_origin(expected) is tuple and isinstance(value, tuple | list):
-        element = typing.get_args(expected)[0]
+    element = element_of(expected)
+    if element and isinstance(value, tuple | list):
         with contextlib.suppress(ConfigError):  # the whole tuple is named below
             return tuple(_typed(element, item, knob) for item in value)
     elif expected is float and type(value) in (int, float) and _finite(value):
@@ -305,7 +264,7 @@ def _plain(value: Any, path: str) -> Any:
         return {name: _plain(item, f"{path}.{name}") for name, item in value.items()}
     if isinstance(value, tuple | list):
         return tuple(_plain(item, path) for item in value)
-    if type(value) not in _SCALARS or (type(value) is float and not _finite(value)):
+    if type(value) not in SCALARS or (type(value) is float and not _finite(value)):
         raise ConfigError(f"config{path}={value!r} cannot be stored as JSON")
     return value
 
@@ -313,63 +272,3 @@ def _plain(value: Any, path: str) -> Any:
 def _finite(value: int | float) -> bool:
     """Whether a float can hold ``value``; integers grow beyond the largest float."""
     return abs(value) <= sys.float_info.max
-
-
-def _flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _split_tuple(text: str) -> tuple:
-    """``1,2`` and ``(1, 2)`` are numbers; ``a.en,b.de`` are words, quoted or not."""
-
-    def literal(text, otherwise):
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return otherwise
-
-    bare = text.strip().removeprefix("(").removesuffix(")").strip()
-    words = [word.strip() for word in bare.split(",") if word.strip()]
-    value = literal(text, tuple(literal(word, word) for word in words))
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
-
-
-def _replaces_section(name: str, value: str) -> str:
-    return (
-        f"--{name}={value} would replace the whole section; "
-        f"set its knobs one by one: --{name}.knob=value"
-    )
-
-
-def _value_error(knob: str, value: Any, choices: tuple) -> str:
-    legal = ", ".join(str(item) for item in choices)
-    return f"{knob}={value!r}; choose from ({legal}){nearest(value, choices)}"
-
-
-def nearest(name: Any, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """``; did you mean 'NAME'?`` with the closest of ``names``, if one is close."""
-    near = difflib.get_close_matches(str(name), [str(n) for n in names], 1, cutoff)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _nearest_knob(path: str, knobs: Iterable[str]) -> str:
-    """A hint by the last word, whose section may be wrong or forgotten."""
-    leaves = [knob.rpartition(".")[2] for knob in knobs]
-    leaf = difflib.get_close_matches(path.rpartition(".")[2], leaves, 1)
-    same = [knob for knob in knobs if [knob.rpartition(".")[2]] == leaf]
-    return nearest(path, same, cutoff=0.0)
-
-
-def type_name(expected: Any) -> str:
-    """How people call a type; whoever declares a knob of another type learns here."""
-    if typing.get_origin(expected) is tuple:
-        element, *rest = typing.get_args(expected)
-        if rest == [...]:
-            return f"{type_name(element)}s separated by commas"
-    elif expected in _SCALARS:
-        return _SCALARS[expected]
-    raise TypeError(f"a config field is a scalar or tuple[scalar, ...], not {expected}")

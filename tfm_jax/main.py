@@ -7,7 +7,8 @@ Usage:
   --workdir=DIR         where the run lives: checkpoints, logs, config.json
   --config=FILE[:SIZE]  what to train, see configs/; not needed once the workdir has
                         a run: what it was trained with is in its config.json
-  --config.KNOB=VALUE   another value for one knob: --config.model.norm=pre
+  --config.KNOB=VALUE   another value for one knob: --config.model.norm=pre; several
+                        values stand between commas, one with a comma in quotes
 
   --mode=train          (default) train, or go on where a stopped run left off
   --mode=eval           score the test set, or --input=FILE against --reference=FILE
@@ -43,7 +44,6 @@ Exit codes:
 import sys
 
 from absl import flags
-from ml_collections import config_flags
 
 from tfm_jax import config as configs
 from tfm_jax.train import exits, terminal
@@ -83,11 +83,14 @@ def load_config(values, knobs):
     """The config that ``--config`` or else the workdir names, with ``knobs`` set."""
     load = configs.load if values.config else configs.load_run
     config = load(values.config or values.workdir)
-    knobs = configs.check_overrides(knobs, config)
-    holder = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, "", holder, sys_argv=knobs)
-    holder(["main", *knobs])
-    return holder.config
+    if not knobs:
+        return config.lock()
+    types = {}
+    if {"model_name", "task"} <= set(config):
+        from tfm_jax.train import experiment
+
+        types = experiment.knob_types(config.model_name, config.task)
+    return configs.override(config, configs.check_overrides(knobs, config, types))
 
 
 def members(values, knobs):
@@ -95,13 +98,13 @@ def members(values, knobs):
 
     Raises: ConfigError if their numbers differ, or what else is wrong with the flags.
     """
-    workdirs = values.workdir.split(",")
+    workdirs = _several(values.workdir, "--workdir")
     given = {flag.partition("=")[0] for flag in knobs}
     shared = [flag for flag in knobs if flag.startswith("--config.")]
     own = [[] for _ in workdirs]
     for flag in set(knobs) - set(shared):
         name, _, text = flag.partition("=")
-        words, knob = text.split(","), name.replace("--each.", "--config.")
+        words, knob = _several(text, name), name.replace("--each.", "--config.")
         if len(words) != len(workdirs):
             raise configs.ConfigError(
                 f"{flag} has {len(words)} values, --workdir={values.workdir} names "
@@ -110,10 +113,14 @@ def members(values, knobs):
         if knob in given:
             raise configs.ConfigError(f"{name} and {knob} both say what it is")
         for flags_of_one, word in zip(own, words, strict=True):
-            flags_of_one.append(f"{knob}={word}")
+            flags_of_one.append(f"{knob}={configs.to_flag(word)}")
     if not values.config or values.mode != "train":
         raise configs.ConfigError("--each needs --config and --mode=train")
     return [load_config(values, shared + mine) for mine in own], workdirs
+
+
+def _several(text, flag):
+    return configs.from_flag(text, tuple[str, ...], flag)
 
 
 def show_help(values, knobs):

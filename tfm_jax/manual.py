@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from tfm_jax.config import type_name
+from tfm_jax.config import to_flag, type_name
 
 
 def describe(sections: Mapping[str, Any]) -> str:
@@ -28,7 +28,7 @@ def describe(sections: Mapping[str, Any]) -> str:
 def _lines(sections):
     for name, built in sections.items():
         if not dataclasses.is_dataclass(built):
-            yield f"--config.{name}={_show(built)}", "", ""
+            yield f"--config.{name}={to_flag(built)}", "", ""
             continue
         types, said = typing.get_type_hints(type(built)), meanings(type(built))
         for field in dataclasses.fields(built):
@@ -37,7 +37,7 @@ def _lines(sections):
                 yield from _lines({knob: value})
                 continue
             legal = ", ".join(field.metadata.get("choices", ()))
-            flag = f"--config.{knob}={_show(value)}"
+            flag = f"--config.{knob}={to_flag(value)}"
             meaning = said.get(field.name, "")
             yield flag, legal or type_name(types[field.name]), meaning
 
@@ -81,8 +81,3 @@ def _of_class(cls):
             if beside or above:
                 found[node.target.id] = " ".join(beside or above)
     return found
-
-
-def _show(value):
-    """A value as the command line takes it."""
-    return ",".join(map(str, value)) or "()" if isinstance(value, tuple) else str(value)

@@ -304,7 +304,7 @@ def test_the_validation_text_is_read_in_other_ways_too(files, tmp_path):
         ("valid:length=9", "'valid' is no new name"),
         ("a:pairs.sort=sop", "data.pairs.sort: there is no such knob"),
         ("a:pairs=sop", "data.pairs: there is no such knob"),
-        ("a:length=x", "data.length='x' is no int"),
+        ("a:length=x", "data.length=x; expected integer"),
         ("a:length.most=3", "data.length.most: there is no such knob"),
         ("a:pairs.kind=son", r"data.pairs.kind='son'; choose from \(nsp, sop, none"),
         ("a", "data.: there is no such knob"),

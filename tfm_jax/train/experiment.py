@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
-from tfm_jax.config import ConfigError, build, with_defaults
+from tfm_jax.config import ConfigError, build, types_of, with_defaults
 from tfm_jax.data import (
     causal_text,
     labelled_text,
@@ -167,18 +167,34 @@ def resolve(config) -> Experiment:
             f"task={config['task']!r}; "
             f"choose from {tuple(task.heads)}"
         )
-    classes = {
-        "model": MODELS[config["model_name"]].Config,
-        "data": task.data.Config,
-        "tokenizer": task.tokenizer,
-        **_SECTIONS,
-    }
+    classes = section_types(config["model_name"], config["task"])
     sections = {n: _section(cls, config[n], n) for n, cls in classes.items()}
     texts = {name: _text(name, config[name]) for name in Experiment._field_defaults}
     names = config["model_name"], config["task"]
     experiment = Experiment(seed, *names, **sections, **texts)
     _check(experiment)
     return experiment
+
+
+def section_types(model_name: str, task: str) -> dict[str, type]:
+    """Section -> its dataclass."""
+    return {
+        "model": MODELS[model_name].Config,
+        "data": TASKS[task].data.Config,
+        "tokenizer": TASKS[task].tokenizer,
+        **_SECTIONS,
+    }
+
+
+def knob_types(model_name: str, task: str) -> dict[str, Any]:
+    """Dotted knob -> its type; none of a model or task that there is not."""
+    if model_name not in MODELS or task not in TASKS:
+        return {}
+    types = {"seed": int, "model_name": str, "task": str}
+    types |= dict.fromkeys(Experiment._field_defaults, str)
+    for name, cls in section_types(model_name, task).items():
+        types |= types_of(cls, f"{name}.")
+    return types
 
 
 def _text(name, value):

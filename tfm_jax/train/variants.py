@@ -3,14 +3,7 @@
 import dataclasses
 from typing import Any
 
-from tfm_jax.config import ConfigError, build
-
-_READ = {
-    bool: {"true": True, "false": False}.__getitem__,
-    int: int,
-    float: float,
-    str: str,
-}
+from tfm_jax.config import ConfigError, build, from_flag, nearest, types_of
 
 
 def read(entries, data) -> dict[str, Any]:
@@ -27,23 +20,17 @@ def read(entries, data) -> dict[str, Any]:
                 raise ConfigError(f"{name!r} is no new name")
             section = dataclasses.asdict(data)
             for part in text.split(";"):
-                _set(section, *part.partition("=")[::2])
+                _set(section, types_of(type(data)), *part.partition("=")[::2])
             found[name] = build(type(data), section, "data")
         except ConfigError as error:
             raise ConfigError(f"eval.variants={entry!r}: {error}") from error
     return found
 
 
-def _set(section, knob, text):
+def _set(section, types, knob, text):
+    if knob not in types:
+        raise ConfigError(f"data.{knob}: there is no such knob{nearest(knob, types)}")
     *outer, last = knob.split(".")
     for name in outer:
-        section = section.get(name)
-        if not isinstance(section, dict):
-            raise ConfigError(f"data.{knob}: there is no such knob")
-    old = section.get(last)
-    if type(old) not in _READ:
-        raise ConfigError(f"data.{knob}: there is no such knob, or it cannot vary")
-    try:
-        section[last] = _READ[type(old)](text)
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"data.{knob}={text!r} is no {type(old).__name__}") from error
+        section = section[name]
+    section[last] = from_flag(text, types[knob], f"data.{knob}")
