@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax.tree_util import keystr
 
 from tests.layers.weights import normal
 from tests.models.tiny import shapes, tiny
+from tfm_jax.layers.layout import to_scanned
 from tfm_jax.train.optim import DECAYED, OPTIMIZERS, Config, make_optimizer
 from tfm_jax.train.schedules import SCHEDULES
 
@@ -100,6 +103,76 @@ def test_weight_decay_shrinks_the_named_parameters_in_both_layouts(
         np.testing.assert_allclose(leaf, wanted, err_msg=str(path))
     assert {path[-1].key for path, _ in leaves} == {"kernel", "table", "bias", "scale"}
     assert set(DECAYED) == {"kernels", "kernels_and_tables", "all"}
+
+
+@pytest.mark.parametrize("name", [n for n, row in OPTIMIZERS.items() if row.decays])
+def test_weight_decay_is_scaled_by_the_learning_rate(name):
+    """With a gradient of zero; LAMB's trust ratio divides by the norm of the decay."""
+    cfg = constant(optimizer=name, peak_lr=0.01, weight_decay=0.5)
+    params = {"kernel": START, "bias": START[0]}
+    found = trained(cfg, params, [jax.tree.map(np.zeros_like, params)])
+    factor = 0.99 if name == "lamb" else 0.995
+    np.testing.assert_allclose(found["kernel"], factor * START, rtol=1e-5)
+    np.testing.assert_array_equal(found["bias"], START[0])
+
+
+def stack(seed, depth=2):
+    """Arrays of a stack of layers whose sizes differ: [..., layer of 10^layer]."""
+
+    def layer(i):
+        draw = functools.partial(normal, seed + 10 * i)
+        return jax.tree.map(
+            lambda x: x * np.float32(10.0**i),
+            {
+                "attention": {"query": {"kernel": draw(130, 4, 40)}},
+                "ffn": {"kernel": draw(130, 140)},
+                "norm": {"scale": draw(8)},
+            },
+        )
+
+    layers = {f"layer_{i}": layer(i) for i in range(depth)}
+    return {"embedding": {"table": normal(seed, 7, 8)}, "stack": layers}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_layout_does_not_change_what_an_optimizer_does(name):
+    """Norms, clipping and factors are those of each layer's own arrays."""
+    decays = dict(weight_decay=0.1) if OPTIMIZERS[name].decays else {}
+    cfg = constant(
+        optimizer=name, peak_lr=0.01, clip_norm=2.0, layer_decay=0.5, **decays
+    )
+    params, grads = stack(0), [stack(1 + i) for i in range(5)]
+    unrolled = trained(cfg, params, grads)
+    scanned = trained(cfg, to_scanned(params), map(to_scanned, grads))
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+        to_scanned(unrolled),
+        scanned,
+    )
+
+
+def test_adafactor_keeps_rows_and_columns_of_every_large_matrix():
+    """Shazeer and Stern 2018, algorithm 4; attention kernels are matrices too."""
+    params = {
+        "query": {"kernel": normal(0, 130, 4, 40)},
+        "out": {"kernel": normal(1, 4, 40, 130)},
+        "small": {"kernel": normal(2, 130, 4, 8)},
+        "bias": normal(3, 130),
+    }
+    cfg = constant(optimizer="adafactor", peak_lr=0.01)
+    state = make_optimizer(cfg, 10).init(params)[0]
+    rows, columns = (jax.tree.map(np.shape, x) for x in (state.v_row, state.v_col))
+    assert {rows["query"]["kernel"], columns["query"]["kernel"]} == {(130,), (160,)}
+    assert {rows["out"]["kernel"], columns["out"]["kernel"]} == {(130,), (160,)}
+    assert state.v["small"]["kernel"].shape == (130, 4, 8)
+    grad = normal(4, 130, 4, 40)
+    found = trained(cfg, params["query"], [{"kernel": grad}])["kernel"]
+    square = np.square(grad.reshape(130, 160).astype(np.float64))
+    factored = square.mean(1)[:, None] * square.mean(0) / square.mean()
+    update = grad / np.sqrt(factored).reshape(grad.shape)
+    update /= max(1.0, np.sqrt(np.mean(update**2)))
+    wanted = params["query"]["kernel"] - 0.01 * update
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_clipping_bounds_the_norm_of_the_whole_gradient():

@@ -1,4 +1,5 @@
 import numpy as np
+import optax
 import pytest
 
 from tfm_jax.train.schedules import SCHEDULES, learning_rate
@@ -24,9 +25,13 @@ def test_inverse_sqrt_is_the_schedule_of_the_paper():
 
 
 def test_linear_from_start_is_the_product_of_warm_up_and_decay():
-    """As google-research/electra, optimization.py: both count from the first step."""
-    step = np.arange(1, TOTAL + 1)
-    product = 2.0 * np.minimum(step / WARMUP, 1.0) * (1.0 - step / TOTAL)
+    """As google-research/electra, optimization.py: both count from the first step.
+
+    The decay counts the updates made, as ``global_step`` there; so does the warm-up
+    there, which begins with an update of nothing.
+    """
+    made = np.arange(TOTAL)
+    product = 2.0 * np.minimum((made + 1) / WARMUP, 1.0) * (1.0 - made / TOTAL)
     np.testing.assert_allclose(rates("linear_from_start"), product, atol=1e-6)
 
 
@@ -40,9 +45,37 @@ def test_the_peak_is_reached_at_the_last_warm_up_step(name):
 
 
 def test_decays_end_where_they_say():
-    assert rates("cosine")[-1] == rates("linear")[-1] == 0.0
+    """Once all updates are made: the next one would have the final rate."""
+
+    def rate(name, count, **changes):
+        fields = dict(peak=2.0, warmup=WARMUP, total=TOTAL) | changes
+        return float(learning_rate(name, **fields)(count))
+
+    for name in ("cosine", "linear", "linear_from_start"):
+        assert rate(name, TOTAL) == rate(name, TOTAL + 5) == pytest.approx(0, abs=1e-6)
+        assert rate(name, TOTAL, final_fraction=0.1) == pytest.approx(0.2)
     for name in ("cosine", "linear"):
-        assert rates(name, final_fraction=0.1)[-1] == pytest.approx(0.2)
-        middle = rates(name)[(WARMUP + TOTAL) // 2 - 1]
+        middle = rate(name, (WARMUP + TOTAL) // 2)
         assert middle == pytest.approx(1.0, rel=1e-5)
     assert (rates("constant")[WARMUP:] == 2.0).all()
+
+
+@pytest.mark.parametrize("warmup", [0, 1, TOTAL - 1, TOTAL])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_no_update_of_a_run_has_a_rate_of_zero(name, warmup):
+    assert rates(name, warmup=warmup).min() > 0
+
+
+def test_the_linear_decay_is_that_of_optax():
+    optaxs = optax.linear_schedule(2.0, 0.0, TOTAL - WARMUP, WARMUP)
+    wanted = [optaxs(count) for count in range(WARMUP, TOTAL)]
+    np.testing.assert_allclose(rates("linear")[WARMUP:], wanted, rtol=1e-5)
+    cosine = optax.warmup_cosine_decay_schedule(0.0, 2.0, WARMUP, TOTAL)
+    wanted = [cosine(count) for count in range(WARMUP, TOTAL)]
+    np.testing.assert_allclose(rates("cosine")[WARMUP:], wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_says_whether_it_ends_with_the_run(name):
+    longer = rates(name, total=2 * TOTAL)[:TOTAL]
+    assert np.array_equal(longer, rates(name)) != SCHEDULES[name].ends

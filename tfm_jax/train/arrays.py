@@ -19,6 +19,8 @@ from tfm_jax.train.exits import CorruptCheckpoint, one_line
 
 HINTS = {
     "params": "compare model.* (model.layout too) and tokenizer.* with its config.json",
+    "v_row": "adafactor now factors attention kernels, and scanned layers one by one: "
+    "its older checkpoints can be evaluated and be init_from, not trained on",
     "opt_state": "compare optim.* with its config.json",
     "ema": "compare train.ema_decay with its config.json",
 }
@@ -139,11 +141,11 @@ def differences(saved: Mapping[str, dict], wanted: Mapping[str, dict]) -> list[s
         saved: the tree of the manifest.
         wanted: ``describe`` of the target.
     """
-    lines, roots = [], set()
+    lines, names = [], set()
     for path in sorted(saved.keys() | wanted.keys()):
         if saved.get(path) == wanted.get(path):
             continue
-        roots.add(path.split("/")[0])
+        names.update(path.split("/"))
         if path not in saved:
             lines.append(f"{path}: missing in the checkpoint")
         elif path not in wanted:
@@ -154,5 +156,5 @@ def differences(saved: Mapping[str, dict], wanted: Mapping[str, dict]) -> list[s
                 if old != new:
                     lines.append(f"{path}: {what} {old} in the checkpoint, {new} here")
     # The optimizer mirrors the parameters: with other parameters it differs anyway.
-    hints = [HINTS[root] for root in HINTS if root in roots]
+    hints = [HINTS[name] for name in HINTS if name in names]
     return lines + hints[:1]

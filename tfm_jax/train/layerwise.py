@@ -10,8 +10,14 @@ from tfm_jax.config import ConfigError
 
 _LAYER = re.compile(r"(.*?)/?layer_(\d+)/.*")
 _SCANNED = re.compile(r"(.*?)/?layers/.*")
-# first or second names of what lies below the first layer
-_BELOW = re.compile(r"(\w+/)?(embedding|position|source_embedding|target_embedding)/.*")
+# what lies below the first layer: tables, what follows them, T5's table of distances
+_BELOW = re.compile(
+    r"(\w+/)?(source_|target_)?(embedding|positions?)/.*|(\w+/)+position_bias/.*"
+)
+# what lies above the last one: its norm, output heads
+_ABOVE = re.compile(
+    r"(\w+/)+final_norm/.*|(head|lm|restore|replaced|classify|output)/.*|output_bias"
+)
 
 
 def path_of(keys) -> str:
@@ -62,6 +68,28 @@ def parse(rates) -> list[tuple[re.Pattern, float]]:
     return found
 
 
+def each_layer(function, tree, *rest):
+    """``function(x, ...)`` of all leaves; those of scanned layers layer by layer."""
+
+    def of_leaf(keys, *leaves):
+        scanned = _SCANNED.fullmatch(path_of(keys))
+        return (jax.vmap(function) if scanned else function)(*leaves)
+
+    return jax.tree_util.tree_map_with_path(of_leaf, tree, *rest)
+
+
+def by_layer(transformation: optax.GradientTransformation):
+    """A stateless transformation of whole arrays, the same in both layouts."""
+
+    def update(updates, params):
+        def of_one(u, p):
+            return transformation.update(u, optax.EmptyState(), p)[0]
+
+        return each_layer(of_one, updates, params)
+
+    return optax.stateless(update)
+
+
 def factors(decay: float, rates, params):
     """Tree of what the learning rate of each parameter is multiplied with.
 
@@ -71,17 +99,24 @@ def factors(decay: float, rates, params):
     Source: Clark et al. 2020, arXiv:2003.10555, appendix B and the released code;
     Howard and Ruder 2018, arXiv:1801.06146, section 3.2, is decay 1 / 2.6.
     Deviates: what two stacks share, or lies above them, counts by the deeper one.
+    Raises: ConfigError for an entry of ``rates`` that matches no parameter, and for a
+        parameter of which it is not known whether it lies below or above the layers.
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
+    paths = [path_of(keys) for keys, _ in leaves]
     depths = {}
-    for keys, x in leaves:
-        path = path_of(keys)
+    for path, (_, x) in zip(paths, leaves, strict=True):
         if layer := _LAYER.fullmatch(path):
             depths[layer[1]] = max(depths.get(layer[1], 0), int(layer[2]) + 1)
         elif stack := _SCANNED.fullmatch(path):
             depths[stack[1]] = x.shape[0]
     deepest = max(depths.values(), default=0)
     patterns = parse(rates)
+    for entry, (pattern, _) in zip(rates, patterns, strict=True):
+        if not any(map(pattern.search, paths)):
+            raise ConfigError(
+                f"optim.rates={entry!r} matches none of {', '.join(paths[:3])}, ..."
+            )
 
     def factor(keys, x):
         path = path_of(keys)
@@ -94,15 +129,28 @@ def factors(decay: float, rates, params):
                 count + 1 - jnp.arange(count, dtype=jnp.float32)
             )
             return of_each.reshape(-1, *(1,) * (x.ndim - 1))
-        return chosen * (decay ** (deepest + 2) if _BELOW.fullmatch(path) else 1.0)
+        if _BELOW.fullmatch(path):
+            return chosen * decay ** (deepest + 2)
+        if not _ABOVE.fullmatch(path):
+            raise ConfigError(
+                f"optim.layer_decay={decay}: {path} lies neither in a layer nor, by "
+                "its name, below or above all of them"
+            )
+        return chosen
 
     return jax.tree_util.tree_map_with_path(factor, params)
 
 
 def scale(decay: float, rates) -> optax.GradientTransformation:
     """Multiplies updates with ``factors``."""
-    return optax.stateless(
-        lambda updates, params: jax.tree.map(
-            lambda u, f: u * f, updates, factors(decay, rates, updates)
-        )
-    )
+
+    def init(params):
+        factors(decay, rates, params)  # what is wrong is said before the first step
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        del params
+        found = factors(decay, rates, updates)
+        return jax.tree.map(jnp.multiply, updates, found), state
+
+    return optax.GradientTransformation(init, update)

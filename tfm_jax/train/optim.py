@@ -11,6 +11,7 @@ import optax
 
 from tfm_jax.config import choice
 from tfm_jax.train import layerwise
+from tfm_jax.train.adafactor import scale_by_factored_rms
 from tfm_jax.train.schedules import SCHEDULES, learning_rate
 
 # names of parameters (the last part of their path) that weight decay shrinks
@@ -37,11 +38,12 @@ def _adamw(c, rate, mask):
 
 
 def _adafactor(c, rate, mask):
-    return optax.adafactor(
-        rate,
-        multiply_by_parameter_scale=False,
-        weight_decay_rate=c.weight_decay or None,
-        weight_decay_mask=mask,
+    clipped = layerwise.by_layer(optax.clip_by_block_rms(1.0))
+    decays = optax.add_decayed_weights(c.weight_decay, mask)
+    return optax.chain(
+        scale_by_factored_rms(),
+        optax.chain(clipped, decays) if c.weight_decay else clipped,
+        optax.scale_by_learning_rate(rate),
     )
 
 
@@ -54,7 +56,12 @@ def _lion(c, rate, mask):
 
 
 def _lamb(c, rate, mask):
-    return optax.lamb(rate, c.b1, c.b2, c.eps, weight_decay=c.weight_decay, mask=mask)
+    return optax.chain(
+        optax.scale_by_adam(c.b1, c.b2, c.eps),
+        optax.add_decayed_weights(c.weight_decay, mask),
+        layerwise.by_layer(optax.scale_by_trust_ratio()),
+        optax.scale_by_learning_rate(rate),
+    )
 
 
 def _bert_adam(c, rate, mask):

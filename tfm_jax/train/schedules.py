@@ -1,6 +1,21 @@
 """Learning-rate schedules: linear warm-up, then one of a table of decays."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax.numpy as jnp
+
+
+class Schedule(NamedTuple):
+    """``decay(step, warmup, total)`` -> factor in [0, 1], of update ``step`` from 1.
+
+    Attributes:
+        ends: it has decayed when ``total`` updates are made, so that a run with more
+            of them follows another schedule from its first step on.
+    """
+
+    decay: Callable
+    ends: bool = False
 
 
 def _inverse_sqrt(step, warmup, total):
@@ -25,17 +40,22 @@ def _constant(step, warmup, total):
 
 
 def _progress(step, warmup, total):
-    return jnp.clip((step - warmup) / jnp.maximum(total - warmup, 1.0), 0.0, 1.0)
+    """Share of the decay that lies behind: by the updates made, ``step`` - 1.
+
+    So the last update still has a rate, as in the released code of BERT and ELECTRA
+    (``tf.train.polynomial_decay`` of a ``global_step`` from 0), GPT-1 and optax.
+    """
+    return jnp.clip((step - 1.0 - warmup) / jnp.maximum(total - warmup, 1.0), 0.0, 1.0)
 
 
-# (step from 1, warmup_steps, total_steps) -> factor in [0, 1] after warm-up
 SCHEDULES = {
-    "inverse_sqrt": _inverse_sqrt,  # Vaswani et al. 2017, equation 3
-    "cosine": _cosine,  # Loshchilov and Hutter 2017, arXiv:1608.03983, one cycle
-    "linear": _linear,
+    "inverse_sqrt": Schedule(_inverse_sqrt),  # Vaswani et al. 2017, equation 3
+    # Loshchilov and Hutter 2017, arXiv:1608.03983, one cycle
+    "cosine": Schedule(_cosine, ends=True),
+    "linear": Schedule(_linear, ends=True),
     # decays while it warms up, as ELECTRA's released code (Clark et al. 2020)
-    "linear_from_start": _linear_from_start,
-    "constant": _constant,
+    "linear_from_start": Schedule(_linear_from_start, ends=True),
+    "constant": Schedule(_constant),
 }
 
 
@@ -49,13 +69,14 @@ def learning_rate(name, *, peak, warmup, total, final_fraction=0.0):
     Args:
         name: a key of SCHEDULES.
         peak: largest rate, reached at update ``warmup``. warmup: updates; 0 for none.
-        total: updates of the run. final_fraction: of the peak, at the end of the decay.
+        total: updates of the run. final_fraction: of the peak, where the decay ends:
+            once ``total`` updates are made.
     """
 
     def schedule(count):
         step = jnp.asarray(count, jnp.float32) + 1.0
         warm = jnp.minimum(1.0, step / max(warmup, 1))
-        decay = SCHEDULES[name](step, float(warmup), float(total))
+        decay = SCHEDULES[name].decay(step, float(warmup), float(total))
         return peak * warm * (final_fraction + (1.0 - final_fraction) * decay)
 
     return schedule

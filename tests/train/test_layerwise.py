@@ -1,0 +1,100 @@
+"""Which factor the rate of a parameter has: every module of every family has one."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+
+from tests.models import tiny, tiny_text
+from tests.models.test_encoder_knobs import GENERATOR
+from tfm_jax.config import ConfigError
+from tfm_jax.layers.heads import HEADS
+from tfm_jax.layers.layout import to_scanned
+from tfm_jax.models import albert, bert, electra, gpt
+from tfm_jax.train import layerwise
+from tfm_jax.train.optim import Config, make_optimizer
+
+ONE = np.ones((1, 1), np.int32)
+BATCH = tiny_text.ONE._replace(
+    pair_labels=ONE[0], labels=ONE, weights=np.ones((1, 1), np.float32), places=ONE
+)
+
+
+def text(module, **changes):
+    model = module.Model(module.Config(**tiny_text.TINY | dict(depth=1) | changes))
+    key = jax.random.key(0)
+    variables = jax.eval_shape(lambda: model.init(key, BATCH, train=False))
+    return nn.unbox(variables)["params"]
+
+
+def translation(**changes):
+    fields = dict(source_vocab=11, target_vocab=11, width=8, heads=2, ffn_width=12)
+    fields |= dict(encoder_depth=1, decoder_depth=1)
+    return tiny.shapes(tiny.Config(**fields | changes))
+
+
+FAMILIES = {
+    "transformer": [
+        functools.partial(translation, tie="none", positions="learned"),
+        functools.partial(translation, output_bias=True, positions="t5", norm="pre"),
+    ],
+    "gpt": [functools.partial(text, gpt, head=head) for head in gpt.HEADS]
+    + [functools.partial(text, gpt, tie_embeddings=False, positions="t5")],
+    "bert": [functools.partial(text, bert, head=head) for head in HEADS]
+    + [functools.partial(text, bert, norm="pre", positions="t5")],
+    "albert": [functools.partial(text, albert, embedding_width=6)],
+    "electra": [
+        functools.partial(text, electra, embedding_width=6, **GENERATOR, head=head)
+        for head in electra.HEADS
+    ],
+}
+# modules that are no layer, and lie below the first one
+BELOW = {
+    "embedding", "source_embedding", "target_embedding", "word", "type", "map", "norm",
+    "position", "source_positions", "target_positions", "position_bias",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_of_every_family_has_its_factor(family):
+    for shapes in FAMILIES[family]:
+        found = flatten_dict(layerwise.factors(0.5, (), shapes()))
+        for path, factor in found.items():
+            outside = set(path[:-1]) - {"encoder", "stack", "generator"}
+            if any(name.startswith("layer_") for name in path):
+                assert factor == 0.5**2, path
+            elif outside & BELOW - {"norm"}:
+                assert factor == 0.5**3, path
+            else:
+                assert factor == 1.0, path
+
+
+def test_position_tables_of_both_sides_move_like_embeddings():
+    found = layerwise.factors(0.5, (), FAMILIES["transformer"][0]())
+    tables = {name: x["table"] for name, x in found.items() if "table" in x}
+    sides = ("source", "target")
+    names = [f"{side}_{kind}" for side in sides for kind in ("embedding", "positions")]
+    assert tables == dict.fromkeys(names, 0.5**3)
+
+
+def tree(name="head"):
+    layer = {"ffn": {"kernel": np.ones((2, 2), np.float32)}}
+    return {"stack": {"layer_0": layer, "layer_1": layer}, name: layer["ffn"]}
+
+
+@pytest.mark.parametrize("of_layout", [dict, to_scanned])
+def test_a_parameter_that_no_rule_knows_is_refused_before_the_first_step(of_layout):
+    params = of_layout(tree("adapter"))
+    optimizer = make_optimizer(Config(layer_decay=0.5), 10)
+    with pytest.raises(ConfigError, match="layer_decay=0.5: adapter/kernel lies"):
+        optimizer.init(params)
+    optimizer.init(of_layout(tree()))
+
+
+def test_a_rate_of_nothing_is_refused_before_the_first_step():
+    optimizer = make_optimizer(Config(rates=("head=2", "embeding=0.1")), 10)
+    with pytest.raises(ConfigError, match="optim.rates='embeding=0.1' matches none of"):
+        optimizer.init(tree())
