@@ -102,18 +102,26 @@ class Plan:
         return (tuning if study.tune else 0) + finals + controls
 
     def sizes(self) -> dict[str, dict]:
-        """Arm -> parameters, FLOPs a step; measured once and kept."""
+        """Arm -> parameters, FLOPs a step; measured once and kept.
+
+        What an earlier rule counted is counted anew, but where it gave the arms of a
+        study that has begun their steps.
+        """
         path = self.root / "sizes.json"
         known = json.loads(path.read_text("utf-8")) if path.exists() else {}
         firsts = {}
         for cell in self.cells():
             firsts.setdefault(cell.arm, cell)
-        new = {cell.id: cell for cell in firsts.values() if cell.id not in known}
+        begun = self.study.match == "flops" and (self.root / "study.json").exists()
+        kept = known
+        if not begun or any(cell.id not in known for cell in firsts.values()):
+            kept = {k: v for k, v in known.items() if v.get("count") == sizes.COUNT}
+        new = {cell.id: cell for cell in firsts.values() if cell.id not in kept}
         if new and not self.study.probe:
-            known |= {name: sizes.measure(c.costly) for name, c in new.items()}
+            kept = kept | {name: sizes.measure(c.costly) for name, c in new.items()}
             self.root.mkdir(parents=True, exist_ok=True)
-            replace(path, json.dumps(known, indent=1, sort_keys=True))
-        return {arm: known.get(cell.id, {}) for arm, cell in firsts.items()}
+            replace(path, json.dumps(known | kept, indent=1, sort_keys=True))
+        return {arm: kept.get(cell.id, {}) for arm, cell in firsts.items()}
 
     def register(self) -> list[str]:
         """Writes down what is asked before the first run; later changes are added.

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 
-from experiments import cells
+from experiments import cells, flops
 from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax.config import ConfigError
@@ -14,15 +15,16 @@ from tfm_jax.train.experiment import Experiment, complete
 from tfm_jax.train.workloads import WORKLOADS
 
 TOLERANCE = 0.01  # of parameter counts that are called equal
+COUNT = 2  # of the rule FLOPs are counted by; the first took a loop's body once
 STEPS = "train.total_steps"
 
 
-def measure(experiment: Experiment) -> dict[str, float]:
+def measure(experiment: Experiment) -> dict[str, Any]:
     """``parameters``, and of one train step ``flops_per_step`` and ``tokens_per_step``.
 
-    Operations are XLA's count for the whole step before it is optimised; tokens are
-    those of the text, or of the targets of a translation, padding left out. Nothing is
-    compiled or run.
+    FLOPs are those of ``flops.count``; there are none where they cannot be counted,
+    and ``uncounted`` says why. Tokens are those of the text, or of the targets of a
+    translation, padding left out. Nothing is compiled or run.
     """
     data = cells.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
@@ -30,10 +32,14 @@ def measure(experiment: Experiment) -> dict[str, float]:
     state = jax.eval_shape(functions.init, 0)
     batch = first_batch(experiment, data)
     batch = jax.tree.map(lambda x: x[None], batch)  # one micro-batch
-    step = jax.jit(functions.train_step).lower(state, batch)
-    return {
+    try:
+        operations = flops.count(functions.train_step, state, batch)
+        counted = {"flops_per_step": float(operations.total())}
+    except flops.Uncountable as error:
+        counted = {"uncounted": str(error)}
+    return counted | {
+        "count": COUNT,
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
-        "flops_per_step": float(step.cost_analysis()["flops"]),
         "tokens_per_step": WORKLOADS[experiment.task].tokens(batch),
     }
 
@@ -45,7 +51,8 @@ def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
     "parameters" changes nothing, but holds the arms to within ``TOLERANCE``.
 
     Args: found: arm -> ``measure`` of it.
-    Raises: ConfigError if the arms have unlike parameters, or an arm sets its steps.
+    Raises: ConfigError if the arms have unlike parameters, an arm sets its steps, or
+        has FLOPs that cannot be counted.
     """
     if study.match == "steps":
         return study
@@ -65,6 +72,11 @@ def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
     steps = cells.configure(config, settings).train.total_steps
     knob = f"{FIRST}.{STEPS}" if study.first else STEPS
     cost = {"tokens": "tokens_per_step", "flops": "flops_per_step"}[study.match]
+    for arm, size in found.items():
+        if cost not in size:
+            raise ConfigError(
+                f"match={study.match!r}: arm {arm!r}: {size['uncounted']}"
+            )
     arms = {}
     for arm, knobs in study.arms.items():
         if knob in knobs:

@@ -99,7 +99,7 @@ class Study:
         tune: knob -> values tried for every arm, with ``tune_seeds``; the best on
             ``metric``, which must be of the validation set, is then run with ``seeds``.
         fixed_rate: why nothing is tuned; one of the two must be given.
-        match: what the arms have in common.
+        match: what the arms have in common; FLOPs are those of ``experiments.flops``.
         vmapped: train the runs of an arm, which then differ in seed and rate alone, in
             one program; their numbers are compared with those of such runs only.
         probe: key of ``experiments.probes.PROBES`` if runs measure, not train.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from experiments import cells, outcomes, stats
+from experiments import cells, outcomes, sizes, stats
 from experiments.cells import FINAL, FINISHED, IDENTICAL, OTHER_SEEDS
 from experiments.plan import Plan
 from experiments.study import Expectation, Study
@@ -25,7 +25,7 @@ def analyse(plan: Plan) -> dict:
     """
     study, rows = plan.study, plan.rows()
     chosen, trials = plan.chosen()
-    sizes = plan.sizes()
+    measured = plan.sizes()
     values = values_of(plan)
     others = [arm for arm in study.arms if arm != study.baseline]
     compared = _compare(values, others, study)
@@ -37,7 +37,7 @@ def analyse(plan: Plan) -> dict:
             "edge": bool(study.tune) and outcomes.at_edge(study, chosen.get(arm, {})),
             **_alone(values[arm]),
             **compared[arm],
-            **_cost(rows, arm, sizes[arm], plan),
+            **_cost(rows, arm, measured[arm], plan),
         }
         for arm in study.arms
     ]
@@ -61,7 +61,9 @@ def analyse(plan: Plan) -> dict:
         "scale": plan.scale,
         "question": " ".join(plan.question.split()),
         "source": " ".join(plan.source.split()),
-        "caveat": study.caveat,
+        "caveat": " ".join(
+            filter(None, [study.caveat, _count_caveat(study, measured)])
+        ),
         "answer": answer,
         "verdict": verdict,
         "expectations": expectations,
@@ -89,6 +91,13 @@ def analyse(plan: Plan) -> dict:
         "commands": [f"python -m experiments.run {plan.name}:{plan.scale}"],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _count_caveat(study, measured):
+    counts = {size.get("count", 1) for size in measured.values()}
+    if study.match != "flops" or counts == {sizes.COUNT}:
+        return ""
+    return "FLOPs are XLA's count, which takes the body of a loop once."
 
 
 def values_of(

@@ -62,7 +62,7 @@ def headline(report: dict) -> list[dict]:
             "mean": fixed(arm["mean"], digits, _no_mean(arm)),
             "diverged": _diverged(arm["diverged"]),
             "parameters": quantity(arm["parameters"], "not counted"),
-            "flops": quantity(arm["flops_per_step"], "not counted by the compiler"),
+            "flops": quantity(arm["flops_per_step"], "not counted"),
             "seconds": duration(arm["seconds"], "not recorded"),
         }
         for arm in report["arms"]

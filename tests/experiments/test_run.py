@@ -229,20 +229,52 @@ def test_arms_are_given_the_steps_that_make_them_equal():
         match("flops", found, arms={"fast": {steps: 3}, "slow": {}})
 
 
+WIDE = '''
+"""Is wider better?
+
+Nobody."""
+from tests.experiments.tiny_study import _study, better
+
+
+def get_study(scale):
+    arms = {"wide": {"model.ffn_width": 256}, "narrow": {}}
+    expect = (better("wide", "narrow", "so it is"),)
+    return _study(arms=arms, expect=expect, match="flops", baseline="narrow")
+'''
+
+
+def steps_of(plan):
+    return {c.arm: c.experiment.train.total_steps for c in plan.cells()}
+
+
 def test_a_plan_of_equal_flops_says_how_many_steps(tmp_path):
-    """XLA's own count; the wider arm must make fewer steps."""
     path = tmp_path / "wide.py"
-    path.write_text(
-        '"""Is wider better?\n\nNobody."""\n'
-        "from tests.experiments.tiny_study import _study, better\n"
-        "def get_study(scale):\n"
-        "    arms = {'wide': {'model.ffn_width': 256}, 'narrow': {}}\n"
-        "    expect = (better('wide', 'narrow', 'so it is'),)\n"
-        "    same = dict(match='flops', baseline='narrow')\n"
-        "    return _study(arms=arms, expect=expect, **same)\n"
-    )
+    path.write_text(WIDE)
     plan = Plan.load(str(path), tmp_path / "out")
-    steps = {c.arm: c.experiment.train.total_steps for c in plan.cells()}
+    steps = steps_of(plan)
     assert steps["narrow"] == 6 > steps["wide"]
     work = {a: s["flops_per_step"] * steps[a] for a, s in plan.sizes().items()}
     assert 0.8 < work["wide"] / work["narrow"] < 1.2
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_study_that_has_begun_keeps_the_steps_of_its_count(
+    tmp_path, monkeypatch, begun
+):
+    def count(experiment):
+        return {"count": sizes.COUNT, "flops_per_step": experiment.model.ffn_width}
+
+    monkeypatch.setattr(sizes, "measure", count)
+    path, out = tmp_path / "wide.py", tmp_path / "out"
+    path.write_text(WIDE)
+    plan = Plan.load(str(path), out)
+    assert steps_of(plan) == {"wide": 1, "narrow": 6}
+    earlier = json.loads((plan.root / "sizes.json").read_text())
+    for size in earlier.values():  # the first rule, which said so nowhere
+        size["flops_per_step"] = {256: 3.0, 16: 1.0}[size["flops_per_step"]]
+        del size["count"]
+    (plan.root / "sizes.json").write_text(json.dumps(earlier))
+    if begun:
+        (plan.root / "study.json").write_text("{}")
+    again = steps_of(Plan.load(str(path), out))
+    assert again == {"wide": 2 if begun else 1, "narrow": 6}
