@@ -16,6 +16,7 @@ REVIEW = Prompting(
 
 class Size(NamedTuple):
     longest: int = 0
+    vocab: int = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Characters:
 
     def decode(self, rows):
         return ["".join(chr(i) for i in row) for row in rows]
+
+    def unspelled(self, rows):
+        return ()
 
 
 def table(likely=None):

@@ -42,11 +42,12 @@ def test_top_k_of_a_large_vocabulary_is_exact_and_not_a_sort_on_cpu():
         )  # only chunk numbers are sorted
 
 
-@pytest.mark.parametrize("vocab", [7, 3000])
-def test_best_tokens_are_log_probabilities_over_the_whole_vocabulary(vocab):
+@pytest.mark.parametrize("vocab, filling", [(7, 0), (3000, 0), (12, 5), (3000, 2900)])
+def test_best_tokens_are_log_probabilities_over_the_whole_vocabulary(vocab, filling):
     logits = np.random.default_rng(1).normal(scale=9.0, size=(3, 2, vocab))
     logits = logits.astype(np.float32) + 1e4  # far from 0: no overflow
-    forbid = (0, int(logits[0, 0].argmax()))
+    logits[1, 0, vocab - filling :] += 200.0  # likelier than all that have a spelling
+    forbid = (0, int(logits[0, 0].argmax()), *range(vocab - filling, vocab))
     found, ids = best_tokens(logits, 4, forbid)
     exact = logits.astype(np.float64)
     exact -= exact.max(-1, keepdims=True)

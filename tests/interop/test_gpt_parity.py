@@ -284,7 +284,7 @@ def test_greedy_continuations_are_those_of_the_reference(pair):
             pad_token_id=0,
         )
         assert found.tokens[row, 0].tolist() == wanted[0, n:].tolist()
-    with pytest.raises(ValueError, match="prompt 1 has ids outside of 0"):
+    with pytest.raises(ValueError, match="prompt 1 has .*, outside of 0"):
         imported.generate([prompt, [99]], max_tokens=6)
 
 

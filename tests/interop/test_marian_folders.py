@@ -134,7 +134,7 @@ def test_logits_refuse_what_they_would_misread(tmp_path):
     source = sentences(model.config, (3, 5))
     with pytest.raises(ValueError, match="source has padding 28 before a token"):
         found.logits(source[:, ::-1], [[PAD], [PAD]])
-    with pytest.raises(ValueError, match="source has ids outside of 0 .. 30"):
+    with pytest.raises(ValueError, match="source has .*, outside of 0 .. 30"):
         found.logits(source + 20, [[PAD], [PAD]])
-    with pytest.raises(ValueError, match="target has ids outside of 0 .. 44"):
+    with pytest.raises(ValueError, match="target has .*, outside of 0 .. 44"):
         found.logits(source, [[45], [-1]])

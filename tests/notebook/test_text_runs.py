@@ -3,80 +3,24 @@
 import functools
 import itertools
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from tests.layers.weights import randomised
-from tfm_jax.config import section
-from tfm_jax.data import language
+from tests.notebook.random_runs import (
+    ALONE,
+    ELECTRA,
+    TEXTS,
+    WINDOWS,
+    logits_of,
+    made,
+)
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.vocabularies import train_text_tokenizer
-from tfm_jax.layers.layout import init_params
-from tfm_jax.models import MODELS
 from tfm_jax.notebook import RUNS
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.experiment import TASKS, build_model, complete, resolve
-from tfm_jax.train.sections import EvalConfig, TrainConfig
-
-TEXTS = ["the cat sat on the mat", "a dog", "the mat sat"]
-SPECIAL = ("<|endoftext|>", "_start_", "_delimiter_", "_classify_")
-TINY = dict(width=8, heads=2, ffn_width=12, depth=1, max_length=16)
-ELECTRA = dict(
-    embedding_width=8, generator_width=4, generator_heads=1, generator_ffn_width=8,
-    generator_depth=1,
-)  # fmt: skip
-
-
-def made(task, model, head, *, sizes=None, data=None, path=Path("none")):
-    """A run with random weights."""
-    c = ConfigDict(dict(seed=0, model_name=model, task=task))
-    c.model = section(MODELS[model].Config, **TINY, head=head, **(sizes or {}))
-    short = {} if task == "span" else dict(length=16)
-    c.data = section(TASKS[task].data.Config, **short, **(data or {}))
-    c.tokenizer = section(language.TokenizerConfig, kind="wordpiece", vocab=60)
-    for name, cls in dict(
-        optim=optim.Config, train=TrainConfig, eval=EvalConfig,
-        checkpoint=checkpoint.Config, mesh=mesh.Config,
-    ).items():  # fmt: skip
-        c[name] = section(cls)
-    tokenizer = train_text_tokenizer("wordpiece", TEXTS, vocab=60)
-    tokenizer = tokenizer.with_special(SPECIAL)
-    experiment = complete(resolve(c), tokenizer)
-    linen = build_model(experiment)
-    ones = np.ones((1, 2), np.int32)
-    batch = TextBatch(ones, ones, types=ones)
-    shapes = jax.eval_shape(lambda: init_params(linen, jax.random.key(0), batch))
-    return RUNS[task](path, experiment, linen, randomised(shapes), tokenizer)
-
-
-@pytest.fixture(scope="module")
-def causal():
-    return made("causal_lm", "gpt", "lm")
-
-
-@pytest.fixture(scope="module")
-def started(causal):
-    """The same weights, with a token between texts."""
-    data = causal.config.data.__class__(length=16, separator="<|endoftext|>")
-    return causal._replace(experiment=causal.config._replace(data=data))
-
-
-@pytest.fixture(scope="module")
-def masked():
-    return made("masked_lm", "bert", "masked_lm", data=dict(pairs=dict(kind="none")))
-
-
-def logits_of(run, row, types=None):
-    """Logits [T, ..] of one row; it is padded, so that one shape is compiled."""
-    pads = 0, 16 - len(row)
-    types = None if types is None else np.pad(types, pads)[None]
-    found = run.logits(np.pad(row, pads)[None], [len(row)], types)
-    return jax.tree.map(lambda x: x[0, : len(row)], found)
+from tfm_jax.train.experiment import TASKS
 
 
 def log_softmax(logits):
@@ -239,8 +183,7 @@ def test_labels_of_models_from_elsewhere_are_numbers(tmp_path):
 
 
 def test_a_generator_alone_has_states_of_its_own():
-    single = dict(pairs=dict(kind="none"))
-    run = made("masked_lm", "electra", "masked_lm", sizes=ELECTRA, data=single)
+    run = made("masked_lm", "electra", "masked_lm", sizes=ELECTRA, data=ALONE)
     assert run.embed(TEXTS).shape == (3, ELECTRA["generator_width"])
     assert len(run.fill_mask(["a [MASK]"], top=2)) == 2
 
@@ -334,8 +277,7 @@ def test_words_are_tagged_by_their_first_token(tmp_path):
 
 
 def test_answers_are_found_in_windows_over_long_texts():
-    data = dict(length=16, question_length=3, stride=4)
-    run = made("span", "bert", "span", data=data)
+    run = made("span", "bert", "span", data=WINDOWS)
     text = " ".join(TEXTS * 3)
     found = run.answer([("a dog", text), ("the cat", "sat")], most=2, margin=-1e9)
     for one, whole in zip(found.itertuples(), (text, "sat"), strict=True):

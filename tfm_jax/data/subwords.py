@@ -103,6 +103,11 @@ class TextTokenizer:
         """The vocabulary's own label of every id; "" for an id without one."""
         return [self._rules.id_to_token(int(index)) or "" for index in ids]
 
+    def unspelled(self, rows):
+        """The ids below ``rows`` that no token has: they only fill a table up."""
+        named = {*self._rules.get_vocab(with_added_tokens=True).values()}
+        return tuple(index for index in range(rows) if index not in named)
+
     def word_starts(self, ids):
         """Whether a word starts at each token: bool like ``ids`` [..., T].
 

@@ -192,6 +192,10 @@ class Tokenizer:
             return [line.removeprefix(" ") for line in lines]
         return lines
 
+    def unspelled(self, rows):
+        """The ids below ``rows`` that no translation has: PAD, BOS and no token's."""
+        return (PAD, BOS, *range(self.target_vocab, rows))
+
     def tokens(self, ids, side):
         """A printable label for every id, for plots and logs; "▁" is a space."""
         return [self._label(int(index), self._sides[side]) for index in ids]

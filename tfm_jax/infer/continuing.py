@@ -36,7 +36,6 @@ def continuations(
     length_penalty: float = 0.6,
     start: int | None = None,
     end: int | None = None,
-    forbid: tuple[int, ...] = (),
     seed: int = 0,
     on_batch=lambda count: None,
 ) -> list[list[str]]:
@@ -44,7 +43,8 @@ def continuations(
 
     Args:
         model, params: as for ``sampling.generate``; of the unrolled layout.
-        tokenizer: has ``encode(texts)`` and ``decode(rows)``.
+        tokenizer: has ``encode(texts)``, ``decode(rows)`` and ``unspelled(rows)``, the
+            ids of the model's table that are never written.
         prompts: B texts, not empty unless there is a ``start``.
         max_tokens: of a continuation, at most.
         samples: W, continuations of each prompt.
@@ -53,7 +53,6 @@ def continuations(
             finds, see ``beam_search``.
         length_penalty: of the beam.
         start: id that stands in front of every text. end: id that ends one.
-        forbid: ids that are never written.
         seed: prompt b gets the same samples whatever stands beside it.
         on_batch: called with the number of prompts of each batch when it is done.
     Returns: B lists of W texts, without prompt, start and end.
@@ -72,6 +71,7 @@ def continuations(
         return []
     check_prompts(rows, max_tokens, model.cfg.longest)
     eos = NOTHING if end is None else end
+    forbid = tokenizer.unspelled(model.cfg.vocab)
     if beam:
         if samples > beam:
             raise ValueError(f"samples={samples} must be in 1 .. beam={beam}")

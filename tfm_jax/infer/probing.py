@@ -1,11 +1,13 @@
 """What trained models make of texts: words, labels, states, doubts."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tfm_jax.data.batch import TextBatch
 from tfm_jax.infer.rows import over_rows
 from tfm_jax.infer.scoring import words
 from tfm_jax.infer.topk import best_tokens
@@ -26,21 +28,26 @@ class Guesses(NamedTuple):
 
 
 def fill_masks(
-    model, params, rows, mask: int, *, top: int = 5, types=None, **options
+    model, params, rows, mask: int, *, top: int = 5, forbid=(), types=None, **options
 ) -> list[Guesses]:
     """What a masked language model would put in the place of each mask, on its own.
 
     Args:
         rows: list of int arrays with one mask or more. mask: id of the mask token.
-        top: K, how many words. types: like ``rows``, or None.
-        options: of ``over_rows``.
-    Raises: ValueError for a row without a mask.
+        top: K, how many words; all there are if they are fewer.
+        forbid: ids that are no words; they keep their share of the probability.
+        types: like ``rows``, or None. options: of ``over_rows``.
+    Raises: ValueError for a row without a mask, and for a ``top`` below 1.
     """
+    if top < 1:
+        raise ValueError(f"top={top} must be 1 or more")
     places = [np.flatnonzero(np.asarray(row) == mask) for row in rows]
     for number, columns in enumerate(places):
         if not len(columns):
             raise ValueError(f"text {number} has no mask")
-    extra = dict(places=places, types=types, options=(top,))
+    forbid = tuple(forbid)
+    top = min(top, model.cfg.vocab - len(forbid))
+    extra = dict(places=places, types=types, options=(top, forbid))
     found = over_rows(_fill, model, params, rows, **extra, **options)
     return [
         Guesses(columns, *(x[: len(columns)] for x in one))
@@ -74,7 +81,12 @@ def embed(model, params, rows, *, pool: str = "mean", types=None, **options):
     if pool not in POOLS:
         raise ValueError(f"pool={pool!r}; choose from ({', '.join(POOLS)})")
     extra = dict(types=types, options=(pool,))
-    return np.array(over_rows(_embed, model, params, rows, **extra, **options))
+    found = over_rows(_embed, model, params, rows, **extra, **options)
+    if not found:
+        one = np.ones((1, 1), np.int32)
+        of_one = functools.partial(_embed, model, batch=TextBatch(one, one), pool=pool)
+        return np.zeros((0, jax.eval_shape(of_one, params).shape[-1]), np.float32)
+    return np.array(found)
 
 
 def replaced(model, params, rows, *, types=None, **options) -> list[np.ndarray]:
@@ -87,9 +99,9 @@ def replaced(model, params, rows, *, types=None, **options) -> list[np.ndarray]:
     return [x[: len(row)] for x, row in zip(found, rows, strict=True)]
 
 
-def _fill(model, params, batch, top):
+def _fill(model, params, batch, top, forbid):
     logits = words(model.apply({"params": params}, batch, train=False))
-    log_probs, ids = best_tokens(logits, top)
+    log_probs, ids = best_tokens(logits, top, forbid)
     return ids, jnp.exp(log_probs)
 
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from tfm_jax.data.batch import TextBatch
+from tfm_jax.infer.inputs import check_rows
 
 BATCH_TOKENS = 2048  # padding included; times the vocabulary, the logits of a batch
 PER_TOKEN = ("tokens", "types")  # fields of a batch that have an entry a token
@@ -32,13 +33,15 @@ def over_rows(
             compiled once for each shape and value of ``options``.
         model: a module whose ``cfg.longest`` says how long rows may be; 0: no limit.
         tokens: list of int arrays, each of at least one token.
-        fields: further integer fields of the batch, as lists of arrays.
+        fields: further integer fields of the batch, as lists of arrays; or None.
         on_batch: called with the number of rows of each batch when it is done.
     Returns: one tree of numpy arrays a row, in the order of ``tokens``; axes over
         tokens or places are padded.
-    Raises: ValueError for a row that is empty or too long.
+    Raises: ValueError for a row that is empty or too long, or has ids out of range.
     """
     check_lengths(tokens, model.cfg.longest)
+    fields = {name: rows for name, rows in fields.items() if rows is not None}
+    check_rows(tokens, model.cfg, fields)
     found = {}
     for chosen, length in _plan([len(row) for row in tokens], batch_tokens):
         length = min(length, model.cfg.longest or length)
@@ -47,7 +50,6 @@ def over_rows(
         padded = {
             name: pad_rows([rows[i] for i in filled], length * (name in PER_TOKEN))
             for name, rows in {"tokens": tokens, **fields}.items()
-            if rows is not None
         }
         lengths = np.array([len(tokens[i]) for i in filled])
         segments = (np.arange(length) < lengths[:, None]).astype(np.int32)

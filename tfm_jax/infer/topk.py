@@ -21,12 +21,16 @@ def best_tokens(logits, k: int, forbid: tuple[int, ...] = ()):
         token is left the log-probability is -inf.
     """
     vocab = logits.shape[-1]
-    values, ids = top_k(logits, min(k + len(forbid), vocab))
-    peak = values[..., :1]
+    while vocab - 1 in forbid:  # rows that fill a table up, maybe thousands
+        vocab -= 1
+    others = [token for token in forbid if token < vocab]
+    values, ids = top_k(logits[..., :vocab], min(k + len(others), vocab))
+    hidden = jnp.max(logits[..., vocab:], axis=-1, keepdims=True, initial=HIDDEN)
+    peak = jnp.maximum(values[..., :1], hidden)
     total = jnp.log(jnp.sum(jnp.exp(logits - peak), axis=-1, keepdims=True))
     log_probs = (values - peak) - total
-    if forbid:
-        log_probs = jnp.where(jnp.isin(ids, jnp.array(forbid)), HIDDEN, log_probs)
+    if others:
+        log_probs = jnp.where(jnp.isin(ids, jnp.array(others)), HIDDEN, log_probs)
         log_probs, places = top_k(log_probs, min(k, vocab))
         ids = jnp.take_along_axis(ids, places, axis=-1)
     return log_probs, ids

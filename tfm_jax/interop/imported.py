@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from tfm_jax.data.batch import Batch, TextBatch
 from tfm_jax.infer.decode import Special, decode
+from tfm_jax.infer.inputs import integers, like
 from tfm_jax.infer.sampling import Samples, Sampling, generate
 from tfm_jax.layers.arch import Arch
 from tfm_jax.models import transformer
@@ -39,10 +40,13 @@ class Imported(NamedTuple):
             target: [B, T] ids that the decoder is fed; all of them count, since the
                 first one may be the padding token.
         Returns: [B, T, V] float32.
-        Raises: ValueError for padding between tokens and for ids out of range.
+        Raises: ValueError for padding between tokens, for ids out of range and for
+            arrays that do not belong together.
         """
-        source = _ids(source, self.config.source_vocab, "source")
-        target = _ids(target, self.config.target_vocab, "target")
+        source = integers(source, "source", self.config.source_vocab)
+        target = integers(target, "target", self.config.target_vocab)
+        if len(source) != len(target):
+            raise ValueError(f"source has {len(source)} rows, target {len(target)}")
         segments = (source != self.special.pad).astype(np.int32)
         if (np.diff(segments) > 0).any():
             raise ValueError(f"source has padding {self.special.pad} before a token")
@@ -52,7 +56,12 @@ class Imported(NamedTuple):
             return _logits(self.model, self.params, batch)
 
     def decode(self, sources, **options) -> list:
-        """Greedy or beam search over source ids; see ``infer.decode.decode``."""
+        """Greedy or beam search over source ids; see ``infer.decode.decode``.
+
+        Raises: ValueError for ids out of range.
+        """
+        for row, source in enumerate(sources):
+            integers(source, f"source {row}", self.config.source_vocab, axes=1)
         options = {"special": self.special, "force_eos": self.force_eos} | options
         return decode(self.model, self.params, sources, **options)
 
@@ -78,15 +87,22 @@ class ImportedText(NamedTuple):
 
         Args:
             tokens: [B, T] ids.
-            lengths: [B] how many of them are real; None means all.
+            lengths: [B] how many of them are real, 1 .. T; None means all.
             types: [B, T] 0 in sentence A, 1 in sentence B, for models that know them.
         Returns: [B, T, V] float32 for language models.
-        Raises: ValueError for ids out of range.
+        Raises: ValueError for what is out of range or has another shape, and for types
+            that the model does not know.
         """
-        tokens = _ids(tokens, self.config.vocab, "tokens")
-        lengths = np.full(len(tokens), tokens.shape[1]) if lengths is None else lengths
-        real = np.arange(tokens.shape[1]) < np.asarray(lengths)[:, None]
-        types = None if types is None else np.asarray(types, np.int32)
+        tokens = integers(tokens, "tokens", self.config.vocab)
+        count, size = tokens.shape
+        lengths = np.full(count, size) if lengths is None else lengths
+        lengths = integers(lengths, "lengths", size + 1, least=1, axes=1)
+        real = np.arange(size) < like(lengths, "lengths", (count,))[:, None]
+        if types is not None:
+            known = getattr(self.config, "types", 0)
+            if not known:
+                raise ValueError("types: this model knows none; leave them out")
+            types = like(integers(types, "types", known), "types", tokens.shape)
         batch = TextBatch(tokens, real.astype(np.int32), types=types)
         with jax.default_matmul_precision("float32"):
             return _logits(self.model, self.params, batch)
@@ -106,7 +122,8 @@ class ImportedDecoder(ImportedText):
         Raises: ValueError for an empty prompt and for ids out of range.
         """
         for row, prompt in enumerate(prompts):
-            _ids([list(prompt) or [0]], self.config.vocab, f"prompt {row}")
+            if len(prompt):
+                integers(prompt, f"prompt {row}", self.config.vocab, axes=1)
         settings = Sampling(**{"eos": self.ids.get("eos_token_id", -1)} | how)
         with jax.default_matmul_precision("float32"):
             return generate(self.model, self.params, prompts, settings, seed=seed)
@@ -115,12 +132,3 @@ class ImportedDecoder(ImportedText):
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(model, params, batch):
     return model.apply({"params": params}, batch, train=False)
-
-
-def _ids(tokens, vocab, side):
-    tokens = np.asarray(tokens)
-    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
-        raise ValueError(f"{side} must be integers [B, T], not {tokens.shape}")
-    if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocab:
-        raise ValueError(f"{side} has ids outside of 0 .. {vocab - 1}")
-    return tokens.astype(np.int32)

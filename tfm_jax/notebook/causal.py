@@ -9,7 +9,7 @@ from tfm_jax.data import probes
 from tfm_jax.infer import scoring
 from tfm_jax.infer.continuing import continuations
 from tfm_jax.infer.prompting import Example, Prompting
-from tfm_jax.notebook.run import TextRun, listed, score_table
+from tfm_jax.notebook.run import TextRun, check_scored, listed, score_table
 from tfm_jax.train import prompted, saved
 from tfm_jax.train.log import counted
 
@@ -33,14 +33,12 @@ class CausalRun(TextRun):
         """
         prompts = listed(prompts, "generate", "prompts")
         edge = saved.separator(self)
-        spelled = self.tokenizer.vocab  # ids from there on only fill the model's table
         with counted(len(prompts)) as done:
             found = continuations(
                 *(self.model, self.params, self.tokenizer, prompts),
                 samples=samples or 1,
                 start=edge,
                 end=self.tokenizer.ids_of(end)[0] if end else edge,
-                forbid=tuple(range(spelled, self.config.model.vocab)),
                 on_batch=done,
                 **settings,
             )
@@ -53,11 +51,15 @@ class CausalRun(TextRun):
         others are judged by, and does not count.
 
         Args: prefix: in front of every text, tokenised apart; it does not count.
+        Raises: ValueError for a text of which no token counts.
         """
         texts = listed(texts, "score")
         edge = saved.separator(self)
         (front,) = probes.started(self.tokenizer, [prefix or ""], edge).rows
         rows = probes.started(self.tokenizer, texts, None).rows
+        hint = "" if len(front) else "; nothing but a prefix says how likely a first is"
+        unjudged = 0 if len(front) else 1
+        check_scored(texts, [len(row) - unjudged for row in rows], hint)
         rows = [np.concatenate([front, row]) for row in rows]
         parts = self.model, self.params
         with counted(len(rows)) as done:

@@ -39,7 +39,7 @@ class ClassifyRun(LabelledRun):
     def classify(self, texts) -> pd.DataFrame:
         """Probability of each label, a column each; or ``score`` if that was learnt.
 
-        Args: texts: texts, or (first, second) pairs, as the run has learnt.
+        Args: texts: texts, or (first, second) pairs, as the run has learnt; "" is one.
         Returns: a row a text, which is its index.
         """
         if isinstance(texts, str) or not are_pairs(texts := list(texts)):
@@ -52,7 +52,7 @@ class ClassifyRun(LabelledRun):
             )
         logits = self._over(
             probing.label_logits, self._probes(texts, "classify")
-        ).reshape(len(texts), -1)
+        ).reshape(len(texts), self.config.model.labels)
         index = pd.MultiIndex.from_tuples(texts) if pairs else list(texts)
         if not self.labels:
             return pd.DataFrame({"score": logits[:, 0]}, index=index)
@@ -102,7 +102,8 @@ class SpanRun(TextRun):
             margin: of the logits, over no answer; below it the answer is "". SQuAD 1.1,
                 where all questions have an answer: ``-math.inf``.
         Returns: a row a pair: ``question``, ``answer``, its ``margin`` over no answer,
-            and where it begins and ends in the text, ``start`` and ``end``.
+            and where it begins and ends in the text, ``start`` and ``end``. A text
+            without a token has no answer, its margin is -inf.
         """
         asked, texts = sides(pairs, "answer")
         if asked and texts is None:

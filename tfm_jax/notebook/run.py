@@ -84,7 +84,9 @@ class TextRun(Run):
     def embed(self, texts, *, pool: str = "mean") -> np.ndarray:
         """A vector [n, D] float32 of each text or (first, second) pair of texts.
 
-        Args: pool: "mean" of the tokens' states, or that of the "first" or "last".
+        Args: pool: "mean" of the tokens' states, special tokens included, or that of
+            the "first" or "last".
+        Raises: ValueError for a text without any token.
         """
         asked = self._probes(texts, "embed")
         return self._over(probing.embed, asked, pool=pool)
@@ -129,6 +131,13 @@ def sides(texts, method):
             raise TypeError(f"texts has {pair!r}, which is no (first, second) pair")
         listed(pair, method)
     return [first for first, _ in texts], [second for _, second in texts]
+
+
+def check_scored(texts, counts, hint: str = "") -> None:
+    """Raises: ValueError for a text of which no token is scored: it has no mean."""
+    for number, (text, count) in enumerate(zip(texts, counts, strict=True)):
+        if count < 1:
+            raise ValueError(f"text {number}, {text!r}, has no token to score{hint}")
 
 
 def score_table(texts, log_probs):

@@ -6,7 +6,7 @@ import pandas as pd
 from tfm_jax.data import probes
 from tfm_jax.infer import probing, scoring
 from tfm_jax.models import electra
-from tfm_jax.notebook.run import TextRun, listed, score_table
+from tfm_jax.notebook.run import TextRun, check_scored, listed, score_table
 from tfm_jax.train.log import counted
 
 
@@ -34,7 +34,10 @@ class MaskedRun(TextRun):
             frame=getattr(self.config.data, "frame", "bert"),
             encode=lambda some: probes.encode_masked(self.tokenizer, some),
         )
-        found = self._words()._over(probing.fill_masks, asked, mask, top=top)
+        forbid = self.tokenizer.unspelled(self.config.model.vocab)
+        found = self._words()._over(
+            probing.fill_masks, asked, mask, top=top, forbid=forbid
+        )
         tables = [self._filled(*pair) for pair in zip(asked.rows, found, strict=True)]
         tables = [t.assign(text=n) for n, t in enumerate(tables)]
         if not tables:
@@ -45,8 +48,10 @@ class MaskedRun(TextRun):
         """Pseudo-log-likelihood of each text or pair: ``log_prob`` (nats), per token.
 
         Source: Salazar et al. 2020, arXiv:1910.14659: each token is masked alone.
+        Raises: ValueError for a text that has no token of its own.
         """
         asked = self._probes(texts, "score")
+        check_scored(texts, map(len, asked.inside))
         (mask,) = self.tokenizer.ids_of(probes.MASK)
         with counted(sum(map(len, asked.inside))) as done:
             found = scoring.masked_log_probs(

@@ -11,7 +11,7 @@ import sacrebleu
 from tfm_jax.data import pipeline
 from tfm_jax.data.normalize import Normalizer
 from tfm_jax.data.sources import Pairs
-from tfm_jax.infer.decode import decode
+from tfm_jax.infer.decode import SPECIAL, decode
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.train.experiment import TASKS, build_model
 from tfm_jax.train.mesh import on_this_host, put_whole, row_multiple
@@ -111,10 +111,12 @@ class Evaluator:
 
 def translate(model, params, tokenizer, lines, cfg: EvalConfig, **options) -> list[str]:
     """Best translation of each line, both in the training text's form."""
+    forbid = tokenizer.unspelled(model.cfg.target_vocab)
     found = decode(
         model,
         to_unrolled(params),
         tokenizer.encode(lines, "source"),
+        special=SPECIAL._replace(forbid=forbid),
         beam=cfg.beam,
         length_penalty=cfg.length_penalty,
         offset=cfg.max_length_offset,

@@ -51,8 +51,9 @@ def samples(experiment, params, data, split) -> dict[str, str]:
     prompts = [row[:n] for row, n in zip(rows[0].tokens, real, strict=False)]
     separator = experiment.data.separator
     eos = data.tokenizer.ids_of(separator)[0] if separator else -1
+    forbid = data.tokenizer.unspelled(experiment.model.vocab)
     with _alone(experiment, params) as parts:
-        found = generate(*parts, prompts, Sampling(most, eos=eos))
+        found = generate(*parts, prompts, Sampling(most, eos=eos, forbid=forbid))
     written = [x[0, : n[0]] for x, n in zip(*map(np.asarray, found[::2]), strict=True)]
     pairs = zip(*map(data.tokenizer.decode, (prompts, written)), strict=True)
     return {str(n): f"{prompt} -> {text}" for n, (prompt, text) in enumerate(pairs)}
@@ -112,6 +113,8 @@ def find_answers(
 ) -> list[Answer]:
     """The likeliest answer to each question, whatever its margin.
 
+    Where the text has no token there is none: "", at a margin of -inf.
+
     Args:
         questions: list of ``spans.Question``, whose answers do not count.
         cfg: ``spans.Config``, how windows are taken. most: tokens of an answer.
@@ -131,12 +134,15 @@ def find_answers(
     ):
         padded[:, : len(row)] = one[:, : len(row)]
     inside = found.places[..., 1] > found.places[..., 0]
-    answers = []
-    for best in best_spans(logits, found.questions, inside, most=most):
-        places = found.places[best.row]
+    answers = [Answer("", -np.inf, 0, 0)] * len(plain)
+    rows = np.flatnonzero(inside.any(axis=1))  # that may have an answer
+    of_rows = logits[rows], found.questions[rows], inside[rows]
+    for best in best_spans(*of_rows, most=most):
+        row = rows[best.row]
+        places = found.places[row]
         start, end = int(places[best.first, 0]), int(places[best.last, 1])
-        text = spans.span_text(found, plain, best.row, best.first, best.last)
-        answers.append(Answer(text, best.score, start, end))
+        text = spans.span_text(found, plain, row, best.first, best.last)
+        answers[found.questions[row]] = Answer(text, best.score, start, end)
     return answers
 
 
