@@ -53,6 +53,7 @@ MISTAKES = {  # arguments after a --config and --workdir that are right -> the c
     "--mode=eval --checkpoint=best": "--checkpoint=best",
     "--mode=average --reference=x": "--reference is not for --mode=average",
     "--last=3": "--last is not for --mode=train",
+    "--mode=replay --config.seed=1": "--config.seed=1 is not for --mode=replay",
     "--wrokdir=x": "workdir",
     "--flagfile=x": "not supported",
     "stray": "not understood",
@@ -288,11 +289,12 @@ def test_every_mode_takes_the_run_s_own_config(
     for stream in ("stdin", "stdout"):
         monkeypatch.setattr(sys, stream, (options or {}).get(stream))
     workdir = str(folder / "run")
-    argv = [f"--workdir={workdir}", *argv, "--config.model.width=9"]
+    reads = not set(argv) & {f"--mode={mode}" for mode in main.UNREAD}
+    argv = [f"--workdir={workdir}", *argv] + ["--config.model.width=9"] * reads
     assert main.main(argv) == exits.OK
     ((called, args, kwargs),) = calls
     config = args[0] if options is None else kwargs.pop("config")
-    assert (called, config.to_dict()) == (name, {"model": {"width": 9}})
+    assert (called, config.to_dict()) == (name, {"model": {"width": 9 if reads else 8}})
     if options is not None:
         assert (args, kwargs) == ((workdir,), options)
 

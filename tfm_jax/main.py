@@ -57,6 +57,7 @@ MODES = {  # mode: the function that does it, the flags that only it reads
     "average": ("average", ("last",)),
     "replay": ("replay", ()),
 }
+UNREAD = ("average", "replay")  # modes that take the checkpoint's configuration whole
 HELP = {"--help", "-help", "-h"}
 
 
@@ -76,6 +77,8 @@ def parse(argv):
         for name in set(names) - set(MODES[values.mode][1]):
             if values[name].present:
                 raise configs.ConfigError(f"--{name} is not for --mode={values.mode}")
+    if knobs and values.mode in UNREAD:
+        raise configs.ConfigError(f"{knobs[0]} is not for --mode={values.mode}")
     return values, knobs
 
 

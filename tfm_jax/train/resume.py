@@ -1,5 +1,6 @@
-"""May a run go on under this configuration, and what is kept of one that diverged."""
+"""May a run go on or be used so, and what is kept of one that diverged."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.batch import Batch
 from tfm_jax.train import arrays
-from tfm_jax.train.experiment import resolve
+from tfm_jax.train.experiment import TASKS, Experiment, resolve
 from tfm_jax.train.mesh import on_this_host
 
 # knobs that may change between one start and the next: none of them alters an update,
@@ -30,6 +31,21 @@ FREE = (
     "mesh.cpu_devices",
     "mesh.processes",
 )
+# and between training and use: what was trained, and how text is put to it, may not
+USE_FREE = (
+    *FREE,
+    *("seed", "init_from", "freeze", "optim.", "mesh."),  # read by training alone
+    *("train.batch_tokens", "train.accumulate_steps", "train.row_multiple"),
+    *("model.attention", "model.dtype", "model.layout", "model.remat"),
+    # which text, in which files, how much of it in a row
+    *("data.source", "data.folder", "data.pattern", "data.document", "data.tfds_"),
+    *("data.valid_share", "data.test_share", "data.split_seed", "data.shuffle"),
+    *("data.table", "data.header", "data.first_column", "data.second_column"),
+    *("data.label_column", "data.word_column", "data.tag_column"),
+    *("data.invalid_utf8", "data.malformed", "data.misplaced", "data.empty"),
+    *("data.overlong", "data.length", "data.source_length", "data.target_length"),
+    *("data.batching", "data.bucket_lengths", "data.question_length", "data.stride"),
+)
 
 
 def check_continues(saved: dict, now: dict) -> None:
@@ -37,17 +53,46 @@ def check_continues(saved: dict, now: dict) -> None:
 
     Raises: ConfigError naming every field that differs, with both values.
     """
-    saved, now = dict(_leaves(resolve(saved).as_dict())), dict(_leaves(now))
-    differ = [
-        f"{knob}: {saved.get(knob)!r} in the checkpoint, {now.get(knob)!r} now"
-        for knob in sorted(saved.keys() | now.keys())
-        if saved.get(knob) != now.get(knob) and not knob.startswith(FREE)
-    ]
+    differ = _differences(resolve(saved).as_dict(), now, FREE)
     if differ:
         raise ConfigError(
             f"the workdir holds another run; {'; '.join(differ)}. "
             "Choose another --workdir, or take these flags back"
         )
+
+
+def used(trained: Experiment, now: Experiment) -> Experiment:
+    """``now`` with the vocabularies of ``trained`` where it leaves them open.
+
+    Raises: ConfigError naming every field that differs from what the parameters were
+        trained with, but for those of ``USE_FREE``.
+    """
+    if now.task == trained.task:
+        filled = {
+            side: getattr(now.model, side, 0) or getattr(trained.model, side, 0)
+            for side in TASKS[now.task].vocabularies
+        }
+        now = now._replace(model=dataclasses.replace(now.model, **filled))
+    differ = _differences(trained.as_dict(), now.as_dict(), USE_FREE)
+    if differ:
+        raise ConfigError(
+            f"the parameters were trained otherwise; {'; '.join(differ)}. "
+            "Take these flags back; what may differ is how much of which text is read, "
+            "model.dtype, eval. and the like"
+        )
+    return now
+
+
+def _differences(saved, now, free):
+    """What differs, in words, but for ``free`` knobs, sections and first words."""
+    several = tuple(name for name in free if name.endswith((".", "_")))
+    saved, now = dict(_leaves(saved)), dict(_leaves(now))
+    return [
+        f"{knob}: {saved.get(knob)!r} in the checkpoint, {now.get(knob)!r} now"
+        for knob in sorted(saved.keys() | now.keys())
+        if saved.get(knob) != now.get(knob)
+        and not (knob in free or knob.startswith(several))
+    ]
 
 
 def _leaves(sections, prefix=""):

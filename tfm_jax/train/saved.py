@@ -9,7 +9,7 @@ import jax
 from tfm_jax.config import from_json
 from tfm_jax.data.normalize import Normalizer
 from tfm_jax.layers.layout import to_unrolled
-from tfm_jax.train import checkpoint, evaluate
+from tfm_jax.train import checkpoint, evaluate, resume
 from tfm_jax.train.experiment import Experiment, build_model, resolve
 from tfm_jax.train.workloads import WORKLOADS
 
@@ -35,13 +35,16 @@ def load(path, *, config=None, ema: bool | None = None) -> Saved:
 
     Args:
         path: workdir, or a folder below its ``checkpoints`` or ``averaged``.
-        config: instead of the checkpoint's own, for other ``eval`` settings.
+        config: instead of the checkpoint's own; see ``resume.USE_FREE``.
         ema: take the moving average; by default where the run keeps one.
-    Raises: CorruptCheckpoint if nothing sound is there; CheckpointMismatch.
+    Raises: CorruptCheckpoint if nothing sound is there; CheckpointMismatch; ConfigError
+        for a ``config`` that uses the parameters otherwise than they were trained.
     """
     folder = checkpoint.find(path)
     text = (folder / "config.json").read_text()
-    experiment = resolve(from_json(text) if config is None else config)
+    experiment = resolve(from_json(text))
+    if config is not None:
+        experiment = resume.used(experiment, resolve(config))
     unrolled = dataclasses.replace(experiment.model, layout="unrolled")
     experiment = experiment._replace(model=unrolled)
     keeps = experiment.train.ema_decay > 0 if ema is None else ema

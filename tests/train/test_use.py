@@ -1,0 +1,71 @@
+"""Parameters are used as they were trained: what may differ is a table."""
+
+import re
+
+import pytest
+
+from tests.reliability.tiny import get_config
+from tfm_jax.config import ConfigError
+from tfm_jax.train import resume
+from tfm_jax.train.experiment import knob_types, resolve
+
+TRAINED = resolve(get_config(model__source_vocab=31, model__target_vocab=31))
+
+
+@pytest.mark.parametrize(
+    "knob, value",
+    [
+        ("model.positions", "rotary"),  # same shapes, other numbers
+        ("model.norm_eps", 1e-2),
+        ("model.activation", "gelu"),
+        ("model.embedding_scale", False),
+        ("data.normalize", "moses"),
+        ("data.source_language", "fr"),
+        ("tokenizer.kind", "byte"),
+        ("train.ema_decay", 0.0),
+    ],
+)
+def test_another_use_of_the_parameters_is_refused_by_name(knob, value):
+    now = resolve(get_config(**{knob.replace(".", "__"): value}))
+    words = f"trained otherwise; {knob}: .* in the checkpoint, {value!r} now"
+    with pytest.raises(ConfigError, match=words):
+        resume.used(TRAINED, now)
+
+
+@pytest.mark.parametrize(
+    "knob, value",
+    [
+        ("eval.beam", 5),
+        ("data.source", "parallel"),
+        ("data.test_files", ("a.tsv",)),
+        ("data.target_length", 64),
+        ("model.dtype", "bfloat16"),
+        ("model.layout", "scanned"),
+        ("mesh.cpu_devices", 2),
+        ("optim.peak_lr", 1.0),
+        ("seed", 3),
+    ],
+)
+def test_what_evaluation_may_change_is_taken(knob, value):
+    now = resolve(get_config(**{knob.replace(".", "__"): value}))
+    used = resume.used(TRAINED, now)
+    section, _, name = knob.rpartition(".")
+    assert getattr(getattr(used, section) if section else used, name) == value
+    assert used.model.source_vocab == 31, "open vocabularies are the checkpoint's"
+
+
+@pytest.mark.parametrize("table", [resume.FREE, resume.USE_FREE])
+def test_every_entry_of_the_tables_is_a_knob_of_some_run(table):
+    pairs = [("transformer", "translation"), ("gpt", "causal_lm"), ("bert", "classify")]
+    pairs += [("bert", "tag"), ("bert", "span"), ("bert", "masked_lm")]
+    knobs = {knob for pair in pairs for knob in knob_types(*pair)}
+    for name in table:
+        several = name.endswith((".", "_"))
+        wanted = re.escape(name) + (".*" if several else "")
+        assert any(re.fullmatch(wanted, knob) for knob in knobs), name
+
+
+def test_a_run_of_another_task_has_other_sections():
+    now = TRAINED._replace(task="causal_lm")
+    with pytest.raises(ConfigError, match="task: 'translation' in the checkpoint"):
+        resume.used(TRAINED, now)
