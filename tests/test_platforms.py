@@ -47,7 +47,9 @@ def experiment(name):
 def gradients(experiment, target):
     """Its gradients for ``target``, as text."""
     losses = TASKS[experiment.task].losses
-    batch = jax.tree.map(lambda x: np.ones((1, *x.shape), x.dtype), losses.example())
+    batch = jax.tree.map(
+        lambda x: np.ones((1, 2, *x.shape[1:]), x.dtype), losses.example()
+    )
     with on(target):
         program = build(experiment)
         state = jax.eval_shape(program.init, 0)
@@ -74,6 +76,9 @@ def test_gradients_lower_for_machines_that_are_not_here(name, target, monkeypatc
     rounded = ["bf16" in left and "bf16" in right for left, right in operands]
     assert rounded.count(True) > 10
     assert rounded.count(False) in (0, 3)  # a map to labels is float32, and back
+    # no array is summed in bfloat16, such as gradients over rows
+    assert re.search(r"applies stablehlo.add .*xf32>", program)
+    assert not re.search(r"applies stablehlo.add .*bf16", program)
 
 
 def test_the_platform_is_that_of_the_mesh():

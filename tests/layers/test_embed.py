@@ -52,3 +52,18 @@ def test_only_schemes_with_vectors_change_the_embedding(name):
         assert np.abs((y - x)[0, 0] - (y - x)[0, 1]).max() > 0.1
     else:
         assert y is x
+
+
+def test_the_gradient_of_a_position_sums_in_float32():
+    """However many rows there are, of cotangents in bfloat16."""
+    module = PositionEmbedding("learned", 5, "glorot")
+    x, positions = jnp.zeros((256, 3, D), jnp.bfloat16), np.arange(3)[None]
+    readout = jnp.asarray(normal(4, 256, 3, D), jnp.bfloat16)
+
+    def total(table):
+        y = module.apply({"params": {"table": table}}, x, positions)
+        return jnp.sum(y.astype(jnp.float32) * readout.astype(jnp.float32))
+
+    found = jax.grad(total)(normal(3, 5, D))
+    wanted = np.asarray(readout, np.float64).sum(0)
+    np.testing.assert_allclose(found[:3], wanted, atol=1e-4)

@@ -73,7 +73,9 @@ class PositionEmbedding(nn.Module):
                 jnp.float32,
             )
             table = drop(table) if drop else table
-            return x + jnp.take(table, positions, axis=0, mode="clip").astype(x.dtype)
+            vectors = jnp.take(table, positions, axis=0, mode="clip")
+            # for all rows before it is rounded, so that gradients sum in float32
+            return x + jnp.broadcast_to(vectors, x.shape).astype(x.dtype)
         if scheme.vectors:
             return x + scheme.vectors(positions, width).astype(x.dtype)
         return x
