@@ -12,8 +12,13 @@ from tfm_jax.train.log import read_history
 
 @pytest.mark.slow
 def test_a_tiny_model_learns_to_copy_numbers_it_has_not_seen(tmp_path, capsys):
-    """English to English, packed rows, character by character."""
+    """English to English, packed rows, word by word.
+
+    Seeds 0 to 6 copied 49 or 50 of the 50. Character by character they copied 30 to 41,
+    by seed and by the rounding of the processor: no bound on that has a margin.
+    """
     knobs = {
+        "tokenizer.kind": "word",
         "data.target_language": "en",
         "data.batching": "pack",
         "data.numerals_max": 999,
@@ -42,4 +47,4 @@ def test_a_tiny_model_learns_to_copy_numbers_it_has_not_seen(tmp_path, capsys):
     losses = [r["loss"] for r in read_history(tmp_path) if r["kind"] == "train"]
     assert losses[0] > 2.5 and losses[-1] < 0.1
     assert results["test"]["accuracy"] > 0.98
-    assert results["test"]["exact_match"] > 0.8
+    assert results["test"]["exact_match"] > 0.9
