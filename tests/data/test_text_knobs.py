@@ -71,6 +71,7 @@ KNOBS = {
         "shuffle": False,
         "word_column": dict(word_column=1, tag_column=0),
         "tag_column": 0,
+        "labels": ("A", "O"),
         "length": 11,
     },
     "span": {"shuffle": False, "length": 23},

@@ -1,13 +1,23 @@
 """ALBERT of transformers and the imported model compute the same."""
 
 import dataclasses
+import itertools
+import types
 
 import pytest
 
-from tests.interop.text_reference import assert_heads_agree, assert_round_trip, make
+from tests.interop.text_reference import (
+    assert_heads_agree,
+    assert_round_trip,
+    make,
+    torch,
+)
 from tests.models.tiny_text import sizes
 from tfm_jax.interop import albert, load_huggingface
+from tfm_jax.layers.sharing import group
 from tfm_jax.models.albert import Albert, Config
+
+modeling_albert = pytest.importorskip("transformers.models.albert.modeling_albert")
 
 SHAPES = {
     "one group": dict(
@@ -90,3 +100,25 @@ def test_a_model_without_counterpart_is_not_written(change, message):
 def test_layers_repeated_within_a_group_are_refused():
     with pytest.raises(ValueError, match="inner_group_num=2 must be 1"):
         albert.read_config(albert.write_config(SMALL) | {"inner_group_num": 2})
+
+
+def test_layers_are_grouped_as_the_references_are():
+    """Theirs is floating point: ``int(layer / (depth / groups))``."""
+    differ = []
+    for depth, groups in itertools.combinations_with_replacement(range(24, 0, -1), 2):
+        asked = []
+        theirs = types.SimpleNamespace(
+            config=types.SimpleNamespace(
+                num_hidden_layers=depth, num_hidden_groups=groups
+            ),
+            embedding_hidden_mapping_in=lambda x: x,
+            albert_layer_groups=[
+                lambda x, mask, n=n, asked=asked: asked.append(n) or x
+                for n in range(groups)
+            ],
+        )
+        modeling_albert.AlbertTransformer.forward(theirs, torch.zeros(1))
+        assert asked == [group(layer, groups, depth) for layer in range(depth)]
+        even = [layer * groups // depth for layer in range(depth)]
+        differ += [(depth, groups)] if asked != even else []
+    assert differ == [(18, 14)]  # so that the rule is seen

@@ -15,7 +15,12 @@ from tests.models.tiny_text import tiny
 from tfm_jax.config import ConfigError
 from tfm_jax.data import tokenizers
 from tfm_jax.data.subwords import TextTokenizer
-from tfm_jax.interop import load_huggingface, save_huggingface, verify
+from tfm_jax.interop import (
+    load_huggingface,
+    save_huggingface,
+    tokenizer_files,
+    verify,
+)
 from tfm_jax.interop.__main__ import main
 from tfm_jax.interop.safetensors_io import read
 from tfm_jax.main import main as train_main
@@ -58,7 +63,11 @@ def write(folder, module, fields, tokenizer):
     """A folder with random weights: (config, params)."""
     model, params = tiny(module, **{"vocab": tokenizer.vocab} | fields)
     save_huggingface(folder, params, model.cfg)
-    tokenizer.save(folder / "tokenizer.json")
+    frame = "gpt1" if module is gpt else "bert"
+    around = tokenizer_files.framed(frame, tokenizer.special)
+    tokenizer_files.write(
+        folder, tokenizer, around, longest=model.cfg.max_length, types=module is not gpt
+    )
     return model.cfg, params
 
 
@@ -274,9 +283,9 @@ def test_without_transformers_verify_says_what_to_install(gpt2, monkeypatch, cap
 
 
 VERIFIED = {
-    "gpt1 with two heads": 3 * 2,  # rows times outputs
-    "bert": 4 * 2,
-    "bert for spans": 4 * 2,
+    "gpt1 with two heads": 4 * 2 + 1,  # rows times outputs, and ids of texts
+    "bert": 6 * 2 + 2,
+    "bert for spans": 6 * 2 + 2,
 }
 
 

@@ -15,6 +15,7 @@ class Config(text_batches.Order):
     test_files: tuple[str, ...] = ()
     word_column: int = 0
     tag_column: int = -1  # -1: the last
+    labels: tuple[str, ...] = ()  # tags in order; (): the training split's, O first
     length: int = 128  # tokens of a row, special ones included
     overlong: str = dataclasses.field(
         default="keep", metadata={"choices": ("drop", "keep", "error")}
@@ -46,7 +47,7 @@ def load(cfg, split, names):
         getattr(cfg, f"{split}_files"), knob=knob, word=cfg.word_column,
         tag=cfg.tag_column, invalid_utf8=cfg.invalid_utf8,
     )  # fmt: skip
-    names = names or tagging.tag_names(tagged)
+    names = names or cfg.labels or tagging.tag_names(tagged)
     return (tagged, names), report | {"labels": list(names)}
 
 

@@ -155,6 +155,11 @@ class Tokenizer:
     ``byte``, ``bpe`` and ``unigram`` give every text back exactly; ``character``
     every text of known characters; ``word`` the words joined by one space. Special
     tokens have ids but no spelling: no line of text can produce PAD, BOS or EOS.
+
+    Attributes:
+        kind: a key of KINDS. shared: one vocabulary for both sides.
+        first_id: of the library's own ids, which begin at 0.
+        source_vocab, target_vocab: number of ids.
     """
 
     def __init__(self, document):
@@ -169,16 +174,16 @@ class Tokenizer:
         if not self.shared:
             target = tokenizers.Tokenizer.from_str(json.dumps(document["target"]))
         self._sides = {"source": source, "target": target}
-        self._first = UNK if self.kind in WITH_UNKNOWN else UNK + 1
-        self.source_vocab = self._first + source.get_vocab_size()
-        self.target_vocab = self._first + target.get_vocab_size()
+        self.first_id = UNK if self.kind in WITH_UNKNOWN else UNK + 1
+        self.source_vocab = self.first_id + source.get_vocab_size()
+        self.target_vocab = self.first_id + target.get_vocab_size()
 
     def encode(self, lines, side):
         """Each line as int32 ids ending in EOS; side is "source" or "target"."""
         encodings = self._sides[side].encode_batch_fast(lines, add_special_tokens=False)
-        end = EOS - self._first
+        end = EOS - self.first_id
         return [
-            np.array([*encoding.ids, end], np.int32) + self._first
+            np.array([*encoding.ids, end], np.int32) + self.first_id
             for encoding in encodings
         ]
 
@@ -186,7 +191,7 @@ class Tokenizer:
         """Each row of ids as a line, up to its first EOS; UNK reads "<unk>"."""
         rows = [np.asarray(row) for row in rows]
         rows = [row[: np.argmax(row == EOS)] if EOS in row else row for row in rows]
-        pieces = [(row[row >= self._first] - self._first).tolist() for row in rows]
+        pieces = [(row[row >= self.first_id] - self.first_id).tolist() for row in rows]
         lines = self._sides[side].decode_batch(pieces, skip_special_tokens=False)
         if self.kind in ("bpe", "unigram"):
             return [line.removeprefix(" ") for line in lines]
@@ -203,7 +208,7 @@ class Tokenizer:
     def _label(self, index, side):
         if index < len(SPECIAL_LABELS):
             return SPECIAL_LABELS[index]
-        label = side.id_to_token(index - self._first)
+        label = side.id_to_token(index - self.first_id)
         if self.kind in ON_BYTES:
             piece = bytes(_BYTE_OF_LABEL[character] for character in label)
             label = piece.decode("utf-8", errors="backslashreplace")

@@ -10,7 +10,8 @@ Usage:
           tfm_jax.main with --mode=eval and --mode=train
   export  the newest sound checkpoint of WORKDIR as a folder that transformers reads
   verify  FOLDER is read here and by transformers, which must be installed; a table of
-          the largest differences of outputs on random rows, PASS or FAIL
+          the largest differences of outputs on random rows and on texts, of which both
+          must make the same ids, PASS or FAIL
 
   --tokenizer=PATH     file or folder, where FOLDER has none
   --model_type=TYPE    gpt2, openai-gpt, ...: which one where several fit the model
@@ -54,12 +55,14 @@ def _export(given):
 
     how = dict(model_type=given.model_type, tower=given.tower)
     terminal.say(f"written: {published.export_run(given.workdir, given.folder, **how)}")
+    if left := published.unwritten(given.workdir):
+        terminal.say(left)
 
 
 def _verify(given):
     from tfm_jax.interop import verify
 
-    rows = verify.compare(given.folder)
+    rows = verify.compare(given.folder, say=terminal.say)
     terminal.say(verify.table(rows))
     return exits.OK if verify.passed(rows) else exits.UNKNOWN
 

@@ -6,13 +6,14 @@ sharing is one of as many groups as layers, and is read as that; sharing of atte
 alone or of the feed-forward alone has no counterpart.
 Deviates from the reference: the row of the padding token in the table of words is
     trained like any other; dropout follows the feed-forward block, as in the paper,
-    where the reference leaves it out; names of labels are not kept.
+    where the reference leaves it out.
 """
 
 import dataclasses
 import re
 
 from tfm_jax.interop import encoders
+from tfm_jax.layers import sharing
 from tfm_jax.models import albert
 
 _GROUP = "albert.encoder.albert_layer_groups.{}.albert_layers.0"
@@ -62,7 +63,7 @@ REFERENCE = encoders.Reference(
         "head/span/out": "qa_outputs",
     },
     beside=re.compile(r"(albert\.pooler|sop_classifier\.classifier)\.(weight|bias)"),
-    number=lambda cfg, layer: layer * cfg.groups // cfg.depth,
+    number=lambda cfg, layer: sharing.group(layer, cfg.groups, cfg.depth),
 )
 
 

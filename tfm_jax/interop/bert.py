@@ -4,8 +4,7 @@ Source: Devlin et al. 2019, arXiv:1810.04805, as the ``Bert...`` classes of tran
 5. Files of pre-trained models often hold more heads than the class that they name: the
 pooler and the head of pairs are left out where that class does without them.
 Deviates from the reference: the row of the padding token in the table of words is
-    trained like any other, there it gets no gradient as an input; names of labels are
-    not kept.
+    trained like any other, there it gets no gradient as an input.
 """
 
 import re

@@ -6,8 +6,7 @@ class for both: ``models.electra.part`` takes either out of what was trained joi
 The head "classify" has no counterpart: ``ElectraForSequenceClassification`` has a dense
 map and GELU before that to the labels.
 Deviates from the reference: the row of the padding token in the table of words is
-    trained like any other, there it gets no gradient as an input; names of labels are
-    not kept.
+    trained like any other, there it gets no gradient as an input.
 """
 
 import dataclasses

@@ -13,7 +13,7 @@ import numpy as np
 
 from tfm_jax.config import build
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.interop import names
+from tfm_jax.interop import label_names, names
 from tfm_jax.layers.layout import to_unrolled
 
 # our field -> the reference's
@@ -125,7 +125,7 @@ def read_config(reference: Reference, cls: type, values: dict):
     ours = {ours: values[theirs] for ours, theirs in reference.fields.items()} | dict(
         activation=activations[values["hidden_act"]],
         head=heads[architecture],
-        labels=len(values.get("id2label") or range(2)),
+        labels=label_names.count(values),
         head_dropout=values["hidden_dropout_prob"] if dropout is None else dropout,
     )
     defaults = dataclasses.asdict(cls())
@@ -155,8 +155,8 @@ def write_config(reference: Reference, cfg) -> dict:
     if problems:
         called = f"transformers' {reference.model_type}"
         raise ValueError(f"{called} has no counterpart: " + "; ".join(problems))
-    labels = {str(i): f"LABEL_{i}" for i in range(cfg.labels)}
     theirs = {theirs: getattr(cfg, ours) for ours, theirs in reference.fields.items()}
+    number = cfg.head == "classify" and cfg.labels == 1
     return {
         "model_type": reference.model_type,
         "architectures": [reference.architectures[cfg.head]],
@@ -164,8 +164,8 @@ def write_config(reference: Reference, cfg) -> dict:
         "tie_word_embeddings": True,
         **{name: x for name, x in reference.fixed.items() if name not in FIXED},
         reference.head_dropout: cfg.head_dropout,
-        "id2label": labels,
-        "label2id": {label: int(i) for i, label in labels.items()},
+        **label_names.write(label_names.unnamed(cfg.labels)),
+        **({"problem_type": "regression"} if number else {}),
         "dtype": "float32",
         **theirs,
     }

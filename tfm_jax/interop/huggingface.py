@@ -15,6 +15,7 @@ from tfm_jax.interop import (
     electra,
     generation,
     gpt,
+    label_names,
     marian,
     safetensors_io,
 )
@@ -46,8 +47,14 @@ class Family(NamedTuple):
     model: Callable
     names: object
     imported: type = ImportedText
-    read_ids: Callable = lambda values, decoding: {"ids": _token_ids(values)}
-    write_ids: Callable = lambda ids=None: (dict(ids or {}), None)
+    read_ids: Callable = lambda values, decoding: {
+        "ids": _token_ids(values),
+        "labels": label_names.read(values),
+    }
+    write_ids: Callable = lambda ids=None, labels=(): (
+        dict(ids or {}) | label_names.write(labels),
+        None,
+    )
 
 
 def _token_ids(values):
@@ -109,7 +116,7 @@ def load_huggingface(folder) -> Imported | ImportedText:
 def save_huggingface(folder, params, config, *, model_type: str = "", **ids) -> None:
     """Writes a folder that ``from_pretrained`` of transformers reads.
 
-    The tokenizer is not written.
+    The tokenizer is not written, see ``tokenizer_files``.
 
     Args:
         folder: new or empty.
@@ -118,7 +125,7 @@ def save_huggingface(folder, params, config, *, model_type: str = "", **ids) -> 
         model_type: where several have such a config: which one; "" is the first that
             can represent it.
         ids: ``special`` and ``force_eos`` for models of pairs, by default those of our
-            tokenizers; ``ids`` for the others, as in ``ImportedText``.
+            tokenizers; ``ids`` and ``labels`` for the others, as in ``ImportedText``.
 
     Raises:
         ValueError: the config or the parameters have no counterpart; all are listed.
@@ -146,6 +153,11 @@ def describe(config, model_type: str = "") -> dict:
     Raises: ValueError listing every field that transformers cannot represent.
     """
     return _representing(config, model_type)[1]
+
+
+def model_type(folder) -> str:
+    """The family that a folder names. Raises: as ``load_huggingface``."""
+    return _json(Path(folder, CONFIG)).get("model_type")
 
 
 def _family(model_type):

@@ -73,6 +73,7 @@ class ImportedText(NamedTuple):
         config: of the model, with a ``vocab``. model: Linen module, which takes a
             ``TextBatch``. params: nested dict, float32.
         ids: token ids by the names that transformers has for them (``eos_token_id``).
+        labels: names in the order of the outputs; () if the folder has none.
         tokenizer: None; texts are token ids.
     """
 
@@ -80,6 +81,7 @@ class ImportedText(NamedTuple):
     model: nn.Module
     params: dict
     ids: dict[str, int]
+    labels: tuple[str, ...] = ()
     tokenizer: None = None
 
     def logits(self, tokens, lengths=None, types=None):

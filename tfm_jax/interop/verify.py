@@ -1,7 +1,6 @@
 """The same rows through a folder's model here and in transformers, compared."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +8,8 @@ import jax
 import numpy as np
 
 from tfm_jax.config import ConfigError
-from tfm_jax.interop import huggingface
+from tfm_jax.data.errors import DataError
+from tfm_jax.interop import huggingface, texts
 from tfm_jax.interop.imported import Imported
 
 TOLERANCE = 1e-4  # absolute, on logits
@@ -40,11 +40,13 @@ class Difference(NamedTuple):
     value: float
 
 
-def compare(folder) -> list[Difference]:
+def compare(folder, *, say: Callable = lambda line: None) -> list[Difference]:
     """Loads ``folder`` here and with transformers, and asks both the same.
 
-    The reference computes in float64, so that all rounding is ours.
+    The reference computes in float64, so that all rounding is ours. Besides random rows
+    of ids these are TEXTS, of which ``AutoTokenizer`` must make the ids that we make.
 
+    Args: say: gets a line on what could not be compared.
     Raises: ConfigError if torch or transformers is absent, or ``folder`` is not read.
     """
     try:
@@ -59,8 +61,7 @@ def compare(folder) -> list[Difference]:
         found = huggingface.load_huggingface(folder)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{folder}: {error}") from error
-    values = json.loads(Path(folder, huggingface.CONFIG).read_text("utf-8"))
-    theirs = huggingface.describe(found.config, values["model_type"])
+    theirs = huggingface.describe(found.config, huggingface.model_type(folder))
     cls = getattr(transformers, theirs["architectures"][0])
     model = cls.from_pretrained(folder, dtype=torch.float64).eval()
 
@@ -72,7 +73,40 @@ def compare(folder) -> list[Difference]:
         return logits
 
     each = _of_pairs if isinstance(found, Imported) else _of_text
-    return [line for rows in random_rows(found) for line in each(found, ask, rows)]
+    lines = [line for rows in random_rows(found) for line in each(found, ask, rows)]
+    try:
+        ours = texts.read(folder, found)
+    except DataError as error:
+        say(f"texts are not compared: {error}")
+        return lines
+    for name, rows in ours.items():
+        where = Path(folder, rows.tokenizer)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where)
+        differ = sum(_differs(tokenizer, row) for row in rows.rows)
+        lines.append(Difference(name, "token ids", differ, len(rows.rows)))
+        if rows.asked and not differ:
+            lines += each(found, ask, _padded(name, rows.rows, found))
+    return lines
+
+
+def _differs(tokenizer, row):
+    """Whether ``AutoTokenizer`` makes other ids or types of a text."""
+    theirs = tokenizer(*row.text)
+    types = row.types is not None and theirs.get("token_type_ids") != row.types
+    return theirs["input_ids"] != row.ids or types
+
+
+def _padded(name, rows, found):
+    """Rows of texts as ``Rows``."""
+    lengths = np.array([len(row.ids) for row in rows])
+    pad = found.special.pad if isinstance(found, Imported) else 0
+    tokens = np.full((len(rows), lengths.max()), pad)
+    types = None if rows[0].types is None else np.zeros_like(tokens)
+    for number, row in enumerate(rows):
+        tokens[number, : len(row.ids)] = row.ids
+        if types is not None:
+            types[number, : len(row.ids)] = row.types
+    return Rows(name, tokens, lengths, types)
 
 
 def random_rows(found) -> Iterator[Rows]:

@@ -25,15 +25,25 @@ class Lenders(NamedTuple):
     ffn: int
 
 
+def group(layer: int, groups: int, depth: int) -> int:
+    """Number of the group of ``layer``.
+
+    Source: Lan et al. 2020 divide layers evenly; transformers rounds in floating point,
+    and checkpoints are laid out by that: layer 9 of 18 is in group 6 of 14, not 7.
+    """
+    return int(layer / (depth / groups))
+
+
 def lenders(share: str, groups: int, depth: int) -> list[Lenders]:
     """For each layer, in order; the first layer of a group lends what it shares.
 
     Args:
         share: a key of SHARES.
-        groups: layer l is in group ``l * groups // depth``; at most ``depth``.
+        groups: see ``group``; at most ``depth``.
     """
     shared = SHARES[share]
-    first = [-(-(i * groups // depth) * depth // groups) for i in range(depth)]
+    of = [group(layer, groups, depth) for layer in range(depth)]
+    first = [of.index(number) for number in of]
     return [
         Lenders(first[i] if shared.attention else i, first[i] if shared.ffn else i)
         for i in range(depth)

@@ -1,7 +1,5 @@
 """Trained models that give texts labels, in a notebook."""
 
-import json
-
 import jax
 import numpy as np
 import pandas as pd
@@ -9,7 +7,7 @@ import pandas as pd
 from tfm_jax.data import spans, tagging
 from tfm_jax.infer import probing
 from tfm_jax.notebook.run import TextRun, are_pairs, listed, sides
-from tfm_jax.train import predictions
+from tfm_jax.train import predictions, saved
 from tfm_jax.train.log import counted
 
 
@@ -22,13 +20,9 @@ class LabelledRun(TextRun):
     def labels(self) -> list[str]:
         """Names in the order of the model's outputs; [] if it predicts a number.
 
-        Numbers, if the model was trained elsewhere.
+        Numbers, if the model was trained elsewhere and its folder has no names.
         """
-        report = json.loads((self.path / "data_report.json").read_text("utf-8"))
-        if "train" in report:
-            return report["train"]["labels"]
-        count = self.config.model.labels
-        return [str(label) for label in range(count)] if count > 1 else []
+        return saved.label_names(self)
 
 
 class ClassifyRun(LabelledRun):

@@ -1,13 +1,14 @@
 """Folders of transformers as workdirs of runs, and workdirs as such folders."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.normalize import NORMALIZERS
 from tfm_jax.infer.decode import Special
-from tfm_jax.interop import load_huggingface, save_huggingface
+from tfm_jax.interop import load_huggingface, save_huggingface, tokenizer_files
+from tfm_jax.interop.tokenizer_files import TOKENIZER, meanings
 from tfm_jax.models import MODELS, electra
 from tfm_jax.train import experiment, saved
 from tfm_jax.train.checkpoint import Checkpointer
@@ -15,21 +16,11 @@ from tfm_jax.train.weights import DIRECTORY
 from tfm_jax.train.workdir import preflight, replace
 from tfm_jax.train.workloads import WORKLOADS
 
-TOKENIZER = "tokenizer.json"
 # (model, head) -> pairs of sentences that the head was trained on
 PAIRS = {("bert", "pretraining"): "nsp", ("albert", "pretraining"): "sop"}
 FRAMES = {"gpt": "gpt1"}  # model -> special tokens around texts, BERT's for all others
 TOWERS = {"discriminator": "replaced", "generator": "masked_lm"}  # of ELECTRA
-# transformers' name -> how special tokens that mean it are spelled, the first counts
-MEANINGS = {
-    "bos_token": ("<|endoftext|>", "[CLS]", "<s>"),
-    "eos_token": ("<|endoftext|>", "[SEP]", "</s>"),
-    "unk_token": ("[UNK]", "<unk>", "<|endoftext|>"),
-    "sep_token": ("[SEP]", "_delimiter_", "</s>"),
-    "pad_token": ("[PAD]", "<pad>"),
-    "cls_token": ("[CLS]", "_classify_", "<s>"),
-    "mask_token": ("[MASK]", "<mask>"),
-}
+LABELLED = ("classify", "tag")  # heads whose outputs have names
 IDS = ("bos_token", "eos_token", "pad_token")  # those that a model's config.json names
 
 
@@ -67,12 +58,15 @@ def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
             **dict.fromkeys(sections, {}),
             **dict(seed=0, model_name=name, task=task),
             "model": dataclasses.asdict(found.config),
-            "data": _data(name, task, found.config),
+            "data": _data(name, task, found, words),
             "tokenizer": _tokenizer_section(words, workdir / TOKENIZER),
         }
     )
     built = experiment.complete(built, words)
-    report = {"imported": {"folder": str(folder), "ids": _ids(found)}}
+    report = {"folder": str(folder), "ids": _ids(found)}
+    if getattr(found, "labels", ()):
+        report["labels"] = found.labels
+    report = {"imported": report}
     return write_run(workdir, built, words, found.params, report)
 
 
@@ -100,7 +94,9 @@ def write_run(workdir, built, tokenizer, params, report: dict) -> Path:
 def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Path:
     """Writes the newest sound checkpoint of ``workdir`` as ``save_huggingface`` does.
 
-    And its tokenizer, which transformers reads too unless the run translates.
+    And its tokenizer: transformers makes the same ids of a text as the run does, with
+    what stands around it. Where a translation's languages have a vocabulary each, that
+    of the target lies in the folder ``tokenizer_files.TARGET``.
 
     Args:
         workdir: or one checkpoint below it. model_type: see ``save_huggingface``.
@@ -124,20 +120,55 @@ def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Pat
         except ValueError as error:
             raise ConfigError(f"{workdir}: {error}; --tower=generator") from error
     spoken = getattr(run.tokenizer, "special", None)  # None: the run translates
-    named = {} if spoken is None else meanings(spoken)
-    ids = {} if spoken is None else {f"{n}_id": spoken.get(named.get(n)) for n in IDS}
-    ids = {"ids": ids} if ids else {}
+    known = {}
+    if spoken is not None:
+        named = meanings(spoken)
+        known["ids"] = {f"{n}_id": spoken.get(named.get(n)) for n in IDS}
+    if getattr(config, "head", "") in LABELLED:
+        known["labels"] = saved.label_names(run)
     try:
-        save_huggingface(folder, params, config, model_type=model_type, **ids)
+        save_huggingface(folder, params, config, model_type=model_type, **known)
     except (ValueError, FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{workdir}: {error}") from error
-    run.tokenizer.save(folder / TOKENIZER)
-    if spoken is not None:
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", **named}
-        settings["model_max_length"] = config.max_length
-        text = json.dumps(settings, indent=2) + "\n"
-        (folder / "tokenizer_config.json").write_text(text, "utf-8")
+    data, longest = run.experiment.data, config.max_length
+    if spoken is None:
+        steps = NORMALIZERS[data.normalize]
+        tokenizer_files.write_pairs(
+            folder, run.tokenizer, longest=longest, lowercase=steps.lowercase
+        )
+    else:
+        types = getattr(config, "types", 1) > 1
+        tokenizer_files.write(
+            folder, run.tokenizer, _around(run), longest=longest, types=types
+        )
     return folder
+
+
+def unwritten(workdir) -> str:
+    """What transformers has to do to a run's texts, and cannot be told; "" is nothing.
+
+    Raises: as ``export_run`` does.
+    """
+    data = saved.load(workdir).experiment.data
+    normalize = getattr(data, "normalize", "none")
+    if not NORMALIZERS[normalize].moses:
+        return ""
+    return (
+        f"transformers has no data.normalize={normalize!r}: give it the text as "
+        "tfm_jax.data.normalize.Normalizer.apply leaves it"
+    )
+
+
+def _around(run):
+    """The special tokens that a run has read around a text."""
+    data = run.experiment.data
+    separator = getattr(data, "separator", "")
+    if separator:
+        return tokenizer_files.Around(begin=separator)
+    if run.experiment.task == "causal_lm":
+        return tokenizer_files.NOTHING
+    frame = getattr(data, "frame", "bert")
+    return tokenizer_files.framed(frame, run.tokenizer.special)
 
 
 def task_of(config) -> tuple[str, str]:
@@ -157,18 +188,10 @@ def task_of(config) -> tuple[str, str]:
     )
 
 
-def meanings(special) -> dict[str, str]:
-    """What transformers calls the special tokens of a vocabulary, see MEANINGS."""
-    found = {}
-    for name, spellings in MEANINGS.items():
-        there = [token for token in spellings if token in special]
-        found |= {name: there[0]} if there else {}
-    return found
-
-
 def _tokenizer(task, path, given):
     if task == "translation" and path.is_dir():
-        path = path / TOKENIZER
+        own = path / tokenizer_files.PAIRS
+        path = own if own.exists() else path / TOKENIZER  # as earlier exports have it
     hint = "" if given else "; name a tokenizer with --tokenizer=PATH"
     if not path.exists():
         raise ConfigError(f"there is no {path}{hint}")
@@ -197,8 +220,9 @@ def _tokenizer_section(tokenizer, path):
     return dict(kind=tokenizer.kind, vocab=size, shared=tokenizer.shared)
 
 
-def _data(name, task, config):
+def _data(name, task, found, tokenizer):
     """Fields of the data section for which their defaults do not suit the model."""
+    config = found.config
     cls, longest = experiment.TASKS[task].data.Config, config.max_length
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
@@ -208,6 +232,10 @@ def _data(name, task, config):
         suited["length"] = longest
     if "frame" in defaults:
         suited["frame"] = FRAMES.get(name, "bert")
+    if "labels" in defaults:
+        suited["labels"] = found.labels
+    if "separator" in defaults:
+        suited["separator"] = tokenizer_files.begins_with(tokenizer)
     if "pairs" in defaults:
         suited["pairs"] = {"kind": PAIRS.get((name, config.head), "none")}
     return suited

@@ -1,6 +1,7 @@
 """Saved: a run or a checkpoint of it, loaded to be used, on whatever machine."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +72,19 @@ def translate(run: Saved, lines, **options) -> list[str]:
     normal = [apply(line) for line in lines]
     found = evaluate.translate(*parts, normal, run.experiment.eval, **options)
     return [undo(line) for line in found]
+
+
+def label_names(run: Saved) -> list[str]:
+    """Names in the order of the model's outputs; [] if it predicts a number.
+
+    Numbers, if the model was trained elsewhere and its folder has no names.
+    """
+    report = json.loads((run.path / "data_report.json").read_text("utf-8"))
+    if "train" in report:
+        return report["train"]["labels"]
+    count = run.experiment.model.labels
+    numbers = [str(label) for label in range(count)] if count > 1 else []
+    return report.get("imported", {}).get("labels") or numbers
 
 
 def separator(run: Saved) -> int | None:
