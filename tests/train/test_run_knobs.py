@@ -21,6 +21,7 @@ from tfm_jax.train.optim import Config as OptimConfig
 from tfm_jax.train.optim import make_optimizer
 from tfm_jax.train.state import init_state
 
+LONG = dict(source_length=64, target_length=64)  # rows that two numbers fit
 STREAM = {  # what reaches the model: batches, and the texts of the held-out sets
     "data.source_language": "fr",
     "data.target_language": "fr",
@@ -28,8 +29,8 @@ STREAM = {  # what reaches the model: batches, and the texts of the held-out set
     "data.numerals_train": 100,
     "data.numerals_heldout": 5,
     "data.numerals_seed": 1,
-    "data.numerals_joined": 2,
-    "data.numerals_joined_heldout": 2,
+    "data.numerals_joined": dict(LONG, numerals_joined=2),
+    "data.numerals_joined_heldout": dict(LONG, numerals_joined_heldout=2),
     "data.batching": "pack",
     "data.source_length": 40,
     "data.target_length": 40,

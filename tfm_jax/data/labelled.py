@@ -250,7 +250,10 @@ def labelled_rows(cfg, tokenizer, labelled):
             keep &= ~where
     kept = np.flatnonzero(keep)
     if len(keep) and not len(kept):
-        raise DataError(f"none of {len(keep)} examples is left: all empty or overlong")
+        raise DataError(
+            f"none of {len(keep)} examples is left: {found['empty'].sum()} empty, "
+            f"{found['overlong'].sum()} longer than data.length={cfg.length}"
+        )
     left = framing.cut_lengths(lengths[0], lengths[1] if pair else 0, room)
     texts = [
         [side[n][: size[n]] for n in kept]

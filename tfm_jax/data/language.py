@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tfm_jax.data import published, text_batches
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.data.errors import DataError
+from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.subwords import TextTokenizer
 from tfm_jax.data.vocabularies import TRAINERS, train_text_tokenizer
 
@@ -78,7 +78,8 @@ def prepare(task, cfg, tokenizer_cfg: TokenizerConfig, *, tokenizer=None) -> Pre
     for split, content in found.items():
         rows[split] = []
         if len(task.texts(content)):
-            filled, said = task.rows(cfg, tokenizer, content, split)
+            with within(f"the {split} split"):
+                filled, said = task.rows(cfg, tokenizer, content, split)
             report[split] |= said
             rows[split].append(filled)
     digests = [text_batches.fingerprint(rows[split]) for split in SPLITS]

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import zlib
 from pathlib import Path
 
@@ -45,18 +46,24 @@ def read_lines(path, knob, invalid_utf8):
     there to its end. One CR before the ``\n`` and one leading byte order mark go.
     """
     data = read_bytes(path, knob)
-    pieces = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if not pieces[-1]:
-        pieces.pop()  # the file ended in \n, or is empty
-    decoded = [
-        decode(piece.removesuffix(b"\r"), invalid_utf8, f"{path}: line {number}")
-        for number, piece in enumerate(pieces, start=1)
-    ]
+    decoded = list(lines_of(io.BytesIO(data), path, invalid_utf8))
     return [line for line, _ in decoded], {
         "sha256": hashlib.sha256(data).hexdigest(),
         "lines": len(decoded),
         "invalid_utf8_lines": sum(replaced for _, replaced in decoded),
     }
+
+
+def lines_of(file, name, invalid_utf8):
+    """(line, whether bytes were replaced) of a binary file, one after the other.
+
+    Args: name: of the file, in messages. invalid_utf8: "error" or "replace".
+    """
+    for number, line in enumerate(file, start=1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
+        yield decode(line, invalid_utf8, f"{name}: line {number}")
 
 
 def read_bytes(path, knob):

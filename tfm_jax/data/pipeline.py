@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfm_jax.data import packing
-from tfm_jax.data.errors import DataError
+from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.normalize import NORMALIZERS
 from tfm_jax.data.sources import SOURCES, SPLITS, Pairs, load_pairs
 from tfm_jax.data.stream import BatchSource, TrainBatches
@@ -105,12 +105,26 @@ def prepare(cfg, tokenizer_cfg, *, tokenizer=None):
         raise DataError(f"data.source={cfg.source!r}: the training split is empty")
     if tokenizer is None:
         tokenizer = train_tokenizer(tokenizer_cfg, train.source, train.target)
-    encoded = encode_pairs(cfg, tokenizer, train)
-    report["train"] |= encoded.report
-    held_out = splits["valid"], splits["test"]
+    encoded = {}
+    for split, pairs in splits.items():
+        encode = encode_pairs if split == "train" else encode_held_out
+        with within(f"the {split} split"):
+            encoded[split] = encode(cfg, tokenizer, pairs)
+        report[split] |= encoded[split].report
+    encoded, *held_out = encoded["train"], splits["valid"], splits["test"]
     content = json.dumps([encoded.fingerprint, *held_out]).encode()
     report["fingerprint"] = hashlib.sha256(content).hexdigest()
     return Prepared(tokenizer, encoded, *held_out, report, report["fingerprint"])
+
+
+def has_text(line, ids):
+    """Whether a line, and its ids that end in EOS, have anything in them."""
+    return bool(line.strip()) and len(ids) > 1
+
+
+def encode_held_out(cfg, tokenizer, pairs):
+    """`encode_pairs` of pairs to evaluate on: empty ones are left out."""
+    return encode_pairs(dataclasses.replace(cfg, empty="drop"), tokenizer, pairs)
 
 
 def encode_pairs(cfg, tokenizer, pairs):
@@ -130,8 +144,8 @@ def encode_pairs(cfg, tokenizer, pairs):
     ]
     lengths = np.array([[len(row) for row in side] for side in ids], int)
     limits = np.array([[cfg.source_length], [cfg.target_length]])
-    blank = np.array([[not line.strip() for line in side] for side in pairs[:2]], bool)
-    empty = (blank | (lengths < 2)).any(0)
+    text = [list(map(has_text, *side)) for side in zip(pairs[:2], ids, strict=True)]
+    empty = ~np.array(text, bool).all(0)
     overlong = (lengths > limits).any(0) & ~(empty & (cfg.empty == "drop"))
     keep = np.ones(lengths.shape[1], bool)
     for name, found in (("empty", empty), ("overlong", overlong)):

@@ -113,7 +113,10 @@ def tagged_rows(tokenizer, tagged, names, length, *, overlong="keep", frame="ber
         labels.append(row)
         kept.append(number)
     if not kept:
-        raise DataError(f"none of {len(texts)} sentences is left, {too_long} overlong")
+        raise DataError(
+            f"none of {len(texts)} sentences is left, {too_long} longer than "
+            f"data.length={length}"
+        )
     labels = np.stack(labels)
     batch = framing.frame_rows(
         rows, None, framing.frame_ids(tokenizer, frame), length

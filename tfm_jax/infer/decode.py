@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tfm_jax.infer.beam import beam_search
 from tfm_jax.infer.greedy import greedy
+from tfm_jax.infer.rows import check_lengths
 
 
 class Special(NamedTuple):
@@ -111,16 +113,21 @@ def decode(
     the end: the results are the same.
 
     Args:
-        model: a module with methods ``encode``, ``init_cache`` and ``step``.
+        model: a module with methods ``encode``, ``init_cache`` and ``step``; its
+            ``cfg.longest`` says how long sequences may be, 0: no limit.
         sources: list of int arrays that end in EOS.
-        offset: a translation is at most this many tokens longer than its source.
+        offset: a translation is at most this many tokens longer than its source, and
+            never longer than ``cfg.longest``.
         batch_sentences: rows of a batch; the last one is filled up.
         force_eos: the last token that a limit allows is EOS.
         returned: R, how many hypotheses of the beam come back; fewer take fewer steps.
         on_batch: called with the number of sentences of each batch when it is done.
     Returns: list of (tokens [R, T], scores [R], lengths [R]), in the order of
         ``sources``; tokens end in EOS and are padded behind it.
+    Raises: ValueError for a source that is empty or too long.
     """
+    longest = model.cfg.longest or math.inf
+    check_lengths(sources, model.cfg.longest)
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), (ROWS,), (AxisType.Auto,), devices=devices)
     how = Search(
@@ -151,8 +158,10 @@ def decode(
             order = sorted(chosen, key=lambda i: len(sources[i]))
             for first in range(0, len(order), rows):
                 batch = order[first : first + rows]
-                taken = _rows([sources[i] for i in batch], rows, offset, special.pad)
-                wanted = how._replace(max_length=room(taken[0].shape[1]), leave=leave)
+                texts = [sources[i] for i in batch]
+                taken = _rows(texts, rows, offset, longest, special.pad)
+                steps = min(room(taken[0].shape[1]), longest)
+                wanted = how._replace(max_length=steps, leave=leave)
                 pending.append((batch, search(model, wanted, mesh, params, *taken)))
                 if len(pending) > 1:  # devices work while the next batch is made
                     collect(*pending.popleft())
@@ -167,15 +176,15 @@ def decode(
     return [results[i] for i in range(len(sources))]
 
 
-def _rows(sources, count, offset, pad):
-    length = _bucket(max(len(s) for s in sources))
+def _rows(sources, count, offset, longest, pad):
+    length = min(_bucket(max(len(s) for s in sources)), longest)
     tokens = np.full((count, length), pad, np.int32)
     segments = np.zeros((count, length), np.int32)
     limits = np.ones((count,), np.int32)  # rows that fill the batch end at once
     for row, source in enumerate(sources):
         tokens[row, : len(source)] = source
         segments[row, : len(source)] = 1
-        limits[row] = len(source) + offset
+        limits[row] = min(len(source) + offset, longest)
     return tokens, segments, limits
 
 

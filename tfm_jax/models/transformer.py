@@ -96,6 +96,7 @@ class Transformer(nn.Module):
     Args (call): batch: ``Batch`` of [B, S] and [B, T] integers. Segments keep packed
         sentences apart; where positions are None every row holds one sentence.
     Returns: logits [B, T, V] float32.
+    Raises: ValueError for rows longer than learned positions reach.
     """
 
     cfg: Config
@@ -198,6 +199,11 @@ class Transformer(nn.Module):
         return self.embedding if self.cfg.tie == "three_way" else getattr(self, name)
 
     def _embed(self, table, add_positions, tokens, positions, *, train):
+        length, longest = tokens.shape[1], self.cfg.longest
+        if longest and length > longest:
+            raise ValueError(
+                f"rows of {length} tokens are longer than model.max_length={longest}"
+            )
         x = add_positions(table(tokens), _or_count(positions, tokens))
         x = self.embedding_dropout(x, train=train)
         return constrain(x, "batch", "length", "embed"), positions

@@ -1,17 +1,20 @@
 """Evaluation: teacher-forced loss, and BLEU, chrF and exact match of translations."""
 
 import collections
-import dataclasses
+import contextlib
 import functools
+import re
 
 import jax
 import numpy as np
 import sacrebleu
 
 from tfm_jax.data import pipeline
+from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.normalize import Normalizer
 from tfm_jax.data.sources import Pairs
 from tfm_jax.infer.decode import SPECIAL, decode
+from tfm_jax.infer.rows import check_lengths, power_of_two
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.train.experiment import TASKS, build_model
 from tfm_jax.train.mesh import on_this_host, put_whole, row_multiple
@@ -49,7 +52,19 @@ class Evaluator:
         self.eval_step = make_eval_step(experiment)
         language = experiment.data.target_language
         self.normalizer = Normalizer(experiment.data.normalize, language)
+        self.language = language
         self._batches = {}
+        for split in ("valid", "test") if experiment.model.longest else ():
+            with within(f"the {split} split"):
+                self._check_sources(getattr(data, split))
+
+    def _check_sources(self, pairs):
+        """Every source is translated, also those that the loss leaves out."""
+        try:
+            sources = self.data.tokenizer.encode(pairs.source, "source")
+            check_lengths(sources, self.experiment.model.longest)
+        except ValueError as error:
+            raise DataError(str(error)) from error
 
     def during(self, params, *, poll=lambda: None) -> tuple[dict, dict]:
         """Loss on the validation set, scores and samples of its first sentences.
@@ -77,8 +92,8 @@ class Evaluator:
         if not pairs.source:
             return {}
         if split not in self._batches:
-            cfg = dataclasses.replace(self.experiment.data, empty="drop")
-            encoded = pipeline.encode_pairs(cfg, self.data.tokenizer, pairs)
+            cfg = self.experiment.data
+            encoded = pipeline.encode_held_out(cfg, self.data.tokenizer, pairs)
             self._batches[split] = list(
                 pipeline.eval_batches(
                     cfg,
@@ -104,39 +119,72 @@ class Evaluator:
             self.cfg,
             on_batch=lambda _: poll(),
         )
-        return text_scores(
-            hypotheses, pairs.target, pairs.references, self.normalizer
-        ), hypotheses
+        texts = hypotheses, pairs.target, pairs.references
+        return text_scores(*texts, self.normalizer, self.language), hypotheses
 
 
 def translate(model, params, tokenizer, lines, cfg: EvalConfig, **options) -> list[str]:
-    """Best translation of each line, both in the training text's form."""
-    forbid = tokenizer.unspelled(model.cfg.target_vocab)
+    """Best translation of each line, both in the training text's form.
+
+    That of a line without text, by ``pipeline.has_text``, is "".
+    Raises: ValueError for a line that is longer than the model's positions reach.
+    """
+    sources = tokenizer.encode(lines, "source")
+    texts = [
+        n
+        for n, pair in enumerate(zip(lines, sources, strict=True))
+        if pipeline.has_text(*pair)
+    ]
     found = decode(
         model,
         to_unrolled(params),
-        tokenizer.encode(lines, "source"),
-        special=SPECIAL._replace(forbid=forbid),
+        [sources[n] for n in texts],
+        special=SPECIAL._replace(forbid=tokenizer.unspelled(model.cfg.target_vocab)),
         beam=cfg.beam,
         length_penalty=cfg.length_penalty,
         offset=cfg.max_length_offset,
         returned=1,
-        batch_sentences=min(cfg.batch_sentences, _power_of_two(len(lines))),
+        batch_sentences=min(cfg.batch_sentences, power_of_two(len(texts))),
         **options,
     )
-    return tokenizer.decode([tokens[0] for tokens, _, _ in found], "target")
+    written = tokenizer.decode([tokens[0] for tokens, _, _ in found], "target")
+    translated = dict(zip(texts, written, strict=True))
+    return [translated.get(n, "") for n in range(len(lines))]
 
 
-def _power_of_two(n):
-    return 1 << max(n - 1, 0).bit_length()
+# sacreBLEU's tokenizer of a language, or the first that is installed; others have 13a.
+# Scripts without spaces and without a tokenizer of their own are split at characters.
+BLEU_TOKENIZERS = {
+    "zh": ("zh",),
+    "ja": ("ja-mecab", "char"),
+    "ko": ("ko-mecab", "char"),
+    **dict.fromkeys(("bo", "dz", "km", "lo", "my", "th"), ("char",)),
+}
+_CODES = {  # of ISO 639-2 and 639-3
+    **dict.fromkeys(("chi", "zho", "cmn", "yue", "wuu", "lzh"), "zh"),
+    **{"jpn": "ja", "kor": "ko", "bod": "bo", "tib": "bo", "dzo": "dz", "khm": "km"},
+    **{"lao": "lo", "mya": "my", "bur": "my", "tha": "th"},
+}
 
 
-def text_scores(hypotheses, targets, references, normalizer) -> dict:
+def bleu(language: str, **options) -> sacrebleu.BLEU:
+    """BLEU on plain text in ``language``, a code such as "de", "zh-TW" or "zho_Hans".
+
+    Source: Post 2018, arXiv:1804.08771, and sacreBLEU's tokenizers of languages.
+    """
+    code = re.split("[-_]", language.lower())[0]
+    for name in BLEU_TOKENIZERS.get(_CODES.get(code, code), ("13a",)):
+        with contextlib.suppress(RuntimeError):  # MeCab is not installed
+            return sacrebleu.BLEU(tokenize=name, **options)
+    raise AssertionError(language)
+
+
+def text_scores(hypotheses, targets, references, normalizer, language) -> dict:
     """BLEU and chrF through sacrebleu, with signatures, and exact match.
 
     Args:
         hypotheses: translations in the training text's form. targets: references so.
-        references: the same references as they were read.
+        references: the same references as they were read. language: of all three.
     Returns: ``bleu`` on plain text with sacreBLEU's own tokeniser, ``bleu_tokenized``
         on the training text's tokens (the protocol of papers that score tokenised
         text), ``chrf``, ``exact_match`` as a probability, and the signatures. Where the
@@ -144,7 +192,7 @@ def text_scores(hypotheses, targets, references, normalizer) -> dict:
     """
     lowercase = normalizer.steps.lowercase
     plain = [normalizer.undo(line) for line in hypotheses]
-    detokenized = sacrebleu.BLEU(lowercase=lowercase)
+    detokenized = bleu(language, lowercase=lowercase)
     tokenized = sacrebleu.BLEU(tokenize="none", force=True)
     chrf = sacrebleu.CHRF(lowercase=lowercase)
     pairs = zip(hypotheses, targets, strict=True)

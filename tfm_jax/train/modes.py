@@ -11,7 +11,7 @@ from flax import linen as nn
 from tfm_jax.config import ConfigError, from_json
 from tfm_jax.data import cache, pipeline
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.parallel import read_lines
+from tfm_jax.data.parallel import lines_of, read_lines
 from tfm_jax.data.sources import Pairs
 from tfm_jax.infer.prompting import Prompting
 from tfm_jax.train import arrays, program, prompted, resume, runtime, saved, weights
@@ -43,7 +43,7 @@ def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) ->
             raise DataError("the run has no test set; name --input and --reference")
     else:
         data = pipeline.Prepared(
-            run.tokenizer, None, None, _pairs(run, input, reference), {}, ""
+            run.tokenizer, None, Pairs([], []), _pairs(run, input, reference), {}, ""
         )
     mesh = make_mesh(run.experiment.mesh)
     evaluator = Evaluator(run.experiment, data, mesh)
@@ -72,13 +72,25 @@ def _evaluate_text(run, input):
 
 
 def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
-    """One sentence per line from ``stdin``, its translation on ``stdout``."""
+    """One sentence per line from ``stdin``, its translation on ``stdout``.
+
+    Lines are those of files, see ``data.parallel.read_lines``.
+    """
     run = _load(workdir, config, checkpoint)
     if run.experiment.task != "translation":
         raise ConfigError(f"--mode=translate: the run learnt {run.experiment.task}")
-    lines = (line.removesuffix("\n") for line in stdin)
-    while chunk := list(itertools.islice(lines, CHUNK)):
-        for line in saved.translate(run, chunk):
+    invalid = run.experiment.data.invalid_utf8
+    lines = (line for line, _ in lines_of(stdin.buffer, "standard input", invalid))
+    for first in itertools.count(1, CHUNK):
+        chunk = list(itertools.islice(lines, CHUNK))
+        if not chunk:
+            return
+        try:
+            found = saved.translate(run, chunk)
+        except ValueError as error:
+            where = f"standard input from line {first} on"
+            raise DataError(f"{where}: {error}") from error
+        for line in found:
             say(line, file=stdout, kept="\t")
 
 

@@ -1,15 +1,21 @@
 """What a finished run leaves for people: scores, translations and two pictures."""
 
+import contextlib
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import jax
 
+from tfm_jax.data import pipeline
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.sources import Pairs
 from tfm_jax.train import pictures, runtime, weights
 from tfm_jax.train.log import read_history, spoken
 from tfm_jax.train.mesh import on_this_host
 from tfm_jax.train.state import averaged
-from tfm_jax.train.terminal import say
+from tfm_jax.train.terminal import one_line, say
 from tfm_jax.train.workdir import replace
 
 
@@ -45,11 +51,8 @@ def finish(run, log) -> dict:
         results[split] = scores | text
         log.write(run.step, f"final_{split}", results[split])
         if jax.process_index() == 0:
-            lines = zip(pairs.source, hypotheses, pairs.target, strict=True)
-            rows = ["\t".join(row) for row in lines]
-            path = workdir / f"translations-{split}.txt"
-            header = "source\ttranslation\treference"
-            replace(path, "\n".join([header, *rows]) + "\n")
+            rows = list(zip(pairs.source, hypotheses, pairs.target, strict=True))
+            write_translations(workdir / f"translations-{split}.txt", rows)
             _show(split, results[split], rows[: evaluator.cfg.samples])
     params = on_this_host(params)
     if jax.process_index() == 0:
@@ -60,24 +63,55 @@ def finish(run, log) -> dict:
 
 def _show(split, scores, rows):
     say(f"{split}: {spoken(scores)}")
-    for row in rows:
-        source, translation, reference = row.split("\t")
+    for source, translation, reference in rows:
         verdict = "" if translation == reference else f"   (reference: {reference})"
-        say(f"  {source} -> {translation}{verdict}")
+        say(f"  {one_line(f'{source} -> {translation}{verdict}')}")
+
+
+def write_translations(path: Path, rows) -> None:
+    r"""Writes a header and tab-separated lines; ``read_translations`` is its inverse.
+
+    A line break, tab or backslash inside of a text is ``\n``, ``\r``, ``\t`` or ``\\``.
+    Args: rows: (source, translation, reference) each.
+    """
+    lines = ["\t".join(text.translate(_ESCAPES) for text in row) for row in rows]
+    text = "\n".join(["source\ttranslation\treference", *lines, ""])
+    replace(path, text)
+
+
+def read_translations(path: Path) -> list[tuple[str, ...]]:
+    """(source, translation, reference) of each line but the first."""
+    _, *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    return [tuple(map(_unescaped, line.split("\t"))) for line in lines]
+
+
+_SPELLED = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_ESCAPES = str.maketrans(_SPELLED)
+_CHARACTERS = {spelled: character for character, spelled in _SPELLED.items()}
+
+
+def _unescaped(text):
+    return re.sub(r"\\.", lambda found: _CHARACTERS.get(found[0], found[0]), text)
 
 
 def _draw(run, params):
     pictures.curve(read_history(run.workdir), run.workdir / "curve.png")
     split = run.data.test if run.data.test.source else run.data.valid
     drawn = [run.workdir / "curve.png"]
-    if split.source:
+    for pair in _fitting(run.experiment.data, run.data.tokenizer, split):
         maps = pictures.attention_maps(
-            run.evaluator.decoder,
-            params,
-            run.data.tokenizer,
-            split.source[0],
-            split.target[0],
+            run.evaluator.decoder, params, run.data.tokenizer, *pair
         )
         pictures.attention(maps, run.workdir / "attention.png")
         drawn.append(run.workdir / "attention.png")
     say("see " + ", ".join(map(str, drawn)))
+
+
+def _fitting(cfg, tokenizer, pairs):
+    """The first (source, target) that fits a row; nothing if there is none."""
+    cfg = dataclasses.replace(cfg, overlong="drop")
+    for pair in zip(pairs.source, pairs.target, strict=True):
+        with contextlib.suppress(DataError):
+            pipeline.encode_held_out(cfg, tokenizer, Pairs(*([x] for x in pair)))
+            return [pair]
+    return []
