@@ -162,6 +162,29 @@ def test_lines_without_their_columns_are_left_out_if_asked_and_counted(tmp_path)
         load(path)
 
 
+def test_a_text_with_a_tab_is_a_line_of_other_columns_and_never_cut(tmp_path):
+    tables = {  # lines, the second of which has a text with a tab; where the text is
+        "label first": (("1\ta", "0\tb\tb", "1\tc"), dict(first="1", label="0")),
+        "text first": (("a\t1", "b\tb\t0", "c\t1"), dict(first="0", label="1")),
+        "columns not read": (
+            ("7\t1\ta\tx", "8\t0\tb\tb\tx", "9\t1\tc\tx"),
+            dict(first="2", label="1"),
+        ),
+        "header": (
+            ("l\ts", "1\ta", "0\tb\tb", "1\tc"),
+            dict(first="s", label="l", header=True),
+        ),
+    }
+    for lines, columns in tables.values():
+        path = write(tmp_path / "a.tsv", *lines)
+        settings = {f"{name}_column": columns.pop(name) for name in ("first", "label")}
+        found, report = load(path, **settings, **columns, malformed="drop")
+        assert found.firsts == ["a", "c"] and set(found.names) == {"1"}
+        assert report["malformed"]["lines"] == 1
+        with pytest.raises(DataError, match=r"line \d has \d tab-.*; expected [24];"):
+            load(path, **settings, **columns)
+
+
 def test_no_file_to_train_on_names_the_knob(tmp_path):
     with pytest.raises(DataError, match=r"data\.train_files is empty"):
         load_labelled(Config(), "train")

@@ -40,6 +40,13 @@ def test_columns_are_read_as_conll_writes_them(tmp_path, end, separator):
     assert chunks.tags[1] == ["B-NP", "I-NP"]
 
 
+@pytest.mark.parametrize("line", ["New York B-LOC", "# id 7", "alone"])
+def test_a_line_of_other_columns_is_named_and_never_cut(tmp_path, line):
+    text = f"the O\n{line}\ncity O\n"
+    with pytest.raises(DataError, match=r"line 2 has \d columns; expected 2, as most"):
+        read(tmp_path, text)
+
+
 def test_a_line_with_too_few_columns_is_named(tmp_path):
     with pytest.raises(DataError, match=r"line 2 has 1 columns; expected 2"):
         read(tmp_path, "a O\nb\n")

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfm_jax.data import framing, tfds
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.parallel import read_lines
+from tfm_jax.data.parallel import column_count, read_lines
 
 
 class Table(NamedTuple):
@@ -66,7 +66,7 @@ class Config:
     tfds_valid: str = "validation"
     tfds_test: str = "test"
     invalid_utf8: str = _choice(("error", "replace"), "error")
-    malformed: str = _choice(("error", "drop"), "error")  # lines with columns missing
+    malformed: str = _choice(("error", "drop"), "error")  # lines of other columns
     frame: str = _choice(framing.FRAMES, "bert")
     length: int = 128  # tokens of a row, special ones included; longer: overlong
     empty: str = _choice(("drop", "keep", "error"), "keep")
@@ -110,8 +110,8 @@ def load_labelled(cfg, split, names=None):
         split: "train", "valid" or "test"; one that is not configured is empty.
         names: the labels in order; None: those of the config, or all there are.
 
-    Raises: DataError for a missing or damaged file, a row without its columns, or a
-        label that is unknown or no number.
+    Raises: DataError for a missing or damaged file, a row that has not as many columns
+        as the header or most others, or a label that is unknown or no number.
     """
     table = cfg.layout(split)
     columns, places, report = _COLUMNS[cfg.source](cfg, split, table)
@@ -143,9 +143,10 @@ def _read_tsv(cfg, split, table):
             )
             for name in (table.first, table.second, table.label)
         ]
-        width = len(header) if header else 1 + max(c for c in chosen if c is not None)
+        needed = 1 + max(c for c in chosen if c is not None)
+        width = len(header) if header else column_count(cells, needed)
         for number, row in enumerate(cells, start=2 if table.header else 1):
-            if len(row) < width:
+            if len(row) != width:
                 malformed += 1
                 if cfg.malformed == "drop":
                     continue

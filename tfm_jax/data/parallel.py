@@ -1,5 +1,6 @@
 """Parallel text files: two files line by line, or one tab-separated file."""
 
+import collections
 import gzip
 import hashlib
 import io
@@ -64,6 +65,12 @@ def lines_of(file, name, invalid_utf8):
             line = line.removeprefix(b"\xef\xbb\xbf")
         line = line.removesuffix(b"\n").removesuffix(b"\r")
         yield decode(line, invalid_utf8, f"{name}: line {number}")
+
+
+def column_count(rows, needed: int) -> int:
+    """Columns of a table without a header: those of most of its rows, or ``needed``."""
+    counts = collections.Counter(map(len, rows)).most_common(1)
+    return max([needed, *(count for count, _ in counts)])
 
 
 def read_bytes(path, knob):

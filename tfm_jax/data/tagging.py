@@ -6,7 +6,7 @@ import numpy as np
 
 from tfm_jax.data import framing
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.parallel import read_lines
+from tfm_jax.data.parallel import column_count, read_lines
 
 _DOCUMENT = "-DOCSTART-"  # a line of its own between the articles of CoNLL-2003
 
@@ -32,31 +32,38 @@ def read_columns(
         tag: the column of the tag; -1 is the last.
         invalid_utf8: "error" or "replace".
 
-    Raises: DataError for a missing or damaged file, or a line with fewer columns.
+    Raises: DataError for a missing or damaged file, or a line with other columns than
+        most.
     """
     words, tags, files = [], [], {}
     for path in paths:
         lines, files[str(path)] = read_lines(path, knob, invalid_utf8)
+        rows = [
+            [column for column in line.replace("\t", " ").split(" ") if column]
+            for line in lines
+        ]
+        needed = 1 + max(word, tag, 1 if tag < 0 else 0)
+        width = column_count(filter(_tagged, rows), needed)
         sentence = []
-        for number, line in enumerate([*lines, ""], start=1):
-            columns = [
-                column for column in line.replace("\t", " ").split(" ") if column
-            ]
-            if not columns or columns[0] == _DOCUMENT:
+        for number, columns in enumerate([*rows, []], start=1):
+            if not _tagged(columns):
                 if sentence:
                     words.append([word for word, _ in sentence])
                     tags.append([tag for _, tag in sentence])
                 sentence = []
                 continue
-            needed = 1 + max(word, tag, 1 if tag < 0 else 0)
-            if len(columns) < needed:
+            if len(columns) != width:
                 raise DataError(
                     f"{path}: line {number} has {len(columns)} columns; expected "
-                    f"{needed} or more"
+                    f"{width}, as most lines have or are needed"
                 )
             sentence.append((columns[word], columns[tag]))
     report = {"files": files, "sentences": len(words), "words": sum(map(len, words))}
     return Tagged(words, tags), report
+
+
+def _tagged(columns):
+    return bool(columns) and columns[0] != _DOCUMENT
 
 
 def tag_names(tagged):
