@@ -11,7 +11,8 @@ Usage:
                         values stand between commas, one with a comma in quotes
 
   --mode=train          (default) train, or go on where a stopped run left off
-  --mode=eval           score the test set, or --input=FILE against --reference=FILE
+  --mode=eval           score the test set, or --input=FILE: translations against
+                        --reference=FILE, other tasks as one of their validation files
   --mode=translate      one sentence per line, from standard input to standard output
   --mode=prompt         put the labelled texts of --task_file=TSV to a language model,
                         see below

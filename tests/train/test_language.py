@@ -85,6 +85,13 @@ def test_a_workdir_is_evaluated_and_loaded(trained, capsys):
     assert main.main([f"--workdir={workdir}", "--mode=eval"]) == 0
     scores = json.loads(capsys.readouterr().out)
     np.testing.assert_allclose(scores["nll"], results["valid"]["nll"], rtol=1e-5)
+    kept = workdir / "kept.txt"
+    kept.write_text(TEXT[-round(0.1 * len(TEXT)) :])
+    gone = ["--config.data.train_files=gone.txt", f"--input={kept}"]
+    assert main.main([f"--workdir={workdir}", "--mode=eval", *gone]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again.pop("split") == str(kept)
+    assert again.items() <= scores.items()
     run = saved.load(workdir)
     [ids] = run.tokenizer.encode(["the cat sat"])
     assert run.tokenizer.decode([ids]) == ["the cat sat"]

@@ -1,5 +1,6 @@
 """Every task on text, from files to scores, through the one loop."""
 
+import dataclasses
 import json
 
 import jax
@@ -11,6 +12,7 @@ from tests.reliability import tiny
 from tests.train.text_runs import get_config, write_files
 from tfm_jax.config import ConfigError
 from tfm_jax.data import language
+from tfm_jax.data.errors import DataError
 from tfm_jax.notebook import load_run
 from tfm_jax.tasks import classify, masked_lm, replaced_tokens, restored_words
 from tfm_jax.train import loop, variants
@@ -115,7 +117,23 @@ def test_what_can_be_known_is_learnt(name, files, tmp_path):
     assert holds(scores), scores
     if name in ANSWERS:
         ask, wanted = ANSWERS[name]
-        assert ask(load_run(tmp_path)) == wanted
+        run = load_run(tmp_path)
+        assert ask(run) == wanted
+        if config.data.valid_files:
+            scores_again_without_training_files(run, scores)
+
+
+def scores_again_without_training_files(run, scores):
+    (file,) = run.config.data.valid_files
+    gone = dict(train_files=("gone",), valid_files=("gone too",))
+    data = dataclasses.replace(run.config.data, **gone)
+    moved = run._replace(experiment=run.config._replace(data=data))
+    again = moved.evaluate(file)
+    assert again.pop("split") == file and again.keys() == scores.keys()
+    for name, score in scores.items():
+        np.testing.assert_allclose(again[name], score, rtol=1e-4, err_msg=name)
+    with pytest.raises(DataError, match="gone too"):
+        moved.evaluate()
 
 
 def objective(experiment, batch):

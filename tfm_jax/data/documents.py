@@ -33,7 +33,7 @@ def _pydocs(cfg, split):
 def _files(cfg, split):
     """Files named for each split, or the last characters of those for training."""
     knob = f"data.{split}_files"
-    if not cfg.train_files:
+    if split == "train" and not cfg.train_files:
         raise DataError("data.train_files is empty; name text files")
     paths, cut = getattr(cfg, f"{split}_files"), None
     if not cfg.valid_files and not cfg.test_files:

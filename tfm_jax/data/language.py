@@ -61,22 +61,27 @@ class Prepared(NamedTuple):
     change: Callable | None  # of the task
 
 
-def prepare(task, cfg, tokenizer_cfg: TokenizerConfig, *, tokenizer=None) -> Prepared:
-    """Loads all splits, makes the tokenizer unless one is given, fills the rows.
+def prepare(
+    task, cfg, tokenizer_cfg: TokenizerConfig, *, tokenizer=None, splits=SPLITS,
+    names=None,
+) -> Prepared:  # fmt: skip
+    """Loads the splits, makes the tokenizer unless one is given, fills the rows.
 
-    Args: task: one of the modules above.
+    Args:
+        task: one of the modules above.
+        splits: those to load, training first; without it a tokenizer must be given.
+        names: of the labels, in order; by default those of the training split.
     Raises: DataError as ``task`` does; held-out splits may be absent.
     """
-    found, report, names = {}, {}, None
-    for split in SPLITS:
+    found, report = {}, {}
+    for split in splits:
         found[split], report[split] = task.load(cfg, split, names)
-        names = report["train"].get("labels")
+        names = names or report[split].get("labels")
     if tokenizer is None:
         tokenizer = make_tokenizer(tokenizer_cfg, task.texts(found["train"]))
     tokenizer = tokenizer.with_special(tokenizer_cfg.special)
-    rows = {}
+    rows = {split: [] for split in SPLITS}
     for split, content in found.items():
-        rows[split] = []
         if len(task.texts(content)):
             with within(f"the {split} split"):
                 filled, said = task.rows(cfg, tokenizer, content, split)

@@ -10,7 +10,7 @@ import pandas as pd
 from tfm_jax.data import probes
 from tfm_jax.infer import probing
 from tfm_jax.interop.imported import ImportedText
-from tfm_jax.train import pictures, saved
+from tfm_jax.train import heldout, mesh, pictures, saved
 from tfm_jax.train.experiment import Experiment
 from tfm_jax.train.log import counted, read_history
 
@@ -80,6 +80,13 @@ class TextRun(Run):
         """What the model returns for ids [B, T]; see ``ImportedText.logits``."""
         imported = ImportedText(self.config.model, self.model, self.params, {})
         return imported.logits(tokens, lengths, types)
+
+    def evaluate(self, file=None) -> dict:
+        """Scores of a file built as the run's validation files; see ``train.heldout``.
+
+        Args: file: by default what ``--mode=eval`` scores.
+        """
+        return heldout.evaluate(self, file, mesh=mesh.Config(data=1))
 
     def embed(self, texts, *, pool: str = "mean") -> np.ndarray:
         """A vector [n, D] float32 of each text or (first, second) pair of texts.

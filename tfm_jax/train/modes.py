@@ -9,42 +9,44 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import ConfigError, from_json
-from tfm_jax.data import cache, pipeline
+from tfm_jax.data import pipeline
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.parallel import lines_of, read_lines
-from tfm_jax.data.sources import Pairs
+from tfm_jax.data.sources import Pairs, load_pairs
 from tfm_jax.infer.prompting import Prompting
-from tfm_jax.train import arrays, program, prompted, resume, runtime, saved, weights
+from tfm_jax.train import (
+    arrays,
+    heldout,
+    program,
+    prompted,
+    resume,
+    runtime,
+    saved,
+    weights,
+)
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.evaluate import Evaluator
 from tfm_jax.train.experiment import resolve
 from tfm_jax.train.mesh import RULES, make_mesh, put_batch
 from tfm_jax.train.terminal import say
-from tfm_jax.train.workloads import WORKLOADS
 
 CHUNK = 1024  # lines translated at a time
 
 
 def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) -> dict:
     """Scores the test set, or ``input`` against ``reference``; prints and returns."""
-    if (input is None) != (reference is None):
-        raise ConfigError("--input and --reference belong together: name both files")
     run = _load(workdir, config, checkpoint)
     if run.experiment.task != "translation":
-        return _evaluate_text(run, input)
+        return _evaluate_text(run, input, reference)
+    if (input is None) != (reference is None):
+        raise ConfigError("--input and --reference belong together: name both files")
     if input is None:
-        data = cache.prepared(
-            run.experiment.data,
-            run.experiment.tokenizer,
-            runtime.cache("data"),
-            tokenizer=run.tokenizer,
-        )
-        if not data.test.source:
+        pairs, _ = load_pairs(run.experiment.data, "test")
+        if not pairs.source:
             raise DataError("the run has no test set; name --input and --reference")
     else:
-        data = pipeline.Prepared(
-            run.tokenizer, None, Pairs([], []), _pairs(run, input, reference), {}, ""
-        )
+        pairs = _pairs(run, input, reference)
+    data = pipeline.Prepared(run.tokenizer, None, Pairs([], []), pairs, {}, "")
     mesh = make_mesh(run.experiment.mesh)
     evaluator = Evaluator(run.experiment, data, mesh)
     with jax.set_mesh(mesh):
@@ -57,16 +59,10 @@ def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) ->
     return scores
 
 
-def _evaluate_text(run, input):
-    if input is not None:
-        raise ConfigError("--input and --reference are for task=translation")
-    work = WORKLOADS[run.experiment.task]
-    data = work.prepare(run.experiment, run.tokenizer)
-    split = "test" if data.test else "valid"
-    mesh = make_mesh(run.experiment.mesh)
-    with jax.set_mesh(mesh):
-        scores = work.Evaluator(run.experiment, data, mesh).final(run.params, split)
-    scores = {"checkpoint": str(run.path), "split": split} | scores
+def _evaluate_text(run, input, reference):
+    if reference is not None:
+        raise ConfigError("--reference is for task=translation; --input has it all")
+    scores = {"checkpoint": str(run.path)} | heldout.evaluate(run, input)
     say(json.dumps(scores, indent=1))
     return scores
 

@@ -77,7 +77,7 @@ def _entities(experiment, model, params, data, split):
     """Words without a token of their own in the row have no tag and do not count."""
     del experiment
     (rows,) = getattr(data, split)
-    names = np.array(data.report["train"]["labels"])
+    names = np.array(data.report[split]["labels"])
     tokens, types = probes.unpadded(rows)
     logits = probing.outputs(model, params, tokens, types=types)
     predicted, true = [], []

@@ -75,14 +75,14 @@ def translate(run: Saved, lines, **options) -> list[str]:
 
 
 def label_names(run: Saved) -> list[str]:
-    """Names in the order of the model's outputs; [] if it predicts a number.
+    """Names in the order of the model's outputs; [] if it predicts no label.
 
     Numbers, if the model was trained elsewhere and its folder has no names.
     """
     report = json.loads((run.path / "data_report.json").read_text("utf-8"))
     if "train" in report:
-        return report["train"]["labels"]
-    count = run.experiment.model.labels
+        return report["train"].get("labels", [])
+    count = getattr(run.experiment.model, "labels", 1)
     numbers = [str(label) for label in range(count)] if count > 1 else []
     return report.get("imported", {}).get("labels") or numbers
 
