@@ -1,4 +1,4 @@
-"""Parameters are used as they were trained: what may differ is a table."""
+"""Runs go on and are used as they were trained: what may differ is a table."""
 
 import re
 
@@ -8,6 +8,7 @@ from tests.reliability.tiny import get_config
 from tfm_jax.config import ConfigError
 from tfm_jax.train import resume
 from tfm_jax.train.experiment import knob_types, resolve
+from tfm_jax.train.schedules import SCHEDULES
 
 TRAINED = resolve(get_config(model__source_vocab=31, model__target_vocab=31))
 
@@ -69,3 +70,38 @@ def test_a_run_of_another_task_has_other_sections():
     now = TRAINED._replace(task="causal_lm")
     with pytest.raises(ConfigError, match="task: 'translation' in the checkpoint"):
         resume.used(TRAINED, now)
+
+
+def longer(schedule, old, new, **changes):
+    """Goes on at step 40 with ``new`` total_steps from a run of ``old``."""
+    of_both = dict(optim__schedule=schedule)
+    before = resolve(get_config(**of_both, train__total_steps=old))
+    now = get_config(**of_both, train__total_steps=new, **changes)
+    resume.check_continues(before.as_dict(), resolve(now), 40)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_that_ends_is_made_longer_on_an_explicit_act_alone(schedule, caplog):
+    """train.extended_at: the step at which it is; at any other it says nothing."""
+    longer(schedule, 40, 40)
+    longer(schedule, 100, 40)  # ends here
+    if not SCHEDULES[schedule].ends:
+        longer(schedule, 40, 100)
+        longer(schedule, 100, 50)
+        return
+    jumps = r"train.total_steps=100, 40 before.* jumps at step 40 from 0.0e\+00 to "
+    with pytest.raises(ConfigError, match=jumps + ".*; train.extended_at=40 says"):
+        longer(schedule, 40, 100)
+    with pytest.raises(ConfigError, match="jumps at step 40"):
+        longer(schedule, 100, 50)
+    with pytest.raises(ConfigError, match="jumps at step 40"):
+        longer(schedule, 40, 100, train__extended_at=30)
+    assert not caplog.records
+    longer(schedule, 40, 100, train__extended_at=40)
+    assert re.match(jumps, caplog.records[0].getMessage())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_run_cannot_become_shorter_than_it_is(schedule):
+    with pytest.raises(ConfigError, match="train.total_steps=1, but .* made 40 steps"):
+        longer(schedule, 100, 1)

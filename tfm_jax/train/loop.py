@@ -99,7 +99,7 @@ class Training:
         if extras:
             tokenizer = work.Tokenizer(extras["tokenizer.json"])
             experiment = complete(experiment, tokenizer)
-            resume.check_continues(extras["config.json"], experiment.as_dict())
+            resume.check_continues(extras["config.json"], experiment, resumed)
         self.data = like.data if like else work.prepare(experiment, tokenizer)
         if source:
             experiment = initial.fitted(experiment, source, self.data.tokenizer)

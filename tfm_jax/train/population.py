@@ -225,7 +225,7 @@ def _finished(workdir, total_steps):
     try:
         content = bounded_json.read_bytes(path)
         results = bounded_json.loads(content, dict, parse_constant=float)
-        return results["step"] >= total_steps
+        return results["step"] == total_steps
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (ValueError, KeyError, TypeError) as error:

@@ -1,6 +1,7 @@
 """May a run go on or be used so, and what is kept of one that diverged."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import jax
@@ -11,11 +12,14 @@ from tfm_jax.data.batch import Batch
 from tfm_jax.train import arrays
 from tfm_jax.train.experiment import TASKS, Experiment, resolve
 from tfm_jax.train.mesh import on_this_host
+from tfm_jax.train.optim import make_schedule
+from tfm_jax.train.schedules import SCHEDULES
 
 # knobs that may change between one start and the next: none of them alters an update,
 # but for what dropout draws on other devices under mesh.exchange=flat
 FREE = (
-    "train.total_steps",  # but the schedule's end moves with it
+    "train.total_steps",  # see ``check_length``
+    "train.extended_at",
     "train.log_every_steps",
     "train.skip_limit",
     "data.prefetch",
@@ -48,17 +52,46 @@ USE_FREE = (
 )
 
 
-def check_continues(saved: dict, now: dict) -> None:
+def check_continues(saved: dict, now: Experiment, step: int) -> None:
     """Refuses to go on from a checkpoint whose configuration differs in substance.
 
-    Raises: ConfigError naming every field that differs, with both values.
+    Args: saved: the configuration of the checkpoint. step: of the checkpoint.
+    Raises: ConfigError naming every field that differs, with both values; see also
+        ``check_length``.
     """
-    differ = _differences(resolve(saved).as_dict(), now, FREE)
+    before = resolve(saved)
+    differ = _differences(before.as_dict(), now.as_dict(), FREE)
     if differ:
         raise ConfigError(
             f"the workdir holds another run; {'; '.join(differ)}. "
             "Choose another --workdir, or take these flags back"
         )
+    check_length(before, now, step)
+
+
+def check_length(before: Experiment, now: Experiment, step: int) -> None:
+    """Refuses other ``train.total_steps`` that nobody can have wanted.
+
+    Raises: ConfigError if more steps are made already; also if the learning rate jumps,
+        for its schedule ends with them, unless ``train.extended_at`` says so.
+    """
+    old, new = before.train.total_steps, now.train.total_steps
+    if new < step:
+        raise ConfigError(
+            f"train.total_steps={new}, but this run has made {step} steps; choose more "
+            "of them, or another --workdir"
+        )
+    cfg = now.optim
+    if new in (old, step) or not SCHEDULES[cfg.schedule].ends:
+        return
+    ends, goes_on = (float(make_schedule(cfg, total)(step)) for total in (old, new))
+    jump = (
+        f"train.total_steps={new}, {old} before: with optim.schedule={cfg.schedule!r} "
+        f"the learning rate jumps at step {step} from {ends:.1e} to {goes_on:.1e}"
+    )
+    if now.train.extended_at != step:
+        raise ConfigError(f"{jump}; train.extended_at={step} says that it should")
+    logging.warning("%s", jump)
 
 
 def used(trained: Experiment, now: Experiment) -> Experiment:

@@ -8,6 +8,9 @@ class TrainConfig:
     """How long to train, on how much at a time, and for which objective."""
 
     total_steps: int = 100_000  # optimizer updates
+    # step at which a run goes on under other total_steps although its schedule ends
+    # with them, so that the learning rate jumps; 0: refused
+    extended_at: int = 0
     batch_tokens: int = 25_000  # target tokens of one update, padding included
     accumulate_steps: int = 1  # micro-batches one update is computed in
     row_multiple: int = 8  # of rows of a batch: as many devices, or 4, 2, 1, are alike
@@ -30,10 +33,11 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name}={getattr(self, name)} must be positive")
-        if self.auxiliary_weight < 0:
-            raise ValueError(
-                f"train.auxiliary_weight={self.auxiliary_weight} must not be negative"
-            )
+        for name in ("extended_at", "auxiliary_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"train.{name}={getattr(self, name)} must not be negative"
+                )
         for name in ("label_smoothing", "ema_decay"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(
