@@ -1,0 +1,62 @@
+"""Runs of earlier releases are read, scored and continued as their release did it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.golden.make import KEPT
+from tfm_jax import config as configs
+from tfm_jax.notebook import load_run
+from tfm_jax.train import loop
+from tfm_jax.train.log import read_history
+from tfm_jax.train.mesh import make_mesh
+from tfm_jax.train.workloads import WORKLOADS
+
+GOLDEN = Path(__file__).with_name("golden")
+RUNS = sorted(path.parent for path in GOLDEN.glob("*/*/config.json"))
+CLOSE = dict(rtol=2e-3)  # processors and compilers round differently
+
+
+def told(workdir, kind, field):
+    """Step -> what the log says."""
+    records = [x for x in read_history(workdir) if x["kind"] == kind]
+    return {record["step"]: record[field] for record in records}
+
+
+def test_every_release_left_its_runs():
+    assert {path.parent.name for path in RUNS} >= {"0.1.0"}
+    for path in RUNS:
+        files = [file for file in path.rglob("*") if file.is_file()]
+        assert sum(file.stat().st_size for file in files) < 250_000
+
+
+@pytest.mark.parametrize("golden", RUNS, ids=lambda path: path.name)
+def test_a_run_of_an_earlier_release_scores_as_it_did(golden):
+    run = load_run(golden)
+    assert run.path.name == f"{KEPT:06d}"
+    work = WORKLOADS[run.config.task]
+    data = work.prepare(run.config, run.tokenizer)
+    mesh = make_mesh(run.config.mesh)
+    with jax.set_mesh(mesh):
+        found = work.Evaluator(run.config, data, mesh).loss(run.params, "valid")
+    for name in ("nll", "accuracy"):
+        np.testing.assert_allclose(
+            found[name], told(golden, "valid", name)[KEPT], **CLOSE
+        )
+
+
+@pytest.mark.parametrize("golden", RUNS, ids=lambda path: path.name)
+def test_a_run_of_an_earlier_release_goes_on_as_it_did(golden, tmp_path):
+    workdir = shutil.copytree(golden, tmp_path / "run")
+    results = loop.train(configs.load_run(workdir), workdir)
+    losses, before = (told(path, "train", "loss") for path in (workdir, golden))
+    assert losses.keys() == before.keys() and max(losses) > KEPT
+    for step, loss in losses.items():
+        np.testing.assert_allclose(loss, before[step], **CLOSE, err_msg=str(step))
+    wanted = json.loads((golden / "results.json").read_text())
+    for split in wanted.keys() - {"step", "memory_bytes"}:
+        np.testing.assert_allclose(results[split]["nll"], wanted[split]["nll"], **CLOSE)
