@@ -24,7 +24,7 @@ from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.exits import CorruptCheckpoint
 from tfm_jax.train.mesh import Config as MeshConfig
 from tfm_jax.train.mesh import make_mesh, shardings
-from tfm_jax.train.pictures import KINDS, AttentionMaps
+from tfm_jax.train.pictures import KINDS, AttentionMaps, legible
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = ["twenty-one", "seven", ""]
@@ -193,13 +193,21 @@ def test_attention_without_target_is_of_the_own_translation(run):
 def test_attention_is_drawn_head_by_head_whatever_the_tokens(kind):
     rng = np.random.default_rng(0)
     weights = rng.random((2, 3, 2, 2), np.float32)
-    maps = AttentionMaps(weights, weights, weights, *[["$x^$", r"$\frac"]] * 3)
-    for layer, number in ((None, 2), (0, 1), (-2, 1)):
+    maps = AttentionMaps(weights, weights, weights, *[["$x^$", "가中あ"]] * 3)
+    for layer, number in ((None, 1), (0, 0), (-2, 0)):
         figure = maps.plot(kind=kind, layer=layer)
         assert figure.get_suptitle().startswith(f"{kind} attention, layer {number}:")
         drawn = [axis.images[0].get_array() for axis in figure.axes if axis.images]
-        np.testing.assert_array_equal(drawn, weights[number - 1])
+        np.testing.assert_array_equal(drawn, weights[number])
+        titles = [axis.get_title() for axis in figure.axes if axis.images]
+        assert titles == ["head 0", "head 1", "head 2"]
+        assert [a.get_ylabel() for a in figure.axes].count("weight") == 1
     assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_what_no_font_draws_is_named_by_its_code_points():
+    assert legible("a가 中", {ord("a"), ord(" ")}) == "aU+AC00 U+4E2D"
+    assert legible("a가", {ord("a"), ord("가")}) == "a가"
 
 
 def test_attention_has_three_kinds():

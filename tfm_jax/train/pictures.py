@@ -81,7 +81,7 @@ def attention(maps: AttentionMaps, path=None, *, kind="cross", layer=None):
     """Draws one kind of attention, a panel a head; ``path`` saves it as PNG.
 
     Args: kind: "encoder", "decoder" or "cross". layer: index, by default the last.
-    Returns: the matplotlib figure.
+    Returns: the matplotlib figure; layers and heads are numbered as in the arrays.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}; choose from ({', '.join(KINDS)})")
@@ -90,25 +90,63 @@ def attention(maps: AttentionMaps, path=None, *, kind="cross", layer=None):
     weights = layers[layer]
     columns = maps.inputs if kind == "decoder" else maps.source
     rows = {"encoder": maps.source, "decoder": maps.inputs, "cross": maps.outputs}[kind]
+    fonts, known = _fonts()
+    columns, rows = ([legible(x, known) for x in side] for side in (columns, rows))
+    # "$" is a token like any other
+    text = dict(fontsize=7, parse_math=False, fontfamily=fonts)
     across = min(len(weights), 4)
     down = -(-len(weights) // across)
-    size = (0.6 + across * (0.9 + 0.2 * len(columns)), down * (1.2 + 0.2 * len(rows)))
+    wide, high = (0.07 * max(map(len, labels), default=0) for labels in (rows, columns))
+    size = (
+        1.2 + wide + across * (0.5 + 0.2 * len(columns)),
+        down * (0.8 + high + 0.2 * len(rows)),
+    )
     figure = _figure(size)
-    axes = figure.subplots(down, across, squeeze=False).flat
+    axes = figure.subplots(down, across, squeeze=False).ravel()
     for head, axis in enumerate(axes):
         if head >= len(weights):
             axis.axis("off")
             continue
-        axis.imshow(weights[head], vmin=0, vmax=1, cmap="viridis", aspect="auto")
-        axis.set_title(f"head {head + 1}", fontsize=9)
-        text = dict(fontsize=7, parse_math=False)  # "$" is a token like any other
+        image = axis.imshow(
+            weights[head], vmin=0, vmax=1, cmap="viridis", aspect="auto"
+        )
+        axis.set_title(f"head {head}", fontsize=9)
         axis.set_xticks(range(len(columns)), columns, rotation=90, **text)
         labels = rows if head % across == 0 else []
         axis.set_yticks(range(len(rows)), labels, **text)
-    figure.suptitle(
-        f"{kind} attention, layer {layer + 1}: a row adds up to 1", fontsize=10
-    )
+    bar = figure.colorbar(image, ax=[*axes], fraction=0.05)
+    bar.set_label("weight", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+    figure.suptitle(f"{kind} attention, layer {layer}: a row adds up to 1", fontsize=10)
     return _save(figure, path)
+
+
+# further fonts for tokens, where they are installed: matplotlib's own has no Hangul, no
+# kana and no Han characters
+FONTS = (
+    *("Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans KR"),
+    *("NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo", "Hiragino Sans"),
+    *("Microsoft YaHei", "PingFang SC", "WenQuanYi Zen Hei", "Arial Unicode MS"),
+)
+
+
+@functools.cache
+def _fonts() -> tuple[list[str], frozenset[int]]:
+    """(names of fonts that are there, code points that one of them draws)."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    names = ["DejaVu Sans", *(name for name in FONTS if name in installed)]
+    charmaps = (
+        font_manager.get_font(font_manager.findfont(name)).get_charmap()
+        for name in names
+    )
+    return names, frozenset().union(*charmaps)
+
+
+def legible(label: str, known) -> str:
+    """``label``, with characters that no font draws as their code points: U+AC00."""
+    return "".join(c if ord(c) in known else f"U+{ord(c):04X}" for c in label)
 
 
 def curve(history: list[dict], path=None):
