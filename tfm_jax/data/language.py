@@ -23,6 +23,7 @@ from tfm_jax.data import published, text_batches
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.subwords import TextTokenizer
+from tfm_jax.data.training_texts import fits, with_short_words
 from tfm_jax.data.vocabularies import TRAINERS, train_text_tokenizer
 
 SPLITS = ("train", "valid", "test")
@@ -78,7 +79,10 @@ def prepare(
         found[split], report[split] = task.load(cfg, split, names)
         names = names or report[split].get("labels")
     if tokenizer is None:
-        tokenizer = make_tokenizer(tokenizer_cfg, task.texts(found["train"]))
+        texts = task.texts(found["train"])
+        if getattr(cfg, "overlong", "") == "drop":
+            texts = [text for text in texts if fits(text, cfg.length)]
+        tokenizer = make_tokenizer(tokenizer_cfg, with_short_words(texts))
     tokenizer = tokenizer.with_special(tokenizer_cfg.special)
     rows = {split: [] for split in SPLITS}
     for split, content in found.items():

@@ -13,6 +13,7 @@ from tfm_jax.data.normalize import NORMALIZERS
 from tfm_jax.data.sources import SOURCES, SPLITS, Pairs, load_pairs
 from tfm_jax.data.stream import BatchSource, TrainBatches
 from tfm_jax.data.tokenizers import EOS, Tokenizer, train_tokenizer
+from tfm_jax.data.training_texts import fits, with_short_words
 
 
 def _choice(names, default):
@@ -104,7 +105,7 @@ def prepare(cfg, tokenizer_cfg, *, tokenizer=None):
     if not train.source:
         raise DataError(f"data.source={cfg.source!r}: the training split is empty")
     if tokenizer is None:
-        tokenizer = train_tokenizer(tokenizer_cfg, train.source, train.target)
+        tokenizer = train_tokenizer(tokenizer_cfg, *_training_texts(cfg, train))
     encoded = {}
     for split, pairs in splits.items():
         encode = encode_pairs if split == "train" else encode_held_out
@@ -115,6 +116,17 @@ def prepare(cfg, tokenizer_cfg, *, tokenizer=None):
     content = json.dumps([encoded.fingerprint, *held_out]).encode()
     report["fingerprint"] = hashlib.sha256(content).hexdigest()
     return Prepared(tokenizer, encoded, *held_out, report, report["fingerprint"])
+
+
+def _training_texts(cfg, pairs):
+    """Both sides, without the pairs that any tokenizer would leave out as overlong."""
+    kept = [
+        pair
+        for pair in zip(pairs.source, pairs.target, strict=True)
+        if cfg.overlong != "drop"
+        or (fits(pair[0], cfg.source_length) and fits(pair[1], cfg.target_length))
+    ]
+    return [with_short_words(pair[side] for pair in kept) for side in (0, 1)]
 
 
 def has_text(line, ids):

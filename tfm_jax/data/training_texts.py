@@ -1,0 +1,26 @@
+"""What a tokenizer is trained on: no words without end, no texts that no row holds."""
+
+import itertools
+
+WORD = 1_000  # characters without a space; trainers need the square of it, or crash
+TOKEN = 100  # characters of a token, on average, that no tokenizer will have
+
+
+def fits(text, length):
+    """Whether a row of ``length`` tokens may hold a text, whatever the tokenizer is."""
+    return len(text) <= TOKEN * length
+
+
+def with_short_words(texts):
+    """The texts, those with a word of more than WORD characters cut inside of it."""
+    return [piece for text in texts for piece in _pieces(text)]
+
+
+def _pieces(text):
+    if len(text) <= WORD:
+        return [text]
+    cuts, start = [], 0
+    for word in text.split(" "):
+        cuts += range(start + WORD, start + len(word), WORD)
+        start += len(word) + 1
+    return [text[a:b] for a, b in itertools.pairwise([0, *cuts, len(text)])]
