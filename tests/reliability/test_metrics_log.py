@@ -213,7 +213,8 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
         for step in (1, 2, 10):
             progress.update(step, loss=1.5, tokens_per_second=12345.6)
         progress.evaluation(10, {"nll": 1.23456, "tokens": 16_817, "signature": "x"})
-    first, last, scores = capsys.readouterr().out.splitlines()
+    before, first, last, scores = capsys.readouterr().out.splitlines()
+    assert before == "compiling the train step"
     assert scores == "step 10/10  valid: nll 1.235  tokens 16,817"
     assert first == "step 1/10  loss 1.5000  12,346 tokens/s  ? left"
     assert last == "step 10/10  loss 1.5000  12,346 tokens/s  0:00:00 left"
@@ -222,6 +223,9 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
 def test_progress_draws_a_bar_in_a_terminal(monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with Progress(10, start=4) as progress:
+        (task,) = progress._bar.tasks
+        assert task.fields["text"] == "compiling"
+        progress.first_step(1.0)
         progress.update(5, loss=1.5, tokens_per_second=100)
         (task,) = progress._bar.tasks
         assert (task.completed, task.total) == (5, 10)

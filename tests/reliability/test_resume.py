@@ -73,6 +73,24 @@ def test_a_run_stopped_in_an_evaluation_repeats_it(unbroken, tmp_path, monkeypat
     assert tiny.digests(tmp_path) == tiny.digests(unbroken)
 
 
+def test_a_checkpoint_has_the_scores_of_the_newest_evaluation(unbroken, stopped):
+    """Evaluations are due every 16 steps, checkpoints every 5; a stop comes at 23."""
+    for workdir in (unbroken, stopped):
+        valid = [r for r in read_history(workdir) if r["kind"] == "valid"]
+        with Checkpointer(workdir / "checkpoints", CFG) as checkpoints:
+            for step in checkpoints.steps():
+                earlier = [r["nll"] for r in valid if r["step"] <= step]
+                assert checkpoints.metrics(step).get("nll") == (earlier or [None])[-1]
+            assert checkpoints.metrics(step)
+
+
+def test_a_resumed_run_remembers_the_scores(stopped, tmp_path):
+    workdir = shutil.copytree(stopped, tmp_path / "run")
+    assert not tiny.run(workdir, stop=(24,))
+    with Checkpointer(workdir / "checkpoints", CFG) as checkpoints:
+        assert checkpoints.metrics(24) == checkpoints.metrics(23) != {}
+
+
 def test_the_number_of_a_checkpoint_counts_updates_and_batches(unbroken):
     with Checkpointer(unbroken / "checkpoints", CFG) as checkpoints:
         for step in checkpoints.steps():

@@ -77,7 +77,7 @@ def longer(schedule, old, new, **changes):
     of_both = dict(optim__schedule=schedule)
     before = resolve(get_config(**of_both, train__total_steps=old))
     now = get_config(**of_both, train__total_steps=new, **changes)
-    resume.check_continues(before.as_dict(), resolve(now), 40)
+    resume.check_continues(before, resolve(now), 40)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

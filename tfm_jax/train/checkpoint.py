@@ -308,10 +308,20 @@ class Checkpointer:
         )
         kept = {*steps[-self.cfg.keep :], *ranked[: self.cfg.keep_best]}
         for step in set(steps) - kept:
-            # Renamed first: a deletion that is killed half-way leaves no numbered rest.
-            doomed = self.path(step).with_suffix(".tmp-delete")
-            os.rename(self.path(step), doomed)
-            _remove(doomed)
+            self._delete(step)
+
+    def discard(self, first: int) -> None:
+        """Delete the checkpoints from step ``first`` on, which can be made again."""
+        for step in self.steps():
+            if step >= first:
+                self._delete(step)
+        self._last = max(self.steps(), default=-1)
+
+    def _delete(self, step: int) -> None:
+        # Renamed first: a deletion that is killed half-way leaves no numbered rest.
+        doomed = self.path(step).with_suffix(".tmp-delete")
+        os.rename(self.path(step), doomed)
+        _remove(doomed)
 
 
 def _encode(name: str, value: Any) -> bytes:

@@ -1,7 +1,6 @@
 """Initial: parameters that a run starts from because another one learnt them."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.subwords import TextTokenizer
@@ -84,8 +84,8 @@ def read(path: str) -> Source:
     """
     folder = Path(path)
     try:
-        if (folder / "config.json").is_file() and "model_type" in json.loads(
-            (folder / "config.json").read_text("utf-8")
+        if (folder / "config.json").is_file() and "model_type" in bounded_json.read(
+            folder / "config.json", dict
         ):
             found, tokenizer = load_huggingface(folder), _tokenizer(folder)
             config, params = found.config, found.params

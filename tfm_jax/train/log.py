@@ -178,12 +178,16 @@ class Progress:
         self.every_seconds = every_seconds
         self._first = None  # (time, step) of the first update: compilation is over
         self._printed = -math.inf
-        self._started = not shown
-        self._bar = _bar(total_steps, start) if shown and sys.stdout.isatty() else None
+        self._started = not shown or start >= total_steps  # nothing is compiled
+        shown_as_bar = shown and sys.stdout.isatty()
+        text = "" if self._started else "compiling"
+        self._bar = _bar(total_steps, start, text) if shown_as_bar else None
 
     def __enter__(self):
         if self._bar:
             self._bar.start()
+        elif not self._started:
+            say("compiling the train step")
         return self
 
     def __exit__(self, *exc_info):
@@ -194,6 +198,8 @@ class Progress:
         """Say once how long it took from the start to the end of the first step."""
         if not self._started:
             say(f"first step done {seconds:.1f} s after the start")
+            if self._bar:
+                self._bar.update(self._bar.task_ids[0], text="")
         self._started = True
 
     def update(self, step: int, *, loss: float, tokens_per_second: float) -> None:
@@ -268,7 +274,7 @@ def counted(total: int, *, least: int = 256, every_seconds: float = 30):
         yield advance
 
 
-def _bar(total_steps: int, start: int):
+def _bar(total_steps: int, start: int, text: str = ""):
     from rich import progress
 
     columns = (
@@ -277,5 +283,5 @@ def _bar(total_steps: int, start: int):
         progress.TextColumn("{task.fields[text]}"),
     )
     bar = progress.Progress(*columns)
-    bar.add_task("train", total=total_steps, completed=start, text="")
+    bar.add_task("train", total=total_steps, completed=start, text=text)
     return bar

@@ -88,6 +88,7 @@ class Training:
             experiment = experiment._replace(init_from=str(checkpoints.path(resumed)))
             resumed, extras = None, {}
         self.step = self.saved = resumed or 0
+        self._scores = {} if resumed is None else checkpoints.metrics(resumed)
         self._tokens = []  # of the batches since the last record
 
         # data; a resumed run keeps the tokenizer it was trained with
@@ -97,9 +98,10 @@ class Training:
             initial.check(experiment, source)
             tokenizer = source.tokenizer
         if extras:
+            before = resume.experiment_of(extras, checkpoints.path(resumed))
             tokenizer = work.Tokenizer(extras["tokenizer.json"])
-            experiment = complete(experiment, tokenizer)
-            resume.check_continues(extras["config.json"], experiment, resumed)
+            experiment = complete(resume.filled(experiment, before), tokenizer)
+            resume.check_continues(before, experiment, resumed)
         self.data = like.data if like else work.prepare(experiment, tokenizer)
         if source:
             experiment = initial.fitted(experiment, source, self.data.tokenizer)
@@ -206,19 +208,18 @@ class Training:
         if self._due(cfg.log_every_steps) or self.at_end:
             self._log(jax.device_get(window))
         if self.stop.should_stop(self.step):
-            self._save({})
+            self._save()
             raise Preempted(f"stopped as asked; step {self.step} is saved")
-        scores = {}
         if self._due(self.experiment.eval.every_steps):
-            scores = self._evaluate()
+            self._evaluate()
             self._untimed, self._since = len(self._window), time.monotonic()
         if self._due(self.experiment.checkpoint.every_steps):
-            self._save(scores)
+            self._save()
 
     def finish(self, log) -> dict:
         """Saves the last state, scores the held-out sets and leaves the results."""
         if self.saved < self.step:
-            self._save({})
+            self._save()
         self.checkpoints.wait()
         return self.work.finish(self, log)
 
@@ -246,13 +247,14 @@ class Training:
                 f"{first + 1}; --mode=replay shows it again, from {where}"
             )
 
-    def _evaluate(self) -> dict:
+    def _evaluate(self) -> None:
         scores, samples = self.evaluator.during(averaged(self.state), poll=self.poll)
-        self.log.write(self.step, "valid", scores)
-        self.progress.evaluation(self.step, scores, self.name)
+        self._scores = {k: v for k, v in scores.items() if not isinstance(v, str)}
+        if scores:  # there is held-out data
+            self.log.write(self.step, "valid", scores)
+            self.progress.evaluation(self.step, scores, self.name)
         if samples:
             self.log.write(self.step, "samples", samples)
-        return scores
 
     def _evaluated(self) -> bool:
         history = read_history(self.workdir)
@@ -263,17 +265,16 @@ class Training:
         """Between two batches of an evaluation: stop now rather than after it."""
         if self.stop.requested:
             if self.saved < self.step:
-                self._save({})
+                self._save()
             raise Preempted(f"stopped as asked; step {self.step} is saved")
 
-    def _save(self, scores: dict) -> None:
+    def _save(self) -> None:
         extras = self._description() | {"data.json": self.batches.get_state()}
-        numbers = {k: v for k, v in scores.items() if not isinstance(v, str)}
         self.checkpoints.save(
             self.step,
             self.state,
             extras=extras,
-            metrics=numbers,
+            metrics=self._scores,  # of the newest evaluation
             wait=self.stop.requested,
         )
         self.saved = self.step

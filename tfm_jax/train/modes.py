@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError, from_json
 from tfm_jax.data import pipeline
 from tfm_jax.data.errors import DataError
@@ -26,11 +27,14 @@ from tfm_jax.train import (
 )
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.evaluate import Evaluator
+from tfm_jax.train.exits import CorruptCheckpoint, InfrastructureError
 from tfm_jax.train.experiment import resolve
 from tfm_jax.train.mesh import RULES, make_mesh, put_batch
 from tfm_jax.train.terminal import say
+from tfm_jax.train.workdir import Lease, preflight
 
 CHUNK = 1024  # lines translated at a time
+ATTEMPTS = 5  # to read checkpoints beside a training
 
 
 def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) -> dict:
@@ -137,24 +141,44 @@ def average(workdir, *, config, last: int) -> Path:
     Source: Vaswani et al. 2017, section 6.1 (the last 5 for base, 20 for big).
     """
     del config
-    folders = weights.numbered(Path(workdir, weights.DIRECTORY))[-last:]
-    if len(folders) < last:
-        raise ConfigError(
-            f"--last={last}, but {workdir} has {len(folders)} checkpoints; "
-            "checkpoint.keep decides how many are kept"
-        )
-    newest = saved.load(folders[-1])
-    kind = "ema" if newest.experiment.train.ema_decay > 0 else "params"
-    params = weights.average(folders, ema=kind == "ema")
+    newest, kind, params = _mean(Path(workdir, weights.DIRECTORY), last)
     names = ("config.json", "tokenizer.json", "data_report.json")
-    extras = {name: (folders[-1] / name).read_bytes() for name in names}
-    target = Path(workdir, "averaged")
-    with Checkpointer(target, newest.experiment.checkpoint) as writer:
-        step = int(folders[-1].name)
+    extras = {name: (newest.path / name).read_bytes() for name in names}
+    target, step = preflight(Path(workdir, "averaged")), int(newest.path.name)
+    with Lease(target), Checkpointer(target, newest.experiment.checkpoint) as writer:
+        writer.discard(step)
         writer.save(step, {kind: params}, extras=extras, wait=True)
         where = writer.path(step)
-    say(f"{len(folders)} checkpoints averaged: {where}")
+    say(f"{last} checkpoints averaged: {where}")
     return where
+
+
+def _mean(folder: Path, last: int):
+    """(newest run, "params" or "ema", their mean) of ``last`` sound checkpoints.
+
+    A training in the same workdir deletes old checkpoints: then these are read again.
+    """
+    for _ in range(ATTEMPTS):
+        there = weights.numbered(folder)
+        try:
+            paths = weights.newest_sound(folder, last)
+            if len(paths) < last:
+                raise ConfigError(
+                    f"--last={last}, but {folder} has {len(paths)} sound checkpoints; "
+                    "checkpoint.keep decides how many are kept"
+                )
+            newest = saved.load(paths[-1])
+            ema = newest.experiment.train.ema_decay > 0
+            mean = weights.average(paths, ema=ema)
+            if all(path.exists() for path in paths):
+                return newest, "ema" if ema else "params", mean
+        except (FileNotFoundError, CorruptCheckpoint, ConfigError):
+            if weights.numbered(folder) == there:
+                raise
+    raise InfrastructureError(
+        f"the training in {folder.parent} deletes checkpoints before {last} are read; "
+        f"checkpoint.keep must be well above --last={last}, or wait for its end"
+    )
 
 
 def replay(workdir, *, config) -> dict:
@@ -167,7 +191,7 @@ def replay(workdir, *, config) -> dict:
     folder = Path(workdir, "diverged")
     if not (folder / "config.json").is_file():
         raise ConfigError(f"--mode=replay: no run in {workdir} has diverged")
-    experiment = resolve(from_json((folder / "config.json").read_text("utf-8")))
+    experiment = resolve(from_json(bounded_json.read_bytes(folder / "config.json")))
     runtime.prepare(experiment.mesh.cpu_devices)
     functions = program.build(experiment)
 
@@ -179,7 +203,7 @@ def replay(workdir, *, config) -> dict:
     mesh = make_mesh(experiment.mesh)
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
         abstract = functions.abstract(mesh)
-        state, batch = resume.load_diverged(folder, abstract)
+        state, batch = resume.load_diverged(folder, experiment, abstract)
         state = jax.tree.map(
             lambda x, a: jax.device_put(x, a.sharding), state, abstract
         )

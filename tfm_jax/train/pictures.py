@@ -154,13 +154,15 @@ def curve(history: list[dict], path=None):
     figure = _figure((6.4, 3.6))
     axis = figure.subplots()
     for kind, field, style in (("train", "loss", "-"), ("valid", "nll", "o-")):
-        points = [(r["step"], r[field]) for r in history if r["kind"] == kind]
+        rows = [(r["step"], r.get(field)) for r in history if r["kind"] == kind]
+        points = [(step, y) for step, y in rows if isinstance(y, int | float)]
         if points:
             axis.plot(*zip(*points, strict=True), style, label=f"{kind} {field}", ms=3)
     axis.set_xlabel("step")
     axis.set_ylabel("nats per target token")
     axis.grid(alpha=0.3)
-    axis.legend()
+    if axis.lines:
+        axis.legend()
     return _save(figure, path)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -28,7 +29,12 @@ def final_params(workdir: Path, state, cfg):
     params = averaged(state)
     if cfg.average_last == 1:
         return params
-    folders = weights.numbered(workdir / weights.DIRECTORY)[-cfg.average_last :]
+    folders = weights.newest_sound(workdir / weights.DIRECTORY, cfg.average_last)
+    if len(folders) < cfg.average_last:
+        logging.warning(
+            "eval.average_last=%d, but %s has %d sound checkpoints, which are averaged",
+            *(cfg.average_last, workdir, len(folders)),
+        )
     mean = weights.average(folders, ema=state.ema is not None)
     return jax.tree.map(lambda p, m: jax.device_put(m, p.sharding), params, mean)
 

@@ -2,18 +2,23 @@
 
 import dataclasses
 import logging
+import zipfile
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from tfm_jax.config import ConfigError, to_json
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import Batch, TextBatch
+from tfm_jax.data.errors import DataError
 from tfm_jax.train import arrays
+from tfm_jax.train.exits import CorruptCheckpoint, one_line
 from tfm_jax.train.experiment import TASKS, Experiment, resolve
 from tfm_jax.train.mesh import on_this_host
 from tfm_jax.train.optim import make_schedule
 from tfm_jax.train.schedules import SCHEDULES
+
+EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
 
 # knobs that may change between one start and the next: none of them alters an update,
 # but for what dropout draws on other devices under mesh.exchange=flat
@@ -52,14 +57,36 @@ USE_FREE = (
 )
 
 
-def check_continues(saved: dict, now: Experiment, step: int) -> None:
+def experiment_of(extras: dict, path: Path) -> Experiment:
+    """The experiment that a checkpoint continues. Raises: CorruptCheckpoint."""
+    there = {name for name in extras if isinstance(extras[name], dict)}
+    if not there >= EXTRAS:
+        lacking = ", ".join(sorted(EXTRAS - there))
+        raise CorruptCheckpoint(f"checkpoint {path} has no {lacking}")
+    return resolve(extras["config.json"])
+
+
+def filled(experiment: Experiment, before: Experiment) -> Experiment:
+    """``experiment`` with the vocabularies of ``before`` where it leaves them open.
+
+    Tables may have rows that no token of the tokenizer uses.
+    """
+    sizes = {
+        side: getattr(before.model, side, 0)
+        for side in TASKS[experiment.task].vocabularies
+        if not getattr(experiment.model, side)
+    }
+    model = dataclasses.replace(experiment.model, **sizes)
+    return experiment._replace(model=model)
+
+
+def check_continues(before: Experiment, now: Experiment, step: int) -> None:
     """Refuses to go on from a checkpoint whose configuration differs in substance.
 
-    Args: saved: the configuration of the checkpoint. step: of the checkpoint.
+    Args: before, step: of the checkpoint.
     Raises: ConfigError naming every field that differs, with both values; see also
         ``check_length``.
     """
-    before = resolve(saved)
     differ = _differences(before.as_dict(), now.as_dict(), FREE)
     if differ:
         raise ConfigError(
@@ -101,11 +128,7 @@ def used(trained: Experiment, now: Experiment) -> Experiment:
         trained with, but for those of ``USE_FREE``.
     """
     if now.task == trained.task:
-        filled = {
-            side: getattr(now.model, side, 0) or getattr(trained.model, side, 0)
-            for side in TASKS[now.task].vocabularies
-        }
-        now = now._replace(model=dataclasses.replace(now.model, **filled))
+        now = filled(now, trained)
     differ = _differences(trained.as_dict(), now.as_dict(), USE_FREE)
     if differ:
         raise ConfigError(
@@ -143,11 +166,13 @@ def go_on(batches, state: dict) -> None:
     """
     try:
         batches.set_state(state)
+    except (KeyError, TypeError) as error:
+        raise CorruptCheckpoint(f"data.json of the checkpoint: {error!r}") from error
     except ValueError as error:
         raise ConfigError(f"{error}; choose another --workdir") from error
 
 
-def dump_diverged(workdir: Path, experiment, state, batch: Batch) -> Path:
+def dump_diverged(workdir: Path, experiment, state, batch: Batch | TextBatch) -> Path:
     """Writes what is needed to see a bad update again: ``workdir/diverged/``.
 
     Args:
@@ -166,9 +191,16 @@ def dump_diverged(workdir: Path, experiment, state, batch: Batch) -> Path:
     return folder
 
 
-def load_diverged(folder: Path, abstract) -> tuple:
-    """(state like ``abstract``, batch) of ``dump_diverged``."""
-    with np.load(folder / "update.npz") as dump:
-        leaves = [dump[f"state/{name}"] for name in arrays.leaves(abstract)]
-        fields = {name: dump.get(f"batch/{name}") for name in Batch._fields}
-    return jax.tree.unflatten(jax.tree.structure(abstract), leaves), Batch(**fields)
+def load_diverged(folder: Path, experiment: Experiment, abstract) -> tuple:
+    """(state like ``abstract``, batch of the task) of ``dump_diverged``.
+
+    Raises: DataError if it is damaged.
+    """
+    kind = type(TASKS[experiment.task].losses.example())
+    try:
+        with open(folder / "update.npz", "rb") as file, np.load(file) as dump:
+            leaves = [dump[f"state/{name}"] for name in arrays.leaves(abstract)]
+            batch = kind(**{name: dump.get(f"batch/{name}") for name in kind._fields})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{folder / 'update.npz'}: {one_line(error)}") from error
+    return jax.tree.unflatten(jax.tree.structure(abstract), leaves), batch

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from tfm_jax import bounded_json
 from tfm_jax.config import from_json
 from tfm_jax.data.normalize import Normalizer
 from tfm_jax.layers.layout import to_unrolled
@@ -42,8 +43,8 @@ def load(path, *, config=None, ema: bool | None = None) -> Saved:
         for a ``config`` that uses the parameters otherwise than they were trained.
     """
     folder = checkpoint.find(path)
-    text = (folder / "config.json").read_text()
-    experiment = resolve(from_json(text))
+    trained = from_json(bounded_json.read_bytes(folder / "config.json"))
+    experiment = resolve(trained)
     if config is not None:
         experiment = resume.used(experiment, resolve(config))
     unrolled = dataclasses.replace(experiment.model, layout="unrolled")

@@ -42,7 +42,7 @@ def replace(path: Path, text: str) -> None:
     """Write a text file that is always whole, the one before or this one."""
     require_held(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)
 
 

@@ -1,0 +1,169 @@
+"""What is asked of a run after or beside its training: averages, replays, curves."""
+
+import logging
+import shutil
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from tests.reliability import tiny
+from tests.train import text_runs
+from tfm_jax.config import ConfigError, to_json
+from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.errors import DataError
+from tfm_jax.train import (
+    checkpoint,
+    experiment,
+    loop,
+    modes,
+    pictures,
+    report,
+    resume,
+    translation,
+    weights,
+)
+from tfm_jax.train.exits import CorruptCheckpoint, InfrastructureError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workdir with checkpoints of the steps 1 to 4, of another model than it says."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    found = experiment.resolve(tiny.get_config(checkpoint__keep=4))
+    data = translation.prepare(found)
+    found = experiment.complete(found, data.tokenizer)
+    texts = {"config.json": to_json(found.as_dict()), "data_report.json": "{}"}
+    texts |= {"tokenizer.json": data.tokenizer.to_json()}
+    with checkpoint.Checkpointer(workdir / "checkpoints", found.checkpoint) as run:
+        for step in range(1, 5):
+            weights_of = {"encoder": {"w": np.full(3, step, np.float32)}}
+            run.save(step, {"ema": weights_of, "params": weights_of}, extras=texts)
+    return workdir
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_an_average_is_made_as_often_as_asked(workdir):
+    """And a damaged checkpoint is left out."""
+    paths = weights.numbered(workdir / "checkpoints")
+    for last in (2, 2, 3):
+        where = modes.average(workdir, config=None, last=last)
+        mean = weights.average(paths[-last:], ema=True)
+        equal(checkpoint.load_params(where, ema=True), mean)
+    (paths[-1] / "config.json").write_text("{}")
+    where = modes.average(workdir, config=None, last=2)
+    assert where.name == paths[-2].name
+    equal(
+        checkpoint.load_params(where, ema=True), weights.average(paths[-3:-1], ema=True)
+    )
+    with pytest.raises(ConfigError, match="--last=9, but .* has 3 sound checkpoints"):
+        modes.average(workdir, config=None, last=9)
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_an_average_beside_a_training_is_read_again_or_given_up_in_words(
+    workdir, monkeypatch, attempts
+):
+    """The training deletes a checkpoint between the look at it and the reading."""
+    average, tries = weights.average, []
+
+    def beside(paths, **options):
+        tries.append(paths)
+        if len(tries) == 1:
+            shutil.rmtree(paths[0])
+        return average(paths, **options)
+
+    monkeypatch.setattr(weights, "average", beside)
+    monkeypatch.setattr(modes, "ATTEMPTS", attempts)
+    if attempts == 1:
+        with pytest.raises(InfrastructureError, match="checkpoint.keep must be well"):
+            modes.average(workdir, config=None, last=2)
+    else:
+        assert modes.average(workdir, config=None, last=2).exists()
+        assert tries[0][0] not in tries[1] and len(tries) == 2
+
+
+def test_the_average_at_the_end_is_of_sound_checkpoints(workdir, caplog):
+    """A damaged one is no reason to lose the training."""
+    paths = weights.numbered(workdir / "checkpoints")
+    (paths[-1] / "config.json").write_text("{}")
+    count = len(paths)
+    like = checkpoint.load_params(paths[0])
+    state = SimpleNamespace(params=like, ema=jax.tree.map(jax.numpy.asarray, like))
+    with caplog.at_level(logging.WARNING):
+        cfg = SimpleNamespace(average_last=count)
+        params = report.final_params(workdir, state, cfg)
+    equal(params, weights.average(paths[:-1], ema=True))
+    said = [record.getMessage() for record in caplog.records]
+    assert "config.json" in said[0] and f"has {count - 1} sound checkpoints" in said[1]
+
+
+EMPTY = [{"step": 1, "kind": "train", "loss": 2.0}, {"step": 1, "kind": "valid"}]
+TORN = [{"step": 1, "kind": "train", "loss": {}}, {"step": 2, "kind": "train"}]
+
+
+@pytest.mark.parametrize(("history", "lines"), [(EMPTY, 1), (TORN, 0), ([], 0)])
+def test_a_curve_is_drawn_of_what_there_is(history, lines):
+    """Of the training alone where nothing is held out."""
+    (axis,) = pictures.curve(history).axes
+    assert len(axis.lines) == lines
+
+
+def test_an_evaluation_of_nothing_is_no_record():
+    run = object.__new__(loop.Training)
+    run.evaluator = SimpleNamespace(during=lambda params, poll: ({}, {}))
+    run.state = SimpleNamespace(ema=None, params={})
+    run._evaluate()  # there is neither log nor progress
+    assert run._scores == {}
+
+
+@pytest.fixture
+def text(tmp_path):
+    text_runs.write_files(tmp_path)
+    found = text_runs.get_config("classify", "bert", "classify", tmp_path, labels=4)
+    return experiment.resolve(found)
+
+
+def test_what_a_text_task_was_stopped_for_is_read_back(text, tmp_path):
+    ones = np.ones((1, 2, 3), np.int32)
+    batch = TextBatch(ones, ones * 2, labels=ones[..., 0], weights=np.ones((1, 2)))
+    state = {"params": {"w": np.arange(3.0)}}
+    folder = resume.dump_diverged(tmp_path, text, state, batch)
+    found_state, found = resume.load_diverged(folder, text, state)
+    equal(found_state, state)
+    assert type(found) is TextBatch
+    equal(found, batch)
+    content = (folder / "update.npz").read_bytes()
+    for damaged in (b"", content[:-30], content[:200] + b"x" * 50 + content[250:]):
+        (folder / "update.npz").write_bytes(damaged)
+        with pytest.raises(DataError, match="update.npz"):
+            resume.load_diverged(folder, text, state)
+
+
+def test_tables_larger_than_the_tokenizer_go_on(text):
+    """``model.vocab=0``: as large as the model that the run started from."""
+    tokenizer = SimpleNamespace(vocab=61)
+    first = text._replace(model=text.model.__class__(vocab=150, head="classify"))
+    again = text._replace(model=text.model.__class__(vocab=0, head="classify"))
+    again = experiment.complete(resume.filled(again, first), tokenizer)
+    resume.check_continues(first, again, 1)
+    other = text._replace(model=text.model.__class__(vocab=99, head="classify"))
+    with pytest.raises(ConfigError, match=r"model.vocab: 150 in .*, 99 now"):
+        resume.check_continues(first, resume.filled(other, first), 1)
+
+
+@pytest.mark.parametrize(
+    "extras", [{}, {"config.json": [], "tokenizer.json": {}, "data.json": {}}]
+)
+def test_a_checkpoint_that_lacks_what_a_run_needs_is_named(extras, tmp_path):
+    with pytest.raises(CorruptCheckpoint, match="has no .*config.json"):
+        resume.experiment_of(extras, tmp_path)
