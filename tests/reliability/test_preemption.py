@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from tests.reliability.states import make_state
 from tfm_jax.train.checkpoint import Checkpointer, Config
+from tfm_jax.train.exits import Preempted
 from tfm_jax.train.preemption import Preemption
 
 
@@ -60,6 +61,58 @@ def test_several_processes_stop_at_the_step_that_jax_names(monkeypatch):
             *(False, False, True, True)
         ]
         assert preemption.requested
+
+
+def test_where_nothing_is_to_be_saved_a_signal_is_the_end():
+    with Preemption() as preemption:
+        with pytest.raises(Preempted, match="nothing to save"):
+            with preemption.nothing_to_save():
+                signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # the second is harmless
+        with pytest.raises(Preempted), preemption.nothing_to_save():
+            pass  # asked before
+    with Preemption() as preemption:
+        with preemption.nothing_to_save():
+            pass
+        signal.raise_signal(signal.SIGTERM)
+        assert preemption.requested
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+PREPARES = """
+import hashlib, sys, time
+from tfm_jax import main
+from tfm_jax.train import loop
+from tfm_jax.train.preemption import Preemption
+
+works = {
+    "python": lambda: [time.sleep(0.001) for _ in range(10**6)],
+    "library": lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9),
+}
+
+def train(config, workdir):
+    with Preemption() as stop, stop.nothing_to_save():
+        print("preparing", flush=True)
+        works[sys.argv[1]]()
+
+loop.train = train
+main.load_config = lambda *_: None
+sys.exit(main.main(["--config=x", "--workdir=x"]))
+"""
+
+
+@pytest.mark.parametrize("work", ["python", "library"])
+def test_what_prepares_data_ends_in_about_a_second_whatever_runs(work):
+    command = [sys.executable, "-c", PREPARES, work]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, **pipes) as child:
+        assert child.stdout.readline() == "preparing\n"
+        child.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        _, errors = child.communicate()
+    assert child.returncode == 75
+    assert errors.count("\n") == 1 and "nothing to save" in errors
+    assert time.monotonic() - started < 10  # 1 on a machine that is not busy
 
 
 SLOW_SAVE = """

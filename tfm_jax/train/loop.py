@@ -102,16 +102,15 @@ class Training:
             tokenizer = work.Tokenizer(extras["tokenizer.json"])
             experiment = complete(resume.filled(experiment, before), tokenizer)
             resume.check_continues(before, experiment, resumed)
-        self.data = like.data if like else work.prepare(experiment, tokenizer)
-        if source:
-            experiment = initial.fitted(experiment, source, self.data.tokenizer)
-        self.experiment = experiment = complete(experiment, self.data.tokenizer)
-        self.batches = self._batches_from(0)
+        with stop.nothing_to_save():
+            self.data = like.data if like else work.prepare(experiment, tokenizer)
+            if source:
+                experiment = initial.fitted(experiment, source, self.data.tokenizer)
+            self.experiment = experiment = complete(experiment, self.data.tokenizer)
+            self.batches = self._batches_from(0)
         if extras:
             resume.go_on(self.batches, extras["data.json"])
         self._describe()
-        if stop.requested:
-            raise Preempted("asked to stop before the first step; nothing to save")
 
         # state, sharded as it is made, and the compiled functions
         functions = program.build(experiment)
@@ -121,9 +120,10 @@ class Training:
         self.train_step = jax.jit(
             functions.train_step, donate_argnums=0, out_shardings=(self.placed, None)
         )
-        self.evaluator = (
-            like.evaluator if like else work.Evaluator(experiment, self.data, mesh)
-        )
+        with stop.nothing_to_save():
+            self.evaluator = (
+                like.evaluator if like else work.Evaluator(experiment, self.data, mesh)
+            )
         if like:
             self.init = like.init
         if resumed is None:

@@ -1,12 +1,20 @@
 """SIGTERM and Ctrl-C as a request: finish the step, save, leave with code 75."""
 
+import contextlib
+import os
 import signal
+import socket
+import sys
 import threading
 
 import jax
 from jax.experimental import multihost_utils
 
+from tfm_jax.train.exits import PREEMPTED, Preempted
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NOTHING = "asked to stop before the first step; nothing to save"
+GRACE = 0.7  # seconds that Python has to leave what has nothing to save
 
 
 class Preemption:
@@ -23,6 +31,7 @@ class Preemption:
 
     def __init__(self):
         self._requested = False
+        self._abandons = False
         self._previous = {}
 
     def __enter__(self):
@@ -41,7 +50,35 @@ class Preemption:
         if self._requested:
             for again in SIGNALS:
                 signal.signal(again, signal.SIG_DFL)
+            return
         self._requested = True
+        if self._abandons:
+            raise Preempted(NOTHING)
+
+    @contextlib.contextmanager
+    def nothing_to_save(self):
+        """Within, a signal is no request but the end, with code 75 in about a second.
+
+        Python code is left by `Preempted`. A library that works on, such as one that
+        trains a tokenizer, is not waited for: the process ends beside it.
+        """
+        if self._requested:
+            raise Preempted(NOTHING)
+        if not self._previous:  # signals are not ours: other processes, other thread
+            yield
+            return
+        left, (reader, writer) = threading.Event(), socket.socketpair()
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=_end, args=(reader, left), daemon=True).start()
+        self._abandons = True
+        try:
+            yield
+        finally:
+            self._abandons = False
+            left.set()
+            signal.set_wakeup_fd(before)
+            writer.close()
 
     @property
     def requested(self) -> bool:
@@ -53,3 +90,15 @@ class Preemption:
         if jax.process_count() > 1:
             self._requested |= multihost_utils.reached_preemption_sync_point(step)
         return self._requested
+
+
+def _end(reader, left):
+    """Ends the process at a signal that the main thread does not answer.
+
+    Args: reader: gets a byte as soon as a signal comes, whatever the main thread does.
+    """
+    with reader:
+        while received := reader.recv(1):
+            if received[0] in SIGNALS and not left.wait(GRACE):
+                print(f"tfm_jax: {NOTHING}", file=sys.stderr, flush=True)
+                os._exit(PREEMPTED)
