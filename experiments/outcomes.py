@@ -1,6 +1,7 @@
 """From run directories to numbers, regenerated each time."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -13,7 +14,10 @@ from tfm_jax.train.log import read_history
 
 
 def metric(cell: Cell, name: str) -> float | None:
-    """``split/score`` of a finished run; None if it diverged or has not finished."""
+    """``split/score`` of a finished run; None if it diverged or has not finished.
+
+    A score that is no finite number is that of a run that diverged.
+    """
     found = _results(cell)
     if found is None:
         return None
@@ -27,7 +31,11 @@ def metric(cell: Cell, name: str) -> float | None:
     if name not in known:
         path = cell.directory / "results.json"
         raise ConfigError(f"{name} is not in {path}; choose from {', '.join(known)}")
-    return float(known[name])
+    return _finite(known[name])
+
+
+def _finite(value):
+    return float(value) if math.isfinite(value) else None
 
 
 def _results(cell):
@@ -131,7 +139,7 @@ def curves(study: Study, found: Iterable[Cell]) -> dict[str, dict[str, list]]:
         if cell.phase != FINAL or split != "valid" or not path.exists():
             continue
         points = [
-            [record["step"], record[score]]
+            [record["step"], _finite(record[score])]
             for record in read_history(cell.directory)
             if record["kind"] == "valid" and run_files.is_number(record.get(score))
         ]

@@ -17,6 +17,7 @@ from pathlib import Path
 import jinja2
 
 from experiments import studies
+from experiments.findings import CHECKED
 from experiments.plan import ROOT
 from experiments.report.text import markdown
 from tfm_jax.train.terminal import say
@@ -34,9 +35,10 @@ python -m experiments.run positions
 
 It plans, runs what is missing, and leaves `report.html` in `runs/studies`. The verdict
 is the least flattering of those on the published findings that the study expects:
-REPRODUCED, NOT REPRODUCED, UNDERPOWERED (these runs cannot tell) or INCOMPLETE. Small
-scales show a method, and say so where they cannot show an effect. Hours are those
-of all runs, added up, beside whatever else the machine did: no measure of cost.
+REPRODUCED, NOT REPRODUCED, UNDERPOWERED (these runs cannot tell) or INCOMPLETE; what a
+study checks besides holds or fails. Small scales show a method, and say so where they
+cannot show an effect. Hours are those of all runs, added up, beside whatever else the
+machine did: no measure of cost.
 
 | study | question | arms, seeds | verdict | what came out | hours | machine |
 |---|---|---|---|---|---|---|
@@ -63,13 +65,17 @@ def reports(out: Path) -> list[dict]:
     for path in sorted(out.glob("*/report.json")):
         report = json.loads(path.read_text("utf-8"))
         report["hours"] = sum(run["seconds"] or 0 for run in report["runs"]) / 3600
-        report["came_out"] = "; ".join(
-            f"{e['verdict'].lower()}: {e['text']} ({e['detail']})"
-            for e in report["expectations"]
-        )
+        report["came_out"] = "; ".join(map(_said, report["expectations"]))
         report["page"] = f"../docs/studies/{path.parent.name}.md"
         found.append(report)
     return found
+
+
+def _said(expectation):
+    word = expectation["verdict"].lower()
+    if expectation.get("claim") == "check":  # reports of before have none
+        word = f"check {CHECKED[expectation['verdict']]}"
+    return f"{word}: {expectation['text']} ({expectation['detail']})"
 
 
 def waiting(reported) -> list[tuple[str, str]]:

@@ -156,7 +156,9 @@ def headline(analysis):
             line += (
                 f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]  "
             )
-        lines.append(line + arm["word"])
+        lost = arm["diverged"]
+        said = f", {lost['count']} of {lost['n']} diverged" if lost["count"] else ""
+        lines.append(line + arm["word"] + said)
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Statistics of an ablation: paired seeds, several arms, several tasks, translation.
+"""Statistics of an ablation: paired seeds, several arms, several tasks.
 
 A difference is arm minus baseline at one seed, in the metric's unit. A value is None
 where the run diverged. Whatever draws at random takes a ``numpy.random.Generator``.
@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import sacrebleu
 from scipy import optimize, stats
 
+BELOW = ", below the effect of interest"
 FEWEST = 3  # pairs that carry an interval; fewer are an anecdote
 GOALS = {"min": -1, "max": 1}  # sign of a difference that is an improvement
 
@@ -29,6 +29,17 @@ class Paired(NamedTuple):
     n: int
     mean: float | None
     sd: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+class Unpaired(NamedTuple):
+    """Difference of two means with its t interval; see ``unpaired``."""
+
+    n: int
+    n_other: int
+    mean: float | None
     low: float | None
     high: float | None
     p: float | None
@@ -75,6 +86,30 @@ def paired(differences, confidence=0.95) -> Paired:
     half = stats.t.ppf((1 + confidence) / 2, n - 1) * sd / math.sqrt(n)
     p = 2 * stats.t.sf(_studentised(np.abs(mean), sd, n), n - 1)
     return Paired(n, *map(_plain, (mean, sd, mean - half, mean + half, p)))
+
+
+def unpaired(values, others, confidence=0.95) -> Unpaired:
+    """Mean of ``values`` minus that of ``others``, which share no seed: t interval, p.
+
+    Source: Welch 1947; the variances may differ. Samples of no variance have the
+    interval [mean, mean]. Returns: low, high and p are None if either has n < 3.
+    """
+    values, others = _finite(values), _finite(others)
+    sizes = len(values), len(others)
+    if not all(sizes):
+        return Unpaired(*sizes, None, None, None, None)
+    mean = float(values.mean() - others.mean())
+    if min(sizes) < FEWEST:
+        return Unpaired(*sizes, mean, None, None, None)
+    errors = [x.var(ddof=1) / len(x) if np.ptp(x) else 0.0 for x in (values, others)]
+    error = math.sqrt(sum(errors))
+    if not error:
+        return Unpaired(*sizes, mean, mean, mean, float(mean == 0))
+    parts = [e**2 / (n - 1) for e, n in zip(errors, sizes, strict=True)]
+    freedom = error**4 / sum(parts)
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    return Unpaired(*sizes, mean, mean - half, mean + half, p)
 
 
 def equivalent(differences, margin: float) -> float | None:
@@ -135,6 +170,14 @@ def clopper_pearson(count: int, n: int, confidence=0.95) -> Interval:
         return Interval(0.0, 1.0)
     found = stats.binomtest(count, n).proportion_ci(confidence, method="exact")
     return Interval(*map(float, found))
+
+
+def rates_differ(count: int, other: int, n: int) -> float:
+    """Two-sided p that ``count`` and ``other``, each out of ``n``, have one rate.
+
+    Source: Fisher 1935, the exact test.
+    """
+    return float(stats.fisher_exact([[count, n - count], [other, n - other]]).pvalue)
 
 
 def sign_flip(differences, rng=None, resamples=10_000) -> float | None:
@@ -219,33 +262,61 @@ def correlation(arm: Sequence, baseline: Sequence) -> float | None:
 
 
 def verdict(
-    differences, interval, *, goal: str, sesoi: float, seeds: int, diverged=0
+    differences,
+    interval,
+    *,
+    goal: str,
+    sesoi: float,
+    seeds: int,
+    diverged=0,
+    baseline_diverged=0,
+    both_diverged=0,
 ) -> str:
     """The word for an arm; the first that applies.
 
-    "diverged": more than half of its seeds did. "anecdotal": fewer than 3 complete
-    pairs. "better", "worse": the Holm interval excludes 0, however small the effect.
-    "equivalent": two one-sided tests at .05, not adjusted for the number of arms, place
-    the mean within +-``sesoi``. Else "no difference detected".
+    "diverged", "baseline diverged": more than half of its seeds did. "anecdotal": fewer
+    than 3 complete pairs. "better", "worse": the interval excludes 0, however small the
+    effect; with ", below the effect of interest" where it is ``equivalent`` all the
+    same. "equivalent": two one-sided tests at .05, not adjusted for the number of arms,
+    place the mean within +-``sesoi``. "no difference after Holm": the unadjusted
+    interval excludes 0, ``interval`` does not. Else "no difference detected".
+
+    A diverged seed ranks worst, as if its value were as bad as can be. A word that
+    favours a side which lost a seed that the other kept would not survive that, and is
+    "undecided"; seeds that both lost are left out. So no side gains by losing seeds.
+    Source: Lachin 1999, Controlled Clinical Trials 20(5), worst-rank scores.
 
     Args:
-        differences: [n] over complete pairs. interval: of ``holm_intervals``.
-        sesoi: smallest effect size of interest, in the metric's unit.
-        seeds: that the arm ran. diverged: how many of them did.
+        differences: [n] over complete pairs. interval: that decides, such as of
+            ``holm_intervals``. sesoi: smallest effect size of interest, in the metric's
+            unit. seeds: that the arm ran. diverged: how many of them did;
+            ``both_diverged`` of these at seeds of which the baseline's did too.
     Raises: ValueError for an unknown goal.
     """
     sign = _sign(goal)
     if 2 * diverged > seeds:
         return "diverged"
+    if 2 * baseline_diverged > seeds:
+        return "baseline diverged"
     if len(differences) < FEWEST:
         return "anecdotal"
+    alone = {"better": diverged - both_diverged}
+    alone["worse"] = baseline_diverged - both_diverged
+    word = _direction(interval, sign)
+    small = equivalent(differences, sesoi) < 0.05
+    if word:
+        if alone[word]:
+            return "undecided"
+        return word + BELOW * (small and not any(alone.values()))
+    if small:
+        return "undecided" if any(alone.values()) else "equivalent"
+    hidden = _direction(paired(differences)[3:5], sign)
+    return "no difference after Holm" if hidden else "no difference detected"
+
+
+def _direction(interval, sign):
     low, high = sorted((sign * interval[0], sign * interval[1]))
-    if low > 0:
-        return "better"
-    if high < 0:
-        return "worse"
-    same = equivalent(differences, sesoi) < 0.05
-    return "equivalent" if same else "no difference detected"
+    return "better" if low > 0 else "worse" if high < 0 else ""
 
 
 def iqm(scores) -> float:
@@ -266,7 +337,7 @@ def stratified_bootstrap(scores, statistic, rng, confidence=0.95, resamples=2_00
         statistic(scores[rng.integers(runs, size=scores.shape), np.arange(tasks)])
         for _ in range(resamples)
     ]
-    return _percentiles(drawn, confidence)
+    return percentiles(drawn, confidence)
 
 
 def probability_of_improvement(x, y) -> float:
@@ -294,77 +365,6 @@ def leave_one_out_ranks(scores: Sequence, statistic: Callable = iqm) -> np.ndarr
     return stats.rankdata(rows, method="min", axis=1).astype(int)
 
 
-def bleu_statistics(hypotheses, references, metric=None) -> np.ndarray:
-    """Sufficient statistics of corpus BLEU, summed over sentences to score a corpus.
-
-    Args:
-        hypotheses, references: sentences. metric: ``sacrebleu.BLEU`` with its tokeniser
-            and case, sacreBLEU's defaults if None.
-    Returns: [sentences, 10] int: both lengths, 4 n-gram matches, 4 n-gram totals.
-    """
-    metric = metric or sacrebleu.BLEU()
-    scores = [
-        metric.corpus_score([hypothesis], [[reference]])
-        for hypothesis, reference in zip(hypotheses, references, strict=True)
-    ]
-    return np.array([[s.sys_len, s.ref_len, *s.counts, *s.totals] for s in scores])
-
-
-def bleu(sums) -> float:
-    """BLEU (0 to 100, sacreBLEU's default smoothing) of [10] summed statistics."""
-    hypothesis, reference, *counts = (int(value) for value in sums)
-    return sacrebleu.BLEU.compute_bleu(
-        counts[:4], counts[4:], hypothesis, reference, smooth_method="exp"
-    ).score
-
-
-def paired_randomisation(arm, baseline, rng, trials=10_000) -> float:
-    """Two-sided p of swapping the two systems' sentences at random.
-
-    Covers the choice of test sentences, not the training seed. A swap that changes
-    nothing counts as extreme as what was observed. ``sacrebleu.significance`` leaves it
-    out, and so calls two identical systems different (jhclark/multeval#5).
-    Source: Riezler & Maxwell 2005 (approximate randomisation).
-    Args: arm, baseline: [sentences, 10] of ``bleu_statistics``, of one seed.
-    """
-    table = np.concatenate([arm, baseline])
-    places = np.arange(len(table)).reshape(2, len(arm))
-
-    def distance(ours, theirs):
-        return abs(bleu(table[ours].sum(0)) - bleu(table[theirs].sum(0)))
-
-    test = stats.permutation_test(
-        tuple(places),
-        distance,
-        permutation_type="samples",
-        alternative="greater",
-        n_resamples=trials,
-        batch=100,
-        rng=rng,
-    )
-    return float(test.pvalue)
-
-
-def hierarchical_bootstrap(arm, baseline, rng, confidence=0.95, resamples=1_000):
-    """Percentile ``Interval`` of the mean BLEU difference over seeds and sentences.
-
-    Redraws seeds, which stay paired, then sentences: one draw serves all seeds of both
-    systems, as the test set does. Too narrow for few seeds, as every bootstrap is: the
-    t interval over seeds decides. Source: Owen 2007, doi:10.1214/07-AOAS122.
-    Args: arm, baseline: [seeds, sentences, 10] of ``bleu_statistics``.
-    """
-    systems = np.stack([arm, baseline])
-    _, seeds, sentences, _ = systems.shape
-    drawn = []
-    for _ in range(resamples):
-        picked = rng.integers(seeds, size=seeds)
-        times = rng.multinomial(sentences, np.full(sentences, 1 / sentences))
-        sums = np.einsum("abst,s->abt", systems, times)
-        ours, theirs = np.apply_along_axis(bleu, -1, sums)
-        drawn.append((ours - theirs)[picked].mean())
-    return _percentiles(drawn, confidence)
-
-
 def _finite(differences):
     differences = np.asarray(differences, np.float64)
     if not np.isfinite(differences).all():
@@ -384,7 +384,8 @@ def _ranked(p_values):
     return sorted(known, key=p_values.__getitem__)
 
 
-def _percentiles(drawn, confidence):
+def percentiles(drawn, confidence) -> Interval:
+    """The middle ``confidence`` of what a bootstrap has drawn."""
     tail = (1 - confidence) / 2
     return Interval(*np.quantile(drawn, [tail, 1 - tail]).tolist())
 

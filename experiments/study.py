@@ -10,20 +10,24 @@ from tfm_jax.config import choice
 
 Arms = Mapping[str, Mapping[str, Any]]  # name -> {dotted knob: value}
 GOALS = ("min", "max")
+CLAIMS = ("published", "check")
 MATCHES = ("steps", "tokens", "flops", "parameters")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,59}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Expectation:
-    """A published finding as a predicate over the arms' results.
+    """A finding as a predicate over the arms' results.
 
     Attributes:
-        kind: a key of ``experiments.verdicts.PREDICATES``.
+        kind: a key of ``experiments.findings.PREDICATES`` or ``OF_NOISE``.
         arms: those it speaks of, in the order the predicate takes them.
         low: and ``high``, bounds of ``within``.
         metric: and ``goal``, if they are not the study's.
-        text: in words; what was published.
+        text: in words.
+        claim: whose it is. The study's source "published" it, and the verdict is on
+            those; or it is a "check" of ours, such as that an arm without any must lose
+            where two ways are said to be equal.
     """
 
     kind: str
@@ -33,6 +37,7 @@ class Expectation:
     high: float = 0.0
     metric: str = ""
     goal: str = ""
+    claim: str = choice(CLAIMS, "published")
 
 
 def better(arm, than, text) -> Expectation:
@@ -70,6 +75,11 @@ def on(metric, expectation, goal="") -> Expectation:
     return dataclasses.replace(expectation, metric=metric, goal=goal)
 
 
+def check(expectation) -> Expectation:
+    """``expectation`` as one of ours, which the study's source does not claim."""
+    return dataclasses.replace(expectation, claim="check")
+
+
 def identical(arm, text) -> Expectation:
     """Runs of equal seeds end with equal numbers, to the last bit."""
     return Expectation("identical", (arm,), text)
@@ -90,7 +100,7 @@ class Study:
             from its parameters; its knobs are "first.KNOB", and an arm that sets
             "first" to "" has none. What arms have in common, it has.
         arms: name -> knobs it sets. baseline: the arm all others are compared with.
-        expect: the published finding.
+        expect: the published findings, and checks of our own.
         settings: knobs set for every arm.
         seeds: one run each; data order, dropout and initial values depend on it, so
             runs of one seed are pairs.
@@ -141,6 +151,8 @@ class Study:
         if self.baseline not in self.arms:
             yield f"baseline={self.baseline!r}; choose from {tuple(self.arms)}"
         for expectation in self.expect:
+            if expectation.claim not in CLAIMS:
+                yield f"expect: claim={expectation.claim!r}; choose from {CLAIMS}"
             for arm in set(expectation.arms) - set(self.arms):
                 yield f"expect: {arm!r} is no arm; choose from {tuple(self.arms)}"
         if not self.expect:

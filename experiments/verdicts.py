@@ -1,27 +1,22 @@
 """The analysis of a study: differences, verdicts and what became of the expectation."""
 
-import dataclasses
 import statistics
-from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 
-from experiments import cells, outcomes, sizes, stats
+from experiments import cells, findings, outcomes, sizes, stats
 from experiments.cells import FINAL, FINISHED, IDENTICAL, OTHER_SEEDS
+from experiments.findings import CONFIDENCE, INCOMPLETE, judge
 from experiments.plan import Plan
-from experiments.study import Expectation, Study
-
-REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
-UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
-CONFIDENCE = 0.95
+from experiments.study import CLAIMS, Expectation
 
 
 def analyse(plan: Plan) -> dict:
     """All that the report says, as plain JSON; computed from run directories alone.
 
     Source of the statistics: see ``experiments.stats``; every arm is compared with the
-    baseline on pairs of equal seeds, Holm over arms.
+    baseline on pairs of equal seeds; ``findings.planned`` says what is adjusted.
     """
     study, rows = plan.study, plan.rows()
     chosen, trials = plan.chosen()
@@ -42,12 +37,12 @@ def analyse(plan: Plan) -> dict:
         for arm in study.arms
     ]
     noise = _noise(rows, study, values[study.baseline])
-    expectations = [
-        {"text": e.text, **judge(e, values_of(plan, e), study, noise)}
+    judged = [
+        {"text": e.text, "claim": e.claim} | judge(e, values_of(plan, e), study, noise)
         for e in study.expect
     ]
-    verdict = overall([e["verdict"] for e in expectations])
-    answer = _answer(verdict, expectations)
+    judged.sort(key=lambda e: CLAIMS.index(e["claim"]))  # what was published leads
+    verdict, answer = findings.headline(judged)
     edges = [arm["name"] for arm in arms if arm["edge"]]
     if edges and verdict != INCOMPLETE:
         verdict = INCOMPLETE
@@ -66,7 +61,7 @@ def analyse(plan: Plan) -> dict:
         ),
         "answer": answer,
         "verdict": verdict,
-        "expectations": expectations,
+        "expectations": judged,
         "metric": study.metric,
         "goal": study.goal,
         "match": study.match,
@@ -128,52 +123,46 @@ def _by_seed(rows, arm, phase):
     }
 
 
-def _pairs(a: Mapping, b: Mapping) -> list[int]:
-    """Seeds of which both runs ended with a number."""
-    return [s for s in a if a[s] is not None and b.get(s) is not None]
-
-
-def _differences_of(a, b):
-    return [a[s] - b[s] for s in _pairs(a, b)]
-
-
 def _compare(values, others, study):
-    """Arm -> word and difference; Holm over all arms but the baseline."""
+    """Arm -> word and difference; Holm over the arms that no expectation speaks of."""
     base = values[study.baseline]
-    samples = [_differences_of(values[arm], base) for arm in others]
-    paired = [stats.paired(d, CONFIDENCE) for d in samples]
-    adjusted = stats.holm([p.p for p in paired])
-    intervals = stats.holm_intervals(samples, CONFIDENCE)
+    pairs = {arm: findings.pairs(values[arm], base) for arm in others}
+    alone = findings.planned(study)
+    families = [[arm] for arm in others if arm in alone]
+    families.append([arm for arm in others if arm not in alone])
     found = {study.baseline: {"word": "baseline", "difference": None}}
-    for arm, d, p, p_holm, interval in zip(
-        others, samples, paired, adjusted, intervals, strict=True
-    ):
-        ends = sorted(set(values[arm]) & set(base))
-        both = [values[arm][s] for s in ends], [base[s] for s in ends]
-        low, high = interval or (None, None)
-        difference = {
-            **p._asdict(),
-            "p_holm": p_holm,
-            "low_holm": low,
-            "high_holm": high,
-            "rho": stats.correlation(*both),
-            "sign_flip_p": stats.sign_flip(d, _rng()) if p.n >= 6 else None,
-            "bca": stats.bca(d, _rng()),
-            "mde": stats.minimum_detectable_effect(p.sd, p.n),
-            **stats.wins(*both, study.goal)._asdict(),
-        }
-        word = "incomplete"
-        if set(values[arm]) >= set(study.seeds):
-            word = stats.verdict(
-                d,
-                interval,
-                goal=study.goal,
-                sesoi=study.sesoi,
-                seeds=len(values[arm]),
-                diverged=sum(v is None for v in values[arm].values()),
-            )
-        found[arm] = {"word": word, "difference": difference if p.n else None}
+    for family in families:
+        samples = [pairs[arm].differences for arm in family]
+        adjusted = stats.holm([stats.paired(d, CONFIDENCE).p for d in samples])
+        intervals = stats.holm_intervals(samples, CONFIDENCE)
+        for arm, p_holm, interval in zip(family, adjusted, intervals, strict=True):
+            word = "incomplete"
+            if set(values[arm]) >= set(study.seeds) <= set(base):
+                word = pairs[arm].word(study, interval)
+            difference = _difference(values[arm], base, study.goal)
+            if difference:
+                low, high = interval or (None, None)
+                difference |= {"p_holm": p_holm, "low_holm": low, "high_holm": high}
+            found[arm] = {"word": word, "difference": difference}
     return found
+
+
+def _difference(values, base, goal):
+    """What is known of an arm minus the baseline; None without a complete pair."""
+    d = findings.pairs(values, base).differences
+    p = stats.paired(d, CONFIDENCE)
+    ends = sorted(set(values) & set(base))
+    both = [values[s] for s in ends], [base[s] for s in ends]
+    if not p.n:
+        return None
+    return {
+        **p._asdict(),
+        "rho": stats.correlation(*both),
+        "sign_flip_p": stats.sign_flip(d, _rng()) if p.n >= 6 else None,
+        "bca": stats.bca(d, _rng()),
+        "mde": stats.minimum_detectable_effect(p.sd, p.n),
+        **stats.wins(*both, goal)._asdict(),
+    }
 
 
 def _rng():
@@ -196,8 +185,8 @@ def _alone(values):
 def _cost(rows, arm, size, plan):
     seconds = [
         r["seconds"]
-        for r in rows
-        if r["arm"] == arm and r["phase"] == FINAL and r["seconds"]
+        for r in rows  # a run that diverged ended early, which is no speed
+        if (r["arm"], r["phase"], r["status"]) == (arm, FINAL, "done") and r["seconds"]
     ]
     steps = next(
         (c.costly.train.total_steps for c in plan.cells() if c.arm == arm), None
@@ -218,146 +207,31 @@ def _cost(rows, arm, size, plan):
 
 
 def _noise(rows, study, base):
-    """What chance alone does to the baseline."""
+    """What chance alone does to the baseline.
+
+    Returns: of the seeds that were run twice ``repeated``, ``unlike`` (one of the two
+        diverged) and ``identical``, the largest difference; ``other_seeds``, the mean
+        of other seeds minus that of the study's, once all of them have ended.
+    """
     again = _by_seed(rows, study.baseline, IDENTICAL)
-    identical = [abs(d) for d in _differences_of(again, base)]
-    fresh = [v for v in _by_seed(rows, study.baseline, OTHER_SEEDS).values() if v]
-    first = [v for v in base.values() if v is not None]
-    apart = [a - b for a, b in zip(fresh, first, strict=False)]
-    p = stats.paired(apart, CONFIDENCE)
-    other = dict(mean=p.mean, sd=p.sd, low=p.low, high=p.high, n=p.n) if p.n else None
-    return {"identical": max(identical, default=None), "other_seeds": other}
-
-
-def judge(expectation: Expectation, values: Mapping, study: Study, noise=None) -> dict:
-    """``verdict`` and ``detail`` of one published finding."""
-    missing = [a for a in expectation.arms if set(values[a]) < set(study.seeds)]
-    if missing:
-        return {"verdict": INCOMPLETE, "detail": f"runs of {', '.join(missing)} lack"}
-    if expectation.goal:
-        study = dataclasses.replace(study, goal=expectation.goal)
-    if expectation.kind in OF_NOISE:
-        return OF_NOISE[expectation.kind](noise, study)
-    return PREDICATES[expectation.kind](expectation, values, study)
-
-
-def _better(expectation, values, study):
-    arm, than = (values[name] for name in expectation.arms)
-    p = stats.paired(_differences_of(arm, than), CONFIDENCE)
-    detail = f"{' minus '.join(expectation.arms)}: {_interval(p)}"
-    lost = [all(v is None for v in side.values()) for side in (arm, than)]
-    if any(lost):
-        names = [n for n, gone in zip(expectation.arms, lost, strict=True) if gone]
-        word = REPRODUCED if lost == [False, True] else NOT_REPRODUCED
-        return {"verdict": word, "detail": f"{' and '.join(names)} diverged"}
-    if p.low is None:
-        return {"verdict": UNDERPOWERED, "detail": f"only {p.n} pairs"}
-    good = p.high < 0 if study.goal == "min" else p.low > 0
-    bad = p.low > 0 if study.goal == "min" else p.high < 0
-    if good:
-        return {"verdict": REPRODUCED, "detail": detail}
-    small = stats.equivalent(_differences_of(arm, than), study.sesoi) < 1 - CONFIDENCE
-    word = NOT_REPRODUCED if bad or small else UNDERPOWERED
-    return {"verdict": word, "detail": detail}
-
-
-def _equivalent(expectation, values, study):
-    arm, to = (values[name] for name in expectation.arms)
-    d = _differences_of(arm, to)
-    p = stats.paired(d, CONFIDENCE)
-    if p.low is None:
-        return {"verdict": UNDERPOWERED, "detail": f"only {p.n} pairs"}
-    names = " minus ".join(expectation.arms)
-    detail = f"{names}: {_interval(p)}, margin ±{study.sesoi:g}"
-    if stats.equivalent(d, study.sesoi) < 1 - CONFIDENCE:
-        return {"verdict": REPRODUCED, "detail": detail}
-    outside = p.low > study.sesoi or p.high < -study.sesoi
-    return {"verdict": NOT_REPRODUCED if outside else UNDERPOWERED, "detail": detail}
-
-
-def _monotone(expectation, values, study):
-    """Each step is judged as ``better``; one that goes the wrong way decides."""
-    arms = expectation.arms
-    steps = [
-        _better(Expectation("better", (b, a), ""), values, study)
-        for a, b in zip(arms, arms[1:], strict=False)
-    ]
-    detail = "; ".join(step["detail"] for step in steps)
-    return {"verdict": overall([s["verdict"] for s in steps]), "detail": detail}
-
-
-def _diverges(expectation, values, study):
-    found = values[expectation.arms[0]]
-    count = sum(v is None for v in found.values())
-    low, high = stats.clopper_pearson(count, len(found))
-    detail = f"{count} of {len(found)} diverged, 95 % interval {low:.2f} to {high:.2f}"
-    if low > 0.5:
-        return {"verdict": REPRODUCED, "detail": detail}
-    return {"verdict": NOT_REPRODUCED if high < 0.5 else UNDERPOWERED, "detail": detail}
-
-
-def _within(expectation, values, study):
-    found = [v for v in values[expectation.arms[0]].values() if v is not None]
-    p = stats.paired(found, CONFIDENCE)  # of the values themselves
-    low, high = expectation.low, expectation.high
-    if p.low is None:
-        return {"verdict": UNDERPOWERED, "detail": f"only {p.n} runs"}
-    detail = f"{_interval(p)}, expected {low:g} to {high:g}"
-    if low <= p.low and p.high <= high:
-        return {"verdict": REPRODUCED, "detail": detail}
-    outside = p.high < low or p.low > high
-    return {"verdict": NOT_REPRODUCED if outside else UNDERPOWERED, "detail": detail}
-
-
-def _identical(noise, study):
-    if noise["identical"] is None:
-        return {"verdict": INCOMPLETE, "detail": "no run was made twice"}
-    word = REPRODUCED if noise["identical"] == 0.0 else NOT_REPRODUCED
-    return {"verdict": word, "detail": f"largest difference {noise['identical']:g}"}
-
-
-def _steady(noise, study):
-    p = noise["other_seeds"]
-    if p is None or p["low"] is None:
-        return {"verdict": INCOMPLETE, "detail": "runs of other seeds lack"}
-    detail = f"{p['mean']:+.4g} [{p['low']:.4g}, {p['high']:.4g}], n = {p['n']}"
-    inside = -study.sesoi <= p["low"] and p["high"] <= study.sesoi
-    apart = p["low"] > study.sesoi or p["high"] < -study.sesoi
-    word = REPRODUCED if inside else NOT_REPRODUCED if apart else UNDERPOWERED
-    return {"verdict": word, "detail": f"{detail}, margin ±{study.sesoi:g}"}
-
-
-OF_NOISE: dict[str, Callable] = {"identical": _identical, "steady": _steady}
-PREDICATES: dict[str, Callable] = {
-    "better": _better,
-    "equivalent": _equivalent,
-    "monotone": _monotone,
-    "diverges": _diverges,
-    "within": _within,
-}
-
-
-def overall(verdicts: Sequence[str]) -> str:
-    """One word for several: a contradiction counts most, then what is not known."""
-    order = (INCOMPLETE, NOT_REPRODUCED, UNDERPOWERED, REPRODUCED)
-    return next(word for word in order if word in verdicts)
-
-
-def _interval(p):
-    if p.low is None:
-        return f"{p.mean:.4g} (n = {p.n})" if p.n else "no pairs"
-    return f"{p.mean:+.4g} [{p.low:+.4g}, {p.high:+.4g}], n = {p.n}"
-
-
-def _answer(verdict, expectations):
-    lead = {
-        REPRODUCED: "The published finding was reproduced",
-        NOT_REPRODUCED: "The published finding was not reproduced",
-        UNDERPOWERED: "These runs cannot tell",
-        INCOMPLETE: "Runs are missing",
-    }[verdict]
-    decisive = next(e for e in expectations if e["verdict"] == verdict)
-    return f"{lead}: {decisive['text']} ({decisive['detail']})."
+    twice = [(again[seed], base[seed]) for seed in again if seed in base]
+    fresh = _by_seed(rows, study.baseline, OTHER_SEEDS)
+    both = [*fresh.values()], [*base.values()]
+    other, first = ([v for v in side if v is not None] for side in both)
+    p = stats.unpaired(other, first, CONFIDENCE)
+    floor = {
+        **dict(mean=p.mean, low=p.low, high=p.high, n=p.n, n_first=p.n_other),
+        "diverged": sum(v is None for side in both for v in side),
+    }
+    ended = fresh and set(fresh) >= set(study.other_seeds)
+    return {
+        "repeated": len(twice),
+        "unlike": sum((a is None) != (b is None) for a, b in twice),
+        "identical": max(
+            (abs(a - b) for a, b in twice if None not in (a, b)), default=None
+        ),
+        "other_seeds": floor if ended else None,
+    }
 
 
 def _differences(environments):

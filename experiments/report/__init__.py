@@ -63,6 +63,7 @@ def _view(report):
         "terms": TERMS | WORDS,
         "goal": tables.goal(report),
         "good_sign": tables.good_sign(report),
+        "findings": tables.findings(report),
         "headline": tables.headline(report),
         "details": tables.details(report),
         "lost": any(arm["diverged"]["count"] for arm in report["arms"]),

@@ -35,10 +35,26 @@ def _matched(*lines):
     return steps, np.array([[row[s] for s in steps] for row in rows])
 
 
-def _whole(lines):
-    """Those of ``lines`` that reach the last step of any: their mean is of one set."""
-    last = max(line[-1, 0] for line in lines)
-    return [line for line in lines if line[-1, 0] == last]
+def _whole(lines, lost=()):
+    """Those that reach the last step of any, none that diverged: a mean of one set.
+
+    Args: lines: {seed: line}. lost: seeds that diverged.
+    """
+    kept = [line for seed, line in lines.items() if seed not in lost]
+    last = max((line[-1, 0] for line in kept), default=0)
+    return [line for line in kept if line[-1, 0] == last]
+
+
+def _of(kept, seeds):
+    """Of how many of an arm's runs a mean is, if not of all."""
+    return "" if len(kept) == len(seeds) else f", {len(kept)} of {len(seeds)} runs"
+
+
+def _diverged(report):
+    return {
+        arm["name"]: {seed for seed, value in arm["values"].items() if value is None}
+        for arm in report["arms"]
+    }
 
 
 def _late(lines):
@@ -53,19 +69,23 @@ def values(report: dict):
     if not lines:
         return None
     figure = canvas.figure(3.6)
-    axis, said = figure.subplots(), []
+    axis, said, lost = figure.subplots(), [], _diverged(report)
     for arm in lines:
         look = canvas.look(report, arm) | {"marker": ""}
         look["zorder"] = 3 if arm == report["baseline"] else 2
         for line in lines[arm].values():
             thin = _matched(line)
             axis.plot(thin[0], thin[1][0], lw=0.6, alpha=0.45, **look)
-        steps, matched = _matched(*_whole(lines[arm].values()))
+        ended = _whole(lines[arm], lost[arm])
+        few = _of(ended, lines[arm])
+        steps, matched = _matched(*ended) if ended else ([], np.empty((1, 0)))
         mean = matched.mean(0)
-        axis.plot(steps, mean, lw=2, label=canvas.name(arm), **look)
+        axis.plot(steps, mean, lw=2, label=canvas.name(arm) + few, **look)
         if len(steps):
             digits = tables.places(report)
-            said.append(f"{arm} {mean[-1]:.{digits}f} at step {steps[-1]:.0f}")
+            said.append(f"{arm} {mean[-1]:.{digits}f} at step {steps[-1]:.0f}{few}")
+        elif few:
+            said.append(arm + few)
     late = _late([line for seeds in lines.values() for line in seeds.values()])
     axis.set_ylim(canvas.window(late, report["goal"]))
     axis.grid(axis="y", color=BAND, lw=0.8)
@@ -75,7 +95,8 @@ def values(report: dict):
     return canvas.picture(
         figure,
         f"Learning curves of {report['metric']}, means: {'; '.join(said)}.",
-        "Thin: one run. Thick: the mean of an arm's runs that reached the last step. "
+        "Thin: one run. Thick: the mean of an arm's runs that reached the last step; "
+        "the legend says of how many, if not of all. "
         "Early and diverged values beyond the frame are cut off.",
     )
 
@@ -85,25 +106,36 @@ def differences(report: dict):
     lines = _lines(report)
     base = lines.get(report["baseline"], {})
     pairs = {
-        arm: [
-            _matched(line, base[seed]) for seed, line in seeds.items() if seed in base
-        ]
+        arm: {
+            seed: _matched(line, base[seed])
+            for seed, line in seeds.items()
+            if seed in base
+        }
         for arm, seeds in lines.items()
         if arm != report["baseline"]
     }
-    pairs = {arm: kept for arm, kept in pairs.items() if any(len(s) for s, _ in kept)}
+    pairs = {
+        arm: kept
+        for arm, kept in pairs.items()
+        if any(len(steps) for steps, _ in kept.values())
+    }
     if not pairs:
         return None
     figure, panels, left, lowest = canvas.grid(len(pairs), 1.45)
-    late, said = [], []
+    late, said, lost = [], [], _diverged(report)
     for panel, (arm, kept) in zip(panels, pairs.items(), strict=True):
         look = canvas.look(report, arm) | {"marker": "", "linestyle": "-"}
-        seeds = [np.stack([s, own - other], 1) for s, (own, other) in kept if len(s)]
-        for line in seeds:
+        apart = {
+            seed: np.stack([steps, own - other], 1)
+            for seed, (steps, (own, other)) in kept.items()
+            if len(steps)
+        }
+        for line in apart.values():
             panel.plot(*line.T, lw=0.6, alpha=0.5, **look)
-        late.append(_late(seeds))
-        seeds = _whole(seeds)
-        steps, apart = _matched(*seeds)
+        late.append(_late([*apart.values()]))
+        seeds = _whole(apart, lost[arm] | lost[report["baseline"]])
+        few = _of(seeds, lines[arm])
+        steps, apart = _matched(*seeds) if seeds else ([], np.empty((1, 0)))
         mean = apart.mean(0)
         panel.plot(steps, mean, lw=1.8, **look)
         if len(seeds) >= 3:
@@ -113,10 +145,12 @@ def differences(report: dict):
         panel.axhline(0, color=INK, lw=0.9)
         panel.grid(axis="y", color=BAND, lw=0.8)
         panel.set_axisbelow(True)
-        panel.set_title(canvas.name(arm))
+        panel.set_title(canvas.name(arm) + few)
         if len(steps):
             digits = tables.places(report)
-            said.append(f"{arm} {mean[-1]:+.{digits}f} at step {steps[-1]:.0f}")
+            said.append(f"{arm} {mean[-1]:+.{digits}f} at step {steps[-1]:.0f}{few}")
+        elif few:
+            said.append(arm + few)
     low, high = np.quantile(np.concatenate(late), [0.04, 0.96])
     low, high = min(low, 0.0), max(high, 0.0)
     margin = 0.12 * (high - low) or 1.0

@@ -39,8 +39,9 @@ def differences(report: dict):
             for seed, value in sorted(arm["values"].items())
             if value is not None and base["values"].get(seed) is not None
         ]
-        decided = arm["word"] in ("better", "worse")
-        color = {"better": ACCENT, "worse": ALARM}.get(arm["word"], SOFT)
+        word = arm["word"].partition(",")[0]
+        decided = word in ("better", "worse")
+        color = {"better": ACCENT, "worse": ALARM}.get(word, SOFT)
         _interval(axis, row - 0.1, d["low_holm"], d["high_holm"], color, 1.0)
         _interval(axis, row - 0.1, d["low"], d["high"], color, 2.8)
         dots = dict(s=13, color=PAPER, edgecolor=SOFT, lw=0.9, zorder=4)
@@ -54,6 +55,8 @@ def differences(report: dict):
             text += " [{}, {}]".format(*ends)
         lost = arm["diverged"]["count"]
         word = arm["word"] + (f", {lost} diverged" if lost else "")
+        if d["n"] < len(arm["values"]):
+            word += f", {d['n']} of {len(arm['values'])} pairs"
         said.append(f"{arm['name']} {text}, {word}")
         canvas.beside(axis, row, f"{text}\n{word}", INK if decided else SOFT)
     axis.axvline(0, color=INK, lw=0.9, zorder=1)
@@ -115,9 +118,9 @@ def rates(report: dict):
         color = canvas.look(report, arm)["color"]
         own = [t for t in trials if t["arm"] == arm]
         means = {
-            level: np.mean(kept)
+            level: np.mean([t["value"] for t in tried])
             for level in levels
-            if (kept := [t["value"] for t in _at(own, key, level) if _finished(t)])
+            if (tried := _at(own, key, level)) and all(map(_finished, tried))
         }
         panel.plot(list(means), list(means.values()), color=color, lw=1.4)
         points = [(t["settings"][key], t["value"]) for t in own if _finished(t)]
@@ -133,7 +136,7 @@ def rates(report: dict):
         panel.set_title(title, color=ALARM if edge else INK)
         if chosen is not None:
             best = means.get(chosen["settings"][key])
-            shown = fixed(best, digits, "all diverged").text
+            shown = fixed(best, digits).text if best is not None else "with lost seeds"
             warning = " at the edge" if edge else ""
             said.append(f"{arm} best {shown} at {chosen['settings'][key]:g}{warning}")
     panels[0].set_ylim(bottom, top)
@@ -149,9 +152,9 @@ def rates(report: dict):
     return canvas.picture(
         figure,
         f"{report['metric']} for each {key}: {'; '.join(said) or 'none chosen'}.",
-        "One dot is one tuning seed, the line their mean, filled dots the chosen "
-        "value, crosses runs that diverged. A flat valley means that the comparison "
-        "hardly depends on tuning. Values beyond the frame are cut off.",
+        "One dot is one tuning seed, the line their mean where none diverged, filled "
+        "dots the chosen value, crosses runs that diverged. A flat valley means that "
+        "the comparison hardly depends on tuning. Values beyond the frame are cut off.",
     )
 
 

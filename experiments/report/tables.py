@@ -48,6 +48,16 @@ def places(report: dict) -> int:
     return decimals(spreads + [arm["sd"] for arm in arms])
 
 
+def findings(report: dict) -> list[dict]:
+    """The expectations; a finding is reproduced or not, a check holds or fails."""
+    words = {"REPRODUCED": "HOLDS", "NOT REPRODUCED": "FAILED"}
+    return [
+        e | {"said": words.get(verdict, verdict) if e["claim"] == "check" else verdict}
+        for e in report["expectations"]
+        for verdict in [e["verdict"]]
+    ]
+
+
 def headline(report: dict) -> list[dict]:
     """One row an arm: the numbers a reader looks for first."""
     digits = places(report)

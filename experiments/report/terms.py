@@ -10,7 +10,8 @@ TERMS = {
     "95 % interval": "Paired t interval of that mean (n − 1 degrees of freedom): a "
     "procedure that covers the true difference in 95 studies of 100.",
     "p (Holm)": "Probability of a difference at least this large if there were none, "
-    "adjusted for the number of arms compared (Holm 1979).",
+    "adjusted for the number of arms of which no finding speaks (Holm 1979). An arm of "
+    "which one speaks is tested alone: the verdict needs all findings.",
     "p, sign flip": "The same without assuming normal differences: exact, from six "
     "pairs on.",
     "95 %, BCa": "The same interval by the bias-corrected bootstrap, as a check; from "
@@ -26,14 +27,21 @@ TERMS = {
     "finds in four studies of five.",
 }
 WORDS = {  # what an arm's verdict means
-    "better": "The Holm-adjusted 95 % interval lies on the good side of zero.",
-    "worse": "The Holm-adjusted 95 % interval lies on the bad side of zero.",
+    "better": "The 95 % interval, Holm-adjusted unless a finding speaks of the arm, "
+    "lies on the good side of zero.",
+    "worse": "The same on the bad side.",
+    "below the effect of interest": "Better or worse, and yet within the smallest "
+    "effect of interest (two one-sided tests).",
     "equivalent": "The difference lies within the smallest effect of interest "
     "(two one-sided tests).",
     "no difference detected": "Not shown to be any of these, which is no evidence of "
     "equality: the MDE says how large a difference these seeds would have found.",
-    "diverged (verdict)": "Too few runs survived training to compare: a result "
-    "of its own.",
+    "no difference after Holm": "The interval shown excludes zero, the adjusted one "
+    "does not.",
+    "undecided": "The pairs that survived speak for the side that lost seeds. A "
+    "diverged run ranks worst (Lachin 1999), so they cannot decide.",
+    "diverged (verdict)": "Most runs did, which is a result of its own.",
+    "baseline diverged": "Most runs of the baseline did.",
     "anecdotal": "Fewer than three pairs, so nothing can be said about chance.",
     "incomplete": "Runs are still missing.",
 }

@@ -12,7 +12,7 @@ ones.
 """
 
 from experiments.scales import LARGE_TEXT, TEXT
-from experiments.study import Study, equivalent, worse
+from experiments.study import Study, check, equivalent, worse
 
 
 def arms(wide, narrow):
@@ -30,7 +30,7 @@ def get_study(scale="cpu"):
         metric="valid/nll",
         expect=(
             equivalent("alternating", "dense", "every second layer may be banded"),
-            worse("narrow", "dense", "a band that is too narrow loses"),
+            check(worse("narrow", "dense", "a band that is too narrow loses")),
         ),
         **{"cpu": CPU, "rotary": ROTARY, "gpu": GPU}[scale],
     )

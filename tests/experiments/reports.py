@@ -57,17 +57,20 @@ def example(arms=ARMS, seeds=5, tuned=True, diverged=None, points=40, **changes)
         "expectations": [
             {
                 "text": "Rotary positions beat sinusoids (Su et al. 2021, table 2)",
+                "claim": "published",
                 "verdict": "REPRODUCED",
                 "detail": "rope is better than sinusoidal, Holm-adjusted",
             },
             {
                 "text": "Learned positions and sinusoids are nearly identical "
                 "(Vaswani et al. 2017, table 3, row E)",
+                "claim": "published",
                 "verdict": "UNDERPOWERED",
                 "detail": "the interval is wider than the smallest effect of interest",
             },
             {
                 "text": "ALiBi is better than rotary positions",
+                "claim": "check",
                 "verdict": "NOT REPRODUCED",
                 "detail": "no difference detected between alibi and rope",
             },
@@ -83,7 +86,9 @@ def example(arms=ARMS, seeds=5, tuned=True, diverged=None, points=40, **changes)
         "exploratory": ["sesoi: 0.005 became 0.01"],
         "noise": {
             "identical": 0.0,
-            "other_seeds": dict(mean=0.0013, sd=0.0148, low=-0.0171, high=0.0197, n=5),
+            "repeated": 1,
+            "unlike": 0,
+            "other_seeds": dict(mean=0.0013, low=-0.0171, high=0.0197, n=5),
         },
         "arms": _arms(names, truths, values, tuning),
         "curves": _curves(values, points, rng) if points else {},

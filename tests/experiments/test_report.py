@@ -97,7 +97,7 @@ def unfinished():
         arm["diverged"] = {"count": 0, "n": 0, "low": 0.0, "high": 1.0}
     analysis |= {"runs": [], "environment": {}, "commands": [], "exploratory": []}
     analysis |= {"expectations": [], "caveat": "", "excluded": []}
-    analysis["noise"] = {"identical": None, "other_seeds": None}
+    analysis["noise"] = {"identical": None, "unlike": 0, "other_seeds": None}
     return analysis | {"mixed_environments": [], "verdict": "INCOMPLETE"}
 
 
@@ -181,7 +181,7 @@ def test_an_optimum_at_the_edge_and_exploration_are_said_aloud(harmless):
 
 
 def test_a_broken_repetition_is_said_aloud(tmp_path):
-    noise = {"identical": 0.002, "other_seeds": None}
+    noise = {"identical": 0.002, "unlike": 0, "other_seeds": None}
     page, source = written(small(points=0, noise=noise), tmp_path)
     assert "Not deterministic." in page.texts and "Not deterministic." in source
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from experiments import cells, sizes, stages, verdicts
+from experiments import cells, findings, sizes, stages
 from experiments.study import Study, better, on
 from tests.train.text_runs import write_files
 
@@ -99,6 +99,6 @@ def test_an_expectation_may_have_a_metric_and_a_goal_of_its_own(study):
     for seed in study.seeds:
         values["wider"][seed] = 0.5 + 0.01 * seed
         values["pretrained"][seed] = 0.4 + 0.011 * seed
-    assert verdicts.judge(up, values, study)["verdict"] == verdicts.REPRODUCED
+    assert findings.judge(up, values, study)["verdict"] == findings.REPRODUCED
     down = on("first_valid/nll", up, "min")
-    assert verdicts.judge(down, values, study)["verdict"] == verdicts.NOT_REPRODUCED
+    assert findings.judge(down, values, study)["verdict"] == findings.NOT_REPRODUCED

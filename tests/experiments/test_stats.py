@@ -4,11 +4,9 @@ import math
 
 import numpy as np
 import pytest
-import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
-from sacrebleu.significance import PairedTest
-from scipy.stats import mannwhitneyu, ttest_rel
+from scipy.stats import mannwhitneyu, ttest_ind, ttest_rel
 
 from experiments import stats
 
@@ -19,6 +17,7 @@ P_VALUES = st.lists(st.none() | st.floats(0, 1), max_size=8)
 ARM = [2.31, 2.28, 2.40, 2.35, 2.29, 2.33]
 BASELINE = [2.30, 2.31, 2.37, 2.36, 2.30, 2.31]
 DIFFERENCES = np.subtract(ARM, BASELINE)
+SMALL = ", below the effect of interest"
 
 
 # The t interval.
@@ -31,6 +30,29 @@ def test_paired_is_the_paired_t_test_of_scipy(n):
     interval = theirs.confidence_interval(0.9)
     expected = (n, (a - b).mean(), (a - b).std(ddof=1), *interval, theirs.pvalue)
     np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n, m", [(3, 3), (5, 8), (40, 4)])
+def test_unpaired_is_the_test_of_welch_of_scipy(n, m):
+    a, b = np.random.default_rng(n).normal(size=n), np.arange(m) / 3
+    theirs = ttest_ind(a, b, equal_var=False)
+    interval = theirs.confidence_interval(0.9)
+    expected = (n, m, a.mean() - b.mean(), *interval, theirs.pvalue)
+    np.testing.assert_allclose(stats.unpaired(a, b, 0.9), expected, rtol=1e-12)
+
+
+def test_unpaired_samples_of_no_variance_are_certain_and_few_are_not():
+    assert stats.unpaired([2.0] * 3, [1.5] * 4) == (3, 4, 0.5, 0.5, 0.5, 0)
+    assert stats.unpaired([2.0] * 3, [2.0] * 3)[-1] == 1
+    assert stats.unpaired([2.0] * 3, [1, 2]) == (3, 2, 0.5, None, None, None)
+    assert stats.unpaired([], [1, 2])[2:] == (None,) * 4
+
+
+def test_rates_are_told_apart_by_the_exact_test_of_fisher():
+    # 2 of the 252 ways to choose 5 of 10, 2 of the 70 ways to choose 4 of 8
+    assert stats.rates_differ(0, 5, 5) == pytest.approx(2 / 252)
+    assert stats.rates_differ(4, 0, 4) == pytest.approx(2 / 70)
+    assert stats.rates_differ(2, 2, 5) == 1
 
 
 def test_half_width_in_units_of_sd_is_that_of_the_t_table():
@@ -271,10 +293,13 @@ def test_correlation_is_of_complete_pairs():
     [
         ([-1.0, -1.1, -1.2, -1.1], 0, "better", "worse"),
         ([1.0, 1.1, 1.2, 1.1], 0, "worse", "better"),
-        ([0.010, 0.011, 0.012, 0.011], 0, "worse", "better"),  # though below sesoi
+        ([0.01, 0.011, 0.012, 0.011], 0, "worse" + SMALL, "better" + SMALL),
         ([0.01, -0.02, 0.01, 0.0], 0, "equivalent", "equivalent"),
         ([0.0, 0.0, 0.0], 0, "equivalent", "equivalent"),
         ([1.0, -2.0, 3.0, 1.0], 0, *2 * ["no difference detected"]),
+        ([-1.0, -1.1, -1.2], 1, "undecided", "worse"),
+        ([0.01, -0.02, 0.01], 1, "undecided", "undecided"),
+        ([0.010, 0.011, 0.012], 1, "worse", "undecided"),
         ([-1.0, -1.1], 2, "anecdotal", "anecdotal"),  # half of four seeds
         ([-1.0, -1.1, -1.2], 0, "better", "worse"),
         ([-1.0], 3, "diverged", "diverged"),
@@ -325,75 +350,3 @@ def test_a_winner_on_one_task_loses_its_rank_without_it():
     specialist, generalist = np.array([[100, 0, 0]]), np.array([[10, 1, 1]])
     ranks = stats.leave_one_out_ranks([specialist, generalist, generalist], np.mean)
     assert ranks.tolist() == [[1, 2, 2], [3, 1, 1], [1, 2, 2], [1, 2, 2]]
-
-
-# Translation.
-
-WORDS = "the a cat dog sat ran on under mat tree big small red old".split()
-
-
-def corpora(systems, sentences=60, noise=0.3, seed=0):
-    """References and systems that replace a share ``noise`` of their words."""
-    rng = np.random.default_rng(seed)
-    references = rng.choice(WORDS, size=(sentences, 9))
-
-    def spoilt():
-        wrong = rng.random(references.shape) < noise
-        return np.where(wrong, rng.choice(WORDS, size=references.shape), references)
-
-    return [
-        [" ".join(s) for s in c] for c in (references, *(spoilt() for _ in systems))
-    ]
-
-
-def test_summed_statistics_score_as_the_corpus():
-    references, ours = corpora("a")
-    ours[3] = ""
-    table = stats.bleu_statistics(ours, references)
-    assert table.shape == (60, 10)
-    exact = sacrebleu.BLEU().corpus_score(ours, [references]).score
-    assert stats.bleu(table.sum(0)) == pytest.approx(exact, rel=1e-12)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_randomisation_agrees_with_sacrebleu_where_nothing_ties(seed):
-    references, ours, theirs = corpora("ab", seed=seed)
-    test = PairedTest(
-        [("theirs", theirs), ("ours", ours)],
-        {"BLEU": sacrebleu.BLEU()},
-        [references],
-        n_samples=2_000,
-    )
-    expected = test()[1]["BLEU"][1].p_value
-    tables = [stats.bleu_statistics(side, references) for side in (ours, theirs)]
-    found = stats.paired_randomisation(*tables, np.random.default_rng(0), 2_000)
-    assert found == pytest.approx(expected, abs=0.05)
-
-
-def test_systems_that_differ_in_one_sentence_or_none_are_not_told_apart():
-    references, ours = corpora("a")
-    table = stats.bleu_statistics(ours, references)
-    other = np.concatenate([stats.bleu_statistics(references[:1], ours[:1]), table[1:]])
-    for theirs in (table, other):
-        rng = np.random.default_rng(0)
-        assert stats.paired_randomisation(table, theirs, rng, trials=100) == 1
-
-
-def test_hierarchical_interval_covers_seeds_and_sentences():
-    references, *runs = corpora("abcdefgh")
-    tables = np.array([stats.bleu_statistics(run, references) for run in runs])
-
-    def interval(arm, baseline):
-        rng = np.random.default_rng(0)
-        return stats.hierarchical_bootstrap(arm, baseline, rng, resamples=300)
-
-    def width(arm, baseline):
-        return np.ptp(interval(arm, baseline))
-
-    ours, theirs = tables[:4], tables[4:]
-    assert interval(ours, ours) == (0, 0)
-    low, high = interval(theirs, ours)
-    assert interval(ours, theirs) == pytest.approx((-high, -low))
-    assert width(*(np.repeat(t[:1], 4, axis=0) for t in (ours, theirs))) > 0
-    only_seeds = width(*(t.sum(1, keepdims=True) for t in (ours, theirs)))
-    assert width(ours, theirs) > only_seeds > 0

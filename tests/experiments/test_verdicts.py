@@ -1,9 +1,21 @@
+import dataclasses
 import json
 
 import pytest
+from scipy.stats import ttest_ind
 
-from experiments import verdicts
-from experiments.study import better, diverges, equivalent, monotone, within, worse
+from experiments import cells, findings, verdicts
+from experiments.study import (
+    better,
+    check,
+    diverges,
+    equivalent,
+    identical,
+    monotone,
+    steady,
+    within,
+    worse,
+)
 from tests.experiments.test_study import study
 
 GOOD, BAD, MIXED = (1.0, 1.1, 0.9, 1.05), (2.0, 2.1, 1.9, 2.1), (0.5, 2.5, 1.0, 1.6)
@@ -21,11 +33,11 @@ def judged(expectation, sesoi=0.1, goal="min", **samples):
         sesoi=sesoi,
         goal=goal,
     )
-    return verdicts.judge(expectation, values, made)["verdict"]
+    return findings.judge(expectation, values, made)["verdict"]
 
 
-YES, NO = verdicts.REPRODUCED, verdicts.NOT_REPRODUCED
-UNKNOWN, LACKING = verdicts.UNDERPOWERED, verdicts.INCOMPLETE
+YES, NO = findings.REPRODUCED, findings.NOT_REPRODUCED
+UNKNOWN, LACKING = findings.UNDERPOWERED, findings.INCOMPLETE
 
 
 @pytest.mark.parametrize(
@@ -85,10 +97,20 @@ def test_divergence_needs_enough_runs_to_be_a_rule():
             expect=(diverges("a", ""),),
         )
         values = {"a": {s: None if s < count else 1.0 for s in range(n)}}
-        return verdicts.judge(made.expect[0], values, made)["verdict"]
+        return findings.judge(made.expect[0], values, made)["verdict"]
 
-    assert of(8, 8) == YES and of(0, 8) == NO
-    assert of(2, 2) == UNKNOWN  # Clopper-Pearson: from 16 %
+    # one-sided bounds: 0.05 ** (1 / 5) = 0.549, 0.05 ** (1 / 4) = 0.473
+    assert of(5, 5) == of(7, 8) == of(8, 8) == YES
+    assert of(0, 5) == of(0, 8) == NO
+    assert of(2, 2) == of(4, 4) == of(0, 4) == of(4, 5) == UNKNOWN
+
+
+def test_too_few_seeds_to_tell_a_divergence_say_how_many_can():
+    few, enough = (study(seeds=tuple(range(n))) for n in (4, 5))
+    for made, said in ((few, True), (enough, False)):
+        values = {"pre": dict.fromkeys(made.seeds, 1.0) | {0: None}}
+        judged = findings.judge(diverges("pre", ""), values, made)
+        assert judged["verdict"] == UNKNOWN and ("5 can" in judged["detail"]) == said
 
 
 @pytest.mark.parametrize(
@@ -99,18 +121,130 @@ def test_within_holds_the_whole_interval(low, high, verdict):
 
 
 def test_the_overall_word_is_the_least_flattering_one():
-    assert verdicts.overall([YES, YES]) == YES
-    assert verdicts.overall([YES, UNKNOWN]) == UNKNOWN
-    assert verdicts.overall([YES, UNKNOWN, NO]) == NO
-    assert verdicts.overall([NO, LACKING]) == LACKING
+    assert findings.overall([YES, YES]) == YES
+    assert findings.overall([YES, UNKNOWN]) == UNKNOWN
+    assert findings.overall([YES, UNKNOWN, NO]) == NO
+    assert findings.overall([NO, LACKING]) == LACKING
+
+
+def judged_as(text, claim, verdict):
+    return dict(text=text, claim=claim, verdict=verdict, detail="n = 5")
+
+
+def test_what_was_published_leads_whatever_comes_first():
+    ours = judged_as("order is lost", "check", YES)
+    theirs = judged_as("learned equals sinusoidal", "published", YES)
+    for order in ([ours, theirs], [theirs, ours]):
+        verdict, answer = findings.headline(order)
+        lead, _, rest = answer.partition(". ")
+        assert verdict == YES
+        assert lead == (
+            "The published finding was reproduced: learned equals sinusoidal (n = 5)"
+        )
+        assert rest == "Check holds: order is lost."
 
 
 @pytest.mark.parametrize(
-    "identical, verdict", [(0.0, YES), (1e-9, NO), (None, LACKING)]
+    "theirs, ours, said",
+    [
+        (NO, YES, "was not reproduced: theirs (n = 5). Check holds: ours."),
+        (YES, NO, "was reproduced: theirs (n = 5). Check failed: ours (n = 5)."),
+        (UNKNOWN, LACKING, "tell: theirs (n = 5). Check incomplete: ours (n = 5)."),
+    ],
 )
-def test_determinism_is_to_the_last_bit(identical, verdict):
-    noise = {"identical": identical, "other_seeds": None}
-    assert verdicts._identical(noise, study())["verdict"] == verdict
+def test_a_check_is_reported_and_decides_nothing(theirs, ours, said):
+    found = [judged_as("ours", "check", ours), judged_as("theirs", "published", theirs)]
+    verdict, answer = findings.headline(found)
+    assert verdict == theirs and answer.endswith(said)
+
+
+def test_checks_alone_claim_no_publication():
+    verdict, answer = findings.headline([judged_as("ours", "check", YES)])
+    assert verdict == YES and answer.startswith("No published finding is tested")
+
+
+def test_an_expectation_is_published_unless_it_is_a_check():
+    assert better("a", "b", "").claim == "published"
+    assert check(better("a", "b", "")).claim == "check"
+    with pytest.raises(ValueError, match="claim='ours'; choose from"):
+        wrong = dataclasses.replace(better("pre", "post", ""), claim="ours")
+        study(expect=(wrong,))
+
+
+def noise_of(study, base, again=None, fresh=None):
+    """``verdicts._noise`` of runs of the baseline: seed -> value."""
+    phases = {cells.IDENTICAL: again or {}, cells.OTHER_SEEDS: fresh or {}}
+    rows = [
+        dict(arm=study.baseline, phase=phase, seed=seed, metric=value, status="done")
+        for phase, values in phases.items()
+        for seed, value in values.items()
+    ]
+    return verdicts._noise(rows, study, base)
+
+
+@pytest.mark.parametrize(
+    "first, again, verdict",
+    [
+        ({0: 1.5, 1: 0.0}, {0: 1.5, 1: 0.0}, YES),
+        ({0: 1.5, 1: 0.0}, {0: 1.5, 1: 1e-9}, NO),
+        ({0: 1.5, 1: 0.0}, {0: 1.5, 1: None}, NO),  # one of two diverged
+        ({0: 1.5, 1: None}, {0: 1.5, 1: None}, YES),
+        ({0: None, 1: None}, {0: None, 1: None}, UNKNOWN),
+        ({0: 1.5, 1: 0.0}, {0: 1.5}, LACKING),
+        ({0: 1.5, 1: 0.0}, {}, LACKING),
+    ],
+)
+def test_determinism_is_to_the_last_bit(first, again, verdict):
+    twice = study(identical=(0, 1))
+    noise = noise_of(twice, first, again)
+    found = findings.judge(
+        identical("pre", ""), {"pre": {0: 1, 1: 1, 2: 1}}, twice, noise
+    )
+    assert found["verdict"] == verdict
+
+
+def steadiness(base, fresh, sesoi=0.5):
+    other = study(other_seeds=tuple(range(100, 100 + len(base))), sesoi=sesoi)
+    noise = noise_of(other, base, fresh=fresh)
+    values = {"pre": dict.fromkeys(other.seeds, 1.0)}
+    return findings.judge(steady("pre", ""), values, other, noise), noise["other_seeds"]
+
+
+def test_unrelated_seeds_are_not_paired():
+    """Welch's interval is that of scipy, and no order of the seeds changes it."""
+    base = dict(enumerate((0.1, 0.9, 0.4, 0.6)))
+    values = (0.8, 0.2, 0.5, 0.5)
+    found = [
+        steadiness(base, dict(enumerate(order, 100)))
+        for order in (values, sorted(values), sorted(values, reverse=True))
+    ]
+    test = ttest_ind(values, tuple(base.values()), equal_var=False)
+    for _, floor in found:
+        ends = floor["low"], floor["high"]
+        assert ends == pytest.approx(test.confidence_interval())
+    assert found[0][0] == found[1][0] == found[2][0]
+
+
+def test_a_score_of_zero_counts():
+    base = dict(enumerate((0.0, 0.0, 0.1, 0.1)))
+    fresh = {100 + seed: value for seed, value in base.items()}
+    judged, floor = steadiness(base, fresh)
+    assert judged["verdict"] == YES
+    assert (floor["n"], floor["n_first"], floor["mean"]) == (4, 4, 0.0)
+
+
+@pytest.mark.parametrize(
+    "fresh, verdict",
+    [
+        ({100: 0.1, 101: 0.1, 102: 0.1, 103: 0.0}, YES),
+        ({100: 9.1, 101: 9.2, 102: 9.1, 103: 9.0}, NO),
+        ({100: 0.1, 101: 0.1, 102: 0.1, 103: None}, UNKNOWN),
+        ({100: 0.1, 101: 0.1, 102: 0.1}, LACKING),
+    ],
+)
+def test_other_seeds_give_the_same_mean_if_all_of_them_end(fresh, verdict):
+    base = dict(enumerate((0.0, 0.05, 0.1, 0.1)))
+    assert steadiness(base, fresh)[0]["verdict"] == verdict
 
 
 def test_environments_that_differ_are_named():
