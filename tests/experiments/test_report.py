@@ -8,10 +8,11 @@ import jinja2
 import pytest
 
 from experiments import report
-from experiments.report import canvas, numbers, tables
+from experiments.report import canvas, curves, numbers, plots, tables, terms
 from experiments.report.text import shortened
 from tests.experiments.pages import Page, small, written
 from tests.experiments.reports import ARMS, example
+from tests.experiments.test_lost_seeds import WORDS as WORDS_OF_ARMS
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,49 @@ def test_alternative_texts_state_the_numbers(harmless):
         assert numbers.fixed(relative[end], digits, sign=True).text in dots
     assert "none 1 of 3" in next(p["alt"] for p in page.pictures if "Diver" in p["alt"])
     assert all(len(picture["alt"]) > 40 for picture in page.pictures)
+
+
+def test_whatever_leaves_out_a_seed_says_so(harmless):
+    """One of three runs of an arm diverged, and one of its trials."""
+    page, source = harmless
+    dots, curves, apart, rates, *_ = (picture["alt"] for picture in page.pictures)
+    assert "1 diverged, 2 of 3 pairs" in dots
+    for drawn in (curves, apart):
+        assert re.search(r"none \S+ at step \d+, 2 of 3 runs", drawn)
+        assert "relative" in drawn and drawn.count("runs") == 1
+    assert "without 1 diverged" in " ".join(page.texts)
+    assert "without 1 diverged" in source
+
+
+def test_a_trial_that_lost_a_seed_has_no_mean_in_the_figure():
+    analysis = small()
+    for trial in analysis["tuning"]:
+        if trial["arm"] == "none" and trial["chosen"] and trial["seed"] == 1000:
+            trial["value"] = None
+    with canvas.styled():
+        assert "none best with lost seeds at" in plots.rates(analysis).alt
+
+
+def test_an_arm_of_which_every_run_diverged_has_lines_and_no_mean():
+    analysis = small(diverged={"none": [0, 1, 2]})
+    with canvas.styled():
+        assert "none, 0 of 3 runs" in curves.values(analysis).alt
+        assert "none, 0 of 3 runs" in curves.differences(analysis).alt
+
+
+def test_a_check_is_told_from_what_was_published(harmless):
+    page, source = harmless
+    texts = [" ".join(text.split()) for text in page.texts]
+    checks = [e for e in small()["expectations"] if e["claim"] == "check"]
+    assert [e["verdict"] for e in checks] == ["NOT REPRODUCED"]
+    assert "FAILED" in texts and "(a check of this study)" in texts
+    assert f"| {checks[0]['text']} | check | FAILED |" in source
+
+
+def test_every_word_of_an_arm_is_explained():
+    for word in (*WORDS_OF_ARMS, "no difference after Holm"):
+        for part in word.split(", "):
+            assert {part, f"{part} (verdict)"} & terms.WORDS.keys(), word
 
 
 def test_every_run_has_its_command_and_its_error(harmless):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -115,6 +116,27 @@ def test_what_is_changed_after_runs_exist_is_exploratory(ended):
     assert "[0, 1] became [0, 1, 2]" in change
     rows = more.rows()
     assert sum(r["status"] == "done" for r in rows) == 5  # what is done stays done
+
+
+@pytest.mark.parametrize(
+    "recorded, now, changes", [(None, "check", 0), ("published", "check", 1)]
+)
+def test_whose_a_finding_is_is_new_in_records_of_before(
+    tmp_path, recorded, now, changes
+):
+    """A study that was registered when nobody asked is not exploratory for it."""
+    plan = Plan.load(TINY, tmp_path)
+    assert plan.register() == []
+    path = plan.root / "study.json"
+    record = json.loads(path.read_text())
+    if recorded is None:
+        del record["study"]["expect"][0]["claim"]
+        path.write_text(json.dumps(record))
+    expect = tuple(dataclasses.replace(e, claim=now) for e in plan.study.expect)
+    study = dataclasses.replace(plan.study, expect=expect)
+    plan = dataclasses.replace(plan, study=study)
+    for _ in "ab":
+        assert len(plan.register()) == changes
 
 
 def write(cell, value):
