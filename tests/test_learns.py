@@ -48,3 +48,4 @@ def test_a_tiny_model_learns_to_copy_numbers_it_has_not_seen(tmp_path, capsys):
     assert losses[0] > 2.5 and losses[-1] < 0.1
     assert results["test"]["accuracy"] > 0.98
     assert results["test"]["exact_match"] > 0.9
+    assert "bleu" not in results["test"], "it says nothing of numbers"

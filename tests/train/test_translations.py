@@ -15,7 +15,7 @@ from tfm_jax.data import parallel, pipeline, tokenizers
 from tfm_jax.data.batch import Batch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.normalize import Normalizer
-from tfm_jax.data.sources import Pairs
+from tfm_jax.data.sources import SOURCES, Pairs
 from tfm_jax.infer.decode import decode
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models import transformer
@@ -195,6 +195,19 @@ def scores(language, hypotheses=OTHER, references=CHINESE):
     normalizer = Normalizer("none", language)
     texts = hypotheses, references, references
     return evaluate.text_scores(*texts, normalizer, language)
+
+
+def test_numbers_have_no_bleu_and_texts_have_every_score():
+    normalizer = Normalizer("none", "de")
+    texts = ["einundzwanzig"], ["einundzwanzig"], ["einundzwanzig"]
+    for source, names in (
+        ("numerals", {"chrf", "exact_match"}),
+        ("parallel", {"bleu", "bleu_tokenized", "chrf", "exact_match"}),
+    ):
+        asked = SOURCES[source].scores
+        found = evaluate.text_scores(*texts, normalizer, "de", asked)
+        assert {n for n in found if not n.endswith("_signature")} == names
+        assert found["exact_match"] == 1.0 and found["chrf"] == pytest.approx(100)
 
 
 @pytest.mark.parametrize("language", ["zh", "zh-TW", "zho_Hans", "ZH", "cmn"])

@@ -1,16 +1,32 @@
 """Where sentence pairs come from, behind one interface."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tfm_jax.data import numerals, parallel, tfds
 from tfm_jax.data.normalize import Normalizer
 
 SPLITS = ("train", "valid", "test")
-SOURCES = {  # name -> load(cfg, split) -> (sources, targets, report)
-    "numerals": numerals.load,
-    "parallel": parallel.load,
-    "tfds": tfds.load,
+TEXT_SCORES = ("bleu", "bleu_tokenized", "chrf", "exact_match")
+
+
+class Source(NamedTuple):
+    """Where pairs come from.
+
+    Attributes:
+        load: (cfg, split) -> (sources, targets, report).
+        scores: of TEXT_SCORES, those that mean something for its translations.
+    """
+
+    load: Callable
+    scores: tuple[str, ...] = TEXT_SCORES
+
+
+SOURCES = {
+    # a word or few, without the four in a row that BLEU counts
+    "numerals": Source(numerals.load, ("chrf", "exact_match")),
+    "parallel": Source(parallel.load),
+    "tfds": Source(tfds.load),
 }
 
 
@@ -31,7 +47,7 @@ def load_pairs(cfg, split):
 
     Raises: DataError if the data is absent, malformed or misaligned.
     """
-    sources, targets, report = SOURCES[cfg.source](cfg, split)
+    sources, targets, report = SOURCES[cfg.source].load(cfg, split)
     source_side = Normalizer(cfg.normalize, cfg.source_language)
     target_side = Normalizer(cfg.normalize, cfg.target_language)
     pairs = Pairs(

@@ -12,7 +12,7 @@ import sacrebleu
 from tfm_jax.data import pipeline
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.normalize import Normalizer
-from tfm_jax.data.sources import Pairs
+from tfm_jax.data.sources import SOURCES, TEXT_SCORES, Pairs
 from tfm_jax.infer.decode import SPECIAL, decode
 from tfm_jax.infer.rows import check_lengths, power_of_two
 from tfm_jax.layers.layout import to_unrolled
@@ -119,8 +119,10 @@ class Evaluator:
             self.cfg,
             on_batch=lambda _: poll(),
         )
+        names = SOURCES[self.experiment.data.source].scores
         texts = hypotheses, pairs.target, pairs.references
-        return text_scores(*texts, self.normalizer, self.language), hypotheses
+        scores = text_scores(*texts, self.normalizer, self.language, names)
+        return scores, hypotheses
 
 
 def translate(model, params, tokenizer, lines, cfg: EvalConfig, **options) -> list[str]:
@@ -179,29 +181,36 @@ def bleu(language: str, **options) -> sacrebleu.BLEU:
     raise AssertionError(language)
 
 
-def text_scores(hypotheses, targets, references, normalizer, language) -> dict:
+def text_scores(
+    hypotheses, targets, references, normalizer, language, names=TEXT_SCORES
+) -> dict:
     """BLEU and chrF through sacrebleu, with signatures, and exact match.
 
     Args:
         hypotheses: translations in the training text's form. targets: references so.
         references: the same references as they were read. language: of all three.
+        names: the scores that are asked for.
     Returns: ``bleu`` on plain text with sacreBLEU's own tokeniser, ``bleu_tokenized``
         on the training text's tokens (the protocol of papers that score tokenised
         text), ``chrf``, ``exact_match`` as a probability, and the signatures. Where the
         training text is lower-cased, case does not count.
     """
     lowercase = normalizer.steps.lowercase
-    plain = [normalizer.undo(line) for line in hypotheses]
-    detokenized = bleu(language, lowercase=lowercase)
-    tokenized = sacrebleu.BLEU(tokenize="none", force=True)
-    chrf = sacrebleu.CHRF(lowercase=lowercase)
-    pairs = zip(hypotheses, targets, strict=True)
-    scores = {
-        "bleu": detokenized.corpus_score(plain, [references]).score,
-        "bleu_tokenized": tokenized.corpus_score(hypotheses, [targets]).score,
-        "chrf": chrf.corpus_score(plain, [references]).score,
-        "exact_match": float(np.mean([h.split() == t.split() for h, t in pairs])),
+    plain = [normalizer.undo(line) for line in hypotheses], [references]
+    tokenized = hypotheses, [targets]
+    metrics = {
+        "bleu": (bleu(language, lowercase=lowercase), plain),
+        "bleu_tokenized": (sacrebleu.BLEU(tokenize="none", force=True), tokenized),
+        "chrf": (sacrebleu.CHRF(lowercase=lowercase), plain),
     }
-    metrics = dict(bleu=detokenized, bleu_tokenized=tokenized, chrf=chrf)
-    signatures = {f"{k}_signature": str(m.get_signature()) for k, m in metrics.items()}
+    scores, signatures = {}, {}
+    for name in names:
+        if name in metrics:
+            metric, texts = metrics[name]
+            scores[name] = metric.corpus_score(*texts).score
+            signatures[f"{name}_signature"] = str(metric.get_signature())
+    if "exact_match" in names:
+        pairs = zip(hypotheses, targets, strict=True)
+        same = [h.split() == t.split() for h, t in pairs]
+        scores["exact_match"] = float(np.mean(same))
     return scores | signatures
