@@ -21,9 +21,9 @@ TEXT = dict(
     fixed_rate="one rate, the configuration's, for all arms",
 )
 # Rows of letters, of which a model of 64 wide learns a lot in two minutes if it finds
-# neighbours by their distance; with a table of positions it stays at the frequencies of
-# letters, or of words, for thousands of steps. Labels stand on the mean of all states,
-# as nothing has taught [CLS] to look at the others: see docs/pretraining.md.
+# neighbours by their distance; with a table of positions it learns for thousands of
+# steps frequencies alone, and to copy what is not masked. Labels stand on the mean of
+# all states, as nothing has taught [CLS] to look at the others: docs/pretraining.md.
 LETTERS = {
     "model.positions": "rotary",
     "model.pool": "mean",
