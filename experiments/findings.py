@@ -102,7 +102,9 @@ def overall(verdicts: Sequence[str]) -> str:
 def headline(judged: Sequence[Mapping]) -> tuple[str, str]:
     """The verdict on what was published, and the sentences that say why.
 
-    A study whose expectations are all checks of its own has the verdict of those.
+    A study of which a check does not hold cannot tell: one that does not find what must
+    be there would not find a difference either (assay sensitivity, ICH E10, section
+    1.5). If all expectations are checks, the verdict is on those.
     Args: judged: ``text``, ``claim``, ``verdict`` and ``detail`` of each expectation.
     """
     published = [e for e in judged if e["claim"] == "published"]
@@ -110,6 +112,9 @@ def headline(judged: Sequence[Mapping]) -> tuple[str, str]:
     leads = LEADS["published" if published else "check"]
     verdict = overall([e["verdict"] for e in published or checks])
     decisive = next(e for e in published or checks if e["verdict"] == verdict)
+    if verdict == REPRODUCED and checks:
+        held = overall([e["verdict"] for e in checks])
+        verdict = {NOT_REPRODUCED: UNDERPOWERED}.get(held, held)
     sentences = [f"{leads[verdict]}: {decisive['text']} ({decisive['detail']})."]
     for check in checks if published else ():
         word = CHECKED[check["verdict"]]

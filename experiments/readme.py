@@ -35,10 +35,10 @@ python -m experiments.run positions
 
 It plans, runs what is missing, and leaves `report.html` in `runs/studies`. The verdict
 is the least flattering of those on the published findings that the study expects:
-REPRODUCED, NOT REPRODUCED, UNDERPOWERED (these runs cannot tell) or INCOMPLETE; what a
-study checks besides holds or fails. Small scales show a method, and say so where they
-cannot show an effect. Hours are those of all runs, added up, beside whatever else the
-machine did: no measure of cost.
+REPRODUCED, NOT REPRODUCED, UNDERPOWERED (these runs cannot tell) or INCOMPLETE. What a
+study checks besides must hold for REPRODUCED. Small scales show a method, and say so
+where they cannot show an effect. Hours are those of all runs, added up, beside whatever
+else the machine did: no measure of cost.
 
 | study | question | arms, seeds | verdict | what came out | hours | machine |
 |---|---|---|---|---|---|---|

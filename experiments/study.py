@@ -26,8 +26,8 @@ class Expectation:
         metric: and ``goal``, if they are not the study's.
         text: in words.
         claim: whose it is. The study's source "published" it, and the verdict is on
-            those; or it is a "check" of ours, such as that an arm without any must lose
-            where two ways are said to be equal.
+            those; or it is a "check" of ours that must hold for the verdict to mean
+            anything: that an arm without any loses, where two ways are to be equal.
     """
 
     kind: str

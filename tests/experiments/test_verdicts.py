@@ -145,17 +145,24 @@ def test_what_was_published_leads_whatever_comes_first():
 
 
 @pytest.mark.parametrize(
-    "theirs, ours, said",
+    "theirs, ours, word, said",
     [
-        (NO, YES, "was not reproduced: theirs (n = 5). Check holds: ours."),
-        (YES, NO, "was reproduced: theirs (n = 5). Check failed: ours (n = 5)."),
-        (UNKNOWN, LACKING, "tell: theirs (n = 5). Check incomplete: ours (n = 5)."),
+        (NO, YES, NO, "was not reproduced: theirs (n = 5). Check holds: ours."),
+        (NO, NO, NO, "was not reproduced: theirs (n = 5). Check failed: ours (n = 5)."),
+        (YES, NO, UNKNOWN, "tell: theirs (n = 5). Check failed: ours (n = 5)."),
+        (YES, UNKNOWN, UNKNOWN, "tell: theirs (n = 5). Check undecided: ours (n = 5)."),
+        (
+            YES,
+            LACKING,
+            LACKING,
+            "missing: theirs (n = 5). Check incomplete: ours (n = 5).",
+        ),
     ],
 )
-def test_a_check_is_reported_and_decides_nothing(theirs, ours, said):
+def test_a_check_is_reported_and_makes_no_verdict_better(theirs, ours, word, said):
     found = [judged_as("ours", "check", ours), judged_as("theirs", "published", theirs)]
     verdict, answer = findings.headline(found)
-    assert verdict == theirs and answer.endswith(said)
+    assert verdict == word and answer.endswith(said)
 
 
 def test_checks_alone_claim_no_publication():
