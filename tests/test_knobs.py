@@ -102,6 +102,8 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
     # batches are the same with and without a thread
     "data.prefetch": "tests/data/test_pipeline.py::"
     "test_resuming_anywhere_gives_the_batches_that_were_to_come",
+    "data.timeout_seconds": "tests/data/test_watchdog.py::"
+    "test_data_that_comes_to_a_halt_ends_the_process_with_all_stacks",
     "train.extended_at": "tests/train/test_use.py::"
     "test_a_schedule_that_ends_is_made_longer_on_an_explicit_act_alone",
     "train.auxiliary_weight": "tests/train/test_text_tasks.py::"

@@ -90,6 +90,7 @@ SAME = {  # what these do cannot be seen in rows of good files
     "frame": "tests/train/test_text_tasks.py",
     "malformed": _LABELLED,
     "misplaced": "tests/data/test_spans.py",
+    "timeout_seconds": "tests/data/test_watchdog.py",
     "table": _LABELLED,
     "label_column": _LABELLED,
     **dict.fromkeys(("tfds_name", "tfds_data_dir", "tfds_train", "tfds_test"), _TFDS),

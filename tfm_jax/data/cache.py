@@ -17,8 +17,10 @@ import numpy as np
 
 from tfm_jax.data import pipeline
 from tfm_jax.data.packing import Ragged
+from tfm_jax.data.parallel import pieces
 from tfm_jax.data.sources import Pairs
 from tfm_jax.data.tokenizers import Tokenizer
+from tfm_jax.data.watchdog import awaited, patience
 
 _LIBRARIES = ("num2words", "numpy", "sacremoses", "tokenizers")
 _FILES = ("train.npz", "rest.json")
@@ -38,9 +40,12 @@ def prepared(cfg, tokenizer_cfg, directory, *, tokenizer=None) -> pipeline.Prepa
     prepare = functools.partial(
         pipeline.prepare, cfg, tokenizer_cfg, tokenizer=tokenizer
     )
-    if cfg.source == "tfds" or not all(map(os.path.isfile, _files(cfg))):
+    if cfg.source == "tfds":
         return prepare()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(patience(cfg.timeout_seconds))
+        if not all(map(_is_file, _files(cfg))):
+            return prepare()
         try:
             key = functools.partial(_key, cfg, tokenizer_cfg)
             make_private(directory)
@@ -87,10 +92,15 @@ def _files(cfg):
     return [*cfg.train_files, *cfg.valid_files, *cfg.test_files]
 
 
+def _is_file(path):
+    with awaited(path):
+        return os.path.isfile(path)
+
+
 def _key(cfg, tokenizer_cfg, tokenizer):
     code = sorted(Path(__file__).parent.glob("*.py"))
     wanted = {
-        "data": dataclasses.asdict(cfg),
+        "data": dataclasses.asdict(dataclasses.replace(cfg, timeout_seconds=0.0)),
         "tokenizer": dataclasses.asdict(tokenizer_cfg)
         if tokenizer is None
         else tokenizer.fingerprint,
@@ -101,8 +111,10 @@ def _key(cfg, tokenizer_cfg, tokenizer):
 
 
 def _digest(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for piece in pieces(path):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _write(entry, found):

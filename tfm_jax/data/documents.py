@@ -12,6 +12,7 @@ from tfm_jax.data import recall, tfds
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.normalize import decode
 from tfm_jax.data.parallel import read_bytes
+from tfm_jax.data.watchdog import awaited
 
 
 class Documents(NamedTuple):
@@ -54,7 +55,8 @@ def _folder(cfg, split):
     folder = Path(cfg.folder)
     if not cfg.folder or not folder.is_dir():
         raise DataError(f"data.folder={cfg.folder!r} is no folder")
-    paths = sorted(path for path in folder.rglob(cfg.pattern) if path.is_file())
+    with awaited(folder):
+        paths = sorted(path for path in folder.rglob(cfg.pattern) if path.is_file())
     if not paths:
         raise DataError(f"data.folder={cfg.folder!r} has no file {cfg.pattern!r}")
     named, files = [], {}

@@ -25,6 +25,7 @@ from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.subwords import TextTokenizer
 from tfm_jax.data.training_texts import fits, with_short_words
 from tfm_jax.data.vocabularies import TRAINERS, train_text_tokenizer
+from tfm_jax.data.watchdog import patience
 
 SPLITS = ("train", "valid", "test")
 
@@ -75,9 +76,10 @@ def prepare(
     Raises: DataError as ``task`` does; held-out splits may be absent.
     """
     found, report = {}, {}
-    for split in splits:
-        found[split], report[split] = task.load(cfg, split, names)
-        names = names or report[split].get("labels")
+    with patience(cfg.timeout_seconds):
+        for split in splits:
+            found[split], report[split] = task.load(cfg, split, names)
+            names = names or report[split].get("labels")
     if tokenizer is None:
         texts = task.texts(found["train"])
         if getattr(cfg, "overlong", "") == "drop":
@@ -124,6 +126,7 @@ def train_batches(cfg, data: Prepared, **options):
         change=_change(data, data.train),
         shuffle=cfg.shuffle,
         prefetch=cfg.prefetch,
+        timeout_seconds=cfg.timeout_seconds,
         **options,
     )
 

@@ -5,10 +5,12 @@ import gzip
 import hashlib
 import io
 import zlib
-from pathlib import Path
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.normalize import decode
+from tfm_jax.data.watchdog import awaited, each
+
+_PIECE = 1 << 24  # bytes that are read at once
 
 
 def load(cfg, split):
@@ -73,10 +75,18 @@ def column_count(rows, needed: int) -> int:
     return max([needed, *(count for count, _ in counts)])
 
 
+def pieces(path):
+    """The bytes of a file as they come, each piece ``awaited``."""
+    with awaited(path):
+        file = open(path, "rb", buffering=0)
+    with file:
+        yield from each(iter(lambda: file.read(_PIECE), b""), path)
+
+
 def read_bytes(path, knob):
     """The bytes of a plain or gzipped file. Raises: DataError that names the knob."""
     try:
-        data = Path(path).read_bytes()
+        data = b"".join(pieces(path))
         # By content, not by name: these two bytes cannot start a UTF-8 text.
         return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except FileNotFoundError as error:

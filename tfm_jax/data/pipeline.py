@@ -14,6 +14,7 @@ from tfm_jax.data.sources import SOURCES, SPLITS, Pairs, load_pairs
 from tfm_jax.data.stream import BatchSource, TrainBatches
 from tfm_jax.data.tokenizers import EOS, Tokenizer, train_tokenizer
 from tfm_jax.data.training_texts import fits, with_short_words
+from tfm_jax.data.watchdog import patience
 
 
 def _choice(names, default):
@@ -55,6 +56,7 @@ class Config:
     overlong: str = _choice(("drop", "keep", "error"), "drop")  # keep: cut
     shuffle: bool = True
     prefetch: int = 4  # batches made ahead by one thread; 0: none, made on demand
+    timeout_seconds: float = 600.0  # data that comes to a halt ends the run; 0: waits
 
     def __post_init__(self):
         for name in ("source_length", "target_length"):
@@ -63,6 +65,8 @@ class Config:
         for name in ("numerals_max", "numerals_train", "numerals_heldout", "prefetch"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be 0 or more")
+        if self.timeout_seconds < 0:
+            raise ValueError(f"data.timeout_seconds={self.timeout_seconds} must be 0+")
         if self.numerals_joined < 1 or self.numerals_joined_heldout < 0:
             raise ValueError(
                 f"data.numerals_joined={self.numerals_joined} must be positive and "
@@ -99,8 +103,9 @@ class Prepared(NamedTuple):
 def prepare(cfg, tokenizer_cfg, *, tokenizer=None):
     """Loads all splits, trains the tokenizer unless one is given, encodes train."""
     splits, report = {}, {}
-    for split in SPLITS:
-        splits[split], report[split] = load_pairs(cfg, split)
+    with patience(cfg.timeout_seconds):
+        for split in SPLITS:
+            splits[split], report[split] = load_pairs(cfg, split)
     train = splits["train"]
     if not train.source:
         raise DataError(f"data.source={cfg.source!r}: the training split is empty")
@@ -283,7 +288,10 @@ def train_batches(
         "shapes": shapes,
         "shuffle": cfg.shuffle,
     }
-    return TrainBatches(source, start=start, prefetch=cfg.prefetch, identity=identity)
+    return TrainBatches(
+        source, start=start, prefetch=cfg.prefetch, identity=identity,
+        timeout_seconds=cfg.timeout_seconds,
+    )  # fmt: skip
 
 
 def eval_batches(cfg, encoded, *, batch_tokens, row_multiple=1):

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 
 from tfm_jax.data import packing
+from tfm_jax.data.watchdog import awaited, patience
 
 
 def _pairs(rows, chosen, epochs):
@@ -84,19 +85,21 @@ class BatchSource:
 class TrainBatches:
     """Iterator over training batches whose state is a few numbers of plain JSON."""
 
-    def __init__(self, source, *, start, prefetch, identity):
+    def __init__(self, source, *, start, prefetch, identity, timeout_seconds=0.0):
         import grain
 
         self._dataset = grain.MapDataset.source(source)
         self._options = grain.ReadOptions(int(prefetch > 0), prefetch)
         self._identity = identity
+        self._timeout_seconds = timeout_seconds
         self._go_to(start)
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        batch = next(self._batches)
+        with patience(self._timeout_seconds), awaited("the next batch"):
+            batch = next(self._batches)
         self._next += 1
         return batch
 

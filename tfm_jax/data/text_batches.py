@@ -17,17 +17,20 @@ class Order:
 
     shuffle: bool = True
     prefetch: int = 4  # batches made ahead by one thread; 0: none, made on demand
+    timeout_seconds: float = 600.0  # data that comes to a halt ends the run; 0: waits
 
     def __post_init__(self):
         getattr(super(), "__post_init__", lambda: None)()  # of the section's others
         if self.prefetch < 0:
             raise ValueError(f"data.prefetch={self.prefetch} must not be negative")
+        if self.timeout_seconds < 0:
+            raise ValueError(f"data.timeout_seconds={self.timeout_seconds} must be 0+")
 
 
 def train_text_batches(
     row_sets, *, batch_tokens, total_batches, seed, identity, change=None,
-    shuffle=True, prefetch=4, start=0, process_index=0, process_count=1,
-    row_multiple=1,
+    shuffle=True, prefetch=4, timeout_seconds=0.0, start=0, process_index=0,
+    process_count=1, row_multiple=1,
 ):  # fmt: skip
     """Endless shuffled epochs cut off after ``total_batches``: a `TrainBatches`.
 
@@ -41,6 +44,7 @@ def train_text_batches(
             as dynamic masks; a row's seed is (seed, epoch, row).
         shuffle: whether the order is drawn.
         prefetch: batches made ahead by one thread.
+        timeout_seconds: for a batch; the process ends after it. 0: none.
         start: the first batch to give.
         process_index: which slice of each global batch to give.
         process_count: of how many.
@@ -74,7 +78,10 @@ def train_text_batches(
         "shapes": [[*rows.tokens.shape] for rows in row_sets],
         "shuffle": shuffle,
     }
-    return TrainBatches(source, start=start, prefetch=prefetch, identity=identity)
+    return TrainBatches(
+        source, start=start, prefetch=prefetch, identity=identity,
+        timeout_seconds=timeout_seconds,
+    )  # fmt: skip
 
 
 def eval_text_batches(row_sets, *, batch_tokens, change=None, row_multiple=1):

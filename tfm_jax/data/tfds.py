@@ -8,6 +8,7 @@ import importlib
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.normalize import decode
+from tfm_jax.data.watchdog import each
 
 
 def load(cfg, split):
@@ -57,7 +58,7 @@ def _read(cfg, builder, split, features):
     except ValueError as error:
         raise DataError(f"data.tfds_{split}={wanted!r}: {_first(error)}") from error
     columns, replaced = tuple([] for _ in features), 0
-    for number, example in enumerate(examples):
+    for number, example in enumerate(each(examples, cfg.tfds_name)):
         for name, column in zip(features, columns, strict=True):
             where = f"{cfg.tfds_name} {wanted}: example {number}, {name}"
             value, wrong = example[name], False

@@ -6,7 +6,7 @@ code    name            what to do
 0       OK              nothing: finished, or another process already runs it
 1       (unknown)       retry at most twice, then look
 65      BAD_DATA        never retry: data or every checkpoint is unreadable
-69      INFRASTRUCTURE  retry: full disk, read-only or vanished workdir, dead worker
+69      INFRASTRUCTURE  retry: full disk, vanished workdir, dead worker, stalled data
 75      PREEMPTED       start again: the state is saved, this attempt does not count
 78      BAD_CONFIG      never retry: a setting is wrong or does not fit the checkpoint
 79      DIVERGED        never retry: the training diverged, which is a result

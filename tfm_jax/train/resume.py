@@ -28,6 +28,7 @@ FREE = (
     "train.log_every_steps",
     "train.skip_limit",
     "data.prefetch",
+    "data.timeout_seconds",
     "data.train_files",  # their content is compared, wherever they lie
     "data.valid_files",
     "data.test_files",

@@ -1,0 +1,105 @@
+"""Data that comes to a halt ends the process; data that comes does not."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tfm_jax.data import parallel, pipeline, stream, text_batches, watchdog
+
+HALTS = """
+import sys, time
+from tfm_jax.data import cache, language, labelled_text, pipeline, stream, tokenizers
+import pathlib
+
+def pairs(pipe, seconds):
+    files = dict(source="parallel", train_files=(pipe,))
+    cfg = pipeline.Config(**files, timeout_seconds=seconds)
+    cache.prepared(cfg, tokenizers.Config(kind="byte"), pathlib.Path(pipe).parent / "c")
+
+def labels(pipe, seconds):
+    cfg = labelled_text.Config(train_files=(pipe,), timeout_seconds=seconds)
+    language.prepare(labelled_text, cfg, language.TokenizerConfig(kind="byte"))
+
+def batches(pipe, seconds):
+    class Source:
+        def __len__(self):
+            return 3
+        def __getitem__(self, index):
+            time.sleep(60)
+    options = dict(start=0, prefetch=2, identity={}, timeout_seconds=seconds)
+    next(stream.TrainBatches(Source(), **options))
+
+globals()[sys.argv[1]](sys.argv[2], 0.3)
+"""
+
+
+@pytest.mark.parametrize(
+    "what, words",
+    [
+        ("pairs", ("pipe' gave nothing", "parallel.py")),
+        ("labels", ("pipe' gave nothing", "parallel.py")),
+        ("batches", ("'the next batch' gave nothing", "in __getitem__")),
+    ],
+)
+def test_data_that_comes_to_a_halt_ends_the_process_with_all_stacks(
+    tmp_path, what, words
+):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)  # nobody writes to it
+    command = [sys.executable, "-c", HALTS, what, str(pipe)]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert child.returncode == 69
+    for expected in ("tfm_jax: data.timeout_seconds=0.3: ", "Thread 0x", *words):
+        assert expected in child.stderr
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """What the watchdog would have ended the process for."""
+    calls = []
+    monkeypatch.setattr(watchdog, "_end", lambda *wait: calls.append(wait))
+    return calls
+
+
+def test_data_that_comes_slowly_is_no_halt(tmp_path, ended):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write():
+        with open(pipe, "wb", buffering=0) as file:
+            for _ in range(6):
+                file.write(b"a\tb\n")
+                time.sleep(0.3)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    with watchdog.patience(1.2):
+        assert parallel.read_bytes(pipe, "data.train_files") == b"a\tb\n" * 6
+    thread.join()
+    assert ended == []
+
+
+@pytest.mark.parametrize("seconds, expected", [(0.1, [(0.1, "it")]), (0.0, [])])
+def test_nobody_waits_longer_than_asked_and_0_is_for_ever(ended, seconds, expected):
+    with watchdog.patience(seconds), watchdog.awaited("it"):
+        time.sleep(1)
+    assert ended[:1] == expected
+    assert watchdog._waits == {}
+
+
+def test_a_timeout_below_0_is_refused():
+    for section in (pipeline.Config, text_batches.Order):
+        with pytest.raises(ValueError, match="data.timeout_seconds=-1"):
+            section(timeout_seconds=-1.0)
+
+
+def test_a_timeout_changes_no_batch():
+    def batches(seconds):
+        options = dict(start=0, prefetch=0, identity={}, timeout_seconds=seconds)
+        return list(stream.TrainBatches([1, 2, 3], **options))
+
+    assert batches(0.0) == batches(5.0) == [1, 2, 3]
