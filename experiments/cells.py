@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from experiments import run_files
 from experiments.stages import FIRST
-from experiments.study import Study
+from experiments.study import Study, Typed
 from tfm_jax import main
 from tfm_jax.config import ConfigError, to_flag, to_json
+from tfm_jax.data.errors import DataError
 from tfm_jax.train import exits, population
 from tfm_jax.train.experiment import Experiment, resolve
-from tfm_jax.train.log import read_history
 from tfm_jax.train.workdir import Lease, replace
 from tfm_jax.train.workloads import WORKLOADS
 
@@ -94,7 +94,8 @@ class Status(NamedTuple):
 def flags(settings: Mapping[str, Any], name: str = "config") -> tuple[str, ...]:
     """``--NAME.KNOB=VALUE`` for each setting, as the command line takes it."""
     return tuple(
-        f"--{name}.{knob}={to_flag(value)}" for knob, value in settings.items()
+        f"--{name}.{knob}={value if isinstance(value, Typed) else to_flag(value)}"
+        for knob, value in settings.items()
     )
 
 
@@ -157,7 +158,8 @@ def cells(study: Study, root: Path, chosen: Mapping[str, Mapping]) -> Iterator[C
         root: the study's directory.
         chosen: arm -> tuned knobs. The runs with the study's seeds of an arm that is
             not in it are not yet known; an arm without tuning needs none.
-    Raises: ConfigError if any of them is not a legal configuration.
+    Raises: ConfigError if any of them is not a legal configuration, DataError if its
+        data cannot be prepared.
     """
     found = list(_each(study, root, chosen))
     return _together(study, found) if study.vmapped else iter(found)
@@ -227,8 +229,9 @@ def _cell(study, root, arm, knobs, seed, phase):
             vmapped=study.vmapped,
             first=first,
         )
-    except ConfigError as error:
-        raise ConfigError(f"arm {arm!r}: {error}") from error
+    except (ConfigError, DataError) as error:
+        kind = ConfigError if isinstance(error, ConfigError) else DataError
+        raise kind(f"arm {arm!r}: {error}") from error
     label = "-".join([arm, *(_short(k, v) for k, v in knobs.items()), f"s{seed}", name])
     directory = root / label
     program = ["tfm_jax.main"]
@@ -257,7 +260,8 @@ def stages_of(settings: Mapping[str, Any]) -> tuple[dict, dict]:
 
 
 def _short(knob, value):
-    return f"{knob.rpartition('.')[2]}{value}"
+    text = f"{knob.rpartition('.')[2]}{value}"
+    return re.sub(r"[/\x00-\x1f\x7f]", "-", text)[:80]  # as the name of a folder
 
 
 def status(cell: Cell) -> Status:
@@ -332,8 +336,7 @@ def runner_lease(cell: Cell) -> Lease:
 
 def progress(cell: Cell) -> tuple[int, int]:
     """Steps made, of how many."""
-    path = cell.directory / "metrics.jsonl"
-    history = read_history(cell.directory) if path.exists() else []
+    history = run_files.history(cell.directory)
     step = max((record["step"] for record in history), default=0)
     return step, cell.experiment.train.total_steps
 

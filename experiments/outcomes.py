@@ -10,7 +10,6 @@ from experiments import cells, run_files
 from experiments.cells import FINAL, TUNE, Cell
 from experiments.study import Study
 from tfm_jax.config import ConfigError
-from tfm_jax.train.log import read_history
 
 
 def metric(cell: Cell, name: str) -> float | None:
@@ -135,12 +134,11 @@ def curves(study: Study, found: Iterable[Cell]) -> dict[str, dict[str, list]]:
     split, score = study.metric.split("/")
     drawn = {}
     for cell in found:
-        path = cell.directory / "metrics.jsonl"
-        if cell.phase != FINAL or split != "valid" or not path.exists():
+        if cell.phase != FINAL or split != "valid":
             continue
         points = [
             [record["step"], _finite(record[score])]
-            for record in read_history(cell.directory)
+            for record in run_files.history(cell.directory)
             if record["kind"] == "valid" and run_files.is_number(record.get(score))
         ]
         if points:

@@ -1,24 +1,22 @@
 """Plan: a study in its directory, with all that is known of its runs by now."""
 
 import dataclasses
-import importlib
-import importlib.util
-import inspect
 import json
-import pkgutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiments import cells, outcomes, sizes
+from experiments import cells, outcomes, run_files, scored, sizes, study_file
 from experiments.cells import Cell
+from experiments.probes import PROBES
+from experiments.stages import FIRST
 from experiments.study import Study
-from tfm_jax.config import ConfigError, nearest
-from tfm_jax.train.workdir import replace
+from tfm_jax.config import ConfigError
+from tfm_jax.knobs import no_choice
+from tfm_jax.train.workdir import preflight, replace
 
 ROOT = Path("runs/studies")
-PACKAGE = "experiments.studies"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +27,7 @@ class Plan:
         name: of the file in ``experiments/studies``. scale: as it was asked for.
         question, source: the first and the last paragraph of the file's docstring.
         study: with the changes of the command line. root: its directory.
+        path: of the file, if it is one of the user's own.
     """
 
     name: str
@@ -37,6 +36,7 @@ class Plan:
     source: str
     study: Study
     root: Path
+    path: Path | None = None
 
     @classmethod
     def load(
@@ -52,28 +52,22 @@ class Plan:
         Raises: ConfigError for an unknown name or scale and for an arm that is no legal
             configuration, before anything runs.
         """
-        name, _, scale = spec.partition(":")
-        module, scale = _module(name), scale or "cpu"
+        file = study_file.read(spec)
+        study = file.study
+        _check_first(study)
         try:
-            study = module.get_study(scale)
             if settings:
+                _check_settings(study, settings)
                 together = {**study.settings, **settings}
                 study = dataclasses.replace(study, settings=together)
             if seeds:
                 study = _with_seeds(study, seeds)
-        except KeyError as error:
-            if error.args != (scale,):
-                raise
-            raise ConfigError(
-                f"study {name!r} has no scale {scale!r}; see get_study in "
-                f"{module.__file__}"
-            ) from error
+        except ConfigError:
+            raise
         except ValueError as error:
-            raise ConfigError(f"study {name!r}: {error}") from error
-        name = Path(name).stem
-        paragraphs = inspect.cleandoc(module.__doc__).split("\n\n")
-        question, source = paragraphs[0], paragraphs[-1]
-        plan = cls(name, scale, question, source, study, out / f"{name}-{scale}")
+            raise ConfigError(f"study {file.name!r}: {error}") from error
+        root = Path(out).expanduser() / f"{file.name}-{file.scale}"
+        plan = cls(*file[:4], study, root, file.path)
         plan.cells()  # one typo stops all
         if study.match == "steps" or study.probe:
             return plan
@@ -108,7 +102,8 @@ class Plan:
         study that has begun their steps.
         """
         path = self.root / "sizes.json"
-        known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        known = run_files.read(path) or {}
+        known = {name: size for name, size in known.items() if _is_size(size)}
         firsts = {}
         for cell in self.cells():
             firsts.setdefault(cell.arm, cell)
@@ -119,9 +114,34 @@ class Plan:
         new = {cell.id: cell for cell in firsts.values() if cell.id not in kept}
         if new and not self.study.probe:
             kept = kept | {name: sizes.measure(c.costly) for name, c in new.items()}
-            self.root.mkdir(parents=True, exist_ok=True)
+            preflight(self.root)
             replace(path, json.dumps(known | kept, indent=1, sort_keys=True))
         return {arm: kept.get(cell.id, {}) for arm, cell in firsts.items()}
+
+    def check(self) -> None:
+        """What no configuration shows alone, before the first run.
+
+        Raises: ConfigError for a metric that a run will not have, for a start that is
+            not there, and for a model that cannot be built.
+        """
+        study, checked = self.study, {}
+        if study.probe not in ("", *PROBES):
+            raise ConfigError(f"probe={study.probe!r}; choose from {tuple(PROBES)}")
+        wanted = {arm: {study.metric: "metric"} for arm in study.arms}
+        for expectation in study.expect:
+            for arm in expectation.arms if expectation.metric else ():
+                wanted[arm].setdefault(expectation.metric, "expect: metric")
+        for cell in self.cells():
+            if cell.arm in checked:
+                continue
+            start = cell.experiment.init_from
+            if start and not Path(start).exists():
+                raise ConfigError(f"arm {cell.arm!r}: init_from={start!r}: not there")
+            checked[cell.arm] = names = scored.names(cell, study.probe)
+            for metric, knob in wanted[cell.arm].items():
+                if metric not in names:
+                    raise ConfigError(no_choice(knob, metric, names))
+        self.sizes()
 
     def register(self) -> list[str]:
         """Writes down what is asked before the first run; later changes are added.
@@ -131,16 +151,18 @@ class Plan:
         path = self.root / "study.json"
         now = json.loads(json.dumps(dataclasses.asdict(self.study), sort_keys=True))
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
-        kept = {"registered": stamp, "study": now, "changes": []}
-        if path.exists():
-            kept = json.loads(path.read_text("utf-8"))
+        new = {"registered": stamp, "study": now, "changes": []}
+        kept = run_files.read_or_set_aside(path, _is_registered) or new
+        if kept is new and any(path.parent.glob(f"{path.name}.damaged*")):
+            lost = "study.json was damaged; what had been registered is not known"
+            kept["changes"].append(f"{stamp}: {lost}")
         _fill(kept["study"], now)
         for knob in sorted(now.keys() | kept["study"].keys()):
             before, after = kept["study"].get(knob), now.get(knob)
             if before != after:
                 kept["changes"].append(f"{stamp}: {knob}: {before!r} became {after!r}")
                 kept["study"][knob] = after
-        self.root.mkdir(parents=True, exist_ok=True)
+        preflight(self.root)
         replace(path, json.dumps(kept, indent=1, sort_keys=True))
         return kept["changes"]
 
@@ -163,20 +185,41 @@ def _with_seeds(study, seeds):
     return dataclasses.replace(study, seeds=seeds, **controls)
 
 
-def _module(name):
-    """The study's module: a file of the user's own, or one of ours."""
-    if name.endswith(".py"):
-        if not Path(name).is_file():
-            raise ConfigError(f"study {name!r}: no such file")
-        found = importlib.util.spec_from_file_location(Path(name).stem, name)
-        module = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-        return module
-    package = importlib.import_module(PACKAGE)
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    if name not in names:
-        raise ConfigError(
-            f"study {name!r}: no such study; choose from ({', '.join(names)})"
-            f"{nearest(name, names)}"
-        )
-    return importlib.import_module(f"{PACKAGE}.{name}")
+def _check_settings(study, settings):
+    """What is set for every arm must not be decided by an arm or by the tuning."""
+    owners = {knob: f"arm {arm!r}" for arm, own in study.arms.items() for knob in own}
+    owners |= dict.fromkeys(study.tune, "tune") | {"seed": "--seeds"}
+    for knob in settings:
+        if knob in owners:
+            raise ConfigError(
+                f"--set config.{knob}: {owners[knob]} says what it is, for which it "
+                "would have no effect"
+            )
+
+
+def _check_first(study):
+    """What arms set of a first run, they must have one for."""
+    for arm, knobs in study.arms.items():
+        has_first = {**study.settings, **knobs}.get(FIRST, study.first)
+        for knob in knobs:
+            if knob.startswith(f"{FIRST}.") and not has_first:
+                raise ConfigError(
+                    f"arm {arm!r}: {knob}={knobs[knob]!r}, but {FIRST}={has_first!r}"
+                )
+
+
+def _is_size(entry):
+    if not isinstance(entry, dict):
+        return False
+    counts = ("parameters", "flops_per_step", "tokens_per_step")
+    found = [entry[name] for name in counts if name in entry]
+    return bool(found) and all(run_files.is_number(n) and n > 0 for n in found)
+
+
+def _is_registered(kept):
+    return (
+        isinstance(kept["study"]["expect"], list)
+        and all(isinstance(e, dict) for e in kept["study"]["expect"])
+        and isinstance(kept["registered"], str)
+        and all(isinstance(change, str) for change in kept["changes"])
+    )

@@ -9,6 +9,8 @@ import dataclasses
 import functools
 import json
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +132,21 @@ def masks(experiment: Experiment) -> dict:
     return {"leak": found.look_ahead.measured, "difference": float(difference)}
 
 
-PROBES = {"gradients": gradients, "scores": scores, "masks": masks}
+class Probe(NamedTuple):
+    """``measure(experiment)`` -> ``scores``, by these names."""
+
+    measure: Callable[[Experiment], dict]
+    scores: tuple[str, ...]
+
+
+_KINDS = ("entropy", "gradient")
+PROBES = {
+    "gradients": Probe(gradients, ("slope", *(f"norm_{n}" for n in DEPTHS))),
+    "scores": Probe(
+        scores, ("entropy_lost", *(f"{kind}_{n}" for n in KEY_SIZES for kind in _KINDS))
+    ),
+    "masks": Probe(masks, ("leak", "difference")),
+}
 
 
 def _softness(weights):
@@ -154,7 +170,7 @@ def main(argv):
         runtime.prepare(experiment.mesh.cpu_devices)
         with Lease(workdir):
             replace(workdir / "config.json", to_json(experiment.as_dict()))
-            found = PROBES[name](experiment)
+            found = PROBES[name].measure(experiment)
             results = {"step": 0, "probe": found}
             replace(workdir / "results.json", json.dumps(results, indent=1) + "\n")
         say("  ".join(f"{k} {v:.4g}" for k, v in found.items()))

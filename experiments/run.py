@@ -20,21 +20,24 @@ Usage:
   --out DIR                 where studies live; default runs/studies
   --allow-mixed             report runs of different code or machines together
 
-Exit codes: 0 all runs ended, 1 some failed, 75 stopped, 78 a mistake in the study.
+Exit codes: 0 all runs ended, 1 some failed, 65 data unreadable, 69 the machine or the
+scheduler failed, 75 stopped, 78 a mistake in the study or on the command line.
 """
 
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 import jax
 
-from experiments import cells, environment, screen
+from experiments import cells, environment, run_files, screen
 from experiments.cells import FINISHED
-from experiments.engines import local
+from experiments.engines import batch, local
 from experiments.plan import ROOT, Plan
+from experiments.study import Typed
 from tfm_jax.config import ConfigError
 from tfm_jax.train import exits, terminal
 from tfm_jax.train.commands import Parser
@@ -67,6 +70,8 @@ def parse(argv):
 
 def plan(options, found):
     """Prints the plan."""
+    _places(options)
+    found.check()
     sizes, rows = found.sizes(), found.rows()
     say(f"{found.name}:{found.scale}  {' '.join(found.question.split())}\n")
     say(f"{'arm':24}{'parameters':>12}{'GFLOP/step':>12}{'runs':>6}{'done':>6}")
@@ -83,7 +88,7 @@ def plan(options, found):
     if found.expected() > len(rows):
         summary += f"; {found.expected() - len(rows)} wait for the tuning"
     if seconds:
-        places = len(local.slots(options.jobs))
+        places = len(_places(options))
         left = (found.expected() - done) * sum(seconds) / len(seconds) / places
         summary += f"; about {left / 60:.0f} min left on {places} slots"
     say(summary)
@@ -94,12 +99,13 @@ def plan(options, found):
 
 def run(options, found):
     """Runs what is missing, tuning first, then reports."""
+    places = _places(options)
+    found.check()
     found.register()
     while todo := _todo(found):
         planned = _write_plan(found)
         if options.engine != "local":
             return _submit(options, found, todo, planned)
-        places = local.slots(options.jobs)
         with screen.screen(found.expected(), _count(found, FINISHED)) as shown:
             if not local.run(todo, places, environment.describe(), shown):
                 say("stopped; the same command goes on", file=sys.stderr)
@@ -124,7 +130,7 @@ def status(options, found):
 def retry(options, found):
     """Forgets failures and runs."""
     for cell in found.cells():
-        (cell.directory / "FAILED.json").unlink(missing_ok=True)
+        cells.forget(cell)
     return run(options, found)
 
 
@@ -164,11 +170,23 @@ def headline(analysis):
 
 def one(options, found):
     """Runs a cell of plan.json, and those that train with it; the exit code."""
-    listed = json.loads((found.root / "plan.json").read_text("utf-8"))["cells"]
-    wanted = listed[options.index]["id"]
-    command = next(c.command for c in found.cells() if c.id == wanted)
-    group = [c for c in found.cells() if c.command == command]
+    listed = [entry["id"] for entry in batch.read_plan(found.root)]
+    if options.index not in range(len(listed)):
+        raise ConfigError(
+            f"--index={options.index}: {found.root}/plan.json lists 0 to "
+            f"{len(listed) - 1}"
+        )
+    known = found.cells()
+    commands = [c.command for c in known if c.id == listed[options.index]]
+    if not commands:
+        raise ConfigError(
+            f"--index={options.index}: run {listed[options.index]} of plan.json is no "
+            "run of the study any more"
+        )
+    group = [c for c in known if c.command == commands[0]]
     left = [c for c in group if cells.status(c).name not in FINISHED]
+    for cell in left:
+        cells.forget(cell)
     if os.environ.get("SLURM_PROCID", "0") != "0":
         return local.follow(group[0])
     return local.run_group(left, environment.describe()) if left else exits.OK
@@ -201,7 +219,8 @@ def _tuning_ended(found):
 def _write_plan(found):
     """plan.json: the runs in the order they became known; no run changes its index."""
     path = found.root / "plan.json"
-    listed = json.loads(path.read_text("utf-8"))["cells"] if path.exists() else []
+    kept = run_files.read_or_set_aside(path, batch.is_plan)
+    listed = kept["cells"] if kept else []
     known = {entry["id"] for entry in listed}
     listed += [
         {"id": c.id, "directory": str(c.directory), "command": c.command}
@@ -217,16 +236,13 @@ def _submit(options, found, todo, planned):
     """Hands the missing runs to a scheduler; says what to do next."""
     indices = [planned.index(group[0].id) for group in local.together(todo)]
     study = f"{found.name}:{found.scale}"
-    given = dict(text.partition("=")[::2] for text in options.engine_options)
-    again = [f"--set={text}" for text in options.settings]
-    again += [f"--seeds={','.join(map(str, options.seeds))}"] * bool(options.seeds)
-    tail = [options.study, "one", *again]
+    given = _given(options.engine_options, "--engine-option")
     shared = dict(jobs=options.jobs)
     if options.engine == "slurm":
         from experiments.engines import slurm
 
+        tail = again(options, found, found.root.parent.absolute())
         command = [sys.executable, "-m", "experiments.run", *tail]
-        command.append(f"--out={options.out.absolute()}")
         limit = given.pop("time", "")
         job = slurm.submit(
             study, found.root, indices, time_limit=limit, options=given,
@@ -243,7 +259,8 @@ def _submit(options, found, todo, planned):
             "--engine-option claim=PERSISTENT_VOLUME_CLAIM"
         )
     mount = places.get("mount", "/studies")
-    command = ["python", "-m", "experiments.run", *tail, f"--out={mount}"]
+    tail = again(options, None, mount)
+    command = ["python", "-m", "experiments.run", *tail]
     path = kubernetes.submit(
         study, found.root, indices, resources=given, command=command, **places, **shared
     )
@@ -251,20 +268,64 @@ def _submit(options, found, todo, planned):
     return exits.OK
 
 
+def again(options, found, out):
+    """Arguments that make this study again elsewhere, to run one cell of it.
+
+    Args: found: whose own file is then named by its whole path; None: as it was given.
+    """
+    study = options.study
+    if found and found.path:
+        study = f"{found.path.absolute()}:{found.scale}"
+    tail = [study, "one", *(f"--set={text}" for text in options.settings)]
+    if options.seeds:
+        tail.append(f"--seeds={','.join(map(str, options.seeds))}")
+    return [*tail, f"--out={out}"]
+
+
+def _places(options):
+    """The slots of this machine, if the runs are to run here."""
+    return local.slots(options.jobs) if options.engine == "local" else []
+
+
 def _integers(text):
-    return tuple(int(word) for word in text.split(","))
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"--seeds={text}; whole numbers with commas between, such as 0,1,2"
+        ) from error
+
+
+def _given(texts, flag):
+    """``NAME=VALUE`` -> {NAME: VALUE}, of a flag that may be repeated."""
+    given = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"{flag} {text}: write {flag} NAME=VALUE")
+        if name in given:
+            raise ConfigError(f"{flag} {text}: {name} is given twice")
+        given[name] = value
+    return given
 
 
 def _settings(options):
     """``config.KNOB=VALUE`` -> {KNOB: VALUE}, text; the config gives it its type."""
-    settings = {}
     for text in options.settings:
-        name, equals, value = text.partition("=")
-        knob = name.removeprefix("config.")
-        if not equals or knob == name:
+        if not re.match(r"config\.[^=]+=", text):
             raise ConfigError(f"--set {text}: write --set config.KNOB=VALUE")
-        settings[knob] = value
-    return settings
+    given = _given(options.settings, "--set")
+    return {name.removeprefix("config."): Typed(v) for name, v in given.items()}
+
+
+def _check(options):
+    """Options that another one leaves without effect."""
+    if options.engine == "local" and options.engine_options:
+        raise ConfigError(
+            f"--engine-option {options.engine_options[0]}: --engine=local has none"
+        )
+    if options.index is not None and options.command != "one":
+        raise ConfigError(f"--index={options.index} is for `one`")
 
 
 def main(argv):
@@ -272,6 +333,7 @@ def main(argv):
     jax.config.update("jax_platforms", "cpu")  # the accelerator is for the runs
     try:
         options = parse(argv)
+        _check(options)
         found = Plan.load(
             options.study,
             options.out,
@@ -279,9 +341,12 @@ def main(argv):
             seeds=options.seeds,
         )
         return COMMANDS[options.command](options, found)
-    except ConfigError as error:
+    except Exception as error:
+        code = exits.exit_code(error)
+        if code == exits.UNKNOWN:
+            raise
         say(f"experiments: {exits.one_line(error)}", file=sys.stderr)
-        return exits.BAD_CONFIG
+        return code
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Run files: the JSON that runs and their runners leave, whole or left out."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tfm_jax import bounded_json
+from tfm_jax.data.errors import DataError
 from tfm_jax.train.exits import InfrastructureError, one_line
+from tfm_jax.train.log import read_history
 
 
 def read(path: Path, legal: Callable[[dict], Any] = lambda found: True) -> dict | None:
@@ -49,11 +51,17 @@ def results(directory: Path) -> dict | None:
     return read(directory / "results.json")
 
 
+def history(directory: Path) -> list[dict]:
+    """The record of a run; [] if there is none or, with a warning, it is no file."""
+    try:
+        return read_history(directory)
+    except FileNotFoundError:
+        return []
+    except DataError as error:
+        warnings.warn(one_line(error), stacklevel=2)
+        return []
+
+
 def is_number(value: object) -> bool:
     """Whether ``value`` is one as JSON has them; a boolean is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def numbers(found: Mapping) -> bool:
-    """Whether all values of an object are numbers."""
-    return all(map(is_number, found.values()))

@@ -4,8 +4,11 @@ import json
 import sys
 from pathlib import Path
 
+from experiments import run_files
 from tfm_jax import main as cli
+from tfm_jax.config import to_flag
 from tfm_jax.train import exits, terminal
+from tfm_jax.train.workdir import replace
 
 FIRST = "first"  # folder of the first run, and what its flags begin with
 
@@ -21,21 +24,21 @@ def main(argv):
     workdir = next(a.partition("=")[2] for a in rest if a.startswith("--workdir="))
     where = Path(workdir, FIRST)
     config = [f"--config{argument.removeprefix(f'--{FIRST}')}" for argument in ours]
-    if not (where / "results.json").exists():
+    if run_files.results(where) is None:
         code = cli.main([*config, f"--workdir={where}"])
         if code != exits.OK:
             return code
-    code = cli.main([*rest, f"--config.init_from={where}"])
+    code = cli.main([*rest, f"--config.init_from={to_flag(str(where))}"])
     if code == exits.OK:
-        _join(where / "results.json", Path(workdir, "results.json"))
+        _join(where, Path(workdir))
     return code
 
 
 def _join(first, second):
     """Adds the scores of the first run, as ``first_valid`` and so on."""
-    before, found = (json.loads(path.read_text("utf-8")) for path in (first, second))
+    before, found = (run_files.results(folder) or {} for folder in (first, second))
     scores = {f"{FIRST}_{k}": v for k, v in before.items() if isinstance(v, dict)}
-    second.write_text(json.dumps(found | scores, indent=1) + "\n", "utf-8")
+    replace(second / "results.json", json.dumps(found | scores, indent=1) + "\n")
 
 
 if __name__ == "__main__":

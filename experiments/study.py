@@ -12,7 +12,22 @@ Arms = Mapping[str, Mapping[str, Any]]  # name -> {dotted knob: value}
 GOALS = ("min", "max")
 CLAIMS = ("published", "check")
 MATCHES = ("steps", "tokens", "flops", "parameters")
+SEEDS = ("seeds", "tune_seeds", "identical", "other_seeds")
+KINDS = {  # of expectations: how many arms they speak of, at least and at most
+    "better": (2, 2),
+    "equivalent": (2, 2),
+    "monotone": (2, 1_000),
+    "diverges": (1, 1),
+    "within": (1, 1),
+    "identical": (1, 1),
+    "steady": (1, 1),
+}
+OF_BASELINE = {"identical": "identical", "steady": "other_seeds"}  # kind -> its seeds
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,59}")
+
+
+class Typed(str):
+    """A value as it stands on the command line; the knob's type says how it is read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +35,7 @@ class Expectation:
     """A finding as a predicate over the arms' results.
 
     Attributes:
-        kind: a key of ``experiments.findings.PREDICATES`` or ``OF_NOISE``.
+        kind: of ``KINDS``; ``experiments.findings`` judges them.
         arms: those it speaks of, in the order the predicate takes them.
         low: and ``high``, bounds of ``within``.
         metric: and ``goal``, if they are not the study's.
@@ -140,7 +155,14 @@ class Study:
     caveat: str = ""
 
     def __post_init__(self):
-        problems = [*self._names(), *self._choices(), *self._tuning()]
+        problems = [
+            *self._names(),
+            *self._choices(),
+            *self._seeds(),
+            *self._tuning(),
+            *self._overruled(),
+            *itertools.chain.from_iterable(map(self._expected, self.expect)),
+        ]
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -150,13 +172,32 @@ class Study:
                 yield f"arm {name!r}: letters, digits and . _ + - only, at most 60"
         if self.baseline not in self.arms:
             yield f"baseline={self.baseline!r}; choose from {tuple(self.arms)}"
-        for expectation in self.expect:
-            if expectation.claim not in CLAIMS:
-                yield f"expect: claim={expectation.claim!r}; choose from {CLAIMS}"
-            for arm in set(expectation.arms) - set(self.arms):
-                yield f"expect: {arm!r} is no arm; choose from {tuple(self.arms)}"
         if not self.expect:
             yield "expect is empty: what was published?"
+
+    def _expected(self, expectation):
+        kind, arms = expectation.kind, expectation.arms
+        for arm in set(arms) - set(self.arms):
+            yield f"expect: {arm!r} is no arm; choose from {tuple(self.arms)}"
+        if expectation.claim not in CLAIMS:
+            yield f"expect: claim={expectation.claim!r}; choose from {CLAIMS}"
+        if kind not in KINDS:
+            yield f"expect: kind={kind!r}; choose from {tuple(KINDS)}"
+            return
+        least, most = KINDS[kind]
+        if not least <= len(arms) <= most or len(set(arms)) < len(arms):
+            yield f"expect: {kind} of arms={arms}; {least} distinct ones are compared"
+        if expectation.goal not in ("", *GOALS):
+            yield f"expect: goal={expectation.goal!r}; choose from {GOALS}"
+        if expectation.metric and expectation.metric.count("/") != 1:
+            yield f"expect: metric={expectation.metric!r}; write split/score"
+        if kind == "within" and not expectation.low <= expectation.high:
+            yield f"expect: within low={expectation.low} and high={expectation.high}"
+        seeds = OF_BASELINE.get(kind)
+        if seeds and arms != (self.baseline,):
+            yield f"expect: {kind} is of baseline={self.baseline!r}, not of {arms}"
+        if seeds and not getattr(self, seeds):
+            yield f"expect: {kind} needs seeds in {seeds}"
 
     def _choices(self):
         for name, table in (("goal", GOALS), ("match", MATCHES)):
@@ -170,8 +211,16 @@ class Study:
             yield f"metric={self.metric!r}; write split/score, such as valid/nll"
         if not self.sesoi > 0:
             yield f"sesoi={self.sesoi} must be positive"
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            yield f"seeds={self.seeds} must be distinct, and one at least"
+
+    def _seeds(self):
+        for name in SEEDS:
+            seeds = getattr(self, name)
+            if not all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds):
+                yield f"{name}={seeds} must be integers in [0, 2**31)"
+            if len(set(seeds)) < len(seeds):
+                yield f"{name}={seeds} must be distinct"
+        if not self.seeds:
+            yield f"seeds={self.seeds}: one at least"
         if set(self.identical) - set(self.seeds):
             yield f"identical={self.identical} must be among seeds={self.seeds}"
         if set(self.other_seeds) & {*self.seeds, *self.tune_seeds}:
@@ -180,11 +229,25 @@ class Study:
     def _tuning(self):
         if bool(self.tune) == bool(self.fixed_rate):
             yield "either tune a rate for every arm or say in fixed_rate why not"
+        for knob, values in self.tune.items():
+            if not values or len(set(map(repr, values))) < len(values):
+                yield f"tune: {knob}={values!r} must be distinct, and one at least"
         if self.tune:
             if not self.tune_seeds or set(self.tune_seeds) & set(self.seeds):
                 yield f"tune_seeds={self.tune_seeds} must be given and not in seeds"
             if not self.metric.startswith("valid/"):
                 yield f"metric={self.metric!r}: tuning needs a score of valid/"
+
+    def _overruled(self):
+        """Knobs whose value something else decides."""
+        places = {"settings": self.settings, "tune": self.tune}
+        places |= {f"arm {name!r}": knobs for name, knobs in self.arms.items()}
+        for place, knobs in places.items():
+            if "seed" in knobs:
+                yield f"{place}: seed={knobs['seed']!r}; seeds are in seeds"
+            for knob in knobs if place != "tune" else ():
+                if knob in self.tune:
+                    yield f"{place}: {knob}={knobs[knob]!r}, but tune says what it is"
 
 
 def axis(knob: str, values: Iterable, label: str = "") -> dict[str, dict[str, Any]]:

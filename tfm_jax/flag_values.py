@@ -32,6 +32,8 @@ def to_flag(value: Any) -> str:
     """
     if isinstance(value, tuple | list):
         return ",".join(map(_element, value)) or "()"
+    if hasattr(value, "item"):  # a scalar of NumPy
+        value = value.item()
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

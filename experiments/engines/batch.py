@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from experiments import cells, run_files
+from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.train import exits
 
@@ -18,10 +19,10 @@ STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 def legal(what: str, text: str, pattern: re.Pattern) -> str:
     """``text``, which goes into a file that others read as commands.
 
-    Raises: ValueError if not all of it matches ``pattern``.
+    Raises: ConfigError if not all of it matches ``pattern``.
     """
     if not pattern.fullmatch(text):
-        raise ValueError(f"{what} {text!r}: must match {pattern.pattern}")
+        raise ConfigError(f"{what} {text!r}: must match {pattern.pattern}")
     return text
 
 
@@ -29,13 +30,13 @@ def missing(directory: Path, indices: Iterable[int]) -> list[int]:
     """Those of the runs of ``plan.json`` that have no result and may be tried.
 
     Args: directory: of the study; those of its runs are in it.
-    Raises: ValueError if there are none.
+    Raises: ConfigError if there are none. DataError if ``plan.json`` is damaged.
     """
     planned = read_plan(directory)
     places = {n: directory / Path(planned[n]["directory"]).name for n in indices}
     left = [n for n, place in places.items() if cells.status_of(place).unfinished]
     if not left:
-        raise ValueError(f"{directory}: every run asked for has ended")
+        raise ConfigError(f"{directory}: every run asked for has ended")
     return left
 
 

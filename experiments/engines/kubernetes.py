@@ -28,6 +28,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from experiments.engines import batch
+from tfm_jax.config import ConfigError
 from tfm_jax.train import exits
 
 NAME_LENGTH = 50  # of 63 for a pod's host name, which adds the index
@@ -62,15 +63,17 @@ def manifest(
         user: numeric, not 0; owns what is written.
         command: argv that runs a cell, given ``--index=N``; default
             ``python -m experiments.run STUDY one``.
-    Raises: ValueError for no run, a negative index, ``user=0`` and a study's name that
+    Raises: ConfigError for no run, a negative index, ``user=0`` and a study's name that
         no file can have.
     """
     indices = sorted(set(indices))
     if not indices or indices[0] < 0:
-        raise ValueError(f"indices {indices}: must be some, from 0")
+        raise ConfigError(f"indices {indices}: must be some, from 0")
     batch.legal("study", study, batch.STUDY)
     if user < 1 or jobs < 0:
-        raise ValueError(f"user={user} and jobs={jobs}: must be above 0; jobs may be 0")
+        raise ConfigError(
+            f"user={user} and jobs={jobs}: must be above 0; jobs may be 0"
+        )
     default = ["python", "-m", "experiments.run", study, "one", f"--out={mount}"]
     pod = {
         "restartPolicy": "Never",
@@ -128,7 +131,7 @@ def submit(study: str, directory: Path, indices: Iterable[int], **settings) -> P
     Create it with ``kubectl create --filename``.
 
     Args: as ``manifest``.
-    Raises: ValueError as ``manifest``, and if nothing is left to run.
+    Raises: ConfigError as ``manifest``, and if nothing is left to run.
     """
     directory = Path(directory)
     left = batch.missing(directory, indices)

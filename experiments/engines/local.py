@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from experiments import cells
 from experiments.cells import Cell
+from tfm_jax.config import ConfigError
 from tfm_jax.train import exits
 from tfm_jax.train.exits import AlreadyRunning
 
@@ -36,8 +37,10 @@ def slots(jobs: int = 0) -> list[Slot]:
     Args:
         jobs: how many at most; 0: one a device. On GPUs there may be more, which then
             share devices and their memory.
-    Raises: ValueError if a machine without GPUs is asked for more than it has.
+    Raises: ConfigError if a machine without GPUs is asked for more than it has.
     """
+    if jobs < 0:
+        raise ConfigError(f"--jobs={jobs}: a number from 1, or 0 for one a device")
     gpus, chips = _gpus(), sorted(Path("/dev").glob("accel[0-9]*"))
     if gpus:
         return [_gpu_slot(n, gpus, jobs) for n in range(jobs or len(gpus))]
@@ -47,7 +50,10 @@ def slots(jobs: int = 0) -> list[Slot]:
         cores = sorted(os.sched_getaffinity(0))
         found = [Slot(f"core {n}", frozenset([n]), {}) for n in cores]
     if jobs > len(found):
-        raise ValueError(f"--jobs={jobs}, but there are {len(found)} slots")
+        raise ConfigError(
+            f"--jobs={jobs}: this machine has {len(found)} devices or cores, for one "
+            f"run each; choose from 1 to {len(found)}, or 0 for all"
+        )
     return found[: jobs or len(found)]
 
 

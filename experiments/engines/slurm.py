@@ -35,7 +35,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.engines import batch
+from tfm_jax.config import ConfigError
 from tfm_jax.train import exits
+from tfm_jax.train.exits import InfrastructureError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -86,12 +88,12 @@ def script(
         command: argv that runs a cell, given ``--index=N``; default
             ``experiments.run STUDY one`` with this Python.
         checkout: where it runs.
-    Raises: ValueError for what could end a ``#SBATCH`` line or begin another one.
+    Raises: ConfigError for what could end a ``#SBATCH`` line or begin another one.
     """
     directory = Path(directory).absolute()
     logs = directory / "slurm"
     if jobs < 0:
-        raise ValueError(f"jobs={jobs}: must be 0 or more")
+        raise ConfigError(f"jobs={jobs}: must be 0 or more")
     lines = {
         "job-name": batch.legal("study", study, batch.STUDY),
         "array": compress(indices) + (f"%{jobs}" if jobs else ""),
@@ -106,7 +108,7 @@ def script(
         batch.legal("option", name, _OPTION)
         batch.legal(f"option {name}", str(value), _VALUE)
         if name in lines or name == "no-requeue":
-            raise ValueError(f"option {name!r} is set by this engine")
+            raise ConfigError(f"option {name!r} is set by this engine")
     if not time_limit:
         del lines["time"]
     lines |= chosen
@@ -134,7 +136,8 @@ def submit(study: str, directory: Path, indices: Iterable[int], **settings) -> s
     The script stays in the study directory, ``slurm/array.sh``.
 
     Args: as ``script``.
-    Raises: ValueError if nothing is left to run; RuntimeError with what sbatch says.
+    Raises: ConfigError if nothing is left to run; InfrastructureError with what sbatch
+        says.
     """
     directory = Path(directory).absolute()
     left = batch.missing(directory, indices)
@@ -159,7 +162,7 @@ def status(job: str) -> dict[int, str]:
     for query in (*past, "--format=JobID,State"), (*now, "--format=%i|%T"):
         try:
             answer = _slurm(*query)
-        except RuntimeError:  # no accounting; job no longer in the queue
+        except InfrastructureError:  # no accounting; job no longer in the queue
             continue
         found = re.findall(rf"^{job}_(\d+)\|(\w+)", answer, re.MULTILINE)
         states.update((int(index), state) for index, state in found)
@@ -169,18 +172,18 @@ def status(job: str) -> dict[int, str]:
 def compress(indices: Iterable[int]) -> str:
     """Indices as ``sbatch --array`` takes them: ``[0, 1, 2, 7]`` -> ``"0-2,7"``.
 
-    Raises: ValueError for none and for a negative one.
+    Raises: ConfigError for none and for a negative one.
     """
     runs = []
     for index in sorted(set(indices)):
         if index < 0:
-            raise ValueError(f"index {index} is negative")
+            raise ConfigError(f"index {index} is negative")
         if runs and index == runs[-1][1] + 1:
             runs[-1][1] = index
         else:
             runs.append([index, index])
     if not runs:
-        raise ValueError("no run to submit")
+        raise ConfigError("no run to submit")
     return ",".join(f"{a}-{b}" if a < b else f"{a}" for a, b in runs)
 
 
@@ -188,7 +191,9 @@ def _slurm(*argv):
     try:
         done = subprocess.run(argv, capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise RuntimeError(f"no {argv[0]} here: is this a login node?") from error
+        raise InfrastructureError(
+            f"no {argv[0]} here: is this a login node?"
+        ) from error
     if done.returncode:
-        raise RuntimeError(f"{shlex.join(argv)}: {done.stderr.strip()}")
+        raise InfrastructureError(f"{shlex.join(argv)}: {done.stderr.strip()}")
     return done.stdout

@@ -14,6 +14,8 @@ ones.
 from experiments.scales import LARGE_TEXT, TEXT
 from experiments.study import Study, check, equivalent, worse
 
+SCALES = ("cpu", "rotary", "gpu")
+
 
 def arms(wide, narrow):
     return {

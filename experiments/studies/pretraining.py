@@ -20,6 +20,7 @@ FIRSTS = {
     "electra": "electra_small",
     "gpt1": "gpt1",
 }
+SCALES = ("cpu", "gpu", *FIRSTS)
 
 
 def get_study(scale="cpu"):

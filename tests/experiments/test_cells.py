@@ -1,14 +1,17 @@
 import dataclasses
 import errno
+import functools
 import json
 import os
 import shlex
 import shutil
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from experiments import cells, outcomes, run_files
-from experiments.study import axis
+from experiments.study import Typed, axis
 from tests.experiments.test_study import study
 from tfm_jax import config as configs
 from tfm_jax import main
@@ -17,6 +20,7 @@ from tfm_jax.train import exits
 from tfm_jax.train.experiment import resolve
 from tfm_jax.train.workdir import Lease
 
+SMALL_CONFIG = "configs/transformer_numerals_small.py"
 SMALL = {
     "data.numerals_max": 300,
     "data.numerals_train": 50,
@@ -288,6 +292,66 @@ def test_every_attempt_records_its_command_and_environment(cell):
     for folder in folders:
         assert json.loads((folder / "environment.json").read_text()) == {"jax": "0"}
         assert (folder / "command").read_text() == cell.shown + "\n"
+
+
+TEXTS = st.text() | st.sampled_from(
+    [
+        "0,1",
+        "a,b.tsv",
+        "(a|b)+$",
+        "'x'",
+        '"',
+        "",
+        " ",
+        "\n",
+        "None",
+        "{}",
+        "-1",
+        "$HOME",
+    ]
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "data.train_files": st.lists(TEXTS).map(tuple),
+            "freeze": st.sampled_from(["", "^(a|b),.*[\"' ]$", "encoder/.*", "\n"]),
+            "init_from": TEXTS,
+            "optim.peak_lr": st.floats(1e-9, 1.0),
+            "data.bucket_lengths": st.sets(st.integers(1, 99), min_size=1).map(
+                lambda some: tuple(sorted(some))
+            ),
+            "train.total_steps": st.integers(1, 10**9),
+        }
+    )
+)
+def test_what_a_study_sets_is_what_its_runs_read(settings):
+    """Written, quoted for a shell, split by it and read."""
+    argv = shlex.split(shlex.join(cells.flags(settings)))
+    values = main.parse([f"--config={SMALL_CONFIG}", *argv])
+    read = main.load_config(*values)
+    for knob, value in settings.items():
+        *outer, last = knob.split(".")
+        section = functools.reduce(getattr, outer, read)
+        assert section[last] == value and type(section[last]) is type(value)
+
+
+def test_text_of_the_command_line_is_passed_on_as_it_is():
+    text = "'a,b.tsv',c.tsv"
+    assert cells.flags({"x": Typed(text)}) == (f"--config.x={text}",)
+
+
+def test_no_value_makes_a_folder_below_the_study(tmp_path):
+    tuned = study(
+        settings=SMALL,
+        fixed_rate="",
+        tune={"eval.length_penalty": (0.5, 0.6), "freeze": ("", "a/b\nc" + "d" * 300)},
+        tune_seeds=(7,),
+    )
+    for cell in cells.cells(tuned, tmp_path, {}):
+        assert cell.directory.parent == tmp_path and "\n" not in cell.directory.name
+        assert len(cell.directory.name) < 250
 
 
 def test_values_reach_the_command_line_as_they_are():

@@ -41,5 +41,6 @@ def test_a_probe_leaves_what_a_study_reads(tmp_path):
     argv = ["--probe=scores", f"--config={SMALL}", f"--workdir={tmp_path}"]
     assert probes.main(argv) == 0
     results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["probe"]) == set(probes.PROBES["scores"].scores)
     assert set(results["probe"]) >= {"entropy_lost", "entropy_8", "gradient_512"}
     assert (tmp_path / "config.json").exists()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from experiments.engines import slurm
 from tests.experiments import fake_slurm, real_slurm
+from tfm_jax.train.exits import InfrastructureError
 
 # Ends its attempts one after the other with the codes in its folder; "TERM": waits for
 # that signal and ends with 75. Of several codes the last one is for ever.
@@ -186,14 +187,14 @@ def test_only_runs_that_have_not_ended_are_submitted(fake, tmp_path):
 
 def test_a_refusal_of_slurm_is_passed_on_in_its_words(fake, tmp_path):
     study = Study(tmp_path, [0])
-    with pytest.raises(RuntimeError, match="unrecognized option.*qos"):
+    with pytest.raises(InfrastructureError, match="unrecognized option.*qos"):
         study.submit(options={"qos": "high"})
 
 
 def test_without_slurm_the_error_says_so(tmp_path, monkeypatch):
     study = Study(tmp_path, [0])
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RuntimeError, match="no sbatch here"):
+    with pytest.raises(InfrastructureError, match="no sbatch here"):
         study.submit()
 
 

@@ -6,8 +6,19 @@ import re
 
 import pytest
 
-from experiments import cells, studies
-from experiments.study import Study, axis, better, chain, grid, zipped
+from experiments import cells, findings, studies
+from experiments.study import (
+    KINDS,
+    Study,
+    axis,
+    better,
+    chain,
+    grid,
+    identical,
+    steady,
+    within,
+    zipped,
+)
 
 NORMS = axis("model.norm", ("pre", "post"))
 WARMUPS = axis("optim.warmup_steps", (1, 500), "warmup")
@@ -25,6 +36,14 @@ def study(**changes):
         fixed_rate="one rate",
     )
     return Study(**good | changes)
+
+
+def expects(**changes):
+    return dict(expect=(dataclasses.replace(better("pre", "post", ""), **changes),))
+
+
+def test_every_kind_of_expectation_is_judged():
+    assert set(KINDS) == {*findings.PREDICATES, *findings.OF_NOISE}
 
 
 def test_a_grid_is_every_combination_and_keeps_the_order_of_its_axes():
@@ -80,6 +99,22 @@ def test_nothing_is_silently_merged(wrong):
         (dict(seeds=(1, 1)), "seeds=(1, 1)"),
         (dict(identical=(7,)), "identical=(7,)"),
         (dict(other_seeds=(0,)), "other_seeds=(0,)"),
+        (dict(seeds=("0",)), "seeds=('0',) must be integers"),
+        (dict(seeds=(-1,)), "seeds=(-1,)"),
+        (dict(other_seeds=(7, 7)), "other_seeds=(7, 7) must be distinct"),
+        (dict(settings={"seed": 3}), "settings: seed=3"),
+        (expects(kind="best"), "kind='best'; choose from ('better',"),
+        (expects(arms=("pre",)), "better of arms=('pre',)"),
+        (expects(arms=("pre", "pre")), "2 distinct ones"),
+        (expects(goal="least"), "expect: goal='least'"),
+        (expects(metric="nll"), "expect: metric='nll'"),
+        (dict(expect=(within("pre", 2.0, 1.0, ""),)), "within low=2.0 and high=1.0"),
+        (dict(expect=(steady("pre", ""),)), "steady needs seeds in other_seeds"),
+        (dict(expect=(identical("pre", ""),)), "needs seeds in identical"),
+        (dict(expect=(identical("post", ""),)), "is of baseline='pre'"),
+        (dict(tune={"model.norm": ("pre",)}), "but tune says what it is"),
+        (dict(tune={"optim.peak_lr": ()}), "optim.peak_lr=() must be distinct"),
+        (dict(tune={"optim.peak_lr": (1, 1)}), "one at least"),
         (dict(fixed_rate=""), "either tune"),
         (dict(tune={"optim.peak_lr": (1e-3,)}), "either tune"),
         (
@@ -123,6 +158,8 @@ def test_every_arm_of_every_study_is_a_legal_configuration(name, scale, request)
     """Where the data lies is for the user to say, so nothing is prepared."""
     module = importlib.import_module(f"experiments.studies.{name}")
     study = module.get_study(scale)
+    for other in getattr(module, "SCALES", studies.SCALES):
+        assert isinstance(module.get_study(other), Study)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(request.config.rootpath)
         for knobs in study.arms.values():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import cells, scored
 from tests.reliability import tiny
 from tests.train.text_runs import get_config, write_files
 from tfm_jax.config import ConfigError
@@ -113,8 +114,11 @@ def _best(table):
 def test_what_can_be_known_is_learnt(name, files, tmp_path):
     (*names, changes), holds = LEARNT[name]
     config = get_config(*names, files, **changes)
-    scores = loop.train(config, tmp_path)["valid"]
-    assert holds(scores), scores
+    results = loop.train(config, tmp_path)
+    assert holds(results["valid"]), results
+    experiment = resolve(config)
+    cell = cells.Cell("", "", 0, "", {}, tmp_path, (), experiment)
+    assert scored.names(cell) == [f"valid/{name}" for name in results["valid"]]
     if name in ANSWERS:
         ask, wanted = ANSWERS[name]
         run = load_run(tmp_path)

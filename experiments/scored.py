@@ -1,0 +1,78 @@
+"""Scored: the names of what a run will be scored by, known before it runs."""
+
+import collections
+
+import jax
+import numpy as np
+
+from experiments import cells
+from experiments.cells import Cell
+from experiments.probes import PROBES
+from experiments.stages import FIRST
+from tfm_jax.data import language
+from tfm_jax.infer.answers import answer_scores
+from tfm_jax.train import evaluate, program, variants
+from tfm_jax.train.experiment import TASKS, Experiment, alone, complete
+from tfm_jax.train.language import prepare
+
+_OF_ANSWERS = {
+    "tag": ("precision", "recall", "f1", "entities"),
+    "span": tuple(answer_scores(["a"], [["a"]])),
+}
+
+
+def names(cell: Cell, probe: str = "") -> list[str]:
+    """``split/score`` of all that ``results.json`` of a cell will hold.
+
+    Nothing is compiled or run. Raises: ConfigError, DataError if it cannot be run.
+    """
+    if probe:
+        return [f"probe/{name}" for name in PROBES[probe].scores]
+    found = list(_of(cell.experiment))
+    if cell.first:
+        found += [f"{FIRST}_{name}" for name in _of(cell.first)]
+    return found
+
+
+def _of(experiment: Experiment):
+    data = cells.data_of(experiment)
+    experiment = complete(experiment, data.tokenizer)
+    if experiment.task == "translation":
+        yield from _of_translation(experiment, data)
+        return
+    params = jax.eval_shape(program.build(experiment).init, 0).params
+    scored = [("valid", experiment, data, "valid"), ("test", experiment, data, "test")]
+    for name, section in variants.read(
+        experiment.eval.variants, experiment.data
+    ).items():
+        other = alone(experiment, section)
+        scored.append((name, other, prepare(other, data.tokenizer), "valid"))
+    for name, each, its_data, split in scored:
+        if getattr(its_data, split):
+            totals = _totals(each, params, its_data, split)
+            task = TASKS[each.task].losses
+            of_task = task.scores(totals, its_data.report[split])
+            for score in {**of_task, **dict.fromkeys(_OF_ANSWERS.get(each.task, ()))}:
+                yield f"{name}/{score}"
+
+
+def _of_translation(experiment, data):
+    scores = TASKS["translation"].losses.scores(collections.Counter(), {})
+    evaluator = evaluate.Evaluator(experiment, data, None)
+    how = evaluator.normalizer, evaluator.language
+    scores |= evaluate.text_scores(["a"], ["a"], ["a"], *how)
+    for split in ("valid", "test"):
+        if getattr(data, split).source:
+            for name, value in scores.items():
+                if not isinstance(value, str):
+                    yield f"{split}/{name}"
+
+
+def _totals(experiment, params, data, split):
+    """What one evaluation adds up: right in shape, and nothing else."""
+    batches = language.eval_batches(
+        data, split, batch_tokens=experiment.eval.batch_tokens, row_multiple=1
+    )
+    step = evaluate.make_eval_step(experiment)
+    found = jax.eval_shape(step, params, next(iter(batches)))
+    return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), found)
