@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tfm_jax.config import ConfigError, check_argv, check_overrides, from_flag, to_flag
@@ -24,6 +24,7 @@ TYPED = st.one_of(
 
 
 @given(TYPED)
+@example((tuple[str, ...], ('"', '"')))
 def test_reading_inverts_writing(typed):
     kind, value = typed
     text = to_flag(value)

@@ -126,7 +126,8 @@ def _blank(quoted):
 def _element(value):
     if not isinstance(value, str):
         return to_flag(value)
-    plain = not value.startswith(tuple(_BRACKETS)) and _is_plain(
+    # a quote that begins an element may find its end in a later one
+    plain = not value.startswith((*_BRACKETS, "'", '"')) and _is_plain(
         value, tuple[str, ...], (value,)
     )
     return value if plain else repr(value)

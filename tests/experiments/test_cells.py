@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -312,6 +313,7 @@ TEXTS = st.text() | st.sampled_from(
 )
 
 
+@hypothesis.settings(max_examples=30)
 @given(
     st.fixed_dictionaries(
         {

@@ -124,7 +124,7 @@ def test_what_can_be_known_is_learnt(name, files, tmp_path):
         run = load_run(tmp_path)
         assert ask(run) == wanted
         if config.data.valid_files:
-            scores_again_without_training_files(run, scores)
+            scores_again_without_training_files(run, results["valid"])
 
 
 def scores_again_without_training_files(run, scores):
