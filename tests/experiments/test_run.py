@@ -1,14 +1,11 @@
 import dataclasses
 import json
 import os
-import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from experiments import (
     cells,
@@ -18,10 +15,8 @@ from experiments import (
     run,
     scored,
     sizes,
-    study_file,
 )
 from experiments.plan import Plan
-from experiments.study import on
 from tests.experiments import fake_slurm, tiny_study
 from tests.reliability.processes import environment
 from tfm_jax.config import ConfigError
@@ -221,169 +216,6 @@ def test_a_mistake_stops_before_anything_runs(tmp_path, argv, words, capsys):
     assert run.main([*argv, f"--out={tmp_path}"]) == 78
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-SIZE = dict(count=sizes.COUNT, parameters=1, flops_per_step=1.0, tokens_per_step=1)
-BROKEN = {
-    "syntax": ("def get_study(:", "line 3: invalid syntax"),
-    "import": ("import no_such_module", "line 3: ModuleNotFoundError"),
-    "no function": ("x = 1", "defines no get_study(scale)"),
-    "name": ("def get_study(scale):\n    return nothing", "line 4: NameError"),
-    "key": ("def get_study(scale):\n    return {}['x']", "line 4: KeyError: 'x'"),
-    "no study": ("def get_study(scale): return 5", "returned no Study"),
-    "fields": (
-        "from experiments.study import Study\ndef get_study(scale): return Study(1)",
-        "TypeError: Study.__init__() missing",
-    ),
-    "zero": ("1 / 0", "ZeroDivisionError"),
-}
-
-
-@pytest.mark.parametrize("body, words", BROKEN.values(), ids=BROKEN)
-def test_a_broken_study_file_is_one_line(tmp_path, body, words, capsys):
-    path = tmp_path / "my: study.py"
-    path.write_text(f'"""Is it?\n"""\n{body}\n')
-    for argv in ([str(path)], [f"{path}:cpu", "plan"]):
-        assert run.main([*argv, f"--out={tmp_path / 'out'}"]) == 78
-        said = capsys.readouterr().err
-        assert words in said and said.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
-def changed(folder, **changes):
-    """The path of a study file: the tiny one with some fields changed."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "changed.py"
-    path.write_text(
-        '"""Is it?\n\nNobody."""\n'
-        "from experiments.study import *\n"
-        "from tests.experiments.tiny_study import _study\n"
-        f"def get_study(scale):\n    return _study(**{changes!r})\n"
-    )
-    return str(path)
-
-
-@pytest.mark.parametrize("command", ["plan", "run", "retry"])
-def test_a_metric_that_no_run_will_have_is_refused_first(tmp_path, command, capsys):
-    study = changed(tmp_path, metric="valid/bleuu")
-    assert run.main([study, command, f"--out={tmp_path}"]) == 78
-    said = capsys.readouterr().err
-    assert "metric='valid/bleuu'; choose from" in said
-    assert "did you mean 'valid/bleu'?" in said and "test/nll" in said
-    assert not list(tmp_path.rglob("attempts"))
-
-
-def test_what_an_expectation_measures_is_checked_too(tmp_path, capsys):
-    expect = (on("valid/perplexityy", tiny_study._study().expect[0]),)
-    study = changed(tmp_path, expect=expect)
-    assert run.main([study, "plan", f"--out={tmp_path}"]) == 78
-    assert "did you mean 'valid/perplexity'" in capsys.readouterr().err
-
-
-def test_what_an_arm_sets_of_a_first_run_it_must_have_one_for(tmp_path, capsys):
-    arms = {"fast": {"first.model.width": 8}, "slow": {}}
-    assert run.main([changed(tmp_path, arms=arms), "plan", f"--out={tmp_path}"]) == 78
-    assert "first.model.width=8, but first=''" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "settings, code, words",
-    [
-        (
-            {"data.train_files": ("absent.tsv",), "data.source": "parallel"},
-            65,
-            "absent",
-        ),
-        ({"init_from": "absent"}, 78, "init_from='absent'"),
-    ],
-)
-def test_missing_files_are_one_line(tmp_path, settings, code, words, capsys):
-    study = changed(tmp_path, settings={**tiny_study.SMALL, **settings})
-    assert run.main([study, "plan", f"--out={tmp_path}"]) == code
-    said = capsys.readouterr().err
-    assert words in said and "arm 'fast'" in said and said.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    "argv, code, words",
-    [
-        (["--engine=slurm", "--out={}/a b"], 78, "must match"),
-        (["--engine=slurm", "--out={}"], 69, "no sbatch here"),
-        (["--engine=slurm", "--engine-option=x", "--out={}"], 78, "NAME=VALUE"),
-        (["--engine=kubernetes", "--jobs=-1", "--out={}", *(
-            "--engine-option=image=a", "--engine-option=claim=b"
-        )], 78, "jobs=-1"),
-        (["--out={}/file"], 69, "Not a directory"),
-        (["one", "--index=7", "--out={}"], 65, "no plan.json"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_submitted_or_written_is_one_line(
-    tmp_path, monkeypatch, argv, code, words, capsys
-):
-    monkeypatch.setattr(sizes, "measure", lambda _: SIZE)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    (tmp_path / "file").touch()
-    argv = [word.format(tmp_path) for word in argv]
-    assert run.main([TINY, *argv]) == code
-    said = capsys.readouterr().err
-    assert words in said and said.count("\n") == 1
-
-
-def test_a_run_that_the_plan_does_not_list_is_refused(tmp_path, capsys):
-    root = tmp_path / "tiny_study-cpu"
-    root.mkdir()
-    listed = {"cells": [{"id": "0" * 12, "directory": "x"}]}
-    (root / "plan.json").write_text(json.dumps(listed))
-    for index, words in ((1, "lists 0 to 0"), (0, "no run of the study any more")):
-        assert run.main([TINY, "one", f"--index={index}", f"--out={tmp_path}"]) == 78
-        assert words in capsys.readouterr().err
-
-
-@given(
-    st.lists(st.text(), max_size=3),
-    st.lists(st.integers(0, 2**31 - 1), max_size=3),
-    st.text().filter(lambda text: "\0" not in text),
-)
-def test_a_scheduler_is_told_the_study_as_it_was_given(settings, seeds, out):
-    """Through the shell of a batch script, and that of a pod."""
-    given = [f"--set={text}" for text in settings]
-    given += [f"--seeds={','.join(map(str, seeds))}"] * bool(seeds)
-    options = run.parse(["positions:cpu", *given])
-    argv = run.again(options, None, out)
-    script = shlex.join(argv)
-    assert shlex.split(script) == argv
-    read = run.parse(argv)
-    assert read.command == "one" and str(read.out) == str(Path(out))
-    for name in ("study", "settings", "seeds"):
-        assert getattr(read, name) == getattr(options, name)
-
-
-def test_a_study_of_ones_own_is_found_from_any_folder(tmp_path, monkeypatch):
-    path = changed(tmp_path / "a b")
-    monkeypatch.chdir(tmp_path)
-    options = run.parse(["a b/changed.py:cpu"])
-    found = study_file.read(options.study)
-    assert run.again(options, found, "x")[0] == f"{path}:cpu"
-
-
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"study": 3, "x": []}', b"\0"])
-def test_damaged_files_of_a_study_are_set_aside(
-    tmp_path, content, recwarn, monkeypatch
-):
-    monkeypatch.setattr(sizes, "measure", lambda _: SIZE)
-    plan = Plan.load(TINY, tmp_path)
-    plan.root.mkdir()
-    for name in ("study.json", "plan.json", "sizes.json"):
-        (plan.root / name).write_bytes(content)
-    [lost] = plan.register()
-    assert "what had been registered is not known" in lost
-    assert run._write_plan(plan) == [c.id for c in plan.cells()]
-    assert plan.sizes()["fast"]["parameters"] > 0
-    assert plan.register() == [lost], "and nothing more"
-    for name in ("study.json", "plan.json"):
-        assert (plan.root / f"{name}.damaged").read_bytes() == content
-    assert len({str(w.message) for w in recwarn}) in (2, 3)
 
 
 def test_settings_reach_every_arm(tmp_path):
