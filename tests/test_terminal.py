@@ -53,7 +53,7 @@ def test_no_locale_stops_what_says_something(encoding):
 def test_training_studies_and_errors_print_no_escape_sequence(capsys):
     with Progress(10) as progress:
         progress.evaluation(1, {HOSTILE: 1.0}, name=HOSTILE)
-    report._show(HOSTILE, {"nll": 1.0}, ["\t".join([HOSTILE] * 3)])
+    report._show(HOSTILE, {"nll": 1.0}, [(HOSTILE, "hypothesis", "reference")])
     lines = screen.Lines(1, 0)
 
     class Cell:

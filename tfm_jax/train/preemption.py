@@ -11,6 +11,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from tfm_jax.train.exits import PREEMPTED, Preempted
+from tfm_jax.train.terminal import say
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 NOTHING = "asked to stop before the first step; nothing to save"
@@ -100,5 +101,5 @@ def _end(reader, left):
     with reader:
         while received := reader.recv(1):
             if received[0] in SIGNALS and not left.wait(GRACE):
-                print(f"tfm_jax: {NOTHING}", file=sys.stderr, flush=True)
+                say(f"tfm_jax: {NOTHING}", file=sys.stderr)
                 os._exit(PREEMPTED)
