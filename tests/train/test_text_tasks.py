@@ -373,6 +373,17 @@ def test_a_model_for_other_labels_than_the_data_has_is_refused(files):
             "needs model.head='pretraining'",
         ),
         (("classify", "bert", "tag"), {}, r"model.head='tag' cannot learn"),
+        (("span", "bert", "span"), dict(types=1), "model.types=1 cannot tell the 2"),
+        (
+            ("masked_lm", "albert", "pretraining"),
+            dict(types=1, data=dict(pairs=dict(kind="sop"))),
+            "model.types=1 cannot tell the 2",
+        ),
+        (
+            ("classify", "bert", "classify"),
+            dict(types=1, data=dict(second_column="2")),
+            "model.types=1 cannot tell the 2",
+        ),
         (
             ("tag", "bert", "tag"),
             dict(train=dict(auxiliary_weight=2.0)),

@@ -43,6 +43,7 @@ class Task(NamedTuple):
         tokenizer: class of the section.
         vocabularies: field of the model -> attribute of the tokenizer that fills it.
         longest: tokens of a row, of a data section.
+        sentences: how many a row has, of a data section.
     """
 
     losses: Any
@@ -52,13 +53,19 @@ class Task(NamedTuple):
     tokenizer: type = language.TokenizerConfig
     vocabularies: Mapping[str, str] = MappingProxyType({"vocab": "vocab"})
     longest: Callable[[Any], int] = lambda data: data.length
+    sentences: Callable[[Any], int] = lambda data: 1
 
 
 _MASKED = ("masked_lm", "pretraining")
 
 
+def _of_pairs(data):
+    return 1 if data.pairs.kind == "none" else 2
+
+
 def _joint(losses, head):
-    return Task(losses, masked_text, {"electra": (head,)}, auxiliary=True)
+    heads = {"electra": (head,)}
+    return Task(losses, masked_text, heads, auxiliary=True, sentences=_of_pairs)
 
 
 TASKS = {
@@ -76,6 +83,7 @@ TASKS = {
         masked_text,
         {"bert": _MASKED, "albert": _MASKED, "electra": ("masked_lm",)},
         auxiliary=True,
+        sentences=_of_pairs,
     ),
     "replaced_tokens": _joint(replaced_tokens.ALL, "pretraining"),
     "replaced_asked_tokens": _joint(replaced_tokens.ASKED, "pretraining"),
@@ -86,12 +94,16 @@ TASKS = {
         labelled_text,
         dict.fromkeys(("bert", "albert", "electra", "gpt"), ("classify",)),
         auxiliary=True,
+        sentences=lambda data: 2 if data.layout().second else 1,
     ),
     "tag": Task(
         tag, tagged_text, dict.fromkeys(("bert", "albert", "electra"), ("tag",))
     ),
     "span": Task(
-        span, span_text, dict.fromkeys(("bert", "albert", "electra"), ("span",))
+        span,
+        span_text,
+        dict.fromkeys(("bert", "albert", "electra"), ("span",)),
+        sentences=lambda data: 2,
     ),
 }
 
@@ -252,6 +264,12 @@ def _check(experiment):
         raise ConfigError(
             f"model.max_length={model.max_length} is below the {longest} tokens of a "
             "row of data, and model.positions='learned' has no more"
+        )
+    sentences = task.sentences(data)
+    if getattr(model, "types", sentences) < sentences:
+        raise ConfigError(
+            f"model.types={model.types} cannot tell the {sentences} sentences of a row "
+            "of data apart"
         )
     heads = task.heads[experiment.model_name]
     if heads and model.head not in heads:
