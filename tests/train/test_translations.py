@@ -266,3 +266,14 @@ def test_what_is_left_out_of_every_split_is_in_the_report(tmp_path):
     for split in ("train", "valid", "test"):
         counts = [found[split][name]["pairs"] for name in ("empty", "overlong")]
         assert (*counts, found[split]["kept"]) == (1, 1, 1)
+    said = " (left out: 2 of train, 2 of valid, 2 of test)"
+    assert report.left_out(found) == said
+
+
+def test_what_is_left_out_is_said_whatever_leaves_it_out():
+    assert report.left_out({}) == ""
+    assert report.left_out({"train": {"read": 3, "kept": 3}, "fingerprint": "x"}) == ""
+    malformed = {"read": 1_500, "kept": 1_500, "malformed": {"lines": 1_000}}
+    misplaced = {"files": {"a": {"misplaced": 2}, "b": {"misplaced": 1}}}
+    found = report.left_out({"train": malformed, "valid": misplaced, "test": {}})
+    assert found == " (left out: 1,000 of train, 3 of valid)"

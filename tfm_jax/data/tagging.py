@@ -59,6 +59,7 @@ def read_columns(
                 )
             sentence.append((columns[word], columns[tag]))
     report = {"files": files, "sentences": len(words), "words": sum(map(len, words))}
+    report["read"] = len(words)
     return Tagged(words, tags), report
 
 

@@ -13,7 +13,7 @@ from tfm_jax.train.evaluate import make_eval_step
 from tfm_jax.train.experiment import TASKS, alone
 from tfm_jax.train.log import read_history, spoken
 from tfm_jax.train.mesh import put_whole, row_multiple
-from tfm_jax.train.report import final_params
+from tfm_jax.train.report import final_params, left_out
 from tfm_jax.train.terminal import say
 from tfm_jax.train.workdir import replace
 
@@ -66,7 +66,7 @@ def size(data) -> str:
     """How much there is to train on, in words."""
     tokens = sum(int((rows.segments > 0).sum()) for rows in data.train)
     rows = sum(len(rows.tokens) for rows in data.train)
-    return f"{tokens:,} tokens in {rows:,} rows"
+    return f"{tokens:,} tokens in {rows:,} rows{left_out(data.report)}"
 
 
 class Evaluator:

@@ -39,6 +39,22 @@ def final_params(workdir: Path, state, cfg):
     return jax.tree.map(lambda p, m: jax.device_put(m, p.sharding), params, mean)
 
 
+def left_out(report: dict) -> str:
+    """What was read and has no part in a split: " (left out: 3 of train)", or "".
+
+    Args: report: of the data, see ``data_report.json``.
+    """
+    counts = {}
+    for split in ("train", "valid", "test"):
+        said = report.get(split, {})
+        counts[split] = said.get("read", 0) - said.get("kept", said.get("read", 0))
+        counts[split] += said.get("malformed", {}).get("lines", 0)
+        files = said.get("files", {}).values()
+        counts[split] += sum(file.get("misplaced", 0) for file in files)
+    words = [f"{count:,} of {split}" for split, count in counts.items() if count > 0]
+    return f" (left out: {', '.join(words)})" if words else ""
+
+
 def finish(run, log) -> dict:
     """Scores both held-out sets and writes the results into the workdir.
 

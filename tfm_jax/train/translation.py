@@ -40,7 +40,7 @@ def tokens(batch) -> int:
 
 def size(data) -> str:
     """How much there is to train on, in words."""
-    return f"{len(data.train.kept):,} pairs"
+    return f"{len(data.train.kept):,} pairs{report.left_out(data.report)}"
 
 
 def finish(run, log) -> dict:
