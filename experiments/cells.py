@@ -18,6 +18,7 @@ from tfm_jax import main
 from tfm_jax.config import ConfigError, to_flag, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.train import exits, population
+from tfm_jax.train import experiment as configuration
 from tfm_jax.train.experiment import Experiment, resolve
 from tfm_jax.train.workdir import Lease, replace
 from tfm_jax.train.workloads import WORKLOADS
@@ -247,6 +248,20 @@ def _cell(study, root, arm, knobs, seed, phase):
         *flags(own),
     )
     return Cell(name, arm, seed, phase, settings, directory, command, experiment, first)
+
+
+def check_read(cell: Cell) -> None:
+    """Refuses settings of a run, or of the one before it, that have no effect.
+
+    Raises: ConfigError naming the arm, the knob and that which ignores it.
+    """
+    own, before = stages_of(cell.settings)
+    for experiment, given in ((cell.experiment, own), (cell.first, before)):
+        try:
+            if experiment:
+                configuration.check_read(experiment, given)
+        except ConfigError as error:
+            raise ConfigError(f"arm {cell.arm!r}: {error}") from error
 
 
 def stages_of(settings: Mapping[str, Any]) -> tuple[dict, dict]:

@@ -122,7 +122,8 @@ class Plan:
         """What no configuration shows alone, before the first run.
 
         Raises: ConfigError for a metric that a run will not have, for a start that is
-            not there, and for a model that cannot be built.
+            not there, for a model that cannot be built, and for a setting of a run that
+            has not begun which another setting ignores.
         """
         study, checked = self.study, {}
         if study.probe not in ("", *PROBES):
@@ -132,6 +133,8 @@ class Plan:
             for arm in expectation.arms if expectation.metric else ():
                 wanted[arm].setdefault(expectation.metric, "expect: metric")
         for cell in self.cells():
+            if not cells.status(cell).attempts:
+                cells.check_read(cell)
             if cell.arm in checked:
                 continue
             start = cell.experiment.init_from

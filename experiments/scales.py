@@ -26,8 +26,6 @@ TEXT = dict(
 # all states, as nothing has taught [CLS] to look at the others: docs/pretraining.md.
 LETTERS = {
     "model.positions": "rotary",
-    "model.pool": "mean",
-    "model.max_length": 128,
     "data.length": 128,
     "tokenizer.kind": "wordpiece",
     "tokenizer.vocab": 120,
@@ -44,6 +42,7 @@ def letters_first(steps):
     """Settings: masked letters for so many steps, then sentences with labels."""
     first = MASKED_LETTERS | {"train.total_steps": steps}
     second = LETTERS | {"train.total_steps": 500, "train.batch_tokens": 32 * 128}
+    second |= {"model.pool": "mean"}
     return second | {f"first.{name}": value for name, value in first.items()}
 
 

@@ -15,6 +15,8 @@ import pytest
 from tests.reliability.tiny import get_config
 from tests.traced import Vocabulary, traced
 from tests.train.test_run_knobs import EVAL, RUN, STREAM
+from tfm_jax.config import readers_of
+from tfm_jax.data import pipeline, tokenizers
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models.transformer import Config as ModelConfig
 from tfm_jax.models.transformer import Transformer
@@ -145,6 +147,33 @@ def test_every_knob_is_listed_once():
     assert max(listed.values()) == 1
     assert knobs() - listed.keys() == set(), "say here what these knobs change"
     assert listed.keys() - knobs() == set(), "there are no such knobs"
+
+
+IN_COMPANY = {  # alive in company alone, where a table has nothing to say
+    "model.source_vocab": "both vocabularies are one unless model.tie says otherwise",
+    "model.target_vocab": "both vocabularies are one unless model.tie says otherwise",
+    "optim.weight_decay": "an optimizer without decay refuses it",
+    "tokenizer.vocab": "a text has few characters",
+    "data.numerals_joined": "more numbers need longer rows",
+    "data.numerals_joined_heldout": "more numbers need longer rows",
+}
+
+
+def test_what_makes_a_knob_live_is_what_the_tables_say_reads_it():
+    listed = {f"model.{name}": other for name, other in MODEL.items()}
+    listed |= {f"optim.{name}": other for name, other in OPTIM.items()} | STREAM
+    readers = [
+        *readers_of(ModelConfig, "model."),
+        *readers_of(OptimConfig, "optim."),
+        *readers_of(pipeline.Config, "data."),
+        *readers_of(tokenizers.Config, "tokenizer."),
+    ]
+    for knob, other in listed.items():
+        section, _, name = knob.partition(".")
+        company = set(other if isinstance(other, dict) else ()) - {name}
+        if company and knob not in IN_COMPANY:
+            said = {reader.other for reader in readers if reader.knob == knob}
+            assert said & {f"{section}.{other}" for other in company}, knob
 
 
 @pytest.mark.parametrize("knob", ELSEWHERE)

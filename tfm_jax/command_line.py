@@ -2,11 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfm_jax.flag_values import from_flag
-from tfm_jax.knobs import ConfigError, nearest
+from tfm_jax.knobs import ConfigError, flatten, nearest
 
 _FLAG = re.compile(r"--?(?P<name>[a-z_]\w*(\.[A-Za-z_]\w*)*)(=(?P<value>.*))?", re.S)
 
@@ -53,7 +53,7 @@ def check_overrides(
         ConfigError: for a flag that names no knob, or a whole section, and for a value
             that is not of the knob's type.
     """
-    types = {knob: _type_of(value) for knob, value in _flatten(config)} | (types or {})
+    types = {knob: _type_of(value) for knob, value in flatten(config)} | (types or {})
     values = {}
     for argument in argv:
         flag, _, text = argument.partition("=")
@@ -77,14 +77,6 @@ def _type_of(value):
     if isinstance(value, tuple | list):
         return tuple[_type_of(value[0]) if value else str, ...]
     return type(value)
-
-
-def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if hasattr(value, "items"):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _nearest_knob(knob: str, knobs: Iterable[str]) -> str:

@@ -1,10 +1,14 @@
-"""Knobs: what a dataclass says of its fields besides their names and defaults."""
+"""Knobs: what a dataclass says of its fields besides their names and defaults.
+
+A section says in ``READ_WITH`` which knobs have an effect with some values of another
+one alone: ``{("source", ("files",)): ("train_files", "valid_files")}``.
+"""
 
 import dataclasses
 import difflib
 import typing
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 SCALARS = {bool: "boolean", int: "integer", float: "finite number", str: "string"}
 
@@ -23,6 +27,63 @@ def choice(table: Iterable[str], default: str) -> Any:
     if default not in choices:
         raise ValueError(f"default {no_choice('', default, choices)}")
     return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+@dataclasses.dataclass(frozen=True)
+class Above:
+    """Numbers larger than ``limit``, in ``READ_WITH``."""
+
+    limit: float = 0.0
+
+    def __contains__(self, value):
+        return value > self.limit
+
+    def __str__(self):
+        return f"above {self.limit:g}"
+
+
+class Reader(NamedTuple):
+    """``knob`` has an effect if ``other`` has one of the values ``readers``."""
+
+    knob: str
+    other: str
+    readers: Any
+
+    def complaint(self, values: Mapping[str, Any]) -> str:
+        """What is wrong with a knob that was set for nothing."""
+        legal = self.readers
+        if isinstance(legal, tuple):
+            legal = f"from ({', '.join(map(str, legal))})"
+        return (
+            f"{self.knob}={values[self.knob]!r} has no effect with "
+            f"{self.other}={values[self.other]!r}; take it back, or choose "
+            f"{self.other} {legal}"
+        )
+
+
+def table_of(read_with: Mapping, prefix: str = "") -> Iterator[Reader]:
+    """The rows of a ``READ_WITH``, a knob each."""
+    for (other, readers), knobs in read_with.items():
+        for knob in knobs:
+            yield Reader(prefix + knob, prefix + other, readers)
+
+
+def readers_of(cls: type, prefix: str = "") -> Iterator[Reader]:
+    """What ``READ_WITH`` of a dataclass says, of its parents and of those in it."""
+    for base in cls.__mro__:
+        yield from table_of(vars(base).get("READ_WITH", {}), prefix)
+    for name, expected in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(expected):
+            yield from readers_of(expected, f"{prefix}{name}.")
+
+
+def flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted knob, value) of nested mappings."""
+    for name, value in section.items():
+        if hasattr(value, "items"):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def no_choice(knob: str, value: Any, choices: tuple) -> str:

@@ -43,6 +43,7 @@ Exit codes:
 """
 
 import sys
+from pathlib import Path
 
 from absl import flags
 
@@ -58,6 +59,7 @@ MODES = {  # mode: the function that does it, the flags that only it reads
     "average": ("average", ("last",)),
     "replay": ("replay", ()),
 }
+_NAMES = {"model_name", "task"}  # they say what knobs a configuration has
 UNREAD = ("average", "replay")  # modes that take the checkpoint's configuration whole
 HELP = {"--help", "-help", "-h"}
 
@@ -90,11 +92,27 @@ def load_config(values, knobs):
     if not knobs:
         return config.lock()
     types = {}
-    if {"model_name", "task"} <= set(config):
+    if _NAMES <= set(config):
         from tfm_jax.train import experiment
 
         types = experiment.knob_types(config.model_name, config.task)
     return configs.override(config, configs.check_overrides(knobs, config, types))
+
+
+def check_read(values, knobs, config, workdir):
+    """Refuses knobs that the values of others ignore: of a new run, and in flags.
+
+    Raises: ConfigError naming both.
+    """
+    if not _NAMES <= set(config):
+        return  # it is refused for that
+    from tfm_jax.train import experiment
+
+    ran = Path(workdir, "config.json").exists()
+    if ran and (values.config or not knobs):
+        return  # a run from before this was refused goes on
+    given = {flag.partition("=")[0].removeprefix("--config.") for flag in knobs}
+    experiment.check_read(experiment.resolve(config), given, whole=not ran)
 
 
 def members(values, knobs):
@@ -120,7 +138,14 @@ def members(values, knobs):
             flags_of_one.append(f"{knob}={configs.to_flag(word)}")
     if not values.config or values.mode != "train":
         raise configs.ConfigError("--each needs --config and --mode=train")
-    return [load_config(values, shared + mine) for mine in own], workdirs
+    if len({Path(workdir).resolve() for workdir in workdirs}) < len(workdirs):
+        raise configs.ConfigError(
+            f"--workdir={values.workdir} names one twice; each run needs its own"
+        )
+    made = [load_config(values, shared + mine) for mine in own]
+    for config, workdir in zip(made, workdirs, strict=True):
+        check_read(values, knobs, config, workdir)
+    return made, workdirs
 
 
 def _several(text, flag):
@@ -149,6 +174,7 @@ def run(values, knobs):
 
         return population.train(*members(values, knobs))
     config = load_config(values, knobs)
+    check_read(values, knobs, config, values.workdir)
     if values.mode == "train":
         from tfm_jax.train import loop
 

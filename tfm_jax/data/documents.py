@@ -189,6 +189,23 @@ class Config:
     recall_train: int = 4_000  # texts
     recall_heldout: int = 500
 
+    READ_WITH = {
+        ("source", ("files",)): ("train_files", "valid_files", "test_files"),
+        ("source", ("folder",)): ("folder", "pattern"),
+        ("source", ("files", "folder")): ("document", "invalid_utf8"),
+        ("source", ("pydocs", "files", "folder")): ("valid_share", "test_share"),
+        ("source", ("pydocs", "folder")): ("split_seed",),
+        ("source", ("tfds",)): (
+            *("tfds_name", "tfds_data_dir", "tfds_train", "tfds_valid", "tfds_test"),
+            "tfds_feature",
+        ),
+        ("source", ("recall",)): (
+            *("recall_examples", "recall_keys", "recall_train", "recall_heldout"),
+        ),
+        ("valid_files", ((),)): ("valid_share", "test_share"),
+        ("test_files", ((),)): ("valid_share", "test_share"),
+    }
+
     def __post_init__(self):
         if not 1 <= self.recall_keys <= 52 or self.recall_examples < 0:
             raise ValueError(

@@ -72,6 +72,21 @@ class Config:
     empty: str = _choice(("drop", "keep", "error"), "keep")
     overlong: str = _choice(("drop", "keep", "error"), "keep")  # keep: cut
 
+    READ_WITH = {
+        ("source", ("tsv",)): (
+            *("train_files", "valid_files", "test_files", "invalid_utf8", "malformed"),
+            *("table", "header"),
+        ),
+        ("source", ("tfds",)): (
+            *("tfds_name", "tfds_data_dir", "tfds_train", "tfds_valid", "tfds_test"),
+        ),
+        ("table", ("columns",)): (
+            *("first_column", "second_column", "label_column", "labels", "header"),
+            "scores",
+        ),
+        ("scores", (False,)): ("labels",),
+    }
+
     def __post_init__(self):
         if self.length < 5:
             raise ValueError(f"data.length={self.length} must be 5 or more")

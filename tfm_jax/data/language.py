@@ -43,6 +43,12 @@ class TokenizerConfig:
     special: tuple[str, ...] = ()  # further special tokens of the vocabulary
     file: str = ""  # kind=published: tokenizer.json, or a folder with a vocabulary
 
+    READ_WITH = {
+        ("kind", tuple(kind for kind in TRAINERS if kind != "byte")): ("vocab",),
+        ("kind", ("byte_bpe", "wordpiece")): ("min_frequency",),
+        ("kind", ("wordpiece", "unigram")): ("lowercase",),
+    }
+
     def __post_init__(self):
         if (self.kind == "published") != bool(self.file):
             raise ValueError(

@@ -29,6 +29,8 @@ class Config:
     )
     copies: int = 10  # draw=static: how often each row is there, masked otherwise
 
+    READ_WITH = {("draw", ("static",)): ("copies",)}
+
     def __post_init__(self):
         if not 0 < self.share <= 1:
             raise ValueError(

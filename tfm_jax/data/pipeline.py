@@ -58,6 +58,20 @@ class Config:
     prefetch: int = 4  # batches made ahead by one thread; 0: none, made on demand
     timeout_seconds: float = 600.0  # data that comes to a halt ends the run; 0: waits
 
+    READ_WITH = {
+        ("source", ("numerals",)): (
+            *("numerals_max", "numerals_train", "numerals_heldout", "numerals_seed"),
+            *("numerals_joined", "numerals_joined_heldout"),
+        ),
+        ("source", ("parallel",)): (
+            *("train_files", "valid_files", "test_files", "invalid_utf8"),
+        ),
+        ("source", ("tfds",)): (
+            *("tfds_name", "tfds_data_dir", "tfds_train", "tfds_valid", "tfds_test"),
+        ),
+        ("batching", ("bucket",)): ("bucket_lengths",),
+    }
+
     def __post_init__(self):
         for name in ("source_length", "target_length"):
             if getattr(self, name) < 2:  # one token and EOS

@@ -21,6 +21,8 @@ class Config:
     short_share: float = 0.1  # of the documents have rows of a random shorter length
     other_share: float = 0.5  # of the pairs are random (nsp) or swapped (sop)
 
+    READ_WITH = {("kind", ("nsp", "sop")): ("other_share",)}
+
     def __post_init__(self):
         for name in ("short_share", "other_share"):
             if not 0 <= getattr(self, name) <= 1:

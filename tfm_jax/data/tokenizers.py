@@ -138,6 +138,11 @@ class Config:
     shared: bool = True  # one vocabulary for both languages
     min_frequency: int = 1  # rarer characters, words or merges are left out
 
+    READ_WITH = {
+        ("kind", tuple(kind for kind in KINDS if kind != "byte")): ("vocab",),
+        ("kind", ("character", "word", "bpe")): ("min_frequency",),
+    }
+
     def __post_init__(self):
         least = len(SPECIAL_LABELS) + (256 if self.kind in ON_BYTES else 1)
         if self.vocab < least:

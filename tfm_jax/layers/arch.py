@@ -45,6 +45,13 @@ class Arch:
     layout: str = choice(LAYOUTS, "unrolled")  # one compiled body a layer, or one scan
     remat: str = choice(REMATS, "none")  # what the backward pass computes again
 
+    READ_WITH = {
+        ("positions", tuple(n for n, row in POSITIONS.items() if row.learned)): (
+            "max_length",
+        ),
+        ("norm_kind", tuple(n for n in NORM_KINDS if n != "none")): ("norm_eps",),
+    }
+
     def __post_init__(self):
         if (not self.key_size or not self.value_size) and self.width % self.heads:
             raise ValueError(

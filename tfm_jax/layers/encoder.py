@@ -35,6 +35,8 @@ class EncoderArch(Arch):
     pool: str = choice(POOLS, "first")  # what is said of a whole row rests on
     head_dropout: float = 0.1  # before the maps of the heads for labelled tasks
 
+    READ_WITH = {("head", ("classify", "tag")): ("labels",)}
+
     def __post_init__(self):
         super().__post_init__()
         for name in ("depth", "types", "labels"):

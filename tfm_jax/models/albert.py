@@ -33,6 +33,12 @@ class Config(EncoderArch):
     groups: int = 1
     head: str = choice(HEADS, "pretraining")
 
+    READ_WITH = {
+        ("head", ("pretraining", "pair", "classify", "tag")): ("head_dropout",),
+        ("head", ("pretraining", "pair", "classify")): ("pool",),
+        ("share", tuple(name for name in SHARES if name != "none")): ("groups",),
+    }
+
     def __post_init__(self):
         super().__post_init__()
         if self.embedding_width < 1:

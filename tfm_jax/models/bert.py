@@ -24,6 +24,11 @@ class Config(EncoderArch):
 
     head: str = choice(HEADS, "pretraining")
 
+    READ_WITH = {
+        ("head", ("classify", "tag")): ("head_dropout",),
+        ("head", ("pretraining", "pair", "classify")): ("pool",),
+    }
+
 
 def _size(depth, width):
     return dict(depth=depth, width=width, heads=width // 64, ffn_width=4 * width)

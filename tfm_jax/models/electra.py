@@ -138,6 +138,11 @@ class Config(EncoderArch):
     share: str = choice(SHARES, "tokens")
     head: str = choice(HEADS, "pretraining")
 
+    READ_WITH = {  # a fine-tuned model keeps the generator's sizes for its origin
+        ("head", ("classify", "tag")): ("head_dropout",),
+        ("head", ("classify",)): ("pool",),
+    }
+
     def __post_init__(self):
         super().__post_init__()
         sizes = ("width", "heads", "ffn_width", "depth")

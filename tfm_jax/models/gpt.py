@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import choice
+from tfm_jax.config import Above, choice
 from tfm_jax.layers import owners
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
@@ -80,6 +80,15 @@ class Config(Arch):
     head: str = choice(HEADS, "lm")
     labels: int = 2  # classes of the head "classify"
     head_dropout: float = 0.1  # before its map; Radford et al. 2018, section 4.1
+
+    READ_WITH = {
+        ("norm", tuple(n for n in NORM_PLACEMENTS if n != "none")): (
+            "norm_kind",
+            "norm_eps",
+        ),
+        ("head", ("classify",)): ("labels", "head_dropout"),
+        ("embedding_dropout", Above(0)): ("embedding_dropout_on",),
+    }
 
     def __post_init__(self):
         super().__post_init__()

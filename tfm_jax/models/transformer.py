@@ -18,6 +18,7 @@ from tfm_jax.layers import owners
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.linear import Dropout, Linear, constrain
+from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Context, Stack
 from tfm_jax.ops.masks import Mask
 
@@ -36,6 +37,13 @@ class Config(Arch):
     output_bias: bool = False  # a bias on the logits; the paper has none
     source_vocab: int = 0  # 0: the tokenizer's
     target_vocab: int = 0  # 0: the tokenizer's
+
+    READ_WITH = {
+        ("norm", tuple(n for n in NORM_PLACEMENTS if n != "none")): (
+            "norm_kind",
+            "norm_eps",
+        ),
+    }
 
     def __post_init__(self):
         super().__post_init__()

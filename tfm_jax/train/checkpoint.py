@@ -23,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tfm_jax import bounded_json
-from tfm_jax.config import choice
+from tfm_jax.config import Above, choice
 from tfm_jax.train import arrays, manifest, weights
 from tfm_jax.train.exits import (
     CheckpointMismatch,
@@ -68,6 +68,8 @@ class Config:
     metric: str = choice(METRICS, "loss")  # loss: the workload's own, of held-out data
     asynchronous: bool = True  # write in the background, from a copy in host memory
     verify: bool = True  # compare the sha256 of every file before a restore
+
+    READ_WITH = {("keep_best", Above(0)): ("metric",)}
 
     def __post_init__(self):
         for name, least in (("every_steps", 1), ("keep", 1), ("keep_best", 0)):

@@ -2,11 +2,19 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
-from tfm_jax.config import ConfigError, build, types_of, with_defaults
+from tfm_jax.config import (
+    ConfigError,
+    build,
+    flatten,
+    readers_of,
+    table_of,
+    types_of,
+    with_defaults,
+)
 from tfm_jax.data import (
     causal_text,
     labelled_text,
@@ -115,6 +123,14 @@ _SECTIONS = {
     "mesh": mesh.Config,
 }
 
+READ_WITH = {  # as in the sections; across them
+    ("task", ("translation",)): (
+        *("eval.sentences", "eval.batch_sentences", "eval.beam"),
+        *("eval.length_penalty", "eval.max_length_offset"),
+    ),
+    ("task", ("translation", "causal_lm")): ("eval.samples",),
+}
+
 
 class Experiment(NamedTuple):
     """One run: what ``config.json`` of a workdir holds.
@@ -207,6 +223,35 @@ def knob_types(model_name: str, task: str) -> dict[str, Any]:
     for name, cls in section_types(model_name, task).items():
         types |= types_of(cls, f"{name}.")
     return types
+
+
+def check_read(experiment: Experiment, given: Collection[str], *, whole=True) -> None:
+    """Refuses a knob that is set while the value of another one ignores it.
+
+    A knob of a configuration that a flag makes useless is none of that flag's business:
+    one flag is one ablation.
+
+    Args:
+        given: dotted knobs set besides the configuration.
+        whole: the configuration itself is checked, too.
+    Raises: ConfigError naming both knobs.
+    """
+    for reader, values in _ignored(experiment):
+        if reader.knob in given or (whole and reader.other not in given):
+            raise ConfigError(reader.complaint(values))
+
+
+def _ignored(experiment):
+    sections = section_types(experiment.model_name, experiment.task)
+    values = dict(flatten(experiment.as_dict()))
+    usual = dict(flatten({n: with_defaults(cls, {}) for n, cls in sections.items()}))
+    readers = list(table_of(READ_WITH))
+    for name, cls in sections.items():
+        readers += readers_of(cls, f"{name}.")
+    for reader in readers:
+        now, value = values[reader.other], values[reader.knob]
+        if now not in reader.readers and value != usual[reader.knob]:
+            yield reader, values
 
 
 def _text(name, value):

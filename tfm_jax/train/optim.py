@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tfm_jax.config import choice
+from tfm_jax.config import Above, choice
 from tfm_jax.train import layerwise
 from tfm_jax.train.adafactor import scale_by_factored_rms
 from tfm_jax.train.schedules import SCHEDULES, learning_rate
@@ -23,10 +23,15 @@ DECAYED = {
 
 
 class Optimizer(NamedTuple):
-    """``build(config, rate, mask)``; ``decays``: it uses ``weight_decay``."""
+    """``build(config, rate, mask)``; ``decays``: it uses ``weight_decay``.
+
+    Attributes:
+        reads: fields of the section that have an effect, of those named here at all.
+    """
 
     build: Callable
     decays: bool
+    reads: tuple[str, ...] = ("b1", "b2", "eps")
 
 
 def _adam(c, rate, mask):
@@ -109,13 +114,18 @@ def _clip_by_global_norm(most):
 OPTIMIZERS = {
     "adam": Optimizer(_adam, decays=False),  # Kingma and Ba 2015
     "adamw": Optimizer(_adamw, decays=True),  # Loshchilov and Hutter 2019
-    "adafactor": Optimizer(_adafactor, decays=True),  # Shazeer and Stern 2018
-    "sgd": Optimizer(_sgd, decays=False),  # momentum is b1
+    "adafactor": Optimizer(_adafactor, decays=True, reads=()),  # Shazeer, Stern 2018
+    "sgd": Optimizer(_sgd, decays=False, reads=("b1",)),  # momentum is b1
     # AdamW without bias correction: Devlin et al. 2019, released optimization.py
     "bert_adam": Optimizer(_bert_adam, decays=True),
     "lamb": Optimizer(_lamb, decays=True),  # You et al. 2020, arXiv:1904.00962
-    "lion": Optimizer(_lion, decays=True),  # Chen et al. 2023, arXiv:2302.06675
+    # Chen et al. 2023, arXiv:2302.06675
+    "lion": Optimizer(_lion, decays=True, reads=("b1", "b2")),
 }
+
+
+def _reading(field):
+    return tuple(name for name, row in OPTIMIZERS.items() if field in row.reads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +145,16 @@ class Config:
     clip_norm: float = 0.0  # global gradient norm; 0: not clipped
     layer_decay: float = 1.0  # of the rate, from one layer to the one below it
     rates: tuple[str, ...] = ()  # REGEX=FACTOR, of the rate of parameters it matches
+
+    READ_WITH = {
+        ("optimizer", _reading("b1")): ("b1",),
+        ("optimizer", _reading("b2")): ("b2",),
+        ("optimizer", _reading("eps")): ("eps",),
+        ("schedule", tuple(n for n in SCHEDULES if n != "constant")): (
+            "final_lr_fraction",
+        ),
+        ("weight_decay", Above(0)): ("decay",),
+    }
 
     def __post_init__(self):
         if self.weight_decay and not OPTIMIZERS[self.optimizer].decays:

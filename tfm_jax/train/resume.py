@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from tfm_jax.config import ConfigError, to_json
+from tfm_jax.config import ConfigError, flatten, to_json
 from tfm_jax.data.batch import Batch, TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.train import arrays
@@ -143,21 +143,13 @@ def used(trained: Experiment, now: Experiment) -> Experiment:
 def _differences(saved, now, free):
     """What differs, in words, but for ``free`` knobs, sections and first words."""
     several = tuple(name for name in free if name.endswith((".", "_")))
-    saved, now = dict(_leaves(saved)), dict(_leaves(now))
+    saved, now = dict(flatten(saved)), dict(flatten(now))
     return [
         f"{knob}: {saved.get(knob)!r} in the checkpoint, {now.get(knob)!r} now"
         for knob in sorted(saved.keys() | now.keys())
         if saved.get(knob) != now.get(knob)
         and not (knob in free or knob.startswith(several))
     ]
-
-
-def _leaves(sections, prefix=""):
-    for name, value in sections.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def go_on(batches, state: dict) -> None:

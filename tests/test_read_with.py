@@ -1,0 +1,200 @@
+"""A knob that another one ignores: the tables say which, and they are right."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.reliability.tiny import get_config
+from tests.test_knobs import OPTIM
+from tests.traced import traced
+from tfm_jax import main
+from tfm_jax.config import Above, ConfigError, readers_of
+from tfm_jax.data import (
+    causal_text,
+    labelled_text,
+    language,
+    masked_text,
+    pipeline,
+    span_text,
+    tagged_text,
+    tokenizers,
+)
+from tfm_jax.data.batch import TextBatch
+from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.encoder import EncoderArch
+from tfm_jax.models import MODELS
+from tfm_jax.tasks import translation
+from tfm_jax.train import checkpoint, optim
+from tfm_jax.train.experiment import READ_WITH, check_read, knob_types, resolve
+
+SECTIONS = [module.Config for module in MODELS.values()]
+SECTIONS += [optim.Config, checkpoint.Config, tokenizers.Config]
+SECTIONS += [language.TokenizerConfig]
+TEXTS = (causal_text, masked_text, labelled_text, tagged_text, span_text, pipeline)
+SECTIONS += [module.Config for module in TEXTS]
+
+
+@pytest.mark.parametrize("cls", SECTIONS, ids=lambda cls: f"{cls.__module__[8:]}")
+def test_the_tables_name_knobs_and_choices_that_there_are(cls):
+    section = cls if isinstance(cls, type) else type(cls)
+    for reader in readers_of(section):
+        outer, inner = section, reader.other
+        while "." in inner:
+            name, _, inner = inner.partition(".")
+            outer = type(getattr(outer(), name))
+        fields = {field.name: field for field in dataclasses.fields(outer)}
+        assert reader.knob.rpartition(".")[2] in fields
+        choices = fields[inner].metadata.get("choices")
+        if choices:
+            assert set(reader.readers) < set(choices), "all of them read it"
+            assert reader.readers, "no choice reads it"
+
+
+def test_the_table_across_sections_names_knobs_that_there_are():
+    knobs = knob_types("transformer", "translation")
+    for (other, _), ignored in READ_WITH.items():
+        assert {other, *ignored} <= knobs.keys()
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_an_optimizer_reads_exactly_the_knobs_that_change_its_update(name):
+    params = {"layer_0": {key: jnp.ones((2, 2)) for key in ("kernel", "bias")}}
+    base = optim.Config(optimizer=name)
+
+    @functools.cache
+    def program(cfg):
+        optimizer = optim.make_optimizer(cfg, 100)
+        state = jax.eval_shape(optimizer.init, params)
+        return traced((optimizer.update, (params, state, params)))
+
+    readers = {r.knob: r for r in readers_of(optim.Config) if r.other == "optimizer"}
+    for knob in ("b1", "b2", "eps"):
+        changed = dataclasses.replace(base, **{knob: OPTIM[knob]})
+        differs = program(changed) != program(base)
+        assert differs == (name in readers[knob].readers), knob
+
+
+@pytest.mark.parametrize("name", optim.SCHEDULES)
+def test_a_schedule_reads_where_it_ends_if_that_changes_it(name):
+    rates = [
+        optim.make_schedule(
+            optim.Config(schedule=name, final_lr_fraction=final), total_steps=9_000
+        )(8_000)
+        for final in (0.0, 0.5)
+    ]
+    (reader,) = (r for r in readers_of(optim.Config) if r.other == "schedule")
+    assert (rates[0] != rates[1]) == (name in reader.readers)
+
+
+TINY = dict(width=8, heads=2, ffn_width=12, dropout=0.0, attention_dropout=0.0)
+OTHER = {  # another value of a knob that some choice ignores
+    "max_length": 20,
+    "norm_kind": "rmsnorm",
+    "norm_eps": 1e-2,
+    "labels": 3,
+    "head_dropout": 0.3,
+    "pool": "mean",
+    "groups": 2,
+    "embedding_dropout_on": "tables",
+}
+
+
+FAMILIES = {  # whose ``READ_WITH`` is tried -> the family it is tried with
+    Arch: "gpt",
+    EncoderArch: "bert",
+    **{module.Config: name for name, module in MODELS.items()},
+}
+CASES = [
+    (cls, other, readers, knobs)
+    for cls in FAMILIES
+    for (other, readers), knobs in vars(cls).get("READ_WITH", {}).items()
+]
+
+
+@functools.cache
+def _program(name, cfg):
+    rows = np.ones((2, 4), np.int32)
+    if name == "transformer":
+        batch = jax.tree.map(lambda x: rows, translation.example())
+    else:
+        places = None if name == "gpt" else rows[:, :2]
+        batch = TextBatch(
+            *(rows, rows), types=rows, places=places, labels=rows[:, :2],
+            weights=np.ones((2, 2), np.float32),
+        )  # fmt: skip
+    model = MODELS[name].Model(cfg)
+
+    def init_and_apply(key):
+        rngs = dict.fromkeys(("params", "dropout", "noise"), key)
+        return model.init_with_output(rngs, batch, train=True)
+
+    return traced((init_and_apply, (jax.random.key(0),)))
+
+
+@pytest.mark.parametrize(
+    "cls, other, readers, knobs",
+    CASES,
+    ids=lambda x: x.__module__.rpartition(".")[2] if isinstance(x, type) else str(x),
+)
+def test_a_model_ignores_what_the_table_says_it_ignores(cls, other, readers, knobs):
+    name = FAMILIES[cls]
+    module = MODELS[name]
+    (field,) = (f for f in dataclasses.fields(module.Config) if f.name == other)
+    choices = field.metadata.get("choices", (0.0,))
+    sizes = dict(depth=1 + (name == "albert"), vocab=11)
+    if name == "transformer":
+        sizes = dict(source_vocab=11, target_vocab=11, encoder_depth=1, decoder_depth=1)
+    elif name == "electra":
+        sizes |= dict(embedding_width=8, generator_width=8, generator_heads=2)
+        sizes |= dict(generator_ffn_width=12, generator_depth=1)
+    silent = next(choice for choice in choices if choice not in readers)
+    base = module.Config(**TINY | sizes | {other: silent})
+    changed = dataclasses.replace(base, **{knob: OTHER[knob] for knob in knobs})
+    assert changed != base
+    assert _program(name, base) == _program(name, changed)
+
+
+def test_what_is_set_for_nothing_is_refused_by_both_names():
+    config = get_config(data__train_files=("a.tsv",))
+    message = (
+        r"data.train_files=\('a.tsv',\) has no effect with data.source='numerals'; "
+        r"take it back, or choose data.source from \(parallel\)"
+    )
+    with pytest.raises(ConfigError, match=message):
+        check_read(resolve(config), ())
+    check_read(resolve(get_config()), ())
+
+
+def test_one_flag_is_one_ablation():
+    """What the configuration says for its own optimizer does not stand in the way."""
+    made = resolve(get_config(optim__optimizer="sgd", optim__eps=1e-6))
+    check_read(made, ("optim.optimizer",))
+    with pytest.raises(ConfigError, match="optim.eps=1e-06 has no effect with"):
+        check_read(made, ("optim.optimizer", "optim.eps"))
+    with pytest.raises(ConfigError, match="optim.eps=1e-06 has no effect with"):
+        check_read(made, ())
+    check_read(made, (), whole=False)
+
+
+def test_nothing_is_said_of_a_run_that_has_begun(tmp_path, capsys):
+    """A run from before this was refused goes on, and is evaluated."""
+    file = "configs/transformer_numerals_small.py"
+    ignored = ["--config.data.train_files=a.tsv"]
+    values, knobs = main.parse([f"--config={file}", f"--workdir={tmp_path}", *ignored])
+    config = main.load_config(values, knobs)
+    with pytest.raises(ConfigError, match="data.train_files"):
+        main.check_read(values, knobs, config, tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    main.check_read(values, knobs, config, tmp_path)
+    values, knobs = main.parse([f"--workdir={tmp_path}", *ignored])
+    with pytest.raises(ConfigError, match="data.train_files"):
+        main.check_read(values, knobs, config, tmp_path)
+    main.check_read(values, [], config, tmp_path)
+
+
+def test_a_bound_says_itself():
+    assert 0.1 in Above(0) and 0 not in Above(0) and str(Above(0)) == "above 0"
