@@ -22,7 +22,7 @@ BELOW = {
     "command_line": {"knobs", "flag_values"},
     "config": {"knobs", "flag_values", "command_line", "bounded_json"},
     "ops": set(),
-    "data": {"bounded_json"},
+    "data": {"bounded_json", "knobs"},
     "layers": {"config", "ops"},
     "models": {"config", "ops", "layers"},
     "tasks": {"config", "ops", "data.batch"},

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+LARGEST = 2**31 - 1  # that a 32-bit integer holds
 SCALARS = {bool: "boolean", int: "integer", float: "finite number", str: "string"}
 
 
@@ -27,6 +28,29 @@ def choice(table: Iterable[str], default: str) -> Any:
     if default not in choices:
         raise ValueError(f"default {no_choice('', default, choices)}")
     return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+def bounded(default: float, low: float, high: float = LARGEST) -> Any:
+    """A dataclass field that takes numbers from ``low`` to ``high``."""
+    return dataclasses.field(default=default, metadata={"range": (low, high)})
+
+
+def check_numbers(section: Any, path: str) -> None:
+    """Refuses a number outside of the range that its field declares.
+
+    Args: path: how the command line calls the section.
+    Raises: ValueError naming the knob, its value and what is legal.
+    """
+    lowest = {0: "not be negative", 1: "be positive"}
+    for field in dataclasses.fields(section):
+        if "range" not in field.metadata:
+            continue
+        value, (low, high) = getattr(section, field.name), field.metadata["range"]
+        if not low <= value <= high:
+            must = f"be from {low:,} to {high:,}"
+            if value < low:
+                must = lowest.get(low, must)
+            raise ValueError(f"{path}.{field.name}={value} must {must}")
 
 
 @dataclasses.dataclass(frozen=True)

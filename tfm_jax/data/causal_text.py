@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 
 from tfm_jax.data import causal_rows, documents, text_batches
+from tfm_jax.knobs import bounded
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(text_batches.Order, documents.Config):
     """Running text, and how it fills rows."""
 
-    length: int = 64  # tokens of a row
+    length: int = bounded(64, 1, 2**24)  # tokens of a row
     layout: str = dataclasses.field(
         default="joined", metadata={"choices": tuple(causal_rows.LAYOUTS)}
     )
@@ -22,8 +23,6 @@ class Config(text_batches.Order, documents.Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.length < 1:
-            raise ValueError(f"data.length={self.length} must be positive")
         if self.asked == "last" and self.layout == "joined":
             raise ValueError(
                 "data.asked='last' needs rows that keep documents apart; choose "

@@ -13,6 +13,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.normalize import decode
 from tfm_jax.data.parallel import read_bytes
 from tfm_jax.data.watchdog import awaited
+from tfm_jax.knobs import bounded, check_numbers
 
 
 class Documents(NamedTuple):
@@ -165,7 +166,7 @@ class Config:
     source: str = _choice(DOCUMENTS, "pydocs")
     valid_share: float = 0.1  # of the documents; with source=files: of the characters
     test_share: float = 0.0
-    split_seed: int = 0  # chooses the documents held out
+    split_seed: int = bounded(0, 0)  # chooses the documents held out
     empty: str = _choice(("drop", "keep", "error"), "drop")
     invalid_utf8: str = _choice(("error", "replace"), "error")
     # source=files: if only those for training are named, their ends are held out
@@ -184,10 +185,11 @@ class Config:
     tfds_valid: str = "validation"
     tfds_test: str = "test"
     # source=recall
-    recall_examples: int = 16  # pairs in front of the one that is asked for
-    recall_keys: int = 8  # letters
-    recall_train: int = 4_000  # texts
-    recall_heldout: int = 500
+    # pairs in front of the one that is asked for
+    recall_examples: int = bounded(16, 0, 2**20)
+    recall_keys: int = bounded(8, 1, 52)  # letters
+    recall_train: int = bounded(4_000, 1)  # texts
+    recall_heldout: int = bounded(500, 1)
 
     READ_WITH = {
         ("source", ("files",)): ("train_files", "valid_files", "test_files"),
@@ -207,14 +209,7 @@ class Config:
     }
 
     def __post_init__(self):
-        if not 1 <= self.recall_keys <= 52 or self.recall_examples < 0:
-            raise ValueError(
-                f"data.recall_keys={self.recall_keys} must be 1 to 52, data."
-                f"recall_examples={self.recall_examples} not negative"
-            )
-        for name in ("recall_train", "recall_heldout"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"data.{name}={getattr(self, name)} must be positive")
+        check_numbers(self, "data")
         shares = self.valid_share, self.test_share
         if min(shares) < 0 or sum(shares) >= 1:
             raise ValueError(

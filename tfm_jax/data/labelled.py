@@ -9,6 +9,7 @@ import numpy as np
 from tfm_jax.data import framing, tfds
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.parallel import column_count, read_lines
+from tfm_jax.knobs import bounded, check_numbers
 
 
 class Table(NamedTuple):
@@ -68,7 +69,8 @@ class Config:
     invalid_utf8: str = _choice(("error", "replace"), "error")
     malformed: str = _choice(("error", "drop"), "error")  # lines of other columns
     frame: str = _choice(framing.FRAMES, "bert")
-    length: int = 128  # tokens of a row, special ones included; longer: overlong
+    # tokens of a row, special ones included; longer: overlong
+    length: int = bounded(128, 5, 2**24)
     empty: str = _choice(("drop", "keep", "error"), "keep")
     overlong: str = _choice(("drop", "keep", "error"), "keep")  # keep: cut
 
@@ -88,8 +90,7 @@ class Config:
     }
 
     def __post_init__(self):
-        if self.length < 5:
-            raise ValueError(f"data.length={self.length} must be 5 or more")
+        check_numbers(self, "data")
         if self.source == "tfds" and self.table != "columns":
             raise ValueError(
                 "data.source='tfds' needs data.table='columns' with the names of "

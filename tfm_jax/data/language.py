@@ -26,6 +26,7 @@ from tfm_jax.data.subwords import TextTokenizer
 from tfm_jax.data.training_texts import fits, with_short_words
 from tfm_jax.data.vocabularies import TRAINERS, train_text_tokenizer
 from tfm_jax.data.watchdog import patience
+from tfm_jax.knobs import bounded, check_numbers
 
 SPLITS = ("train", "valid", "test")
 
@@ -37,8 +38,9 @@ class TokenizerConfig:
     kind: str = dataclasses.field(
         default="byte_bpe", metadata={"choices": (*TRAINERS, "published")}
     )
-    vocab: int = 8_000  # at most, special tokens included; not for bytes
-    min_frequency: int = 1
+    # at most, special tokens included; not for bytes
+    vocab: int = bounded(8_000, 1, 2**24)
+    min_frequency: int = bounded(1, 1)
     lowercase: bool = True  # kind=wordpiece and unigram
     special: tuple[str, ...] = ()  # further special tokens of the vocabulary
     file: str = ""  # kind=published: tokenizer.json, or a folder with a vocabulary
@@ -50,6 +52,7 @@ class TokenizerConfig:
     }
 
     def __post_init__(self):
+        check_numbers(self, "tokenizer")
         if (self.kind == "published") != bool(self.file):
             raise ValueError(
                 f"tokenizer.file={self.file!r} belongs to tokenizer.kind='published', "

@@ -4,6 +4,7 @@ import dataclasses
 
 from tfm_jax.data import documents, masking, sentence_pairs, sentences, text_batches
 from tfm_jax.data.causal_text import load, texts
+from tfm_jax.knobs import bounded
 
 __all__ = ["Config", "change", "load", "rows", "texts"]
 
@@ -14,20 +15,13 @@ _Masking, _Pairs = masking.Config, sentence_pairs.Config  # their fields hide th
 class Config(text_batches.Order, documents.Config):
     """Running text, how it fills rows, and which words are asked for."""
 
-    length: int = 128  # tokens of a row, special ones included
+    length: int = bounded(128, 5, 2**24)  # tokens of a row, special ones included
     sentences: str = dataclasses.field(
         default="punctuation", metadata={"choices": tuple(sentences.SENTENCES)}
     )
-    row_seed: int = 0  # draws pairs, lengths and static masks
+    row_seed: int = bounded(0, 0)  # draws pairs, lengths and static masks
     pairs: _Pairs = _Pairs()
     masking: _Masking = _Masking()
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.length < 5:
-            raise ValueError(f"data.length={self.length} must be 5 or more")
-        if self.row_seed < 0:
-            raise ValueError(f"data.row_seed={self.row_seed} must not be negative")
 
 
 def rows(cfg, tokenizer, found, split):

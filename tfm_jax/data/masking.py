@@ -7,6 +7,7 @@ import numpy as np
 
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
+from tfm_jax.knobs import bounded, check_numbers
 
 _STREAM = 1  # keeps the draws apart from those that order rows
 
@@ -19,15 +20,17 @@ class Config:
     """
 
     share: float = 0.15  # of a row's tokens, special ones counted
-    most: int = 20  # tokens asked for in a row at most; 77 for rows of 512
+    # tokens asked for in a row at most; 77 for rows of 512
+    most: int = bounded(20, 1, 2**24)
     mask: float = 0.8  # of those asked for become the mask token
     random: float = 0.1  # become any token of the vocabulary; the rest stay
     whole_words: bool = False  # all of a word or nothing of it
-    ngrams: int = 1  # words at once, at most
+    ngrams: int = bounded(1, 1, 2**16)  # words at once, at most
     draw: str = dataclasses.field(
         default="dynamic", metadata={"choices": ("dynamic", "static")}
     )
-    copies: int = 10  # draw=static: how often each row is there, masked otherwise
+    # draw=static: how often each row is there, masked otherwise
+    copies: int = bounded(10, 1, 2**16)
 
     READ_WITH = {("draw", ("static",)): ("copies",)}
 
@@ -41,11 +44,7 @@ class Config:
                 f"data.masking.mask={self.mask} and data.masking.random={self.random} "
                 f"must be shares that do not exceed 1 together"
             )
-        for name in ("most", "ngrams", "copies"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"data.masking.{name}={getattr(self, name)} must be 1+"
-                )
+        check_numbers(self, "data.masking")
 
 
 class Masker:

@@ -15,6 +15,7 @@ from tfm_jax.data.stream import BatchSource, TrainBatches
 from tfm_jax.data.tokenizers import EOS, Tokenizer, train_tokenizer
 from tfm_jax.data.training_texts import fits, with_short_words
 from tfm_jax.data.watchdog import patience
+from tfm_jax.knobs import bounded, check_numbers
 
 
 def _choice(names, default):
@@ -30,12 +31,14 @@ class Config:
     target_language: str = "de"
     normalize: str = _choice(NORMALIZERS, "none")
     # source=numerals
-    numerals_max: int = 99_999  # the largest number
-    numerals_train: int = 0  # how many numbers to train on; 0: all not held out
-    numerals_heldout: int = 1000  # numbers in valid, and as many in test
-    numerals_seed: int = 0  # chooses the held-out numbers
-    numerals_joined: int = 1  # numbers in a line
-    numerals_joined_heldout: int = 0  # the same for valid and test; 0: as many
+    numerals_max: int = bounded(99_999, 0)  # the largest number
+    # how many numbers to train on; 0: all not held out
+    numerals_train: int = bounded(0, 0)
+    numerals_heldout: int = bounded(1000, 0)  # numbers in valid, and as many in test
+    numerals_seed: int = bounded(0, 0)  # chooses the held-out numbers
+    numerals_joined: int = bounded(1, 1, 10_000)  # numbers in a line
+    # the same for valid and test; 0: as many
+    numerals_joined_heldout: int = bounded(0, 0, 10_000)
     # source=parallel: two text files, or one of tab-separated columns; () is absent
     train_files: tuple[str, ...] = ()
     valid_files: tuple[str, ...] = ()
@@ -49,14 +52,17 @@ class Config:
     tfds_test: str = "test"
     # rows
     batching: str = _choice(("pack", "bucket", "fixed"), "pack")
-    source_length: int = 64  # tokens of a row, EOS included; longer ones: overlong
-    target_length: int = 64
+    # tokens of a row, EOS included; longer ones: overlong
+    source_length: int = bounded(64, 2, 2**24)
+    target_length: int = bounded(64, 2, 2**24)
     bucket_lengths: tuple[int, ...] = (12, 16, 20, 24, 32, 48)  # batching=bucket
     empty: str = _choice(("drop", "keep", "error"), "drop")
     overlong: str = _choice(("drop", "keep", "error"), "drop")  # keep: cut
     shuffle: bool = True
-    prefetch: int = 4  # batches made ahead by one thread; 0: none, made on demand
-    timeout_seconds: float = 600.0  # data that comes to a halt ends the run; 0: waits
+    # batches made ahead by one thread; 0: none, made on demand
+    prefetch: int = bounded(4, 0, 10_000)
+    # data that comes to a halt ends the run; 0: waits
+    timeout_seconds: float = bounded(600.0, 0)
 
     READ_WITH = {
         ("source", ("numerals",)): (
@@ -73,20 +79,7 @@ class Config:
     }
 
     def __post_init__(self):
-        for name in ("source_length", "target_length"):
-            if getattr(self, name) < 2:  # one token and EOS
-                raise ValueError(f"data.{name}={getattr(self, name)} must be 2 or more")
-        for name in ("numerals_max", "numerals_train", "numerals_heldout", "prefetch"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"data.{name}={getattr(self, name)} must be 0 or more")
-        if self.timeout_seconds < 0:
-            raise ValueError(f"data.timeout_seconds={self.timeout_seconds} must be 0+")
-        if self.numerals_joined < 1 or self.numerals_joined_heldout < 0:
-            raise ValueError(
-                f"data.numerals_joined={self.numerals_joined} must be positive and "
-                f"data.numerals_joined_heldout={self.numerals_joined_heldout} not "
-                "negative"
-            )
+        check_numbers(self, "data")
         if any(length < 2 for length in self.bucket_lengths):
             raise ValueError(
                 f"data.bucket_lengths={self.bucket_lengths}: each must be 2 or more"

@@ -10,6 +10,7 @@ from tfm_jax.data import framing
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.parallel import read_bytes
+from tfm_jax.knobs import bounded, check_numbers
 
 
 class Question(NamedTuple):
@@ -26,19 +27,17 @@ class Question(NamedTuple):
 class Config:
     """How questions and texts fill rows; the values are those of BERT's release."""
 
-    length: int = 384  # tokens of a row, special ones included
-    question_length: int = 64  # tokens of a question at most; the rest is cut
-    stride: int = 128  # tokens from one window of a long text to the next
+    length: int = bounded(384, 1, 2**24)  # tokens of a row, special ones included
+    # tokens of a question at most; the rest is cut
+    question_length: int = bounded(64, 1, 2**24)
+    # tokens from one window of a long text to the next
+    stride: int = bounded(128, 1, 2**24)
     misplaced: str = dataclasses.field(
         default="error", metadata={"choices": ("error", "drop")}
     )  # an answer that the text does not have at its place
 
     def __post_init__(self):
-        if self.question_length < 1 or self.stride < 1:
-            raise ValueError(
-                f"data.question_length={self.question_length} and data.stride="
-                f"{self.stride} must be positive"
-            )
+        check_numbers(self, "data")
         if self.length < self.question_length + 3 + self.stride:
             raise ValueError(
                 f"data.length={self.length} must be at least data.question_length="

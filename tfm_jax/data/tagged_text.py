@@ -4,6 +4,7 @@ import dataclasses
 
 from tfm_jax.data import framing, tagging, text_batches
 from tfm_jax.data.errors import DataError
+from tfm_jax.knobs import bounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,10 +14,10 @@ class Config(text_batches.Order):
     train_files: tuple[str, ...] = ()  # a word a line, blank lines between sentences
     valid_files: tuple[str, ...] = ()
     test_files: tuple[str, ...] = ()
-    word_column: int = 0
-    tag_column: int = -1  # -1: the last
+    word_column: int = bounded(0, 0)
+    tag_column: int = bounded(-1, -1)  # -1: the last
     labels: tuple[str, ...] = ()  # tags in order; (): the training split's, O first
-    length: int = 128  # tokens of a row, special ones included
+    length: int = bounded(128, 3, 2**24)  # tokens of a row, special ones included
     overlong: str = dataclasses.field(
         default="keep", metadata={"choices": ("drop", "keep", "error")}
     )  # keep: cut
@@ -26,16 +27,6 @@ class Config(text_batches.Order):
     invalid_utf8: str = dataclasses.field(
         default="error", metadata={"choices": ("error", "replace")}
     )
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.length < 3:
-            raise ValueError(f"data.length={self.length} must be 3 or more")
-        if self.word_column < 0 or self.tag_column < -1:
-            raise ValueError(
-                f"data.word_column={self.word_column} must not be negative, "
-                f"data.tag_column={self.tag_column} must be -1 or more"
-            )
 
 
 def load(cfg, split, names):

@@ -9,6 +9,7 @@ import numpy as np
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.stream import BatchSource, TrainBatches
+from tfm_jax.knobs import bounded, check_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,15 +17,14 @@ class Order:
     """How rows follow one another; every data section of text has these."""
 
     shuffle: bool = True
-    prefetch: int = 4  # batches made ahead by one thread; 0: none, made on demand
-    timeout_seconds: float = 600.0  # data that comes to a halt ends the run; 0: waits
+    # batches made ahead by one thread; 0: none, made on demand
+    prefetch: int = bounded(4, 0, 10_000)
+    # data that comes to a halt ends the run; 0: waits
+    timeout_seconds: float = bounded(600.0, 0)
 
     def __post_init__(self):
         getattr(super(), "__post_init__", lambda: None)()  # of the section's others
-        if self.prefetch < 0:
-            raise ValueError(f"data.prefetch={self.prefetch} must not be negative")
-        if self.timeout_seconds < 0:
-            raise ValueError(f"data.timeout_seconds={self.timeout_seconds} must be 0+")
+        check_numbers(self, "data")
 
 
 def train_text_batches(

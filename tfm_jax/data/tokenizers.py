@@ -12,6 +12,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from tfm_jax.data.errors import DataError
+from tfm_jax.knobs import bounded, check_numbers
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIAL_LABELS = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -134,9 +135,10 @@ class Config:
     """How text becomes tokens; trained on the training split alone."""
 
     kind: str = dataclasses.field(default="bpe", metadata={"choices": tuple(KINDS)})
-    vocab: int = 8000  # at most this many tokens, special ones included; not for bytes
+    # at most this many tokens, special ones included; not for bytes
+    vocab: int = bounded(8000, 1, 2**24)
     shared: bool = True  # one vocabulary for both languages
-    min_frequency: int = 1  # rarer characters, words or merges are left out
+    min_frequency: int = bounded(1, 1)  # rarer characters, words or merges are left out
 
     READ_WITH = {
         ("kind", tuple(kind for kind in KINDS if kind != "byte")): ("vocab",),
@@ -150,8 +152,7 @@ class Config:
                 f"tokenizer.vocab={self.vocab} must be at least {least} for "
                 f"tokenizer.kind={self.kind!r}"
             )
-        if self.min_frequency < 1:
-            raise ValueError(f"tokenizer.min_frequency={self.min_frequency} must be 1+")
+        check_numbers(self, "tokenizer")
 
 
 class Tokenizer:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfm_jax.config import choice
+from tfm_jax.config import bounded, check_numbers, choice
 from tfm_jax.layers.linear import BIASES, INITS, RESIDUAL_INITS
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS
@@ -18,17 +18,18 @@ REMATS = ("none", "full", "dots")
 class Arch:
     """Shared fields; defaults are Vaswani et al. 2017, table 3, row "base"."""
 
-    width: int = 512  # d_model
-    heads: int = 8
-    key_size: int = 0  # d_k, per head; 0: width / heads
-    value_size: int = 0  # d_v, per head; 0: width / heads
-    ffn_width: int = 2048  # d_ff
+    width: int = bounded(512, 1, 2**20)  # d_model
+    heads: int = bounded(8, 1, 2**20)
+    key_size: int = bounded(0, 0, 2**20)  # d_k, per head; 0: width / heads
+    value_size: int = bounded(0, 0, 2**20)  # d_v, per head; 0: width / heads
+    ffn_width: int = bounded(2048, 1, 2**20)  # d_ff
     norm: str = choice(NORM_PLACEMENTS, "post")
     norm_kind: str = choice(NORM_KINDS, "layernorm")
-    norm_eps: float = 1e-6
+    norm_eps: float = bounded(1e-6, 0.0, 1.0)
     residual: bool = True
     positions: str = choice(POSITIONS, "sinusoidal")
-    max_length: int = 512  # rows of a learned position table; nothing else
+    # rows of a learned position table; nothing else
+    max_length: int = bounded(512, 1, 2**24)
     score: str = choice(SCORES, "scaled_dot")
     mask_style: str = choice(MASK_STYLES, "before")
     attention: str = choice(IMPLEMENTATIONS, "auto")
@@ -53,6 +54,7 @@ class Arch:
     }
 
     def __post_init__(self):
+        check_numbers(self, "model")
         if (not self.key_size or not self.value_size) and self.width % self.heads:
             raise ValueError(
                 f"model.heads={self.heads} must divide model.width={self.width}, "
@@ -75,9 +77,6 @@ class Arch:
                 )
         if min(self.windows, default=0) < 0:
             raise ValueError(f"model.windows={self.windows} must not be negative")
-        for name in ("width", "heads", "ffn_width", "max_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name}={getattr(self, name)} must be positive")
 
     def window(self, layer: int) -> int:
         """How many keys layer ``layer`` sees on either side; 0 is all."""

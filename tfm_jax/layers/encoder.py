@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import choice
+from tfm_jax.config import bounded, choice
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import TextEmbedding
 from tfm_jax.layers.linear import INITS, constrain
@@ -20,18 +20,18 @@ from tfm_jax.ops.pooling import POOLS
 class EncoderArch(Arch):
     """What the encoders of text share; defaults are those of BERT base."""
 
-    width: int = 768  # H
-    heads: int = 12
-    ffn_width: int = 3072
-    norm_eps: float = 1e-12
+    width: int = bounded(768, 1, 2**20)  # H
+    heads: int = bounded(12, 1, 2**20)
+    ffn_width: int = bounded(3072, 1, 2**20)
+    norm_eps: float = bounded(1e-12, 0.0, 1.0)
     positions: str = choice(POSITIONS, "learned")
     activation: str = choice(ACTIVATIONS, "gelu")
     attention_dropout: float = 0.1
     init: str = choice(INITS, "truncated_0.02")
-    depth: int = 12  # L
-    vocab: int = 0  # 0: the tokenizer's
-    types: int = 2  # sentence A, sentence B
-    labels: int = 2  # classes of the heads "classify" and "tag"
+    depth: int = bounded(12, 1, 10_000)  # L
+    vocab: int = bounded(0, 0, 2**24)  # 0: the tokenizer's
+    types: int = bounded(2, 1, 2**16)  # sentence A, sentence B
+    labels: int = bounded(2, 1, 2**20)  # classes of the heads "classify" and "tag"
     pool: str = choice(POOLS, "first")  # what is said of a whole row rests on
     head_dropout: float = 0.1  # before the maps of the heads for labelled tasks
 
@@ -39,9 +39,6 @@ class EncoderArch(Arch):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("depth", "types", "labels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name}={getattr(self, name)} must be positive")
         if not 0.0 <= self.head_dropout < 1.0:
             raise ValueError(
                 f"model.head_dropout={self.head_dropout} must be in [0, 1)"

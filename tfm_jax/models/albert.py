@@ -12,7 +12,7 @@ import dataclasses
 
 from flax import linen as nn
 
-from tfm_jax.config import choice
+from tfm_jax.config import bounded, choice
 from tfm_jax.layers.encoder import EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
 from tfm_jax.layers.positions import POSITIONS
@@ -27,10 +27,11 @@ class Config(EncoderArch):
     """Defaults are the paper's base model."""
 
     activation: str = choice(ACTIVATIONS, "gelu_tanh")
-    embedding_width: int = 128  # E, of the tables of words, positions and types
+    # E, of the tables of words, positions and types
+    embedding_width: int = bounded(128, 1, 2**20)
     embedding_map: str = choice(EMBEDDING_MAPS, "always")
     share: str = choice(SHARES, "all")  # what the layers of a group have in common
-    groups: int = 1
+    groups: int = bounded(1, 1, 10_000)
     head: str = choice(HEADS, "pretraining")
 
     READ_WITH = {
@@ -41,16 +42,12 @@ class Config(EncoderArch):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.embedding_width < 1:
-            raise ValueError(
-                f"model.embedding_width={self.embedding_width} must be positive"
-            )
         if POSITIONS[self.positions].vectors and self.embedding_width % 2:
             raise ValueError(
                 f"model.embedding_width={self.embedding_width} must be even with "
                 f"model.positions={self.positions!r}"
             )
-        if not 1 <= self.groups <= self.depth:
+        if self.groups > self.depth:
             raise ValueError(
                 f"model.groups={self.groups} must be in 1 .. model.depth={self.depth}"
             )

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import choice
+from tfm_jax.config import bounded, choice
 from tfm_jax.layers.encoder import EncoderArch, TextEncoder
 from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_places
 
@@ -130,11 +130,11 @@ SHARES = {  # what generator and discriminator have in common, section 3.2
 class Config(EncoderArch):
     """Defaults are the paper's base model; without prefix: of the discriminator."""
 
-    embedding_width: int = 768  # E, of all tables
-    generator_width: int = 256
-    generator_heads: int = 4
-    generator_ffn_width: int = 1024
-    generator_depth: int = 12
+    embedding_width: int = bounded(768, 1, 2**20)  # E, of all tables
+    generator_width: int = bounded(256, 1, 2**20)
+    generator_heads: int = bounded(4, 1, 2**20)
+    generator_ffn_width: int = bounded(1024, 1, 2**20)
+    generator_depth: int = bounded(12, 1, 10_000)
     share: str = choice(SHARES, "tokens")
     head: str = choice(HEADS, "pretraining")
 
@@ -145,17 +145,13 @@ class Config(EncoderArch):
 
     def __post_init__(self):
         super().__post_init__()
-        sizes = ("width", "heads", "ffn_width", "depth")
-        for name in ("embedding_width", *(f"generator_{name}" for name in sizes)):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name}={getattr(self, name)} must be positive")
         if not self.key_size and self.generator_width % self.generator_heads:
             raise ValueError(
                 f"model.generator_heads={self.generator_heads} must divide "
                 f"model.generator_width={self.generator_width}"
             )
         if self.share == "all":
-            for name in sizes:
+            for name in ("width", "heads", "ffn_width", "depth"):
                 ours, other = getattr(self, name), getattr(self, f"generator_{name}")
                 if ours != other:
                     raise ValueError(

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import Above, choice
+from tfm_jax.config import Above, bounded, choice
 from tfm_jax.layers import owners
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
@@ -60,25 +60,26 @@ HEADS: dict[str, Callable] = {
 class Config(Arch):
     """Defaults are GPT-2's smallest model."""
 
-    width: int = 768
-    heads: int = 12
-    ffn_width: int = 3072
+    width: int = bounded(768, 1, 2**20)
+    heads: int = bounded(12, 1, 2**20)
+    ffn_width: int = bounded(3072, 1, 2**20)
     norm: str = choice(NORM_PLACEMENTS, "pre")
-    norm_eps: float = 1e-5
+    norm_eps: float = bounded(1e-5, 0.0, 1.0)
     positions: str = choice(POSITIONS, "learned")
-    max_length: int = 1024  # rows of a learned position table; nothing else
+    # rows of a learned position table; nothing else
+    max_length: int = bounded(1024, 1, 2**24)
     activation: str = choice(ACTIVATIONS, "gelu_tanh")
     dropout: float = 0.1  # on every sub-layer's output
     attention_dropout: float = 0.1
     init: str = choice(INITS, "normal_0.02")
     residual_init: str = choice(RESIDUAL_INITS, "scaled")
-    depth: int = 12
-    vocab: int = 0  # 0: the tokenizer's
+    depth: int = bounded(12, 1, 10_000)
+    vocab: int = bounded(0, 0, 2**24)  # 0: the tokenizer's
     tie_embeddings: bool = True  # one table for input and output
     embedding_dropout: float = 0.1
     embedding_dropout_on: str = choice(DROPPED, "vectors")
     head: str = choice(HEADS, "lm")
-    labels: int = 2  # classes of the head "classify"
+    labels: int = bounded(2, 1, 2**20)  # classes of the head "classify"
     head_dropout: float = 0.1  # before its map; Radford et al. 2018, section 4.1
 
     READ_WITH = {
@@ -92,9 +93,6 @@ class Config(Arch):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("depth", "labels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name}={getattr(self, name)} must be positive")
         for name in ("embedding_dropout", "head_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import choice
+from tfm_jax.config import bounded, choice
 from tfm_jax.layers import owners
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
@@ -29,14 +29,14 @@ TIES = ("three_way", "two_way", "none")
 class Config(Arch):
     """Defaults are the paper's base model."""
 
-    encoder_depth: int = 6  # N
-    decoder_depth: int = 6
+    encoder_depth: int = bounded(6, 1, 10_000)  # N
+    decoder_depth: int = bounded(6, 1, 10_000)
     embedding_scale: bool = True  # embeddings times sqrt(width)
     # one table for source, target and output; one for target and output; none shared
     tie: str = choice(TIES, "three_way")
     output_bias: bool = False  # a bias on the logits; the paper has none
-    source_vocab: int = 0  # 0: the tokenizer's
-    target_vocab: int = 0  # 0: the tokenizer's
+    source_vocab: int = bounded(0, 0, 2**24)  # 0: the tokenizer's
+    target_vocab: int = bounded(0, 0, 2**24)  # 0: the tokenizer's
 
     READ_WITH = {
         ("norm", tuple(n for n in NORM_PLACEMENTS if n != "none")): (
@@ -47,11 +47,6 @@ class Config(Arch):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.encoder_depth < 1 or self.decoder_depth < 1:
-            raise ValueError(
-                f"model.encoder_depth={self.encoder_depth} and "
-                f"model.decoder_depth={self.decoder_depth} must be positive"
-            )
         if self.tie == "three_way" and self.source_vocab != self.target_vocab:
             raise ValueError(
                 "model.tie='three_way' needs one vocabulary, not "

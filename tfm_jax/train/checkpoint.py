@@ -23,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tfm_jax import bounded_json
-from tfm_jax.config import Above, choice
+from tfm_jax.config import Above, bounded, check_numbers, choice
 from tfm_jax.train import arrays, manifest, weights
 from tfm_jax.train.exits import (
     CheckpointMismatch,
@@ -62,9 +62,10 @@ RESERVED = ("state", "metrics.json", manifest.NAME)
 class Config:
     """When checkpoints are written, which are kept, and how much is checked."""
 
-    every_steps: int = 1000
-    keep: int = 3  # newest ones
-    keep_best: int = 1  # besides these, by `metric` of the newest evaluation
+    every_steps: int = bounded(1000, 1)
+    keep: int = bounded(3, 1)  # newest ones
+    # besides these, by `metric` of the newest evaluation
+    keep_best: int = bounded(1, 0)
     metric: str = choice(METRICS, "loss")  # loss: the workload's own, of held-out data
     asynchronous: bool = True  # write in the background, from a copy in host memory
     verify: bool = True  # compare the sha256 of every file before a restore
@@ -72,10 +73,7 @@ class Config:
     READ_WITH = {("keep_best", Above(0)): ("metric",)}
 
     def __post_init__(self):
-        for name, least in (("every_steps", 1), ("keep", 1), ("keep_best", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"checkpoint.{name}={value} must be at least {least}")
+        check_numbers(self, "checkpoint")
 
 
 class Checkpointer:

@@ -9,7 +9,7 @@ from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from tfm_jax.config import ConfigError, choice
+from tfm_jax.config import ConfigError, bounded, check_numbers, choice
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -63,24 +63,23 @@ EXCHANGES = {"arrays": lambda sums: sums, "flat": _flat}
 class Config:
     """How many devices each mesh axis spans; at most one may be -1, "the rest"."""
 
-    data: int = -1  # copies of the model, each with a share of the batch
-    fsdp: int = 1  # shards of parameters and optimizer state, gathered when used
-    tensor: int = 1  # shards of heads, feed-forward width and vocabulary
-    cpu_devices: int = 0  # on a machine without accelerator; 0: one per core, at most 8
+    data: int = bounded(-1, -1)  # copies of the model, each with a share of the batch
+    # shards of parameters and optimizer state, gathered when used
+    fsdp: int = bounded(1, -1)
+    tensor: int = bounded(1, -1)  # shards of heads, feed-forward width and vocabulary
+    # on a machine without accelerator; 0: one per core, at most 8
+    cpu_devices: int = bounded(0, 0, 4_096)
     exchange: str = choice(EXCHANGES, "arrays")  # of gradients; flat: faster on CPUs
-    processes: int = 1  # more find each other as jax.distributed does: Slurm, TPU, ...
+    # more find each other as jax.distributed does: Slurm, TPU, ...
+    processes: int = bounded(1, 1)
 
     def __post_init__(self):
+        check_numbers(self, "mesh")
         sizes = (self.data, self.fsdp, self.tensor)
         if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
             raise ValueError(
                 f"mesh.data={self.data}, mesh.fsdp={self.fsdp}, "
                 f"mesh.tensor={self.tensor} must be positive, one of them may be -1"
-            )
-        if self.cpu_devices < 0 or self.processes < 1:
-            raise ValueError(
-                f"mesh.cpu_devices={self.cpu_devices} must not be negative, "
-                f"mesh.processes={self.processes} must be positive"
             )
         if self.exchange == "flat" and (self.fsdp, self.tensor) != (1, 1):
             raise ValueError(

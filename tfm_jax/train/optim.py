@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tfm_jax.config import Above, choice
+from tfm_jax.config import Above, bounded, check_numbers, choice
 from tfm_jax.train import layerwise
 from tfm_jax.train.adafactor import scale_by_factored_rms
 from tfm_jax.train.schedules import SCHEDULES, learning_rate
@@ -134,15 +134,16 @@ class Config:
 
     optimizer: str = choice(OPTIMIZERS, "adam")
     schedule: str = choice(SCHEDULES, "inverse_sqrt")
-    peak_lr: float = 7e-4  # 512^-0.5 * 4000^-0.5
-    warmup_steps: int = 4_000
-    final_lr_fraction: float = 0.0  # of peak_lr, where the decay ends
+    peak_lr: float = bounded(7e-4, 0)  # 512^-0.5 * 4000^-0.5
+    warmup_steps: int = bounded(4_000, 0)
+    # of peak_lr, where the decay ends
+    final_lr_fraction: float = bounded(0.0, 0.0, 1.0)
     b1: float = 0.9
     b2: float = 0.98
-    eps: float = 1e-9
-    weight_decay: float = 0.0  # decoupled, times the learning rate
+    eps: float = bounded(1e-9, 0.0, 1.0)
+    weight_decay: float = bounded(0.0, 0)  # decoupled, times the learning rate
     decay: str = choice(DECAYED, "kernels")
-    clip_norm: float = 0.0  # global gradient norm; 0: not clipped
+    clip_norm: float = bounded(0.0, 0)  # global gradient norm; 0: not clipped
     layer_decay: float = 1.0  # of the rate, from one layer to the one below it
     rates: tuple[str, ...] = ()  # REGEX=FACTOR, of the rate of parameters it matches
 
@@ -163,11 +164,7 @@ class Config:
                 f"optim.weight_decay={self.weight_decay} has no effect with "
                 f"optim.optimizer={self.optimizer!r}; choose from {able}"
             )
-        if min(self.peak_lr, self.warmup_steps, self.clip_norm, self.weight_decay) < 0:
-            raise ValueError(
-                "optim.peak_lr, optim.warmup_steps, optim.clip_norm and "
-                "optim.weight_decay must not be negative"
-            )
+        check_numbers(self, "optim")
         if not 0.0 < self.layer_decay <= 1.0:
             raise ValueError(f"optim.layer_decay={self.layer_decay} must be in (0, 1]")
         layerwise.parse(self.rates)

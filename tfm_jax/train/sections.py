@@ -2,42 +2,33 @@
 
 import dataclasses
 
+from tfm_jax.config import bounded, check_numbers
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How long to train, on how much at a time, and for which objective."""
 
-    total_steps: int = 100_000  # optimizer updates
+    total_steps: int = bounded(100_000, 1)  # optimizer updates
     # step at which a run goes on under other total_steps although its schedule ends
     # with them, so that the learning rate jumps; 0: refused
-    extended_at: int = 0
-    batch_tokens: int = 25_000  # target tokens of one update, padding included
-    accumulate_steps: int = 1  # micro-batches one update is computed in
-    row_multiple: int = 8  # of rows of a batch: as many devices, or 4, 2, 1, are alike
+    extended_at: int = bounded(0, 0)
+    # target tokens of one update, padding included
+    batch_tokens: int = bounded(25_000, 1)
+    accumulate_steps: int = bounded(1, 1)  # micro-batches one update is computed in
+    # of rows of a batch: as many devices, or 4, 2, 1, are alike
+    row_multiple: int = bounded(8, 1)
     label_smoothing: float = 0.1
     # of a second loss: of sentence pairs, of replaced tokens (published: 50), of
     # words while classes are learnt (published: 0.5)
-    auxiliary_weight: float = 1.0
+    auxiliary_weight: float = bounded(1.0, 0)
     ema_decay: float = 0.0  # of a moving average that is evaluated instead; 0: none
-    log_every_steps: int = 50
-    skip_limit: int = 10  # updates in a row without a finite gradient: diverged
+    log_every_steps: int = bounded(50, 1)
+    # updates in a row without a finite gradient: diverged
+    skip_limit: int = bounded(10, 1)
 
     def __post_init__(self):
-        for name in (
-            "total_steps",
-            "batch_tokens",
-            "accumulate_steps",
-            "row_multiple",
-            "log_every_steps",
-            "skip_limit",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name}={getattr(self, name)} must be positive")
-        for name in ("extended_at", "auxiliary_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"train.{name}={getattr(self, name)} must not be negative"
-                )
+        check_numbers(self, "train")
         for name in ("label_smoothing", "ema_decay"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(
@@ -49,31 +40,21 @@ class TrainConfig:
 class EvalConfig:
     """When to evaluate, and how to decode; defaults are Vaswani et al. 2017, 6.1."""
 
-    every_steps: int = 5_000
-    sentences: int = 500  # of the validation set, decoded while training; 0: none
-    samples: int = 3  # translations that are logged
-    batch_tokens: int = 8_192  # target tokens of one batch of the loss
-    batch_sentences: int = 128  # sentences decoded at a time
-    beam: int = 4  # 1: greedy
-    length_penalty: float = 0.6  # alpha of Wu et al. 2016, equation 14
-    max_length_offset: int = 50  # longest translation, relative to its source
-    average_last: int = 1  # checkpoints averaged for the evaluation after training
+    every_steps: int = bounded(5_000, 1)
+    # of the validation set, decoded while training; 0: none
+    sentences: int = bounded(500, 0)
+    samples: int = bounded(3, 0)  # translations that are logged
+    batch_tokens: int = bounded(8_192, 1)  # target tokens of one batch of the loss
+    batch_sentences: int = bounded(128, 1)  # sentences decoded at a time
+    beam: int = bounded(4, 1, 1_000)  # 1: greedy
+    length_penalty: float = bounded(0.6, 0)  # alpha of Wu et al. 2016, equation 14
+    # longest translation, relative to its source
+    max_length_offset: int = bounded(50, 0, 2**24)
+    # checkpoints averaged for the evaluation after training
+    average_last: int = bounded(1, 1)
     # the validation text read in other ways, scored after training: each is
     # NAME:KNOB=VALUE;KNOB=VALUE of the data section, such as sop:pairs.kind=sop
     variants: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for name in (
-            "every_steps",
-            "batch_tokens",
-            "batch_sentences",
-            "beam",
-            "average_last",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"eval.{name}={getattr(self, name)} must be positive")
-        for name in ("sentences", "samples", "length_penalty", "max_length_offset"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"eval.{name}={getattr(self, name)} must not be negative"
-                )
+        check_numbers(self, "eval")

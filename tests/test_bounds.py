@@ -1,0 +1,101 @@
+"""Every number of every section has a range, and outside of it a word, not a crash."""
+
+import dataclasses
+
+import pytest
+
+from tfm_jax.config import ConfigError, bounded, check_numbers, flatten, types_of
+from tfm_jax.models import MODELS
+from tfm_jax.train import exits
+from tfm_jax.train.experiment import (
+    TASKS,
+    knob_types,
+    resolve,
+    section_types,
+)
+
+FAMILIES = [(model, task) for task, row in TASKS.items() for model in row.heads]
+# numbers whose range has an open end, or depends on one another: checked in words
+SHARES = {"short_share", "other_share", "share", "mask", "random", "valid_share"}
+SHARES |= {"test_share", "label_smoothing", "ema_decay", "b1", "b2", "layer_decay"}
+
+
+def smallest(model_name, task):
+    """A configuration of nothing but defaults, as a nested dict."""
+    row = TASKS[task]
+    config = dict(seed=0, model_name=model_name, task=task, tokenizer={})
+    config |= {name: {} for name in section_types(model_name, task)}
+    heads = row.heads[model_name]
+    if heads:
+        config["model"] = dict(head=heads[0], max_length=512)
+    if "masked_lm" in heads:
+        config["data"] = dict(pairs=dict(kind="none"))
+    if task == "translation":
+        config["model"] = dict(max_length=512)
+    return config
+
+
+@pytest.mark.parametrize("model_name, task", FAMILIES)
+def test_every_number_of_every_family_is_built_or_refused_in_one_line(model_name, task):
+    config = smallest(model_name, task)
+    before = resolve(config).as_dict()
+    tried = 0
+    for knob, kind in knob_types(model_name, task).items():
+        for value in (0, -1, 10**12) if kind in (int, float) else ():
+            *outer, last = knob.split(".")
+            changed = {
+                k: dict(v) if isinstance(v, dict) else v for k, v in before.items()
+            }
+            section = changed
+            for name in outer:
+                section[name] = dict(section[name])
+                section = section[name]
+            section[last] = kind(value)
+            tried += 1
+            try:
+                resolve(changed)
+            except ConfigError as error:
+                assert knob in str(error) and "\n" not in str(error)
+                assert exits.exit_code(error) == exits.BAD_CONFIG
+            else:
+                assert value != 10**12 or kind is float, f"{knob}={value}"
+    assert tried > 60
+
+
+@pytest.mark.parametrize("model_name, task", FAMILIES)
+def test_every_number_declares_its_range(model_name, task):
+    for name, cls in section_types(model_name, task).items():
+        for section, path in [(cls, name), *_inner(cls, name)]:
+            types = types_of(section)
+            for field in dataclasses.fields(section):
+                number = types.get(field.name) in (int, float)
+                share = field.name in SHARES or field.name.endswith("dropout")
+                if number and not share:
+                    low, high = field.metadata["range"]
+                    assert low <= field.default <= high < 2**31, f"{path}.{field.name}"
+
+
+def _inner(cls, path):
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(field.default):
+            yield type(field.default), f"{path}.{field.name}"
+
+
+def test_the_ends_of_a_range_are_in_it():
+    @dataclasses.dataclass(frozen=True)
+    class Section:
+        size: int = bounded(4, 2, 8)
+        name: str = "a"
+
+        def __post_init__(self):
+            check_numbers(self, "model")
+
+    assert (Section(2).size, Section(8).size) == (2, 8)
+    for size in (1, 9):
+        with pytest.raises(ValueError, match=f"model.size={size} must be from 2 to 8"):
+            Section(size)
+
+
+def test_a_run_of_no_family_lacks_a_model():
+    assert {model for model, _ in FAMILIES} == set(MODELS)
+    assert dict(flatten({"a": {"b": 1}})) == {"a.b": 1}
