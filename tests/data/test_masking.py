@@ -183,7 +183,7 @@ def test_a_tokenizer_without_a_mask_token_is_refused():
     [
         ({"share": 0.0}, r"masking\.share=0\.0"),
         ({"mask": 0.8, "random": 0.3}, r"mask=0\.8 and data\.masking\.random=0\.3"),
-        ({"most": 0}, r"masking\.most=0 must be 1\+"),
+        ({"most": 0}, r"masking\.most=0 must be positive"),
     ],
 )
 def test_wrong_settings_name_the_knob(changes, message):

@@ -52,7 +52,7 @@ def test_only_the_last_digit_is_asked_for():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (dict(recall_keys=53), "data.recall_keys=53 must be 1 to 52"),
+        (dict(recall_keys=53), "data.recall_keys=53 must be from 1 to 52"),
         (dict(recall_train=0), "data.recall_train=0 must be positive"),
         (dict(asked="last", layout="joined"), "choose data.layout from"),
     ],
