@@ -13,6 +13,7 @@ from tests.train import text_runs
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
+from tfm_jax.notebook.run import Run
 from tfm_jax.train import (
     checkpoint,
     experiment,
@@ -25,6 +26,7 @@ from tfm_jax.train import (
     weights,
 )
 from tfm_jax.train.exits import CorruptCheckpoint, InfrastructureError
+from tfm_jax.train.log import MetricsLog
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,19 @@ def test_the_average_at_the_end_is_of_sound_checkpoints(workdir, caplog):
     equal(params, weights.average(paths[:-1], ema=True))
     said = [record.getMessage() for record in caplog.records]
     assert "config.json" in said[0] and f"has {count - 1} sound checkpoints" in said[1]
+
+
+def test_history_is_found_wherever_the_checkpoints_were_moved(workdir, tmp_path):
+    with MetricsLog(workdir, tensorboard=False) as log:
+        log.write(1, "train", {"loss": 2.0})
+    shutil.move(workdir / "checkpoints", tmp_path / "scratch")
+    (workdir / "checkpoints").symlink_to(tmp_path / "scratch")
+    shutil.move(tmp_path / "scratch" / "000003", tmp_path / "000003")
+    (tmp_path / "scratch" / "000003").symlink_to(tmp_path / "000003")
+    for path in (workdir, workdir / "checkpoints" / "000003"):
+        found = Run(weights.find(path), None, None, {}, None)
+        assert found.workdir == workdir
+        assert len(found.history) == 1
 
 
 EMPTY = [{"step": 1, "kind": "train", "loss": 2.0}, {"step": 1, "kind": "valid"}]

@@ -1,6 +1,7 @@
 """What all trained models in a notebook have in common."""
 
 import html
+import os
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ from tfm_jax.infer import probing
 from tfm_jax.interop.imported import ImportedText
 from tfm_jax.train import heldout, mesh, pictures, saved
 from tfm_jax.train.experiment import Experiment
+from tfm_jax.train.log import NAME as RECORD
 from tfm_jax.train.log import counted, read_history
 
 
@@ -30,7 +32,10 @@ class Run(saved.Saved):
 
     @property
     def workdir(self) -> Path:
-        return self.path.resolve().parents[1]
+        """Of the run; its checkpoints, or this one, may lie elsewhere and be linked."""
+        named = Path(os.path.abspath(self.path)).parents[1]
+        linked = (named / RECORD).exists()
+        return named if linked else self.path.resolve().parents[1]
 
     @property
     def history(self) -> pd.DataFrame:
