@@ -7,13 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from tests.reliability import processes, tiny
-from tfm_jax.train import exits, loop
+from tfm_jax.train import exits, loop, peers
 from tfm_jax.train.log import read_history
 
 PROCESS = """
@@ -107,8 +110,8 @@ def commands():
         yield commands
 
 
-def flags(workdir):
-    knobs = {**SHORT, "mesh__cpu_devices": 1, "mesh__processes": 2}
+def flags(workdir, **changes):
+    knobs = {**SHORT, **changes, "mesh__cpu_devices": 1, "mesh__processes": 2}
     named = (f"--config.{k.replace('__', '.')}={v}" for k, v in knobs.items())
     return [f"--config={CONFIG}", f"--workdir={workdir}", *named]
 
@@ -153,6 +156,87 @@ def test_a_run_of_two_processes_is_that_of_one_with_two_devices(commands, tmp_pa
     assert not (two / "lease.json").exists()
     results = [json.loads((p / "results.json").read_text()) for p in (one, two)]
     assert results[0]["test"]["tokens"] == results[1]["test"]["tokens"]
+
+
+def start_two(commands, tmp_path, *changes):
+    """Pids and files of output of two processes, each with some other knobs."""
+    job = random.randrange(4_096)
+    outputs = [tmp_path / "0", tmp_path / "1"]
+    pids = [
+        commands.start(flags(tmp_path / "run", **changes[me]), output, **slurm(me, job))
+        for me, output in enumerate(outputs)
+    ]
+    return pids, outputs
+
+
+def test_processes_with_different_settings_end_before_the_first_step(
+    commands, tmp_path
+):
+    pids, outputs = start_two(commands, tmp_path, {}, dict(optim__peak_lr=0.5))
+    assert [commands.wait(pid) for pid in pids] == [exits.BAD_CONFIG] * 2
+    for output in outputs:
+        (line,) = [x for x in output.read_text().splitlines() if "tfm_jax: " in x]
+        for words in ('process 0 has "optim.peak_lr": 0.01', "process 1 has"):
+            assert words in line
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_other_with_69_and_a_word(commands, tmp_path):
+    long = dict(train__total_steps=100_000)
+    pids, outputs = start_two(commands, tmp_path, long, long)
+    commands.wait_for_step(pids[0], tmp_path / "run", 3)
+    os.kill(pids[1], signal.SIGKILL)
+    killed = time.monotonic()
+    assert [commands.wait(pid) for pid in pids] == [exits.INFRASTRUCTURE, -9]
+    assert time.monotonic() - killed < 30
+    assert "another process of the run has ended" in outputs[0].read_text()
+
+
+class Store:
+    """The key-value store of JAX, and process 1, which says some things in turn."""
+
+    def __init__(self, *said):
+        self.said, self.asked = said, 0
+
+    def key_value_set(self, key, value, allow_overwrite):
+        pass
+
+    def key_value_try_get(self, key):
+        self.asked += 1
+        said = self.said[min(self.asked, len(self.said)) - 1]
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (("1",), "process 1 of the run gives no sign of life since"),
+        (("1", "2", "ended with an error: x"), "process 1 of the run ended with an"),
+        (("1", jax.errors.JaxRuntimeError("UNAVAILABLE: x")), "process 0 of the run"),
+        ((*map(str, range(30)), "ended"), ""),
+    ],
+)
+def test_a_peer_that_hangs_or_fails_is_missed(monkeypatch, said, words):
+    ended, stop = [], threading.Event()
+
+    def end(code, text):
+        ended.append((code, text))
+        stop.set()
+
+    monkeypatch.setattr(peers.distributed.global_state, "client", Store(*said))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(peers, "_end", end)
+    for name, value in dict(BEAT=0.005, PATIENCE=0.1, GRACE=0.02).items():
+        monkeypatch.setattr(peers, name, value)
+    thread = threading.Thread(target=peers._watch, args=(stop,))
+    thread.start()
+    thread.join(0.5)
+    stop.set()
+    thread.join()
+    assert [text[: len(words)] for _, text in ended] == [words] * bool(words)
+    assert all(code == exits.INFRASTRUCTURE for code, _ in ended)
 
 
 def test_processes_that_nobody_started_are_missed_in_words(commands, tmp_path):

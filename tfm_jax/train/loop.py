@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax.experimental import multihost_utils
 
 from tfm_jax.config import to_json
-from tfm_jax.train import initial, program, resume, runtime
+from tfm_jax.train import initial, peers, program, resume, runtime
 from tfm_jax.train import mesh as mesh_section
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.exits import Diverged, Preempted
@@ -40,6 +40,7 @@ def train(config, workdir) -> dict:
         session(experiment.mesh, [workdir]) as (mesh, stop),
         Checkpointer(workdir / "checkpoints", experiment.checkpoint) as checkpoints,
     ):
+        peers.require_agreement("settings", resume.shared(experiment))
         run = Training(experiment, workdir, mesh, checkpoints, stop)
         speaks = jax.process_index() == 0
         if speaks:
@@ -58,6 +59,7 @@ def session(cfg: mesh_section.Config, workdirs: Iterable[Path]):
     """Holds ``workdirs``, listens for signals, makes the mesh: yields (mesh, stop)."""
     runtime.prepare(cfg.cpu_devices, cfg.processes)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(peers.watched())
         for workdir in workdirs if jax.process_index() == 0 else ():
             stack.enter_context(Lease(workdir))
         stop = stack.enter_context(Preemption())
@@ -110,6 +112,7 @@ class Training:
             self.batches = self._batches_from(0)
         if extras:
             resume.go_on(self.batches, extras["data.json"])
+        peers.require_agreement("data", self.batches.get_state())
         self._describe()
 
         # state, sharded as it is made, and the compiled functions

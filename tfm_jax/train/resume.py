@@ -20,6 +20,8 @@ from tfm_jax.train.schedules import SCHEDULES
 
 EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
 
+PLACES = ("data.train_files", "data.valid_files", "data.test_files")
+PLACES += ("data.tfds_data_dir",)
 # knobs that may change between one start and the next: none of them alters an update,
 # but for what dropout draws on other devices under mesh.exchange=flat
 FREE = (
@@ -29,10 +31,7 @@ FREE = (
     "train.skip_limit",
     "data.prefetch",
     "data.timeout_seconds",
-    "data.train_files",  # their content is compared, wherever they lie
-    "data.valid_files",
-    "data.test_files",
-    "data.tfds_data_dir",
+    *PLACES,  # the content is compared, wherever it lies
     "eval.",
     "checkpoint.",
     "mesh.data",
@@ -150,6 +149,12 @@ def _differences(saved, now, free):
         if saved.get(knob) != now.get(knob)
         and not (knob in free or knob.startswith(several))
     ]
+
+
+def shared(experiment: Experiment) -> dict:
+    """What the processes of one run have in common: all knobs but places of files."""
+    knobs = dict(flatten(experiment.as_dict()))
+    return {name: value for name, value in knobs.items() if name not in PLACES}
 
 
 def go_on(batches, state: dict) -> None:

@@ -7,8 +7,8 @@ import pathlib
 
 import jax
 
-from tfm_jax.config import ConfigError
 from tfm_jax.data.cache import make_private
+from tfm_jax.train import peers
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -34,7 +34,7 @@ def prepare(cpu_devices: int = 0, processes: int = 1) -> None:
     except RuntimeError:
         pass  # a backend is up already, in a notebook or a test: its devices stay
     if processes > 1 and not jax.distributed.is_initialized():
-        _join(processes)
+        peers.join(processes)
     _keep_freed_pages()
 
 
@@ -46,19 +46,6 @@ def _keep_compiled(directory):
         return
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def _join(processes):
-    try:
-        jax.distributed.initialize()
-    except (ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"mesh.processes={processes}, but jax.distributed finds no others: {error}"
-        ) from error
-    if jax.process_count() != processes:
-        raise ConfigError(
-            f"mesh.processes={processes}, but {jax.process_count()} were started"
-        )
 
 
 def peak_memory() -> int | None:

@@ -1,7 +1,6 @@
 """Saved: a run or a checkpoint of it, loaded to be used, on whatever machine."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from tfm_jax.config import from_json
 from tfm_jax.data.normalize import Normalizer
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.train import checkpoint, evaluate, resume
+from tfm_jax.train.exits import CorruptCheckpoint
 from tfm_jax.train.experiment import Experiment, build_model, resolve
 from tfm_jax.train.workloads import WORKLOADS
 
@@ -79,13 +79,23 @@ def label_names(run: Saved) -> list[str]:
     """Names in the order of the model's outputs; [] if it predicts no label.
 
     Numbers, if the model was trained elsewhere and its folder has no names.
+
+    Raises: CorruptCheckpoint.
     """
-    report = json.loads((run.path / "data_report.json").read_text("utf-8"))
-    if "train" in report:
-        return report["train"].get("labels", [])
+    path = run.path / "data_report.json"
     count = getattr(run.experiment.model, "labels", 1)
     numbers = [str(label) for label in range(count)] if count > 1 else []
-    return report.get("imported", {}).get("labels") or numbers
+    try:
+        report = bounded_json.read(path, dict)
+        if "train" in report:
+            names = report["train"].get("labels", [])
+        else:
+            names = report.get("imported", {}).get("labels") or numbers
+    except (ValueError, AttributeError) as error:
+        raise CorruptCheckpoint(f"{path}: {error}") from error
+    if not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
+        raise CorruptCheckpoint(f"{path}: labels are no list of names")
+    return names
 
 
 def separator(run: Saved) -> int | None:
