@@ -259,6 +259,7 @@ def check_read(cell: Cell) -> None:
     for experiment, given in ((cell.experiment, own), (cell.first, before)):
         try:
             if experiment:
+                configuration.check_new(experiment)
                 configuration.check_read(experiment, given)
         except ConfigError as error:
             raise ConfigError(f"arm {cell.arm!r}: {error}") from error

@@ -29,7 +29,14 @@ from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.models import MODELS
 from tfm_jax.tasks import translation
 from tfm_jax.train import checkpoint, optim
-from tfm_jax.train.experiment import READ_WITH, check_read, knob_types, resolve
+from tfm_jax.train.experiment import (
+    READ_WITH,
+    _ranking,
+    check_new,
+    check_read,
+    knob_types,
+    resolve,
+)
 
 SECTIONS = [module.Config for module in MODELS.values()]
 SECTIONS += [optim.Config, checkpoint.Config, tokenizers.Config]
@@ -198,3 +205,30 @@ def test_nothing_is_said_of_a_run_that_has_begun(tmp_path, capsys):
 
 def test_a_bound_says_itself():
     assert 0.1 in Above(0) and 0 not in Above(0) and str(Above(0)) == "above 0"
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (
+            dict(eval__average_last=20),
+            "eval.average_last=20 checkpoints are more than checkpoint.keep=3 leaves",
+        ),
+        (dict(checkpoint__metric="bleu"), "checkpoint.metric='bleu' is no score"),
+        (dict(checkpoint__metric="pearson"), r"choose from \(loss, nll, accuracy\)"),
+    ],
+)
+def test_what_a_run_cannot_do_at_its_end_is_refused_at_its_start(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        check_new(resolve(get_config(**changes)))
+
+
+def test_what_a_run_is_scored_by_may_choose_its_checkpoints():
+    for changes in (
+        dict(checkpoint__metric="loss"),
+        dict(checkpoint__metric="bleu", eval__sentences=1),
+        dict(checkpoint__metric="bleu", checkpoint__keep_best=0),
+        dict(eval__average_last=3),
+    ):
+        check_new(resolve(get_config(**changes)))
+    assert set(checkpoint.METRICS) == {"loss"} | set(_ranking(resolve(get_config())))

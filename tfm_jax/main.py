@@ -102,7 +102,7 @@ def load_config(values, knobs):
 def check_read(values, knobs, config, workdir):
     """Refuses knobs that the values of others ignore: of a new run, and in flags.
 
-    Raises: ConfigError naming both.
+    Raises: ConfigError naming both; and for a new run that could not end well.
     """
     if not _NAMES <= set(config):
         return  # it is refused for that
@@ -111,8 +111,11 @@ def check_read(values, knobs, config, workdir):
     ran = Path(workdir, "config.json").exists()
     if ran and (values.config or not knobs):
         return  # a run from before this was refused goes on
+    made = experiment.resolve(config)
+    if not ran:
+        experiment.check_new(made)
     given = {flag.partition("=")[0].removeprefix("--config.") for flag in knobs}
-    experiment.check_read(experiment.resolve(config), given, whole=not ran)
+    experiment.check_read(made, given, whole=not ran)
 
 
 def members(values, knobs):

@@ -241,6 +241,45 @@ def check_read(experiment: Experiment, given: Collection[str], *, whole=True) ->
             raise ConfigError(reader.complaint(values))
 
 
+def check_new(experiment: Experiment) -> None:
+    """Refuses what a run could only find out after its last step.
+
+    Raises: ConfigError naming the knobs.
+    """
+    kept, wanted = experiment.checkpoint, experiment.eval.average_last
+    if wanted > kept.keep:
+        raise ConfigError(
+            f"eval.average_last={wanted} checkpoints are more than checkpoint.keep="
+            f"{kept.keep} leaves; raise the one or lower the other"
+        )
+    scores = {"loss": True} | _ranking(experiment)
+    if kept.keep_best and not scores.get(kept.metric):
+        able = ", ".join(name for name, there in scores.items() if there)
+        raise ConfigError(
+            f"checkpoint.metric={kept.metric!r} is no score of the evaluations of "
+            f"task={experiment.task!r}; choose from ({able})"
+        )
+
+
+def _ranking(experiment):
+    """Score of an evaluation while training -> whether this run has it."""
+    data, task = experiment.data, experiment.task
+    pairs = getattr(data, "pairs", None)
+    decoded = task == "translation" and experiment.eval.sentences > 0
+    numbers = task == "classify" and data.layout().scores
+    return {
+        "nll": True,
+        "accuracy": not numbers,
+        "judged_nll": task in ("replaced_tokens", "replaced_asked_tokens"),
+        "restored_nll": task in ("replace_mlm", "all_tokens_mlm"),
+        "pair_accuracy": task == "masked_lm" and pairs.kind != "none",
+        "exact": task == "span",
+        **dict.fromkeys(("f1", "matthews"), task == "classify" and not numbers),
+        "pearson": numbers,
+        **dict.fromkeys(("bleu", "chrf", "exact_match"), decoded),
+    }
+
+
 def _ignored(experiment):
     sections = section_types(experiment.model_name, experiment.task)
     values = dict(flatten(experiment.as_dict()))
