@@ -61,7 +61,7 @@ class Config:
     shuffle: bool = True
     # batches made ahead by one thread; 0: none, made on demand
     prefetch: int = bounded(4, 0, 10_000)
-    # data that comes to a halt ends the run; 0: waits
+    # of waiting for data, after which the run ends with exit code 69; 0: for ever
     timeout_seconds: float = bounded(600.0, 0)
 
     READ_WITH = {

@@ -48,7 +48,8 @@ class EvalConfig:
     batch_sentences: int = bounded(128, 1)  # sentences decoded at a time
     beam: int = bounded(4, 1, 1_000)  # 1: greedy
     length_penalty: float = bounded(0.6, 0)  # alpha of Wu et al. 2016, equation 14
-    # longest translation, relative to its source
+    # longest translation, relative to its source; model.max_length, if learned, is a
+    # limit too
     max_length_offset: int = bounded(50, 0, 2**24)
     # checkpoints averaged for the evaluation after training
     average_last: int = bounded(1, 1)
