@@ -29,7 +29,8 @@ def files(tmp_path_factory):
     return folder
 
 
-# (task, model, head, sections' changes) -> what must hold of the validation scores
+# (task, model, head, sections' changes) -> what must hold of the validation scores, as
+# it did for each of six seeds; initial values of 0.02 learn some of it by chance only
 LEARNT = {
     "masked_lm": (
         ("masked_lm", "bert", "masked_lm", {}),
@@ -40,7 +41,7 @@ LEARNT = {
             "masked_lm", "albert", "pretraining",
             dict(
                 data=dict(pairs=dict(kind="sop"), train_files=("days.txt",)),
-                init="glorot",
+                init="glorot", train=dict(total_steps=120),
             ),
         ),
         # what was said at dawn comes first
@@ -56,13 +57,13 @@ LEARNT = {
     "all_tokens_mlm": (
         (
             "all_tokens_mlm", "electra", "all_tokens_mlm",
-            dict(train=dict(auxiliary_weight=7.0, total_steps=160)),
+            dict(init="glorot", train=dict(auxiliary_weight=7.0, total_steps=160)),
         ),
         # 0.5: copying nine words of ten, without a look at the others
         lambda s: s["accuracy"] > 0.6 and s["restored_nll"] < 0.4,
     ),
     "classify": (
-        ("classify", "bert", "classify", dict(labels=4)),
+        ("classify", "bert", "classify", dict(labels=4, init="glorot")),
         lambda s: s["accuracy"] == 1.0 and s["examples"] == 64,
     ),
     "classify_gpt": (
