@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 SMALL = """
 from ml_collections import ConfigDict
+SIZES = {"tiny": 8}
 def get_config(size="tiny"):
-    model = dict(width={"tiny": 8}[size], norm="post", dropout=0.1, tie=True)
+    model = dict(width=SIZES[size], norm="post", dropout=0.1, tie=True)
     data = dict(language="en", files=("a.en", "a.de"), lengths=(8, 16))
     return ConfigDict(dict(seed=0, model=model, data=data))
 """
@@ -57,6 +58,7 @@ MISTAKES = {  # arguments after a --config and --workdir that are right -> the c
     "--wrokdir=x": "workdir",
     "--flagfile=x": "not supported",
     "stray": "not understood",
+    "--model.norm=pre": "--model.norm=pre; did you mean --config.model.norm?",
     "--config.model.nrom\x1b[31m=pre": "not understood",
 }
 
@@ -101,6 +103,8 @@ def answers(folder):
         "no workdir": [f"--config={folder}/small.py"],
         "missing file": [f"--config={folder}/smal.py", f"--workdir={folder}/new"],
         "a folder": [f"--config={folder}", f"--workdir={folder}/new"],
+        "near size": [f"--config={folder}/small.py:tin", f"--workdir={folder}/new"],
+        "version": ["--version"],
         "wrong size": [f"--config={folder}/small.py:huge", f"--workdir={folder}/new"],
         "broken file": [f"--config={folder}/broken.py", f"--workdir={folder}/new"],
         "no run": [f"--workdir={folder}/new", "--mode=translate"],
@@ -145,6 +149,7 @@ def test_a_mistake_is_one_line_and_exit_code_78_without_jax(answers, mistake):
         ("missing file", "no such file; did you mean 'small.py'?"),
         ("a folder", "no such file"),
         ("wrong size", "has no size 'huge'"),
+        ("near size", "choose from (tiny); did you mean 'tiny'?"),
         ("broken file", "line 1"),
         ("no run", "there is no run"),
         ("damaged run", "config.json"),
@@ -164,6 +169,12 @@ def test_help_names_every_flag_mode_and_exit_code_without_jax(answers):
     for name in ("OK", "BAD_DATA", "INFRASTRUCTURE", "PREEMPTED", "BAD_CONFIG"):
         assert f" {getattr(exits, name)} " in out
     assert f" {exits.DIVERGED} " in out
+
+
+def test_the_version_is_one_line_without_jax(answers):
+    code, out, err, heavy = answers["version"]
+    assert (code, err, heavy) == (exits.OK, "", [])
+    assert out.startswith("tfm_jax ") and out.count("\n") == 1
 
 
 def test_the_process_itself_ends_with_the_code():

@@ -333,6 +333,41 @@ def test_load_says_what_is_wrong_with_the_file(tmp_path, text, size, words):
     assert words in refusal(load, path + size)
 
 
+def test_a_knob_that_there_is_not_cannot_be_set(tmp_path):
+    """Neither in Python nor in a file for --config."""
+    for config in (section(Model), config_of().model):
+        with pytest.raises(AttributeError, match="nrom"):
+            config.nrom = "pre"
+    path = tmp_path / "nrom.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config():\n"
+        "    config = ConfigDict(dict(seed=0, model=dict(norm='post'))).lock()\n"
+        "    config.model.nrom = 'pre'\n"
+        "    return config\n"
+    )
+    message = refusal(load, str(path))
+    assert "there is no knob 'nrom'" in message and "did you mean 'norm'?" in message
+
+
+def test_what_is_loaded_is_locked(tmp_path):
+    path = write(tmp_path, "good.py", GOOD)
+    with pytest.raises(AttributeError, match="sede"):
+        load(path).sede = 1
+    write(tmp_path, "config.json", to_json(config_of()))
+    with pytest.raises(AttributeError, match="nrom"):
+        load_run(str(tmp_path)).model.nrom = "pre"
+
+
+def test_sizes_of_a_model_are_choices_too(tmp_path):
+    text = GOOD.replace(
+        "SIZES = dict(tiny=1, base=2)", "class model:\n    SIZES = dict(tiny=1, base=2)"
+    )
+    path = write(tmp_path, "model.py", text.replace("seed=SIZES", "seed=model.SIZES"))
+    message = refusal(load, f"{path}:tin")
+    assert "choose from (tiny, base); did you mean 'tiny'?" in message
+
+
 def test_load_suggests_the_file_with_the_nearest_name(tmp_path):
     write(tmp_path, "transformer.py", GOOD)
     message = refusal(load, str(tmp_path / "transfomer.py"))

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import inspect
 import json
+import re
 import sys
 import typing
 from collections.abc import Mapping
@@ -68,6 +69,10 @@ __all__ = [
 ]
 T = TypeVar("T")
 
+# what ml_collections says of a name that a locked config does not have
+_LOCKED = re.compile(r'Key "(?P<knob>\w+)" does not exist .*since the config is locked')
+_NAMED = re.compile(r"'(\w+)\\?': ")
+
 
 def section(cls: type, **overrides: Any) -> ConfigDict:
     """Every field of the dataclass ``cls``, so that each one is a command line flag.
@@ -77,7 +82,8 @@ def section(cls: type, **overrides: Any) -> ConfigDict:
             value, and for a field without default that is not given.
     """
     path = f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
-    return ConfigDict(_knobs(_checked(cls, with_defaults(cls, overrides), path)))
+    knobs = _knobs(_checked(cls, with_defaults(cls, overrides), path))
+    return ConfigDict(knobs).lock()  # a knob that there is not cannot be set
 
 
 def with_defaults(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,17 +188,29 @@ def load(spec: str) -> ConfigDict:
         raise ConfigError(f"--config={spec}: get_config() of {file} takes no size")
     try:
         config = module.get_config(*[size] if size else [])
-    except KeyError as error:
+    except (AttributeError, KeyError) as error:
+        if locked := _LOCKED.search(str(error)):
+            raise ConfigError(
+                f"--config={spec}: there is no knob {locked['knob']!r} to set in its "
+                f"section{nearest(locked['knob'], re.findall(_NAMED, str(error)))}"
+            ) from error
         if error.args != (size,):
             raise
-        names = ", ".join(map(str, getattr(module, "SIZES", ())))
-        choices = f"; choose from ({names})" if names else ""
+        sizes = _sizes(module)
+        names = ", ".join(sizes)
+        choices = f"; choose from ({names}){nearest(size, sizes)}" if names else ""
         raise ConfigError(
             f"--config={spec}: {file} has no size {size!r}{choices}"
         ) from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config={spec}: get_config() returned no ConfigDict")
-    return config
+    return config.lock()
+
+
+def _sizes(module):
+    """Names of a config file's ``SIZES``, or of those of the model it imports."""
+    tables = (getattr(m, "SIZES", ()) for m in (module, *vars(module).values()))
+    return list(map(str, next(filter(None, tables), ())))
 
 
 def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
@@ -219,7 +237,7 @@ def load_run(workdir: str) -> ConfigDict:
     if not path.is_file():
         raise ConfigError(f"--config=FILE is missing, and there is no run: no {path}")
     try:
-        return ConfigDict(from_json(bounded_json.read_bytes(path)))
+        return ConfigDict(from_json(bounded_json.read_bytes(path))).lock()
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
 

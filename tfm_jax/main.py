@@ -34,7 +34,7 @@ Examples:
   echo "twenty-one" | python -m tfm_jax.main --workdir=runs/n --mode=translate
 
 Add --help to a command with --config, or with the --workdir of a run, to see every
-knob with its value, what it may be and what it means.
+knob with its value, what it may be and what it means; --version is the release.
 
 Exit codes:
    0 done             65 data unreadable          69 machine failed, retry
@@ -43,6 +43,7 @@ Exit codes:
 """
 
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from absl import flags
@@ -68,6 +69,10 @@ def parse(argv):
     """``argv`` -> (plain flags, the ``--config.KNOB=VALUE`` and ``--each.`` ones)."""
     argv = configs.check_argv(argument for argument in argv if argument not in HELP)
     knobs = [flag for flag in argv if flag.startswith(("--config.", "--each."))]
+    for flag in argv:
+        name = flag.partition("=")[0].removeprefix("--")
+        if "." in name and flag not in knobs:
+            raise configs.ConfigError(f"{flag}; did you mean --config.{name}?")
     values = flags.FlagValues()
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
     for name in ("config", "workdir", "input", "reference", "scoring", *_PROMPT):
@@ -191,8 +196,19 @@ def run(values, knobs):
     return getattr(modes, function)(values.workdir, config=config, **options)
 
 
+def version():
+    """Of the installed package."""
+    try:
+        return metadata.version("tfm_jax")
+    except metadata.PackageNotFoundError:
+        return "of a checkout that is not installed"
+
+
 def main(argv):
     """Exit code of the command ``argv``; an unknown exception keeps its traceback."""
+    if argv == ["--version"]:
+        terminal.say(f"tfm_jax {version()}")
+        return exits.OK
     try:
         (show_help if HELP & set(argv) else run)(*parse(argv))
     except Exception as error:

@@ -181,3 +181,11 @@ def test_flags_of_a_population(tmp_path, capsys, flags, message):
     assert main.main(argv) == 78
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def test_two_runs_of_a_population_do_not_share_a_workdir(tmp_path, capsys):
+    workdirs = f"--workdir={tmp_path}/a,{tmp_path}/./a"
+    file = "configs/transformer_numerals_small.py"
+    assert main.main([f"--config={file}", workdirs, "--each.seed=0,1"]) == 78
+    assert "names one twice" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
