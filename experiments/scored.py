@@ -10,6 +10,7 @@ from experiments.cells import Cell
 from experiments.probes import PROBES
 from experiments.stages import FIRST
 from tfm_jax.data import language
+from tfm_jax.data.sources import SOURCES
 from tfm_jax.infer.answers import answer_scores
 from tfm_jax.train import evaluate, program, variants
 from tfm_jax.train.experiment import TASKS, Experiment, alone, complete
@@ -57,15 +58,11 @@ def _of(experiment: Experiment):
 
 
 def _of_translation(experiment, data):
-    scores = TASKS["translation"].losses.scores(collections.Counter(), {})
-    evaluator = evaluate.Evaluator(experiment, data, None)
-    how = evaluator.normalizer, evaluator.language
-    scores |= evaluate.text_scores(["a"], ["a"], ["a"], *how)
+    of_task = TASKS["translation"].losses.scores(collections.Counter(), {})
     for split in ("valid", "test"):
         if getattr(data, split).source:
-            for name, value in scores.items():
-                if not isinstance(value, str):
-                    yield f"{split}/{name}"
+            for name in (*of_task, *SOURCES[experiment.data.source].scores):
+                yield f"{split}/{name}"
 
 
 def _totals(experiment, params, data, split):

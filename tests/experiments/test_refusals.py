@@ -65,11 +65,11 @@ def changed(folder, **changes):
 
 @pytest.mark.parametrize("command", ["plan", "run", "retry"])
 def test_a_metric_that_no_run_will_have_is_refused_first(tmp_path, command, capsys):
-    study = changed(tmp_path, metric="valid/bleuu")
+    study = changed(tmp_path, metric="valid/nlll")
     assert run.main([study, command, f"--out={tmp_path}"]) == 78
     said = capsys.readouterr().err
-    assert "metric='valid/bleuu'; choose from" in said
-    assert "did you mean 'valid/bleu'?" in said and "test/nll" in said
+    assert "metric='valid/nlll'; choose from" in said
+    assert "did you mean 'valid/nll'?" in said and "test/nll" in said
     assert not list(tmp_path.rglob("attempts"))
 
 
