@@ -69,7 +69,7 @@ def diverged(tmp_path_factory):
     """The workdir, exit code and last words of a run that blows up after its start."""
     folder = tmp_path_factory.mktemp("diverged")
     argv = [f"--config={tiny.__file__}", f"--workdir={folder}"]
-    knobs = dict(warmup_steps=0, peak_lr=1e30)
+    knobs = dict(warmup_steps=0, peak_lr=1e9)
     argv += [f"--config.optim.{name}={value}" for name, value in knobs.items()]
     argv += ["--config.train.skip_limit=4", "--config.train.accumulate_steps=1"]
     return folder, main.main(argv), argv
