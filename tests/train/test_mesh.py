@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec
 
 from tests.models.tiny import rows, sentences, tiny
 from tfm_jax.layers.layout import logical_specs, to_scanned
+from tfm_jax.ops.dropout import dropout
 from tfm_jax.tasks import translation
 from tfm_jax.train.evaluate import apply
 from tfm_jax.train.mesh import (
@@ -94,16 +95,36 @@ def test_gradients_travel_as_one_array(alone, devices, micro):
     assert exchanged == [f"f32[{size + 2}]{{0}}"]  # with the loss and the weight
 
 
-def test_devices_that_work_apart_draw_apart():
-    def sums(params, rng, batch, same):
-        place = jax.lax.axis_index("data")
-        return jnp.zeros(8).at[place].set(jax.random.uniform(rng)), batch.sum()
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_micro_batches_are_added_up_before_they_are_exchanged(alone, fsdp):
+    """Shards of the rows meet once a step, those of fsdp in every micro-batch."""
+    losses, _, state, program = sharded(Config(fsdp=fsdp), 4, micro=2)
+    np.testing.assert_allclose(losses, alone, rtol=1e-5)
+    loops, entry = program.split("\nENTRY ")
+    of_fsdp = {"[2,2]<=[4]", "{{0,1},{2,3}}"} if fsdp == 2 else set()
+    inside, outside = (
+        re.findall(r"f32\[\d.* all-reduce\(.*replica_groups=(\S+),", part)
+        for part in (loops, entry)
+    )
+    assert set(inside) <= of_fsdp
+    assert len([groups for groups in outside if groups not in of_fsdp]) == 1
+    placed = state.params["encoder"]["layer_0"]["ffn"]["up"]["kernel"].sharding
+    assert placed.shard_shape((8, 12)) == (8 // fsdp, 12)
 
-    run = jax.jit(EXCHANGES["flat"](sums))
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_rows_are_dropped_alike_on_one_device_and_on_many(exchange):
+    def sums(params, rng, batch, same):
+        first = jax.lax.axis_index("data") if same else 0
+        drawn = dropout(batch[0], 0.5, rng) + dropout(batch[1], 0.5, rng)
+        return jnp.zeros((16, 3)).at[2 * first + jnp.arange(len(drawn))].set(drawn)
+
+    rows, key = jnp.ones((2, 16, 3)), jax.random.key(0)
+    alone = EXCHANGES[exchange](sums)({}, key, rows, {})
+    assert 0 < np.count_nonzero(alone) < alone.size
     with jax.set_mesh(make_mesh(Config())):
-        draws, total = run({}, jax.random.key(0), jnp.ones((1, 16)), {})
-    assert len(set(draws.tolist())) == 8
-    assert total == 16
+        apart = jax.jit(EXCHANGES[exchange](sums))({}, key, rows, {"here": 1.0})
+    np.testing.assert_array_equal(apart, alone)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)

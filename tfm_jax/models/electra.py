@@ -19,6 +19,7 @@ from flax import linen as nn
 from tfm_jax.config import bounded, choice
 from tfm_jax.layers.encoder import EncoderArch, TextEncoder
 from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_places
+from tfm_jax.ops.dropout import first_row
 
 
 class Sampled(NamedTuple):
@@ -261,7 +262,9 @@ def fill(batch, logits, key):
     tokens = batch.tokens
     if batch.labels is None:
         return tokens, jnp.zeros_like(tokens, bool)
-    noise = jax.random.gumbel(key, logits.shape)
+    rows = first_row(len(logits)) + jnp.arange(len(logits))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
     sampled = jnp.argmax(jax.lax.stop_gradient(logits) + noise, axis=-1)
     filled = put(batch, sampled)
     return filled, filled != put(batch, batch.labels)

@@ -273,8 +273,10 @@ class Gpt(nn.Module):
         """([B, T, D], the word table that this call uses)."""
         cfg, length = self.cfg, batch.tokens.shape[1]
         self._check(length)
-        drop = functools.partial(self.embedding_dropout, train=train)
         tables = cfg.embedding_dropout_on == "tables"
+        drop = functools.partial(
+            self.embedding_dropout, train=train, of_rows=not tables
+        )
         table = drop(self.embedding.table) if tables else self.embedding.table
         if batch.positions is None:
             positions = jnp.arange(length)[None]

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tfm_jax.config import ConfigError, bounded, check_numbers, choice
+from tfm_jax.ops.dropout import SHARDS
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -30,33 +31,70 @@ def _flat(sums):
     """``sums`` of each device's own rows; all that it found travels as one array.
 
     On CPU devices they meet once then, not once for every array (0.1 ms each on 2
-    cores). Deviates: what is drawn for a row depends on the number of devices.
+    cores).
     """
-    whole, rows = PartitionSpec(), PartitionSpec(None, "data")
 
-    def of_my_rows(params, rng, batch, same):
-        rng = jax.random.fold_in(rng, jax.lax.axis_index("data"))
-        with nn.logical_axis_rules(()):  # nothing is divided further
-            found, unravel = ravel_pytree(sums(params, rng, batch, same))
-        return unravel(jax.lax.psum(found, "data"))
+    def of_my_rows(*inputs):
+        found, unravel = ravel_pytree(sums(*inputs))
+        return unravel(jax.lax.psum(found, SHARDS))
+
+    return _apart(sums, of_my_rows, set(AXES), lambda micro: True)
+
+
+def _arrays(sums):
+    """XLA divides the rows and exchanges every sum where it arises.
+
+    Of several micro-batches each shard of the rows first adds up its own sums, so that
+    they are exchanged once. What fsdp divides is still reduced and scattered in every
+    micro-batch: no device ever holds a whole gradient.
+    """
+
+    def of_my_rows(*inputs):
+        return jax.lax.psum(sums(*inputs), SHARDS)
+
+    return _apart(sums, of_my_rows, {SHARDS}, lambda micro: micro > 1)
+
+
+def _apart(sums, of_my_rows, axes, wanted):
+    """``of_my_rows`` where there are several shards, else ``sums``.
+
+    Args:
+        axes: of the mesh, which XLA divides nothing over any more.
+        wanted: of the number of micro-batches, whether it pays.
+    """
+    whole, rows = PartitionSpec(), PartitionSpec(None, SHARDS)
+
+    def within(*inputs):
+        with nn.logical_axis_rules(without(axes)):
+            return of_my_rows(*inputs)
 
     apart = jax.shard_map(
-        of_my_rows,
+        within,
         in_specs=(whole, whole, rows, whole),
         out_specs=whole,
+        axis_names=axes,
         check_vma=False,  # True sums every gradient as soon as it is there
     )
 
-    def of_all_rows(*inputs):
-        meshed = not jax.sharding.get_abstract_mesh().empty
-        return (apart if meshed else sums)(*inputs)
+    def of_all_rows(params, rng, batch, same):
+        shards = jax.sharding.get_abstract_mesh().shape.get(SHARDS, 1)
+        several = shards > 1 and wanted(len(jax.tree.leaves(batch)[0]))
+        return (apart if several else sums)(params, rng, batch, same)
 
     return of_all_rows
 
 
-# sums(params, rng, batch [A, B, ...], what is the same for all rows) -> tree of sums;
-# "arrays": XLA divides the rows and exchanges every sum where it arises
-EXCHANGES = {"arrays": lambda sums: sums, "flat": _flat}
+def without(axes):
+    """RULES that divide nothing over the mesh ``axes``."""
+    rules = []
+    for name, over in RULES:
+        over = (over,) if isinstance(over, str) else over or ()
+        rules.append((name, tuple(axis for axis in over if axis not in axes) or None))
+    return tuple(rules)
+
+
+# sums(params, rng, batch [A, B, ...], what is the same for all rows) -> tree of sums
+EXCHANGES = {"arrays": _arrays, "flat": _flat}
 
 
 @dataclasses.dataclass(frozen=True)

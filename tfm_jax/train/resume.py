@@ -22,8 +22,7 @@ EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
 
 PLACES = ("data.train_files", "data.valid_files", "data.test_files")
 PLACES += ("data.tfds_data_dir",)
-# knobs that may change between one start and the next: none of them alters an update,
-# but for what dropout draws on other devices under mesh.exchange=flat
+# knobs that may change between one start and the next: none of them alters an update
 FREE = (
     "train.total_steps",  # see ``check_length``
     "train.extended_at",
