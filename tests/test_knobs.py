@@ -122,6 +122,8 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
     "mesh.fsdp": _EIGHT,
     "mesh.tensor": _EIGHT,
     "mesh.exchange": f"{_MESH}::test_gradients_travel_as_one_array",
+    "mesh.matmul_precision": f"{_MESH}::"
+    "test_float32_products_are_as_exact_as_asked_forward_and_backward",
     "mesh.processes": "tests/reliability/test_two_processes.py::"
     "test_processes_that_nobody_started_are_missed_in_words",
     "mesh.cpu_devices": f"{_HERE}::test_cpu_devices_are_as_many_as_asked",

@@ -12,16 +12,19 @@ from jax.sharding import PartitionSpec
 from tests.models.tiny import rows, sentences, tiny
 from tfm_jax.layers.layout import logical_specs, to_scanned
 from tfm_jax.ops.dropout import dropout
+from tfm_jax.ops.products import einsum
 from tfm_jax.tasks import translation
 from tfm_jax.train.evaluate import apply
 from tfm_jax.train.mesh import (
     EXCHANGES,
+    PRECISIONS,
     RULES,
     Config,
     make_mesh,
     put_batch,
     row_multiple,
     shardings,
+    using,
 )
 from tfm_jax.train.state import init_state
 from tfm_jax.train.step import make_gradients, make_train_step
@@ -173,6 +176,22 @@ def test_the_two_layouts_start_equal_on_a_mesh(alone):
     assert specs["encoder"]["layers"]["ffn"]["up"]["kernel"] == PartitionSpec(
         "layers", "embed", "mlp"
     )
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_float32_products_are_as_exact_as_asked_forward_and_backward(name):
+    """mesh.matmul_precision, which machines that round float32 obey."""
+    x = np.ones((2, 2), np.float32)
+
+    def total(a, b):
+        return einsum("ab,bc->ac", a, b, dtype=jnp.float32).sum()
+
+    cfg = Config(data=1, matmul_precision=name)
+    with using(cfg, make_mesh(cfg)):
+        program = jax.jit(jax.value_and_grad(total, (0, 1))).lower(x, x).as_text()
+    precise = re.findall(r"dot_general .*precision = \[(\w+), (\w+)\]", program)
+    assert len(precise) == 3
+    assert set(precise) == {(name.upper(), name.upper())}
 
 
 def test_the_rest_of_the_devices_goes_where_minus_one_stands():

@@ -2,14 +2,12 @@
 
 import dataclasses
 
-import jax
-
 from tfm_jax.config import ConfigError
 from tfm_jax.data import language as data_of
 from tfm_jax.data.errors import DataError
 from tfm_jax.train import saved
 from tfm_jax.train.experiment import TASKS, alone
-from tfm_jax.train.mesh import Config, make_mesh
+from tfm_jax.train.mesh import Config, make_mesh, using
 from tfm_jax.train.workloads import WORKLOADS
 
 FILES = ("files", "tsv")  # values of data.source that read files
@@ -42,8 +40,9 @@ def evaluate(run: saved.Saved, file=None, *, mesh: Config | None = None) -> dict
             break
     else:
         raise DataError("the run has no held-out text; name a file to score")
-    made = make_mesh(mesh or experiment.mesh)
-    with jax.set_mesh(made):
+    cfg = mesh or experiment.mesh
+    made = make_mesh(cfg)
+    with using(cfg, made, rules=()):
         evaluator = WORKLOADS[experiment.task].Evaluator(experiment, data, made)
         scores = evaluator.final(run.params, split)
     return {"split": split if file is None else str(file)} | scores

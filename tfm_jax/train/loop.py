@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.experimental import multihost_utils
 
 from tfm_jax.config import to_json
@@ -64,8 +63,7 @@ def session(cfg: mesh_section.Config, workdirs: Iterable[Path]):
             stack.enter_context(Lease(workdir))
         stop = stack.enter_context(Preemption())
         mesh = mesh_section.make_mesh(cfg)
-        stack.enter_context(jax.set_mesh(mesh))
-        stack.enter_context(nn.logical_axis_rules(mesh_section.RULES))
+        stack.enter_context(mesh_section.using(cfg, mesh))
         yield mesh, stop
 
 

@@ -1,5 +1,6 @@
 """Devices as a mesh (data, fsdp, tensor), and where arrays lie on it."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -97,6 +98,9 @@ def without(axes):
 EXCHANGES = {"arrays": _arrays, "flat": _flat}
 
 
+PRECISIONS = ("default", "high", "highest")
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """How many devices each mesh axis spans; at most one may be -1, "the rest"."""
@@ -108,6 +112,9 @@ class Config:
     # on a machine without accelerator; 0: one per core, at most 8
     cpu_devices: int = bounded(0, 0, 4_096)
     exchange: str = choice(EXCHANGES, "arrays")  # of gradients; flat: faster on CPUs
+    # of products of float32 numbers, see jax.default_matmul_precision: by default a TPU
+    # rounds the numbers to bfloat16 first, a recent GPU to TF32; a CPU never does
+    matmul_precision: str = choice(PRECISIONS, "default")
     # more find each other as jax.distributed does: Slurm, TPU, ...
     processes: int = bounded(1, 1)
 
@@ -147,6 +154,19 @@ def make_mesh(cfg: Config, devices=None) -> jax.sharding.Mesh:
         axis_types=(AxisType.Auto,) * 3,
         devices=devices[: np.prod(sizes)],
     )
+
+
+@contextlib.contextmanager
+def using(cfg: Config, mesh, rules=RULES):
+    """What is traced here is for ``mesh``, divided by ``rules``, as ``cfg`` says."""
+    with (
+        jax.set_mesh(mesh),
+        nn.logical_axis_rules(rules),
+        contextlib.ExitStack() as stack,
+    ):
+        if cfg.matmul_precision != "default":  # which is what JAX was set to
+            stack.enter_context(jax.default_matmul_precision(cfg.matmul_precision))
+        yield
 
 
 def shardings(mesh, abstract, params_specs):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError, from_json
@@ -29,7 +28,7 @@ from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.evaluate import Evaluator
 from tfm_jax.train.exits import CorruptCheckpoint, InfrastructureError
 from tfm_jax.train.experiment import resolve
-from tfm_jax.train.mesh import RULES, make_mesh, put_batch
+from tfm_jax.train.mesh import make_mesh, put_batch, using
 from tfm_jax.train.terminal import say
 from tfm_jax.train.workdir import Lease, preflight
 
@@ -53,7 +52,7 @@ def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) ->
     data = pipeline.Prepared(run.tokenizer, None, Pairs([], []), pairs, {}, "")
     mesh = make_mesh(run.experiment.mesh)
     evaluator = Evaluator(run.experiment, data, mesh)
-    with jax.set_mesh(mesh):
+    with using(run.experiment.mesh, mesh, rules=()):
         scores = evaluator.loss(run.params, "test")
     text, _ = evaluator.translations(run.params, data.test)
     scores = (
@@ -201,7 +200,7 @@ def replay(workdir, *, config) -> dict:
         return functions.train_step(state, batch)[1], bad
 
     mesh = make_mesh(experiment.mesh)
-    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+    with using(experiment.mesh, mesh):
         abstract = functions.abstract(mesh)
         state, batch = resume.load_diverged(folder, experiment, abstract)
         state = jax.tree.map(
