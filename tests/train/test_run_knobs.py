@@ -50,6 +50,7 @@ RUN = {  # what a run does, and when
     "train.label_smoothing": 0.3,
     "train.ema_decay": 0.5,
     "train.skip_limit": 5,
+    "train.skip_sigma": 4.0,
     "eval.every_steps": 4,
     "checkpoint.every_steps": 4,
 }
@@ -132,7 +133,8 @@ def traced_step(experiment):
     return traced((built.init, (0,)), (built.train_step, (state, batch)))
 
 
-TRACED = ("train.label_smoothing", "train.ema_decay", "train.skip_limit")
+TRACED = ("label_smoothing", "ema_decay", "skip_limit", "skip_sigma")
+TRACED = tuple(f"train.{name}" for name in TRACED)
 
 
 @pytest.mark.parametrize("knob", TRACED)

@@ -10,6 +10,8 @@ from tests.layers.weights import normal
 from tests.models.tiny import V, rows, sentences
 from tfm_jax.ops.dropout import dropout
 from tfm_jax.tasks import translation
+from tfm_jax.train import arrays, checkpoint, spikes
+from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.state import TrainState, averaged, init_state
 from tfm_jax.train.step import make_gradients, make_train_step
 
@@ -130,6 +132,61 @@ def test_after_too_many_skips_in_a_row_nothing_moves_any_more(step):
     assert (state.streak, metrics["streak"], state.step) == (4, 4, 1)
     state, _ = step(start()._replace(streak=jnp.int32(2)), batch)
     assert state.streak == 0
+
+
+def test_a_spike_is_skipped_counted_and_leaves_the_state_alone():
+    """train.skip_sigma: of loss or gradient norm, above the mean of the last steps."""
+    noise = 1 + 0.1 * normal(3, 300)
+
+    def gradients(state, batch):  # of a loss whose numbers are the batch
+        loss, norm = batch
+        return loss, jnp.float32(1), {"table": jnp.zeros((V, V)).at[0, 0].set(norm)}
+
+    options = dict(skip_limit=3, skip_sigma=6.0)
+    step = jax.jit(make_train_step(gradients, OPTIMIZER, jnp.float32, **options))
+    state, kept = init_state(PARAMS, OPTIMIZER, 0, ema=False, watched=True), 0
+    state, _ = step(state, (1.0, 100.0))  # nothing is known yet
+    for i in range(150):
+        state, metrics = step(state, (noise[i], noise[-i]))
+        kept += 1
+    assert (metrics["spikes"], state.skipped) == (0, 0)
+    for count, bad in enumerate(((100.0, 1.0), (1.0, 100.0)), 1):
+        after, metrics = step(state, bad)
+        for name in TrainState._fields[1:5]:
+            jax.tree.map(
+                np.testing.assert_array_equal,
+                getattr(after, name),
+                getattr(state, name),
+            )
+        assert (metrics["spikes"], metrics["skipped"]) == (count, count)
+        assert metrics["streak"] == 0 and after.step == state.step + 1
+        state, _ = step(after, (1.0, 1.0))
+        assert state.skipped == count
+    down, metrics = step(state, (-100.0, 0.0))  # what falls is no spike
+    assert metrics["spikes"] == 2
+    worse, metrics = step(state, (np.nan, 1.0))
+    assert (metrics["spikes"], metrics["streak"], metrics["skipped"]) == (2, 1, 3)
+    for _ in range(8):  # what lasts becomes what is usual
+        state, metrics = step(state, (100.0, 1.0))
+    assert metrics["spikes"] < 8 and metrics["streak"] == 0
+
+
+def test_a_state_that_looks_for_no_spikes_has_no_place_for_them():
+    """So that checkpoints from before fit it."""
+    watched = arrays.leaves(init_state(PARAMS, OPTIMIZER, 0, ema=False, watched=True))
+    names = {name for name in watched if not name.startswith("recent/")}
+    assert arrays.leaves(start()).keys() == names < watched.keys()
+
+
+def test_what_the_last_steps_had_is_saved_and_restored(tmp_path):
+    state = init_state(PARAMS, OPTIMIZER, 0, ema=False, watched=True)
+    _, recent = spikes.watch(state.recent, state.step, 2.0, 3.0, 6.0)
+    state = state._replace(recent=recent)
+    with Checkpointer(tmp_path, checkpoint.Config()) as checkpoints:
+        checkpoints.save(0, state, wait=True)
+        again = checkpoints.restore(0, jax.eval_shape(lambda: state))
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+    assert (again.recent.loss[0], again.recent.grad_norm[0]) == (2.0, 3.0)
 
 
 def test_the_moving_average_follows_its_formula():

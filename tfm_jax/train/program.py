@@ -65,7 +65,10 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
     def init(seed):
         key = jax.random.key(seed)
         params = init_params(model, key, task.example())
-        return init_state(params, optimizer, seed, ema=cfg.ema_decay > 0)
+        watched = cfg.skip_sigma > 0
+        return init_state(
+            params, optimizer, seed, ema=cfg.ema_decay > 0, watched=watched
+        )
 
     options = dict(smoothing=cfg.label_smoothing, train=True)
     balance = None
@@ -83,5 +86,6 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
         make_schedule(experiment.optim, cfg.total_steps, peak_lr=peak_lr),
         ema_decay=cfg.ema_decay,
         skip_limit=cfg.skip_limit,
+        skip_sigma=cfg.skip_sigma,
     )
     return Program(init, gradients, train_step, logical_specs(model, task.example()))

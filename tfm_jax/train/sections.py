@@ -26,6 +26,9 @@ class TrainConfig:
     log_every_steps: int = bounded(50, 1)
     # updates in a row without a finite gradient: diverged
     skip_limit: int = bounded(10, 1)
+    # an update is skipped whose loss or gradient norm lies so many standard deviations
+    # above the mean of the last 128 steps, 6 in OLMo and MaxText; 0: none is
+    skip_sigma: float = bounded(0.0, 0)
 
     def __post_init__(self):
         check_numbers(self, "train")

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tfm_jax.train import spikes
+
 
 class TrainState(NamedTuple):
     """A pytree of arrays.
@@ -15,8 +17,11 @@ class TrainState(NamedTuple):
         opt_state: of optax.
         ema: moving average of ``params``, or None if none is kept.
         rng: [2] uint32, data of the root key; step s uses fold_in(root, s).
-        skipped: [] int32, updates skipped for a loss or gradient that was not finite.
-        streak: [] int32, how many of them were the last ones, without interruption.
+        skipped: [] int32, updates skipped for a loss or gradient that was not finite
+            or were spikes.
+        streak: [] int32, how many that were not finite were the last ones, without
+            interruption.
+        recent: ``spikes.Recent``, or None if nobody looks for spikes.
     """
 
     step: jax.Array
@@ -26,9 +31,12 @@ class TrainState(NamedTuple):
     rng: jax.Array
     skipped: jax.Array
     streak: jax.Array
+    recent: Any = None
 
 
-def init_state(params, optimizer, seed: int | jax.Array, *, ema: bool) -> TrainState:
+def init_state(
+    params, optimizer, seed: int | jax.Array, *, ema: bool, watched: bool = False
+) -> TrainState:
     """State before the first step; dropout's root key is independent of ``params``."""
     root = jax.random.fold_in(jax.random.key(seed), 1)
     return TrainState(
@@ -39,6 +47,7 @@ def init_state(params, optimizer, seed: int | jax.Array, *, ema: bool) -> TrainS
         rng=jax.random.key_data(root),
         skipped=jnp.zeros((), jnp.int32),
         streak=jnp.zeros((), jnp.int32),
+        recent=spikes.start() if watched else None,
     )
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tfm_jax.train import spikes
 from tfm_jax.train.mesh import EXCHANGES
 from tfm_jax.train.state import TrainState
 
@@ -53,12 +54,19 @@ def make_gradients(loss_sum, balance=None, exchange: str = "arrays"):
 
 
 def make_train_step(
-    gradients, optimizer, schedule, *, ema_decay: float = 0.0, skip_limit: int
+    gradients,
+    optimizer,
+    schedule,
+    *,
+    ema_decay: float = 0.0,
+    skip_limit: int,
+    skip_sigma: float = 0.0,
 ):
     """Builds ``train_step(state, batch) -> (state, metrics)``, not yet jitted.
 
     An update whose loss or gradient is not finite is skipped and counted; once
-    ``skip_limit`` were skipped in a row all are, until somebody looks.
+    ``skip_limit`` were skipped in a row all are, until somebody looks. So is a spike of
+    more than ``skip_sigma`` standard deviations, if the state looks for spikes.
 
     Args:
         gradients: of `make_gradients`.
@@ -72,7 +80,13 @@ def make_train_step(
         loss, weight, grads = gradients(state, batch)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        good = finite & (state.streak < skip_limit)
+        sound, recent = finite & (state.streak < skip_limit), state.recent
+        good = sound
+        if recent is not None:
+            spike, recent = spikes.watch(
+                recent, state.step, loss, grad_norm, skip_sigma
+            )
+            good &= ~spike
 
         def update(params, opt_state, ema):
             updates, opt_state = optimizer.update(
@@ -86,15 +100,16 @@ def make_train_step(
         # not by jnp.where: XLA on CPUs would copy the moments it selects from
         old = state.params, state.opt_state, state.ema
         params, opt_state, ema = jax.lax.cond(good, update, lambda *old: old, *old)
-        bad = jnp.logical_not(good).astype(jnp.int32)
         metrics = {
             "loss": loss,
             "tokens": weight,
             "grad_norm": grad_norm,
             "learning_rate": schedule(state.step - state.skipped),
-            "skipped": state.skipped + bad,
-            "streak": (state.streak + 1) * bad,
+            "skipped": state.skipped + ~good,
+            "streak": (state.streak + 1) * ~sound,
         }
+        if recent is not None:
+            metrics["spikes"] = recent.spikes
         state = TrainState(
             step=state.step + 1,
             params=params,
@@ -103,6 +118,7 @@ def make_train_step(
             rng=state.rng,
             skipped=metrics["skipped"],
             streak=metrics["streak"],
+            recent=recent,
         )
         return state, metrics
 
