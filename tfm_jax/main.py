@@ -20,6 +20,8 @@ Usage:
   --mode=replay         compute the update again that a diverged run stopped at
   --each.KNOB=V1,V2,... train: several runs in one program, one for each value; knob is
                         seed or optim.peak_lr, and --workdir=DIR1,DIR2,... as many
+  --trust_data=true     train and eval: read the files that the configuration of a
+                        workdir from elsewhere names
   --checkpoint=STEP     eval, translate and prompt: this checkpoint, not the latest
 
   Prompts show --examples=K texts of --examples_file=TSV, by default 0. --template=TEXT
@@ -53,8 +55,8 @@ from tfm_jax.train import exits, terminal
 
 _PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
 MODES = {  # mode: the function that does it, the flags that only it reads
-    "train": ("train", ()),
-    "eval": ("evaluate", ("checkpoint", "input", "reference")),
+    "train": ("train", ("trust_data",)),
+    "eval": ("evaluate", ("checkpoint", "input", "reference", "trust_data")),
     "translate": ("translate", ("checkpoint",)),
     "prompt": ("prompt", ("checkpoint", "examples", "scoring", *_PROMPT)),
     "average": ("average", ("last",)),
@@ -77,6 +79,7 @@ def parse(argv):
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
     for name in ("config", "workdir", "input", "reference", "scoring", *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
+    flags.DEFINE_bool("trust_data", False, "", values)
     flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
     flags.DEFINE_integer("last", 5, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("examples", 0, "", 0, flag_values=values)
@@ -119,8 +122,26 @@ def check_read(values, knobs, config, workdir):
     made = experiment.resolve(config)
     if not ran:
         experiment.check_new(made)
-    given = {flag.partition("=")[0].removeprefix("--config.") for flag in knobs}
-    experiment.check_read(made, given, whole=not ran)
+    experiment.check_read(made, _knobs_of(knobs), whole=not ran)
+
+
+def check_named(values, knobs, config):
+    """Refuses to read files that nobody but a workdir from elsewhere names."""
+    if values.config or "trust_data" not in MODES[values.mode][1]:
+        return
+    if not _NAMES <= set(config):
+        return
+    from tfm_jax.train import experiment, named_data
+
+    made = experiment.resolve(config)
+    if values.trust_data:
+        named_data.remember(made)
+    else:
+        named_data.check(made, _knobs_of(knobs))
+
+
+def _knobs_of(given):
+    return {flag.partition("=")[0].removeprefix("--config.") for flag in given}
 
 
 def members(values, knobs):
@@ -183,6 +204,7 @@ def run(values, knobs):
         return population.train(*members(values, knobs))
     config = load_config(values, knobs)
     check_read(values, knobs, config, values.workdir)
+    check_named(values, knobs, config)
     if values.mode == "train":
         from tfm_jax.train import loop
 
@@ -190,7 +212,7 @@ def run(values, knobs):
     from tfm_jax.train import modes
 
     function, names = MODES[values.mode]
-    options = {name: values[name].value for name in names}
+    options = {n: values[n].value for n in names if n != "trust_data"}
     if values.mode == "translate":
         options |= dict(stdin=sys.stdin, stdout=sys.stdout)
     return getattr(modes, function)(values.workdir, config=config, **options)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tfm_jax.config import to_json
-from tfm_jax.train import initial, peers, program, resume, runtime
+from tfm_jax.train import initial, named_data, peers, program, resume, runtime
 from tfm_jax.train import mesh as mesh_section
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.exits import Diverged, Preempted
@@ -35,6 +35,7 @@ def train(config, workdir) -> dict:
     started = time.monotonic()
     experiment = resolve(config)
     workdir = preflight(workdir)
+    named_data.remember(experiment)
     with (
         session(experiment.mesh, [workdir]) as (mesh, stop),
         Checkpointer(workdir / "checkpoints", experiment.checkpoint) as checkpoints,

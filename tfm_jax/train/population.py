@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
-from tfm_jax.train import loop, program
+from tfm_jax.train import loop, named_data, program
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.exits import Diverged, Preempted
 from tfm_jax.train.experiment import Experiment, resolve
@@ -43,6 +43,7 @@ def train(configs: Sequence, workdirs: Sequence) -> None:
     started = time.monotonic()
     experiments = [resolve(config) for config in configs]
     check_alike(experiments)
+    named_data.remember(experiments[0])
     todo = [
         (experiment, preflight(workdir))
         for experiment, workdir in zip(experiments, workdirs, strict=True)

@@ -1,0 +1,52 @@
+"""A workdir from somebody else does not have files of this machine read unasked."""
+
+import pytest
+
+from tests.reliability.tiny import get_config
+from tfm_jax import main
+from tfm_jax.config import ConfigError, to_json
+from tfm_jax.train import named_data
+from tfm_jax.train.experiment import resolve
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def foreign(name="/etc/secrets.tsv"):
+    return resolve(get_config(data__source="parallel", data__train_files=(name,)))
+
+
+def test_files_that_only_the_run_names_are_not_read():
+    with pytest.raises(
+        ConfigError, match="data.train_files=.*secrets.*trust_data=true"
+    ):
+        named_data.check(foreign(), ())
+    named_data.check(foreign(), ("data.train_files",))
+    named_data.check(resolve(get_config()), ())  # it names nothing
+
+
+def test_files_that_the_user_has_trained_on_are_read():
+    named_data.remember(foreign("mine.tsv"))
+    named_data.check(foreign("mine.tsv"), ())
+    with pytest.raises(ConfigError, match="secrets"):
+        named_data.check(foreign(), ())
+
+
+def test_a_cache_that_others_write_to_vouches_for_nothing(tmp_path):
+    named_data.remember(foreign())
+    (tmp_path / "cache" / "tfm_jax" / "named_data").chmod(0o777)
+    with pytest.raises(ConfigError, match="secrets"):
+        named_data.check(foreign(), ())
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_command_asks_and_opens_nothing(mode, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "config.json").write_text(to_json(foreign().as_dict()))
+    assert main.main([f"--workdir={workdir}", f"--mode={mode}"]) == 78
+    error = capsys.readouterr().err
+    assert "--trust_data=true" in error and error.count("\n") == 1
+    assert [path.name for path in workdir.iterdir()] == ["config.json"]
