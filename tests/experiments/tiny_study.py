@@ -48,7 +48,7 @@ def _study(**changes):
 
 def _vmapped():
     """One arm diverges: its rate is all that ails it."""
-    ill = {"optim.peak_lr": 1e30, "train.skip_limit": 2, "train.log_every_steps": 1}
+    ill = {"optim.peak_lr": 1e9, "train.skip_limit": 2, "train.log_every_steps": 1}
     return _study(
         vmapped=True,
         arms={"fast": {}, "ill": ill},
