@@ -6,6 +6,7 @@ one alone: ``{("source", ("files",)): ("train_files", "valid_files")}``.
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -30,8 +31,14 @@ def choice(table: Iterable[str], default: str) -> Any:
     return dataclasses.field(default=default, metadata={"choices": choices})
 
 
-def bounded(default: float, low: float, high: float = LARGEST) -> Any:
-    """A dataclass field that takes numbers from ``low`` to ``high``."""
+def bounded(default: float, low: float, high: float | None = None) -> Any:
+    """A dataclass field that takes numbers from ``low`` to ``high``.
+
+    Without ``high`` integers go to ``LARGEST``, and other numbers, such as a rate that
+    makes a run diverge, as far as they will.
+    """
+    if high is None:
+        high = math.inf if isinstance(default, float) else LARGEST
     return dataclasses.field(default=default, metadata={"range": (low, high)})
 
 
