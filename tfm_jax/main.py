@@ -46,6 +46,7 @@ Exit codes:
 
 import sys
 from importlib import metadata
+from os.path import expanduser
 from pathlib import Path
 
 from absl import flags
@@ -54,6 +55,7 @@ from tfm_jax import config as configs
 from tfm_jax.train import exits, terminal
 
 _PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
+_FILES = ("config", "workdir", "input", "reference", "task_file", "examples_file")
 MODES = {  # mode: the function that does it, the flags that only it reads
     "train": ("train", ("trust_data",)),
     "eval": ("evaluate", ("checkpoint", "input", "reference", "trust_data")),
@@ -84,6 +86,9 @@ def parse(argv):
     flags.DEFINE_integer("last", 5, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("examples", 0, "", 0, flag_values=values)
     values(["main", *(flag for flag in argv if flag not in knobs)])
+    for name in _FILES:
+        if values[name].value is not None:
+            values[name].value = expanduser(values[name].value)
     for _, names in MODES.values():
         for name in set(names) - set(MODES[values.mode][1]):
             if values[name].present:
@@ -178,7 +183,7 @@ def members(values, knobs):
 
 
 def _several(text, flag):
-    return configs.from_flag(text, tuple[str, ...], flag)
+    return tuple(map(expanduser, configs.from_flag(text, tuple[str, ...], flag)))
 
 
 def show_help(values, knobs):

@@ -5,10 +5,13 @@ import re
 import pytest
 
 from tests.reliability.tiny import get_config
+from tfm_jax import main
 from tfm_jax.config import ConfigError
 from tfm_jax.train import resume
 from tfm_jax.train.experiment import knob_types, resolve
 from tfm_jax.train.schedules import SCHEDULES
+from tfm_jax.train.weights import find
+from tfm_jax.train.workdir import preflight
 
 TRAINED = resolve(get_config(model__source_vocab=31, model__target_vocab=31))
 
@@ -105,3 +108,27 @@ def test_a_schedule_that_ends_is_made_longer_on_an_explicit_act_alone(schedule, 
 def test_a_run_cannot_become_shorter_than_it_is(schedule):
     with pytest.raises(ConfigError, match="train.total_steps=1, but .* made 40 steps"):
         longer(schedule, 100, 1)
+
+
+def test_a_workdir_of_another_family_says_which_run_lies_there():
+    now = TRAINED._replace(model_name="gpt", task="causal_lm")
+    with pytest.raises(ConfigError) as caught:
+        resume.check_kind(TRAINED, now, "w/checkpoints/000020")
+    assert str(caught.value).startswith(
+        "w/checkpoints/000020 is of a run with model_name='transformer', "
+        "task='translation', not model_name='gpt', task='causal_lm'"
+    )
+    resume.check_kind(TRAINED, TRAINED, "w")
+
+
+def test_home_is_spelled_out_wherever_a_file_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = get_config(data__train_files=("~/a.tsv", "b~.tsv"), init_from="~/run")
+    made = resolve(config)
+    assert made.data.train_files == (f"{tmp_path}/a.tsv", "b~.tsv")
+    assert made.init_from == f"{tmp_path}/run"
+    assert preflight("~/new") == tmp_path / "new" and (tmp_path / "new").is_dir()
+    values, _ = main.parse(["--workdir=~/x", "--mode=eval", "--input=~/y"])
+    assert (values.workdir, values.input) == (f"{tmp_path}/x", f"{tmp_path}/y")
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        find("~/new")

@@ -98,7 +98,7 @@ def load_huggingface(folder) -> Imported | ImportedText:
             tensors that are unknown, missing or of another shape; all are listed.
         FileNotFoundError: a file is missing.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     values = _json(folder / CONFIG)
     family = _family(values.get("model_type"))
     decoding = _json(folder / GENERATION) if (folder / GENERATION).is_file() else None

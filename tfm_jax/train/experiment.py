@@ -37,6 +37,7 @@ from tfm_jax.tasks import (
     translation,
 )
 from tfm_jax.train import checkpoint, mesh, optim, variants
+from tfm_jax.train.places import with_homes
 from tfm_jax.train.sections import EvalConfig, TrainConfig
 
 
@@ -175,7 +176,7 @@ def resolve(config) -> Experiment:
     Raises: ConfigError naming the knob, its value and the legal choices.
     """
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    config = Experiment._field_defaults | config
+    config = with_homes(Experiment._field_defaults | config)
     unknown = sorted(set(config) ^ set(Experiment._fields))
     if unknown:
         raise ConfigError(

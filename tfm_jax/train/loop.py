@@ -100,6 +100,7 @@ class Training:
             tokenizer = source.tokenizer
         if extras:
             before = resume.experiment_of(extras, checkpoints.path(resumed))
+            resume.check_kind(before, experiment, checkpoints.path(resumed))
             tokenizer = work.Tokenizer(extras["tokenizer.json"])
             experiment = complete(resume.filled(experiment, before), tokenizer)
             resume.check_continues(before, experiment, resumed)

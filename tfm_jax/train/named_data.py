@@ -15,12 +15,7 @@ from tfm_jax.config import ConfigError, flatten
 from tfm_jax.data.cache import make_private
 from tfm_jax.train import runtime
 from tfm_jax.train.experiment import Experiment
-
-# knobs that name files or folders
-PLACES = {
-    *("data.train_files", "data.valid_files", "data.test_files", "data.folder"),
-    *("data.tfds_data_dir", "tokenizer.file", "init_from"),
-}
+from tfm_jax.train.places import PLACES
 
 
 def remember(experiment: Experiment) -> None:

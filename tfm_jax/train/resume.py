@@ -65,6 +65,23 @@ def experiment_of(extras: dict, path: Path) -> Experiment:
     return resolve(extras["config.json"])
 
 
+def check_kind(before: Experiment, now: Experiment, path: Path) -> None:
+    """Refuses a run of another family before anything of it is read.
+
+    Raises: ConfigError naming which run lies there, and what differs.
+    """
+    names = ("model_name", "task")
+    differ = [name for name in names if getattr(before, name) != getattr(now, name)]
+    if differ:
+        there, here = (
+            ", ".join(f"{name}={getattr(run, name)!r}" for name in differ)
+            for run in (before, now)
+        )
+        raise ConfigError(
+            f"{path} is of a run with {there}, not {here}; choose another --workdir"
+        )
+
+
 def filled(experiment: Experiment, before: Experiment) -> Experiment:
     """``experiment`` with the vocabularies of ``before`` where it leaves them open.
 

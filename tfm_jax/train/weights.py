@@ -26,7 +26,7 @@ def find(path: str | os.PathLike) -> Path:
     Raises:
         FileNotFoundError: there is none.    CorruptCheckpoint: none is sound.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if (path / manifest.NAME).exists():
         require_sound(path)
         return path

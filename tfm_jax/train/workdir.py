@@ -20,7 +20,7 @@ def preflight(workdir: str | os.PathLike) -> Path:
 
     Raises: InfrastructureError if a file cannot be written, renamed and deleted there.
     """
-    workdir = Path(workdir).absolute()
+    workdir = Path(workdir).expanduser().absolute()
     probe = workdir / f".probe-{socket.gethostname()}-{os.getpid()}"
     renamed = probe.with_suffix(".renamed")
     try:
