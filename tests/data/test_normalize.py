@@ -2,8 +2,14 @@ import gzip
 
 import pytest
 
+from tfm_jax.data import pipeline
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.normalize import NORMALIZERS, Normalizer, decode
+from tfm_jax.data.normalize import (
+    MOSES_LANGUAGES,
+    NORMALIZERS,
+    Normalizer,
+    decode,
+)
 
 
 def test_multi30k_test_2016_german_has_12103_moses_tokens(data_dir):
@@ -19,6 +25,25 @@ def test_moses_separates_punctuation_and_undo_joins_it_again():
     tokens = normalizer.apply("Don't stop, Mr. Smith (please)!")
     assert tokens == "Don &apos;t stop , Mr. Smith ( please ) !"
     assert normalizer.undo(tokens) == "Don't stop, Mr. Smith (please)!"
+
+
+def test_moses_rules_are_those_of_the_language_however_it_is_written():
+    line = "Don't stop, Mr. Smith!"
+    plain = Normalizer("moses", "en").apply(line)
+    for written in ("EN", "en-GB", "en_US"):
+        assert Normalizer("moses", written).apply(line) == plain
+    with pytest.raises(DataError, match=r"source_language='xx' has no rules.*\(as, bn"):
+        Normalizer("moses", "xx")
+    for knob in ("source_language", "target_language"):
+        with pytest.raises(DataError, match=f"data.{knob}='xx' has no rules"):
+            pipeline.Config(normalize="moses_lowercase", **{knob: "xx"})
+    assert pipeline.Config(normalize="lowercase", target_language="xx")
+
+
+def test_every_language_with_rules_in_sacremoses_is_listed():
+    corpus = pytest.importorskip("sacremoses.corpus")
+    known = {*corpus.NonbreakingPrefixes().available_langs.values()}
+    assert {*MOSES_LANGUAGES} == known | {"ja", "ko"}  # whose characters are words
 
 
 @pytest.mark.parametrize("name", NORMALIZERS)

@@ -228,7 +228,7 @@ def test_a_translation_run_goes_out_and_comes_in_with_its_tokenizer(tmp_path):
 
 MISTAKES = {  # arguments, {} being a folder with GPT-2 and its workdir -> the complaint
     "import {}/theirs {}/run": "run holds a run; choose another WORKDIR",
-    "import {}/nothing {}/new": "config.json",
+    "import {}/nothing {}/new": "there is no folder",
     "import {}/theirs {}/new --tokenizer={}/nothing": "there is no",
     "import {}/bare {}/new": "there is no tokenizer in",
     "import {}/pieces {}/new": "spiece.model holds, transformers writes as",
@@ -238,7 +238,7 @@ MISTAKES = {  # arguments, {} being a folder with GPT-2 and its workdir -> the c
     "export {}/run {}/new --model_type=gpt_neo": "gpt_neo has no counterpart",
     "export {}/run {}/new --tower=generator": "--tower=generator is for an ELECTRA",
     "export {}/run {}/new --tower=left": "invalid choice: 'left'",
-    "verify {}/nothing": "config.json",
+    "verify {}/nothing": "there is no folder",
     "verify": "required: folder",
     "compare {}/theirs": "invalid choice: 'compare'",
 }

@@ -219,7 +219,7 @@ def test_published_sizes_have_the_reference_s_tensors(size):
     ("reference", "change", "message"),
     [
         (GPT1, dict(afn="gelu_new"), "afn='gelu_new'; choose from (gelu,"),
-        (GPT2, dict(n_embd=None), "model.width"),
+        (GPT2, dict(n_embd=None), "n_embd=None must be an integer in 1 .."),
         (GPT2, dict(add_cross_attention=True), "add_cross_attention=True must be"),
         (
             GPT2,

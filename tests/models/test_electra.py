@@ -195,6 +195,7 @@ SHAPES = {
     "classify": ((2, 3), {"discriminator", "head"}),
     "tag": ((2, 6, 3), {"discriminator", "head"}),
     "span": ((2, 2, 6), {"discriminator", "head"}),
+    "states": ((2, 6, 8), {"discriminator"}),
 }
 
 

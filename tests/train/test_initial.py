@@ -1,5 +1,6 @@
 """Pre-train, then fine-tune: parameters taken over, held still, or moved slowly."""
 
+import dataclasses
 import json
 
 import jax
@@ -98,6 +99,10 @@ def test_a_folder_of_transformers_is_a_source_too(pretrained, tmp_path):
     save_huggingface(tmp_path / "bert", run.params, run.experiment.model)
     found = initial.read(str(tmp_path / "bert"))
     assert found.model_name == "bert" and found.tokenizer is None
+    with pytest.raises(ConfigError, match="no tokenizer that is read here.*kind=publ"):
+        initial.check(run.experiment, found)  # another vocabulary would be trained
+    named = dataclasses.replace(run.experiment.tokenizer, kind="published", file="t")
+    initial.check(run.experiment._replace(tokenizer=named), found)
     ours = flatten_dict(run.params, sep="/")
     for path, x in flatten_dict(found.params, sep="/").items():
         np.testing.assert_array_equal(x, ours[path])

@@ -19,7 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tfm_jax.data import published, text_batches
+import numpy as np
+
+from tfm_jax.data import published, text_batches, unknown
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.subwords import TextTokenizer
@@ -100,13 +102,21 @@ def prepare(
         if len(task.texts(content)):
             with within(f"the {split} split"):
                 filled, said = task.rows(cfg, tokenizer, content, split)
-            report[split] |= said
+            report[split] |= said | {"unknown_share": _unknown_share(tokenizer, filled)}
+            unknown.check(report[split], split)
             rows[split].append(filled)
     digests = [text_batches.fingerprint(rows[split]) for split in SPLITS]
     content = json.dumps([tokenizer.fingerprint, *digests]).encode()
     report["fingerprint"] = hashlib.sha256(content).hexdigest()
     change = task.change(cfg, tokenizer)
     return Prepared(tokenizer, *rows.values(), report, report["fingerprint"], change)
+
+
+def _unknown_share(tokenizer, rows):
+    """Of the tokens of a `TextBatch`, special ones apart."""
+    tokens = rows.tokens[rows.segments > 0]
+    special = {*tokenizer.special.values()} - {tokenizer.unknown}
+    return unknown.share(tokens[~np.isin(tokens, [*special])], tokenizer.unknown)
 
 
 def make_tokenizer(cfg: TokenizerConfig, texts) -> TextTokenizer:

@@ -1,5 +1,6 @@
 """Bytes to text, normalisation before tokenising, and the way back for output."""
 
+import re
 from typing import NamedTuple
 
 from tfm_jax.data.errors import DataError
@@ -20,19 +21,43 @@ NORMALIZERS = {
 }
 
 
+# those for which sacremoses has rules of its own
+MOSES_LANGUAGES = (
+    *("as", "bn", "ca", "cs", "de", "el", "en", "es", "et", "fi", "fr", "ga", "gu"),
+    *("hi", "hu", "is", "it", "ja", "kn", "ko", "lt", "lv", "ml", "mni", "mr", "nl"),
+    *("or", "pa", "pl", "pt", "ro", "ru", "sk", "sl", "sv", "ta", "tdt", "te", "yue"),
+    "zh",
+)
+
+
+def moses_language(language: str, knob: str) -> str:
+    """The code that sacremoses has for ``language``: "en" for "EN", "en-GB", "en_US".
+
+    Raises: DataError naming the knob if it has no rules for it.
+    """
+    code = re.split("[-_]", language.lower())[0]
+    if code not in MOSES_LANGUAGES:
+        raise DataError(
+            f"data.{knob}={language!r} has no rules with data.normalize=moses; choose "
+            f"from ({', '.join(MOSES_LANGUAGES)}) or data.normalize=none"
+        )
+    return code
+
+
 class Normalizer:
     """Normalises lines of one language; ``undo`` makes output readable again.
 
     Source: the Moses scripts lowercase, normalize-punctuation and tokenizer in the
     order of the Multi30k preparation (Elliott et al. 2016), by way of sacremoses.
-    Deviates: languages that sacremoses does not know use its English rules.
+    Raises: DataError for a language that sacremoses has no rules for.
     """
 
-    def __init__(self, name, language):
+    def __init__(self, name, language, knob="source_language"):
         self.steps = NORMALIZERS[name]
         if self.steps.moses:
             import sacremoses
 
+            language = moses_language(language, knob)
             self._punctuation = sacremoses.MosesPunctNormalizer(language)
             self._tokenizer = sacremoses.MosesTokenizer(language)
             self._detokenizer = sacremoses.MosesDetokenizer(language)

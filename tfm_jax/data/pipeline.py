@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfm_jax.data import packing
+from tfm_jax.data import packing, unknown
 from tfm_jax.data.errors import DataError, within
-from tfm_jax.data.normalize import NORMALIZERS
+from tfm_jax.data.normalize import NORMALIZERS, moses_language
 from tfm_jax.data.sources import SOURCES, SPLITS, Pairs, load_pairs
 from tfm_jax.data.stream import BatchSource, TrainBatches
-from tfm_jax.data.tokenizers import EOS, Tokenizer, train_tokenizer
+from tfm_jax.data.tokenizers import EOS, UNK, Tokenizer, train_tokenizer
 from tfm_jax.data.training_texts import fits, with_short_words
 from tfm_jax.data.watchdog import patience
 from tfm_jax.knobs import bounded, check_numbers
@@ -80,6 +80,9 @@ class Config:
 
     def __post_init__(self):
         check_numbers(self, "data")
+        if NORMALIZERS[self.normalize].moses:
+            for knob in ("source_language", "target_language"):
+                moses_language(getattr(self, knob), knob)
         if any(length < 2 for length in self.bucket_lengths):
             raise ValueError(
                 f"data.bucket_lengths={self.bucket_lengths}: each must be 2 or more"
@@ -124,6 +127,7 @@ def prepare(cfg, tokenizer_cfg, *, tokenizer=None):
         with within(f"the {split} split"):
             encoded[split] = encode(cfg, tokenizer, pairs)
         report[split] |= encoded[split].report
+        unknown.check(report[split], split)
     encoded, *held_out = encoded["train"], splits["valid"], splits["test"]
     content = json.dumps([encoded.fingerprint, *held_out]).encode()
     report["fingerprint"] = hashlib.sha256(content).hexdigest()
@@ -203,6 +207,10 @@ def encode_pairs(cfg, tokenizer, pairs):
         "kept": len(kept),
         "source_tokens": len(cut[0].ids),
         "target_tokens": len(cut[1].ids),
+        "unknown_share": {
+            name: unknown.share(side.ids, UNK)
+            for side, name in zip(cut, sides, strict=True)
+        },
     }
     fingerprint = {"data": digest.hexdigest(), "tokenizer": tokenizer.fingerprint}
     return Encoded(*cut, kept, report, fingerprint)

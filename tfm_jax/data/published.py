@@ -6,15 +6,29 @@ from typing import NamedTuple
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from tfm_jax import bounded_json
+from tfm_jax.data import vocabulary_settings
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.foreign_tokenizer import called, is_id
 
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ALBERT_SPECIAL = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 END_OF_TEXT = "<|endoftext|>"
+# special tokens of the published classes by transformers' names, in their order
+BERT_NAMES = {
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+}
+GPT2_NAMES = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
 END_OF_WORD = "</w>"  # GPT-1
 
 
-def wordpiece(vocab, *, lowercase=True, special=BERT_SPECIAL):
+def wordpiece(
+    vocab, *, lowercase=True, special=BERT_SPECIAL, unknown="[UNK]", **normalizer
+):
     """BERT's tokenizer of a vocabulary: a `tokenizers.Tokenizer`.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1, and the released
@@ -22,18 +36,18 @@ def wordpiece(vocab, *, lowercase=True, special=BERT_SPECIAL):
     words, lower-casing takes the accents too; then the longest piece first.
     Deviates: a word of more than 100 characters is unknown, 200 in the release.
     """
-    if "[UNK]" not in vocab:
-        raise DataError("a WordPiece vocabulary needs [UNK]")
-    rules = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
-    rules.normalizer = bert_normalizer(lowercase)
+    if unknown not in vocab:
+        raise DataError(f"a WordPiece vocabulary needs {unknown}")
+    rules = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token=unknown))
+    rules.normalizer = bert_normalizer(lowercase, **normalizer)
     rules.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     rules.decoder = decoders.WordPiece(prefix="##")
     return _with_special(rules, special)
 
 
-def bert_normalizer(lowercase):
-    """The normalisation that `wordpiece` does."""
-    return normalizers.BertNormalizer(lowercase=lowercase)
+def bert_normalizer(lowercase, **others):
+    """The normalisation that `wordpiece` does; others: of the library's class."""
+    return normalizers.BertNormalizer(lowercase=lowercase, **others)
 
 
 def unigram(pieces, *, lowercase=True, special=ALBERT_SPECIAL):
@@ -57,14 +71,14 @@ def unigram(pieces, *, lowercase=True, special=ALBERT_SPECIAL):
     return _with_special(rules, special)
 
 
-def byte_bpe(vocab, merges, *, special=(END_OF_TEXT,)):
+def byte_bpe(vocab, merges, *, special=(END_OF_TEXT,), prefix_space=False):
     """GPT-2's byte-level BPE: a `tokenizers.Tokenizer`.
 
     Source: Radford et al. 2019, section 2.2, and the released encoder.py.
     Deviates: no.
     """
     rules = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
-    rules.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rules.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     rules.decoder = decoders.ByteLevel()
     return _with_special(rules, special)
 
@@ -120,15 +134,15 @@ def read(path):
 
 def _read_json(path):
     try:
-        return json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
+        return bounded_json.read(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not JSON that is read here: {error}") from error
 
 
 def _read_text(path):
     try:
-        return path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return bounded_json.read_bytes(path).decode("utf-8")
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
 
 
@@ -137,26 +151,39 @@ def _read_wordpiece(path):
     if not lines[-1]:
         lines.pop()
     vocab = {line.removesuffix("\r"): index for index, line in enumerate(lines)}
-    settings = path.with_name("tokenizer_config.json")
-    settings = _read_json(settings) if settings.is_file() else {}
-    lowercase = settings.get("do_lower_case", True)
-    return _document(path, wordpiece, vocab, lowercase=lowercase)
+    beside = vocabulary_settings.read(path.parent)
+    how = {
+        "lowercase": beside.choice("do_lower_case", True),
+        "strip_accents": beside.choice("strip_accents", None),
+        "handle_chinese_chars": beside.choice("tokenize_chinese_chars", True),
+        "unknown": beside.token("unk_token", "[UNK]"),
+    }
+    return _document(path, wordpiece, beside, BERT_NAMES, vocab, **how)
 
 
 def _read_bpe(vocab_path, merges_path):
     vocab = _read_json(vocab_path)
+    if not isinstance(vocab, dict) or not all(map(is_id, vocab.values())):
+        raise DataError(f"{vocab_path}: this is no vocabulary of words and ids")
     lines = _read_text(merges_path).split("\n")
     merges = [tuple(line.split()) for line in lines if not line.startswith("#version")]
     merges = [merge for merge in merges if merge]
-    words = any(token.endswith(END_OF_WORD) for token in vocab)
-    return _document(merges_path, character_bpe if words else byte_bpe, vocab, merges)
+    beside = vocabulary_settings.read(vocab_path.parent)
+    if any(token.endswith(END_OF_WORD) for token in vocab):
+        names = {"unk_token": "<unk>"}
+        return _document(merges_path, character_bpe, beside, names, vocab, merges)
+    space = beside.choice("add_prefix_space", False)
+    parts = merges_path, byte_bpe, beside, GPT2_NAMES, vocab, merges
+    return _document(*parts, prefix_space=space)
 
 
-def _document(path, build, *arguments, **settings):
-    try:
-        return json.loads(build(*arguments, **settings).to_str())
-    except Exception as error:  # the library raises nothing more precise
-        raise DataError(f"{path}: this is no vocabulary: {error}") from error
+def _document(path, build, beside, names, *arguments, **settings):
+    """What ``build`` makes, with the tokens that are named and added ``beside``."""
+    what = f"{path}: this is no vocabulary"
+    made = called(build, *arguments, special=(), what=what, **settings)
+    for token in beside.added(names):
+        called(made.add_tokens, [token], what=what)
+    return json.loads(made.to_str())
 
 
 LAYOUTS = (  # the first that is complete counts

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from tfm_jax.data import published
+from tfm_jax import bounded_json
+from tfm_jax.data import foreign_tokenizer, published
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers import BYTE_LABELS
 
+_CANNOT = "the tokenizer cannot encode a text"
 _BYTE_OF_LABEL = {label: byte for byte, label in enumerate(BYTE_LABELS)}
 
 
@@ -27,16 +29,13 @@ class TextTokenizer:
 
     def __init__(self, document):
         """Args: document: a ``tokenizer.json`` as plain data."""
-        if not isinstance(document, dict) or "model" not in document:
-            raise DataError("this is no tokenizer.json: it has no model")
-        self._document = {**document, "padding": None, "truncation": None}
-        self._document["model"] = {**document["model"]}
-        if self._document["model"].get("dropout"):
-            self._document["model"]["dropout"] = None
-        try:
-            self._rules = tokenizers.Tokenizer.from_str(json.dumps(self._document))
-        except Exception as error:  # the library raises nothing more precise
-            raise DataError(f"this is no tokenizer.json: {error}") from error
+        document = {**document} if isinstance(document, dict) else document
+        if isinstance(document, dict) and isinstance(document.get("model"), dict):
+            document |= {"padding": None, "truncation": None}
+            if document["model"].get("dropout"):
+                document["model"] = {**document["model"], "dropout": None}
+        self._rules = foreign_tokenizer.rules(document)
+        self._document = document
         self._rules.encode_special_tokens = True  # read them as any other text
         ids = self._rules.get_vocab(with_added_tokens=True).values()
         self.vocab = max(ids, default=-1) + 1
@@ -46,6 +45,17 @@ class TextTokenizer:
             if token.special
         }
         self._opens, self._closes = _word_edges(self._document, self._labels())
+
+    @property
+    def unknown(self):
+        """The id of what the vocabulary does not know; None if it knows everything."""
+        model = self._document["model"]
+        index = model.get("unk_id")
+        return (
+            self._rules.token_to_id(model.get("unk_token") or "")
+            if index is None
+            else index
+        )
 
     def ids_of(self, *names):
         """The id of each special token; one that is absent is a DataError."""
@@ -73,7 +83,12 @@ class TextTokenizer:
 
         Raises: DataError if the vocabulary lacks a character and an unknown token.
         """
-        encodings = self._rules.encode_batch_fast(list(texts), add_special_tokens=False)
+        encodings = foreign_tokenizer.called(
+            self._rules.encode_batch_fast,
+            list(texts),
+            add_special_tokens=False,
+            what=_CANNOT,
+        )
         rows = [np.array(encoding.ids, np.int32) for encoding in encodings]
         if self._document.get("pre_tokenizer") is None:
             self._check_complete(texts, rows)
@@ -84,7 +99,12 @@ class TextTokenizer:
 
         Token t is ``text[slice(*places[t])]``, without white space in front.
         """
-        encodings = self._rules.encode_batch(list(texts), add_special_tokens=False)
+        encodings = foreign_tokenizer.called(
+            self._rules.encode_batch,
+            list(texts),
+            add_special_tokens=False,
+            what=_CANNOT,
+        )
         found = []
         for text, encoding in zip(texts, encodings, strict=True):
             places = np.array(encoding.offsets, np.int32).reshape(-1, 2)
@@ -148,9 +168,10 @@ class TextTokenizer:
     def from_json(cls, text):
         """The tokenizer of a ``tokenizer.json``. Raises: DataError if it is none."""
         try:
-            return cls(json.loads(text))
-        except json.JSONDecodeError as error:
+            document = bounded_json.loads(text)
+        except ValueError as error:
             raise DataError(f"this is no tokenizer.json: {error}") from error
+        return cls(document)
 
     def save(self, path):
         """Writes a ``tokenizer.json`` that other libraries read too."""
@@ -173,13 +194,13 @@ def _word_edges(document, labels):
     """Two bool [V]: the token opens a word; the token after it opens one."""
     model = document["model"]
     suffix = model.get("end_of_word_suffix")
-    if suffix:
+    if suffix and isinstance(suffix, str):
         return (
             np.zeros(len(labels), bool),
             np.array([label.endswith(suffix) for label in labels], bool),
         )
     prefix = model.get("continuing_subword_prefix")
-    if prefix:
+    if prefix and isinstance(prefix, str):
         inside = np.array([label.startswith(prefix) for label in labels], bool)
         return ~inside, np.zeros(len(labels), bool)
     if "ByteLevel" in json.dumps(document.get("pre_tokenizer")):

@@ -11,6 +11,8 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from tfm_jax import bounded_json
+from tfm_jax.data import foreign_tokenizer
 from tfm_jax.data.errors import DataError
 from tfm_jax.knobs import bounded, check_numbers
 
@@ -173,12 +175,14 @@ class Tokenizer:
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise DataError(f"this is no tokenizer file of format {FORMAT!r}")
         self._document = document
+        lacking = {"kind", "source", "target"} - set(document)
+        if lacking or document["kind"] not in tuple(KINDS):
+            raise DataError(f"this is no tokenizer file of format {FORMAT!r}")
         self.kind = document["kind"]
         self.shared = document["target"] is None
-        source = tokenizers.Tokenizer.from_str(json.dumps(document["source"]))
-        target = source
+        source = target = foreign_tokenizer.rules(document["source"])
         if not self.shared:
-            target = tokenizers.Tokenizer.from_str(json.dumps(document["target"]))
+            target = foreign_tokenizer.rules(document["target"])
         self._sides = {"source": source, "target": target}
         self.first_id = UNK if self.kind in WITH_UNKNOWN else UNK + 1
         self.source_vocab = self.first_id + source.get_vocab_size()
@@ -186,7 +190,12 @@ class Tokenizer:
 
     def encode(self, lines, side):
         """Each line as int32 ids ending in EOS; side is "source" or "target"."""
-        encodings = self._sides[side].encode_batch_fast(lines, add_special_tokens=False)
+        encodings = foreign_tokenizer.called(
+            self._sides[side].encode_batch_fast,
+            lines,
+            add_special_tokens=False,
+            what="the tokenizer cannot encode a line",
+        )
         end = EOS - self.first_id
         return [
             np.array([*encoding.ids, end], np.int32) + self.first_id
@@ -216,8 +225,9 @@ class Tokenizer:
             return SPECIAL_LABELS[index]
         label = side.id_to_token(index - self.first_id)
         if self.kind in ON_BYTES:
-            piece = bytes(_BYTE_OF_LABEL[character] for character in label)
-            label = piece.decode("utf-8", errors="backslashreplace")
+            codes = [_BYTE_OF_LABEL.get(character) for character in label]
+            if None not in codes:
+                label = bytes(codes).decode("utf-8", errors="backslashreplace")
         label = label.replace(" ", "▁")
         return label if label.isprintable() else repr(label)[1:-1]
 
@@ -234,9 +244,10 @@ class Tokenizer:
     def from_json(cls, text):
         """The tokenizer that `to_json` wrote. Raises: DataError if it is none."""
         try:
-            return cls(json.loads(text))
-        except (json.JSONDecodeError, KeyError) as error:
+            document = bounded_json.loads(text)
+        except ValueError as error:
             raise DataError(f"this is no tokenizer file: {error}") from error
+        return cls(document)
 
     def save(self, path):
         """Writes the JSON file."""
@@ -245,7 +256,12 @@ class Tokenizer:
     @classmethod
     def load(cls, path):
         """Reads the JSON file; nothing in it is ever executed."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        try:
+            return cls.from_json(bounded_json.read_bytes(path))
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error}") from error
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from error
 
 
 def train_tokenizer(cfg, source_lines, target_lines):

@@ -35,10 +35,16 @@ REFERENCE = encoders.Reference(
         "classify": "AlbertForSequenceClassification",
         "tag": "AlbertForTokenClassification",
         "span": "AlbertForQuestionAnswering",
+        "states": "AlbertModel",
     },
     fields=encoders.FIELDS
     | {"embedding_width": "embedding_size", "groups": "num_hidden_groups"},
     fixed=encoders.FIXED | {"inner_group_num": 1},
+    defaults=encoders.DEFAULTS
+    | dict(hidden_size=4096, num_attention_heads=64, intermediate_size=16384)
+    | dict(vocab_size=30000, embedding_size=128, num_hidden_groups=1)
+    | dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    | dict(hidden_act="gelu_new", classifier_dropout_prob=0.1),
     head_dropout="classifier_dropout_prob",
     modules={
         **{
@@ -62,7 +68,9 @@ REFERENCE = encoders.Reference(
         "head/tag/out": "classifier",
         "head/span/out": "qa_outputs",
     },
-    beside=re.compile(r"(albert\.pooler|sop_classifier\.classifier)\.(weight|bias)"),
+    beside=re.compile(
+        r"(albert\.pooler|sop_classifier\.classifier)\.(weight|bias)|predictions\..*"
+    ),
     number=lambda cfg, layer: sharing.group(layer, cfg.groups, cfg.depth),
 )
 

@@ -2,7 +2,8 @@
 
 Source: Devlin et al. 2019, arXiv:1810.04805, as the ``Bert...`` classes of transformers
 5. Files of pre-trained models often hold more heads than the class that they name: the
-pooler and the head of pairs are left out where that class does without them.
+pooler and the head of pairs are left out where that class does without them, and the
+pooler of the bare model, which has states alone here.
 Deviates from the reference: the row of the padding token in the table of words is
     trained like any other, there it gets no gradient as an input.
 """
@@ -36,6 +37,7 @@ REFERENCE = encoders.Reference(
         "classify": "BertForSequenceClassification",
         "tag": "BertForTokenClassification",
         "span": "BertForQuestionAnswering",
+        "states": "BertModel",
     },
     modules={
         **{f"encoder/{ours}": f"bert.{theirs}" for ours, theirs in ENCODER.items()},

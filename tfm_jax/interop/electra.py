@@ -23,8 +23,12 @@ REFERENCE = encoders.Reference(
         "replaced": "ElectraForPreTraining",
         "tag": "ElectraForTokenClassification",
         "span": "ElectraForQuestionAnswering",
+        "states": "ElectraModel",
     },
     fields=encoders.FIELDS | {"embedding_width": "embedding_size"},
+    defaults=encoders.DEFAULTS
+    | dict(hidden_size=256, num_attention_heads=4, intermediate_size=1024)
+    | dict(embedding_size=128),
     modules={
         **{
             f"{tower}/{ours}": f"electra.{theirs}"

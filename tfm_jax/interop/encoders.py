@@ -7,13 +7,16 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from tfm_jax.config import build
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.interop import label_names, names
+from tfm_jax.interop import fields, label_names, names
+from tfm_jax.interop.fields import ACTIVATIONS
+from tfm_jax.interop.problems import listed
 from tfm_jax.layers.layout import to_unrolled
 
 # our field -> the reference's
@@ -33,13 +36,19 @@ FIELDS = {
 # in ``Reference.fields`` must have its default
 FREE = {"init", "residual_init", "dtype", "layout", "remat", "attention"}
 FREE |= {"key_size", "value_size", "activation", "labels", "head_dropout", "head"}
-# our activation -> the reference's names for it; the first is written
-ACTIVATIONS = {
-    "relu": ("relu",),
-    "gelu": ("gelu", "gelu_python"),
-    "gelu_tanh": ("gelu_new", "gelu_pytorch_tanh"),
-    "silu": ("silu", "swish"),
-}
+DEFAULTS = dict(  # of transformers, for what a file leaves out
+    hidden_size=768,
+    num_attention_heads=12,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    vocab_size=30522,
+    type_vocab_size=2,
+    max_position_embeddings=512,
+    layer_norm_eps=1e-12,
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    hidden_act="gelu",
+)
 # their fields that we cannot vary; older files leave some of them out
 FIXED = dict(
     is_encoder_decoder=False,
@@ -67,6 +76,7 @@ class Reference(NamedTuple):
     Attributes:
         model_type: theirs. architectures: our head -> their class.
         fields: our field -> theirs. fixed: their fields that have one value here.
+        defaults: of their fields, for what a file leaves out.
         head_dropout: their name for ours.
         modules: our module -> theirs, "{}" being the number of a layer; a module may
             have several names, of which the first is written.
@@ -80,6 +90,7 @@ class Reference(NamedTuple):
     modules: Mapping[str, str | tuple[str, ...]]
     fields: Mapping[str, str] = FIELDS
     fixed: Mapping[str, object] = FIXED
+    defaults: Mapping[str, object] = MappingProxyType(DEFAULTS)
     head_dropout: str = "classifier_dropout"
     beside: re.Pattern = re.compile("(?!)")
     free: frozenset[str] = frozenset()
@@ -95,43 +106,33 @@ def example() -> TextBatch:
 def read_config(reference: Reference, cls: type, values: dict):
     """The model that the content of a ``config.json`` describes, a ``cls``.
 
-    Raises: ValueError listing every field that is missing or has no counterpart here.
+    What the file leaves out has the default of transformers.
+
+    Raises: ValueError listing every field that has no counterpart here.
     """
-    wanted = {"model_type", "architectures", "hidden_act", *reference.fields.values()}
-    missing = sorted(wanted - set(values))
-    if missing:
-        raise ValueError(f"config.json lacks {', '.join(missing)}")
-    fixed = {"model_type": reference.model_type, **reference.fixed}
-    problems = [
-        f"{name}={values[name]!r} must be {expected!r}"
-        for name, expected in fixed.items()
-        if values.get(name, expected) != expected
-    ]
+    values = dict(reference.defaults) | values
+    theirs = {ours: (name,) for ours, name in reference.fields.items()}
+    fields.check(values, cls, theirs)
+    expected = {"model_type": reference.model_type, **reference.fixed}
+    problems = fields.fixed(values, expected)
     heads = {theirs: ours for ours, theirs in reference.architectures.items()}
-    architecture = (values["architectures"] or [None])[0]
-    if architecture not in heads:
-        problems.append(
-            f"architectures=[{architecture!r}]; choose from ({', '.join(heads)})"
-        )
-    activations = {n: ours for ours, theirs in ACTIVATIONS.items() for n in theirs}
-    if values["hidden_act"] not in activations:
-        problems.append(
-            f"hidden_act={values['hidden_act']!r}; choose from "
-            f"({', '.join(activations)})"
-        )
-    if problems:
-        raise ValueError("config.json has no counterpart: " + "; ".join(problems))
+    named = fields.architecture(values) or reference.architectures["states"]
+    head = fields.chosen({"architectures": named}, "architectures", heads, problems)
+    activations = fields.inverse(ACTIVATIONS)
+    activation = fields.chosen(values, "hidden_act", activations, problems)
     dropout = values.get(reference.head_dropout)
+    if dropout is None:
+        dropout = values["hidden_dropout_prob"]
+    elif type(dropout) not in (int, float):
+        problems.append(f"{reference.head_dropout} must be a number")
+    fields.refuse(problems)
     ours = {ours: values[theirs] for ours, theirs in reference.fields.items()} | dict(
-        activation=activations[values["hidden_act"]],
-        head=heads[architecture],
+        activation=activation,
+        head=head,
         labels=label_names.count(values),
-        head_dropout=values["hidden_dropout_prob"] if dropout is None else dropout,
+        head_dropout=dropout,
     )
-    defaults = dataclasses.asdict(cls())
-    floats = {n for n, x in defaults.items() if isinstance(x, float)}
-    ours = {n: float(x) if n in floats else x for n, x in ours.items()}
-    return build(cls, defaults | ours)
+    return build(cls, fields.complete(cls, ours))
 
 
 def write_config(reference: Reference, cfg) -> dict:
@@ -154,7 +155,7 @@ def write_config(reference: Reference, cfg) -> dict:
         problems.append("model.key_size and model.value_size must be width / heads")
     if problems:
         called = f"transformers' {reference.model_type}"
-        raise ValueError(f"{called} has no counterpart: " + "; ".join(problems))
+        raise ValueError(f"{called} has no counterpart: {listed(problems)}")
     theirs = {theirs: getattr(cfg, ours) for ours, theirs in reference.fields.items()}
     number = cfg.head == "classify" and cfg.labels == 1
     return {
@@ -210,6 +211,9 @@ def to_params(reference: Reference, model, tensors) -> dict:
 
     Raises: ValueError listing all that is unknown, missing or does not fit.
     """
+    base = f"{reference.model_type}."
+    if not any(name.startswith(base) for name in tensors):  # files of the bare model
+        tensors = {f"{base}{name}": x for name, x in tensors.items()}
     places = table(reference, model)
     known = {name for stored in places.values() for name in stored.names}
     rest = {
@@ -223,4 +227,8 @@ def to_params(reference: Reference, model, tensors) -> dict:
 
 def to_tensors(reference: Reference, model, params) -> dict[str, np.ndarray]:
     """The inverse of ``to_params``, of any layout."""
-    return names.to_tensors(table(reference, model), to_unrolled(params))
+    tensors = names.to_tensors(table(reference, model), to_unrolled(params))
+    if model.cfg.head == "states":  # the bare model's names
+        base = f"{reference.model_type}."
+        return {name.removeprefix(base): x for name, x in tensors.items()}
+    return tensors

@@ -1,6 +1,8 @@
 """Token ids that decoding needs, as ``config.json`` and ``generation_config.json``."""
 
 from tfm_jax.infer.decode import Special
+from tfm_jax.interop.fields import MOST
+from tfm_jax.interop.problems import cut, listed
 
 _IDS = ("pad_token_id", "decoder_start_token_id", "eos_token_id")
 
@@ -19,20 +21,21 @@ def read(config: dict, generation: dict | None) -> tuple[Special, bool]:
     values |= config if generation is None else ids | generation
     pad, bos, eos = (_single(values[name]) if name in values else None for name in _IDS)
     problems = [
-        f"{name}={values.get(name)} must be one token"
+        f"{name}={cut(values.get(name))} must be one token"
         for name, found in zip(_IDS, (pad, bos, eos), strict=True)
         if found is None
     ]
-    forced = _single(values["forced_eos_token_id"])
-    if forced not in (None, eos):
-        problems.append(f"forced_eos_token_id={forced} must be eos_token_id={eos}")
+    given = values["forced_eos_token_id"]
+    forced = _single(given)
+    if (given is None) != (forced is None) or forced not in (None, eos):
+        problems.append(f"forced_eos_token_id={cut(given)} must be eos_token_id={eos}")
     words = values["bad_words_ids"]
     words = [[pad]] if words is None else words
-    if any(len(word) != 1 for word in words):
-        problems.append(f"bad_words_ids={words} must be single tokens")
+    if not isinstance(words, list) or None in [_single(word) for word in words]:
+        problems.append(f"bad_words_ids={cut(words)} must be single tokens")
     if problems:
-        raise ValueError("token ids have no counterpart: " + "; ".join(problems))
-    forbid = tuple(sorted(token for (token,) in words))
+        raise ValueError(f"token ids have no counterpart: {listed(problems)}")
+    forbid = tuple(sorted(map(_single, words)))
     return Special(pad, bos, eos, forbid), forced is not None
 
 
@@ -49,4 +52,4 @@ def _single(token):
     """A token id, also where it is written as a list of one; None for anything else."""
     if isinstance(token, list) and len(token) == 1:
         (token,) = token
-    return token if isinstance(token, int) else None
+    return token if type(token) is int and 0 <= token <= MOST else None

@@ -18,20 +18,14 @@ import numpy as np
 
 from tfm_jax.config import build
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.interop import names
+from tfm_jax.interop import fields, names, windows
+from tfm_jax.interop.problems import listed
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.models import gpt
 
 FREE = {  # ours, without influence on what a trained model computes
     *("init", "residual_init", "dtype", "layout", "remat", "attention"),
     "embedding_dropout_on",
-}
-_GELU_TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
-ACTIVATIONS = {  # ours -> the reference's; the first is written
-    "gelu_tanh": _GELU_TANH,
-    "gelu": ("gelu", "gelu_python"),
-    "relu": ("relu",),
-    "silu": ("silu", "swish"),
 }
 BUFFERS = re.compile(r"(.*\.)?attn\.(attention\.)?(masked_)?bias|(.*\.)?position_ids")
 _LAYER = re.compile(r"stack/layer_(\d+)/(.+)/(\w+)")
@@ -62,7 +56,7 @@ class Reference:
         activation: their field for it; activations: ours -> their names.
         values: our fields that they cannot vary -> the value.
         fixed: their fields that we cannot vary -> the value, which is the default.
-        defaults: of fields that older files leave out.
+        defaults: of fields, for what a file leaves out.
         outside: our module -> theirs, without ``transformer.``.
         layer: module of one of our layers -> theirs.
         transposed: matrices are [out, in].
@@ -87,42 +81,33 @@ class Reference:
     def read_config(self, values: dict) -> gpt.Config:
         """The model that the content of a ``config.json`` describes.
 
-        Raises: ValueError listing every field that is missing or has no counterpart.
+        What the file leaves out has the default of transformers.
+
+        Raises: ValueError listing every field that has no counterpart.
         """
         values = dict(self.fixed) | dict(self.defaults) | values
-        wanted = {*self.fields.values(), self.activation, *self.fixed} - {None}
-        missing = sorted(wanted - set(values))
-        if missing:
-            raise ValueError(f"config.json lacks {', '.join(missing)}")
         heads = {theirs: ours for ours, theirs in self.architectures.items()}
-        head = heads.get((values.get("architectures") or [None])[0], "lm")
-        fixed = {"model_type": self.model_type} | dict(self.fixed)
+        head = heads.get(fields.architecture(values), "lm")
+        theirs = {ours: (name,) for ours, name in self.fields.items()}
         if head == "classify":
-            fixed |= _SUMMARY
             values = {_SUMMARY_DROPOUT: _SUMMARY_RATE} | _SUMMARY | values
-        problems = [
-            f"{name}={values[name]!r} must be {expected!r}"
-            for name, expected in fixed.items()
-            if values.get(name) != expected
-        ]
-        activations = {n: ours for ours, them in self.activations.items() for n in them}
-        if values[self.activation] not in activations:
-            problems.append(
-                f"{self.activation}={values[self.activation]!r}; choose from "
-                f"({', '.join(activations)})"
-            )
-        if problems:
-            raise ValueError("config.json has no counterpart: " + "; ".join(problems))
-        ours = {ours: values[theirs] for ours, theirs in self.fields.items()}
-        ours |= dict(self.values) | self.read(values)
-        ours["ffn_width"] = ours.get("ffn_width") or 4 * ours["width"]
-        ours["activation"] = activations[values[self.activation]]
+            theirs["head_dropout"] = (_SUMMARY_DROPOUT,)
+        inner = self.fields.get("ffn_width", "")
+        if inner and values[inner] is None:
+            values[inner] = _four_times(values[self.fields["width"]])
+        fields.check(values, gpt.Config, theirs)
+        expected = {"model_type": self.model_type} | dict(self.fixed)
+        expected |= _SUMMARY if head == "classify" else {}
+        problems = fields.fixed(values, expected)
+        activations = fields.inverse(self.activations)
+        activation = fields.chosen(values, self.activation, activations, problems)
+        fields.refuse(problems)
+        ours = {ours: values[name] for ours, (name,) in theirs.items()}
+        ours |= dict(self.values) | self.read(values) | {"activation": activation}
+        ours.setdefault("ffn_width", 4 * ours["width"])
         if head == "classify":
-            ours |= dict(head=head, labels=1, head_dropout=values[_SUMMARY_DROPOUT])
-        default = dataclasses.asdict(gpt.Config())
-        floats = {name for name, x in default.items() if isinstance(x, float)}
-        ours = {n: float(x) if n in floats else x for n, x in ours.items()}
-        return build(gpt.Config, default | ours)
+            ours |= dict(head=head, labels=1)
+        return build(gpt.Config, fields.complete(gpt.Config, ours))
 
     def write_config(self, cfg: gpt.Config) -> dict:
         """The content of ``config.json`` for ``cfg``, token ids apart.
@@ -157,7 +142,7 @@ class Reference:
             problems.append(str(error))
         if problems:
             called = f"transformers' {self.model_type}"
-            raise ValueError(f"{called} has no counterpart: " + "; ".join(problems))
+            raise ValueError(f"{called} has no counterpart: {listed(problems)}")
         if cfg.head == "classify":
             others |= _SUMMARY | {_SUMMARY_DROPOUT: cfg.head_dropout}
         return {
@@ -225,7 +210,12 @@ def example() -> TextBatch:
     return TextBatch(ones, ones)
 
 
+def _four_times(width):
+    return 4 * width if type(width) is int else width
+
+
 def _read_scale(values):
+    fields.refuse(fields.fixed_type(values, "scale_attn_weights", bool))
     return {"score": "scaled_dot" if values["scale_attn_weights"] else "dot"}
 
 
@@ -234,36 +224,6 @@ def _write_scale(cfg):
     if cfg.score not in scores:
         raise ValueError(f"model.score={cfg.score!r}; choose from {tuple(scores)}")
     return {"scale_attn_weights": scores[cfg.score]}
-
-
-def _read_windows(values):
-    kinds = [kind for kinds, n in values["attention_types"] for kind in kinds * n]
-    sizes = {"global": 0, "local": values["window_size"]}
-    if len(kinds) != values["num_layers"] or not set(kinds) <= set(sizes):
-        raise ValueError(
-            f"attention_types={values['attention_types']} must name 'global' or "
-            f"'local' for num_layers={values['num_layers']} layers"
-        )
-    windows = tuple(sizes[kind] for kind in kinds)
-    for period in range(1, len(windows) + 1):
-        cycled = windows[:period] * len(windows)
-        if cycled[: len(windows)] == windows:
-            return {"windows": windows[:period] if any(windows) else ()}
-    raise AssertionError("a sequence is its own period")
-
-
-def _write_windows(cfg):
-    windows = [cfg.window(layer) for layer in range(cfg.depth)]
-    sizes = {w for w in windows if w}
-    if len(sizes) > 1:
-        raise ValueError(f"model.windows={cfg.windows} must have one size beside 0")
-    period = len(cfg.windows) or 1
-    repeats = cfg.depth // period if cfg.depth % period == 0 else 1
-    kinds = ["local" if w else "global" for w in windows[: cfg.depth // repeats]]
-    return {
-        "attention_types": [[kinds, repeats]],
-        "window_size": max(sizes, default=256),
-    }
 
 
 _VALUES = dict(
@@ -285,6 +245,16 @@ _GPT_FIELDS = {
     "embedding_dropout": "embd_pdrop",
     "tie_embeddings": "tie_word_embeddings",
 }
+_DEFAULTS = dict(
+    n_embd=768,
+    n_head=12,
+    n_layer=12,
+    layer_norm_epsilon=1e-5,
+    resid_pdrop=0.1,
+    attn_pdrop=0.1,
+    embd_pdrop=0.1,
+    tie_word_embeddings=True,
+)
 _FUSED_LAYER = {
     "self_attention/query": "attn.c_attn",
     "self_attention/key": "attn.c_attn",
@@ -316,7 +286,7 @@ GPT1 = Reference(
     | dict(norm="post", score="scaled_dot", windows=(), biases="all")
     | dict(residual_init="plain"),
     fixed={},
-    defaults=dict(tie_word_embeddings=True),
+    defaults=_DEFAULTS | dict(vocab_size=40478, n_positions=512, afn="gelu"),
     outside={"embedding": "tokens_embed", "position": "positions_embed"},
     layer=_FUSED_LAYER
     | {
@@ -333,18 +303,12 @@ GPT2 = Reference(
     },
     fields=_GPT_FIELDS | {"ffn_width": "n_inner"},
     activation="activation_function",
-    activations=ACTIVATIONS,
+    activations=fields.ACTIVATIONS,
     values=_VALUES | dict(norm="pre", windows=(), biases="all"),
     fixed=dict(scale_attn_by_inverse_layer_idx=False, add_cross_attention=False),
-    defaults=dict(
-        tie_word_embeddings=True,
-        n_inner=None,
-        activation_function="gelu_new",
-        scale_attn_weights=True,
-        resid_pdrop=0.1,
-        attn_pdrop=0.1,
-        embd_pdrop=0.1,
-    ),
+    defaults=_DEFAULTS
+    | dict(vocab_size=50257, n_positions=1024, n_inner=None)
+    | dict(activation_function="gelu_new", scale_attn_weights=True),
     outside=_OUTSIDE,
     layer=_FUSED_LAYER | _PRE,
     transposed=False,
@@ -368,13 +332,23 @@ NEO = Reference(
         "tie_embeddings": "tie_word_embeddings",
     },
     activation="activation_function",
-    activations=ACTIVATIONS,
+    activations=fields.ACTIVATIONS,
     values=_VALUES
     | dict(norm="pre", score="dot", biases="not_qkv", residual_init="plain"),
     fixed={},
     defaults=dict(
         tie_word_embeddings=True,
+        hidden_size=2048,
+        num_heads=16,
+        num_layers=24,
+        vocab_size=50257,
+        max_position_embeddings=2048,
         intermediate_size=None,
+        layer_norm_epsilon=1e-5,
+        resid_dropout=0.0,
+        attention_dropout=0.0,
+        embed_dropout=0.0,
+        activation_function="gelu_new",
         attention_types=[[["global", "local"], 12]],
         window_size=256,
     ),
@@ -389,6 +363,6 @@ NEO = Reference(
     }
     | _PRE,
     transposed=True,
-    read=_read_windows,
-    write=_write_windows,
+    read=windows.read,
+    write=windows.write,
 )

@@ -8,11 +8,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tfm_jax import bounded_json
 from tfm_jax.infer.decode import Special
 from tfm_jax.interop import (
     albert,
     bert,
     electra,
+    fields,
     generation,
     gpt,
     label_names,
@@ -20,12 +22,14 @@ from tfm_jax.interop import (
     safetensors_io,
 )
 from tfm_jax.interop.imported import Imported, ImportedDecoder, ImportedText
+from tfm_jax.interop.problems import cut
 from tfm_jax.models import albert as albert_model
 from tfm_jax.models import bert as bert_model
 from tfm_jax.models import electra as electra_model
 from tfm_jax.models import gpt as gpt_model
 from tfm_jax.models import transformer
 
+PER_LAYER = 4  # tensors of a layer that shares none, at least
 CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
@@ -59,7 +63,12 @@ class Family(NamedTuple):
 
 def _token_ids(values):
     ends = "_token_id"
-    return {k: v for k, v in values.items() if k.endswith(ends) and type(v) is int}
+    fits = range(-fields.MOST, fields.MOST)
+    return {
+        k: v
+        for k, v in values.items()
+        if k.endswith(ends) and type(v) is int and v in fits
+    }
 
 
 def _read_pair_ids(values, decoding):
@@ -98,13 +107,17 @@ def load_huggingface(folder) -> Imported | ImportedText:
             tensors that are unknown, missing or of another shape; all are listed.
         FileNotFoundError: a file is missing.
     """
-    folder = Path(folder).expanduser()
-    values = _json(folder / CONFIG)
+    folder = local(folder)
+    values = bounded_json.read(folder / CONFIG, dict)
     family = _family(values.get("model_type"))
-    decoding = _json(folder / GENERATION) if (folder / GENERATION).is_file() else None
+    decoding = None
+    if (folder / GENERATION).exists():
+        decoding = bounded_json.read(folder / GENERATION, dict)
     config = family.names.read_config(values)
     ids = family.read_ids(values, decoding)
-    params = family.names.to_params(config, safetensors_io.read(folder))
+    tensors = safetensors_io.read(folder)
+    _check_layers(config, tensors)
+    params = family.names.to_params(config, tensors)
     return family.imported(
         config=config,
         model=family.model(config),
@@ -157,13 +170,13 @@ def describe(config, model_type: str = "") -> dict:
 
 def model_type(folder) -> str:
     """The family that a folder names. Raises: as ``load_huggingface``."""
-    return _json(Path(folder, CONFIG)).get("model_type")
+    return bounded_json.read(local(folder) / CONFIG, dict).get("model_type")
 
 
 def _family(model_type):
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         legal = ", ".join(FAMILIES)
-        raise ValueError(f"model_type={model_type!r}; choose from ({legal})")
+        raise ValueError(f"model_type={cut(repr(model_type))}; choose from ({legal})")
     return FAMILIES[model_type]
 
 
@@ -181,8 +194,22 @@ def _representing(config, model_type):
     raise ValueError(" | ".join(problems) or f"{ours} has no counterpart {model_type}")
 
 
-def _json(path):
-    content = json.loads(path.read_text("utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not an object")
-    return content
+def local(folder) -> Path:
+    """``folder``. Raises: ValueError if there is none, which may be a model's name."""
+    if Path(folder).expanduser().exists():
+        return Path(folder).expanduser()
+    raise FileNotFoundError(
+        f"there is no folder {cut(folder)}, and nothing is downloaded here; published "
+        f"models are fetched by `hf download {cut(folder)} --local-dir FOLDER`, of the "
+        "package huggingface_hub"
+    )
+
+
+def _check_layers(config, tensors):
+    """No file makes us trace more layers than it has tensors, unless they share."""
+    depths = [
+        n for n in ("depth", "encoder_depth", "decoder_depth") if hasattr(config, n)
+    ]
+    layers = sum(getattr(config, name) for name in depths)
+    if getattr(config, "share", "none") != "all" and PER_LAYER * layers > len(tensors):
+        raise ValueError(f"{CONFIG} has {layers} layers, but {len(tensors)} tensors")

@@ -8,6 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from tfm_jax.data.batch import Batch, TextBatch
+from tfm_jax.infer import probing
 from tfm_jax.infer.decode import Special, decode
 from tfm_jax.infer.inputs import integers, like
 from tfm_jax.infer.sampling import Samples, Sampling, generate
@@ -108,6 +109,15 @@ class ImportedText(NamedTuple):
         batch = TextBatch(tokens, real.astype(np.int32), types=types)
         with jax.default_matmul_precision("float32"):
             return _logits(self.model, self.params, batch)
+
+    def embed(self, rows, *, pool: str = "mean", types=None) -> np.ndarray:
+        """A vector [B, D] float32 of each row of ids; see ``infer.probing.embed``.
+
+        Args: rows: sequences of token ids. types: like ``rows``, or None.
+        """
+        vocab = self.config.vocab
+        rows = [integers(row, f"row {n}", vocab, axes=1) for n, row in enumerate(rows)]
+        return probing.embed(self.model, self.params, rows, pool=pool, types=types)
 
 
 class ImportedDecoder(ImportedText):

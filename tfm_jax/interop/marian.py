@@ -21,7 +21,8 @@ import re
 import numpy as np
 
 from tfm_jax.config import build
-from tfm_jax.interop import names
+from tfm_jax.interop import fields, names
+from tfm_jax.interop.problems import cut, listed
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.models import transformer
 from tfm_jax.ops.positions import sinusoid_halves
@@ -42,13 +43,7 @@ FIELDS = {
     "attention_dropout": ("attention_dropout",),
     "activation_dropout": ("activation_dropout",),
 }
-# our activation -> the reference's names for it; the first is written
-ACTIVATIONS = {
-    "relu": ("relu",),
-    "gelu": ("gelu", "gelu_python"),
-    "gelu_tanh": ("gelu_new", "gelu_pytorch_tanh"),
-    "silu": ("swish", "silu"),
-}
+ACTIVATIONS = fields.ACTIVATIONS | {"silu": ("swish", "silu")}
 # our tie -> share_encoder_decoder_embeddings, tie_word_embeddings
 TIES = {"three_way": (True, True), "two_way": (False, True), "none": (False, False)}
 FIXED = dict(  # our fields that the reference cannot vary
@@ -70,7 +65,23 @@ THEIRS_FIXED = dict(  # the reference's fields that we cannot vary
 )
 DEFAULTS = dict(  # of the reference, for what older files leave out
     THEIRS_FIXED,
+    d_model=1024,
+    encoder_attention_heads=16,
+    decoder_attention_heads=16,
+    encoder_ffn_dim=4096,
+    decoder_ffn_dim=4096,
+    encoder_layers=12,
+    decoder_layers=12,
+    vocab_size=58101,
     decoder_vocab_size=None,  # vocab_size
+    max_position_embeddings=1024,
+    scale_embedding=False,
+    dropout=0.1,
+    attention_dropout=0.0,
+    activation_dropout=0.0,
+    activation_function="gelu",
+    pad_token_id=58100,
+    decoder_start_token_id=58100,
     share_encoder_decoder_embeddings=True,
     tie_word_embeddings=True,
     eos_token_id=0,
@@ -154,10 +165,12 @@ def to_params(cfg: transformer.Config, tensors) -> dict:
     """
     rest = {name: x for name, x in tensors.items() if name not in POSITIONS}
     params = names.to_params(table(cfg), rest)
-    expected = np.asarray(sinusoid_halves(np.arange(cfg.max_length), cfg.width))
+    shape = cfg.max_length, cfg.width
     for name in set(POSITIONS) & set(tensors):
-        found = np.asarray(tensors[name], np.float32)
-        if found.shape != expected.shape or not np.allclose(found, expected, atol=1e-3):
+        found, expected = np.asarray(tensors[name], np.float32), None
+        if found.shape == shape:  # which bounds what is computed
+            expected = np.asarray(sinusoid_halves(np.arange(shape[0]), shape[1]))
+        if expected is None or not np.allclose(found, expected, atol=1e-3):
             raise ValueError(
                 f"{name} is not the sinusoid table [{cfg.max_length}, {cfg.width}] "
                 "that the model computes; trained positions are not Marian's"
@@ -176,51 +189,33 @@ def to_tensors(cfg: transformer.Config, params) -> dict[str, np.ndarray]:
 def read_config(values: dict) -> transformer.Config:
     """The model that the content of a ``config.json`` describes.
 
-    Raises: ValueError listing every field that is missing or has no counterpart here.
+    What the file leaves out has the default of transformers.
+
+    Raises: ValueError listing every field that has no counterpart here.
     """
     values = DEFAULTS | values
-    if values["decoder_vocab_size"] is None and "vocab_size" in values:
+    if values["decoder_vocab_size"] is None:
         values["decoder_vocab_size"] = values["vocab_size"]
-    wanted = [name for fields in FIELDS.values() for name in fields]
-    missing = sorted({*wanted, "activation_function"} - set(values))
-    if missing:
-        raise ValueError(f"config.json lacks {', '.join(missing)}")
-    problems = [
-        f"{name}={values[name]!r} must be {expected!r}"
-        for name, expected in THEIRS_FIXED.items()
-        if values[name] != expected
-    ]
-    for fields in FIELDS.values():
-        if len({values[name] for name in fields}) > 1:
-            given = " and ".join(f"{name}={values[name]}" for name in fields)
+    fields.check(values, transformer.Config, FIELDS)
+    problems = fields.fixed(values, THEIRS_FIXED)
+    for called in FIELDS.values():
+        if len({values[name] for name in called}) > 1:
+            given = " and ".join(f"{name}={values[name]}" for name in called)
             problems.append(f"{given} must be equal")
-    share, tie = (
-        values["share_encoder_decoder_embeddings"],
-        values["tie_word_embeddings"],
-    )
-    ties = {theirs: ours for ours, theirs in TIES.items()}
-    if (share, tie) not in ties:
+    both = values["share_encoder_decoder_embeddings"], values["tie_word_embeddings"]
+    tie = next((ours for ours, theirs in TIES.items() if theirs == both), "")
+    if not tie:
+        share, tied = map(cut, both)
         problems.append(
-            f"share_encoder_decoder_embeddings={share} with tie_word_embeddings={tie}; "
-            f"choose from {tuple(ties)}"
+            f"share_encoder_decoder_embeddings={share} with tie_word_embeddings={tied};"
+            f" choose from {tuple(TIES.values())}"
         )
-    activations = {
-        name: ours for ours, theirs in ACTIVATIONS.items() for name in theirs
-    }
-    if values["activation_function"] not in activations:
-        problems.append(
-            f"activation_function={values['activation_function']!r}; choose from "
-            f"({', '.join(activations)})"
-        )
-    if problems:
-        raise ValueError("config.json has no counterpart: " + "; ".join(problems))
-    ours = {ours: values[theirs[0]] for ours, theirs in FIELDS.items()}
-    ours |= FIXED | dict(
-        activation=activations[values["activation_function"]],
-        tie=ties[share, tie],
-        output_bias=True,
-    )
-    return build(transformer.Config, dataclasses.asdict(transformer.Config()) | ours)
+    names_of = fields.inverse(ACTIVATIONS)
+    activation = fields.chosen(values, "activation_function", names_of, problems)
+    fields.refuse(problems)
+    ours = {ours: values[called[0]] for ours, called in FIELDS.items()} | FIXED
+    ours |= dict(activation=activation, tie=tie, output_bias=True)
+    return build(transformer.Config, fields.complete(transformer.Config, ours))
 
 
 def write_config(cfg: transformer.Config) -> dict:
@@ -240,7 +235,7 @@ def write_config(cfg: transformer.Config) -> dict:
     if {cfg.head_key_size * cfg.heads, cfg.head_value_size * cfg.heads} != {cfg.width}:
         problems.append("model.key_size and model.value_size must be width / heads")
     if problems:
-        raise ValueError("MarianMT has no counterpart: " + "; ".join(problems))
+        raise ValueError(f"MarianMT has no counterpart: {listed(problems)}")
     share, tie = TIES[cfg.tie]
     return THEIRS_FIXED | {
         **{name: getattr(cfg, ours) for ours, them in FIELDS.items() for name in them},

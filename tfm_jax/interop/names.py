@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from tfm_jax.interop.problems import listed
 from tfm_jax.layers.layout import init_params
 
 
@@ -107,6 +108,4 @@ def _wrong(name, x, shape):
 
 def _refuse(problems):
     if problems:
-        raise ValueError(
-            "the checkpoint does not fit: " + "; ".join(dict.fromkeys(problems))
-        )
+        raise ValueError(f"the checkpoint does not fit: {listed(problems)}")

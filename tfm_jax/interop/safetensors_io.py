@@ -1,14 +1,18 @@
 """Folders with safetensors, read and written with numpy alone; pickles are refused."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from tfm_jax import bounded_json
+from tfm_jax.interop.problems import cut, listed
+
 FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # where each tensor of a sharded model lies
+LONGEST = 255  # characters of a file's name
+WRAPPERS = ("module.", "_orig_mod.")
 _RUNS_CODE = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
 
@@ -20,14 +24,14 @@ def read(folder) -> dict[str, np.ndarray]:
         FileNotFoundError: there is no model, or a shard is missing.
     """
     folder = Path(folder)
-    if (folder / FILE).is_file():
-        return _read_file(folder / FILE)
-    if (folder / INDEX).is_file():
-        return _read_shards(folder)
+    if (folder / FILE).exists():
+        return unwrapped(_read_file(folder / FILE))
+    if (folder / INDEX).exists():
+        return unwrapped(_read_shards(folder))
     pickles = sorted(p.name for p in folder.glob("*") if p.suffix in _RUNS_CODE)
     if pickles:
         raise ValueError(
-            f"{folder} holds {', '.join(pickles)}: opening such a file runs code that "
+            f"{folder} holds {listed(pickles)}: opening such a file runs code that "
             "is stored in it, so it is not opened. Where you trust it, convert it with "
             "transformers: AutoModelForSeq2SeqLM.from_pretrained(FOLDER)"
             f".save_pretrained(NEW_FOLDER) writes {FILE}"
@@ -42,24 +46,49 @@ def write(folder, tensors: dict[str, np.ndarray]) -> None:
 
 
 def _read_file(path):
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file")
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing") from None
+    except (
+        SafetensorError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ValueError(f"{path} is damaged: {cut(error)}") from error
 
 
 def _read_shards(folder):
-    places = json.loads((folder / INDEX).read_text("utf-8")).get("weight_map")
+    """A tensor that the index names may be in no shard: a copy of one that is tied."""
+    index = folder / INDEX
+    places = bounded_json.read(index, dict).get("weight_map")
     if not isinstance(places, dict):
-        raise ValueError(f"{folder / INDEX} has no weight_map of tensors to files")
+        raise ValueError(f"{index} has no weight_map of tensors to files")
     tensors = {}
-    for shard in sorted(set(places.values())):
-        if Path(shard).name != shard:
-            raise ValueError(f"{folder / INDEX}: {shard!r} is not a plain file name")
+    for shard in dict.fromkeys(map(_file_name, places.values())):
         found = _read_file(folder / shard)
         promised = {name for name, place in places.items() if place == shard}
-        if promised != set(found):
-            differ = sorted(promised ^ set(found))
+        if not set(found) <= promised:
+            differ = listed(sorted(set(found) - promised))
             raise ValueError(f"{folder / shard} and {INDEX} differ in {differ}")
         tensors |= found
+    return tensors
+
+
+def _file_name(shard):
+    plain = isinstance(shard, str) and Path(shard).name == shard and shard != ".."
+    if not plain or not shard.isprintable() or len(shard) > LONGEST:
+        raise ValueError(f"{INDEX}: {cut(repr(shard))} is not a plain file name")
+    return shard
+
+
+def unwrapped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without what torch.compile and its data parallelism put before every name."""
+    for prefix in WRAPPERS * 2:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
     return tensors

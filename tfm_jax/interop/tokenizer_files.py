@@ -101,6 +101,12 @@ def write_pairs(folder, tokenizer: Tokenizer, *, longest, lowercase=False) -> No
         _write(where, document, settings, longest)
 
 
+def of_pairs(folder) -> Path:
+    """Where a translation's own tokenizer lies; earlier exports have one file."""
+    own = Path(folder, PAIRS)
+    return own if own.exists() else Path(folder, TOKENIZER)
+
+
 def template(around: Around, ids: dict[str, int]) -> dict | None:
     """``around`` one text and two as a post-processor; None where nothing stands."""
     if around == NOTHING:

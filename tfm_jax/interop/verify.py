@@ -61,6 +61,7 @@ def compare(folder, *, say: Callable = lambda line: None) -> list[Difference]:
         found = huggingface.load_huggingface(folder)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{folder}: {error}") from error
+    folder = huggingface.local(folder)
     theirs = huggingface.describe(found.config, huggingface.model_type(folder))
     cls = getattr(transformers, theirs["architectures"][0])
     model = cls.from_pretrained(folder, dtype=torch.float64).eval()
@@ -69,8 +70,11 @@ def compare(folder, *, say: Callable = lambda line: None) -> list[Difference]:
         fields = {k: torch.tensor(x) for k, x in fields.items() if x is not None}
         with torch.no_grad():
             outputs = model(**fields)
-        logits = {k: x.numpy() for k, x in outputs.items() if k.endswith("logits")}
-        return logits
+        return {
+            name: x.numpy()
+            for name, x in outputs.items()
+            if name.endswith("logits") or name == "last_hidden_state"
+        }
 
     each = _of_pairs if isinstance(found, Imported) else _of_text
     lines = [line for rows in random_rows(found) for line in each(found, ask, rows)]

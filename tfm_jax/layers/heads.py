@@ -151,6 +151,10 @@ def _span(head, x, batch, attend, train):
     return jnp.moveaxis(head.span(x, train=train), -1, -2)
 
 
+def _states(head, x, batch, attend, train):
+    return x.astype(jnp.float32)
+
+
 # (head, x [B, T, D], batch, attend, train) -> logits; Devlin et al. 2019, figure 4
 HEADS: dict[str, Callable] = {
     "pretraining": _pretraining,  # ``PretrainingLogits``
@@ -159,6 +163,7 @@ HEADS: dict[str, Callable] = {
     "classify": _classify,  # [B, labels]
     "tag": _tag,  # [B, T, labels]
     "span": _span,  # [B, 2, T]: where an answer starts, and where it ends
+    "states": _states,  # [B, T, D]: none, as in published encoders without a head
 }
 
 

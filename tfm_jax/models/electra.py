@@ -96,6 +96,7 @@ HEADS: dict[str, Callable] = {
     "classify": _task,
     "tag": _task,
     "span": _task,
+    "states": _task,
 }
 JOINT = ("pretraining", "replace_mlm", "all_tokens_mlm")  # heads with both towers
 

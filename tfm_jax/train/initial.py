@@ -1,7 +1,6 @@
 """Initial: parameters that a run starts from because another one learnt them."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,9 @@ from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.subwords import TextTokenizer
-from tfm_jax.interop import load_huggingface
+from tfm_jax.data.tokenizers import Tokenizer
+from tfm_jax.interop import Imported, load_huggingface, tokenizer_files
+from tfm_jax.interop.huggingface import local
 from tfm_jax.layers.layout import to_scanned, to_unrolled
 from tfm_jax.models import MODELS
 from tfm_jax.train import saved
@@ -51,13 +52,18 @@ FAMILIES = {  # by key of MODELS
 
 
 class Source(NamedTuple):
-    """What a run starts from: unrolled parameters, and a tokenizer if there is one."""
+    """What a run starts from: unrolled parameters, and a tokenizer if there is one.
+
+    Attributes:
+        without: why there is no tokenizer.
+    """
 
     path: str
     model_name: str
     model: Any
     params: dict
     tokenizer: Any
+    without: str = ""
 
 
 class Report(NamedTuple):
@@ -82,28 +88,33 @@ def read(path: str) -> Source:
 
     Raises: ConfigError if it is neither, or its model has no counterpart here.
     """
-    folder = Path(path)
     try:
+        folder = local(path)
         if (folder / "config.json").is_file() and "model_type" in bounded_json.read(
             folder / "config.json", dict
         ):
-            found, tokenizer = load_huggingface(folder), _tokenizer(folder)
+            found = load_huggingface(folder)
+            tokenizer, why = _tokenizer(folder, found)
             config, params = found.config, found.params
         else:
             run = saved.load(folder)
             config, params = run.experiment.model, run.params
-            tokenizer = run.tokenizer
+            tokenizer, why = run.tokenizer, ""
     except (OSError, ValueError) as error:
         raise ConfigError(f"init_from={path!r}: {error}") from error
     names = {module.Config: name for name, module in MODELS.items()}
-    return Source(path, names[type(config)], config, to_unrolled(params), tokenizer)
+    parts = names[type(config)], config, to_unrolled(params), tokenizer
+    return Source(path, *parts, why)
 
 
-def _tokenizer(folder):
+def _tokenizer(folder, found):
+    """(the tokenizer of a folder of transformers, or None; why there is none)."""
     try:
-        return TextTokenizer.load(folder)
-    except DataError:
-        return None  # then the run's own section says what it is
+        if isinstance(found, Imported):
+            return Tokenizer.load(tokenizer_files.of_pairs(folder)), ""
+        return TextTokenizer.load(folder), ""
+    except DataError as error:
+        return None, str(error)
 
 
 def fitted(experiment: Experiment, source: Source, tokenizer) -> Experiment:
@@ -127,6 +138,14 @@ def check(experiment: Experiment, source: Source) -> None:
         raise ConfigError(
             f"init_from={source.path!r} holds model_name={source.model_name!r}, "
             f"not {experiment.model_name!r}"
+        )
+    kind = getattr(experiment.tokenizer, "kind", "")
+    if source.tokenizer is None and kind != "published":
+        raise ConfigError(
+            f"init_from={source.path!r} has no tokenizer that is read here, and "
+            f"tokenizer.kind={kind!r} would train another; name the one of its "
+            "parameters: tokenizer.kind=published, tokenizer.file=PATH "
+            f"({source.without})"
         )
     free = FREE | VOCABULARIES | FAMILIES[source.model_name].free
     differ = [

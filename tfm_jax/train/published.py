@@ -190,8 +190,7 @@ def task_of(config) -> tuple[str, str]:
 
 def _tokenizer(task, path, given):
     if task == "translation" and path.is_dir():
-        own = path / tokenizer_files.PAIRS
-        path = own if own.exists() else path / TOKENIZER  # as earlier exports have it
+        path = tokenizer_files.of_pairs(path)
     hint = "" if given else "; name a tokenizer with --tokenizer=PATH"
     if not path.exists():
         raise ConfigError(f"there is no {path}{hint}")

@@ -1,0 +1,58 @@
+"""What a vocabulary does not know is counted, and said where it is much."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from tfm_jax.config import build, with_defaults
+from tfm_jax.data import labelled_text, language, pipeline, tokenizers, unknown
+from tfm_jax.data.vocabularies import train_text_tokenizer
+
+THAI = "สวัสดีครับ ยินดีต้อนรับ"
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram", "byte_bpe", "byte"])
+def test_the_id_of_the_unknown_is_what_a_strange_character_gives(kind):
+    ours = train_text_tokenizer(kind, ["plain words"] * 9, vocab=300)
+    (ids,) = ours.encode(["數"])
+    assert (ours.unknown is None) == (kind in ("byte_bpe", "byte"))
+    assert unknown.share(ids, ours.unknown) == (
+        0.0 if ours.unknown is None else 0.5 if kind == "unigram" else 1.0
+    )
+
+
+def test_every_split_of_labelled_texts_reports_its_share_and_warns(tmp_path, caplog):
+    lines = ["plain words\ta", "other words\tb"] * 4
+    (tmp_path / "train.tsv").write_text("\n".join(lines))
+    (tmp_path / "valid.tsv").write_text(f"plain {THAI}\ta", "utf-8")
+    files = {f"{s}_files": (str(tmp_path / f"{s}.tsv"),) for s in ("train", "valid")}
+    cfg = build(
+        labelled_text.Config, with_defaults(labelled_text.Config, files), "data"
+    )
+    words = language.TokenizerConfig(kind="wordpiece", vocab=60)
+    with caplog.at_level(logging.WARNING):
+        data = language.prepare(labelled_text, cfg, words)
+    assert data.report["train"]["unknown_share"] == 0.0
+    valid = data.valid[0].tokens[0]
+    texts = valid[
+        (valid != 0) & ~np.isin(valid, data.tokenizer.ids_of("[CLS]", "[SEP]"))
+    ]
+    expected = np.mean(texts == data.tokenizer.special["[UNK]"])
+    assert data.report["valid"]["unknown_share"] == pytest.approx(expected, abs=1e-4)
+    assert expected > 0.5
+    (warning,) = caplog.messages
+    assert "tokens of the valid split are unknown to the tokenizer" in warning
+
+
+def test_a_translation_reports_both_sides(tmp_path, caplog):
+    (tmp_path / "train.tsv").write_text("ab\tcd\n" * 4)
+    (tmp_path / "valid.tsv").write_text("abé\téééé\n")
+    files = {f"{s}_files": (str(tmp_path / f"{s}.tsv"),) for s in ("train", "valid")}
+    cfg = pipeline.Config(source="parallel", **files)
+    with caplog.at_level(logging.WARNING):
+        data = pipeline.prepare(cfg, tokenizers.Config(kind="character", vocab=20))
+    assert data.report["train"]["unknown_share"] == {"source": 0.0, "target": 0.0}
+    # EOS is a token, too
+    assert data.report["valid"]["unknown_share"] == {"source": 0.25, "target": 0.8}
+    assert [m.split("the ")[1] for m in caplog.messages] == ["tokens of ", "tokens of "]

@@ -1,0 +1,104 @@
+"""Fields of a foreign ``config.json``: of the type and the size that a model can have.
+
+Sizes are bounded so that no file makes us trace thousands of layers before its tensors
+are looked at.
+"""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Iterable, Mapping
+
+from tfm_jax.interop.problems import cut, listed
+
+MOST = 2**24  # of a size
+LAYERS = 256  # of a depth, whatever it is called here
+ACTIVATIONS = {  # ours -> transformers' names for it; the first is written
+    "relu": ("relu",),
+    "gelu": ("gelu", "gelu_python"),
+    "gelu_tanh": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
+    "silu": ("silu", "swish"),
+}
+
+
+def check(values: Mapping, cls: type, theirs: Mapping[str, Iterable[str]]) -> None:
+    """Checks the fields that become fields of the dataclass ``cls``.
+
+    Args: theirs: field of ``cls`` -> what the file calls it.
+    Raises: ValueError listing every value of another type or size.
+    """
+    types = typing.get_type_hints(cls)
+    problems = []
+    for ours, called in theirs.items():
+        for name in called:
+            wanted = _wrong(types[ours], values[name], ours)
+            if wanted:
+                problems.append(f"{name}={cut(repr(values[name]))} must be {wanted}")
+    refuse(problems)
+
+
+def _wrong(expected, value, ours):
+    """What ``value`` must be; "" if it is that."""
+    if expected is bool:
+        return "" if type(value) is bool else "true or false"
+    if expected is float:
+        fits = type(value) in (int, float) and 0 <= value <= sys.float_info.max
+        return "" if fits else "a number, not negative"
+    most = LAYERS if ours.endswith("depth") else MOST
+    fits = type(value) is int and 1 <= value <= most
+    return "" if fits else f"an integer in 1 .. {most:,}"
+
+
+def fixed(values: Mapping, expected: Mapping) -> list[str]:
+    """Problems with fields that have one value here; one that is absent has it."""
+    return [
+        f"{name}={cut(repr(values[name]))} must be {wanted!r}"
+        for name, wanted in expected.items()
+        if values.get(name, wanted) != wanted
+    ]
+
+
+def fixed_type(values: Mapping, name: str, kind: type) -> list[str]:
+    """The problem with a field that is no ``kind``, or no positive one."""
+    wanted = _wrong(kind, values[name], "")
+    return [f"{name}={cut(repr(values[name]))} must be {wanted}"] if wanted else []
+
+
+def chosen(values: Mapping, name: str, choices: Mapping[str, str], problems) -> str:
+    """Ours for the word that a field holds; appends to ``problems`` if it is none."""
+    value = values.get(name)
+    if not isinstance(value, str) or value not in choices:
+        legal = ", ".join(choices)
+        problems.append(f"{name}={cut(repr(value))}; choose from ({legal})")
+        return ""
+    return choices[value]
+
+
+def architecture(values: Mapping) -> str:
+    """The class that the file names first; "" if it names none. Raises: ValueError."""
+    named = values.get("architectures") or [""]
+    if not isinstance(named, list) or not isinstance(named[0], str):
+        raise ValueError(f"architectures={cut(repr(named))} must be a list of names")
+    return named[0]
+
+
+def inverse(table: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Theirs -> ours, of ours -> several of theirs."""
+    return {name: ours for ours, theirs in table.items() for name in theirs}
+
+
+def refuse(problems: list[str]) -> None:
+    """Raises: ValueError if there are any."""
+    if problems:
+        raise ValueError(f"config.json has no counterpart: {listed(problems)}")
+
+
+def floats(cls: type, values: Mapping) -> dict:
+    """``values`` with whole numbers as floats where ``cls`` has them."""
+    types = typing.get_type_hints(cls)
+    return {n: float(x) if types[n] is float else x for n, x in values.items()}
+
+
+def complete(cls: type, values: Mapping) -> dict:
+    """All fields of ``cls``: its defaults, and ``values``."""
+    return dataclasses.asdict(cls()) | floats(cls, values)
