@@ -16,7 +16,7 @@ from tensorboardX.event_file_writer import EventsWriter
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.train import board
-from tfm_jax.train.log import MetricsLog, Progress, counted, read_history, redact
+from tfm_jax.train.log import MetricsLog, Progress, counted, read_history
 
 
 def steps(workdir):
@@ -189,23 +189,6 @@ def test_tensorboard_gets_the_same_scalars_and_works_without(tmp_path, monkeypat
         log.write(2, "train", {"loss": 2.0})
     assert steps(tmp_path / "b") == [1, 2]
     assert not (tmp_path / "b" / "tensorboard").exists()
-
-
-def test_only_texts_under_secret_names_are_hidden():
-    config = {
-        "api_key": "abc",
-        "hub": {"token": "def", "SECRET": "ghi", "password": ""},
-        "tokenizer": {"kind": "bpe"},
-        "batch_tokens": "4096",
-        "key_size": 64,
-    }
-    assert redact(config) == {
-        "api_key": "***",
-        "hub": {"token": "***", "SECRET": "***", "password": ""},
-        "tokenizer": {"kind": "bpe"},
-        "batch_tokens": "4096",
-        "key_size": 64,
-    }
 
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):

@@ -22,7 +22,6 @@ from tfm_jax.train.workdir import require_held
 NAME = "metrics.jsonl"
 MOST_BYTES = 2**30
 NOT_FINITE = ("nan", "inf", "-inf")  # JSON has no such numbers: written as strings
-SECRET_WORDS = {"token", "key", "secret", "password"}
 
 
 class MetricsLog:
@@ -148,18 +147,6 @@ def _line(record: Mapping[str, Any]) -> str:
         for name, value in record.items()
     }
     return json.dumps(safe, allow_nan=False) + "\n"
-
-
-def redact(config: Mapping[str, Any]) -> dict:
-    """A config for logs and reports, texts under names like ``api_key`` hidden."""
-    shown = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            value = redact(value)
-        elif isinstance(value, str) and SECRET_WORDS & set(name.lower().split("_")):
-            value = "***" if value else value
-        shown[name] = value
-    return shown
 
 
 class Progress:

@@ -51,11 +51,10 @@ def check(experiment: Experiment, given: Collection[str]) -> None:
 
 
 def _named(experiment):
-    """Knob -> value, of those that name something."""
+    """Knob -> value, of those that name data; a checkpoint has its own tokenizer."""
     values = dict(flatten(experiment.as_dict()))
-    return {
-        knob: values[knob] for knob in sorted(PLACES & values.keys()) if values[knob]
-    }
+    knobs = sorted(knob for knob in PLACES & values.keys() if knob.startswith("data."))
+    return {knob: values[knob] for knob in knobs if values[knob]}
 
 
 def _note(named, knob):
