@@ -2,7 +2,8 @@ import gzip
 
 import pytest
 
-from tfm_jax.data import pipeline
+from tests.reliability.tiny import get_config
+from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.normalize import (
     MOSES_LANGUAGES,
@@ -10,6 +11,7 @@ from tfm_jax.data.normalize import (
     Normalizer,
     decode,
 )
+from tfm_jax.train.experiment import check_new, resolve
 
 
 def test_multi30k_test_2016_german_has_12103_moses_tokens(data_dir):
@@ -32,12 +34,22 @@ def test_moses_rules_are_those_of_the_language_however_it_is_written():
     plain = Normalizer("moses", "en").apply(line)
     for written in ("EN", "en-GB", "en_US"):
         assert Normalizer("moses", written).apply(line) == plain
-    with pytest.raises(DataError, match=r"source_language='xx' has no rules.*\(as, bn"):
-        Normalizer("moses", "xx")
+    theirs = pytest.importorskip("sacremoses").MosesTokenizer("xx")
+    assert Normalizer("moses", "xx").apply(line) == theirs.tokenize(
+        line, return_str=True
+    ), "runs of before are read as they were trained"
+
+
+def test_a_new_run_has_rules_for_its_languages():
     for knob in ("source_language", "target_language"):
-        with pytest.raises(DataError, match=f"data.{knob}='xx' has no rules"):
-            pipeline.Config(normalize="moses_lowercase", **{knob: "xx"})
-    assert pipeline.Config(normalize="lowercase", target_language="xx")
+        changes = {"data__normalize": "moses_lowercase", f"data__{knob}": "xx"}
+        run_of_before = resolve(get_config(**changes))
+        wanted = rf"data.{knob}='xx' has no rules with data.normalize=moses_l.*\(as, bn"
+        with pytest.raises(ConfigError, match=wanted):
+            check_new(run_of_before)
+    check_new(
+        resolve(get_config(data__normalize="lowercase", data__source_language="xx"))
+    )
 
 
 def test_every_language_with_rules_in_sacremoses_is_listed():

@@ -32,6 +32,13 @@ def test_what_a_configuration_leaves_out_has_transformers_defaults(model_type):
     assert found == family.read_config(whole | {"model_type": model_type})
 
 
+def test_labels_of_which_several_may_be_right_are_refused():
+    values = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
+    kind = "multi_label_classification"
+    with pytest.raises(ValueError, match=f"problem_type='{kind}' has no counterpart"):
+        FAMILIES["bert"].read_ids(values | {"problem_type": kind}, None)
+
+
 @pytest.mark.parametrize("name", BARE)
 def test_a_bare_model_is_read_by_its_names_without_prefix(name, tmp_path):
     model = make(name, **SIZES | BARE[name])

@@ -127,6 +127,15 @@ def test_another_model_is_refused_field_by_field(pretrained, files, tmp_path):
         loop.train(config, tmp_path / "c")
 
 
+def test_a_head_is_no_start_for_its_labels_in_another_order(finetuned):
+    found = initial.read(str(finetuned))
+    assert found.labels == ("0", "1", "2", "3")
+    initial.check_labels(found, ["0", "1", "2", "3"])
+    initial.check_labels(found, ["0", "1", "2"])  # the head is new
+    with pytest.raises(ConfigError, match="order 0,1,2,3, the data in 1,0,2,3; set da"):
+        initial.check_labels(found, ["1", "0", "2", "3"])
+
+
 def test_new_words_have_fresh_vectors_and_all_else_is_explained(pretrained):
     run = saved.load(pretrained)
     source = initial.read(str(pretrained))

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from tfm_jax.data.errors import DataError
+from tfm_jax.knobs import ConfigError
 
 
 class Steps(NamedTuple):
@@ -30,18 +31,27 @@ MOSES_LANGUAGES = (
 )
 
 
-def moses_language(language: str, knob: str) -> str:
+def moses_language(language: str) -> str:
     """The code that sacremoses has for ``language``: "en" for "EN", "en-GB", "en_US".
 
-    Raises: DataError naming the knob if it has no rules for it.
+    Where it has no rules of its own for it, ``language`` as it is.
     """
     code = re.split("[-_]", language.lower())[0]
-    if code not in MOSES_LANGUAGES:
-        raise DataError(
-            f"data.{knob}={language!r} has no rules with data.normalize=moses; choose "
-            f"from ({', '.join(MOSES_LANGUAGES)}) or data.normalize=none"
-        )
-    return code
+    return code if code in MOSES_LANGUAGES else language
+
+
+def check(name: str, **languages: str) -> None:
+    """Refuses languages that the normaliser has no rules for.
+
+    Args: languages: of each side, by knob of the data section.
+    Raises: ConfigError naming the knob and the legal choices.
+    """
+    for knob, language in languages.items():
+        if NORMALIZERS[name].moses and moses_language(language) not in MOSES_LANGUAGES:
+            raise ConfigError(
+                f"data.{knob}={language!r} has no rules with data.normalize={name}; "
+                f"choose from ({', '.join(MOSES_LANGUAGES)}) or data.normalize=none"
+            )
 
 
 class Normalizer:
@@ -49,15 +59,14 @@ class Normalizer:
 
     Source: the Moses scripts lowercase, normalize-punctuation and tokenizer in the
     order of the Multi30k preparation (Elliott et al. 2016), by way of sacremoses.
-    Raises: DataError for a language that sacremoses has no rules for.
     """
 
-    def __init__(self, name, language, knob="source_language"):
+    def __init__(self, name, language):
         self.steps = NORMALIZERS[name]
         if self.steps.moses:
             import sacremoses
 
-            language = moses_language(language, knob)
+            language = moses_language(language)
             self._punctuation = sacremoses.MosesPunctNormalizer(language)
             self._tokenizer = sacremoses.MosesTokenizer(language)
             self._detokenizer = sacremoses.MosesDetokenizer(language)

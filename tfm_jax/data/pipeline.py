@@ -9,7 +9,7 @@ import numpy as np
 
 from tfm_jax.data import packing, unknown
 from tfm_jax.data.errors import DataError, within
-from tfm_jax.data.normalize import NORMALIZERS, moses_language
+from tfm_jax.data.normalize import NORMALIZERS
 from tfm_jax.data.sources import SOURCES, SPLITS, Pairs, load_pairs
 from tfm_jax.data.stream import BatchSource, TrainBatches
 from tfm_jax.data.tokenizers import EOS, UNK, Tokenizer, train_tokenizer
@@ -80,9 +80,6 @@ class Config:
 
     def __post_init__(self):
         check_numbers(self, "data")
-        if NORMALIZERS[self.normalize].moses:
-            for knob in ("source_language", "target_language"):
-                moses_language(getattr(self, knob), knob)
         if any(length < 2 for length in self.bucket_lengths):
             raise ValueError(
                 f"data.bucket_lengths={self.bucket_lengths}: each must be 2 or more"

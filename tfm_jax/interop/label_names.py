@@ -18,8 +18,14 @@ def write(labels: Sequence[str]) -> dict:
 def read(values: dict) -> tuple[str, ...]:
     """Names in order; () if there are none, or they only count.
 
-    Raises: ValueError for names that are not numbered from 0, or that occur twice.
+    Raises: ValueError for names that are not numbered from 0, or that occur twice, and
+        for outputs that are no alternatives.
     """
+    kind = values.get("problem_type")
+    if kind == "multi_label_classification":
+        raise ValueError(
+            f"problem_type={kind!r} has no counterpart: of the labels here one is right"
+        )
     given = values.get("id2label")
     if not given:
         return ()

@@ -20,6 +20,7 @@ from tfm_jax.data import (
     labelled_text,
     language,
     masked_text,
+    normalize,
     pipeline,
     span_text,
     tagged_text,
@@ -243,10 +244,14 @@ def check_read(experiment: Experiment, given: Collection[str], *, whole=True) ->
 
 
 def check_new(experiment: Experiment) -> None:
-    """Refuses what a run could only find out after its last step.
+    """Refuses what runs of before were let do, and what one finds out at its end only.
 
     Raises: ConfigError naming the knobs.
     """
+    if experiment.task == "translation":
+        languages = ("source_language", "target_language")
+        sides = {knob: getattr(experiment.data, knob) for knob in languages}
+        normalize.check(experiment.data.normalize, **sides)
     kept, wanted = experiment.checkpoint, experiment.eval.average_last
     if wanted > kept.keep:
         raise ConfigError(

@@ -8,7 +8,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tfm_jax import bounded_json
-from tfm_jax.config import ConfigError
+from tfm_jax.config import ConfigError, to_flag
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.subwords import TextTokenizer
 from tfm_jax.data.tokenizers import Tokenizer
@@ -56,6 +56,7 @@ class Source(NamedTuple):
 
     Attributes:
         without: why there is no tokenizer.
+        labels: names of the outputs of its head, in order; () if they have none.
     """
 
     path: str
@@ -64,6 +65,7 @@ class Source(NamedTuple):
     params: dict
     tokenizer: Any
     without: str = ""
+    labels: tuple[str, ...] = ()
 
 
 class Report(NamedTuple):
@@ -96,15 +98,17 @@ def read(path: str) -> Source:
             found = load_huggingface(folder)
             tokenizer, why = _tokenizer(folder, found)
             config, params = found.config, found.params
+            labels = getattr(found, "labels", ())
         else:
             run = saved.load(folder)
             config, params = run.experiment.model, run.params
             tokenizer, why = run.tokenizer, ""
+            labels = tuple(saved.label_names(run))
     except (OSError, ValueError) as error:
         raise ConfigError(f"init_from={path!r}: {error}") from error
     names = {module.Config: name for name, module in MODELS.items()}
     parts = names[type(config)], config, to_unrolled(params), tokenizer
-    return Source(path, *parts, why)
+    return Source(path, *parts, why, labels)
 
 
 def _tokenizer(folder, found):
@@ -159,6 +163,20 @@ def check(experiment: Experiment, source: Source) -> None:
         raise ConfigError(
             f"init_from={source.path!r} is another model: {'; '.join(differ)}; give "
             "both the same values"
+        )
+
+
+def check_labels(source: Source, labels) -> None:
+    """Refuses a head whose outputs are the labels of the data in another order.
+
+    Raises: ConfigError with both orders.
+    """
+    labels = tuple(labels)
+    if source.labels != labels and sorted(source.labels) == sorted(labels):
+        raise ConfigError(
+            f"init_from={source.path!r} has labels in the order "
+            f"{','.join(source.labels)}, the data in {','.join(labels)}; "
+            f"set data.labels={to_flag(source.labels)}"
         )
 
 

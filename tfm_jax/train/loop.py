@@ -108,6 +108,9 @@ class Training:
             self.data = like.data if like else work.prepare(experiment, tokenizer)
             if source:
                 experiment = initial.fitted(experiment, source, self.data.tokenizer)
+                initial.check_labels(
+                    source, self.data.report["train"].get("labels", ())
+                )
             self.experiment = experiment = complete(experiment, self.data.tokenizer)
             self.batches = self._batches_from(0)
         if extras:
