@@ -90,12 +90,19 @@ def test_the_platform_is_that_of_the_mesh():
         assert platform() == jax.default_backend()
 
 
-@pytest.mark.parametrize(("target", "chunked"), [("cpu", True), ("tpu", False)])
-def test_only_cpus_search_a_vocabulary_by_chunks(target, chunked):
-    logits = jax.ShapeDtypeStruct((2, 4096), "float32")
-    search = jax.jit(functools.partial(top_k, k=4)).trace(logits)
-    program = search.lower(lowering_platforms=(target,)).as_text()
-    assert ("reduce_window" in program) == chunked
+@pytest.mark.parametrize("vocab", [50, 4096])
+def test_what_a_search_of_a_vocabulary_needs_on_cpus_is_nowhere_else(vocab):
+    search = functools.partial(top_k, k=4)
+    logits = jax.ShapeDtypeStruct((2, vocab), "float32")
+    here = jax.jit(search).lower(logits).as_text()
+    assert "optimization_barrier" in here
+    assert ("reduce_window" in here) == (vocab > 1000)
+    for target in KINDS:
+        program = lowered(search, logits, target=target)
+        assert not {"optimization_barrier", "reduce_window"} & set(
+            re.findall(r"stablehlo\.(\w+)", program)
+        )
+        assert "top_k" in program
 
 
 @pytest.mark.parametrize("name", FAMILIES)

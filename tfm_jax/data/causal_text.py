@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from tfm_jax.data import causal_rows, documents, text_batches
-from tfm_jax.knobs import bounded
+from tfm_jax.knobs import bounded, choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,13 +13,10 @@ class Config(text_batches.Order, documents.Config):
     """Running text, and how it fills rows."""
 
     length: int = bounded(64, 1, 2**24)  # tokens of a row
-    layout: str = dataclasses.field(
-        default="joined", metadata={"choices": tuple(causal_rows.LAYOUTS)}
-    )
+    layout: str = choice(causal_rows.LAYOUTS, "joined")
     separator: str = ""  # special token between documents; "": none
-    asked: str = dataclasses.field(
-        default="all", metadata={"choices": ("all", "last")}
-    )  # last: of each document in a row only its last token counts
+    # last: of each document in a row only its last token counts
+    asked: str = choice(("all", "last"), "all")
 
     def __post_init__(self):
         super().__post_init__()

@@ -13,7 +13,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.normalize import decode
 from tfm_jax.data.parallel import read_bytes
 from tfm_jax.data.watchdog import awaited
-from tfm_jax.knobs import bounded, check_numbers
+from tfm_jax.knobs import bounded, check_numbers, choice
 
 
 class Documents(NamedTuple):
@@ -155,20 +155,16 @@ def _split_of(cfg, name):
     return "valid" if place < cfg.test_share + cfg.valid_share else "train"
 
 
-def _choice(names, default):
-    return dataclasses.field(default=default, metadata={"choices": tuple(names)})
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Where running text comes from and which of it is held out."""
 
-    source: str = _choice(DOCUMENTS, "pydocs")
+    source: str = choice(DOCUMENTS, "pydocs")
     valid_share: float = 0.1  # of the documents; with source=files: of the characters
     test_share: float = 0.0
     split_seed: int = bounded(0, 0)  # chooses the documents held out
-    empty: str = _choice(("drop", "keep", "error"), "drop")
-    invalid_utf8: str = _choice(("error", "replace"), "error")
+    empty: str = choice(("drop", "keep", "error"), "drop")
+    invalid_utf8: str = choice(("error", "replace"), "error")
     # source=files: if only those for training are named, their ends are held out
     train_files: tuple[str, ...] = ()
     valid_files: tuple[str, ...] = ()
@@ -176,7 +172,7 @@ class Config:
     # source=folder
     folder: str = ""
     pattern: str = "*.txt"  # names of its files, in folders below too
-    document: str = _choice(ENDS, "file")  # where one ends; source=files or folder
+    document: str = choice(ENDS, "file")  # where one ends; source=files or folder
     # source=tfds
     tfds_name: str = "wiki40b/en"
     tfds_feature: str = "text"

@@ -9,7 +9,7 @@ import numpy as np
 from tfm_jax.data import framing, tfds
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.parallel import column_count, read_lines
-from tfm_jax.knobs import bounded, check_numbers
+from tfm_jax.knobs import bounded, check_numbers, choice
 
 
 class Table(NamedTuple):
@@ -42,16 +42,12 @@ GLUE_TESTS = {"cola": Table("sentence", "", "label", ("0", "1"))}  # other colum
 UNLABELLED = ("-1", "-1.0")  # how TFDS marks the examples of hidden test sets
 
 
-def _choice(names, default):
-    return dataclasses.field(default=default, metadata={"choices": tuple(names)})
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Where labelled texts come from and how they fill rows."""
 
-    source: str = _choice(("tsv", "tfds"), "tsv")
-    table: str = _choice(("columns", *GLUE), "columns")  # tfds: columns, its features
+    source: str = choice(("tsv", "tfds"), "tsv")
+    table: str = choice(("columns", *GLUE), "columns")  # tfds: columns, its features
     first_column: str = "0"
     second_column: str = ""  # "": single texts
     label_column: str = "1"
@@ -66,13 +62,13 @@ class Config:
     tfds_train: str = "train"
     tfds_valid: str = "validation"
     tfds_test: str = "test"
-    invalid_utf8: str = _choice(("error", "replace"), "error")
-    malformed: str = _choice(("error", "drop"), "error")  # lines of other columns
-    frame: str = _choice(framing.FRAMES, "bert")
+    invalid_utf8: str = choice(("error", "replace"), "error")
+    malformed: str = choice(("error", "drop"), "error")  # lines of other columns
+    frame: str = choice(framing.FRAMES, "bert")
     # tokens of a row, special ones included; longer: overlong
     length: int = bounded(128, 5, 2**24)
-    empty: str = _choice(("drop", "keep", "error"), "keep")
-    overlong: str = _choice(("drop", "keep", "error"), "keep")  # keep: cut
+    empty: str = choice(("drop", "keep", "error"), "keep")
+    overlong: str = choice(("drop", "keep", "error"), "keep")  # keep: cut
 
     READ_WITH = {
         ("source", ("tsv",)): (

@@ -28,7 +28,7 @@ from tfm_jax.data.subwords import TextTokenizer
 from tfm_jax.data.training_texts import fits, with_short_words
 from tfm_jax.data.vocabularies import TRAINERS, train_text_tokenizer
 from tfm_jax.data.watchdog import patience
-from tfm_jax.knobs import bounded, check_numbers
+from tfm_jax.knobs import bounded, check_numbers, choice
 
 SPLITS = ("train", "valid", "test")
 
@@ -37,9 +37,7 @@ SPLITS = ("train", "valid", "test")
 class TokenizerConfig:
     """What a token is; trained on the training split unless it is published."""
 
-    kind: str = dataclasses.field(
-        default="byte_bpe", metadata={"choices": (*TRAINERS, "published")}
-    )
+    kind: str = choice((*TRAINERS, "published"), "byte_bpe")
     # at most, special tokens included; not for bytes
     vocab: int = bounded(8_000, 1, 2**24)
     min_frequency: int = bounded(1, 1)

@@ -4,7 +4,7 @@ import dataclasses
 
 from tfm_jax.data import documents, masking, sentence_pairs, sentences, text_batches
 from tfm_jax.data.causal_text import load, texts
-from tfm_jax.knobs import bounded
+from tfm_jax.knobs import bounded, choice
 
 __all__ = ["Config", "change", "load", "rows", "texts"]
 
@@ -16,9 +16,7 @@ class Config(text_batches.Order, documents.Config):
     """Running text, how it fills rows, and which words are asked for."""
 
     length: int = bounded(128, 5, 2**24)  # tokens of a row, special ones included
-    sentences: str = dataclasses.field(
-        default="punctuation", metadata={"choices": tuple(sentences.SENTENCES)}
-    )
+    sentences: str = choice(sentences.SENTENCES, "punctuation")
     row_seed: int = bounded(0, 0)  # draws pairs, lengths and static masks
     pairs: _Pairs = _Pairs()
     masking: _Masking = _Masking()

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
-from tfm_jax.knobs import bounded, check_numbers
+from tfm_jax.knobs import bounded, check_numbers, choice
 
 _STREAM = 1  # keeps the draws apart from those that order rows
 
@@ -26,9 +26,7 @@ class Config:
     random: float = 0.1  # become any token of the vocabulary; the rest stay
     whole_words: bool = False  # all of a word or nothing of it
     ngrams: int = bounded(1, 1, 2**16)  # words at once, at most
-    draw: str = dataclasses.field(
-        default="dynamic", metadata={"choices": ("dynamic", "static")}
-    )
+    draw: str = choice(("dynamic", "static"), "dynamic")
     # draw=static: how often each row is there, masked otherwise
     copies: int = bounded(10, 1, 2**16)
 

@@ -15,21 +15,17 @@ from tfm_jax.data.stream import BatchSource, TrainBatches
 from tfm_jax.data.tokenizers import EOS, UNK, Tokenizer, train_tokenizer
 from tfm_jax.data.training_texts import fits, with_short_words
 from tfm_jax.data.watchdog import patience
-from tfm_jax.knobs import bounded, check_numbers
-
-
-def _choice(names, default):
-    return dataclasses.field(default=default, metadata={"choices": tuple(names)})
+from tfm_jax.knobs import bounded, check_numbers, choice
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Where sentence pairs come from and how they fill a batch."""
 
-    source: str = _choice(SOURCES, "numerals")
+    source: str = choice(SOURCES, "numerals")
     source_language: str = "en"
     target_language: str = "de"
-    normalize: str = _choice(NORMALIZERS, "none")
+    normalize: str = choice(NORMALIZERS, "none")
     # source=numerals
     numerals_max: int = bounded(99_999, 0)  # the largest number
     # how many numbers to train on; 0: all not held out
@@ -43,7 +39,7 @@ class Config:
     train_files: tuple[str, ...] = ()
     valid_files: tuple[str, ...] = ()
     test_files: tuple[str, ...] = ()
-    invalid_utf8: str = _choice(("error", "replace"), "error")
+    invalid_utf8: str = choice(("error", "replace"), "error")
     # source=tfds
     tfds_name: str = "wmt14_translate/de-en"
     tfds_data_dir: str = ""  # "": where TFDS puts its data
@@ -51,13 +47,13 @@ class Config:
     tfds_valid: str = "validation"
     tfds_test: str = "test"
     # rows
-    batching: str = _choice(("pack", "bucket", "fixed"), "pack")
+    batching: str = choice(("pack", "bucket", "fixed"), "pack")
     # tokens of a row, EOS included; longer ones: overlong
     source_length: int = bounded(64, 2, 2**24)
     target_length: int = bounded(64, 2, 2**24)
     bucket_lengths: tuple[int, ...] = (12, 16, 20, 24, 32, 48)  # batching=bucket
-    empty: str = _choice(("drop", "keep", "error"), "drop")
-    overlong: str = _choice(("drop", "keep", "error"), "drop")  # keep: cut
+    empty: str = choice(("drop", "keep", "error"), "drop")
+    overlong: str = choice(("drop", "keep", "error"), "drop")  # keep: cut
     shuffle: bool = True
     # batches made ahead by one thread; 0: none, made on demand
     prefetch: int = bounded(4, 0, 10_000)

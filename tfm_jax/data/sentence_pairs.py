@@ -6,6 +6,7 @@ import numpy as np
 
 from tfm_jax.data import framing
 from tfm_jax.data.errors import DataError
+from tfm_jax.knobs import choice
 
 FOLLOWS, OTHER = 0, 1  # ``pair_labels``, as in BERT's and ALBERT's released code
 _TRIES = 10  # to draw another document
@@ -15,9 +16,7 @@ _TRIES = 10  # to draw another document
 class Config:
     """How documents become rows for pre-training."""
 
-    kind: str = dataclasses.field(
-        default="nsp", metadata={"choices": ("nsp", "sop", "none")}
-    )
+    kind: str = choice(("nsp", "sop", "none"), "nsp")
     short_share: float = 0.1  # of the documents have rows of a random shorter length
     other_share: float = 0.5  # of the pairs are random (nsp) or swapped (sop)
 

@@ -10,7 +10,7 @@ from tfm_jax.data import framing
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.parallel import read_bytes
-from tfm_jax.knobs import bounded, check_numbers
+from tfm_jax.knobs import bounded, check_numbers, choice
 
 
 class Question(NamedTuple):
@@ -32,9 +32,8 @@ class Config:
     question_length: int = bounded(64, 1, 2**24)
     # tokens from one window of a long text to the next
     stride: int = bounded(128, 1, 2**24)
-    misplaced: str = dataclasses.field(
-        default="error", metadata={"choices": ("error", "drop")}
-    )  # an answer that the text does not have at its place
+    # an answer that the text does not have at its place
+    misplaced: str = choice(("error", "drop"), "error")
 
     def __post_init__(self):
         check_numbers(self, "data")

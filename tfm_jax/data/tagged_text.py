@@ -4,7 +4,7 @@ import dataclasses
 
 from tfm_jax.data import framing, tagging, text_batches
 from tfm_jax.data.errors import DataError
-from tfm_jax.knobs import bounded
+from tfm_jax.knobs import bounded, choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,15 +18,9 @@ class Config(text_batches.Order):
     tag_column: int = bounded(-1, -1)  # -1: the last
     labels: tuple[str, ...] = ()  # tags in order; (): the training split's, O first
     length: int = bounded(128, 3, 2**24)  # tokens of a row, special ones included
-    overlong: str = dataclasses.field(
-        default="keep", metadata={"choices": ("drop", "keep", "error")}
-    )  # keep: cut
-    frame: str = dataclasses.field(
-        default="bert", metadata={"choices": tuple(framing.FRAMES)}
-    )
-    invalid_utf8: str = dataclasses.field(
-        default="error", metadata={"choices": ("error", "replace")}
-    )
+    overlong: str = choice(("drop", "keep", "error"), "keep")  # keep: cut
+    frame: str = choice(framing.FRAMES, "bert")
+    invalid_utf8: str = choice(("error", "replace"), "error")
 
 
 def load(cfg, split, names):

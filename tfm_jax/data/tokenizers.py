@@ -14,7 +14,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from tfm_jax import bounded_json
 from tfm_jax.data import foreign_tokenizer
 from tfm_jax.data.errors import DataError
-from tfm_jax.knobs import bounded, check_numbers
+from tfm_jax.knobs import bounded, check_numbers, choice
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIAL_LABELS = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -136,7 +136,7 @@ ON_BYTES = ("byte", "bpe", "unigram")
 class Config:
     """How text becomes tokens; trained on the training split alone."""
 
-    kind: str = dataclasses.field(default="bpe", metadata={"choices": tuple(KINDS)})
+    kind: str = choice(KINDS, "bpe")
     # at most this many tokens, special ones included; not for bytes
     vocab: int = bounded(8000, 1, 2**24)
     shared: bool = True  # one vocabulary for both languages

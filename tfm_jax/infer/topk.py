@@ -1,11 +1,10 @@
 """The k likeliest next tokens, without a pass over the vocabulary more than needed."""
 
-import functools
-
 import jax.numpy as jnp
 from jax import lax
 
 from tfm_jax.ops.masks import HIDDEN
+from tfm_jax.ops.platform import platform
 
 CHUNK = 64
 
@@ -43,20 +42,14 @@ def top_k(x, k: int):
         x: [..., V] float32. k: at most V.
     Returns: (values [..., k], indices [..., k] int32), largest first.
     """
-    if x.shape[-1] < 4 * k * CHUNK:
-        best = _top_k(x, k)
-    else:
-        chunked = functools.partial(chunked_top_k, k=k, chunk=CHUNK)
-        whole = functools.partial(_top_k, k=k)
-        best = lax.platform_dependent(x, cpu=chunked, default=whole)
+    if platform() != "cpu":
+        return tuple(lax.top_k(x, k))
+    large = x.shape[-1] >= 4 * k * CHUNK
+    best = chunked_top_k(x, k, CHUNK) if large else lax.top_k(x, k)
     # XLA on CPU merges a slice of the result into the search, which then becomes a
     # complete sort of x, a hundred times slower. One barrier each: a barrier on the
     # pair can abort XLA's compiler under shard_map.
-    return tuple(lax.optimization_barrier(each) for each in best)
-
-
-def _top_k(x, k):
-    return tuple(lax.top_k(x, k))
+    return tuple(map(lax.optimization_barrier, best))
 
 
 def chunked_top_k(x, k: int, chunk: int):
