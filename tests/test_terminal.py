@@ -2,6 +2,7 @@
 
 import ast
 import io
+import logging
 import re
 import sys
 import unicodedata
@@ -66,10 +67,21 @@ def test_training_studies_and_errors_print_no_escape_sequence(capsys):
     assert controls(said.out + said.err) == {"\n"}
 
 
-def test_tracebacks_and_warnings_of_commands_are_text(capsys, monkeypatch):
+@pytest.fixture
+def install(monkeypatch):
+    """``terminal.install`` for one test."""
     for name, module in (("excepthook", sys), ("showwarning", warnings)):
         monkeypatch.setattr(module, name, getattr(module, name))
-    terminal.install()
+
+    def without_handlers():  # those of pytest
+        monkeypatch.setattr(logging.root, "handlers", [])
+        terminal.install()
+
+    return without_handlers
+
+
+def test_tracebacks_and_warnings_of_commands_are_text(install, capsys):
+    install()
     sys.excepthook(ValueError, ValueError(HOSTILE), None)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -77,6 +89,19 @@ def test_tracebacks_and_warnings_of_commands_are_text(capsys, monkeypatch):
     said = capsys.readouterr().err
     assert "ValueError" in said and "warning: " in said
     assert controls(said) == {"\n"}
+
+
+def test_log_records_of_commands_are_text(install, capsys):
+    install()
+    logging.warning("damaged: %s", f"{HOSTILE}\nx")
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logging.getLogger("library").exception(HOSTILE)
+    first, second, *trace = capsys.readouterr().err.splitlines()
+    assert first.startswith("warning: damaged: ") and "title" in first
+    assert second.startswith("error: ") and "ValueError" in trace[-1]
+    assert not controls("".join([first, second, *trace]))
 
 
 def test_everything_that_is_printed_goes_the_same_way():

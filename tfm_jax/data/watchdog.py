@@ -9,7 +9,7 @@ import time
 
 _SECONDS = contextvars.ContextVar("data.timeout_seconds", default=0.0)
 _TICK = 0.1  # seconds
-_waits = {}  # a wait -> [seconds that are left, seconds, for what]
+_waits = {}  # context -> [seconds left, seconds, for what]
 _thread = threading.Thread()
 
 
@@ -23,23 +23,24 @@ def patience(seconds):
         _SECONDS.reset(token)
 
 
-@contextlib.contextmanager
-def awaited(what):
-    """Ends the process, with code 69 and all stacks, if the block takes too long.
+class awaited:
+    """Context that ends the process, with code 69 and all stacks, if it takes too long.
 
     Time in which the process itself is stopped does not count.
     Args: what: named in the message.
     """
-    seconds, wait = _SECONDS.get(), object()
-    if not seconds:
-        yield
-        return
-    _waits[wait] = [seconds, seconds, what]
-    _watch()
-    try:
-        yield
-    finally:
-        _waits.pop(wait, None)
+
+    def __init__(self, what):
+        self._what = what
+
+    def __enter__(self):
+        seconds = _SECONDS.get()
+        if seconds:
+            _waits[self] = [seconds, seconds, self._what]
+            _watch()
+
+    def __exit__(self, *exc_info):
+        _waits.pop(self, None)
 
 
 def each(items, what):

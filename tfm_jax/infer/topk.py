@@ -19,8 +19,8 @@ def best_tokens(logits, k: int, forbid: tuple[int, ...] = ()):
     Returns: (log-probabilities in nats [..., k], ids [..., k] int32). Where no allowed
         token is left the log-probability is -inf.
     """
-    vocab = logits.shape[-1]
-    while vocab - 1 in forbid:  # rows that fill a table up, maybe thousands
+    vocab, forbidden = logits.shape[-1], {*forbid}
+    while vocab - 1 in forbidden:  # rows that fill a table up, maybe thousands
         vocab -= 1
     others = [token for token in forbid if token < vocab]
     values, ids = top_k(logits[..., :vocab], min(k + len(others), vocab))

@@ -1,5 +1,6 @@
 """What people see: text of data, models, files and errors that no terminal obeys."""
 
+import logging
 import re
 import sys
 import traceback
@@ -42,8 +43,20 @@ def one_line(text: object) -> str:
 
 
 def install() -> None:
-    """For commands: warnings are one line, and tracebacks are safe to print."""
+    """For commands: warnings are one line, tracebacks and log records safe to print."""
     sys.excepthook, warnings.showwarning = _excepthook, _showwarning
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Shown())
+    logging.basicConfig(handlers=[handler])
+
+
+class _Shown(logging.Formatter):
+    """A record as the warnings are, with its traceback if it has one."""
+
+    def format(self, record):
+        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        level, message = record.levelname.lower(), one_line(record.getMessage())
+        return f"{level}: {message}{shown(trace)}"
 
 
 def _excepthook(kind, error, trace):
