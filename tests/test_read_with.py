@@ -214,7 +214,11 @@ def test_a_bound_says_itself():
             dict(eval__average_last=20),
             "eval.average_last=20 checkpoints are more than checkpoint.keep=3 leaves",
         ),
-        (dict(checkpoint__metric="bleu"), "checkpoint.metric='bleu' is no score"),
+        (dict(checkpoint__metric="chrf"), "checkpoint.metric='chrf' is no score"),
+        (  # numbers have no BLEU
+            dict(checkpoint__metric="bleu", eval__sentences=1),
+            r"choose from \(loss, nll, accuracy, chrf, exact_match\)",
+        ),
         (dict(checkpoint__metric="pearson"), r"choose from \(loss, nll, accuracy\)"),
     ],
 )
@@ -226,7 +230,8 @@ def test_what_a_run_cannot_do_at_its_end_is_refused_at_its_start(changes, words)
 def test_what_a_run_is_scored_by_may_choose_its_checkpoints():
     for changes in (
         dict(checkpoint__metric="loss"),
-        dict(checkpoint__metric="bleu", eval__sentences=1),
+        dict(checkpoint__metric="chrf", eval__sentences=1),
+        dict(checkpoint__metric="bleu", eval__sentences=1, data__source="parallel"),
         dict(checkpoint__metric="bleu", checkpoint__keep_best=0),
         dict(eval__average_last=3),
     ):

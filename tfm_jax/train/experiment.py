@@ -22,6 +22,7 @@ from tfm_jax.data import (
     masked_text,
     normalize,
     pipeline,
+    sources,
     span_text,
     tagged_text,
     tokenizers,
@@ -271,7 +272,8 @@ def _ranking(experiment):
     """Score of an evaluation while training -> whether this run has it."""
     data, task = experiment.data, experiment.task
     pairs = getattr(data, "pairs", None)
-    decoded = task == "translation" and experiment.eval.sentences > 0
+    translated = task == "translation" and experiment.eval.sentences > 0
+    of_texts = sources.SOURCES[data.source].scores if translated else ()
     numbers = task == "classify" and data.layout().scores
     return {
         "nll": True,
@@ -282,7 +284,7 @@ def _ranking(experiment):
         "exact": task == "span",
         **dict.fromkeys(("f1", "matthews"), task == "classify" and not numbers),
         "pearson": numbers,
-        **dict.fromkeys(("bleu", "chrf", "exact_match"), decoded),
+        **{name: name in of_texts for name in ("bleu", "chrf", "exact_match")},
     }
 
 
