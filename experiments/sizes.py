@@ -47,8 +47,9 @@ def measure(experiment: Experiment) -> dict[str, Any]:
 def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
     """``study`` with as many steps for each arm as its match rule gives it.
 
-    "tokens" and "flops" let every arm see or spend what the baseline does in its steps;
-    "parameters" changes nothing, but holds the arms to within ``TOLERANCE``.
+    "tokens" and "flops" let every arm see or spend what the baseline does in its steps,
+    those of the first run where an arm has one; "parameters" changes nothing, but holds
+    the arms to within ``TOLERANCE``.
 
     Args: found: arm -> ``measure`` of it.
     Raises: ConfigError if the arms have unlike parameters, an arm sets its steps, or
@@ -67,10 +68,14 @@ def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
                 + ", ".join(f"{arm} has {count:,}" for arm, count in off.items())
             )
         return study
+    firsts = {
+        arm: {**study.settings, **knobs}.get(FIRST, study.first)
+        for arm, knobs in study.arms.items()
+    }
+    first = firsts[study.baseline]
     own, before = cells.stages_of(study.settings)
-    config, settings = (study.first, before) if study.first else (study.config, own)
+    config, settings = (first, before) if first else (study.config, own)
     steps = cells.configure(config, settings).train.total_steps
-    knob = f"{FIRST}.{STEPS}" if study.first else STEPS
     cost = {"tokens": "tokens_per_step", "flops": "flops_per_step"}[study.match]
     for arm, size in found.items():
         if cost not in size:
@@ -79,6 +84,7 @@ def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
             )
     arms = {}
     for arm, knobs in study.arms.items():
+        knob = f"{FIRST}.{STEPS}" if firsts[arm] else STEPS
         if knob in knobs:
             raise ConfigError(
                 f"arm {arm!r} sets {knob}, which match={study.match!r} does"

@@ -83,13 +83,16 @@ def test_a_wrong_first_run_ends_both(study, tmp_path, capsys):
     assert not (cell.directory / "results.json").exists()
 
 
-def test_arms_are_matched_by_what_their_first_runs_cost(study):
+def test_arms_are_matched_by_what_their_first_runs_cost(study, tmp_path):
     matched = dataclasses.replace(study, match="flops")
     cost = {"scratch": 1.0, "pretrained": 2.0, "wider": 4.0}
     found = {arm: {"flops_per_step": x} for arm, x in cost.items()}
     arms = sizes.matched(matched, found).arms
     assert arms["wider"]["first.train.total_steps"] == 2
     assert arms["pretrained"]["first.train.total_steps"] == 4
+    assert arms["scratch"] == {"first": "", "train.total_steps": 8}
+    [scratch, *_] = cells.cells(dataclasses.replace(study, arms=arms), tmp_path, {})
+    assert scratch.costly.train.total_steps == 8
 
 
 def test_an_expectation_may_have_a_metric_and_a_goal_of_its_own(study):
