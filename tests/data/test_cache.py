@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,52 @@ def test_of_many_that_ask_at_once_one_prepares(tmp_path, made):
     assert len(made) == 1
     for each in found[1:]:
         assert_same(each, found[0])
+
+
+def test_what_is_unfinished_or_unused_for_long_is_removed(tmp_path, made):
+    used = dataclasses.replace(CONFIG, numerals_train=60)
+    for cfg in (CONFIG, used):
+        first = cache.prepared(cfg, TOKENIZER, tmp_path)
+    for name in (".making-old", ".making-new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.npz").touch()
+    month_ago = time.time() - 31 * 86_400
+    for path in tmp_path.iterdir():
+        if path.name != ".making-new" and not path.is_symlink():
+            os.utime(path, (month_ago, month_ago))
+    cache.prepared(used, TOKENIZER, tmp_path, tokenizer=first.tokenizer)
+    cache.prepared(dataclasses.replace(CONFIG, numerals_train=70), TOKENIZER, tmp_path)
+    assert len(made) == 3
+    left = [*tmp_path.iterdir()]
+    assert all(path.exists() for path in left)
+    assert [p.name for p in left if p.name[0] == "."] == [".making-new"]
+    entries = [p for p in left if p.is_dir() and not p.is_symlink()]
+    assert len(entries) == 1 + 2  # with .making-new
+    made.clear()
+    cache.prepared(used, TOKENIZER, tmp_path)
+    assert not made
+    cache.prepared(CONFIG, TOKENIZER, tmp_path)
+    assert len(made) == 1
+
+
+def test_an_entry_that_became_a_link_meanwhile_is_replaced(tmp_path, made, caplog):
+    """One run links the name that another one, which resumes, prepares."""
+    tokenizer = pipeline.prepare(CONFIG, TOKENIZER).tokenizer
+    prepare = pipeline.prepare
+
+    def slow(*args, **options):
+        if options["tokenizer"] is tokenizer:
+            cache.prepared(CONFIG, TOKENIZER, tmp_path)
+        return prepare(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "prepare", slow)
+        found = cache.prepared(CONFIG, TOKENIZER, tmp_path, tokenizer=tokenizer)
+    made.clear()
+    for given in (tokenizer, None):
+        again = cache.prepared(CONFIG, TOKENIZER, tmp_path, tokenizer=given)
+        assert_same(again, found)
+    assert not made and not caplog.records
 
 
 def open_to_others(folder, monkeypatch):

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from tfm_jax.data.watchdog import awaited, patience
 _LIBRARIES = ("num2words", "numpy", "sacremoses", "tokenizers")
 _FILES = ("train.npz", "rest.json")
 _SUMS = "SHA256SUMS"  # of _FILES, as sha256sum writes and checks it
+_UNFINISHED = ".making-"  # begins the names of folders that are being written
+_DAY = 86_400  # seconds
 
 
 def prepared(cfg, tokenizer_cfg, directory, *, tokenizer=None) -> pipeline.Prepared:
@@ -63,9 +66,9 @@ def prepared(cfg, tokenizer_cfg, directory, *, tokenizer=None) -> pipeline.Prepa
         found = prepare()
         try:
             _write(entry, found)
-            resumed = directory / key(found.tokenizer)
-            if not os.path.lexists(resumed):
-                resumed.symlink_to(entry.name)
+            with contextlib.suppress(FileExistsError):
+                (directory / key(found.tokenizer)).symlink_to(entry.name)
+            _clean(directory)
         except OSError as error:
             logging.warning("prepared data is not kept: %s", error)
         return found
@@ -119,7 +122,7 @@ def _digest(path):
 
 def _write(entry, found):
     """A directory that is whole or absent: made under another name, then renamed."""
-    made = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".making-"))
+    made = Path(tempfile.mkdtemp(dir=entry.parent, prefix=_UNFINISHED))
     try:
         train = found.train
         arrays = {"kept": train.kept}
@@ -137,13 +140,36 @@ def _write(entry, found):
         }
         (made / "rest.json").write_text(json.dumps(document), encoding="utf-8")
         (made / _SUMS).write_text(_sums(made), encoding="utf-8")
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
+        _remove(entry)
         os.replace(made, entry)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _clean(directory):
+    """Removes what killed processes half wrote, and what no run used for a month."""
+    with contextlib.suppress(OSError):  # another process cleans as well
+        for unfinished in directory.glob(f"{_UNFINISHED}*"):
+            if _age(unfinished) > _DAY:
+                _remove(unfinished)
+        for lock in directory.glob("*.lock"):  # written at each use of its entry
+            if _age(lock) > 30 * _DAY:
+                _remove(lock.with_suffix(""))
+                _remove(lock)
+        for path in directory.iterdir():
+            if not path.exists():  # a link whose entry is gone
+                _remove(path)
+
+
+def _age(path):
+    return time.time() - path.lstat().st_mtime
 
 
 def _sums(entry):
