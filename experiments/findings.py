@@ -35,6 +35,12 @@ class Pairs(NamedTuple):
     other: int
     both: int
 
+    @property
+    def rates_differ(self) -> bool:
+        """Whether one arm diverges more often, by Fisher's exact test at .05."""
+        p = stats.rates_differ(self.diverged, self.other, self.seeds)
+        return p < 1 - CONFIDENCE
+
     def word(self, study: Study, interval) -> str:
         """``stats.verdict`` of the arm against the other one."""
         return stats.verdict(
@@ -51,13 +57,13 @@ class Pairs(NamedTuple):
 
 def pairs(arm: Mapping, other: Mapping) -> Pairs:
     """Args: seed -> value, None where the run diverged; seeds of one arm are left."""
-    found = [(arm[seed], other[seed]) for seed in arm if seed in other]
+    of_seeds = [(arm[seed], other[seed]) for seed in arm if seed in other]
     return Pairs(
-        [a - b for a, b in found if a is not None and b is not None],
-        len(found),
-        sum(a is None for a, _ in found),
-        sum(b is None for _, b in found),
-        sum(a is None and b is None for a, b in found),
+        [a - b for a, b in of_seeds if a is not None and b is not None],
+        len(of_seeds),
+        sum(a is None for a, _ in of_seeds),
+        sum(b is None for _, b in of_seeds),
+        sum(a is None and b is None for a, b in of_seeds),
     )
 
 
@@ -102,9 +108,9 @@ def overall(verdicts: Sequence[str]) -> str:
 def headline(judged: Sequence[Mapping]) -> tuple[str, str]:
     """The verdict on what was published, and the sentences that say why.
 
-    A study of which a check does not hold cannot tell: one that does not find what must
-    be there would not find a difference either (assay sensitivity, ICH E10, section
-    1.5). If all expectations are checks, the verdict is on those.
+    REPRODUCED needs every check to hold: a study that does not find what must be there
+    would not find a difference either (assay sensitivity, ICH E10, section 1.5). No
+    check makes a verdict better. If all expectations are checks, it is on those.
     Args: judged: ``text``, ``claim``, ``verdict`` and ``detail`` of each expectation.
     """
     published = [e for e in judged if e["claim"] == "published"]
@@ -147,47 +153,46 @@ CHECKED = {
 
 def _compared(expectation, values, study):
     """Pairs, word and the t interval of an expectation of two arms; what to say."""
-    found = pairs(*(values[name] for name in expectation.arms))
-    p = stats.paired(found.differences, CONFIDENCE)
-    word = found.word(study, (p.low, p.high))
+    compared = pairs(*(values[name] for name in expectation.arms))
+    p = stats.paired(compared.differences, CONFIDENCE)
+    word = compared.word(study, (p.low, p.high))
     detail = f"{' minus '.join(expectation.arms)}: {_interval(p)}"
-    lost = zip(expectation.arms, (found.diverged, found.other), strict=True)
+    lost = zip(expectation.arms, (compared.diverged, compared.other), strict=True)
     detail += "".join(
-        f"; {name} diverged {n} of {found.seeds} times" for name, n in lost if n
+        f"; {name} diverged {n} of {compared.seeds} times" for name, n in lost if n
     )
-    return found, word, p, detail
+    return compared, word, p, detail
 
 
 def _better(expectation, values, study):
-    found, word, _, detail = _compared(expectation, values, study)
+    compared, word, _, detail = _compared(expectation, values, study)
     if word.endswith(stats.BELOW):
         detail += f"{stats.BELOW} ±{study.sesoi:g}"
     if word in ("diverged", "baseline diverged"):
-        verdict = _of_rates(found, word)
+        verdict = _of_rates(compared, word)
     else:
         verdict = OF_WORD.get(word, UNDERPOWERED)
     return {"verdict": verdict, "detail": detail}
 
 
-def _of_rates(found, word):
-    """Whether the arm is better where most runs of it, or of the other, diverged."""
-    if found.diverged == found.other == found.seeds:
+def _of_rates(compared, word):
+    """What becomes of "it is better" where most runs of one of the two diverged."""
+    if compared.diverged == compared.other == compared.seeds >= stats.FEWEST:
         return NOT_REPRODUCED
-    if stats.rates_differ(found.diverged, found.other, found.seeds) >= 1 - CONFIDENCE:
+    if not compared.rates_differ:
         return UNDERPOWERED
     if word == "baseline diverged":
         return REPRODUCED
-    return NOT_REPRODUCED if found.diverged > found.other else UNDERPOWERED
+    return NOT_REPRODUCED if compared.diverged > compared.other else UNDERPOWERED
 
 
 def _equivalent(expectation, values, study):
-    found, word, p, detail = _compared(expectation, values, study)
+    compared, word, p, detail = _compared(expectation, values, study)
     detail += f", margin ±{study.sesoi:g}"
-    apart = stats.rates_differ(found.diverged, found.other, found.seeds)
     if word == "equivalent" or word.endswith(stats.BELOW):
         verdict = REPRODUCED
     elif word in ("diverged", "baseline diverged"):
-        verdict = NOT_REPRODUCED if apart < 1 - CONFIDENCE else UNDERPOWERED
+        verdict = NOT_REPRODUCED if compared.rates_differ else UNDERPOWERED
     else:
         beyond = word in ("better", "worse") and (
             p.low > study.sesoi or p.high < -study.sesoi
@@ -209,8 +214,8 @@ def _monotone(expectation, values, study):
 
 def _diverges(expectation, values, study):
     """Most runs do: the one-sided bound of their rate is beyond a half, either way."""
-    found = values[expectation.arms[0]]
-    count, n = sum(v is None for v in found.values()), len(found)
+    of_seeds = values[expectation.arms[0]].values()
+    count, n = sum(v is None for v in of_seeds), len(of_seeds)
     low, high = stats.clopper_pearson(count, n, ONE_SIDED)
     detail = f"{count} of {n} diverged"
     if low > 0.5:
@@ -228,22 +233,24 @@ def _diverges(expectation, values, study):
 
 def _within(expectation, values, study):
     """Of the mean, which is not known where a seed diverged."""
-    found = values[expectation.arms[0]]
-    kept = [v for v in found.values() if v is not None]
-    lost = len(found) - len(kept)
+    of_seeds = values[expectation.arms[0]].values()
+    kept = [v for v in of_seeds if v is not None]
+    lost = len(of_seeds) - len(kept)
     p = stats.paired(kept, CONFIDENCE)  # of the values themselves
     low, high = expectation.low, expectation.high
-    detail = f"{_interval(p)}, expected {low:g} to {high:g}"
+    detail = f"{_interval(p, 'runs')}, expected {low:g} to {high:g}"
     if lost:
-        most = stats.clopper_pearson(lost, len(found), ONE_SIDED).low > 0.5
-        detail += f"; {lost} of {len(found)} diverged"
-        return {"verdict": NOT_REPRODUCED if most else UNDERPOWERED, "detail": detail}
-    if p.low is None:
-        return {"verdict": UNDERPOWERED, "detail": f"only {p.n} runs"}
-    if low <= p.low and p.high <= high:
-        return {"verdict": REPRODUCED, "detail": detail}
-    outside = p.high < low or p.low > high
-    return {"verdict": NOT_REPRODUCED if outside else UNDERPOWERED, "detail": detail}
+        most = stats.clopper_pearson(lost, len(of_seeds), ONE_SIDED).low > 0.5
+        detail += f"; {lost} of {len(of_seeds)} diverged"
+        verdict = NOT_REPRODUCED if most else UNDERPOWERED
+    elif p.low is None:
+        verdict = UNDERPOWERED
+    elif low <= p.low and p.high <= high:
+        verdict = REPRODUCED
+    else:
+        outside = p.high < low or p.low > high
+        verdict = NOT_REPRODUCED if outside else UNDERPOWERED
+    return {"verdict": verdict, "detail": detail}
 
 
 def _identical(noise, study):
@@ -285,8 +292,8 @@ PREDICATES: dict[str, Callable] = {
 }
 
 
-def _interval(p):
+def _interval(p, unit="pairs"):
     if p.low is None:
-        few = f"only {p.n} pairs" if p.n else "no pairs"
+        few = f"only {p.n} {unit}" if p.n else f"no {unit}"
         return f"{p.mean:+.4g}, {few}" if p.n else few
     return f"{p.mean:+.4g} [{p.low:+.4g}, {p.high:+.4g}], n = {p.n}"

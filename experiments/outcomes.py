@@ -17,12 +17,12 @@ def metric(cell: Cell, name: str) -> float | None:
 
     A score that is no finite number is that of a run that diverged.
     """
-    found = _results(cell)
-    if found is None:
+    results = _results(cell)
+    if results is None:
         return None
     known = {
         f"{split}/{score}": value
-        for split, scores in found.items()
+        for split, scores in results.items()
         if isinstance(scores, dict)
         for score, value in scores.items()
         if run_files.is_number(value)
@@ -151,14 +151,14 @@ def environments(found: Iterable[Cell]) -> list[dict[str, str]]:
     distinct = {}
     for cell in found:
         for path in cells.attempts(cell.directory):
-            found = run_files.read(path / "environment.json", _texts)
-            if found is not None:
-                distinct.setdefault(json.dumps(found, sort_keys=True), found)
+            recorded = run_files.read(path / "environment.json", _is_text)
+            if recorded is not None:
+                distinct.setdefault(json.dumps(recorded, sort_keys=True), recorded)
     return list(distinct.values())
 
 
-def _texts(found):
-    return all(isinstance(value, str) for value in found.values())
+def _is_text(environment):
+    return all(isinstance(value, str) for value in environment.values())
 
 
 def _cost(values, sign):

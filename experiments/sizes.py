@@ -44,23 +44,23 @@ def measure(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
+def matched(study: Study, measured: Mapping[str, Mapping]) -> Study:
     """``study`` with as many steps for each arm as its match rule gives it.
 
     "tokens" and "flops" let every arm see or spend what the baseline does in its steps,
     those of the first run where an arm has one; "parameters" changes nothing, but holds
     the arms to within ``TOLERANCE``.
 
-    Args: found: arm -> ``measure`` of it.
+    Args: measured: arm -> ``measure`` of it.
     Raises: ConfigError if the arms have unlike parameters, an arm sets its steps, or
         has FLOPs that cannot be counted.
     """
     if study.match == "steps":
         return study
-    base = found[study.baseline]
+    base = measured[study.baseline]
     if study.match == "parameters":
         wanted = base["parameters"]
-        off = {arm: size["parameters"] for arm, size in found.items()}
+        off = {arm: size["parameters"] for arm, size in measured.items()}
         off = {a: n for a, n in off.items() if abs(n / wanted - 1) > TOLERANCE}
         if off:
             raise ConfigError(
@@ -77,7 +77,7 @@ def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
     config, settings = (first, before) if first else (study.config, own)
     steps = cells.configure(config, settings).train.total_steps
     cost = {"tokens": "tokens_per_step", "flops": "flops_per_step"}[study.match]
-    for arm, size in found.items():
+    for arm, size in measured.items():
         if cost not in size:
             raise ConfigError(
                 f"match={study.match!r}: arm {arm!r}: {size['uncounted']}"
@@ -89,7 +89,7 @@ def matched(study: Study, found: Mapping[str, Mapping]) -> Study:
             raise ConfigError(
                 f"arm {arm!r} sets {knob}, which match={study.match!r} does"
             )
-        count = round(steps * base[cost] / found[arm][cost])
+        count = round(steps * base[cost] / measured[arm][cost])
         arms[arm] = {**knobs, knob: max(count, 1)}
     return dataclasses.replace(study, arms=arms)
 

@@ -109,8 +109,7 @@ def values_of(
     for cell in plan.cells():
         ended = cell.phase == FINAL and cells.status(cell).name in FINISHED
         if ended and cell.arm in wanted:
-            found = outcomes.metric(cell, metric)
-            values[cell.arm][cell.seed] = found
+            values[cell.arm][cell.seed] = outcomes.metric(cell, metric)
     return values
 
 
@@ -130,7 +129,7 @@ def _compare(values, others, study):
     alone = findings.planned(study)
     families = [[arm] for arm in others if arm in alone]
     families.append([arm for arm in others if arm not in alone])
-    found = {study.baseline: {"word": "baseline", "difference": None}}
+    compared = {study.baseline: {"word": "baseline", "difference": None}}
     for family in families:
         samples = [pairs[arm].differences for arm in family]
         adjusted = stats.holm([stats.paired(d, CONFIDENCE).p for d in samples])
@@ -143,8 +142,8 @@ def _compare(values, others, study):
             if difference:
                 low, high = interval or (None, None)
                 difference |= {"p_holm": p_holm, "low_holm": low, "high_holm": high}
-            found[arm] = {"word": word, "difference": difference}
-    return found
+            compared[arm] = {"word": word, "difference": difference}
+    return compared
 
 
 def _difference(values, base, goal):
@@ -220,7 +219,11 @@ def _noise(rows, study, base):
     other, first = ([v for v in side if v is not None] for side in both)
     p = stats.unpaired(other, first, CONFIDENCE)
     floor = {
-        **dict(mean=p.mean, low=p.low, high=p.high, n=p.n, n_first=p.n_other),
+        "mean": p.mean,
+        "low": p.low,
+        "high": p.high,
+        "n": p.n,
+        "n_first": p.n_other,
         "diverged": sum(v is None for side in both for v in side),
     }
     ended = fresh and set(fresh) >= set(study.other_seeds)

@@ -96,6 +96,14 @@ def test_three_good_seeds_of_five_reproduce_nothing(lost):
     assert judged(better("a", "b", "")) == judged(monotone(("b", "a"), "")) == UNKNOWN
 
 
+@pytest.mark.parametrize("n, verdict", [(1, UNKNOWN), (2, UNKNOWN), (3, NO), (5, NO)])
+def test_two_arms_of_which_all_runs_diverge_are_compared_from_three_seeds_on(
+    n, verdict
+):
+    _, judged = of([None] * n, [None] * n)
+    assert judged(better("a", "b", "")) == judged(worse("a", "b", "")) == verdict
+
+
 def test_seeds_that_both_lose_are_left_out():
     b = (1.0, 1.1, 0.9, None, None)
     for name, verdict in {"far better": YES, "equal": NO, "far worse": NO}.items():

@@ -72,14 +72,27 @@ class Config:
 
     READ_WITH = {
         ("source", ("tsv",)): (
-            *("train_files", "valid_files", "test_files", "invalid_utf8", "malformed"),
-            *("table", "header"),
+            "train_files",
+            "valid_files",
+            "test_files",
+            "invalid_utf8",
+            "malformed",
+            "table",
+            "header",
         ),
         ("source", ("tfds",)): (
-            *("tfds_name", "tfds_data_dir", "tfds_train", "tfds_valid", "tfds_test"),
+            "tfds_name",
+            "tfds_data_dir",
+            "tfds_train",
+            "tfds_valid",
+            "tfds_test",
         ),
         ("table", ("columns",)): (
-            *("first_column", "second_column", "label_column", "labels", "header"),
+            "first_column",
+            "second_column",
+            "label_column",
+            "labels",
+            "header",
             "scores",
         ),
         ("scores", (False,)): ("labels",),

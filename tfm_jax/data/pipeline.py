@@ -62,14 +62,25 @@ class Config:
 
     READ_WITH = {
         ("source", ("numerals",)): (
-            *("numerals_max", "numerals_train", "numerals_heldout", "numerals_seed"),
-            *("numerals_joined", "numerals_joined_heldout"),
+            "numerals_max",
+            "numerals_train",
+            "numerals_heldout",
+            "numerals_seed",
+            "numerals_joined",
+            "numerals_joined_heldout",
         ),
         ("source", ("parallel",)): (
-            *("train_files", "valid_files", "test_files", "invalid_utf8"),
+            "train_files",
+            "valid_files",
+            "test_files",
+            "invalid_utf8",
         ),
         ("source", ("tfds",)): (
-            *("tfds_name", "tfds_data_dir", "tfds_train", "tfds_valid", "tfds_test"),
+            "tfds_name",
+            "tfds_data_dir",
+            "tfds_train",
+            "tfds_valid",
+            "tfds_test",
         ),
         ("batching", ("bucket",)): ("bucket_lengths",),
     }
