@@ -105,7 +105,15 @@ def configure(config: str, settings: Mapping[str, Any]) -> Experiment:
 
     Raises: ConfigError naming the flag, the value and the legal choices.
     """
-    argv = [f"--config={config}", "--workdir=.", *flags(settings)]
+    path = Path(config.partition(":")[0])
+    content = path.read_bytes() if path.is_file() else b""
+    return _configured(config, content, flags(settings))
+
+
+@functools.lru_cache(maxsize=4096)  # a plan asks for each of its runs several times
+def _configured(config, content, knobs):
+    del content  # part of the key alone: a file that was changed is read again
+    argv = [f"--config={config}", "--workdir=.", *knobs]
     try:
         return resolve(main.load_config(*main.parse(argv)))
     except ConfigError:

@@ -1,11 +1,12 @@
-"""Statistics of an ablation: paired seeds, several arms, several tasks.
+"""Statistics of an ablation: paired seeds, several arms.
 
 A difference is arm minus baseline at one seed, in the metric's unit. A value is None
 where the run diverged. Whatever draws at random takes a ``numpy.random.Generator``.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -161,6 +162,7 @@ def holm_intervals(samples: Sequence, confidence=0.95) -> list[Interval | None]:
     return intervals
 
 
+@functools.cache
 def clopper_pearson(count: int, n: int, confidence=0.95) -> Interval:
     """Exact interval of a proportion, ``count`` out of ``n``; [0, 1] for n = 0.
 
@@ -172,6 +174,7 @@ def clopper_pearson(count: int, n: int, confidence=0.95) -> Interval:
     return Interval(*map(float, found))
 
 
+@functools.cache
 def rates_differ(count: int, other: int, n: int) -> float:
     """Two-sided p that ``count`` and ``other``, each out of ``n``, have one rate.
 
@@ -317,52 +320,6 @@ def verdict(
 def _direction(interval, sign):
     low, high = sorted((sign * interval[0], sign * interval[1]))
     return "better" if low > 0 else "worse" if high < 0 else ""
-
-
-def iqm(scores) -> float:
-    """Interquartile mean over all runs and tasks; Agarwal et al. 2021, section 4.3."""
-    return float(stats.trim_mean(scores, 0.25, axis=None))
-
-
-def stratified_bootstrap(scores, statistic, rng, confidence=0.95, resamples=2_000):
-    """Percentile ``Interval`` of ``statistic``: runs are redrawn within each task.
-
-    Source: Agarwal et al. 2021, arXiv:2108.13264, section 4.1. For several tasks; over
-    few runs of one task it is too narrow (.83 for .95 at n = 5).
-    Args: scores: [runs, tasks]. statistic: maps such an array to a number.
-    """
-    scores = np.asarray(scores)
-    runs, tasks = scores.shape
-    drawn = [
-        statistic(scores[rng.integers(runs, size=scores.shape), np.arange(tasks)])
-        for _ in range(resamples)
-    ]
-    return percentiles(drawn, confidence)
-
-
-def probability_of_improvement(x, y) -> float:
-    """Chance that a run of x beats one of y on a task drawn at random; ties are half.
-
-    Source: Agarwal et al. 2021, section 4.3. Args: x, y: [runs, tasks], more is better.
-    """
-    x, y = np.asarray(x)[:, None], np.asarray(y)
-    return float(((x > y) + (x == y) / 2).mean())
-
-
-def leave_one_out_ranks(scores: Sequence, statistic: Callable = iqm) -> np.ndarray:
-    """Ranks of the arms as single tasks are left out: a lottery if they change.
-
-    Source: Dehghani et al. 2021, arXiv:2107.07002.
-    Args: scores: one array [runs, tasks] per arm, more is better.
-    Returns: [1 + tasks, arms] int, 1 is best, equals share the better rank. Row 0 has
-        all tasks, row t lacks task t - 1.
-    """
-    scores = [np.asarray(arm) for arm in scores]
-    rows = [
-        [-statistic(np.delete(arm, left_out, axis=1)) for arm in scores]
-        for left_out in [[], *range(scores[0].shape[1])]
-    ]
-    return stats.rankdata(rows, method="min", axis=1).astype(int)
 
 
 def _finite(differences):
