@@ -341,6 +341,9 @@ def main(argv):
             seeds=options.seeds,
         )
         return COMMANDS[options.command](options, found)
+    except KeyboardInterrupt:  # before or after the runs, which end by themselves
+        say("experiments: stopped; the same command goes on", file=sys.stderr)
+        return exits.PREEMPTED
     except Exception as error:
         code = exits.exit_code(error)
         if code == exits.UNKNOWN:

@@ -23,7 +23,6 @@ def at_root(request):
         yield
 
 
-SIZE = dict(count=sizes.COUNT, parameters=1, flops_per_step=1.0, tokens_per_step=1)
 BROKEN = {
     "syntax": ("def get_study(:", "line 3: invalid syntax"),
     "import": ("import no_such_module", "line 3: ModuleNotFoundError"),
@@ -120,13 +119,23 @@ def test_missing_files_are_one_line(tmp_path, settings, code, words, capsys):
 def test_what_cannot_be_submitted_or_written_is_one_line(
     tmp_path, monkeypatch, argv, code, words, capsys
 ):
-    monkeypatch.setattr(sizes, "measure", lambda _: SIZE)
+    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "file").touch()
     argv = [word.format(tmp_path) for word in argv]
     assert run.main([TINY, *argv]) == code
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1
+
+
+def test_to_be_stopped_while_it_plans_is_one_line(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sizes, "measure", interrupted)
+    assert run.main([TINY, "plan", f"--out={tmp_path}"]) == 75
+    said = capsys.readouterr().err
+    assert "stopped" in said and said.count("\n") == 1
 
 
 def test_a_run_that_the_plan_does_not_list_is_refused(tmp_path, capsys):
@@ -171,7 +180,7 @@ def test_a_study_of_ones_own_is_found_from_any_folder(tmp_path, monkeypatch):
 def test_damaged_files_of_a_study_are_set_aside(
     tmp_path, content, recwarn, monkeypatch
 ):
-    monkeypatch.setattr(sizes, "measure", lambda _: SIZE)
+    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
     plan = Plan.load(TINY, tmp_path)
     plan.root.mkdir()
     for name in ("study.json", "plan.json", "sizes.json"):

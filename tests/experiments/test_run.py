@@ -223,7 +223,8 @@ def test_settings_reach_every_arm(tmp_path):
     assert all(c.experiment.model.norm == "pre" for c in found)
 
 
-def test_kubernetes_from_the_command_line(tmp_path, capsys):
+def test_kubernetes_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
     options = ["image=lab/tfm:1", "claim=disk", "nvidia.com/gpu=1"]
     argv = [f"{TINY}:vmapped", "--engine=kubernetes", "--jobs=2", f"--out={tmp_path}"]
     for option in options:
@@ -241,6 +242,7 @@ def test_kubernetes_from_the_command_line(tmp_path, capsys):
 
 
 def test_slurm_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
     bin_folder = tmp_path / "bin"
     fake_slurm.install(bin_folder)
     monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
