@@ -70,7 +70,7 @@ def parse(argv):
 
 def plan(options, found):
     """Prints the plan."""
-    _places(options)
+    _slots(options)
     found.check()
     sizes, rows = found.sizes(), found.rows()
     say(f"{found.name}:{found.scale}  {' '.join(found.question.split())}\n")
@@ -88,9 +88,9 @@ def plan(options, found):
     if found.expected() > len(rows):
         summary += f"; {found.expected() - len(rows)} wait for the tuning"
     if seconds:
-        places = len(_places(options))
-        left = (found.expected() - done) * sum(seconds) / len(seconds) / places
-        summary += f"; about {left / 60:.0f} min left on {places} slots"
+        slots = len(_slots(options))
+        left = (found.expected() - done) * sum(seconds) / len(seconds) / slots
+        summary += f"; about {left / 60:.0f} min left on {slots} slots"
     say(summary)
     for row in rows:
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
@@ -99,7 +99,7 @@ def plan(options, found):
 
 def run(options, found):
     """Runs what is missing, tuning first, then reports."""
-    places = _places(options)
+    slots = _slots(options)
     found.check()
     found.register()
     while todo := _todo(found):
@@ -107,7 +107,7 @@ def run(options, found):
         if options.engine != "local":
             return _submit(options, found, todo, planned)
         with screen.screen(found.expected(), _count(found, FINISHED)) as shown:
-            if not local.run(todo, places, environment.describe(), shown):
+            if not local.run(todo, slots, environment.describe(), shown):
                 say("stopped; the same command goes on", file=sys.stderr)
                 return exits.PREEMPTED
         if not _tuning_ended(found):
@@ -163,8 +163,8 @@ def headline(analysis):
                 f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]  "
             )
         lost = arm["diverged"]
-        said = f", {lost['count']} of {lost['n']} diverged" if lost["count"] else ""
-        lines.append(line + arm["word"] + said)
+        note = f", {lost['count']} of {lost['n']} diverged" if lost["count"] else ""
+        lines.append(line + arm["word"] + note)
     return "\n".join(lines)
 
 
@@ -282,7 +282,7 @@ def again(options, found, out):
     return [*tail, f"--out={out}"]
 
 
-def _places(options):
+def _slots(options):
     """The slots of this machine, if the runs are to run here."""
     return local.slots(options.jobs) if options.engine == "local" else []
 

@@ -75,7 +75,7 @@ def _own(name, path) -> ModuleType:
     try:
         found.loader.exec_module(module)
     except Exception as error:
-        raise ConfigError(f"study {name!r}: {_said(error, path)}") from error
+        raise ConfigError(f"study {name!r}: {_reason(error, path)}") from error
     return module
 
 
@@ -92,15 +92,15 @@ def _get(name, module, scale):
     try:
         study = module.get_study(scale)
     except Exception as error:
-        said = _said(error, Path(module.__file__))
-        told = unknown if error.args == (scale,) else f"study {name!r}: {said}"
-        raise ConfigError(told) from error
+        reason = _reason(error, Path(module.__file__))
+        message = unknown if error.args == (scale,) else f"study {name!r}: {reason}"
+        raise ConfigError(message) from error
     if not isinstance(study, Study):
         raise ConfigError(f"study {name!r}: get_study({scale!r}) returned no Study")
     return study
 
 
-def _said(error, path):
+def _reason(error, path):
     """What is wrong, and in which line of the file."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"

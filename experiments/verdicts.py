@@ -123,7 +123,7 @@ def _by_seed(rows, arm, phase):
 
 
 def _compare(values, others, study):
-    """Arm -> word and difference; Holm over the arms that no expectation speaks of."""
+    """Arm -> word and difference; Holm over the arms no expectation compares."""
     base = values[study.baseline]
     pairs = {arm: findings.pairs(values[arm], base) for arm in others}
     alone = findings.planned(study)

@@ -52,7 +52,7 @@ def findings(report: dict) -> list[dict]:
     """The expectations; a finding is reproduced or not, a check holds or fails."""
     words = {"REPRODUCED": "HOLDS", "NOT REPRODUCED": "FAILED"}
     return [
-        e | {"said": words.get(verdict, verdict) if e["claim"] == "check" else verdict}
+        e | {"word": words.get(verdict, verdict) if e["claim"] == "check" else verdict}
         for e in report["expectations"]
         for verdict in [e["verdict"]]
     ]

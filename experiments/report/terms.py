@@ -10,8 +10,8 @@ TERMS = {
     "95 % interval": "Paired t interval of that mean (n − 1 degrees of freedom): a "
     "procedure that covers the true difference in 95 studies of 100.",
     "p (Holm)": "Probability of a difference at least this large if there were none, "
-    "adjusted for the number of arms of which no finding speaks (Holm 1979). An arm of "
-    "which one speaks is tested alone: the verdict needs all findings.",
+    "adjusted for the number of arms that no finding compares with the baseline (Holm "
+    "1979). One that a finding compares is tested alone: the verdict needs all.",
     "p, sign flip": "The same without assuming normal differences: exact, from six "
     "pairs on.",
     "95 %, BCa": "The same interval by the bias-corrected bootstrap, as a check; from "
@@ -27,8 +27,8 @@ TERMS = {
     "finds in four studies of five.",
 }
 WORDS = {  # what an arm's verdict means
-    "better": "The 95 % interval, Holm-adjusted unless a finding speaks of the arm, "
-    "lies on the good side of zero.",
+    "better": "The 95 % interval, Holm-adjusted unless a finding compares the arm "
+    "with the baseline, lies on the good side of zero.",
     "worse": "The same on the bad side.",
     "below the effect of interest": "Better or worse, and yet within the smallest "
     "effect of interest (two one-sided tests).",

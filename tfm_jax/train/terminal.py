@@ -46,11 +46,11 @@ def install() -> None:
     """For commands: warnings are one line, tracebacks and log records safe to print."""
     sys.excepthook, warnings.showwarning = _excepthook, _showwarning
     handler = logging.StreamHandler()
-    handler.setFormatter(_Shown())
+    handler.setFormatter(_PlainText())
     logging.basicConfig(handlers=[handler])
 
 
-class _Shown(logging.Formatter):
+class _PlainText(logging.Formatter):
     """A record as the warnings are, with its traceback if it has one."""
 
     def format(self, record):
