@@ -17,8 +17,7 @@ from experiments.study import Study, Typed
 from tfm_jax import main
 from tfm_jax.config import ConfigError, to_flag, to_json
 from tfm_jax.data.errors import DataError
-from tfm_jax.train import exits, population
-from tfm_jax.train import experiment as configuration
+from tfm_jax.train import exits, new_runs, population
 from tfm_jax.train.experiment import Experiment, resolve
 from tfm_jax.train.workdir import Lease, replace
 from tfm_jax.train.workloads import WORKLOADS
@@ -267,8 +266,8 @@ def check_read(cell: Cell) -> None:
     for experiment, given in ((cell.experiment, own), (cell.first, before)):
         try:
             if experiment:
-                configuration.check_new(experiment)
-                configuration.check_read(experiment, given)
+                new_runs.check_settings(experiment)
+                new_runs.check_read(experiment, given)
         except ConfigError as error:
             raise ConfigError(f"arm {cell.arm!r}: {error}") from error
 

@@ -263,7 +263,9 @@ def test_overrides_arrive_with_the_types_of_the_config(folder, calls):
     argv += ["--config.data.lengths=4", "--config.data.language=none"]
     assert main.main(argv) == exits.OK
     ((name, (config, workdir), options),) = calls
-    assert (name, workdir, options) == ("train", "w", {})
+    knobs = {f"model.{name}" for name in ("width", "dropout", "tie")}
+    knobs |= {f"data.{name}" for name in ("files", "lengths", "language")}
+    assert (name, workdir, options) == ("train", "w", {"given": knobs})
     assert config.to_dict() == dict(
         seed=0,
         model=dict(width=16, norm="post", dropout=0.0, tie=False),
@@ -325,7 +327,7 @@ def test_every_mode_takes_the_run_s_own_config(
 def test_an_ending_that_is_known_is_one_line(
     folder, calls, monkeypatch, capsys, error, code
 ):
-    def train(config, workdir):
+    def train(config, workdir, **options):
         raise error
 
     monkeypatch.setattr(tfm_jax.train.loop, "train", train)
@@ -335,7 +337,7 @@ def test_an_ending_that_is_known_is_one_line(
 
 
 def test_an_unknown_error_keeps_its_traceback(folder, calls, monkeypatch):
-    def train(config, workdir):
+    def train(config, workdir, **options):
         raise ZeroDivisionError
 
     monkeypatch.setattr(tfm_jax.train.loop, "train", train)

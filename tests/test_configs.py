@@ -10,6 +10,7 @@ import pytest
 
 from tfm_jax import config as configs
 from tfm_jax.models import MODELS
+from tfm_jax.train import new_runs
 from tfm_jax.train.experiment import TASKS, build_model, complete, resolve
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -30,10 +31,11 @@ def sizes(file):
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_size_of_a_config_resolves_and_its_model_has_a_shape(file):
+def test_every_size_of_a_config_may_start_and_its_model_has_a_shape(file, tmp_path):
     for size in ("", *sizes(file)):
         spec = f"{FOLDER / file}:{size}" if size else str(FOLDER / file)
         experiment = resolve(configs.load(spec))
+        new_runs.check(experiment, tmp_path)
         vocab = experiment.tokenizer.vocab
         experiment = complete(experiment, Vocabularies(vocab))
         # one layer is traced for all; what ALBERT's layers share has no such layout

@@ -12,7 +12,7 @@ from tests.reliability.tiny import get_config
 from tests.test_knobs import OPTIM
 from tests.traced import traced
 from tfm_jax import main
-from tfm_jax.config import Above, ConfigError, readers_of
+from tfm_jax.config import Above, ConfigError, readers_of, to_json
 from tfm_jax.data import (
     causal_text,
     labelled_text,
@@ -28,15 +28,9 @@ from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.models import MODELS
 from tfm_jax.tasks import translation
-from tfm_jax.train import checkpoint, optim
-from tfm_jax.train.experiment import (
-    READ_WITH,
-    _ranking,
-    check_new,
-    check_read,
-    knob_types,
-    resolve,
-)
+from tfm_jax.train import checkpoint, loop, optim, population
+from tfm_jax.train.experiment import knob_types, resolve
+from tfm_jax.train.new_runs import READ_WITH, check, check_read, check_settings, ranking
 
 SECTIONS = [module.Config for module in MODELS.values()]
 SECTIONS += [optim.Config, checkpoint.Config, tokenizers.Config]
@@ -187,20 +181,33 @@ def test_one_flag_is_one_ablation():
     check_read(made, (), whole=False)
 
 
-def test_nothing_is_said_of_a_run_that_has_begun(tmp_path, capsys):
+def test_nothing_is_said_of_a_run_that_has_begun(tmp_path):
     """A run from before this was refused goes on, and is evaluated."""
-    file = "configs/transformer_numerals_small.py"
-    ignored = ["--config.data.train_files=a.tsv"]
-    values, knobs = main.parse([f"--config={file}", f"--workdir={tmp_path}", *ignored])
-    config = main.load_config(values, knobs)
+    config = get_config(data__train_files=("a.tsv",))
     with pytest.raises(ConfigError, match="data.train_files"):
-        main.check_read(values, knobs, config, tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    main.check_read(values, knobs, config, tmp_path)
-    values, knobs = main.parse([f"--workdir={tmp_path}", *ignored])
-    with pytest.raises(ConfigError, match="data.train_files"):
-        main.check_read(values, knobs, config, tmp_path)
-    main.check_read(values, [], config, tmp_path)
+        check(resolve(config), tmp_path)
+    (tmp_path / "config.json").write_text(to_json(config))
+    check(resolve(config), tmp_path)
+    values, knobs = main.parse([f"--workdir={tmp_path}"])
+    main.check_given(values, knobs, config)
+    values, knobs = main.parse([f"--workdir={tmp_path}", "--config.eval.beam=1"])
+    main.check_given(values, knobs, config)
+    values, knobs = main.parse(
+        [f"--workdir={tmp_path}", "--config.data.valid_files=b.tsv"]
+    )
+    with pytest.raises(ConfigError, match="data.valid_files"):
+        main.check_given(values, knobs, main.load_config(values, knobs))
+
+
+@pytest.mark.parametrize("given", [(), ("data.train_files",)])
+def test_what_is_set_for_nothing_is_refused_in_python_too(given, tmp_path):
+    """Before anything is written, and in a population as well."""
+    config = get_config(data__train_files=("a.tsv",))
+    with pytest.raises(ConfigError, match="data.train_files=.*has no effect"):
+        loop.train(config, tmp_path / "run", given=given)
+    with pytest.raises(ConfigError, match="data.train_files=.*has no effect"):
+        population.train([config], [tmp_path / "run"], given=given)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bound_says_itself():
@@ -224,7 +231,7 @@ def test_a_bound_says_itself():
 )
 def test_what_a_run_cannot_do_at_its_end_is_refused_at_its_start(changes, words):
     with pytest.raises(ConfigError, match=words):
-        check_new(resolve(get_config(**changes)))
+        check_settings(resolve(get_config(**changes)))
 
 
 def test_what_a_run_is_scored_by_may_choose_its_checkpoints():
@@ -235,5 +242,5 @@ def test_what_a_run_is_scored_by_may_choose_its_checkpoints():
         dict(checkpoint__metric="bleu", checkpoint__keep_best=0),
         dict(eval__average_last=3),
     ):
-        check_new(resolve(get_config(**changes)))
-    assert set(checkpoint.METRICS) == {"loss"} | set(_ranking(resolve(get_config())))
+        check_settings(resolve(get_config(**changes)))
+    assert set(checkpoint.METRICS) == {"loss"} | set(ranking(resolve(get_config())))

@@ -112,22 +112,16 @@ def load_config(values, knobs):
     return configs.override(config, configs.check_overrides(knobs, config, types))
 
 
-def check_read(values, knobs, config, workdir):
-    """Refuses knobs that the values of others ignore: of a new run, and in flags.
+def check_given(values, knobs, config):
+    """Refuses a flag that the other knobs of the run in the workdir ignore.
 
-    Raises: ConfigError naming both; and for a new run that could not end well.
+    Raises: ConfigError naming both; of new runs that is for ``loop.train``.
     """
-    if not _NAMES <= set(config):
-        return  # it is refused for that
-    from tfm_jax.train import experiment
+    if values.config or not knobs or not _NAMES <= set(config):
+        return
+    from tfm_jax.train import experiment, new_runs
 
-    ran = Path(workdir, "config.json").exists()
-    if ran and (values.config or not knobs):
-        return  # a run from before this was refused goes on
-    made = experiment.resolve(config)
-    if not ran:
-        experiment.check_new(made)
-    experiment.check_read(made, _knobs_of(knobs), whole=not ran)
+    new_runs.check_read(experiment.resolve(config), _knobs_of(knobs), whole=False)
 
 
 def check_named(values, knobs, config):
@@ -176,10 +170,7 @@ def members(values, knobs):
         raise configs.ConfigError(
             f"--workdir={values.workdir} names one twice; each run needs its own"
         )
-    made = [load_config(values, shared + mine) for mine in own]
-    for config, workdir in zip(made, workdirs, strict=True):
-        check_read(values, knobs, config, workdir)
-    return made, workdirs
+    return [load_config(values, shared + mine) for mine in own], workdirs
 
 
 def _several(text, flag):
@@ -206,14 +197,14 @@ def run(values, knobs):
     if any(flag.startswith("--each.") for flag in knobs):
         from tfm_jax.train import population
 
-        return population.train(*members(values, knobs))
+        return population.train(*members(values, knobs), given=_knobs_of(knobs))
     config = load_config(values, knobs)
-    check_read(values, knobs, config, values.workdir)
+    check_given(values, knobs, config)
     check_named(values, knobs, config)
     if values.mode == "train":
         from tfm_jax.train import loop
 
-        return loop.train(config, values.workdir)
+        return loop.train(config, values.workdir, given=_knobs_of(knobs))
     from tfm_jax.train import modes
 
     function, names = MODES[values.mode]

@@ -11,7 +11,8 @@ from tfm_jax.data.normalize import (
     Normalizer,
     decode,
 )
-from tfm_jax.train.experiment import check_new, resolve
+from tfm_jax.train.experiment import resolve
+from tfm_jax.train.new_runs import check_settings
 
 
 def test_multi30k_test_2016_german_has_12103_moses_tokens(data_dir):
@@ -46,8 +47,8 @@ def test_a_new_run_has_rules_for_its_languages():
         run_of_before = resolve(get_config(**changes))
         wanted = rf"data.{knob}='xx' has no rules with data.normalize=moses_l.*\(as, bn"
         with pytest.raises(ConfigError, match=wanted):
-            check_new(run_of_before)
-    check_new(
+            check_settings(run_of_before)
+    check_settings(
         resolve(get_config(data__normalize="lowercase", data__source_language="xx"))
     )
 

@@ -90,7 +90,7 @@ works = {
     "library": lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9),
 }
 
-def train(config, workdir):
+def train(config, workdir, **options):
     with Preemption() as stop, stop.nothing_to_save():
         print("preparing", flush=True)
         works[sys.argv[1]]()

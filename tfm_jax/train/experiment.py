@@ -2,16 +2,13 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from tfm_jax.config import (
     ConfigError,
     build,
-    flatten,
-    readers_of,
-    table_of,
     types_of,
     with_defaults,
 )
@@ -20,9 +17,7 @@ from tfm_jax.data import (
     labelled_text,
     language,
     masked_text,
-    normalize,
     pipeline,
-    sources,
     span_text,
     tagged_text,
     tokenizers,
@@ -126,14 +121,6 @@ _SECTIONS = {
     "mesh": mesh.Config,
 }
 
-READ_WITH = {  # as in the sections; across them
-    ("task", ("translation",)): (
-        *("eval.sentences", "eval.batch_sentences", "eval.beam"),
-        *("eval.length_penalty", "eval.max_length_offset"),
-    ),
-    ("task", ("translation", "causal_lm")): ("eval.samples",),
-}
-
 
 class Experiment(NamedTuple):
     """One run: what ``config.json`` of a workdir holds.
@@ -226,79 +213,6 @@ def knob_types(model_name: str, task: str) -> dict[str, Any]:
     for name, cls in section_types(model_name, task).items():
         types |= types_of(cls, f"{name}.")
     return types
-
-
-def check_read(experiment: Experiment, given: Collection[str], *, whole=True) -> None:
-    """Refuses a knob that is set while the value of another one ignores it.
-
-    A knob of a configuration that a flag makes useless is none of that flag's business:
-    one flag is one ablation.
-
-    Args:
-        given: dotted knobs set besides the configuration.
-        whole: the configuration itself is checked, too.
-    Raises: ConfigError naming both knobs.
-    """
-    for reader, values in _ignored(experiment):
-        if reader.knob in given or (whole and reader.other not in given):
-            raise ConfigError(reader.complaint(values))
-
-
-def check_new(experiment: Experiment) -> None:
-    """Refuses what runs of before were let do, and what one finds out at its end only.
-
-    Raises: ConfigError naming the knobs.
-    """
-    if experiment.task == "translation":
-        languages = ("source_language", "target_language")
-        sides = {knob: getattr(experiment.data, knob) for knob in languages}
-        normalize.check(experiment.data.normalize, **sides)
-    kept, wanted = experiment.checkpoint, experiment.eval.average_last
-    if wanted > kept.keep:
-        raise ConfigError(
-            f"eval.average_last={wanted} checkpoints are more than checkpoint.keep="
-            f"{kept.keep} leaves; raise the one or lower the other"
-        )
-    scores = {"loss": True} | _ranking(experiment)
-    if kept.keep_best and not scores.get(kept.metric):
-        able = ", ".join(name for name, there in scores.items() if there)
-        raise ConfigError(
-            f"checkpoint.metric={kept.metric!r} is no score of the evaluations of "
-            f"task={experiment.task!r}; choose from ({able})"
-        )
-
-
-def _ranking(experiment):
-    """Score of an evaluation while training -> whether this run has it."""
-    data, task = experiment.data, experiment.task
-    pairs = getattr(data, "pairs", None)
-    translated = task == "translation" and experiment.eval.sentences > 0
-    of_texts = sources.SOURCES[data.source].scores if translated else ()
-    numbers = task == "classify" and data.layout().scores
-    return {
-        "nll": True,
-        "accuracy": not numbers,
-        "judged_nll": task in ("replaced_tokens", "replaced_asked_tokens"),
-        "restored_nll": task in ("replace_mlm", "all_tokens_mlm"),
-        "pair_accuracy": task == "masked_lm" and pairs.kind != "none",
-        "exact": task == "span",
-        **dict.fromkeys(("f1", "matthews"), task == "classify" and not numbers),
-        "pearson": numbers,
-        **{name: name in of_texts for name in ("bleu", "chrf", "exact_match")},
-    }
-
-
-def _ignored(experiment):
-    sections = section_types(experiment.model_name, experiment.task)
-    values = dict(flatten(experiment.as_dict()))
-    usual = dict(flatten({n: with_defaults(cls, {}) for n, cls in sections.items()}))
-    readers = list(table_of(READ_WITH))
-    for name, cls in sections.items():
-        readers += readers_of(cls, f"{name}.")
-    for reader in readers:
-        now, value = values[reader.other], values[reader.knob]
-        if now not in reader.readers and value != usual[reader.knob]:
-            yield reader, values
 
 
 def _text(name, value):

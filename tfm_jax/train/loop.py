@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import jax
@@ -12,7 +12,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tfm_jax.config import to_json
-from tfm_jax.train import initial, named_data, peers, program, resume, runtime
+from tfm_jax.train import (
+    initial,
+    named_data,
+    new_runs,
+    peers,
+    program,
+    resume,
+    runtime,
+)
 from tfm_jax.train import mesh as mesh_section
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.exits import Diverged, Preempted
@@ -26,14 +34,18 @@ from tfm_jax.train.workdir import Lease, preflight, replace
 from tfm_jax.train.workloads import WORKLOADS
 
 
-def train(config, workdir) -> dict:
+def train(config, workdir, *, given: Collection[str] = ()) -> dict:
     """Trains what ``config`` says in ``workdir``, from where it left off.
 
+    Args:
+        given: dotted knobs that were set besides the configuration, for which it need
+            not be changed elsewhere: one ablation is one knob, see ``new_runs``.
     Returns: the scores of the evaluation after the last step.
     Raises: Preempted, Diverged, ConfigError, DataError and what else `exits` lists.
     """
     started = time.monotonic()
     experiment = resolve(config)
+    new_runs.check(experiment, workdir, given)
     workdir = preflight(workdir)
     named_data.remember(experiment)
     with (
@@ -42,13 +54,13 @@ def train(config, workdir) -> dict:
     ):
         peers.require_agreement("settings", resume.shared(experiment))
         run = Training(experiment, workdir, mesh, checkpoints, stop)
-        speaks = jax.process_index() == 0
-        if speaks:
+        is_main_process = jax.process_index() == 0
+        if is_main_process:
             say(run.headline())
         total = experiment.train.total_steps
         with (
-            MetricsLog(workdir, step=run.step, writes=speaks) as log,
-            Progress(total, start=run.step, shown=speaks) as progress,
+            MetricsLog(workdir, step=run.step, writes=is_main_process) as log,
+            Progress(total, start=run.step, shown=is_main_process) as progress,
         ):
             run.loop(log, progress, started)
             return run.finish(log)

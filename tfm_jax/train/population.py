@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
-from tfm_jax.train import loop, named_data, program
+from tfm_jax.train import loop, named_data, new_runs, program
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.exits import Diverged, Preempted
 from tfm_jax.train.experiment import Experiment, resolve
@@ -30,19 +30,24 @@ from tfm_jax.train.workdir import preflight
 MAY_DIFFER = ("seed", "optim.peak_lr")
 
 
-def train(configs: Sequence, workdirs: Sequence) -> None:
+def train(
+    configs: Sequence, workdirs: Sequence, *, given: Collection[str] = ()
+) -> None:
     """Trains one run for each config in its workdir, from where each left off.
 
     Every member draws its own batches, whose shapes must be equal, so that
     ``data.batching`` cannot be "bucket". One that diverges leaves the others alone; one
     that has finished before is left as it is.
 
+    Args: given: see ``loop.train``.
     Raises: ConfigError if the runs cannot share a program. Preempted if asked to stop;
         all are saved. Diverged, naming the workdirs, once all others have finished.
     """
     started = time.monotonic()
     experiments = [resolve(config) for config in configs]
     check_alike(experiments)
+    for experiment, workdir in zip(experiments, workdirs, strict=True):
+        new_runs.check(experiment, workdir, given)
     named_data.remember(experiments[0])
     todo = [
         (experiment, preflight(workdir))
