@@ -7,8 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorstore as ts
 
-from tfm_jax.train import manifest
+from tfm_jax.train import arrays, manifest
 from tfm_jax.train.checkpoint import Checkpointer, Config, load_params
 from tfm_jax.train.exits import CorruptCheckpoint, InfrastructureError, exit_code
 from tfm_jax.train.weights import newest_sound
@@ -168,6 +169,36 @@ def test_a_forged_manifest_is_damage(directory):
 def test_arrays_that_are_not_as_the_manifest_says_are_refused(directory, tree):
     forge(directory / "000003", tree=tree)
     with pytest.raises(CorruptCheckpoint):
+        load_params(directory / "000003")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        dict(shape=[2**50], chunks=[1]),
+        dict(shape=[3], chunks=[2**50]),
+    ],
+    ids=["shape", "chunks"],
+)
+def test_arrays_larger_than_the_manifest_says_are_never_allocated(
+    directory, monkeypatch, stored
+):
+    path = directory / "000003"
+    tree = manifest.read(path)["tree"]
+    place = dict(driver="ocdbt", base=f"file://{path / 'state'}/", path="params/w/")
+    spec = dict(driver="zarr", kvstore=place, metadata=stored | {"dtype": "<f4"})
+    ts.open(spec, create=True, delete_existing=True).result()
+    (path / "manifest.json").unlink()
+    manifest.write(path, step=3, tree=tree)
+    monkeypatch.setattr(arrays.ocp.Checkpointer, "restore", pytest.fail)
+    with pytest.raises(CorruptCheckpoint, match="params/w: "):
+        load_params(path)
+
+
+def test_arrays_larger_than_memory_are_refused_in_one_line(directory, monkeypatch):
+    assert arrays.memory() > 2**28
+    monkeypatch.setattr(arrays, "memory", lambda: 11)
+    with pytest.raises(InfrastructureError, match="holds arrays of .* GB of memory$"):
         load_params(directory / "000003")
 
 

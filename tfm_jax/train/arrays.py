@@ -5,6 +5,8 @@ lies on the disk and are public. Empty containers and None have no leaves: the t
 of a restore brings them along.
 """
 
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from tfm_jax.train.exits import CorruptCheckpoint, one_line
+from tfm_jax.train.exits import CorruptCheckpoint, InfrastructureError, one_line
 
 HINTS = {
     "params": "compare model.* (model.layout too) and tokenizer.* with its config.json",
@@ -88,9 +90,12 @@ def write(directory: Path, host: Mapping[str, np.ndarray]) -> None:
 def read(directory: Path, tree: Mapping[str, dict]) -> dict[str, np.ndarray]:
     """Read the leaves named by ``tree`` (a part of the manifest's) into host memory.
 
-    Raises: CorruptCheckpoint if there are no such arrays.
+    Nothing is allocated for arrays that are not as large as ``tree`` says.
+
+    Raises: CorruptCheckpoint if there are no such arrays. InfrastructureError if they
+        are larger than the memory of this machine.
     """
-    full = {path for path, leaf in tree.items() if 0 not in leaf["shape"]}
+    full = {path: leaf for path, leaf in tree.items() if 0 not in leaf["shape"]}
     as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
     arguments = ocp.args.PyTreeRestore(
         item=dict.fromkeys(full, 0),
@@ -99,18 +104,40 @@ def read(directory: Path, tree: Mapping[str, dict]) -> dict[str, np.ndarray]:
     )
     try:
         with _orbax() as orbax:
+            stored = orbax.metadata(directory).item_metadata.tree
+            _require_fitting(directory, {path: stored[path] for path in full}, full)
             host = orbax.restore(directory, args=arguments)
-        for path in tree.keys() - full:
+        for path in tree.keys() - full.keys():
             host[path] = np.zeros(tree[path]["shape"], tree[path]["dtype"])
-        lines = differences(describe({path: host[path] for path in tree}), tree)
-    except OSError:
+        return {path: host[path] for path in tree}
+    except (OSError, CorruptCheckpoint, InfrastructureError):
         raise
     except Exception as error:  # files that nobody damaged, but no arrays either
         said = one_line(error)[:300]
         raise CorruptCheckpoint(f"{directory} cannot be read: {said}") from error
+
+
+def _require_fitting(directory, stored, tree):
+    """Refuses arrays that are not as ``tree`` says, or that no memory here can hold."""
+    lines = differences(describe(stored), tree)
+    lines += [
+        f"{path}: stored in pieces of {array.storage.chunk_shape}"
+        for path, array in stored.items()
+        if math.prod(array.storage.chunk_shape) > math.prod(array.shape)
+    ]
     if lines:
         raise CorruptCheckpoint(f"{directory} is not as its manifest says: {lines[0]}")
-    return {path: host[path] for path in tree}
+    wanted = sum(math.prod(x.shape) * x.dtype.itemsize for x in stored.values())
+    if wanted > memory():
+        raise InfrastructureError(
+            f"{directory} holds arrays of {wanted / 1e9:,.1f} GB, this machine has "
+            f"{memory() / 1e9:,.1f} GB of memory"
+        )
+
+
+def memory() -> int:
+    """Bytes that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _orbax() -> ocp.Checkpointer:
