@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import re
 import shlex
 import sys
@@ -315,13 +314,13 @@ def _held(directory):
 def finish(cell: Cell, attempt: Path, code: int, seconds: float) -> Status:
     """Records how an attempt ended; which of DONE and FAILED follows, if any."""
     ended = {"code": code, "seconds": round(seconds, 3)}
-    replace(attempt / "exit.json", json.dumps(ended))
+    replace(attempt / "exit.json", ended)
     has_results = run_files.results(cell.directory) is not None
     held = _held(cell.directory)  # by a process that runs it
     # of runs that train together some may diverge and others leave results
     if code == exits.DIVERGED or (code == exits.OK and has_results):
         done = "done" if has_results else "diverged"
-        replace(cell.directory / "DONE.json", json.dumps({"status": done, **ended}))
+        replace(cell.directory / "DONE.json", {"status": done, **ended})
     elif code != exits.PREEMPTED and not (code == exits.OK and held):
         failures = [a for a in _attempts(cell.directory) if a.get("code") == code]
         failed = {
@@ -330,7 +329,7 @@ def finish(cell: Cell, attempt: Path, code: int, seconds: float) -> Status:
             "error": tail(attempt / "log"),
             **ended,
         }
-        replace(cell.directory / "FAILED.json", json.dumps(failed))
+        replace(cell.directory / "FAILED.json", failed)
     return status(cell)
 
 
@@ -345,7 +344,7 @@ def begin(cell: Cell, environment: Mapping[str, str]) -> Path:
     before = [int(path.name) for path in attempts(cell.directory)]
     attempt = cell.directory / "attempts" / f"{max(before, default=0) + 1:03d}"
     attempt.mkdir(parents=True)
-    replace(attempt / "environment.json", json.dumps(dict(environment), sort_keys=True))
+    replace(attempt / "environment.json", dict(environment))
     replace(attempt / "command", cell.shown + "\n")
     return attempt
 

@@ -115,7 +115,7 @@ class Plan:
         if new and not self.study.probe:
             kept = kept | {name: sizes.measure(c.costly) for name, c in new.items()}
             preflight(self.root)
-            replace(path, json.dumps(known | kept, indent=1, sort_keys=True))
+            replace(path, known | kept)
         return {arm: kept.get(cell.id, {}) for arm, cell in firsts.items()}
 
     def check(self) -> None:
@@ -166,7 +166,7 @@ class Plan:
                 kept["changes"].append(f"{stamp}: {knob}: {before!r} became {after!r}")
                 kept["study"][knob] = after
         preflight(self.root)
-        replace(path, json.dumps(kept, indent=1, sort_keys=True))
+        replace(path, kept)
         return kept["changes"]
 
     def _cells(self, chosen):

@@ -7,7 +7,6 @@ Takes the flags of ``tfm_jax.main`` and leaves ``config.json`` and ``results.jso
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -172,7 +171,7 @@ def main(argv):
             replace(workdir / "config.json", to_json(experiment.as_dict()))
             found = PROBES[name].measure(experiment)
             results = {"step": 0, "probe": found}
-            replace(workdir / "results.json", json.dumps(results, indent=1) + "\n")
+            replace(workdir / "results.json", results)
         say("  ".join(f"{k} {v:.4g}" for k, v in found.items()))
     except Exception as error:
         code = exits.exit_code(error)

@@ -25,7 +25,6 @@ scheduler failed, 75 stopped, 78 a mistake in the study or on the command line.
 """
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -228,7 +227,7 @@ def _write_plan(found):
         if c.id not in known
     ]
     content = {"study": f"{found.name}:{found.scale}", "cells": listed}
-    replace(path, json.dumps(content, indent=1))
+    replace(path, content)
     return [entry["id"] for entry in listed]
 
 

@@ -22,6 +22,7 @@ def read(path: Path, legal: Callable[[dict], Any] = lambda found: True) -> dict 
     try:
         content = bounded_json.read_bytes(path)
         found = bounded_json.loads(content, dict, parse_constant=float)
+        found = bounded_json.unsealed(found)
         if legal(found):
             return found
         reason = "holds something else"

@@ -1,6 +1,5 @@
 """Stages: a run that begins where another one, made for it, ended."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def _join(first, second):
     """Adds the scores of the first run, as ``first_valid`` and so on."""
     before, found = (run_files.results(folder) or {} for folder in (first, second))
     scores = {f"{FIRST}_{k}": v for k, v in before.items() if isinstance(v, dict)}
-    replace(second / "results.json", json.dumps(found | scores, indent=1) + "\n")
+    replace(second / "results.json", found | scores)
 
 
 if __name__ == "__main__":

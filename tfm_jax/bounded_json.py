@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 MOST_BYTES = 64 * 2**20  # the largest tokenizers take half of it
 MOST_LEVELS = 64  # of brackets; whoever walks the value may recurse
 KINDS = {dict: "an object", list: "an array"}
+SUM = "crc32"  # the name in an object of a checksum over everything else in it
 
 
 def read(path: Path, kind: type = object, *, most: int = MOST_BYTES) -> Any:
@@ -60,6 +62,32 @@ def loads(text: str | bytes, kind: type = object, **hooks: Callable) -> Any:
     if not isinstance(value, kind):
         raise ValueError(f"holds a {type(value).__name__}, not {KINDS[kind]}")
     return value
+
+
+def sealed(value: dict) -> dict:
+    """``value`` with a checksum, by which ``unsealed`` knows a damaged one.
+
+    Against disks and accidents: whoever changes a value on purpose can change it too.
+    """
+    as_read = json.loads(json.dumps(value))
+    text = json.dumps(as_read, sort_keys=True)
+    return {**value, SUM: f"{zlib.crc32(text.encode()):08x}"}
+
+
+def unsealed(value: dict) -> dict:
+    """What ``sealed`` was given; an object without checksum as it is.
+
+    Raises: ValueError if the checksum is another one.
+    """
+    sums = [name for name in value if len(name) == len(SUM) and _differ(name, SUM) < 2]
+    plain = {name: part for name, part in value.items() if name not in sums}
+    if sums and sealed(plain)[SUM] != value.get(SUM):
+        raise ValueError(f"content differs from its {SUM}")
+    return plain
+
+
+def _differ(name, other):
+    return sum(a != b for a, b in zip(name, other, strict=True))
 
 
 def _children(node):

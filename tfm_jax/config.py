@@ -150,6 +150,7 @@ def from_json(text: str | bytes) -> dict[str, Any]:
         config = bounded_json.loads(
             text, dict, object_pairs_hook=unique, parse_constant=float
         )
+        config = bounded_json.unsealed(config)
     except ConfigError:
         raise
     except ValueError as error:

@@ -44,6 +44,7 @@ Exit codes:
    1 anything else, with a traceback
 """
 
+import logging
 import sys
 from importlib import metadata
 from os.path import expanduser
@@ -100,7 +101,7 @@ def parse(argv):
 
 def load_config(values, knobs):
     """The config that ``--config`` or else the workdir names, with ``knobs`` set."""
-    load = configs.load if values.config else configs.load_run
+    load = configs.load if values.config else load_run
     config = load(values.config or values.workdir)
     if not knobs:
         return config.lock()
@@ -110,6 +111,24 @@ def load_config(values, knobs):
 
         types = experiment.knob_types(config.model_name, config.task)
     return configs.override(config, configs.check_overrides(knobs, config, types))
+
+
+def load_run(workdir):
+    """The config of a run; if its file is damaged, that of a sound checkpoint."""
+    try:
+        return configs.load_run(workdir)
+    except configs.ConfigError as error:
+        if not Path(workdir, "checkpoints").is_dir():
+            raise
+        from tfm_jax.train import weights
+
+        try:
+            folder = weights.find(workdir)
+        except (FileNotFoundError, exits.CorruptCheckpoint):
+            raise error from None
+        taken = f"the config.json of checkpoint {folder.name} is taken"
+        logging.warning("%s: %s", exits.one_line(error), taken)
+        return configs.load_run(folder)
 
 
 def check_given(values, knobs, config):

@@ -291,7 +291,7 @@ def test_every_attempt_records_its_command_and_environment(cell):
     folders = sorted((cell.directory / "attempts").iterdir())
     assert [f.name for f in folders] == ["001", "002"]
     for folder in folders:
-        assert json.loads((folder / "environment.json").read_text()) == {"jax": "0"}
+        assert run_files.read(folder / "environment.json") == {"jax": "0"}
         assert (folder / "command").read_text() == cell.shown + "\n"
 
 

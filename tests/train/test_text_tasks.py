@@ -1,7 +1,6 @@
 """Every task on text, from files to scores, through the one loop."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 from experiments import cells, scored
 from tests.reliability import tiny
 from tests.train.text_runs import get_config, write_files
+from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
 from tfm_jax.data import language
 from tfm_jax.data.errors import DataError
@@ -318,7 +318,8 @@ def test_the_validation_text_is_read_in_other_ways_too(files, tmp_path):
     results = loop.train(config, tmp_path)
     assert results["seen"]["nll"] < results["masked"]["nll"]
     assert results["again"] == results["valid"]
-    assert results == json.loads((tmp_path / "results.json").read_text())
+    written = bounded_json.read(tmp_path / "results.json", dict)
+    assert results == bounded_json.unsealed(written)
 
 
 @pytest.mark.parametrize(

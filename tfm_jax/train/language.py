@@ -1,7 +1,5 @@
 """What the loop needs to know of language models, from data to report."""
 
-import json
-
 import jax
 import numpy as np
 
@@ -133,8 +131,7 @@ def finish(run, log) -> dict:
             if jax.process_index() == 0:
                 say(f"{name}: {spoken(scores)}")
     if jax.process_index() == 0:
-        text = json.dumps(results, indent=1) + "\n"
-        replace(run.workdir / "results.json", text)
+        replace(run.workdir / "results.json", results)
         pictures.curve(read_history(run.workdir), run.workdir / "curve.png")
         say(f"see {run.workdir / 'curve.png'}")
     return results

@@ -17,7 +17,7 @@ from tfm_jax import bounded_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.train.board import Board
 from tfm_jax.train.terminal import say, shown
-from tfm_jax.train.workdir import require_held
+from tfm_jax.train.workdir import replacing, require_held
 
 NAME = "metrics.jsonl"
 MOST_BYTES = 2**30
@@ -49,12 +49,8 @@ class MetricsLog:
                 if record is None
                 or (record["step"] <= step and not record["kind"].startswith("final_"))
             ]
-            temporary = self.path.with_suffix(".tmp")
-            with open(temporary, "wb") as file:
+            with replacing(self.path) as file:
                 file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
         self._file = open(self.path, "a", encoding="utf-8")
         self._board = None
         if tensorboard and writes and importlib.util.find_spec("tensorboardX"):
@@ -124,7 +120,7 @@ def _warn_of(path, damaged):
 
 def _record(line: bytes) -> dict | None:
     try:
-        record = bounded_json.loads(line, dict)
+        record = bounded_json.unsealed(bounded_json.loads(line, dict))
     except ValueError:
         return None
     if type(record.get("step")) is not int or type(record.get("kind")) is not str:
@@ -146,7 +142,7 @@ def _line(record: Mapping[str, Any]) -> str:
         name: str(value) if isinstance(value, float) and not _finite(value) else value
         for name, value in record.items()
     }
-    return json.dumps(safe, allow_nan=False) + "\n"
+    return json.dumps(bounded_json.sealed(safe), allow_nan=False) + "\n"
 
 
 class Progress:

@@ -1,7 +1,6 @@
 """The training loop, its phases in reading order."""
 
 import contextlib
-import json
 import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -30,7 +29,7 @@ from tfm_jax.train.mesh import on_this_host, put_batch, row_multiple
 from tfm_jax.train.preemption import Preemption
 from tfm_jax.train.state import averaged
 from tfm_jax.train.terminal import say
-from tfm_jax.train.workdir import Lease, preflight, replace
+from tfm_jax.train.workdir import Lease, describe, preflight, replace
 from tfm_jax.train.workloads import WORKLOADS
 
 
@@ -160,8 +159,7 @@ class Training:
         self.state = self.state._replace(params=params, ema=ema)
         if jax.process_index() == 0:
             say(f"init_from={source.path}: {report}")
-            text = json.dumps(report._asdict(), indent=1) + "\n"
-            replace(self.workdir / "init_from.json", text)
+            replace(self.workdir / "init_from.json", report._asdict())
 
     def headline(self) -> str:
         """One line that says what is about to run, and on what."""
@@ -300,8 +298,7 @@ class Training:
     def _describe(self) -> None:
         """Leaves in the workdir what the run is, for people and for ``load_run``."""
         if jax.process_index() == 0:
-            for name, text in self._description().items():
-                replace(self.workdir / name, text)
+            describe(self.workdir, self._description())
 
     def _description(self) -> dict[str, str]:
         return {

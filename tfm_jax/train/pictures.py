@@ -2,6 +2,7 @@
 
 import functools
 import io
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from flax import linen as nn
 from tfm_jax.data.batch import Batch
 from tfm_jax.data.tokenizers import BOS
 from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.train.workdir import replacing
 
 KINDS = {  # name -> (stack, attention of its blocks)
     "encoder": ("encoder", "self_attention"),
@@ -180,5 +182,6 @@ def _figure(size):
 
 def _save(figure, path):
     if path is not None:
-        figure.savefig(path)
+        with replacing(Path(path)) as file:
+            figure.savefig(file, format="png")
     return figure

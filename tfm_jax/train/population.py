@@ -231,6 +231,7 @@ def _finished(workdir, total_steps):
     try:
         content = bounded_json.read_bytes(path)
         results = bounded_json.loads(content, dict, parse_constant=float)
+        results = bounded_json.unsealed(results)
         return results["step"] == total_steps
     except (FileNotFoundError, NotADirectoryError):
         return False

@@ -13,7 +13,7 @@ from tfm_jax.models import MODELS, electra
 from tfm_jax.train import experiment, saved
 from tfm_jax.train.checkpoint import Checkpointer
 from tfm_jax.train.weights import DIRECTORY
-from tfm_jax.train.workdir import preflight, replace
+from tfm_jax.train.workdir import describe, preflight
 from tfm_jax.train.workloads import WORKLOADS
 
 # (model, head) -> pairs of sentences that the head was trained on
@@ -84,8 +84,7 @@ def write_run(workdir, built, tokenizer, params, report: dict) -> Path:
         TOKENIZER: tokenizer.to_json(),
         "data_report.json": to_json(report),
     }
-    for file, text in texts.items():
-        replace(workdir / file, text)
+    describe(workdir, texts)
     with Checkpointer(workdir / DIRECTORY, built.checkpoint) as checkpoints:
         checkpoints.save(0, {"params": params}, extras=texts, wait=True)
         return checkpoints.path(0)

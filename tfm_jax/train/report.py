@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import re
 from pathlib import Path
@@ -78,7 +77,7 @@ def finish(run, log) -> dict:
             _show(split, results[split], rows[: evaluator.cfg.samples])
     params = on_this_host(params)
     if jax.process_index() == 0:
-        replace(workdir / "results.json", json.dumps(results, indent=1) + "\n")
+        replace(workdir / "results.json", results)
         _draw(run, params)
     return results
 

@@ -17,6 +17,7 @@ from tfm_jax.train.experiment import TASKS, Experiment, resolve
 from tfm_jax.train.mesh import on_this_host
 from tfm_jax.train.optim import make_schedule
 from tfm_jax.train.schedules import SCHEDULES
+from tfm_jax.train.workdir import describe, replacing
 
 EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
 
@@ -200,8 +201,9 @@ def dump_diverged(workdir: Path, experiment, state, batch: Batch | TextBatch) ->
     folder.mkdir(exist_ok=True)
     named = {f"state/{k}": np.asarray(v) for k, v in arrays.leaves(state).items()}
     rows = {f"batch/{k}": v for k, v in batch._asdict().items() if v is not None}
-    np.savez(folder / "update.npz", **named, **jax.device_get(rows))
-    (folder / "config.json").write_text(to_json(experiment.as_dict()))
+    with replacing(folder / "update.npz") as file:
+        np.savez(file, **named, **jax.device_get(rows))
+    describe(folder, {"config.json": to_json(experiment.as_dict())})
     return folder
 
 

@@ -1,12 +1,16 @@
 """A run's directory: usable before anything is compiled, and used by one process."""
 
+import contextlib
 import fcntl
 import json
+import logging
 import os
 import socket
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from tfm_jax import bounded_json
 from tfm_jax.train.exits import AlreadyRunning, InfrastructureError
@@ -38,12 +42,50 @@ def preflight(workdir: str | os.PathLike) -> Path:
     return workdir
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a text file that is always whole, the one before or this one."""
+def replace(path: Path, content: str | dict) -> None:
+    """Write a text file that is always whole, the one before or this one.
+
+    Args: content: text, or an object for a JSON file that knows when it is damaged.
+    """
     require_held(path.parent)
+    if isinstance(content, dict):
+        content = json.dumps(bounded_json.sealed(content), indent=1) + "\n"
+    with replacing(path) as file:
+        file.write(content.encode())
+
+
+def describe(workdir: Path, texts: Mapping[str, str]) -> None:
+    """Leaves what a run is: ``tokenizer.json`` as others read it, the rest sealed."""
+    for name, text in texts.items():
+        other = name == "tokenizer.json"
+        replace(workdir / name, text if other else json.loads(text))
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of ``path`` when all is in it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
+    set_aside(temporary)
+    with open(temporary, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    set_aside(path)
     os.replace(temporary, path)
+
+
+def set_aside(path: Path) -> None:
+    """Renames what is in the way of a file, with a warning: a folder, pipe or link.
+
+    Nothing is written through a link that a workdir from elsewhere brings along.
+    """
+    if not os.path.lexists(path) or (path.is_file() and not path.is_symlink()):
+        return
+    aside = path.with_name(f"{path.name}.damaged")
+    while os.path.lexists(aside):
+        aside = aside.with_name(f"{aside.name}+")
+    os.rename(path, aside)
+    logging.warning("%s was no file and is now called %s", path, aside.name)
 
 
 def require_held(workdir: Path) -> None:
@@ -83,12 +125,14 @@ class Lease:
     def __enter__(self):
         # Of several that find one stale lease, the lock lets one decide at a time; the
         # kernel drops it with its holder, so it cannot become stale itself.
+        set_aside(self.path.with_suffix(".lock"))
         with open(self.path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             seen = _read(self.path)
             if seen is not None and self._is_alive(seen):
                 raise AlreadyRunning(f"{self.path.parent}: already running as {seen}")
             try:
+                set_aside(self.path)
                 self.path.unlink(missing_ok=True)
                 self._owner = json.dumps(_identity())
                 with open(self.path, "x") as file:
