@@ -16,7 +16,7 @@ from experiments.study import Study, Typed
 from tfm_jax import main
 from tfm_jax.config import ConfigError, to_flag, to_json
 from tfm_jax.data.errors import DataError
-from tfm_jax.train import exits, new_runs, population
+from tfm_jax.train import exits, new_runs, places, population
 from tfm_jax.train.experiment import Experiment, resolve
 from tfm_jax.train.workdir import Lease, replace
 from tfm_jax.train.workloads import WORKLOADS
@@ -30,8 +30,6 @@ TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
 )
 # knobs that change no number of a run
 COSMETIC = ("checkpoint", "train.log_every_steps", "eval.samples", "data.prefetch")
-# where data lies; its content is in the fingerprint
-PLACES = ("train_files", "valid_files", "test_files", "tfds_data_dir", "folder")
 FINISHED = ("done", "diverged")
 RETRIES = {exits.UNKNOWN: 2, exits.INFRASTRUCTURE: 2}  # of other failures: none
 
@@ -136,8 +134,8 @@ def identity(
     for path in COSMETIC[averages:]:
         *outer, last = path.split(".")
         functools.reduce(dict.__getitem__, outer, sections).pop(last)
-    for knob in PLACES:
-        sections["data"].pop(knob, None)
+    for knob in places.DATA:
+        sections["data"].pop(knob.removeprefix("data."), None)
     content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
     if vmapped:
         content["vmapped"] = True

@@ -155,7 +155,7 @@ def check_named(values, knobs, config):
     if values.trust_data:
         named_data.remember(made)
     else:
-        named_data.check(made, _knobs_of(knobs))
+        named_data.check(made, _knobs_of(knobs), values.workdir)
 
 
 def _knobs_of(given):

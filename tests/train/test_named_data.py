@@ -14,36 +14,51 @@ def fresh(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.fixture
+def workdir(tmp_path):
+    return tmp_path / "run"
+
+
 def foreign(name="/etc/secrets.tsv"):
     return resolve(get_config(data__source="parallel", data__train_files=(name,)))
 
 
-def test_files_that_only_the_run_names_are_not_read():
+def test_files_that_only_the_run_names_are_not_read(workdir):
     with pytest.raises(
         ConfigError, match="data.train_files=.*secrets.*trust_data=true"
     ):
-        named_data.check(foreign(), ())
-    named_data.check(foreign(), ("data.train_files",))
-    named_data.check(resolve(get_config()), ())  # it names nothing
+        named_data.check(foreign(), (), workdir)
+    named_data.check(foreign(), ("data.train_files",), workdir)
+    named_data.check(resolve(get_config()), (), workdir)  # it names nothing
 
 
-def test_files_that_the_user_has_trained_on_are_read():
+def test_files_that_the_user_has_trained_on_are_read(workdir):
     named_data.remember(foreign("mine.tsv"))
-    named_data.check(foreign("mine.tsv"), ())
+    named_data.check(foreign("mine.tsv"), (), workdir)
     with pytest.raises(ConfigError, match="secrets"):
-        named_data.check(foreign(), ())
+        named_data.check(foreign(), (), workdir)
 
 
-def test_a_cache_that_others_write_to_vouches_for_nothing(tmp_path):
+def test_what_a_run_starts_from_is_named_until_it_has_begun(workdir):
+    """Its checkpoints have the parameters and the tokenizer."""
+    starts = resolve(get_config(init_from="/home/me/model"))
+    with pytest.raises(ConfigError, match="init_from='/home/me/model' is named by"):
+        named_data.check(starts, (), workdir)
+    (workdir / "checkpoints" / "000001").mkdir(parents=True)
+    named_data.check(starts, (), workdir)
+    with pytest.raises(ConfigError, match="secrets"):
+        named_data.check(foreign(), (), workdir)
+
+
+def test_a_cache_that_others_write_to_vouches_for_nothing(tmp_path, workdir):
     named_data.remember(foreign())
     (tmp_path / "cache" / "tfm_jax" / "named_data").chmod(0o777)
     with pytest.raises(ConfigError, match="secrets"):
-        named_data.check(foreign(), ())
+        named_data.check(foreign(), (), workdir)
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_the_command_asks_and_opens_nothing(mode, tmp_path, capsys):
-    workdir = tmp_path / "run"
+def test_the_command_asks_and_opens_nothing(mode, workdir, capsys):
     workdir.mkdir()
     (workdir / "config.json").write_text(to_json(foreign().as_dict()))
     assert main.main([f"--workdir={workdir}", f"--mode={mode}"]) == 78

@@ -1,10 +1,13 @@
 """Runs go on and are used as they were trained: what may differ is a table."""
 
+import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.reliability.tiny import get_config
+from tests.train import text_runs
 from tfm_jax import main
 from tfm_jax.config import ConfigError
 from tfm_jax.train import resume
@@ -67,6 +70,17 @@ def test_every_entry_of_the_tables_is_a_knob_of_some_run(table):
         several = name.endswith((".", "_"))
         wanted = re.escape(name) + (".*" if several else "")
         assert any(re.fullmatch(wanted, knob) for knob in knobs), name
+
+
+def test_data_may_lie_elsewhere_at_the_next_start():
+    """Its content is compared, of folders as of files."""
+    trained = resolve(text_runs.get_config("causal_lm", "gpt", "lm", Path()))
+    for name in ("folder", "train_files", "valid_files", "tfds_data_dir"):
+        there = getattr(trained.data, name)
+        moved = "/elsewhere" if isinstance(there, str) else ("/elsewhere",)
+        data = dataclasses.replace(trained.data, **{name: moved})
+        resume.check_continues(trained, trained._replace(data=data), 0)
+        assert resume.shared(trained) == resume.shared(trained._replace(data=data))
 
 
 def test_a_run_of_another_task_has_other_sections():

@@ -10,17 +10,17 @@ import hashlib
 import json
 import logging
 from collections.abc import Collection
+from pathlib import Path
 
 from tfm_jax.config import ConfigError, flatten
 from tfm_jax.data.cache import make_private
-from tfm_jax.train import runtime
+from tfm_jax.train import places, runtime, weights
 from tfm_jax.train.experiment import Experiment
-from tfm_jax.train.places import PLACES
 
 
 def remember(experiment: Experiment) -> None:
     """Notes that the user has named the files of ``experiment``."""
-    named = _named(experiment)
+    named = _named(experiment, places.PLACES)
     try:
         make_private(runtime.cache("named_data"))
         for knob in named:
@@ -29,13 +29,16 @@ def remember(experiment: Experiment) -> None:
         logging.info("which data was named is not remembered: %s", error)
 
 
-def check(experiment: Experiment, given: Collection[str]) -> None:
+def check(experiment: Experiment, given: Collection[str], workdir) -> None:
     """Refuses files that only the run's own configuration names.
+
+    A run with a checkpoint has its parameters and its tokenizer from there.
 
     Args: given: knobs that are set on the command line.
     Raises: ConfigError naming one and the flag that says that it may be read.
     """
-    named = _named(experiment)
+    begun = weights.numbered(Path(workdir, weights.DIRECTORY))
+    named = _named(experiment, places.DATA if begun else places.PLACES)
     try:
         make_private(runtime.cache("named_data"))
         unknown = [k for k in named if k not in given and not _note(named, k).exists()]
@@ -50,11 +53,10 @@ def check(experiment: Experiment, given: Collection[str]) -> None:
         )
 
 
-def _named(experiment):
-    """Knob -> value, of those that name data; a checkpoint has its own tokenizer."""
+def _named(experiment, knobs):
+    """Knob -> value, of those that name something."""
     values = dict(flatten(experiment.as_dict()))
-    knobs = sorted(knob for knob in PLACES & values.keys() if knob.startswith("data."))
-    return {knob: values[knob] for knob in knobs if values[knob]}
+    return {k: values[k] for k in sorted(knobs & values.keys()) if values[k]}
 
 
 def _note(named, knob):

@@ -11,7 +11,7 @@ import numpy as np
 from tfm_jax.config import ConfigError, flatten, to_json
 from tfm_jax.data.batch import Batch, TextBatch
 from tfm_jax.data.errors import DataError
-from tfm_jax.train import arrays
+from tfm_jax.train import arrays, places
 from tfm_jax.train.exits import CorruptCheckpoint, one_line
 from tfm_jax.train.experiment import TASKS, Experiment, resolve
 from tfm_jax.train.mesh import on_this_host
@@ -21,8 +21,6 @@ from tfm_jax.train.workdir import describe, replacing
 
 EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
 
-PLACES = ("data.train_files", "data.valid_files", "data.test_files")
-PLACES += ("data.tfds_data_dir",)
 # knobs that may change between one start and the next: none of them alters an update
 FREE = (
     "train.total_steps",  # see ``check_length``
@@ -31,7 +29,7 @@ FREE = (
     "train.skip_limit",
     "data.prefetch",
     "data.timeout_seconds",
-    *PLACES,  # the content is compared, wherever it lies
+    *places.DATA,  # the content is compared, wherever it lies
     "eval.",
     "checkpoint.",
     "mesh.data",
@@ -47,7 +45,7 @@ USE_FREE = (
     *("train.batch_tokens", "train.accumulate_steps", "train.row_multiple"),
     *("model.attention", "model.dtype", "model.layout", "model.remat"),
     # which text, in which files, how much of it in a row
-    *("data.source", "data.folder", "data.pattern", "data.document", "data.tfds_"),
+    *("data.source", "data.pattern", "data.document", "data.tfds_"),
     *("data.valid_share", "data.test_share", "data.split_seed", "data.shuffle"),
     *("data.table", "data.header", "data.first_column", "data.second_column"),
     *("data.label_column", "data.word_column", "data.tag_column"),
@@ -171,7 +169,7 @@ def _differences(saved, now, free):
 def shared(experiment: Experiment) -> dict:
     """What the processes of one run have in common: all knobs but places of files."""
     knobs = dict(flatten(experiment.as_dict()))
-    return {name: value for name, value in knobs.items() if name not in PLACES}
+    return {name: value for name, value in knobs.items() if name not in places.DATA}
 
 
 def go_on(batches, state: dict) -> None:
