@@ -228,7 +228,7 @@ def test_what_a_run_cannot_do_is_said_with_what_can(causal, masked):
     ):
         causal.fill_mask(["a [MASK]"])
     message = "generate is for runs of task causal_lm; .* learnt masked_lm and offers"
-    with pytest.raises(AttributeError, match=f"{message} embed, fill_mask, logits, sc"):
+    with pytest.raises(AttributeError, match=f"{message} embed, evaluate, fill_"):
         masked.generate(["a"])
     with pytest.raises(AttributeError, match="a run has no 'sumarise'"):
         masked.sumarise()
