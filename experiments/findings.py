@@ -1,6 +1,7 @@
 """Findings: what became of each expectation of a study, from its arms' values."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from experiments.study import Expectation, Study
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
 UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
 CONFIDENCE = 0.95
+NOTHING = sys.float_info.min  # a smallest effect of interest: no effect is below it
 ONE_SIDED = 2 * CONFIDENCE - 1  # of an interval of which one end matters
 # word of an arm against another (``stats.verdict``) -> what becomes of "it is better"
 OF_WORD = {
@@ -92,8 +94,11 @@ def judge(expectation: Expectation, values: Mapping, study: Study, noise=None) -
     missing = [a for a in expectation.arms if set(values[a]) < set(study.seeds)]
     if missing:
         return {"verdict": INCOMPLETE, "detail": f"runs of {', '.join(missing)} lack"}
-    if expectation.goal:
-        study = dataclasses.replace(study, goal=expectation.goal)
+    study = dataclasses.replace(
+        study,
+        goal=expectation.goal or study.goal,
+        sesoi=study.sesoi_of(expectation) or NOTHING,
+    )
     if expectation.kind in OF_NOISE:
         return OF_NOISE[expectation.kind](noise, study)
     return PREDICATES[expectation.kind](expectation, values, study)

@@ -177,7 +177,8 @@ def _fill(kept, now):
     """Adds what studies could not say yet when ``kept`` was written: no change."""
     if isinstance(kept["expect"], list) and len(kept["expect"]) == len(now["expect"]):
         for before, after in zip(kept["expect"], now["expect"], strict=True):
-            before.setdefault("claim", after["claim"])
+            for field in after.keys() - before.keys():
+                before[field] = after[field]
 
 
 def _with_seeds(study, seeds):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -38,7 +39,8 @@ class Expectation:
         kind: of ``KINDS``; ``experiments.findings`` judges them.
         arms: those it speaks of, in the order the predicate takes them.
         low: and ``high``, bounds of ``within``.
-        metric: and ``goal``, if they are not the study's.
+        metric: and ``goal``, if they are not the study's. sesoi: in units of that
+            metric; 0: the study's, or none where the score is another one.
         text: in words.
         claim: whose it is. The study's source "published" it, and the verdict is on
             those; or it is a "check" of ours that must hold for the verdict to mean
@@ -52,6 +54,7 @@ class Expectation:
     high: float = 0.0
     metric: str = ""
     goal: str = ""
+    sesoi: float = 0.0
     claim: str = choice(CLAIMS, "published")
 
 
@@ -85,9 +88,9 @@ def within(arm, low, high, text, metric="") -> Expectation:
     return Expectation("within", (arm,), text, low, high, metric)
 
 
-def on(metric, expectation, goal="") -> Expectation:
+def on(metric, expectation, goal="", sesoi=0.0) -> Expectation:
     """``expectation`` of another metric than the study's; its arms must have it."""
-    return dataclasses.replace(expectation, metric=metric, goal=goal)
+    return dataclasses.replace(expectation, metric=metric, goal=goal, sesoi=sesoi)
 
 
 def check(expectation) -> Expectation:
@@ -166,6 +169,12 @@ class Study:
         if problems:
             raise ValueError("; ".join(problems))
 
+    def sesoi_of(self, expectation: Expectation) -> float:
+        """Smallest effect of interest in units of its metric; 0 if nobody has said."""
+        names = (expectation.metric or self.metric, self.metric)
+        one_score = len({name.rpartition("/")[2] for name in names}) == 1
+        return expectation.sesoi or (self.sesoi if one_score else 0.0)
+
     def _names(self):
         for name in self.arms:
             if not _NAME.fullmatch(name):
@@ -191,6 +200,15 @@ class Study:
             yield f"expect: goal={expectation.goal!r}; choose from {GOALS}"
         if expectation.metric and expectation.metric.count("/") != 1:
             yield f"expect: metric={expectation.metric!r}; write split/score"
+        if not 0 <= expectation.sesoi < math.inf:
+            yield f"expect: sesoi={expectation.sesoi} must be positive, or 0"
+        if expectation.sesoi and expectation.metric in ("", self.metric):
+            yield f"expect: sesoi={expectation.sesoi}; that of {self.metric} is sesoi"
+        if kind == "equivalent" and not self.sesoi_of(expectation):
+            yield (
+                f"expect: equivalent on metric={expectation.metric!r}, of which "
+                f"sesoi={self.sesoi} of {self.metric!r} says nothing: give on() a sesoi"
+            )
         if kind == "within" and not expectation.low <= expectation.high:
             yield f"expect: within low={expectation.low} and high={expectation.high}"
         seeds = OF_BASELINE.get(kind)

@@ -12,6 +12,7 @@ from experiments.study import (
     equivalent,
     identical,
     monotone,
+    on,
     steady,
     within,
     worse,
@@ -73,6 +74,34 @@ def test_equivalent_is_shown_not_assumed(a, verdict):
 
 def test_a_wide_margin_makes_more_equivalent():
     assert judged(equivalent("a", "b", ""), sesoi=5.0, a=BAD, b=GOOD) == YES
+
+
+@pytest.mark.parametrize(
+    "metric, sesoi, verdict",
+    [
+        ("valid/nll", 0.0, NO),
+        ("test/nll", 0.0, NO),  # the same score, of other text
+        ("valid/accuracy", 0.0, UNKNOWN),  # 0.1 nats say nothing of it
+        ("valid/accuracy", 0.1, NO),
+        ("valid/accuracy", 1e-6, UNKNOWN),
+    ],
+)
+def test_what_is_too_small_to_matter_is_in_the_unit_of_the_metric(
+    metric, sesoi, verdict
+):
+    claim = on(metric, better("a", "b", ""), sesoi=sesoi)
+    assert judged(claim, a=CLOSE, b=GOOD) == verdict
+
+
+def test_an_effect_of_interest_is_said_once_and_for_each_score():
+    for claim, words in (
+        (on("valid/accuracy", equivalent("pre", "post", "")), "give on\\(\\) a sesoi"),
+        (on("valid/nll", better("pre", "post", ""), sesoi=0.5), "that of valid/nll is"),
+        (on("test/nll", better("pre", "post", ""), sesoi=-1.0), "sesoi=-1.0 must be"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            study(expect=(claim,))
+    study(expect=(on("valid/accuracy", equivalent("pre", "post", ""), sesoi=0.01),))
 
 
 @pytest.mark.parametrize(
