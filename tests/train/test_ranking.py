@@ -1,0 +1,58 @@
+"""What may choose a run's best checkpoint is what its evaluations give."""
+
+import collections
+
+import jax
+import numpy as np
+import pytest
+
+from tests.notebook.random_runs import ALONE, ELECTRA, WINDOWS, made
+from tests.reliability.tiny import get_config
+from tfm_jax.data.sources import SOURCES
+from tfm_jax.train.checkpoint import METRICS
+from tfm_jax.train.evaluate import make_eval_step
+from tfm_jax.train.experiment import TASKS, resolve
+from tfm_jax.train.new_runs import ranking
+
+NUMBERS = dict(sizes=dict(labels=1), data=dict(scores=True))
+CASES = [
+    ("causal_lm", "gpt", "lm", {}),
+    ("masked_lm", "bert", "masked_lm", dict(data=ALONE)),
+    ("masked_lm", "bert", "pretraining", {}),
+    ("classify", "bert", "classify", dict(sizes=dict(labels=3))),
+    ("classify", "bert", "classify", NUMBERS),
+    ("tag", "bert", "tag", dict(sizes=dict(labels=3))),
+    ("span", "bert", "span", dict(data=WINDOWS)),
+    ("replaced_tokens", "electra", "pretraining", dict(sizes=ELECTRA)),
+    ("replaced_asked_tokens", "electra", "pretraining", dict(sizes=ELECTRA)),
+    ("replace_mlm", "electra", "replace_mlm", dict(sizes=ELECTRA)),
+    ("all_tokens_mlm", "electra", "all_tokens_mlm", dict(sizes=ELECTRA)),
+]
+
+
+def ranked(experiment):
+    return {name for name, there in ranking(experiment).items() if there}
+
+
+@pytest.mark.parametrize("task, model, head, changes", CASES)
+def test_a_run_on_text_is_ranked_by_its_scores(task, model, head, changes):
+    """No model is run: the scores are those of sums of the right shapes."""
+    run, losses = made(task, model, head, **changes), TASKS[task].losses
+    batch = losses.example()
+    if changes is NUMBERS:
+        batch = batch._replace(labels=np.float32(batch.labels))
+    elif head == "masked_lm":
+        batch = batch._replace(pair_labels=None)
+    sums = jax.eval_shape(make_eval_step(run.experiment), run.params, batch)
+    sums = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), sums)
+    scores = losses.scores(sums, {"characters": 1, "bytes": 1})
+    assert ranked(run.experiment) == METRICS.keys() & scores
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("sentences", [0, 3])
+def test_a_translation_is_ranked_by_its_scores(source, sentences):
+    changes = dict(data__source=source, eval__sentences=sentences)
+    of_loss = TASKS["translation"].losses.scores(collections.Counter(), {})
+    scores = {*of_loss, *(SOURCES[source].scores if sentences else ())}
+    assert ranked(resolve(get_config(**changes))) == METRICS.keys() & scores
