@@ -276,6 +276,18 @@ def test_check_overrides_names_the_nearest_knob(argument, words):
     assert words in refusal(check_overrides, [argument], config_of())
 
 
+@pytest.mark.parametrize("knob", ["model.depth", "optim.lr", "lr", "train.steps"])
+def test_the_nearest_knob_may_have_more_words(knob):
+    config = dict(
+        model=dict(width=8, norm="pre", encoder_depth=1, decoder_depth=1),
+        optim=dict(peak_lr=0.1, eps=0.1),
+        train=dict(total_steps=1),
+    )
+    *section, word = knob.split(".")
+    hint = refusal(check_overrides, [f"--config.{knob}=1"], config).split()[-1]
+    assert hint.startswith("'" + "".join(section)) and hint.endswith(f"_{word}'?")
+
+
 def test_a_declared_type_counts_before_that_of_the_value():
     """A configuration does not know what an empty tuple holds, nor what came later."""
     declared = {"model.files": tuple[int, ...], "model.heads": float, "new.knob": str}

@@ -3,6 +3,7 @@
 import dataclasses
 
 from tfm_jax import manual
+from tfm_jax.knobs import bounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,23 @@ def test_a_line_has_flag_value_choices_and_meaning():
         ],
         ["--config.own.inner.share=0.5", "finite number  # of the rows"],
         ["--config.own.wrapped=a", "a, b  # beside a part of it"],
+    ]
+
+
+def test_a_number_has_its_range():
+    @dataclasses.dataclass(frozen=True)
+    class Bounded:
+        depth: int = bounded(6, 1, 10_000)
+        steps: int = bounded(10, 1)
+        rate: float = bounded(0.1, 0)
+        fraction: float = bounded(0.0, 0.0, 1.0)
+
+    lines = manual.describe({"own": Bounded()}).splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines] == [
+        "integer from 1 to 10,000",
+        "integer from 1",
+        "finite number from 0",
+        "finite number from 0.0 to 1.0",
     ]
 
 

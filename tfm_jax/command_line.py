@@ -80,8 +80,10 @@ def _type_of(value):
 
 
 def _nearest_knob(knob: str, knobs: Iterable[str]) -> str:
-    """A hint by the last word, whose section may be wrong or forgotten."""
-    leaves = [other.rpartition(".")[2] for other in knobs]
-    leaf = difflib.get_close_matches(knob.rpartition(".")[2], leaves, 1)
-    same = [other for other in knobs if [other.rpartition(".")[2]] == leaf]
+    """A hint by the last word, which may be a part of a name or in another section."""
+    word = knob.rpartition(".")[2]
+    leaves = {other: other.rpartition(".")[2] for other in knobs}
+    near = [leaf for leaf in leaves.values() if word in leaf.split("_")]
+    near = near or difflib.get_close_matches(word, leaves.values(), 1)
+    same = [other for other, leaf in leaves.items() if leaf in near]
     return nearest(knob, same, cutoff=0.0)

@@ -42,6 +42,13 @@ def bounded(default: float, low: float, high: float | None = None) -> Any:
     return dataclasses.field(default=default, metadata={"range": (low, high)})
 
 
+def range_of(field: dataclasses.Field) -> str:
+    """`` from LOW to HIGH`` as its field declares; an end that is none is left out."""
+    low, high = field.metadata.get("range", (-math.inf, math.inf))
+    low_text = f" from {low:,}" if low > -math.inf else ""
+    return low_text + (f" to {high:,}" if high < LARGEST else "")
+
+
 def check_numbers(section: Any, path: str) -> None:
     """Refuses a number outside of the range that its field declares.
 

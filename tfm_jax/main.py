@@ -82,7 +82,7 @@ def parse(argv):
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
     for name in ("config", "workdir", "input", "reference", "scoring", *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
-    flags.DEFINE_bool("trust_data", False, "", values)
+    flags.DEFINE_enum("trust_data", "false", ["true", "false"], "", values)
     flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
     flags.DEFINE_integer("last", 5, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("examples", 0, "", 0, flag_values=values)
@@ -152,7 +152,7 @@ def check_named(values, knobs, config):
     from tfm_jax.train import experiment, named_data
 
     made = experiment.resolve(config)
-    if values.trust_data:
+    if values.trust_data == "true":
         named_data.remember(made)
     else:
         named_data.check(made, _knobs_of(knobs), values.workdir)

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from tfm_jax.config import to_flag, type_name
+from tfm_jax.config import range_of, to_flag, type_name
 
 
 def describe(sections: Mapping[str, Any]) -> str:
@@ -37,9 +37,10 @@ def _lines(sections):
                 yield from _lines({knob: value})
                 continue
             legal = ", ".join(field.metadata.get("choices", ()))
+            if not legal:
+                legal = type_name(types[field.name]) + range_of(field)
             flag = f"--config.{knob}={to_flag(value)}"
-            meaning = said.get(field.name, "")
-            yield flag, legal or type_name(types[field.name]), meaning
+            yield flag, legal, said.get(field.name, "")
 
 
 @functools.cache

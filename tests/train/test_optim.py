@@ -200,6 +200,7 @@ def test_clipping_bounds_the_norm_of_the_whole_gradient():
     ("changes", "message"),
     [
         (dict(weight_decay=0.1), "optim.weight_decay=0.1 has no effect with"),
+        (dict(weight_decay=0.1), "'adam'; set it to 0, or choose optim.optimizer from"),
         (dict(peak_lr=-1.0), "optim.peak_lr"),
         (dict(b2=1.0), "optim.b2=1.0"),
     ],

@@ -76,8 +76,8 @@ def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
     Lines are those of files, see ``data.parallel.read_lines``.
     """
     run = _load(workdir, config, checkpoint)
-    if run.experiment.task != "translation":
-        raise ConfigError(f"--mode=translate: the run learnt {run.experiment.task}")
+    if (task := run.experiment.task) != "translation":
+        raise ConfigError(f"--mode=translate is for translation; the run learnt {task}")
     invalid = run.experiment.data.invalid_utf8
     lines = (line for line, _ in lines_of(stdin.buffer, "standard input", invalid))
     for first in itertools.count(1, CHUNK):
@@ -102,8 +102,8 @@ def prompt(
     Args: how: template and scoring, see ``infer.prompting.Prompting``; None: its own.
     """
     run = _load(workdir, config, checkpoint)
-    if run.experiment.task != "causal_lm":
-        raise ConfigError(f"--mode=prompt: the run learnt {run.experiment.task}")
+    if (task := run.experiment.task) != "causal_lm":
+        raise ConfigError(f"--mode=prompt is for causal_lm; the run learnt {task}")
     if task_file is None or (examples and examples_file is None):
         raise ConfigError("--mode=prompt needs --task_file, and --examples a file too")
     layout = dict(table=table or "columns", columns=columns or "")

@@ -162,7 +162,8 @@ class Config:
             able = tuple(name for name, row in OPTIMIZERS.items() if row.decays)
             raise ValueError(
                 f"optim.weight_decay={self.weight_decay} has no effect with "
-                f"optim.optimizer={self.optimizer!r}; choose from {able}"
+                f"optim.optimizer={self.optimizer!r}; set it to 0, or choose "
+                f"optim.optimizer from ({', '.join(able)})"
             )
         check_numbers(self, "optim")
         if not 0.0 < self.layer_decay <= 1.0:
