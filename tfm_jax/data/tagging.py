@@ -55,7 +55,8 @@ def read_columns(
             if len(columns) != width:
                 raise DataError(
                     f"{path}: line {number} has {len(columns)} columns; expected "
-                    f"{width}, as most lines have or are needed"
+                    f"{width}, as most lines have or data.word_column={word} and "
+                    f"data.tag_column={tag} need"
                 )
             sentence.append((columns[word], columns[tag]))
     report = {"files": files, "sentences": len(words), "words": sum(map(len, words))}

@@ -1,4 +1,4 @@
-"""Held-out text put to a trained model, whatever became of its training files."""
+"""Scores of a trained model on held-out text; its training files may be gone."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ def evaluate(run: saved.Saved, file=None, *, mesh: Config | None = None) -> dict
         mesh: devices; by default those of the run.
     Returns: ``split``, the file or which set it is; and what training reports of it.
     Raises: DataError for files that cannot be read, or if there is nothing to score;
-        ConfigError if the run has learnt from what is no file.
+        ConfigError for a ``file`` if the run has read its data from none.
     """
     experiment = alone(run.experiment, run.experiment.data)
     if file is not None:
