@@ -19,6 +19,7 @@ from experiments import (
 from experiments.plan import Plan
 from tests.experiments import fake_slurm, tiny_study
 from tests.reliability.processes import environment
+from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
 
 TINY = str(Path(__file__).with_name("tiny_study.py"))
@@ -111,12 +112,17 @@ def test_results_are_a_table(ended):
     assert set(table["optim.peak_lr"].dropna()) == {1e-5}
 
 
+def content_of(path):
+    """An object as files of before had it: without a checksum, to be edited."""
+    return bounded_json.unsealed(json.loads(path.read_text()))
+
+
 def test_the_report_refuses_to_mix_environments_unless_told(ended, capsys):
     plan = load_study(TINY, ended)
     path = next(plan.cells()[0].directory.glob("attempts/*/environment.json"))
     kept = path.read_text()
     try:
-        path.write_text(json.dumps(json.loads(kept) | {"jax": "0.1"}))
+        path.write_text(json.dumps(content_of(path) | {"jax": "0.1"}))
         assert run.main([TINY, "report", f"--out={ended}"]) == 78
         assert "jax: 0.1 |" in capsys.readouterr().err
         assert run.main([TINY, "report", f"--out={ended}", "--allow-mixed"]) == 0
@@ -144,7 +150,7 @@ def test_whose_a_finding_is_is_new_in_records_of_before(
     plan = Plan.load(TINY, tmp_path)
     assert plan.register() == []
     path = plan.root / "study.json"
-    record = json.loads(path.read_text())
+    record = content_of(path)
     if recorded is None:
         del record["study"]["expect"][0]["claim"]
         path.write_text(json.dumps(record))
@@ -321,7 +327,7 @@ def test_a_study_that_has_begun_keeps_the_steps_of_its_count(
     path.write_text(WIDE)
     plan = Plan.load(str(path), out)
     assert steps_of(plan) == {"wide": 1, "narrow": 6}
-    earlier = json.loads((plan.root / "sizes.json").read_text())
+    earlier = content_of(plan.root / "sizes.json")
     for size in earlier.values():  # the first rule, which said so nowhere
         size["flops_per_step"] = {256: 3.0, 16: 1.0}[size["flops_per_step"]]
         del size["count"]
