@@ -4,6 +4,7 @@ import ast
 import io
 import logging
 import re
+import subprocess
 import sys
 import unicodedata
 import warnings
@@ -119,3 +120,28 @@ def test_a_piped_translation_is_one_line_and_keeps_its_letters():
     out = io.StringIO()
     terminal.say("a\tb\nc\x1b[1m\u202bd", file=out, kept="\t")
     assert re.fullmatch("a\tb␊c␛\\[1m\u202bd\n", out.getvalue())
+
+
+READER_GONE = """
+import os, sys
+from tfm_jax.train import terminal
+terminal.install()
+heard = [terminal.say("x"), terminal.say("y", file=sys.stderr)]
+with open(sys.argv[1], "w") as file:
+    print(heard, file.fileno() > 2, sys.stdin is not None, file=file)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "heard"),
+    [
+        ('"$0" -c "$1" "$2" <&- >&- 2>&-', "[True, True] True True"),
+        ('{ sleep 0.2; "$0" -c "$1" "$2"; } 2>&1 | true', "[False, False] True True"),
+    ],
+    ids=["closed", "the reader is gone"],
+)
+def test_nothing_ends_because_nobody_reads_what_it_prints(tmp_path, how, heard):
+    argv = ["sh", "-c", how, sys.executable, READER_GONE, str(tmp_path / "heard")]
+    child = subprocess.run(argv, capture_output=True, text=True)
+    assert (child.returncode, child.stderr) == (0, "")
+    assert (tmp_path / "heard").read_text().strip() == heard

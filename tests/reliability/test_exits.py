@@ -22,6 +22,8 @@ from tfm_jax.train import exits
         (PermissionError(errno.EACCES, "denied"), 69),
         (exits.Preempted("x"), 75),
         (ConfigError("x"), 78),
+        (OSError(errno.ENAMETOOLONG, "too long"), 78),
+        (IsADirectoryError(errno.EISDIR, "a folder"), 78),
         (exits.CheckpointMismatch("x"), 78),
         (exits.Diverged("x"), 79),
         (ValueError("x"), 1),

@@ -31,6 +31,9 @@ DIVERGED = 79
 STORAGE_ERRNOS = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 )
+NAME_ERRNOS = frozenset(  # of a name that was given: no file or folder can be there
+    (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+)
 
 
 class Preempted(Exception):
@@ -83,4 +86,6 @@ def exit_code(exc: BaseException | None) -> int:
             return code
     if isinstance(exc, OSError) and exc.errno in STORAGE_ERRNOS:
         return INFRASTRUCTURE
+    if isinstance(exc, OSError) and exc.errno in NAME_ERRNOS:
+        return BAD_CONFIG
     return UNKNOWN

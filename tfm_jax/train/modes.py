@@ -90,7 +90,8 @@ def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
             where = f"standard input from line {first} on"
             raise DataError(f"{where}: {error}") from error
         for line in found:
-            say(line, file=stdout, kept="\t")
+            if not say(line, file=stdout, kept="\t"):
+                return  # whoever read them has had enough
 
 
 def prompt(

@@ -1,6 +1,7 @@
 """What people see: text of data, models, files and errors that no terminal obeys."""
 
 import logging
+import os
 import re
 import sys
 import traceback
@@ -8,6 +9,9 @@ import warnings
 
 _SEPARATORS = "\u2028\u2029"  # which end a line
 _OBEYED = re.compile(f"[\x00-\x1f\x7f-\x9f{_SEPARATORS}\ud800-\udfff]")
+
+
+STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
 
 def spelled(character: str) -> str:
@@ -29,12 +33,23 @@ def shown(text: str, kept: str = "\t\n") -> str:
     )
 
 
-def say(text: object, *, file=None, kept: str = "\t\n") -> None:
-    """Prints ``shown(text)`` at once; what the stream cannot encode is escaped."""
+def say(text: object, *, file=None, kept: str = "\t\n") -> bool:
+    """Prints ``shown(text)`` at once; what the stream cannot encode is escaped.
+
+    Returns: whether somebody reads on; no work ends because nobody does, as behind
+        ``| head -1``.
+    """
     stream = sys.stdout if file is None else file
     encoding = getattr(stream, "encoding", None) or "utf-8"
     safe = shown(str(text), kept).encode(encoding, "backslashreplace").decode(encoding)
-    print(safe, file=stream, flush=True)
+    try:
+        print(safe, file=stream, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return False
+    return True
 
 
 def one_line(text: object) -> str:
@@ -43,7 +58,18 @@ def one_line(text: object) -> str:
 
 
 def install() -> None:
-    """For commands: warnings are one line, tracebacks and log records safe to print."""
+    """For commands: warnings are one line, tracebacks and log records safe to print.
+
+    Standard streams that whoever started the command has closed lead nowhere; else the
+    next file would get their numbers, and what libraries print.
+    """
+    for number, (name, mode) in enumerate(STREAMS.items()):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
     sys.excepthook, warnings.showwarning = _excepthook, _showwarning
     handler = logging.StreamHandler()
     handler.setFormatter(_PlainText())
