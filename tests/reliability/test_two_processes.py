@@ -239,6 +239,28 @@ def test_a_peer_that_hangs_or_fails_is_missed(monkeypatch, said, words):
     assert all(code == exits.INFRASTRUCTURE for code, _ in ended)
 
 
+def test_the_last_word_of_a_process_is_that_it_has_ended(monkeypatch):
+    """A sign of life that was under way when it ended does not follow."""
+    words, beats = [], threading.Event()
+
+    class Slow(Store):
+        def key_value_set(self, key, value, allow_overwrite):
+            if value.isdigit():
+                beats.set()
+                time.sleep(0.05)
+            words.append(value)
+
+    monkeypatch.setattr(peers.distributed.global_state, "client", Slow("1"))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(peers, "BEAT", 0.001)
+    with peers.watched():
+        assert beats.wait(10)
+    for thread in threading.enumerate():
+        if thread.name == "peers":
+            thread.join()
+    assert words[-1] == "ended"
+
+
 def test_processes_that_nobody_started_are_missed_in_words(commands, tmp_path):
     pid = commands.start(flags(tmp_path), tmp_path / "output")
     assert commands.wait(pid) == exits.BAD_CONFIG

@@ -85,13 +85,20 @@ def watched():
         yield
         return
     stop = threading.Event()
-    threading.Thread(target=_watch, args=(stop,), name="peers", daemon=True).start()
+    thread = threading.Thread(target=_watch, args=(stop,), name="peers", daemon=True)
+    thread.start()
+
+    def leave():
+        """No sign of life follows the word that this process has ended."""
+        stop.set()
+        thread.join(GRACE)
+
     try:
         yield
     except (exits.Preempted, exits.Diverged):  # all of them, at the same step
         raise
     except Exception as error:
-        stop.set()
+        leave()
         if isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)):
             _end(exits.INFRASTRUCTURE, f"another process of the run has ended: {error}")
         _tell(f"{ENDED} with an error: {exits.one_line(error)}")
@@ -102,7 +109,7 @@ def watched():
             _end(code, str(error))
         raise
     finally:
-        stop.set()
+        leave()
         _tell(ENDED)
 
 
