@@ -105,4 +105,4 @@ def first_batch(experiment: Experiment, data):
         seed=experiment.seed,
         row_multiple=experiment.train.row_multiple,
     )
-    return work.seen(experiment, next(batches))
+    return work.to_model_inputs(experiment, next(batches))

@@ -21,8 +21,8 @@ __all__ = [
     "batches",
     "finish",
     "prepare",
-    "seen",
     "size",
+    "to_model_inputs",
     "tokens",
 ]
 
@@ -50,7 +50,7 @@ def batches(experiment, data, **options):
     return language.train_batches(experiment.data, data, **options)
 
 
-def seen(experiment, batch):
+def to_model_inputs(experiment, batch):
     """A batch as the model takes it."""
     return batch
 

@@ -191,7 +191,7 @@ class Training:
     def begin(self, log, progress, started: float) -> None:
         """Opens the books; an evaluation that was interrupted comes first."""
         self.log, self.progress, self._started = log, progress, started
-        self._window, self._tokens, self._untimed, self._since = [], [], 0, None
+        self._newest, self._tokens, self._untimed, self._since = None, [], 0, None
         if self._due(self.experiment.eval.every_steps) and not self._evaluated():
             self._evaluate()  # an unbroken run would have it
 
@@ -211,10 +211,9 @@ class Training:
 
     def account(self, metrics: dict) -> None:
         """What follows a train step: log, evaluation, checkpoint, as they are due."""
-        cfg, window = self.experiment.train, self._window
+        cfg, before, self._newest = self.experiment.train, self._newest, metrics
         self.step += 1
-        window.append(metrics)
-        jax.block_until_ready(window[-2:][0])  # at most two steps are in flight
+        jax.block_until_ready(before)  # at most two steps are in flight
         if self._since is None:
             jax.block_until_ready(metrics)
             seconds, self._since = time.monotonic() - self._started, time.monotonic()
@@ -222,13 +221,13 @@ class Training:
             self.progress.first_step(seconds)
             self.log.write(self.step, "start", {"seconds": seconds})
         if self._due(cfg.log_every_steps) or self.at_end:
-            self._log(jax.device_get(window))
+            self._log(jax.device_get(metrics))
         if self.stop.should_stop(self.step):
             self._save()
             raise Preempted(f"stopped as asked; step {self.step} is saved")
         if self._due(self.experiment.eval.every_steps):
             self._evaluate()
-            self._untimed, self._since = len(self._window), time.monotonic()
+            self._untimed, self._since = len(self._tokens), time.monotonic()
         if self._due(self.experiment.checkpoint.every_steps):
             self._save()
 
@@ -239,12 +238,11 @@ class Training:
         self.checkpoints.wait()
         return self.work.finish(self, log)
 
-    def _log(self, window):
+    def _log(self, newest):
         """Writes the newest metrics, and tokens per second since the last."""
-        newest, tokens = window[-1], sum(self._tokens[self._untimed :])
+        tokens = sum(self._tokens[self._untimed :])
         rate = tokens / max(time.monotonic() - self._since, 1e-9)
-        self._window, self._tokens = [], []
-        self._untimed, self._since = 0, time.monotonic()
+        self._tokens, self._untimed, self._since = [], 0, time.monotonic()
         self.log.write(self.step, "train", newest | {"tokens_per_second": rate})
         loss = float(newest["loss"])
         self.progress.update(self.step, loss=loss, tokens_per_second=rate)
@@ -322,7 +320,7 @@ class Training:
 
     def _shape(self, batch):
         """[B, ...] -> [A, B / A, ...], one leading entry a micro-batch."""
-        batch = self.work.seen(self.experiment, batch)
+        batch = self.work.to_model_inputs(self.experiment, batch)
         count = self.experiment.train.accumulate_steps
         return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 

@@ -11,8 +11,8 @@ __all__ = [
     "batches",
     "finish",
     "prepare",
-    "seen",
     "size",
+    "to_model_inputs",
     "tokens",
 ]
 
@@ -28,7 +28,7 @@ def batches(experiment, data, **options):
     return pipeline.train_batches(experiment.data, data.train, **options)
 
 
-def seen(experiment, batch):
+def to_model_inputs(experiment, batch):
     """A batch as the model takes it."""
     return without_positions(experiment, batch)
 
