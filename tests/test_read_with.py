@@ -234,6 +234,31 @@ def test_what_a_run_cannot_do_at_its_end_is_refused_at_its_start(changes, words)
         check_settings(resolve(get_config(**changes)))
 
 
+LACKING = {  # of cuDNN's kernel -> how its message calls it
+    "model__dtype='float32'": dict(model__dtype="float32"),
+    "heads of 4 numbers": dict(model__heads=4),
+    "values of another size": dict(model__value_size=16),
+    "score='dot'": dict(model__score="dot"),
+    "mask_style='after'": dict(model__mask_style="after"),
+    "biases on the logits": dict(model__positions="alibi"),
+    "windows without causality": dict(model__windows=(4,)),
+    "packed rows": dict(data__batching="pack"),
+    "model__attention_dropout=0.1": dict(model__attention_dropout=0.1),
+}
+
+
+@pytest.mark.parametrize("words", LACKING)
+def test_what_a_kernel_lacks_is_refused_before_anything_is_prepared(words, tmp_path):
+    able = dict(
+        model__attention="cudnn", model__dtype="bfloat16", data__batching="fixed",
+        model__attention_dropout=0.0, model__width=16, model__heads=2,
+    )  # fmt: skip
+    check(resolve(get_config(**able)), tmp_path)
+    wanted = f"model.attention='cudnn' cannot do {words.replace('__', '.')}"
+    with pytest.raises(ConfigError, match=wanted):
+        check(resolve(get_config(**able | LACKING[words])), tmp_path)
+
+
 def test_what_a_run_is_scored_by_may_choose_its_checkpoints():
     for changes in (
         dict(checkpoint__metric="loss"),

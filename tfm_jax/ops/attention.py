@@ -96,7 +96,7 @@ def attention(
     Returns: [B, T, H, K'] in the dtype of ``v``.
     Raises: ValueError if the implementation cannot do what is asked, or is not here.
     """
-    special = _beyond_fused(q, v, bias, mask, score, mask_style, transform)
+    special = beyond_fused(q, v, bias, mask, score, mask_style, transform)
     if implementation == "auto":
         implementation = "xla" if special or platform() != "gpu" else "cudnn"
     if implementation == "cudnn":
@@ -131,8 +131,12 @@ def attention(
 IMPLEMENTATIONS = ("auto", "xla", "cudnn")
 
 
-def _beyond_fused(q, v, bias, mask, score, mask_style, transform):
-    """What of the request a fused kernel does not know, in words; "" if nothing."""
+def beyond_fused(q, v, bias, mask, score, mask_style, transform):
+    """What of the request a fused kernel does not know, in words; "" if nothing.
+
+    Args: as for ``attention``; of ``q`` and ``v`` shapes and dtypes are enough, of
+        ``bias`` and ``transform`` whether they are None.
+    """
     size, dtypes = q.shape[-1], (jnp.bfloat16, jnp.float16)
     wanted = {
         f"model.dtype={q.dtype.name!r}": q.dtype not in dtypes,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
+import jax
+
 from tfm_jax.config import (
     ConfigError,
     build,
@@ -22,7 +24,10 @@ from tfm_jax.data import (
     tagged_text,
     tokenizers,
 )
+from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.models import MODELS
+from tfm_jax.ops.attention import beyond_fused
+from tfm_jax.ops.masks import Mask
 from tfm_jax.tasks import (
     causal_lm,
     classify,
@@ -259,11 +264,10 @@ def alone(experiment: Experiment, data) -> Experiment:
 def _check(experiment):
     """What no section can see alone."""
     data, model, task = experiment.data, experiment.model, TASKS[experiment.task]
-    packed = getattr(data, "batching", "") == "pack"
-    if model.attention == "cudnn" and packed:
+    lacking = _beyond_cudnn(experiment) if model.attention == "cudnn" else ""
+    if lacking:
         raise ConfigError(
-            "model.attention='cudnn' cannot keep packed sentences apart; choose "
-            "data.batching from (bucket, fixed) or model.attention from (auto, xla)"
+            f"model.attention='cudnn' cannot do {lacking}; choose from (auto, xla)"
         )
     longest = task.longest(data)
     if model.positions == "learned" and model.max_length < longest:
@@ -310,3 +314,19 @@ def _check(experiment):
             f"train.auxiliary_weight={experiment.train.auxiliary_weight} has no "
             f"effect: task={experiment.task!r} has one loss; leave it at 1"
         )
+
+
+def _beyond_cudnn(experiment):
+    """What the kernel lacks, in words, of evaluation and training alike."""
+    model, packed = experiment.model, getattr(experiment.data, "batching", "") == "pack"
+    q, v = (
+        jax.ShapeDtypeStruct((1, 1, model.heads, size), model.dtype)
+        for size in (model.head_key_size, model.head_value_size)
+    )
+    mask = Mask(
+        causal=experiment.model_name == "gpt",
+        window=max(model.windows, default=0) or None,
+        q_segments=packed or None,
+    )
+    bias = POSITIONS[model.positions].bias or None
+    return beyond_fused(q, v, bias, mask, model.score, model.mask_style, None)

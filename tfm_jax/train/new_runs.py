@@ -54,6 +54,12 @@ def check_settings(experiment: Experiment) -> None:
         languages = ("source_language", "target_language")
         sides = {knob: getattr(experiment.data, knob) for knob in languages}
         normalize.check(experiment.data.normalize, **sides)
+    model = experiment.model
+    if model.attention == "cudnn" and model.attention_dropout:
+        raise ConfigError(
+            f"model.attention='cudnn' cannot do model.attention_dropout="
+            f"{model.attention_dropout}; choose from (auto, xla), or 0"
+        )
     kept, wanted = experiment.checkpoint, experiment.eval.average_last
     if wanted > kept.keep:
         raise ConfigError(
