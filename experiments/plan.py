@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from experiments.cells import Cell
 from experiments.probes import PROBES
 from experiments.stages import FIRST
 from experiments.study import Study
-from tfm_jax.config import ConfigError
+from tfm_jax.config import ConfigError, to_flag
 from tfm_jax.knobs import no_choice
 from tfm_jax.train.workdir import preflight, replace
 
@@ -28,6 +29,7 @@ class Plan:
         question, source: the first and the last paragraph of the file's docstring.
         study: with the changes of the command line. root: its directory.
         path: of the file, if it is one of the user's own.
+        command: that makes this plan again.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Plan:
     study: Study
     root: Path
     path: Path | None = None
+    command: str = ""
 
     @classmethod
     def load(
@@ -67,7 +70,13 @@ class Plan:
         except ValueError as error:
             raise ConfigError(f"study {file.name!r}: {error}") from error
         root = Path(out).expanduser() / f"{file.name}-{file.scale}"
-        plan = cls(*file[:4], study, root, file.path)
+        asked = [f"{file.path or file.name}:{file.scale}"]
+        for flag in cells.flags(settings or {}):
+            asked += ["--set", flag.removeprefix("--")]
+        asked += ["--seeds", to_flag(seeds)] if seeds else []
+        asked += ["--out", str(out)] if Path(out) != ROOT else []
+        command = f"python -m experiments.run {shlex.join(asked)}"
+        plan = cls(*file[:4], study, root, file.path, command)
         plan.cells()  # one typo stops all
         if study.match == "steps" or study.probe:
             return plan

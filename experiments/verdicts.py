@@ -83,7 +83,7 @@ def analyse(plan: Plan) -> dict:
             for r in rows
             if r["status"] not in FINISHED
         ],
-        "commands": [f"python -m experiments.run {plan.name}:{plan.scale}"],
+        "commands": [plan.command],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

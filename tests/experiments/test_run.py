@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -48,6 +49,22 @@ def test_a_plan_names_every_run_and_starts_none(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "fast-s0-" in shown and "slow-s1-" in shown and "0 of 5 runs done" in shown
     assert not list(tmp_path.rglob("attempts"))
+
+
+def test_the_command_of_a_report_makes_its_plan_again(tmp_path):
+    changes = {"train.total_steps": 4, "optim.rates": ("a b=1", "c=2")}
+    plan = Plan.load(TINY, tmp_path, settings=changes, seeds=(0, 3))
+    python, module, name, *argv = shlex.split(plan.command)
+    assert (python, module, name) == ("python", "-m", "experiments.run")
+    options = run.parse(argv)
+    again = Plan.load(
+        options.study,
+        options.out,
+        settings=run._settings(options),
+        seeds=options.seeds,
+    )
+    assert again.command == plan.command and again.root == plan.root
+    assert [c.id for c in again.cells()] == [c.id for c in plan.cells()]
 
 
 @pytest.mark.slow

@@ -221,7 +221,7 @@ def test_updates_are_scaled_and_a_rate_of_nothing_is_no_step():
 
 @pytest.mark.parametrize("entry", ["no factor", "(=1", "head=-1", "=2", "head=nan"])
 def test_rates_that_are_none_are_refused(entry):
-    with pytest.raises(ValueError, match="optim.rates="):
+    with pytest.raises(ValueError, match="optim.rates=.*expected REGEX=FACTOR"):
         Config(rates=(entry,))
 
 

@@ -11,6 +11,7 @@ import jax
 from tfm_jax.config import (
     ConfigError,
     build,
+    no_choice,
     types_of,
     with_defaults,
 )
@@ -179,7 +180,7 @@ def resolve(config) -> Experiment:
         )
     for name, table in (("model_name", MODELS), ("task", TASKS)):
         if config[name] not in table:
-            raise ConfigError(f"{name}={config[name]!r}; choose from {tuple(table)}")
+            raise ConfigError(no_choice(name, config[name], tuple(table)))
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**31)")

@@ -62,7 +62,8 @@ def parse(rates) -> list[tuple[re.Pattern, float]]:
         try:
             found.append((re.compile(pattern), float(factor)))
         except (re.error, ValueError) as error:
-            raise ValueError(f"optim.rates={entry!r}: {error}") from error
+            message = f"optim.rates={entry!r}; expected REGEX=FACTOR: {error}"
+            raise ValueError(message) from error
         if not pattern or not found[-1][1] >= 0.0:
             raise ValueError(f"optim.rates={entry!r}; expected REGEX=FACTOR, 0 or more")
     return found
