@@ -181,6 +181,10 @@ def test_attention_labels_what_every_head_looks_at(run):
     for kind in KINDS:
         np.testing.assert_allclose(getattr(maps, kind).sum(-1), 1.0, rtol=1e-5)
     assert not np.triu(maps.decoder, 1).any()
+    assert repr(maps) == (
+        "AttentionMaps('s e v e n <eos>' -> 'n e u n <eos>': "
+        "encoder [1, 2, 6, 6], decoder [2, 2, 5, 5], cross [2, 2, 5, 6])"
+    )
 
 
 def test_attention_without_target_is_of_the_own_translation(run):

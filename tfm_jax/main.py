@@ -147,6 +147,8 @@ def check_named(values, knobs, config):
     """Refuses to read files that nobody but a workdir from elsewhere names."""
     if values.config or "trust_data" not in MODES[values.mode][1]:
         return
+    if values.input is not None:
+        return  # what the user has named is all that is read
     if not _NAMES <= set(config):
         return
     from tfm_jax.train import experiment, named_data

@@ -65,3 +65,11 @@ def test_the_command_asks_and_opens_nothing(mode, workdir, capsys):
     error = capsys.readouterr().err
     assert "--trust_data=true" in error and error.count("\n") == 1
     assert [path.name for path in workdir.iterdir()] == ["config.json"]
+
+
+def test_a_file_of_ones_own_is_scored_without_a_question(workdir, capsys):
+    workdir.mkdir()
+    (workdir / "config.json").write_text(to_json(foreign().as_dict()))
+    flags = [f"--workdir={workdir}", "--mode=eval", "--input=a", "--reference=b"]
+    assert main.main(flags) != 0  # nothing was trained
+    assert "--trust_data" not in capsys.readouterr().err

@@ -37,6 +37,11 @@ class AttentionMaps(NamedTuple):
     inputs: list[str]
     outputs: list[str]
 
+    def __repr__(self):
+        shapes = (f"{kind} {list(getattr(self, kind).shape)}" for kind in KINDS)
+        pair = f"{' '.join(self.source)!r} -> {' '.join(self.outputs)!r}"
+        return f"AttentionMaps({pair}: {', '.join(shapes)})"
+
     def plot(self, kind="cross", layer=None):
         """``attention`` of these maps."""
         return attention(self, kind=kind, layer=layer)
