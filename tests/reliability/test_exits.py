@@ -33,3 +33,9 @@ from tfm_jax.train import exits
 )
 def test_each_ending_has_its_code(error, code):
     assert exits.exit_code(error) == code
+
+
+def test_a_message_is_bounded_whatever_value_it_quotes():
+    said = exits.one_line(ConfigError(f"model.norm='{'x' * 10**6}'; choose from (pre)"))
+    assert said.startswith("model.norm=") and said.endswith("choose from (pre)")
+    assert len(said) < 5_000

@@ -20,6 +20,7 @@ import errno
 
 from tfm_jax.train import terminal
 
+MOST = 4_000  # characters of a message
 OK = 0
 UNKNOWN = 1
 BAD_DATA = 65
@@ -61,8 +62,12 @@ class CheckpointMismatch(ValueError):
 
 
 def one_line(exc: BaseException) -> str:
-    """What ``exc`` says, without line breaks and control characters."""
-    return terminal.one_line(exc)
+    """What ``exc`` says, without line breaks and control characters; not all of it
+    if a value of somebody else's made it endless."""
+    text = terminal.one_line(exc)
+    return (
+        text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
+    )
 
 
 def exit_code(exc: BaseException | None) -> int:
