@@ -1,6 +1,7 @@
 """Stored layouts of a stack: a subtree a layer, or one with a leading axis L."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -49,8 +50,8 @@ def init_params(model, rng, *inputs):
 
 def logical_specs(model, *inputs):
     """Tree of ``PartitionSpec`` over logical axis names, one leaf a parameter."""
-    model, key = _initial(model), jax.random.key(0)
-    boxed = jax.eval_shape(lambda: model.init(key, *inputs, train=False))
+    init = functools.partial(_initial(model).init, train=False)
+    boxed = jax.eval_shape(lambda: init(jax.random.key(0), *inputs))
     return nn.get_partition_spec(boxed)["params"]
 
 
