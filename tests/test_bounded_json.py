@@ -12,7 +12,9 @@ from tfm_jax import bounded_json
 SCALARS = st.none() | st.booleans() | st.integers() | st.text()
 SCALARS |= st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
-    SCALARS, lambda some: st.lists(some) | st.dictionaries(st.text(), some)
+    SCALARS,
+    lambda some: st.lists(some) | st.dictionaries(st.text(), some),
+    max_leaves=20,
 )
 
 

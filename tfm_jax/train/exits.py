@@ -62,8 +62,10 @@ class CheckpointMismatch(ValueError):
 
 
 def one_line(exc: BaseException) -> str:
-    """What ``exc`` says, without line breaks and control characters; not all of it
-    if a value of somebody else's made it endless."""
+    """What ``exc`` says, without line breaks and control characters.
+
+    Not all of it if a value of somebody else's made it endless.
+    """
     text = terminal.one_line(exc)
     return (
         text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
