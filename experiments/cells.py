@@ -1,35 +1,30 @@
 """Cells: the runs of a study, what each is called, and where it stands on disk."""
 
 import functools
-import hashlib
 import re
 import shlex
 import sys
-import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import run_files
+from experiments.identity import identity
 from experiments.stages import FIRST
 from experiments.study import Study, Typed
 from tfm_jax import main
-from tfm_jax.config import ConfigError, to_flag, to_json
+from tfm_jax.config import ConfigError, to_flag
 from tfm_jax.data.errors import DataError
-from tfm_jax.train import exits, new_runs, places, population
+from tfm_jax.train import exits, new_runs, population
 from tfm_jax.train.experiment import Experiment, resolve
 from tfm_jax.train.workdir import Lease, replace
-from tfm_jax.train.workloads import WORKLOADS
 
-SCHEMA = 1  # of the identity; another one makes every run another run
 TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
     "tune",
     "final",
     "identical",
     "other_seeds",
 )
-# knobs that change no number of a run
-COSMETIC = ("checkpoint", "train.log_every_steps", "eval.samples", "data.prefetch")
 FINISHED = ("done", "diverged")
 RETRIES = {exits.UNKNOWN: 2, exits.INFRASTRUCTURE: 2}  # of other failures: none
 
@@ -116,44 +111,6 @@ def _configured(config, content, knobs):
         raise
     except Exception as error:  # what absl says of a value of the wrong type
         raise ConfigError(str(error)) from error
-
-
-def identity(
-    experiment: Experiment, *, probe: str = "", repeat: int = 0,
-    vmapped: bool = False, first: Experiment | None = None,
-) -> str:  # fmt: skip
-    """12 hexadecimal digits: equal for runs that must give equal numbers.
-
-    sha256 of the configuration without what changes no number, of the content of the
-    data wherever it lies, of ``repeat``, which tells apart runs of one content that are
-    made to be compared, of ``vmapped``: products of many runs round otherwise, and of
-    the ``first`` run.
-    """
-    sections = experiment.as_dict()
-    averages = experiment.eval.average_last > 1  # which checkpoints there are counts
-    for path in COSMETIC[averages:]:
-        *outer, last = path.split(".")
-        functools.reduce(dict.__getitem__, outer, sections).pop(last)
-    for knob in places.DATA:
-        sections["data"].pop(knob.removeprefix("data."), None)
-    content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
-    if vmapped:
-        content["vmapped"] = True
-    if first:
-        content["first"] = identity(first)
-    content["fingerprint"] = data_of(experiment).fingerprint
-    return hashlib.sha256(to_json(content).encode()).hexdigest()[:12]
-
-
-def data_of(experiment: Experiment):
-    """The prepared data of an experiment; prepared once for all runs and processes."""
-    return _data_of(experiment.task, experiment.data, experiment.tokenizer)
-
-
-@functools.lru_cache(maxsize=8)
-def _data_of(task, data, tokenizer):
-    sections = types.SimpleNamespace(task=task, data=data, tokenizer=tokenizer)
-    return WORKLOADS[task].prepare(sections)
 
 
 def cells(study: Study, root: Path, chosen: Mapping[str, Mapping]) -> Iterator[Cell]:

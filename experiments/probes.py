@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cells
+from experiments import identity
 from experiments.sizes import first_batch
 from tfm_jax import main as cli
 from tfm_jax.audit import audit_transformer
@@ -41,7 +41,7 @@ def gradients(experiment: Experiment) -> dict:
         second feed-forward matrix with L + L layers, and ``slope`` of log norm against
         log L by least squares.
     """
-    data = cells.data_of(experiment)
+    data = identity.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
     task, batch = TASKS[experiment.task].losses, first_batch(experiment, data)
     norms = {}
@@ -112,7 +112,7 @@ def masks(experiment: Experiment) -> dict:
         ``difference``, largest difference of a logit to a model of equal parameters
         with mask_style "before", both in standard deviations of the logits.
     """
-    data = cells.data_of(experiment)
+    data = identity.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
     model = build_model(experiment)
     example = TASKS[experiment.task].losses.example()

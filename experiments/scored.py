@@ -5,7 +5,7 @@ import collections
 import jax
 import numpy as np
 
-from experiments import cells
+from experiments import identity
 from experiments.cells import Cell
 from experiments.probes import PROBES
 from experiments.stages import FIRST
@@ -36,7 +36,7 @@ def names(cell: Cell, probe: str = "") -> list[str]:
 
 
 def _of(experiment: Experiment):
-    data = cells.data_of(experiment)
+    data = identity.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
     if experiment.task == "translation":
         yield from _of_translation(experiment, data)

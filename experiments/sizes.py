@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from experiments import cells, flops
+from experiments import cells, flops, identity
 from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax.config import ConfigError
@@ -26,7 +26,7 @@ def measure(experiment: Experiment) -> dict[str, Any]:
     and ``uncounted`` says why. Tokens are those of the text, or of the targets of a
     translation, padding left out. Nothing is compiled or run.
     """
-    data = cells.data_of(experiment)
+    data = identity.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
     functions = program.build(experiment)
     state = jax.eval_shape(functions.init, 0)

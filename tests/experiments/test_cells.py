@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import cells, outcomes, run_files
+from experiments import cells, identity, outcomes, run_files
 from experiments.study import Typed, axis
 from tests.experiments.test_study import study
 from tfm_jax import config as configs
@@ -53,6 +53,7 @@ def test_an_id_depends_on_what_changes_numbers_and_on_nothing_else(tmp_path):
         {"train.log_every_steps": 3},
         {"eval.samples": 0},
         {"data.prefetch": 0},
+        {"data.timeout_seconds": 9.0},
         {"optim.peak_lr": 0.002},  # the value it has anyway
     ):
         assert with_settings(**cosmetic) == base, cosmetic
@@ -63,6 +64,21 @@ def test_an_id_depends_on_what_changes_numbers_and_on_nothing_else(tmp_path):
         {"tokenizer.vocab": 270},
     ):
         assert not with_settings(**semantic) & base, semantic
+
+
+@pytest.mark.parametrize(
+    "config, name",
+    [
+        ("configs/transformer_numerals.py", "bde1fc66d276"),
+        ("configs/transformer_numerals_small.py", "9da38cda5971"),
+    ],
+)
+def test_a_run_is_called_as_it_was_before_later_knobs(config, name):
+    """Names that the release before these knobs gave; studies find their runs."""
+    made = resolve(configs.load(config))
+    assert identity.identity(made) == name
+    spikes = dataclasses.replace(made.train, skip_sigma=4.0)
+    assert identity.identity(made._replace(train=spikes)) != name
 
 
 def test_new_arms_seeds_and_axes_change_no_id(tmp_path):
@@ -85,7 +101,7 @@ def test_the_same_content_elsewhere_is_the_same_run(tmp_path):
     first, second = ([c.id for c in ids(tmp_path, m).values()] for m in made)
     assert first == second
     file.write_text("one\tuno\n" * 60)
-    cells._data_of.cache_clear()
+    identity._data_of.cache_clear()
     assert not set(first) & {c.id for c in ids(tmp_path, made[1]).values()}
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from experiments import cells, flops, sizes
+from experiments import cells, flops, identity, sizes
 from tests.experiments import tiny_study
 from tfm_jax.config import ConfigError
 from tfm_jax.train import program
@@ -95,7 +95,7 @@ def test_elementwise_work_is_one_for_each_element_and_moving_none():
 def step_of(config, settings):
     """A train step with its state and batch, shapes alone."""
     experiment = cells.configure(config, settings)
-    data = cells.data_of(experiment)
+    data = identity.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
     functions = program.build(experiment)
     state = jax.eval_shape(functions.init, 0)

@@ -1,0 +1,63 @@
+"""Identity: what a run of a study is called after, its configuration and its data."""
+
+import functools
+import hashlib
+import types
+
+from tfm_jax.config import to_json
+from tfm_jax.train import places
+from tfm_jax.train.experiment import Experiment
+from tfm_jax.train.workloads import WORKLOADS
+
+SCHEMA = 1  # another one makes every run another run
+COSMETIC = (  # knobs that change no number of a run
+    *("checkpoint", "train.log_every_steps", "eval.samples"),
+    *("data.prefetch", "data.timeout_seconds"),
+)
+ADDED = {  # later knob -> what was done before: at that, it is in no name
+    "mesh.matmul_precision": "default",
+    "train.extended_at": 0,
+    "train.skip_sigma": 0.0,
+}
+
+
+def identity(
+    experiment: Experiment, *, probe: str = "", repeat: int = 0,
+    vmapped: bool = False, first: Experiment | None = None,
+) -> str:  # fmt: skip
+    """12 hexadecimal digits: equal for runs that must give equal numbers.
+
+    sha256 of the configuration without what changes no number, of the content of the
+    data wherever it lies, of ``repeat``, which tells apart runs of one content that are
+    made to be compared, of ``vmapped``: products of many runs round otherwise, and of
+    the ``first`` run.
+    """
+    sections = experiment.as_dict()
+    averages = experiment.eval.average_last > 1  # which checkpoints there are counts
+    for path in COSMETIC[averages:]:
+        *outer, last = path.split(".")
+        functools.reduce(dict.__getitem__, outer, sections).pop(last)
+    for path, before in ADDED.items():
+        section, knob = path.split(".")
+        if sections[section].get(knob) == before:
+            del sections[section][knob]
+    for knob in places.DATA:
+        sections["data"].pop(knob.removeprefix("data."), None)
+    content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
+    if vmapped:
+        content["vmapped"] = True
+    if first:
+        content["first"] = identity(first)
+    content["fingerprint"] = data_of(experiment).fingerprint
+    return hashlib.sha256(to_json(content).encode()).hexdigest()[:12]
+
+
+def data_of(experiment: Experiment):
+    """The prepared data of an experiment; prepared once for all runs and processes."""
+    return _data_of(experiment.task, experiment.data, experiment.tokenizer)
+
+
+@functools.lru_cache(maxsize=8)
+def _data_of(task, data, tokenizer):
+    sections = types.SimpleNamespace(task=task, data=data, tokenizer=tokenizer)
+    return WORKLOADS[task].prepare(sections)
