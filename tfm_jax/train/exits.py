@@ -20,7 +20,6 @@ import errno
 
 from tfm_jax.train import terminal
 
-MOST = 4_000  # characters of a message
 OK = 0
 UNKNOWN = 1
 BAD_DATA = 65
@@ -66,10 +65,7 @@ def one_line(exc: BaseException) -> str:
 
     Not all of it if a value of somebody else's made it endless.
     """
-    text = terminal.one_line(exc)
-    return (
-        text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
-    )
+    return terminal.shortened(terminal.one_line(exc))
 
 
 def exit_code(exc: BaseException | None) -> int:

@@ -57,6 +57,12 @@ def one_line(text: object) -> str:
     return shown(" ".join(str(text).split()))
 
 
+def shortened(text: str, most: int = 4_000) -> str:
+    """``text``, of a long one how it begins and ends."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
+
+
 def install() -> None:
     """For commands: warnings are one line, tracebacks and log records safe to print.
 
