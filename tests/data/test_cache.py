@@ -119,6 +119,16 @@ def test_what_lacks_or_is_no_folder_is_made_again(tmp_path, made, caplog, name):
     assert (len(made), len(caplog.records)) == (2, 1)
 
 
+@pytest.mark.parametrize("name", ["train.npz", "rest.json", "SHA256SUMS"])
+def test_a_pipe_in_an_entry_is_not_waited_for(tmp_path, made, caplog, name):
+    first = cache.prepared(CONFIG, TOKENIZER, tmp_path)
+    (entry_of(tmp_path) / name).unlink()
+    os.mkfifo(entry_of(tmp_path) / name)
+    for _ in range(2):
+        assert_same(cache.prepared(CONFIG, TOKENIZER, tmp_path), first)
+    assert (len(made), len(caplog.records)) == (2, 1)
+
+
 @pytest.mark.parametrize("damage", ["flip", "remove"])
 def test_a_resumed_run_mends_what_the_first_one_prepared(tmp_path, made, damage):
     first = cache.prepared(CONFIG, TOKENIZER, tmp_path)

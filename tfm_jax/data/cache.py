@@ -178,6 +178,8 @@ def _sums(entry):
 
 def _read(entry):
     """What ``_write`` wrote. Raises: ValueError and the like if it is damaged."""
+    if not all((entry / name).is_file() for name in (*_FILES, _SUMS)):
+        raise ValueError(f"{entry} lacks a file, or holds a pipe in its place")
     if (entry / _SUMS).read_bytes() != _sums(entry).encode():
         raise ValueError(f"{entry} is damaged")
     document = json.loads((entry / "rest.json").read_text(encoding="utf-8"))
