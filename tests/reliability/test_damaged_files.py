@@ -9,8 +9,9 @@ from experiments import run_files
 from tfm_jax import bounded_json, main
 from tfm_jax.config import ConfigError, from_json, to_json
 from tfm_jax.train.checkpoint import Checkpointer, Config
+from tfm_jax.train.exits import InfrastructureError
 from tfm_jax.train.log import MetricsLog, read_history
-from tfm_jax.train.workdir import Lease, replace
+from tfm_jax.train.workdir import Lease, preflight, replace
 
 VALUE = {"step": 20, "valid": {"nll": 0.1, "worst": float("nan")}, "names": ["a", 1]}
 VALUE |= {"sizes": {2: -0.0, 10: 1e-300}, "text": "\u00e9\u2028"}
@@ -102,3 +103,11 @@ def test_what_is_in_the_way_of_a_file_is_set_aside(tmp_path, caplog, name, kind)
     assert os.path.lexists(tmp_path / f"{name}.damaged")
     (record,) = caplog.records
     assert name in record.getMessage()
+
+
+def test_a_relative_workdir_in_a_deleted_folder_is_unusable(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InfrastructureError, match="--workdir=w is unusable"):
+        preflight("w")

@@ -24,10 +24,11 @@ def preflight(workdir: str | os.PathLike) -> Path:
 
     Raises: InfrastructureError if a file cannot be written, renamed and deleted there.
     """
-    workdir = Path(workdir).expanduser().absolute()
-    probe = workdir / f".probe-{socket.gethostname()}-{os.getpid()}"
-    renamed = probe.with_suffix(".renamed")
+    workdir = Path(workdir).expanduser()
     try:
+        workdir = workdir.absolute()
+        probe = workdir / f".probe-{socket.gethostname()}-{os.getpid()}"
+        renamed = probe.with_suffix(".renamed")
         workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             probe.write_bytes(b"x" * 4096)
