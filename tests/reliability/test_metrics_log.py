@@ -203,6 +203,13 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
     assert last == "step 10/10  loss 1.5000  12,346 tokens/s  0:00:00 left"
 
 
+def test_a_speed_that_is_not_known_is_not_shown(capsys):
+    with Progress(1, every_seconds=3600) as progress:
+        progress.update(1, loss=1.5)
+    shown = capsys.readouterr().out.splitlines()[-1]
+    assert shown == "step 1/1  loss 1.5000  0:00:00 left"
+
+
 def test_progress_draws_a_bar_in_a_terminal(monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with Progress(10, start=4) as progress:

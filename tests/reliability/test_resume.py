@@ -249,6 +249,9 @@ def test_a_run_can_be_made_longer(config_file):
     history = read_history(workdir.partition("=")[2])
     steps = [record["step"] for record in history if record["kind"] == "train"]
     assert steps == [3, 6, 9, 12, 15, 18, 21, 24, 25, 26]
+    speeds = {r["step"]: r.get("tokens_per_second") for r in history}
+    assert speeds[24] is None, "step 24 was compiled, and says nothing of the speed"
+    assert all(speeds[step] != 0 for step in steps)
 
 
 def test_a_finished_run_that_is_started_again_says_the_same(unbroken, tmp_path):

@@ -185,17 +185,19 @@ class Progress:
                 self._bar.update(self._bar.task_ids[0], text="")
         self._started = True
 
-    def update(self, step: int, *, loss: float, tokens_per_second: float) -> None:
+    def update(self, step: int, *, loss: float, tokens_per_second: float = 0.0) -> None:
         """Show where the run is.
 
         Args:
             step: steps done.
             loss: nats per target token.
-            tokens_per_second: target tokens.
+            tokens_per_second: target tokens; 0: not known.
         """
         now = time.monotonic()
         self._first = self._first or (now, step)
-        text = f"loss {loss:.4f}  {tokens_per_second:,.0f} tokens/s"
+        text = f"loss {loss:.4f}"
+        if tokens_per_second:
+            text += f"  {tokens_per_second:,.0f} tokens/s"
         text += f"  {self._left(now, step)} left"
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=step, text=text)

@@ -239,13 +239,13 @@ class Training:
         return self.work.finish(self, log)
 
     def _log(self, newest):
-        """Writes the newest metrics, and tokens per second since the last."""
+        """Writes the newest metrics, and tokens per second where steps were timed."""
         tokens = sum(self._tokens[self._untimed :])
         rate = tokens / max(time.monotonic() - self._since, 1e-9)
+        speed = {"tokens_per_second": rate} if tokens else {}  # of no step: not known
         self._tokens, self._untimed, self._since = [], 0, time.monotonic()
-        self.log.write(self.step, "train", newest | {"tokens_per_second": rate})
-        loss = float(newest["loss"])
-        self.progress.update(self.step, loss=loss, tokens_per_second=rate)
+        self.log.write(self.step, "train", newest | speed)
+        self.progress.update(self.step, loss=float(newest["loss"]), **speed)
         streak = int(newest["streak"])  # never shrinks beyond the limit
         if streak >= self.experiment.train.skip_limit:
             first = self.step - streak
