@@ -125,3 +125,14 @@ def test_wrong_settings_name_the_knob():
         Config(stride=0)
     with pytest.raises(DataError, match="there are no questions"):
         span_rows(TOKENIZER, [], CFG)
+
+
+START = """{"data": [{"paragraphs": [{"context": "abc", "qas": [{"id": "1",
+"question": "q", "answers": [{"text": "abc", "answer_start": 1e999}]}]}]}]}"""
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 20_000, START])
+def test_crafted_files_of_questions_are_refused_in_one_line(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DataError, match="is not"):
+        read_questions(tmp_path / "x.json")

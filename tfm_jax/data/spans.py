@@ -1,11 +1,11 @@
 """Questions answered by a span of a text, as in SQuAD."""
 
 import dataclasses
-import json
 from typing import NamedTuple
 
 import numpy as np
 
+from tfm_jax import bounded_json
 from tfm_jax.data import framing
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
@@ -53,17 +53,17 @@ def read_questions(path, *, knob="data.train_files", misplaced="error"):
         misplaced="error", if an answer is not where it should be.
     """
     try:
-        document = json.loads(read_bytes(path, knob).decode("utf-8-sig"))
+        document = bounded_json.loads(read_bytes(path, knob).decode("utf-8-sig"))
         found = [
             _question(item, paragraph["context"])
             for article in document["data"]
             for paragraph in article["paragraphs"]
             for item in paragraph["qas"]
         ]
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is not built as SQuAD's files: {error!r}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
     wrong = [question for question in found if not _in_place(question)]
     if wrong and misplaced == "error":
         raise DataError(
