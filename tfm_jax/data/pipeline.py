@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class Config:
     target_language: str = "de"
     normalize: str = choice(NORMALIZERS, "none")
     # source=numerals
-    numerals_max: int = bounded(99_999, 0)  # the largest number
+    numerals_max: int = bounded(99_999, 0, math.inf)  # the largest number
     # how many numbers to train on; 0: all not held out
     numerals_train: int = bounded(0, 0)
     numerals_heldout: int = bounded(1000, 0)  # numbers in valid, and as many in test
