@@ -17,7 +17,7 @@ class Ours:
     def __init__(self, folder, config, workdir, sentences, offset):
         from tfm_jax.interop import save_huggingface
         from tfm_jax.models.transformer import Transformer
-        from tfm_jax.train import runtime
+        from tfm_jax.runs import runtime
 
         runtime.prepare()
         make = _random if workdir is None else _trained
@@ -42,7 +42,7 @@ class Ours:
 
     def decode(self, beam, batch):
         """Translates all sentences: tokens, seconds and the translations."""
-        from tfm_jax.infer.decode import decode
+        from tfm_jax.decode.search import decode
 
         start = time.perf_counter()
         found = decode(
@@ -87,7 +87,7 @@ class Marian:
         return _result(time.perf_counter() - start, found)
 
     def _generate(self, chosen, beam):
-        from tfm_jax.data.tokenizers import EOS, PAD
+        from tfm_jax.data.tokenizers.bilingual import EOS, PAD
 
         torch = self.torch
         lengths = torch.tensor([len(self.sources[i]) for i in chosen])
@@ -132,8 +132,8 @@ def _random(config, _):
 
     from tfm_jax.data import pipeline
     from tfm_jax.layers.layout import init_params
-    from tfm_jax.tasks.translation import example
-    from tfm_jax.train.experiment import build_model, complete, resolve
+    from tfm_jax.objectives.translation import example
+    from tfm_jax.settings.experiment import build_model, complete, resolve
 
     experiment = resolve(config)
     data = pipeline.prepare(experiment.data, experiment.tokenizer)
@@ -145,8 +145,8 @@ def _random(config, _):
 
 def _trained(config, workdir):
     """As ``_random``, of a run."""
-    from tfm_jax.data.parallel import read_lines
-    from tfm_jax.train import saved
+    from tfm_jax.data.sources.text_files import read_lines
+    from tfm_jax.runs import saved
 
     run = saved.load(workdir)
     lines, _ = read_lines(config["data"]["test_files"][0], "--data", "error")
@@ -163,7 +163,7 @@ def _halves(model, params):
     import jax
 
     from tfm_jax.layers.layout import logical_specs
-    from tfm_jax.tasks.translation import example
+    from tfm_jax.objectives.translation import example
 
     width = model.cfg.width
     order = np.concatenate([np.arange(0, width, 2), np.arange(1, width, 2)])

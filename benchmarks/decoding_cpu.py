@@ -2,7 +2,7 @@
 
     python -m benchmarks.decoding_cpu --data=data/multi30k --workdir=runs/multi30k
 
-Greedy and beam 4 without length penalty, ``tfm_jax.infer.decode.decode`` against
+Greedy and beam 4 without length penalty, ``tfm_jax.decode.search.decode`` against
 ``MarianMTModel.generate`` with the same weights, which are written through
 ``tfm_jax.interop``. Both get batches sorted by length, each in its own best size out of
 ``--batch-sentences``, and take turns. Target tokens per second, EOS included. The

@@ -11,14 +11,14 @@ class Generating:
     """Continues the same prompts whenever it is asked."""
 
     def __init__(self, model, params, prompts, tokens, cached):
-        from tfm_jax.infer.sampling import Sampling
+        from tfm_jax.decode.sampling import Sampling
 
         self.parts, self.prompts, self.cached = (model, params), prompts, cached
         self.how = Sampling(tokens, temperature=0.0)
 
     def generate(self, whole=False):
         """Tokens drawn and seconds; the tokens themselves if ``whole``."""
-        from tfm_jax.infer.sampling import generate
+        from tfm_jax.decode.sampling import generate
 
         start = time.perf_counter()
         found = generate(*self.parts, self.prompts, self.how, cached=self.cached)
@@ -34,11 +34,11 @@ def start(cached, workdir, prompts, prompt, tokens, **sizes):
     """(facts, arm) for ``rounds.serve``."""
     import jax
 
-    from tfm_jax.train import runtime
+    from tfm_jax.runs import runtime
 
     runtime.prepare(1)
     if workdir:
-        from tfm_jax.train import saved
+        from tfm_jax.runs import saved
 
         run = saved.load(workdir)
         model, params = run.model, run.params

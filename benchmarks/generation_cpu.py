@@ -4,7 +4,7 @@
 
 A GPT of ``--depth`` layers and random weights continues ``--prompts`` random prompts of
 ``--prompt`` tokens by ``--tokens`` each, greedily and to the end. Without the cache
-every step computes the whole text again. Both arms are ``infer.sampling.generate``, in
+every step computes the whole text again. Both arms are ``decode.sampling.generate``, in
 a process each; they take turns, and must write the same tokens. With ``--workdir`` the
 model is that of a run. What counts are tokens drawn a second.
 """

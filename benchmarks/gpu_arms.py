@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.rounds import serve
 from benchmarks.training_arms import Ours, Torch, shifted
-from tfm_jax.data.tokenizers import PAD
+from tfm_jax.data.tokenizers.bilingual import PAD
 
 
 class OursGpu(Ours):
@@ -37,7 +37,8 @@ class TorchGpu(Torch):
     def make_batches(self, source, target):
         """Our pipeline's batches: numpy alone."""
         from tfm_jax.config import build
-        from tfm_jax.data import packing, pipeline
+        from tfm_jax.data import pipeline
+        from tfm_jax.data.rows import packing
 
         ragged = [packing.Ragged(*side) for side in (source, target)]
         kept = np.arange(len(ragged[0].lengths))

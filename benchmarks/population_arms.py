@@ -16,9 +16,9 @@ class Members:
         import jax
 
         from tfm_jax import main
+        from tfm_jax.runs.checkpoint import Checkpointer
+        from tfm_jax.settings.experiment import resolve
         from tfm_jax.train import loop, population
-        from tfm_jax.train.checkpoint import Checkpointer
-        from tfm_jax.train.experiment import resolve
 
         self.jax, self.contexts, members = jax, contextlib.ExitStack(), []
         folders = [Path(folder) / str(first + i) for i in range(size)]

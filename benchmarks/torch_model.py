@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tfm_jax.data.tokenizers import PAD
+from tfm_jax.data.tokenizers.bilingual import PAD
 
 
 class TorchTransformer(nn.Module):

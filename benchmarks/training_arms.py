@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.rounds import serve
-from tfm_jax.data.tokenizers import BOS, EOS, PAD
+from tfm_jax.data.tokenizers.bilingual import BOS, EOS, PAD
 
 
 class Training:
@@ -45,10 +45,12 @@ class Ours(Training):
         import jax
         from flax import linen as nn
 
-        from tfm_jax.train import loop, mesh, runtime
-        from tfm_jax.train.checkpoint import Checkpointer
-        from tfm_jax.train.experiment import resolve
-        from tfm_jax.train.preemption import Preemption
+        from tfm_jax import mesh
+        from tfm_jax.runs import runtime
+        from tfm_jax.runs.checkpoint import Checkpointer
+        from tfm_jax.runs.preemption import Preemption
+        from tfm_jax.settings.experiment import resolve
+        from tfm_jax.train import loop
 
         self.jax = jax
         experiment = resolve(config)
@@ -220,7 +222,7 @@ class Marian(Torch):
 def length_sorted(source, target, budget, seed):
     """Endless batches of pairs of like length, ``budget`` padded target tokens each.
 
-    Args: source, target: (ids, offsets) as in ``tfm_jax.data.packing.Ragged``.
+    Args: source, target: (ids, offsets) as in ``tfm_jax.data.rows.packing.Ragged``.
     Yields: right-padded int64 arrays [B, S] and [B, T].
     """
     generator = np.random.default_rng(seed)

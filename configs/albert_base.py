@@ -19,11 +19,13 @@ Cost    262 B tokens; tiny: minutes on 2 cores
 
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
 from tfm_jax.data import language, masked_text
 from tfm_jax.models import albert
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 
 def _published(size):
@@ -68,7 +70,7 @@ def get_config(size="base"):
         language.TokenizerConfig, kind="unigram", **given["tokenizer"]
     )
     c.optim = section(
-        optim.Config,
+        optimizers.Config,
         **dict(schedule="linear", b2=0.999, eps=1e-6, weight_decay=0.01),
         **dict(decay="kernels_and_tables", clip_norm=1.0),
         **given["optim"],

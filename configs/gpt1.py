@@ -17,11 +17,13 @@ Cost    100 epochs of a billion tokens: a month of 8 GPUs of its time; tiny: min
 
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
 from tfm_jax.data import causal_text, language
 from tfm_jax.models import gpt
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 SIZES = {
     "gpt1": dict(
@@ -58,7 +60,7 @@ def get_config(size="gpt1"):
         **given["tokenizer"],
     )
     c.optim = section(
-        optim.Config,
+        optimizers.Config,
         **dict(optimizer="adamw", schedule="cosine", b2=0.999, eps=1e-8),
         **dict(weight_decay=0.01, decay="kernels_and_tables", clip_norm=1.0),
         **given["optim"],

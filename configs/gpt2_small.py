@@ -17,11 +17,13 @@ Cost    300 B tokens: days of eight large GPUs; tiny: minutes on 2 cores
 
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
 from tfm_jax.data import causal_text, language
 from tfm_jax.models import gpt
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 OFF = dict(dropout=0.0, attention_dropout=0.0, embedding_dropout=0.0)
 
@@ -64,7 +66,7 @@ def get_config(size="gpt2_small"):
     c.data = section(causal_text.Config, **given["data"])
     c.tokenizer = section(language.TokenizerConfig, **given["tokenizer"])
     c.optim = section(
-        optim.Config,
+        optimizers.Config,
         **dict(optimizer="adamw", schedule="cosine", final_lr_fraction=0.1),
         **dict(b2=0.95, eps=1e-8, weight_decay=0.1, decay="kernels_and_tables"),
         **dict(clip_norm=1.0) | given["optim"],

@@ -18,11 +18,13 @@ Cost    1.5 M characters: minutes on 2 cores (cpu); 82 M: minutes of a GPU (gpu)
 
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
 from tfm_jax.data import causal_text, language
 from tfm_jax.models import gpt
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 SOME = dict(dropout=0.2, attention_dropout=0.2, embedding_dropout=0.2)
 
@@ -50,7 +52,7 @@ def get_config(size="cpu"):
     c.data = section(causal_text.Config, source="files", valid_share=0.1, length=length)
     c.tokenizer = section(language.TokenizerConfig, kind="character")
     c.optim = section(
-        optim.Config,
+        optimizers.Config,
         **dict(optimizer="adamw", schedule="cosine", peak_lr=rate, warmup_steps=100),
         **dict(final_lr_fraction=0.1, b2=0.99, eps=1e-8, weight_decay=0.1),
         **dict(decay="kernels_and_tables", clip_norm=1.0),

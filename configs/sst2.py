@@ -21,11 +21,13 @@ Cost    6,920 sentences, three epochs: minutes on a GPU; tiny: a minute on 2 cor
 
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
 from tfm_jax.data import labelled_text, language
 from tfm_jax.models import MODELS, albert, bert, electra, gpt
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 _STEPS = 650
 _BERT = dict(optimizer="bert_adam", schedule="linear", warmup_steps=_STEPS // 10)
@@ -89,7 +91,7 @@ def get_config(size="bert_base"):
         **dict(kind="wordpiece", vocab=8_000, special=rest["special"]),
     )
     c.optim = section(
-        optim.Config,
+        optimizers.Config,
         **dict(b2=0.999, weight_decay=0.01, clip_norm=1.0, decay="kernels_and_tables"),
         **rest["optim"],
     )

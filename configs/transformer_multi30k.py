@@ -17,11 +17,14 @@ Cost    about 65 M target tokens: an hour of 2 cores makes a quarter of it, for 
 
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import pipeline, tokenizers
+from tfm_jax.data import pipeline
+from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 
 def get_config(size="multi30k_tiny"):
@@ -42,9 +45,9 @@ def get_config(size="multi30k_tiny"):
         source_length=48,
         target_length=48,
     )
-    c.tokenizer = section(tokenizers.Config, kind="bpe", vocab=10_000)
+    c.tokenizer = section(bilingual.Config, kind="bpe", vocab=10_000)
     c.optim = section(
-        optim.Config, peak_lr=5e-3, warmup_steps=2_000, eps=1e-8, clip_norm=25.0
+        optimizers.Config, peak_lr=5e-3, warmup_steps=2_000, eps=1e-8, clip_norm=25.0
     )
     c.train = section(TrainConfig, total_steps=8_000, batch_tokens=8_192)
     c.eval = section(EvalConfig, every_steps=500, sentences=0, beam=5, average_last=10)

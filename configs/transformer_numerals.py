@@ -11,11 +11,14 @@ Sizes   tiny (default), small, base, big: those of models/transformer.py
 
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import pipeline, tokenizers
+from tfm_jax.data import pipeline
+from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 
 def get_config(size="tiny"):
@@ -37,8 +40,8 @@ def get_config(size="tiny"):
         source_length=32,
         target_length=32,
     )
-    c.tokenizer = section(tokenizers.Config, kind="bpe", vocab=400)
-    c.optim = section(optim.Config, peak_lr=2e-3, warmup_steps=200)
+    c.tokenizer = section(bilingual.Config, kind="bpe", vocab=400)
+    c.optim = section(optimizers.Config, peak_lr=2e-3, warmup_steps=200)
     c.train = section(TrainConfig, total_steps=1_000, batch_tokens=2_048)
     c.eval = section(EvalConfig, every_steps=250, sentences=100, beam=1, samples=5)
     c.checkpoint = section(checkpoint.Config, every_steps=250, metric="nll")

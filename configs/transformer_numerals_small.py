@@ -11,11 +11,14 @@ Sizes   tiny (default) at half its width, small, base, big
 
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import pipeline, tokenizers
+from tfm_jax.data import pipeline
+from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 SIZES = transformer.SIZES | {
     "tiny": transformer.SIZES["tiny"] | dict(width=64, ffn_width=256)
@@ -42,8 +45,8 @@ def get_config(size="tiny"):
         source_length=32,
         target_length=32,
     )
-    c.tokenizer = section(tokenizers.Config, kind="bpe", vocab=400)
-    c.optim = section(optim.Config, peak_lr=2e-3, warmup_steps=50)
+    c.tokenizer = section(bilingual.Config, kind="bpe", vocab=400)
+    c.optim = section(optimizers.Config, peak_lr=2e-3, warmup_steps=50)
     c.train = section(TrainConfig, total_steps=400, batch_tokens=512)
     c.eval = section(EvalConfig, every_steps=50, sentences=0, beam=1)
     c.checkpoint = section(checkpoint.Config, every_steps=400, keep=1, metric="nll")

@@ -14,11 +14,14 @@ Cost    paper: 3.3e18 (base), 2.3e19 (big) floating point operations
 
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import pipeline, tokenizers
+from tfm_jax.data import pipeline
+from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 TRAINING = {  # peak rate is (width * warm-up)^-0.5; steps, checkpoints averaged
     "base": dict(peak_lr=7e-4, total_steps=100_000, average_last=5),
@@ -45,8 +48,10 @@ def get_config(size="base"):
         source_length=256,
         target_length=256,
     )
-    c.tokenizer = section(tokenizers.Config, kind="bpe", vocab=37_000)
-    c.optim = section(optim.Config, peak_lr=training["peak_lr"], warmup_steps=4_000)
+    c.tokenizer = section(bilingual.Config, kind="bpe", vocab=37_000)
+    c.optim = section(
+        optimizers.Config, peak_lr=training["peak_lr"], warmup_steps=4_000
+    )
     c.train = section(
         TrainConfig, total_steps=training["total_steps"], batch_tokens=25_000
     )

@@ -15,9 +15,11 @@ from experiments.study import Study, Typed
 from tfm_jax import main
 from tfm_jax.config import ConfigError, to_flag
 from tfm_jax.data.errors import DataError
-from tfm_jax.train import exits, new_runs, population
-from tfm_jax.train.experiment import Experiment, resolve
-from tfm_jax.train.workdir import Lease, replace
+from tfm_jax.runs import exits
+from tfm_jax.runs.workdir import Lease, replace
+from tfm_jax.settings import new_runs
+from tfm_jax.settings.experiment import Experiment, resolve
+from tfm_jax.train import population
 
 TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
     "tune",

@@ -5,8 +5,8 @@ import hashlib
 import types
 
 from tfm_jax.config import to_json
-from tfm_jax.train import places
-from tfm_jax.train.experiment import Experiment
+from tfm_jax.settings import files
+from tfm_jax.settings.experiment import Experiment
 from tfm_jax.train.workloads import WORKLOADS
 
 SCHEMA = 1  # another one makes every run another run
@@ -41,7 +41,7 @@ def identity(
         section, knob = path.split(".")
         if sections[section].get(knob) == before:
             del sections[section][knob]
-    for knob in places.DATA:
+    for knob in files.DATA:
         sections["data"].pop(knob.removeprefix("data."), None)
     content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
     if vmapped:

@@ -15,7 +15,7 @@ from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax.config import ConfigError, to_flag
 from tfm_jax.knobs import no_choice
-from tfm_jax.train.workdir import preflight, replace
+from tfm_jax.runs.workdir import preflight, replace
 
 ROOT = Path("runs/studies")
 

@@ -18,15 +18,22 @@ import numpy as np
 from experiments import identity
 from experiments.sizes import first_batch
 from tfm_jax import main as cli
+from tfm_jax import terminal
 from tfm_jax.audit import audit_transformer
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.layers.layout import init_params
 from tfm_jax.ops.attention import SCORES, attention_weights
-from tfm_jax.train import exits, runtime, terminal
+from tfm_jax.runs import exits, runtime
+from tfm_jax.runs.workdir import Lease, preflight, replace
+from tfm_jax.settings.experiment import (
+    TASKS,
+    Experiment,
+    build_model,
+    complete,
+    resolve,
+)
+from tfm_jax.terminal import say
 from tfm_jax.train.evaluate import apply
-from tfm_jax.train.experiment import TASKS, Experiment, build_model, complete, resolve
-from tfm_jax.train.terminal import say
-from tfm_jax.train.workdir import Lease, preflight, replace
 
 DEPTHS = (2, 4, 8, 16)
 KEY_SIZES = (8, 32, 128, 512)

@@ -37,11 +37,12 @@ from experiments.cells import FINISHED
 from experiments.engines import batch, local
 from experiments.plan import ROOT, Plan
 from experiments.study import Typed
+from tfm_jax import terminal
+from tfm_jax.commands import Parser
 from tfm_jax.config import ConfigError
-from tfm_jax.train import exits, terminal
-from tfm_jax.train.commands import Parser
-from tfm_jax.train.terminal import say
-from tfm_jax.train.workdir import replace
+from tfm_jax.runs import exits
+from tfm_jax.runs.workdir import replace
+from tfm_jax.terminal import say
 
 
 def parse(argv):

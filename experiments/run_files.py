@@ -7,8 +7,8 @@ from typing import Any
 
 from tfm_jax import bounded_json
 from tfm_jax.data.errors import DataError
-from tfm_jax.train.exits import InfrastructureError, one_line
-from tfm_jax.train.log import read_history
+from tfm_jax.runs.exits import InfrastructureError, one_line
+from tfm_jax.runs.log import read_history
 
 
 def read(path: Path, legal: Callable[[dict], Any] = lambda found: True) -> dict | None:

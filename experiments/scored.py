@@ -10,10 +10,11 @@ from experiments.cells import Cell
 from experiments.probes import PROBES
 from experiments.stages import FIRST
 from tfm_jax.data import language
-from tfm_jax.data.sources import SOURCES
-from tfm_jax.infer.answers import answer_scores
-from tfm_jax.train import evaluate, program, variants
-from tfm_jax.train.experiment import TASKS, Experiment, alone, complete
+from tfm_jax.data.sources.bitext import SOURCES
+from tfm_jax.metrics.answers import answer_scores
+from tfm_jax.settings import variants
+from tfm_jax.settings.experiment import TASKS, Experiment, alone, complete
+from tfm_jax.train import evaluate, program
 from tfm_jax.train.language import prepare
 
 _OF_ANSWERS = {

@@ -7,7 +7,7 @@ import time
 from rich import progress
 
 from experiments import cells
-from tfm_jax.train.terminal import say, shown
+from tfm_jax.terminal import say, shown
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ from experiments import cells, flops, identity
 from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax.config import ConfigError
+from tfm_jax.settings.experiment import Experiment, complete
 from tfm_jax.train import program
-from tfm_jax.train.experiment import Experiment, complete
 from tfm_jax.train.workloads import WORKLOADS
 
 TOLERANCE = 0.01  # of parameter counts that are called equal

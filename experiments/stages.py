@@ -5,9 +5,10 @@ from pathlib import Path
 
 from experiments import run_files
 from tfm_jax import main as cli
+from tfm_jax import terminal
 from tfm_jax.config import to_flag
-from tfm_jax.train import exits, terminal
-from tfm_jax.train.workdir import replace
+from tfm_jax.runs import exits
+from tfm_jax.runs.workdir import replace
 
 FIRST = "first"  # folder of the first run, and what its flags begin with
 

@@ -3,7 +3,7 @@
 import jax
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from tfm_jax.train.mesh import AXES
+from tfm_jax.mesh import AXES
 
 KINDS = {"tpu": "TPU v5 lite", "cuda": "NVIDIA H100 80GB HBM3"}
 

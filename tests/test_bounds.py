@@ -6,13 +6,8 @@ import pytest
 
 from tfm_jax.config import ConfigError, bounded, check_numbers, flatten, types_of
 from tfm_jax.models import MODELS
-from tfm_jax.train import exits
-from tfm_jax.train.experiment import (
-    TASKS,
-    knob_types,
-    resolve,
-    section_types,
-)
+from tfm_jax.runs import exits
+from tfm_jax.settings.experiment import TASKS, knob_types, resolve, section_types
 
 FAMILIES = [(model, task) for task, row in TASKS.items() for model in row.heads]
 # numbers whose range has an open end, or depends on one another: checked in words

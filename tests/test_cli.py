@@ -15,7 +15,7 @@ import tfm_jax.train
 from tfm_jax import main
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.errors import DataError
-from tfm_jax.train import exits
+from tfm_jax.runs import exits
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -189,7 +189,7 @@ REAL = """
 from ml_collections import ConfigDict
 from tfm_jax.config import section
 from tfm_jax.models import transformer
-from tfm_jax.train import experiment
+from tfm_jax.settings import experiment
 def get_config():
     config = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
     config.model = section(transformer.Config)

@@ -10,8 +10,8 @@ import pytest
 
 from tfm_jax import config as configs
 from tfm_jax.models import MODELS
-from tfm_jax.train import new_runs
-from tfm_jax.train.experiment import TASKS, build_model, complete, resolve
+from tfm_jax.settings import new_runs
+from tfm_jax.settings.experiment import TASKS, build_model, complete, resolve
 
 FOLDER = Path(__file__).parents[1] / "configs"
 FILES = sorted(path.name for path in FOLDER.glob("*.py"))

@@ -10,10 +10,10 @@ import pytest
 from tests.golden.make import KEPT
 from tfm_jax import bounded_json
 from tfm_jax import config as configs
+from tfm_jax.mesh import make_mesh
 from tfm_jax.notebook import load_run
+from tfm_jax.runs.log import read_history
 from tfm_jax.train import loop
-from tfm_jax.train.log import read_history
-from tfm_jax.train.mesh import make_mesh
 from tfm_jax.train.workloads import WORKLOADS
 
 GOLDEN = Path(__file__).with_name("golden")

@@ -16,16 +16,17 @@ from tests.reliability.tiny import get_config
 from tests.traced import Vocabulary, traced
 from tests.train.test_run_knobs import EVAL, RUN, STREAM
 from tfm_jax.config import readers_of
-from tfm_jax.data import pipeline, tokenizers
+from tfm_jax.data import pipeline
+from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models.transformer import Config as ModelConfig
 from tfm_jax.models.transformer import Transformer
+from tfm_jax.objectives import translation
 from tfm_jax.ops.attention import IMPLEMENTATIONS
-from tfm_jax.tasks import translation
+from tfm_jax.optim.optimizers import Config as OptimConfig
+from tfm_jax.optim.optimizers import make_optimizer, make_schedule
+from tfm_jax.settings.experiment import Experiment, complete, resolve
 from tfm_jax.train import program
-from tfm_jax.train.experiment import Experiment, complete, resolve
-from tfm_jax.train.optim import Config as OptimConfig
-from tfm_jax.train.optim import make_optimizer, make_schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -168,7 +169,7 @@ def test_what_makes_a_knob_live_is_what_the_tables_say_reads_it():
         *readers_of(ModelConfig, "model."),
         *readers_of(OptimConfig, "optim."),
         *readers_of(pipeline.Config, "data."),
-        *readers_of(tokenizers.Config, "tokenizer."),
+        *readers_of(bilingual.Config, "tokenizer."),
     ]
     for knob, other in listed.items():
         section, _, name = knob.partition(".")

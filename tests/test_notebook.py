@@ -14,17 +14,18 @@ import pytest
 from IPython.lib.pretty import pretty
 
 from tfm_jax.config import ConfigError, load
-from tfm_jax.data.tokenizers import BOS, EOS, PAD
+from tfm_jax.data.tokenizers.bilingual import BOS, EOS, PAD
 from tfm_jax.interop import save_huggingface
 from tfm_jax.layers.layout import logical_specs
+from tfm_jax.mesh import Config as MeshConfig
+from tfm_jax.mesh import make_mesh, shardings
 from tfm_jax.notebook import load_huggingface, load_run
-from tfm_jax.tasks import translation
-from tfm_jax.train import loop, manifest
-from tfm_jax.train.checkpoint import Checkpointer
-from tfm_jax.train.exits import CorruptCheckpoint
-from tfm_jax.train.mesh import Config as MeshConfig
-from tfm_jax.train.mesh import make_mesh, shardings
-from tfm_jax.train.pictures import KINDS, AttentionMaps, legible
+from tfm_jax.objectives import translation
+from tfm_jax.runs import manifest
+from tfm_jax.runs.checkpoint import Checkpointer
+from tfm_jax.runs.exits import CorruptCheckpoint
+from tfm_jax.runs.pictures import KINDS, AttentionMaps, legible
+from tfm_jax.train import loop
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = ["twenty-one", "seven", ""]

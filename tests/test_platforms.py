@@ -13,13 +13,13 @@ from tests.elsewhere import KINDS, lowered, on, with_cudnn
 from tests.reliability import tiny
 from tests.test_configs import Vocabularies
 from tests.train.text_runs import get_config
-from tfm_jax.infer.topk import top_k
+from tfm_jax.decode.topk import top_k
 from tfm_jax.layers.layout import init_params, logical_specs
+from tfm_jax.mesh import Config, make_mesh
 from tfm_jax.models import MODELS
 from tfm_jax.ops import products
 from tfm_jax.ops.platform import platform
-from tfm_jax.train.experiment import TASKS, build_model, complete, resolve
-from tfm_jax.train.mesh import Config, make_mesh
+from tfm_jax.settings.experiment import TASKS, build_model, complete, resolve
 from tfm_jax.train.program import build
 
 FAMILIES = {  # task and head of each

@@ -21,19 +21,27 @@ from tfm_jax.data import (
     pipeline,
     span_text,
     tagged_text,
-    tokenizers,
 )
 from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.models import MODELS
-from tfm_jax.tasks import translation
-from tfm_jax.train import checkpoint, loop, optim, population
-from tfm_jax.train.experiment import knob_types, resolve
-from tfm_jax.train.new_runs import READ_WITH, check, check_read, check_settings, ranking
+from tfm_jax.objectives import translation
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.experiment import knob_types, resolve
+from tfm_jax.settings.new_runs import (
+    READ_WITH,
+    check,
+    check_read,
+    check_settings,
+    ranking,
+)
+from tfm_jax.train import loop, population
 
 SECTIONS = [module.Config for module in MODELS.values()]
-SECTIONS += [optim.Config, checkpoint.Config, tokenizers.Config]
+SECTIONS += [optimizers.Config, checkpoint.Config, bilingual.Config]
 SECTIONS += [language.TokenizerConfig]
 TEXTS = (causal_text, masked_text, labelled_text, tagged_text, span_text, pipeline)
 SECTIONS += [module.Config for module in TEXTS]
@@ -61,33 +69,35 @@ def test_the_table_across_sections_names_knobs_that_there_are():
         assert {other, *ignored} <= knobs.keys()
 
 
-@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_an_optimizer_reads_exactly_the_knobs_that_change_its_update(name):
     params = {"layer_0": {key: jnp.ones((2, 2)) for key in ("kernel", "bias")}}
-    base = optim.Config(optimizer=name)
+    base = optimizers.Config(optimizer=name)
 
     @functools.cache
     def program(cfg):
-        optimizer = optim.make_optimizer(cfg, 100)
+        optimizer = optimizers.make_optimizer(cfg, 100)
         state = jax.eval_shape(optimizer.init, params)
         return traced((optimizer.update, (params, state, params)))
 
-    readers = {r.knob: r for r in readers_of(optim.Config) if r.other == "optimizer"}
+    readers = {
+        r.knob: r for r in readers_of(optimizers.Config) if r.other == "optimizer"
+    }
     for knob in ("b1", "b2", "eps"):
         changed = dataclasses.replace(base, **{knob: OPTIM[knob]})
         differs = program(changed) != program(base)
         assert differs == (name in readers[knob].readers), knob
 
 
-@pytest.mark.parametrize("name", optim.SCHEDULES)
+@pytest.mark.parametrize("name", optimizers.SCHEDULES)
 def test_a_schedule_reads_where_it_ends_if_that_changes_it(name):
     rates = [
-        optim.make_schedule(
-            optim.Config(schedule=name, final_lr_fraction=final), total_steps=9_000
+        optimizers.make_schedule(
+            optimizers.Config(schedule=name, final_lr_fraction=final), total_steps=9_000
         )(8_000)
         for final in (0.0, 0.5)
     ]
-    (reader,) = (r for r in readers_of(optim.Config) if r.other == "schedule")
+    (reader,) = (r for r in readers_of(optimizers.Config) if r.other == "schedule")
     assert (rates[0] != rates[1]) == (name in reader.readers)
 
 

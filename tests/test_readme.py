@@ -12,8 +12,8 @@ import pytest
 from tfm_jax import config as configs
 from tfm_jax import main
 from tfm_jax.notebook import RUNS, Run
-from tfm_jax.train import exits
-from tfm_jax.train.experiment import resolve
+from tfm_jax.runs import exits
+from tfm_jax.settings.experiment import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.ko.md")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tfm_jax import config as configs
-from tfm_jax.train.experiment import resolve
+from tfm_jax.settings.experiment import resolve
 
 FOLDER = Path(__file__).parents[1] / "configs"
 

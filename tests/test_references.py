@@ -8,7 +8,7 @@ import pytest
 
 from tfm_jax.data import masked_text
 from tfm_jax.models import MODELS
-from tfm_jax.train import optim
+from tfm_jax.optim import optimizers
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs/references.md").read_text("utf-8")
@@ -19,7 +19,7 @@ ROWS = [
 ]
 HERE = [name for row in ROWS for name in re.findall(r"`([^`]+)`", row[-1])]
 CLASSES = {
-    "optim": [optim.Config],
+    "optim": [optimizers.Config],
     "data": [masked_text.Config],
     "model": [module.Config for module in MODELS.values()],
 }

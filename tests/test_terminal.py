@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from experiments import screen
 from experiments.cells import Status
-from tfm_jax.train import exits, report, terminal
-from tfm_jax.train.log import Progress
+from tfm_jax import terminal
+from tfm_jax.runs import exits
+from tfm_jax.runs.log import Progress
+from tfm_jax.train import report
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "\x1b]0;title\x07 \x1b[2J\x9b31m\r\x08 \x7f\0 \ud800"
@@ -113,7 +115,7 @@ def test_everything_that_is_printed_goes_the_same_way():
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
     }
-    assert prints == {"tfm_jax/train/terminal.py"}
+    assert prints == {"tfm_jax/terminal.py"}
 
 
 def test_a_piped_translation_is_one_line_and_keeps_its_letters():
@@ -124,7 +126,7 @@ def test_a_piped_translation_is_one_line_and_keeps_its_letters():
 
 READER_GONE = """
 import os, sys
-from tfm_jax.train import terminal
+from tfm_jax import terminal
 terminal.install()
 heard = [terminal.say("x"), terminal.say("y", file=sys.stderr)]
 with open(sys.argv[1], "w") as file:

@@ -53,7 +53,8 @@ from pathlib import Path
 from absl import flags
 
 from tfm_jax import config as configs
-from tfm_jax.train import exits, terminal
+from tfm_jax import terminal
+from tfm_jax.runs import exits
 
 _PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
 _FILES = ("config", "workdir", "input", "reference", "task_file", "examples_file")
@@ -107,7 +108,7 @@ def load_config(values, knobs):
         return config.lock()
     types = {}
     if _NAMES <= set(config):
-        from tfm_jax.train import experiment
+        from tfm_jax.settings import experiment
 
         types = experiment.knob_types(config.model_name, config.task)
     return configs.override(config, configs.check_overrides(knobs, config, types))
@@ -120,7 +121,7 @@ def load_run(workdir):
     except configs.ConfigError as error:
         if not Path(workdir, "checkpoints").is_dir():
             raise
-        from tfm_jax.train import weights
+        from tfm_jax.runs import weights
 
         try:
             folder = weights.find(workdir)
@@ -138,7 +139,7 @@ def check_given(values, knobs, config):
     """
     if values.config or not knobs or not _NAMES <= set(config):
         return
-    from tfm_jax.train import experiment, new_runs
+    from tfm_jax.settings import experiment, new_runs
 
     new_runs.check_read(experiment.resolve(config), _knobs_of(knobs), whole=False)
 
@@ -151,7 +152,8 @@ def check_named(values, knobs, config):
         return  # what the user has named is all that is read
     if not _NAMES <= set(config):
         return
-    from tfm_jax.train import experiment, named_data
+    from tfm_jax.runs import named_data
+    from tfm_jax.settings import experiment
 
     made = experiment.resolve(config)
     if values.trust_data == "true":
@@ -205,7 +207,7 @@ def show_help(values, knobs):
         shared = [flag for flag in knobs if flag.startswith("--config.")]
         config = load_config(values, shared)
         from tfm_jax import manual
-        from tfm_jax.train import experiment
+        from tfm_jax.settings import experiment
 
         terminal.say(manual.describe(experiment.resolve(config)._asdict()))
 

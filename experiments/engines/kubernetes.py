@@ -29,7 +29,7 @@ import yaml
 
 from experiments.engines import batch
 from tfm_jax.config import ConfigError
-from tfm_jax.train import exits
+from tfm_jax.runs import exits
 
 NAME_LENGTH = 50  # of 63 for a pod's host name, which adds the index
 

@@ -36,8 +36,8 @@ from pathlib import Path
 
 from experiments.engines import batch
 from tfm_jax.config import ConfigError
-from tfm_jax.train import exits
-from tfm_jax.train.exits import InfrastructureError
+from tfm_jax.runs import exits
+from tfm_jax.runs.exits import InfrastructureError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,7 @@ import unicodedata
 
 from markupsafe import Markup
 
-from tfm_jax.train import terminal
+from tfm_jax import terminal
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$@])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}

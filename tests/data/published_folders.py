@@ -4,7 +4,7 @@ import functools
 import json
 from pydoc_data import topics
 
-from tfm_jax.data.vocabularies import train_text_tokenizer
+from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 
 AWKWARD = [
     "", " ", "  two  spaces ", "\n\n\ttabs\r\n", "I'm we'LL they've O'Neil's 'tis",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tfm_jax.data import cache, pipeline
-from tfm_jax.data.tokenizers import Config as TokenizerConfig
+from tfm_jax.data.tokenizers.bilingual import Config as TokenizerConfig
 
 CONFIG = pipeline.Config(
     source="numerals", numerals_max=400, numerals_heldout=10, numerals_train=50

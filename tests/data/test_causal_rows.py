@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.published_folders import corpus, tokenizer
-from tfm_jax.data.causal_rows import LAYOUTS, causal_rows, encode_documents
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.rows.causal import LAYOUTS, causal_rows, encode_documents
 
 END = 9999
 LENGTHS = st.lists(st.integers(1, 25), min_size=1, max_size=12)

@@ -5,8 +5,8 @@ from pydoc_data import topics
 import pytest
 
 from tests.data import tiny_text_set
-from tfm_jax.data.documents import Config, load_documents
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.sources.documents import Config, load_documents
 
 SPLITS = ("train", "valid", "test")
 

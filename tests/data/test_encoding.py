@@ -9,9 +9,9 @@ import pytest
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.pipeline import Config, encode_pairs, prepare
-from tfm_jax.data.sources import Pairs
-from tfm_jax.data.tokenizers import EOS, Tokenizer, train_tokenizer
-from tfm_jax.data.tokenizers import Config as TokenizerConfig
+from tfm_jax.data.sources.bitext import Pairs
+from tfm_jax.data.tokenizers.bilingual import EOS, Tokenizer, train_tokenizer
+from tfm_jax.data.tokenizers.bilingual import Config as TokenizerConfig
 
 CONFIG = Config()
 BYTES = TokenizerConfig(kind="byte")

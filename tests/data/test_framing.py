@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from tests.data.published_folders import corpus, tokenizer
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.framing import cut_lengths, frame_ids, frame_rows, room
-from tfm_jax.data.vocabularies import train_text_tokenizer
+from tfm_jax.data.rows.framing import cut_lengths, frame_ids, frame_rows, room
+from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 
 TOKENIZER = tokenizer("wordpiece")
 

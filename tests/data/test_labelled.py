@@ -6,7 +6,7 @@ import pytest
 from tests.data import tiny_text_set
 from tests.data.published_folders import tokenizer
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.labelled import (
+from tfm_jax.data.rows.labelled import (
     GLUE,
     GLUE_TESTS,
     Config,

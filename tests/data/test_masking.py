@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.data.published_folders import corpus, tokenizer
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.masking import Config, Masker, masked_copies
+from tfm_jax.data.rows.masking import Config, Masker, masked_copies
 
 TOKENIZER = tokenizer("wordpiece")
 CLS, SEP, MASK = TOKENIZER.ids_of("[CLS]", "[SEP]", "[MASK]")

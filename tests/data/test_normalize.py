@@ -5,14 +5,14 @@ import pytest
 from tests.reliability.tiny import get_config
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.normalize import (
+from tfm_jax.data.tokenizers.normalize import (
     MOSES_LANGUAGES,
     NORMALIZERS,
     Normalizer,
     decode,
 )
-from tfm_jax.train.experiment import resolve
-from tfm_jax.train.new_runs import check_settings
+from tfm_jax.settings.experiment import resolve
+from tfm_jax.settings.new_runs import check_settings
 
 
 def test_multi30k_test_2016_german_has_12103_moses_tokens(data_dir):

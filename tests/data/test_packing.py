@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfm_jax.data import packing
-from tfm_jax.data.tokenizers import BOS, EOS
+from tfm_jax.data.rows import packing
+from tfm_jax.data.tokenizers.bilingual import BOS, EOS
 
 ROOM = (12, 9)
 LENGTHS = st.lists(

@@ -4,7 +4,7 @@ import pytest
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.pipeline import Config
-from tfm_jax.data.sources import load_pairs
+from tfm_jax.data.sources.bitext import load_pairs
 
 HORRIBLE = [
     "line\u2028separator", "next\u0085line", "carriage\rreturn", "nul\0byte",

@@ -18,9 +18,9 @@ from tfm_jax.data.pipeline import (
     prepare,
     train_batches,
 )
-from tfm_jax.data.sources import Pairs
-from tfm_jax.data.tokenizers import Config as TokenizerConfig
-from tfm_jax.data.tokenizers import train_tokenizer
+from tfm_jax.data.sources.bitext import Pairs
+from tfm_jax.data.tokenizers.bilingual import Config as TokenizerConfig
+from tfm_jax.data.tokenizers.bilingual import train_tokenizer
 
 CONFIG = Config(numerals_max=999, numerals_heldout=50, bucket_lengths=(20, 30, 40))
 BYTES = TokenizerConfig(kind="byte")

@@ -9,7 +9,7 @@ import transformers
 from tokenizers import models, pre_tokenizers, trainers
 
 from tests.data.published_folders import AWKWARD, bpe_files, corpus, tokenizer
-from tfm_jax.data.subwords import TextTokenizer
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
 
 PLAIN = {"add_special_tokens": False, "split_special_tokens": True}
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

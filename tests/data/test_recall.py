@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tfm_jax.data import causal_text, recall
-from tfm_jax.data.vocabularies import train_text_tokenizer
+from tfm_jax.data import causal_text
+from tfm_jax.data.sources import recall
+from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 
 
 def config(**changes):

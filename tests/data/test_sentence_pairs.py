@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from tests.data.published_folders import corpus, tokenizer
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.masking import Config as MaskConfig
-from tfm_jax.data.masking import Masker
-from tfm_jax.data.sentence_pairs import FOLLOWS, OTHER, Config, pair_rows
-from tfm_jax.data.sentences import encode_sentences, split_sentences
+from tfm_jax.data.rows.masking import Config as MaskConfig
+from tfm_jax.data.rows.masking import Masker
+from tfm_jax.data.rows.sentence_pairs import FOLLOWS, OTHER, Config, pair_rows
+from tfm_jax.data.rows.sentences import encode_sentences, split_sentences
 
 TOKENIZER = tokenizer("wordpiece")
 CLS, SEP = TOKENIZER.ids_of("[CLS]", "[SEP]")

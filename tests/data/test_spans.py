@@ -5,7 +5,13 @@ import pytest
 
 from tests.data.published_folders import corpus, tokenizer
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.spans import Config, Question, read_questions, span_rows, span_text
+from tfm_jax.data.rows.spans import (
+    Config,
+    Question,
+    read_questions,
+    span_rows,
+    span_text,
+)
 
 TOKENIZER = tokenizer("wordpiece")
 CONTEXT = "The naïve dog (a Spaniel) barked at\u2028 Ångström in 1867."

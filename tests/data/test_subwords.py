@@ -23,9 +23,9 @@ from tests.data.published_folders import (
     write_gpt2,
 )
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.subwords import TextTokenizer
-from tfm_jax.data.tokenizers import BYTE_LABELS
-from tfm_jax.data.vocabularies import TRAINERS, train_text_tokenizer
+from tfm_jax.data.tokenizers.bilingual import BYTE_LABELS
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
+from tfm_jax.data.tokenizers.vocabularies import TRAINERS, train_text_tokenizer
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 PLAIN = {"add_special_tokens": False, "split_special_tokens": True}

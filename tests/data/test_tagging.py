@@ -3,7 +3,7 @@ import pytest
 
 from tests.data.published_folders import tokenizer
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.tagging import Tagged, read_columns, tag_names, tagged_rows
+from tfm_jax.data.rows.tagging import Tagged, read_columns, tag_names, tagged_rows
 
 CONLL = """-DOCSTART- -X- -X- O
 

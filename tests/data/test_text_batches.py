@@ -3,8 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tfm_jax.data.causal_rows import causal_rows
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.rows.causal import causal_rows
 from tfm_jax.data.text_batches import (
     eval_text_batches,
     fingerprint,

@@ -11,7 +11,7 @@ import pytest
 from tests.train.text_runs import data_of, write_files
 from tfm_jax.config import build
 from tfm_jax.data import language, text_batches
-from tfm_jax.train.experiment import TASKS
+from tfm_jax.settings.experiment import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENIZER = language.TokenizerConfig(kind="wordpiece", vocab=90)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.tokenizers import (
+from tfm_jax.data.tokenizers.bilingual import (
     BOS,
     BYTE_LABELS,
     EOS,

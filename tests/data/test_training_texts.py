@@ -6,8 +6,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from tfm_jax.data import labelled_text, language, pipeline, tagged_text, tokenizers
-from tfm_jax.data.training_texts import WORD, with_short_words
+from tfm_jax.data import labelled_text, language, pipeline, tagged_text
+from tfm_jax.data.tokenizers import bilingual
+from tfm_jax.data.tokenizers.training_texts import WORD, with_short_words
 
 SENTENCES = [f"the {name} says {n}" for n in range(20) for name in ("cat", "dog")]
 ENDLESS = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=200_000))
@@ -35,7 +36,7 @@ def test_a_pair_that_no_row_holds_is_dropped_before_a_tokenizer_is_trained(
         path = tmp_path / f"pairs{len(more)}"
         path.write_text("\n".join(f"{line}\t{line}" for line in (*SENTENCES, *more)))
         cfg = pipeline.Config(source="parallel", train_files=(str(path),))
-        return pipeline.prepare(cfg, tokenizers.Config(kind=kind, vocab=300))
+        return pipeline.prepare(cfg, bilingual.Config(kind=kind, vocab=300))
 
     found, expected = prepared(ENDLESS), prepared()
     assert found.report["train"]["overlong"]["pairs"] == 1

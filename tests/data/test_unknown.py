@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tfm_jax.config import build, with_defaults
-from tfm_jax.data import labelled_text, language, pipeline, tokenizers, unknown
-from tfm_jax.data.vocabularies import train_text_tokenizer
+from tfm_jax.data import labelled_text, language, pipeline
+from tfm_jax.data.tokenizers import bilingual, unknown
+from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 
 THAI = "สวัสดีครับ ยินดีต้อนรับ"
 
@@ -51,7 +52,7 @@ def test_a_translation_reports_both_sides(tmp_path, caplog):
     files = {f"{s}_files": (str(tmp_path / f"{s}.tsv"),) for s in ("train", "valid")}
     cfg = pipeline.Config(source="parallel", **files)
     with caplog.at_level(logging.WARNING):
-        data = pipeline.prepare(cfg, tokenizers.Config(kind="character", vocab=20))
+        data = pipeline.prepare(cfg, bilingual.Config(kind="character", vocab=20))
     assert data.report["train"]["unknown_share"] == {"source": 0.0, "target": 0.0}
     # EOS is a token, too
     assert data.report["valid"]["unknown_share"] == {"source": 0.25, "target": 0.8}

@@ -12,7 +12,7 @@ from tests.data.published_folders import (
     write_gpt2,
 )
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.subwords import TextTokenizer
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
 
 PLAIN = {"add_special_tokens": False, "split_special_tokens": True}
 TOKEN = dict(lstrip=False, normalized=False, rstrip=False, single_word=False)

@@ -8,17 +8,19 @@ import time
 
 import pytest
 
-from tfm_jax.data import parallel, pipeline, stream, text_batches, watchdog
+from tfm_jax.data import pipeline, stream, text_batches, watchdog
+from tfm_jax.data.sources import text_files
 
 HALTS = """
 import sys, time
-from tfm_jax.data import cache, language, labelled_text, pipeline, stream, tokenizers
+from tfm_jax.data import cache, language, labelled_text, pipeline, stream
+from tfm_jax.data.tokenizers import bilingual
 import pathlib
 
 def pairs(pipe, seconds):
     files = dict(source="parallel", train_files=(pipe,))
     cfg = pipeline.Config(**files, timeout_seconds=seconds)
-    cache.prepared(cfg, tokenizers.Config(kind="byte"), pathlib.Path(pipe).parent / "c")
+    cache.prepared(cfg, bilingual.Config(kind="byte"), pathlib.Path(pipe).parent / "c")
 
 def labels(pipe, seconds):
     cfg = labelled_text.Config(train_files=(pipe,), timeout_seconds=seconds)
@@ -40,8 +42,8 @@ globals()[sys.argv[1]](sys.argv[2], 0.3)
 @pytest.mark.parametrize(
     "what, words",
     [
-        ("pairs", ("pipe' gave nothing", "parallel.py")),
-        ("labels", ("pipe' gave nothing", "parallel.py")),
+        ("pairs", ("pipe' gave nothing", "text_files.py")),
+        ("labels", ("pipe' gave nothing", "text_files.py")),
         ("batches", ("'the next batch' gave nothing", "in __getitem__")),
     ],
 )
@@ -78,7 +80,7 @@ def test_data_that_comes_slowly_is_no_halt(tmp_path, ended):
     thread = threading.Thread(target=write)
     thread.start()
     with watchdog.patience(1.2):
-        assert parallel.read_bytes(pipe, "data.train_files") == b"a\tb\n" * 6
+        assert text_files.read_bytes(pipe, "data.train_files") == b"a\tb\n" * 6
     thread.join()
     assert ended == []
 

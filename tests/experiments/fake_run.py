@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from tfm_jax.train import exits
-from tfm_jax.train.exits import AlreadyRunning
-from tfm_jax.train.workdir import Lease, replace
+from tfm_jax.runs import exits
+from tfm_jax.runs.exits import AlreadyRunning
+from tfm_jax.runs.workdir import Lease, replace
 
 
 def main(directory, behaviour, steps=3):

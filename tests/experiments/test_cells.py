@@ -17,9 +17,9 @@ from tests.experiments.test_study import study
 from tfm_jax import config as configs
 from tfm_jax import main
 from tfm_jax.config import ConfigError
-from tfm_jax.train import exits
-from tfm_jax.train.experiment import resolve
-from tfm_jax.train.workdir import Lease
+from tfm_jax.runs import exits
+from tfm_jax.runs.workdir import Lease
+from tfm_jax.settings.experiment import resolve
 
 SMALL_CONFIG = "configs/transformer_numerals_small.py"
 SMALL = {

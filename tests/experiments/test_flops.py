@@ -10,8 +10,8 @@ from jax import lax
 from experiments import cells, flops, identity, sizes
 from tests.experiments import tiny_study
 from tfm_jax.config import ConfigError
+from tfm_jax.settings.experiment import complete
 from tfm_jax.train import program
-from tfm_jax.train.experiment import complete
 
 W = jax.ShapeDtypeStruct((4, 4), jnp.float32)  # x @ w: 2 * 4 * 4 * 4 operations
 LANGUAGE = "configs/gpt2_small.py:tiny"

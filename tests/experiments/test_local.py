@@ -12,7 +12,7 @@ import pytest
 
 from experiments import cells
 from experiments.engines import local
-from tfm_jax.train.workdir import Lease
+from tfm_jax.runs.workdir import Lease
 
 FAKE = Path(__file__).with_name("fake_run.py")
 CORES = sorted(os.sched_getaffinity(0))

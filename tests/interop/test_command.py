@@ -13,20 +13,21 @@ from tests.data import published_folders
 from tests.models.tiny import tiny as tiny_pairs
 from tests.models.tiny_text import tiny
 from tfm_jax.config import ConfigError
-from tfm_jax.data import tokenizers
-from tfm_jax.data.subwords import TextTokenizer
+from tfm_jax.data.tokenizers import bilingual
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
 from tfm_jax.interop import (
     load_huggingface,
     save_huggingface,
     tokenizer_files,
     verify,
+    workdirs,
 )
 from tfm_jax.interop.__main__ import main
 from tfm_jax.interop.safetensors_io import read
 from tfm_jax.main import main as train_main
 from tfm_jax.models import albert, bert, electra, gpt
 from tfm_jax.notebook import load_run
-from tfm_jax.train import manifest, published
+from tfm_jax.runs import manifest
 
 WORDS = published_folders.tokenizer("byte_bpe")
 PIECES = published_folders.tokenizer("wordpiece")
@@ -136,9 +137,9 @@ def workdir_of(tmp_path, config, params, task="replaced_tokens"):
     """A workdir with these parameters, by way of a generator's."""
     module, fields, tokenizer, _ = FAMILIES["generator"]
     write(tmp_path / "theirs", module, fields, tokenizer)
-    where = published.import_folder(tmp_path / "theirs", tmp_path / "made")
+    where = workdirs.import_folder(tmp_path / "theirs", tmp_path / "made")
     built = load_run(where).config._replace(model=config, task=task)
-    return published.write_run(tmp_path / "joint", built, tokenizer, params, {}).parent
+    return workdirs.write_run(tmp_path / "joint", built, tokenizer, params, {}).parent
 
 
 def test_evaluation_of_an_imported_run_takes_other_data(gpt2, tmp_path, capsys):
@@ -207,8 +208,8 @@ def test_transformers_reads_the_tokenizer_and_the_ids_that_are_written(gpt2):
 
 def test_a_translation_run_goes_out_and_comes_in_with_its_tokenizer(tmp_path):
     lines = ["one two three", "four five six"]
-    cfg = tokenizers.Config(kind="character", vocab=300)
-    words = tokenizers.train_tokenizer(cfg, lines, lines)
+    cfg = bilingual.Config(kind="character", vocab=300)
+    words = bilingual.train_tokenizer(cfg, lines, lines)
     sizes = dict(source_vocab=words.source_vocab, target_vocab=words.target_vocab)
     model, params = tiny_pairs(
         **sizes, positions="sinusoidal_halves", norm_eps=1e-5, output_bias=True
@@ -261,7 +262,7 @@ def test_a_mistake_is_one_line_and_code_78(command, gpt2, capsys):
 def test_a_damaged_checkpoint_is_not_exported(gpt2, tmp_path, capsys):
     module, fields, tokenizer, _ = FAMILIES["gpt2"]
     write(tmp_path / "theirs", module, fields, tokenizer)
-    where = published.import_folder(tmp_path / "theirs", tmp_path / "run")
+    where = workdirs.import_folder(tmp_path / "theirs", tmp_path / "run")
     (where / manifest.NAME).write_text("{}")
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "new")]) == 65
     assert "corrupt" in capsys.readouterr().err
@@ -324,4 +325,4 @@ def test_pairs_are_compared_too(tmp_path):
 
 def test_a_head_that_no_task_trains_is_refused():
     with pytest.raises(ConfigError, match="no task here trains bert .*'pair'"):
-        published.task_of(bert.Config(head="pair"))
+        workdirs.task_of(bert.Config(head="pair"))

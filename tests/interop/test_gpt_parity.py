@@ -17,8 +17,8 @@ from tests.interop.text_reference import (
 )
 from tests.models.tiny_text import rows
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.infer.continuing import best_continuations
-from tfm_jax.infer.decode import Search, Special
+from tfm_jax.decode.continuing import best_continuations
+from tfm_jax.decode.search import Search, Special
 from tfm_jax.interop import load_huggingface, names, save_huggingface
 from tfm_jax.interop.gpt import GPT1, GPT2, NEO
 from tfm_jax.interop.safetensors_io import read

@@ -16,10 +16,10 @@ from tests.data import published_folders
 from tests.models.tiny import tiny as tiny_pairs
 from tests.models.tiny_text import tiny
 from tfm_jax.config import ConfigError
-from tfm_jax.data import tokenizers
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.foreign_tokenizer import explodes
-from tfm_jax.data.subwords import TextTokenizer
+from tfm_jax.data.tokenizers import bilingual
+from tfm_jax.data.tokenizers.foreign import explodes
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
 from tfm_jax.interop import generation, load_huggingface, save_huggingface
 from tfm_jax.interop.safetensors_io import FILE, INDEX
 from tfm_jax.models import albert, bert, gpt
@@ -268,7 +268,7 @@ def test_a_crafted_tokenizer_is_refused(row, tmp_path, bounded):
 
 PAIRS = {
     "brackets": DEEP,
-    "nothing in it": json.dumps({"format": tokenizers.FORMAT}),
+    "nothing in it": json.dumps({"format": bilingual.FORMAT}),
     "kind a list": dict(kind=[], source={}, target=None),
     "source null": dict(kind="bpe", source=None, target=None),
     "source of nothing": dict(kind="bpe", source={"model": {}}, target=None),
@@ -285,11 +285,11 @@ PAIRS = {
 def test_a_crafted_tokenizer_of_pairs_is_refused(row, tmp_path, bounded):
     content = PAIRS[row]
     if isinstance(content, dict):
-        content = json.dumps(content | {"format": tokenizers.FORMAT})
+        content = json.dumps(content | {"format": bilingual.FORMAT})
     path = tmp_path / "tokenizer.json"
     path.write_text(content)
-    refused(lambda: tokenizers.Tokenizer.load(path), DataError)
-    refused(lambda: tokenizers.Tokenizer.from_json(content), DataError)
+    refused(lambda: bilingual.Tokenizer.load(path), DataError)
+    refused(lambda: bilingual.Tokenizer.from_json(content), DataError)
 
 
 def test_a_vocabulary_that_lacks_its_unknown_token_is_an_error_when_it_is_missed():

@@ -7,9 +7,9 @@ from flax.traverse_util import flatten_dict
 
 from tests.interop.reference import EOS, PAD, SHAPES, make, sentences, torch
 from tfm_jax.data.batch import Batch
-from tfm_jax.infer.decode import decode
+from tfm_jax.decode.search import decode
 from tfm_jax.interop import load_huggingface, marian
-from tfm_jax.tasks import translation
+from tfm_jax.objectives import translation
 
 LENGTHS = (7, 1, 4, 11)  # of the sources: padding, and a row that is EOS alone
 LABELS = (5, 1, 9, 3)

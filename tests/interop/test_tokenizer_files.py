@@ -8,14 +8,15 @@ from tests.data import published_folders
 from tests.data.published_folders import AWKWARD, corpus
 from tests.models.tiny import tiny as tiny_pairs
 from tests.models.tiny_text import tiny
-from tfm_jax.data import framing, probes, tokenizers
-from tfm_jax.data.subwords import TextTokenizer
-from tfm_jax.interop import label_names, texts, tokenizer_files, verify
+from tfm_jax.data.rows import framing, unlabelled
+from tfm_jax.data.tokenizers import bilingual
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
+from tfm_jax.interop import label_names, texts, tokenizer_files, verify, workdirs
 from tfm_jax.interop.__main__ import main
 from tfm_jax.models import bert
 from tfm_jax.notebook import load_run
-from tfm_jax.train import experiment, published
-from tfm_jax.train.experiment import complete, resolve
+from tfm_jax.settings import experiment
+from tfm_jax.settings.experiment import complete, resolve
 
 torch = pytest.importorskip("torch", reason="transformers computes with it")
 transformers = pytest.importorskip("transformers", reason="it is what reads the files")
@@ -43,7 +44,7 @@ def test_one_text_and_two_have_the_same_ids_and_types(name, tmp_path):
         tokenizer.encode(LINES[:1])[0].tolist()  # and what is around is not the text
     )
     for seconds in (None, LINES[::-1]):
-        ours = probes.framed(tokenizer, LINES, seconds, frame=frame)
+        ours = unlabelled.framed(tokenizer, LINES, seconds, frame=frame)
         found = theirs(LINES, seconds)
         assert found["input_ids"] == [row.tolist() for row in ours.rows]
         assert found["token_type_ids"] == [row.tolist() for row in ours.types]
@@ -57,7 +58,7 @@ def test_a_language_model_reads_its_separator_in_front(separator, tmp_path):
     tokenizer_files.write(tmp_path, tokenizer, around, longest=64, types=False)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     start = tokenizer.special[separator] if separator else None
-    expected = probes.started(tokenizer, PLAIN, start).rows
+    expected = unlabelled.started(tokenizer, PLAIN, start).rows
     assert theirs(PLAIN)["input_ids"] == [row.tolist() for row in expected]
     assert "token_type_ids" not in theirs(PLAIN)
     again = TextTokenizer.load(tmp_path)
@@ -65,11 +66,11 @@ def test_a_language_model_reads_its_separator_in_front(separator, tmp_path):
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("kind", tokenizers.KINDS)
+@pytest.mark.parametrize("kind", bilingual.KINDS)
 def test_a_translation_has_the_same_ids_and_reads_them_back(kind, shared, tmp_path):
     lines = ["one two <pad> three", "four  five Ünï 數", *LINES[:4]]
-    cfg = tokenizers.Config(kind=kind, vocab=400, shared=shared)
-    ours = tokenizers.train_tokenizer(cfg, lines, [line.upper() for line in lines])
+    cfg = bilingual.Config(kind=kind, vocab=400, shared=shared)
+    ours = bilingual.train_tokenizer(cfg, lines, [line.upper() for line in lines])
     tokenizer_files.write_pairs(tmp_path, ours, longest=512)
     where = {"source": tmp_path, "target": tmp_path}
     if not shared:
@@ -80,11 +81,11 @@ def test_a_translation_has_the_same_ids_and_reads_them_back(kind, shared, tmp_pa
         ids = [row.tolist() for row in ours.encode(asked, side)]
         assert theirs(asked)["input_ids"] == ids
         assert len(theirs) == getattr(ours, f"{side}_vocab")
-        known = [x for x in ids if tokenizers.UNK not in x]
+        known = [x for x in ids if bilingual.UNK not in x]
         read = [theirs.decode(x, skip_special_tokens=True) for x in known]
         assert read == ours.decode(known, side)
-        assert theirs.pad_token_id == tokenizers.PAD
-        assert theirs.eos_token_id == tokenizers.EOS
+        assert theirs.pad_token_id == bilingual.PAD
+        assert theirs.eos_token_id == bilingual.EOS
 
 
 def run_of(workdir, task, model, params, tokenizer, report, **data):
@@ -96,7 +97,7 @@ def run_of(workdir, task, model, params, tokenizer, report, **data):
     config = dict.fromkeys(sections, {}) | dict(seed=0, model_name=name, task=task)
     config |= dict(model=vars(model.cfg), data=data, tokenizer=words)
     built = complete(resolve(config), tokenizer)
-    published.write_run(workdir, built, tokenizer, params, report)
+    workdirs.write_run(workdir, built, tokenizer, params, report)
     return load_run(workdir)
 
 
@@ -143,8 +144,8 @@ def test_a_tokenizer_without_what_stands_around_a_text_does_not_pass(
 
 def test_a_translation_run_translates_the_same_text_in_transformers(tmp_path):
     lines = ["one two three", "four five six seven"]
-    cfg = tokenizers.Config(kind="bpe", vocab=300)
-    words = tokenizers.train_tokenizer(cfg, lines, lines)
+    cfg = bilingual.Config(kind="bpe", vocab=300)
+    words = bilingual.train_tokenizer(cfg, lines, lines)
     sizes = dict(source_vocab=words.source_vocab, target_vocab=words.target_vocab)
     model, params = tiny_pairs(
         **sizes, positions="sinusoidal_halves", norm_eps=1e-5, output_bias=True

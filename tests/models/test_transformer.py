@@ -13,9 +13,9 @@ from tfm_jax.layers.linear import Dropout
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.models.transformer import SIZES, Config, Transformer
+from tfm_jax.objectives.translation import example
 from tfm_jax.ops.attention import SCORES
 from tfm_jax.ops.masks import MASK_STYLES
-from tfm_jax.tasks.translation import example
 
 STYLES = ("before", "after_renormalised")
 RELATIVE = [n for n, s in POSITIONS.items() if s.rotates or s.bias] + ["none"]

@@ -12,7 +12,7 @@ from tfm_jax.data.batch import Batch
 from tfm_jax.layers.embed import TokenEmbedding
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models.transformer import Config, Transformer
-from tfm_jax.tasks.translation import example
+from tfm_jax.objectives.translation import example
 
 V = 11
 

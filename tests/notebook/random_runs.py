@@ -7,16 +7,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tests.layers.weights import randomised
+from tfm_jax import mesh
 from tfm_jax.config import section
 from tfm_jax.data import language
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.data.vocabularies import train_text_tokenizer
+from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models import MODELS
 from tfm_jax.notebook import RUNS
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.experiment import TASKS, build_model, complete, resolve
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.experiment import TASKS, build_model, complete, resolve
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 TEXTS = ["the cat sat on the mat", "a dog", "the mat sat"]
 SPECIAL = ("<|endoftext|>", "_start_", "_delimiter_", "_classify_")
@@ -37,7 +39,7 @@ def made(task, model, head, *, sizes=None, data=None, path=Path("none")):
     c.data = section(TASKS[task].data.Config, **short, **(data or {}))
     c.tokenizer = section(language.TokenizerConfig, kind="wordpiece", vocab=60)
     for name, cls in dict(
-        optim=optim.Config, train=TrainConfig, eval=EvalConfig,
+        optim=optimizers.Config, train=TrainConfig, eval=EvalConfig,
         checkpoint=checkpoint.Config, mesh=mesh.Config,
     ).items():  # fmt: skip
         c[name] = section(cls)

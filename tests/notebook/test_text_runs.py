@@ -18,9 +18,9 @@ from tests.notebook.random_runs import (
 )
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.vocabularies import train_text_tokenizer
+from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 from tfm_jax.notebook import RUNS
-from tfm_jax.train.experiment import TASKS
+from tfm_jax.settings.experiment import TASKS
 
 
 def log_softmax(logits):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from tfm_jax.train.log import read_history
+from tfm_jax.runs.log import read_history
 
 ROOT = Path(__file__).resolve().parents[2]
 # PYTHONPATH of processes that only train

@@ -14,19 +14,11 @@ from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.notebook.run import Run
-from tfm_jax.train import (
-    checkpoint,
-    experiment,
-    loop,
-    modes,
-    pictures,
-    report,
-    resume,
-    translation,
-    weights,
-)
-from tfm_jax.train.exits import CorruptCheckpoint, InfrastructureError
-from tfm_jax.train.log import MetricsLog
+from tfm_jax.runs import checkpoint, pictures, resume, weights
+from tfm_jax.runs.exits import CorruptCheckpoint, InfrastructureError
+from tfm_jax.runs.log import MetricsLog
+from tfm_jax.settings import experiment
+from tfm_jax.train import loop, modes, report, translation
 
 
 @pytest.fixture(scope="module")

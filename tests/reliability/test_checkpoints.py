@@ -13,8 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 from tests.reliability.states import OPTIMIZER, make_state
 from tfm_jax.config import ConfigError, build, section
-from tfm_jax.train import arrays
-from tfm_jax.train.checkpoint import (
+from tfm_jax.runs import arrays
+from tfm_jax.runs.checkpoint import (
     Checkpointer,
     Config,
     average,
@@ -22,7 +22,7 @@ from tfm_jax.train.checkpoint import (
     load_params,
     verify,
 )
-from tfm_jax.train.exits import (
+from tfm_jax.runs.exits import (
     CheckpointMismatch,
     CorruptCheckpoint,
     InfrastructureError,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.reliability.states import make_state
-from tfm_jax.train import checkpoint, manifest
-from tfm_jax.train.checkpoint import Checkpointer, Config, load_params, verify
-from tfm_jax.train.exits import (
+from tfm_jax.runs import checkpoint, manifest
+from tfm_jax.runs.checkpoint import Checkpointer, Config, load_params, verify
+from tfm_jax.runs.exits import (
     BAD_CONFIG,
     BAD_DATA,
     CheckpointMismatch,
@@ -243,7 +243,7 @@ def test_another_format_is_a_mismatch_not_corruption(directory):
 
 @pytest.mark.parametrize(
     "function",
-    ["tfm_jax.train.manifest.file_digest", "tfm_jax.bounded_json.read_bytes"],
+    ["tfm_jax.runs.manifest.file_digest", "tfm_jax.bounded_json.read_bytes"],
 )
 def test_a_failing_disk_is_not_mistaken_for_corruption(
     directory, monkeypatch, function
@@ -262,7 +262,7 @@ def test_a_failing_disk_is_not_mistaken_for_corruption(
 LOAD_EVERYTHING = """
 import sys
 from tests.reliability.states import make_state
-from tfm_jax.train.checkpoint import Checkpointer, Config, load_params
+from tfm_jax.runs.checkpoint import Checkpointer, Config, load_params
 
 for directory in sys.argv[1:]:
     with Checkpointer(directory, Config()) as checkpointer:

@@ -8,10 +8,10 @@ import pytest
 from experiments import run_files
 from tfm_jax import bounded_json, main
 from tfm_jax.config import ConfigError, from_json, to_json
-from tfm_jax.train.checkpoint import Checkpointer, Config
-from tfm_jax.train.exits import InfrastructureError
-from tfm_jax.train.log import MetricsLog, read_history
-from tfm_jax.train.workdir import Lease, preflight, replace
+from tfm_jax.runs.checkpoint import Checkpointer, Config
+from tfm_jax.runs.exits import InfrastructureError
+from tfm_jax.runs.log import MetricsLog, read_history
+from tfm_jax.runs.workdir import Lease, preflight, replace
 
 VALUE = {"step": 20, "valid": {"nll": 0.1, "worst": float("nan")}, "names": ["a", 1]}
 VALUE |= {"sizes": {2: -0.0, 10: 1e-300}, "text": "\u00e9\u2028"}

@@ -15,8 +15,8 @@ import pytest
 from tensorboardX.event_file_writer import EventsWriter
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.train import board
-from tfm_jax.train.log import MetricsLog, Progress, counted, read_history
+from tfm_jax.runs import board
+from tfm_jax.runs.log import MetricsLog, Progress, counted, read_history
 
 
 def steps(workdir):
@@ -150,8 +150,8 @@ import os, signal, sys
 from tensorboardX.event_file_writer import EventsWriter
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.train import board
-from tfm_jax.train.log import MetricsLog
+from tfm_jax.runs import board
+from tfm_jax.runs.log import MetricsLog
 log = MetricsLog(sys.argv[1], tensorboard=False)
 for step in range(1, 51):
     log.write(step, "train", {"loss": 1.0})

@@ -11,9 +11,9 @@ import pytest
 from jax.experimental import multihost_utils
 
 from tests.reliability.states import make_state
-from tfm_jax.train.checkpoint import Checkpointer, Config
-from tfm_jax.train.exits import Preempted
-from tfm_jax.train.preemption import Preemption
+from tfm_jax.runs.checkpoint import Checkpointer, Config
+from tfm_jax.runs.exits import Preempted
+from tfm_jax.runs.preemption import Preemption
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -83,7 +83,7 @@ PREPARES = """
 import hashlib, sys, time
 from tfm_jax import main
 from tfm_jax.train import loop
-from tfm_jax.train.preemption import Preemption
+from tfm_jax.runs.preemption import Preemption
 
 works = {
     "python": lambda: [time.sleep(0.001) for _ in range(10**6)],
@@ -118,10 +118,10 @@ def test_what_prepares_data_ends_in_about_a_second_whatever_runs(work):
 SLOW_SAVE = """
 import sys, time
 import numpy as np
-from tfm_jax.train import arrays
-from tfm_jax.train.checkpoint import Checkpointer, Config
-from tfm_jax.train.exits import PREEMPTED
-from tfm_jax.train.preemption import Preemption
+from tfm_jax.runs import arrays
+from tfm_jax.runs.checkpoint import Checkpointer, Config
+from tfm_jax.runs.exits import PREEMPTED
+from tfm_jax.runs.preemption import Preemption
 
 write = arrays.write
 def slow(directory, host):

@@ -11,9 +11,9 @@ import pytest
 
 from tests.reliability import tiny
 from tests.reliability.processes import Commands
-from tfm_jax.train import exits
-from tfm_jax.train.checkpoint import verify
-from tfm_jax.train.log import read_history
+from tfm_jax.runs import exits
+from tfm_jax.runs.checkpoint import verify
+from tfm_jax.runs.log import read_history
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -11,10 +11,12 @@ import pytest
 
 from tests.reliability import tiny
 from tfm_jax import main
-from tfm_jax.data import cache, numerals, stream
-from tfm_jax.train import arrays, evaluate, exits, manifest, program
-from tfm_jax.train.checkpoint import Checkpointer, Config
-from tfm_jax.train.log import MetricsLog, read_history
+from tfm_jax.data import cache, stream
+from tfm_jax.data.sources import numerals
+from tfm_jax.runs import arrays, exits, manifest
+from tfm_jax.runs.checkpoint import Checkpointer, Config
+from tfm_jax.runs.log import MetricsLog, read_history
+from tfm_jax.train import evaluate, program
 
 CFG = Config()
 

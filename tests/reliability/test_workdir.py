@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from tfm_jax.train.checkpoint import Checkpointer, Config
-from tfm_jax.train.exits import AlreadyRunning, InfrastructureError, exit_code
-from tfm_jax.train.log import MetricsLog, read_history
-from tfm_jax.train.workdir import Lease, preflight, replace
+from tfm_jax.runs.checkpoint import Checkpointer, Config
+from tfm_jax.runs.exits import AlreadyRunning, InfrastructureError, exit_code
+from tfm_jax.runs.log import MetricsLog, read_history
+from tfm_jax.runs.workdir import Lease, preflight, replace
 
 FAST = {"beat": 0.05, "patience": 0.4}
 
@@ -47,9 +47,9 @@ def test_every_step_of_the_probe_counts(tmp_path, monkeypatch, call):
 def test_a_second_process_leaves_with_zero_while_the_first_runs(tmp_path):
     program = """
 import sys
-from tfm_jax.train.checkpoint import Checkpointer, Config
-from tfm_jax.train.exits import exit_code
-from tfm_jax.train.workdir import Lease
+from tfm_jax.runs.checkpoint import Checkpointer, Config
+from tfm_jax.runs.exits import exit_code
+from tfm_jax.runs.workdir import Lease
 try:
     with Lease(sys.argv[1]):
         print("held", flush=True)

@@ -12,24 +12,17 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import pipeline, tokenizers
+from tfm_jax.data import pipeline
+from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
-from tfm_jax.train import (
-    arrays,
-    checkpoint,
-    evaluate,
-    loop,
-    manifest,
-    mesh,
-    optim,
-    preemption,
-    program,
-    report,
-)
-from tfm_jax.train.exits import Preempted
-from tfm_jax.train.log import read_history
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import arrays, checkpoint, manifest, preemption
+from tfm_jax.runs.exits import Preempted
+from tfm_jax.runs.log import read_history
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.train import evaluate, loop, program, report
 
 CLOCK = ("seconds", "tokens_per_second")  # numbers of a record that are not the run's
 
@@ -44,8 +37,8 @@ def get_config(**changes):
         **dict(numerals_max=300, numerals_heldout=4, numerals_train=256),
         **dict(batching="fixed", source_length=32, target_length=32),
     )
-    c.tokenizer = section(tokenizers.Config, kind="character")
-    c.optim = section(optim.Config, peak_lr=1e-2, warmup_steps=10)
+    c.tokenizer = section(bilingual.Config, kind="character")
+    c.optim = section(optimizers.Config, peak_lr=1e-2, warmup_steps=10)
     c.train = section(
         TrainConfig,
         **dict(total_steps=40, batch_tokens=512, accumulate_steps=2),

@@ -13,8 +13,10 @@ from tests.train.text_runs import get_config, write_files
 from tfm_jax.config import ConfigError
 from tfm_jax.interop import save_huggingface
 from tfm_jax.layers.layout import to_scanned
-from tfm_jax.train import initial, layerwise, loop, saved
-from tfm_jax.train.optim import Config, make_optimizer
+from tfm_jax.optim import layerwise
+from tfm_jax.optim.optimizers import Config, make_optimizer
+from tfm_jax.runs import saved
+from tfm_jax.train import initial, loop
 
 FEW = dict(total_steps=3)
 

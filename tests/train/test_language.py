@@ -8,14 +8,16 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.reliability import tiny
-from tfm_jax import main
+from tfm_jax import main, mesh
 from tfm_jax.config import ConfigError, section
 from tfm_jax.data import causal_text, language
 from tfm_jax.models import gpt
-from tfm_jax.train import checkpoint, loop, mesh, optim, saved
-from tfm_jax.train.experiment import resolve
-from tfm_jax.train.log import read_history
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint, saved
+from tfm_jax.runs.log import read_history
+from tfm_jax.settings.experiment import resolve
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.train import loop
 
 TEXT = "the cat sat on the mat; the dog sat on the log. " * 60
 
@@ -29,7 +31,7 @@ def get_config(text, **changes):
         causal_text.Config, source="files", train_files=(str(text),), length=32
     )
     c.tokenizer = section(language.TokenizerConfig, kind="character")
-    c.optim = section(optim.Config, peak_lr=1e-2, warmup_steps=10)
+    c.optim = section(optimizers.Config, peak_lr=1e-2, warmup_steps=10)
     c.train = section(
         TrainConfig, total_steps=60, batch_tokens=256, label_smoothing=0.0
     )

@@ -14,8 +14,8 @@ from tfm_jax.config import ConfigError
 from tfm_jax.layers.heads import HEADS
 from tfm_jax.layers.layout import to_scanned
 from tfm_jax.models import albert, bert, electra, gpt
-from tfm_jax.train import layerwise
-from tfm_jax.train.optim import Config, make_optimizer
+from tfm_jax.optim import layerwise
+from tfm_jax.optim.optimizers import Config, make_optimizer
 
 ONE = np.ones((1, 1), np.int32)
 BATCH = tiny_text.ONE._replace(

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from tests.reliability import tiny
+from tfm_jax import mesh
 from tfm_jax.data import pipeline
-from tfm_jax.train import arrays, loop, manifest, mesh
+from tfm_jax.mesh import make_mesh
+from tfm_jax.runs import arrays, manifest
+from tfm_jax.runs.log import read_history
+from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.train import loop
 from tfm_jax.train.evaluate import Evaluator
-from tfm_jax.train.experiment import complete, resolve
-from tfm_jax.train.log import read_history
-from tfm_jax.train.mesh import make_mesh
 from tfm_jax.train.program import build
 
 pytestmark = pytest.mark.slow  # what they share takes long

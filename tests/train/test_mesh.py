@@ -11,11 +11,7 @@ from jax.sharding import PartitionSpec
 
 from tests.models.tiny import rows, sentences, tiny
 from tfm_jax.layers.layout import logical_specs, to_scanned
-from tfm_jax.ops.dropout import dropout
-from tfm_jax.ops.products import einsum
-from tfm_jax.tasks import translation
-from tfm_jax.train.evaluate import apply
-from tfm_jax.train.mesh import (
+from tfm_jax.mesh import (
     EXCHANGES,
     PRECISIONS,
     RULES,
@@ -26,6 +22,10 @@ from tfm_jax.train.mesh import (
     shardings,
     using,
 )
+from tfm_jax.objectives import translation
+from tfm_jax.ops.dropout import dropout
+from tfm_jax.ops.products import einsum
+from tfm_jax.train.evaluate import apply
 from tfm_jax.train.state import init_state
 from tfm_jax.train.step import make_gradients, make_train_step
 

@@ -5,8 +5,8 @@ import pytest
 from tests.reliability.tiny import get_config
 from tfm_jax import main
 from tfm_jax.config import ConfigError, to_json
-from tfm_jax.train import named_data
-from tfm_jax.train.experiment import resolve
+from tfm_jax.runs import named_data
+from tfm_jax.settings.experiment import resolve
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from jax.tree_util import keystr
 from tests.layers.weights import normal
 from tests.models.tiny import shapes, tiny
 from tfm_jax.layers.layout import to_scanned
-from tfm_jax.train.optim import DECAYED, OPTIMIZERS, Config, make_optimizer
-from tfm_jax.train.schedules import SCHEDULES
+from tfm_jax.optim.optimizers import DECAYED, OPTIMIZERS, Config, make_optimizer
+from tfm_jax.optim.schedules import SCHEDULES
 
 STEPS = 4
 START = normal(0, 3, 4)

@@ -9,9 +9,10 @@ import pytest
 from tests.reliability import tiny
 from tfm_jax import main
 from tfm_jax.config import ConfigError
-from tfm_jax.train import arrays, loop, manifest, population, report
-from tfm_jax.train.exits import Diverged, Preempted
-from tfm_jax.train.log import read_history
+from tfm_jax.runs import arrays, manifest
+from tfm_jax.runs.exits import Diverged, Preempted
+from tfm_jax.runs.log import read_history
+from tfm_jax.train import loop, population, report
 
 pytestmark = pytest.mark.slow  # what they share takes long
 STEPS = 12

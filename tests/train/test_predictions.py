@@ -9,13 +9,19 @@ import pytest
 
 from tests.layers.weights import randomised
 from tests.train.text_runs import get_config, write_files
-from tfm_jax.infer.answers import answer_scores
-from tfm_jax.infer.sampling import Sampling, generate
+from tfm_jax.decode.sampling import Sampling, generate
 from tfm_jax.layers.layout import init_params, to_scanned, to_unrolled
+from tfm_jax.mesh import Config, make_mesh
+from tfm_jax.metrics.answers import answer_scores
+from tfm_jax.settings.experiment import (
+    TASKS,
+    Experiment,
+    build_model,
+    complete,
+    resolve,
+)
 from tfm_jax.train import predictions
-from tfm_jax.train.experiment import TASKS, Experiment, build_model, complete, resolve
 from tfm_jax.train.language import prepare
-from tfm_jax.train.mesh import Config, make_mesh
 
 
 class Asked(NamedTuple):

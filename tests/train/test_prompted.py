@@ -8,10 +8,11 @@ from tests.train.test_language import TEXT, get_config
 from tfm_jax import main
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
-from tfm_jax.infer.prompting import Example, Prompting
+from tfm_jax.decode.prompting import Example, Prompting
 from tfm_jax.notebook import load_run
-from tfm_jax.train import exits, loop
-from tfm_jax.train.prompted import few_shot, read_examples
+from tfm_jax.runs import exits
+from tfm_jax.runs.prompted import few_shot, read_examples
+from tfm_jax.train import loop
 
 ROWS = [("the cat", "mat"), ("the dog", "log"), ("dog", "log"), ("a cat", "mat")]
 TEMPLATE = "{text} sat on the {label}"

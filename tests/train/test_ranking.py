@@ -8,11 +8,11 @@ import pytest
 
 from tests.notebook.random_runs import ALONE, ELECTRA, WINDOWS, made
 from tests.reliability.tiny import get_config
-from tfm_jax.data.sources import SOURCES
-from tfm_jax.train.checkpoint import METRICS
+from tfm_jax.data.sources.bitext import SOURCES
+from tfm_jax.runs.checkpoint import METRICS
+from tfm_jax.settings.experiment import TASKS, resolve
+from tfm_jax.settings.new_runs import ranking
 from tfm_jax.train.evaluate import make_eval_step
-from tfm_jax.train.experiment import TASKS, resolve
-from tfm_jax.train.new_runs import ranking
 
 NUMBERS = dict(sizes=dict(labels=1), data=dict(scores=True))
 CASES = [

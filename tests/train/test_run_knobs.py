@@ -12,13 +12,13 @@ from tests.reliability.tiny import get_config
 from tests.traced import Vocabulary, traced
 from tfm_jax.data import pipeline
 from tfm_jax.data.errors import DataError
-from tfm_jax.tasks import translation
+from tfm_jax.mesh import make_mesh
+from tfm_jax.objectives import translation
+from tfm_jax.optim.optimizers import Config as OptimConfig
+from tfm_jax.optim.optimizers import make_optimizer
+from tfm_jax.runs.log import read_history
+from tfm_jax.settings.experiment import complete, resolve
 from tfm_jax.train import evaluate, loop, program, report
-from tfm_jax.train.experiment import complete, resolve
-from tfm_jax.train.log import read_history
-from tfm_jax.train.mesh import make_mesh
-from tfm_jax.train.optim import Config as OptimConfig
-from tfm_jax.train.optim import make_optimizer
 from tfm_jax.train.state import init_state
 
 LONG = dict(source_length=64, target_length=64)  # rows that two numbers fit

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from tfm_jax.train import runtime
+from tfm_jax.runs import runtime
 
 KEPT = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 

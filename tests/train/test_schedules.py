@@ -2,7 +2,7 @@ import numpy as np
 import optax
 import pytest
 
-from tfm_jax.train.schedules import SCHEDULES, learning_rate
+from tfm_jax.optim.schedules import SCHEDULES, learning_rate
 
 TOTAL, WARMUP = 100, 10
 

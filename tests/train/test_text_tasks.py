@@ -15,9 +15,10 @@ from tfm_jax.config import ConfigError
 from tfm_jax.data import language
 from tfm_jax.data.errors import DataError
 from tfm_jax.notebook import load_run
-from tfm_jax.tasks import classify, masked_lm, replaced_tokens, restored_words
-from tfm_jax.train import loop, variants
-from tfm_jax.train.experiment import complete, resolve
+from tfm_jax.objectives import classify, masked_lm, replaced_tokens, restored_words
+from tfm_jax.settings import variants
+from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.train import loop
 from tfm_jax.train.language import prepare
 from tfm_jax.train.program import build
 

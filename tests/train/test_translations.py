@@ -11,21 +11,24 @@ import pytest
 import sacrebleu
 from hypothesis import strategies
 
-from tfm_jax.data import parallel, pipeline, tokenizers
+from tfm_jax.data import pipeline
 from tfm_jax.data.batch import Batch
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.normalize import Normalizer
-from tfm_jax.data.sources import SOURCES, Pairs
-from tfm_jax.infer.decode import decode
+from tfm_jax.data.sources import text_files
+from tfm_jax.data.sources.bitext import SOURCES, Pairs
+from tfm_jax.data.tokenizers import bilingual
+from tfm_jax.data.tokenizers.normalize import Normalizer
+from tfm_jax.decode.search import decode
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models import transformer
-from tfm_jax.tasks import translation
-from tfm_jax.train import evaluate, modes, report, saved
-from tfm_jax.train.sections import EvalConfig
+from tfm_jax.objectives import translation
+from tfm_jax.runs import saved
+from tfm_jax.settings.sections import EvalConfig
+from tfm_jax.train import evaluate, modes, report
 
 LONGEST = 12
 GREEDY = EvalConfig(beam=1, max_length_offset=50)
-TOKENIZER = tokenizers.train_tokenizer(tokenizers.Config(kind="byte"), [], [])
+TOKENIZER = bilingual.train_tokenizer(bilingual.Config(kind="byte"), [], [])
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +116,7 @@ CONTENTS = [
 def test_standard_input_has_the_lines_of_a_file(monkeypatch, tmp_path, content):
     path = tmp_path / "lines"
     path.write_bytes(content)
-    expected, _ = parallel.read_lines(path, "--input", "error")
+    expected, _ = text_files.read_lines(path, "--input", "error")
     read = []
 
     def translate(run, lines):
@@ -254,7 +257,7 @@ def test_held_out_pairs_that_are_all_left_out_are_refused_before_training(
     with pytest.raises(
         DataError, match=rf"the {split} split: none of 3 .*source_length=8"
     ):
-        pipeline.prepare(cfg, tokenizers.Config(kind="byte"))
+        pipeline.prepare(cfg, bilingual.Config(kind="byte"))
 
 
 def test_what_is_left_out_of_every_split_is_in_the_report(tmp_path):
@@ -262,7 +265,7 @@ def test_what_is_left_out_of_every_split_is_in_the_report(tmp_path):
     path.write_text("ab\tcd\n\tx\nfar too long for it\ty\n")
     files = dict.fromkeys(("train_files", "valid_files", "test_files"), (str(path),))
     cfg = pipeline.Config(source="parallel", source_length=8, **files)
-    found = pipeline.prepare(cfg, tokenizers.Config(kind="byte")).report
+    found = pipeline.prepare(cfg, bilingual.Config(kind="byte")).report
     for split in ("train", "valid", "test"):
         counts = [found[split][name]["pairs"] for name in ("empty", "overlong")]
         assert (*counts, found[split]["kept"]) == (1, 1, 1)

@@ -10,11 +10,11 @@ from tests.reliability.tiny import get_config
 from tests.train import text_runs
 from tfm_jax import main
 from tfm_jax.config import ConfigError
-from tfm_jax.train import resume
-from tfm_jax.train.experiment import knob_types, resolve
-from tfm_jax.train.schedules import SCHEDULES
-from tfm_jax.train.weights import find
-from tfm_jax.train.workdir import preflight
+from tfm_jax.optim.schedules import SCHEDULES
+from tfm_jax.runs import resume
+from tfm_jax.runs.weights import find
+from tfm_jax.runs.workdir import preflight
+from tfm_jax.settings.experiment import knob_types, resolve
 
 TRAINED = resolve(get_config(model__source_vocab=31, model__target_vocab=31))
 

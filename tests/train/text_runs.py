@@ -5,12 +5,14 @@ import json
 
 from ml_collections import ConfigDict
 
+from tfm_jax import mesh
 from tfm_jax.config import section
 from tfm_jax.data import language
 from tfm_jax.models import MODELS
-from tfm_jax.train import checkpoint, mesh, optim
-from tfm_jax.train.experiment import TASKS
-from tfm_jax.train.sections import EvalConfig, TrainConfig
+from tfm_jax.optim import optimizers
+from tfm_jax.runs import checkpoint
+from tfm_jax.settings.experiment import TASKS
+from tfm_jax.settings.sections import EvalConfig, TrainConfig
 
 ANIMALS = ("cat", "dog", "cow", "hen")
 SOUNDS = ("meow", "woof", "moo", "cluck")
@@ -104,7 +106,7 @@ def get_config(
         language.TokenizerConfig, kind="wordpiece", vocab=90, special=special
     )
     c.optim = section(
-        optim.Config, **dict(peak_lr=1e-2, warmup_steps=10) | (optimizer or {})
+        optimizers.Config, **dict(peak_lr=1e-2, warmup_steps=10) | (optimizer or {})
     )
     c.train = section(
         TrainConfig,

@@ -1,1 +1,1 @@
-"""Text in, arrays out: sources, tokenizers, packing and the Grain pipeline."""
+"""Text in, arrays out: sources, tokenizers, rows and batches."""

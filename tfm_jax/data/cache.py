@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from tfm_jax.data import pipeline
-from tfm_jax.data.packing import Ragged
-from tfm_jax.data.parallel import pieces
-from tfm_jax.data.sources import Pairs
-from tfm_jax.data.tokenizers import Tokenizer
+from tfm_jax.data.rows.packing import Ragged
+from tfm_jax.data.sources.bitext import Pairs
+from tfm_jax.data.sources.text_files import pieces
+from tfm_jax.data.tokenizers.bilingual import Tokenizer
 from tfm_jax.data.watchdog import awaited, patience
 
 _LIBRARIES = ("num2words", "numpy", "sacremoses", "tokenizers")
@@ -101,7 +101,7 @@ def _is_file(path):
 
 
 def _key(cfg, tokenizer_cfg, tokenizer):
-    code = sorted(Path(__file__).parent.glob("*.py"))
+    code = sorted(Path(__file__).parent.rglob("*.py"))
     wanted = {
         "data": dataclasses.asdict(dataclasses.replace(cfg, timeout_seconds=0.0)),
         "tokenizer": dataclasses.asdict(tokenizer_cfg)

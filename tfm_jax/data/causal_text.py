@@ -4,7 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from tfm_jax.data import causal_rows, documents, text_batches
+from tfm_jax.data import text_batches
+from tfm_jax.data.rows import causal
+from tfm_jax.data.sources import documents
 from tfm_jax.knobs import bounded, choice
 
 
@@ -13,7 +15,7 @@ class Config(text_batches.Order, documents.Config):
     """Running text, and how it fills rows."""
 
     length: int = bounded(64, 1, 2**24)  # tokens of a row
-    layout: str = choice(causal_rows.LAYOUTS, "joined")
+    layout: str = choice(causal.LAYOUTS, "joined")
     separator: str = ""  # special token between documents; "": none
     # last: of each document in a row only its last token counts
     asked: str = choice(("all", "last"), "all")
@@ -42,8 +44,8 @@ def rows(cfg, tokenizer, found, split):
     """(`TextBatch`, report), see `causal_rows`."""
     del split
     end = tokenizer.ids_of(cfg.separator)[0] if cfg.separator else None
-    ids, report = causal_rows.encode_documents(tokenizer, found.texts)
-    filled = causal_rows.causal_rows(ids, cfg.length, layout=cfg.layout, end=end)
+    ids, report = causal.encode_documents(tokenizer, found.texts)
+    filled = causal.causal_rows(ids, cfg.length, layout=cfg.layout, end=end)
     if cfg.asked != "all":
         report["characters"] = None  # those asked for are not counted
     return ASKED[cfg.asked](filled), report

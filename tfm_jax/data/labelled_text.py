@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from tfm_jax.data import labelled, text_batches
+from tfm_jax.data import text_batches
+from tfm_jax.data.rows import labelled
 
 
 @dataclasses.dataclass(frozen=True)

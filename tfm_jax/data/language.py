@@ -21,12 +21,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfm_jax.data import published, text_batches, unknown
+from tfm_jax.data import text_batches
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError, within
-from tfm_jax.data.subwords import TextTokenizer
-from tfm_jax.data.training_texts import fits, with_short_words
-from tfm_jax.data.vocabularies import TRAINERS, train_text_tokenizer
+from tfm_jax.data.tokenizers import published, unknown
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
+from tfm_jax.data.tokenizers.training_texts import fits, with_short_words
+from tfm_jax.data.tokenizers.vocabularies import TRAINERS, train_text_tokenizer
 from tfm_jax.data.watchdog import patience
 from tfm_jax.knobs import bounded, check_numbers, choice
 

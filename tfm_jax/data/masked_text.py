@@ -2,8 +2,10 @@
 
 import dataclasses
 
-from tfm_jax.data import documents, masking, sentence_pairs, sentences, text_batches
+from tfm_jax.data import text_batches
 from tfm_jax.data.causal_text import load, texts
+from tfm_jax.data.rows import masking, sentence_pairs, sentences
+from tfm_jax.data.sources import documents
 from tfm_jax.knobs import bounded, choice
 
 __all__ = ["Config", "change", "load", "rows", "texts"]

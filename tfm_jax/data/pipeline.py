@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfm_jax.data import packing, unknown
 from tfm_jax.data.errors import DataError, within
-from tfm_jax.data.normalize import NORMALIZERS
-from tfm_jax.data.sources import SOURCES, SPLITS, Pairs, load_pairs
+from tfm_jax.data.rows import packing
+from tfm_jax.data.sources.bitext import SOURCES, SPLITS, Pairs, load_pairs
 from tfm_jax.data.stream import BatchSource, TrainBatches
-from tfm_jax.data.tokenizers import EOS, UNK, Tokenizer, train_tokenizer
-from tfm_jax.data.training_texts import fits, with_short_words
+from tfm_jax.data.tokenizers import unknown
+from tfm_jax.data.tokenizers.bilingual import EOS, UNK, Tokenizer, train_tokenizer
+from tfm_jax.data.tokenizers.normalize import NORMALIZERS
+from tfm_jax.data.tokenizers.training_texts import fits, with_short_words
 from tfm_jax.data.watchdog import patience
 from tfm_jax.knobs import bounded, check_numbers, choice
 

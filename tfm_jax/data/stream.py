@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from tfm_jax.data import packing
+from tfm_jax.data.rows import packing
 from tfm_jax.data.watchdog import awaited, patience
 
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from tfm_jax.data import framing, tagging, text_batches
+from tfm_jax.data import text_batches
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.rows import framing, tagging
 from tfm_jax.knobs import bounded, choice
 
 

@@ -24,8 +24,9 @@ Exit codes: 0 done, verify: PASS; 1 verify: FAIL, or anything else with a traceb
 
 import sys
 
-from tfm_jax.train import exits, terminal
-from tfm_jax.train.commands import Parser
+from tfm_jax import terminal
+from tfm_jax.commands import Parser
+from tfm_jax.runs import exits
 
 
 def parse(argv):
@@ -42,20 +43,20 @@ def parse(argv):
 
 
 def _import(given):
-    from tfm_jax.train import published
+    from tfm_jax.interop import workdirs
 
-    where = published.import_folder(
+    where = workdirs.import_folder(
         given.folder, given.workdir, tokenizer=given.tokenizer
     )
     terminal.say(f"{given.folder} as a run that made no step: {where}")
 
 
 def _export(given):
-    from tfm_jax.train import published
+    from tfm_jax.interop import workdirs
 
     how = dict(model_type=given.model_type, tower=given.tower)
-    terminal.say(f"written: {published.export_run(given.workdir, given.folder, **how)}")
-    if left := published.unwritten(given.workdir):
+    terminal.say(f"written: {workdirs.export_run(given.workdir, given.folder, **how)}")
+    if left := workdirs.unwritten(given.workdir):
         terminal.say(left)
 
 

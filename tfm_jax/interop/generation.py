@@ -1,6 +1,6 @@
 """Token ids that decoding needs, as ``config.json`` and ``generation_config.json``."""
 
-from tfm_jax.infer.decode import Special
+from tfm_jax.decode.search import Special
 from tfm_jax.interop.fields import MOST
 from tfm_jax.interop.problems import cut, listed
 

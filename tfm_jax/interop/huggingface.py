@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm_jax import bounded_json
-from tfm_jax.infer.decode import Special
+from tfm_jax.decode.search import Special
 from tfm_jax.interop import (
     albert,
     bert,

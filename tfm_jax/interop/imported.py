@@ -8,10 +8,10 @@ import numpy as np
 from flax import linen as nn
 
 from tfm_jax.data.batch import Batch, TextBatch
-from tfm_jax.infer import probing
-from tfm_jax.infer.decode import Special, decode
-from tfm_jax.infer.inputs import integers, like
-from tfm_jax.infer.sampling import Samples, Sampling, generate
+from tfm_jax.decode import probing
+from tfm_jax.decode.inputs import integers, like
+from tfm_jax.decode.sampling import Samples, Sampling, generate
+from tfm_jax.decode.search import Special, decode
 from tfm_jax.layers.arch import Arch
 from tfm_jax.models import transformer
 
@@ -57,7 +57,7 @@ class Imported(NamedTuple):
             return _logits(self.model, self.params, batch)
 
     def decode(self, sources, **options) -> list:
-        """Greedy or beam search over source ids; see ``infer.decode.decode``.
+        """Greedy or beam search over source ids; see ``decode.search.decode``.
 
         Raises: ValueError for ids out of range.
         """
@@ -111,7 +111,7 @@ class ImportedText(NamedTuple):
             return _logits(self.model, self.params, batch)
 
     def embed(self, rows, *, pool: str = "mean", types=None) -> np.ndarray:
-        """A vector [B, D] float32 of each row of ids; see ``infer.probing.embed``.
+        """A vector [B, D] float32 of each row of ids; see ``decode.probing.embed``.
 
         Args: rows: sequences of token ids. types: like ``rows``, or None.
         """
@@ -126,11 +126,11 @@ class ImportedDecoder(ImportedText):
     __slots__ = ()
 
     def generate(self, prompts, *, seed: int = 0, **how) -> Samples:
-        """Draws continuations; see ``infer.sampling.generate``.
+        """Draws continuations; see ``decode.sampling.generate``.
 
         Args:
             prompts: list of sequences of token ids, each of at least one.
-            how: fields of ``infer.sampling.Sampling``; EOS is the model's by default.
+            how: fields of ``decode.sampling.Sampling``; EOS is the model's by default.
         Raises: ValueError for an empty prompt and for ids out of range.
         """
         for row, prompt in enumerate(prompts):

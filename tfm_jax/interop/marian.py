@@ -25,8 +25,8 @@ from tfm_jax.interop import fields, names
 from tfm_jax.interop.problems import cut, listed
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.models import transformer
+from tfm_jax.objectives import translation
 from tfm_jax.ops.positions import sinusoid_halves
-from tfm_jax.tasks import translation
 
 # our field -> the reference's; where those are several, they must be equal
 FIELDS = {

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from tfm_jax.data import probes
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.subwords import TextTokenizer
-from tfm_jax.data.tokenizers import Tokenizer
+from tfm_jax.data.rows import unlabelled
+from tfm_jax.data.tokenizers.bilingual import Tokenizer
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
 from tfm_jax.interop.imported import Imported, ImportedDecoder
 from tfm_jax.interop.tokenizer_files import (
     NOTHING,
@@ -88,9 +88,9 @@ def _of_texts(tokenizer, found, texts):
     if causal:
         start = begins_with(tokenizer)
         start = tokenizer.special[start] if start else None
-        asked = probes.started(tokenizer, firsts, start)
+        asked = unlabelled.started(tokenizer, firsts, start)
     else:
-        asked = probes.framed(tokenizer, firsts, seconds, frame=frame)
+        asked = unlabelled.framed(tokenizer, firsts, seconds, frame=frame)
     typed = getattr(found.config, "types", 1) > 1 and asked.types is not None
     types = [row.tolist() for row in asked.types] if typed else [None] * len(texts)
     rows = [row.tolist() for row in asked.rows]

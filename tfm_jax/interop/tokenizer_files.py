@@ -9,9 +9,16 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from tfm_jax.data.framing import FRAMES
-from tfm_jax.data.subwords import TextTokenizer
-from tfm_jax.data.tokenizers import BOS, EOS, PAD, SPECIAL_LABELS, UNK, Tokenizer
+from tfm_jax.data.rows.framing import FRAMES
+from tfm_jax.data.tokenizers.bilingual import (
+    BOS,
+    EOS,
+    PAD,
+    SPECIAL_LABELS,
+    UNK,
+    Tokenizer,
+)
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 PAIRS = "tfm_jax_tokenizer.json"  # of a translation, as we read it

@@ -6,7 +6,7 @@ from tfm_jax.notebook.labels import ClassifyRun, SpanRun, TagRun
 from tfm_jax.notebook.run import Run
 from tfm_jax.notebook.translation import TranslationRun
 from tfm_jax.notebook.words import JointRun, MaskedRun, ReplacedRun
-from tfm_jax.train import saved
+from tfm_jax.runs import saved
 
 __all__ = ["RUNS", "Run", "load_huggingface", "load_run"]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfm_jax.data import probes
-from tfm_jax.infer import scoring
-from tfm_jax.infer.continuing import continuations
-from tfm_jax.infer.prompting import Example, Prompting
+from tfm_jax.data.rows import unlabelled
+from tfm_jax.decode import scoring
+from tfm_jax.decode.continuing import continuations
+from tfm_jax.decode.prompting import Example, Prompting
 from tfm_jax.notebook.run import TextRun, check_scored, listed, score_table
-from tfm_jax.train import prompted, saved
-from tfm_jax.train.log import counted
+from tfm_jax.runs import prompted, saved
+from tfm_jax.runs.log import counted
 
 
 class CausalRun(TextRun):
@@ -29,7 +29,7 @@ class CausalRun(TextRun):
             samples: None: one text a prompt; a number: a list of so many.
             end: the special token that ends a text; "": ``data.separator``, if any.
             settings: max_tokens, temperature, top_k, top_p, seed, or beam and
-                length_penalty; see ``infer.continuing.continuations``.
+                length_penalty; see ``decode.continuing.continuations``.
         """
         prompts = listed(prompts, "generate", "prompts")
         edge = saved.separator(self)
@@ -55,8 +55,8 @@ class CausalRun(TextRun):
         """
         texts = listed(texts, "score")
         edge = saved.separator(self)
-        (front,) = probes.started(self.tokenizer, [prefix or ""], edge).rows
-        rows = probes.started(self.tokenizer, texts, None).rows
+        (front,) = unlabelled.started(self.tokenizer, [prefix or ""], edge).rows
+        rows = unlabelled.started(self.tokenizer, texts, None).rows
         hint = "" if len(front) else "; nothing but a prefix says how likely a first is"
         unjudged = 0 if len(front) else 1
         check_scored(texts, [len(row) - unjudged for row in rows], hint)
@@ -79,7 +79,7 @@ class CausalRun(TextRun):
             k: examples drawn for each query; 0: zero-shot.
             labels: to choose from; by default all that occur.
             how: template, separator, instruction, words, scoring, neutral and seed, see
-                ``infer.prompting.Prompting``.
+                ``decode.prompting.Prompting``.
         Returns: a row a query: its texts, ``label``, ``answer`` ("" if the model wrote
             none of the labels) and ``right``, whose mean is the accuracy; what was
             ``written``, or a score for each label.
@@ -100,7 +100,7 @@ class CausalRun(TextRun):
 
     def _probes(self, texts, method):
         texts = listed(texts, method)
-        return probes.started(self.tokenizer, texts, saved.separator(self))
+        return unlabelled.started(self.tokenizer, texts, saved.separator(self))
 
 
 def _examples(source, table, name):

@@ -4,11 +4,12 @@ import jax
 import numpy as np
 import pandas as pd
 
-from tfm_jax.data import spans, tagging
-from tfm_jax.infer import probing
+from tfm_jax.data.rows import spans, tagging
+from tfm_jax.decode import probing
 from tfm_jax.notebook.run import TextRun, are_pairs, listed, sides
-from tfm_jax.train import predictions, saved
-from tfm_jax.train.log import counted
+from tfm_jax.runs import saved
+from tfm_jax.runs.log import counted
+from tfm_jax.train import predictions
 
 
 class LabelledRun(TextRun):

@@ -8,13 +8,14 @@ import jax
 import numpy as np
 import pandas as pd
 
-from tfm_jax.data import probes
-from tfm_jax.infer import probing
+from tfm_jax import mesh
+from tfm_jax.data.rows import unlabelled
+from tfm_jax.decode import probing
 from tfm_jax.interop.imported import ImportedText
-from tfm_jax.train import heldout, mesh, pictures, saved
-from tfm_jax.train.experiment import Experiment
-from tfm_jax.train.log import NAME as RECORD
-from tfm_jax.train.log import counted, read_history
+from tfm_jax.runs import heldout, pictures, saved
+from tfm_jax.runs.log import NAME as RECORD
+from tfm_jax.runs.log import counted, read_history
+from tfm_jax.settings.experiment import Experiment
 
 
 class Run(saved.Saved):
@@ -87,7 +88,7 @@ class TextRun(Run):
         return imported.logits(tokens, lengths, types)
 
     def evaluate(self, file=None) -> dict:
-        """Scores of a file built as the run's validation files; see ``train.heldout``.
+        """Scores of a file built as the run's validation files; see ``runs.heldout``.
 
         Args: file: by default what ``--mode=eval`` scores.
         """
@@ -103,11 +104,11 @@ class TextRun(Run):
         asked = self._probes(texts, "embed")
         return self._over(probing.embed, asked, pool=pool)
 
-    def _probes(self, texts, method) -> probes.Probes:
+    def _probes(self, texts, method) -> unlabelled.Probes:
         """Texts as the model was trained to read them."""
         firsts, seconds = sides(texts, method)
         frame = getattr(self.config.data, "frame", "bert")
-        return probes.framed(self.tokenizer, firsts, seconds, frame=frame)
+        return unlabelled.framed(self.tokenizer, firsts, seconds, frame=frame)
 
     def _over(self, function, asked, *arguments, **options):
         """One of ``infer``'s functions on ``asked``, with a bar if there is much."""

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from tfm_jax.data import probes
-from tfm_jax.infer import probing, scoring
+from tfm_jax.data.rows import unlabelled
+from tfm_jax.decode import probing, scoring
 from tfm_jax.models import electra
 from tfm_jax.notebook.run import TextRun, check_scored, listed, score_table
-from tfm_jax.train.log import counted
+from tfm_jax.runs.log import counted
 
 
 class MaskedRun(TextRun):
@@ -25,14 +25,14 @@ class MaskedRun(TextRun):
         """
         texts = listed(texts, "fill_mask")
         for text in texts:
-            if probes.MASK not in text:
-                raise ValueError(f"text {text!r} has no {probes.MASK}")
-        (mask,) = self.tokenizer.ids_of(probes.MASK)
-        asked = probes.framed(
+            if unlabelled.MASK not in text:
+                raise ValueError(f"text {text!r} has no {unlabelled.MASK}")
+        (mask,) = self.tokenizer.ids_of(unlabelled.MASK)
+        asked = unlabelled.framed(
             self.tokenizer,
             texts,
             frame=getattr(self.config.data, "frame", "bert"),
-            encode=lambda some: probes.encode_masked(self.tokenizer, some),
+            encode=lambda some: unlabelled.encode_masked(self.tokenizer, some),
         )
         forbid = self.tokenizer.unspelled(self.config.model.vocab)
         found = self._words()._over(
@@ -52,7 +52,7 @@ class MaskedRun(TextRun):
         """
         asked = self._probes(texts, "score")
         check_scored(texts, map(len, asked.inside))
-        (mask,) = self.tokenizer.ids_of(probes.MASK)
+        (mask,) = self.tokenizer.ids_of(unlabelled.MASK)
         with counted(sum(map(len, asked.inside))) as done:
             found = scoring.masked_log_probs(
                 *(self.model, self.params, asked.rows, asked.inside, mask),

@@ -1,1 +1,1 @@
-"""One train step over a mesh, and the loop, checkpoints and logs around it."""
+"""The train step, the loop around it, and runs that are trained together."""

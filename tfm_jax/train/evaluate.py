@@ -11,14 +11,14 @@ import sacrebleu
 
 from tfm_jax.data import pipeline
 from tfm_jax.data.errors import DataError, within
-from tfm_jax.data.normalize import Normalizer
-from tfm_jax.data.sources import SOURCES, TEXT_SCORES, Pairs
-from tfm_jax.infer.decode import SPECIAL, decode
-from tfm_jax.infer.rows import check_lengths, power_of_two
+from tfm_jax.data.sources.bitext import SOURCES, TEXT_SCORES, Pairs
+from tfm_jax.data.tokenizers.normalize import Normalizer
+from tfm_jax.decode.rows import check_lengths, power_of_two
+from tfm_jax.decode.search import SPECIAL, decode
 from tfm_jax.layers.layout import to_unrolled
-from tfm_jax.train.experiment import TASKS, build_model
-from tfm_jax.train.mesh import on_this_host, put_whole, row_multiple
-from tfm_jax.train.sections import EvalConfig
+from tfm_jax.mesh import on_this_host, put_whole, row_multiple
+from tfm_jax.settings.experiment import TASKS, build_model
+from tfm_jax.settings.sections import EvalConfig
 
 
 def apply(model, params, batch, *, rng, train):

@@ -10,14 +10,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError, to_flag
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.subwords import TextTokenizer
-from tfm_jax.data.tokenizers import Tokenizer
+from tfm_jax.data.tokenizers.bilingual import Tokenizer
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
 from tfm_jax.interop import Imported, load_huggingface, tokenizer_files
 from tfm_jax.interop.huggingface import local
 from tfm_jax.layers.layout import to_scanned, to_unrolled
 from tfm_jax.models import MODELS
-from tfm_jax.train import saved
-from tfm_jax.train.experiment import Experiment
+from tfm_jax.runs import saved
+from tfm_jax.settings.experiment import Experiment
 
 # fields of a model that change neither its parameters nor what they compute
 FREE = {"dropout", "attention_dropout", "activation_dropout", "embedding_dropout"}

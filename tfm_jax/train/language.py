@@ -5,15 +5,17 @@ import numpy as np
 
 from tfm_jax.config import ConfigError
 from tfm_jax.data import language
-from tfm_jax.data.subwords import TextTokenizer as Tokenizer
-from tfm_jax.train import pictures, predictions, runtime, variants
+from tfm_jax.data.tokenizers.subwords import TextTokenizer as Tokenizer
+from tfm_jax.mesh import put_whole, row_multiple
+from tfm_jax.runs import pictures, runtime
+from tfm_jax.runs.log import read_history, spoken
+from tfm_jax.runs.workdir import replace
+from tfm_jax.settings import variants
+from tfm_jax.settings.experiment import TASKS, alone
+from tfm_jax.terminal import say
+from tfm_jax.train import predictions
 from tfm_jax.train.evaluate import make_eval_step
-from tfm_jax.train.experiment import TASKS, alone
-from tfm_jax.train.log import read_history, spoken
-from tfm_jax.train.mesh import put_whole, row_multiple
 from tfm_jax.train.report import final_params, left_out
-from tfm_jax.train.terminal import say
-from tfm_jax.train.workdir import replace
 
 __all__ = [
     "Evaluator",

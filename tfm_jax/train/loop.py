@@ -10,26 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from tfm_jax import mesh as mesh_section
 from tfm_jax.config import to_json
-from tfm_jax.train import (
-    initial,
-    named_data,
-    new_runs,
-    peers,
-    program,
-    resume,
-    runtime,
-)
-from tfm_jax.train import mesh as mesh_section
-from tfm_jax.train.checkpoint import Checkpointer
-from tfm_jax.train.exits import Diverged, Preempted
-from tfm_jax.train.experiment import Experiment, complete, resolve
-from tfm_jax.train.log import MetricsLog, Progress, read_history
-from tfm_jax.train.mesh import on_this_host, put_batch, row_multiple
-from tfm_jax.train.preemption import Preemption
+from tfm_jax.mesh import on_this_host, put_batch, row_multiple
+from tfm_jax.runs import named_data, peers, resume, runtime
+from tfm_jax.runs.checkpoint import Checkpointer
+from tfm_jax.runs.exits import Diverged, Preempted
+from tfm_jax.runs.log import MetricsLog, Progress, read_history
+from tfm_jax.runs.preemption import Preemption
+from tfm_jax.runs.workdir import Lease, describe, preflight, replace
+from tfm_jax.settings import new_runs
+from tfm_jax.settings.experiment import Experiment, complete, resolve
+from tfm_jax.terminal import say
+from tfm_jax.train import initial, program
 from tfm_jax.train.state import averaged
-from tfm_jax.train.terminal import say
-from tfm_jax.train.workdir import Lease, describe, preflight, replace
 from tfm_jax.train.workloads import WORKLOADS
 
 

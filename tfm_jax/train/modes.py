@@ -11,26 +11,26 @@ from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError, from_json
 from tfm_jax.data import pipeline
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.parallel import lines_of, read_lines
-from tfm_jax.data.sources import Pairs, load_pairs
-from tfm_jax.infer.prompting import Prompting
-from tfm_jax.train import (
+from tfm_jax.data.sources.bitext import Pairs, load_pairs
+from tfm_jax.data.sources.text_files import lines_of, read_lines
+from tfm_jax.decode.prompting import Prompting
+from tfm_jax.mesh import make_mesh, put_batch, using
+from tfm_jax.runs import (
     arrays,
     heldout,
-    program,
     prompted,
     resume,
     runtime,
     saved,
     weights,
 )
-from tfm_jax.train.checkpoint import Checkpointer
+from tfm_jax.runs.checkpoint import Checkpointer
+from tfm_jax.runs.exits import CorruptCheckpoint, InfrastructureError
+from tfm_jax.runs.workdir import Lease, preflight
+from tfm_jax.settings.experiment import resolve
+from tfm_jax.terminal import say
+from tfm_jax.train import program
 from tfm_jax.train.evaluate import Evaluator
-from tfm_jax.train.exits import CorruptCheckpoint, InfrastructureError
-from tfm_jax.train.experiment import resolve
-from tfm_jax.train.mesh import make_mesh, put_batch, using
-from tfm_jax.train.terminal import say
-from tfm_jax.train.workdir import Lease, preflight
 
 CHUNK = 1024  # lines translated at a time
 ATTEMPTS = 5  # to read checkpoints beside a training
@@ -100,7 +100,7 @@ def prompt(
 ) -> dict:  # fmt: skip
     """Puts labelled texts to a language model in words; prints and returns scores.
 
-    Args: how: template and scoring, see ``infer.prompting.Prompting``; None: its own.
+    Args: how: template and scoring, see ``decode.prompting.Prompting``; None: its own.
     """
     run = _load(workdir, config, checkpoint)
     if (task := run.experiment.task) != "causal_lm":

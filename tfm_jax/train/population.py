@@ -18,14 +18,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
-from tfm_jax.train import loop, named_data, new_runs, program
-from tfm_jax.train.checkpoint import Checkpointer
-from tfm_jax.train.exits import Diverged, Preempted
-from tfm_jax.train.experiment import Experiment, resolve
-from tfm_jax.train.log import MetricsLog, Progress
-from tfm_jax.train.mesh import put_batch
-from tfm_jax.train.terminal import say
-from tfm_jax.train.workdir import preflight
+from tfm_jax.mesh import put_batch
+from tfm_jax.runs import named_data
+from tfm_jax.runs.checkpoint import Checkpointer
+from tfm_jax.runs.exits import Diverged, Preempted
+from tfm_jax.runs.log import MetricsLog, Progress
+from tfm_jax.runs.workdir import preflight
+from tfm_jax.settings import new_runs
+from tfm_jax.settings.experiment import Experiment, resolve
+from tfm_jax.terminal import say
+from tfm_jax.train import loop, program
 
 MAY_DIFFER = ("seed", "optim.peak_lr")
 

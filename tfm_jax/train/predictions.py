@@ -8,15 +8,15 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType
 
-from tfm_jax.data import probes, spans
-from tfm_jax.infer import probing
-from tfm_jax.infer.answers import answer_scores, best_spans
-from tfm_jax.infer.decode import ROWS
-from tfm_jax.infer.entities import entity_scores
-from tfm_jax.infer.sampling import Sampling, generate
+from tfm_jax.data.rows import spans, unlabelled
+from tfm_jax.decode import probing
+from tfm_jax.decode.sampling import Sampling, generate
+from tfm_jax.decode.search import ROWS
 from tfm_jax.layers.layout import to_unrolled
-from tfm_jax.train.experiment import TASKS, build_model
-from tfm_jax.train.mesh import on_this_host
+from tfm_jax.mesh import on_this_host
+from tfm_jax.metrics.answers import answer_scores, best_spans
+from tfm_jax.metrics.entities import entity_scores
+from tfm_jax.settings.experiment import TASKS, build_model
 
 PROMPT, SAMPLE = 16, 48  # tokens, at most
 
@@ -78,7 +78,7 @@ def _entities(experiment, model, params, data, split):
     del experiment
     (rows,) = getattr(data, split)
     names = np.array(data.report[split]["labels"])
-    tokens, types = probes.unpadded(rows)
+    tokens, types = unlabelled.unpadded(rows)
     logits = probing.outputs(model, params, tokens, types=types)
     predicted, true = [], []
     for one, labels, weights in zip(logits, rows.labels, rows.weights, strict=True):
@@ -118,13 +118,13 @@ def find_answers(
     Args:
         questions: list of ``spans.Question``, whose answers do not count.
         cfg: ``spans.Config``, how windows are taken. most: tokens of an answer.
-        options: of ``infer.rows.over_rows``.
+        options: of ``decode.rows.over_rows``.
     """
     if not questions:
         return []
     plain = [question._replace(answers=(), starts=()) for question in questions]
     found, _ = spans.span_rows(tokenizer, plain, cfg)
-    tokens, types = probes.unpadded(found.rows)
+    tokens, types = unlabelled.unpadded(found.rows)
     logits = np.full((len(tokens), 2, cfg.length), -np.inf)
     for padded, row, one in zip(
         logits,

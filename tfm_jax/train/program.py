@@ -8,12 +8,12 @@ import jax
 
 from tfm_jax.config import ConfigError
 from tfm_jax.layers.layout import init_params, logical_specs
+from tfm_jax.mesh import shardings
 from tfm_jax.ops.platform import platform
-from tfm_jax.train import layerwise
+from tfm_jax.optim import layerwise
+from tfm_jax.optim.optimizers import make_optimizer, make_schedule
+from tfm_jax.settings.experiment import TASKS, Experiment, build_model
 from tfm_jax.train.evaluate import apply
-from tfm_jax.train.experiment import TASKS, Experiment, build_model
-from tfm_jax.train.mesh import shardings
-from tfm_jax.train.optim import make_optimizer, make_schedule
 from tfm_jax.train.state import TrainState, init_state
 from tfm_jax.train.step import make_gradients, make_train_step
 

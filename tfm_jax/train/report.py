@@ -10,13 +10,13 @@ import jax
 
 from tfm_jax.data import pipeline
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.sources import Pairs
-from tfm_jax.train import pictures, runtime, weights
-from tfm_jax.train.log import read_history, spoken
-from tfm_jax.train.mesh import on_this_host
+from tfm_jax.data.sources.bitext import Pairs
+from tfm_jax.mesh import on_this_host
+from tfm_jax.runs import pictures, runtime, weights
+from tfm_jax.runs.log import read_history, spoken
+from tfm_jax.runs.workdir import replace
+from tfm_jax.terminal import one_line, say
 from tfm_jax.train.state import averaged
-from tfm_jax.train.terminal import one_line, say
-from tfm_jax.train.workdir import replace
 
 
 def final_params(workdir: Path, state, cfg):

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tfm_jax.mesh import EXCHANGES
 from tfm_jax.train import spikes
-from tfm_jax.train.mesh import EXCHANGES
 from tfm_jax.train.state import TrainState
 
 

@@ -1,8 +1,9 @@
 """What the loop needs to know of translation, from data to report."""
 
 from tfm_jax.data import cache, pipeline
-from tfm_jax.data.tokenizers import Tokenizer
-from tfm_jax.train import report, runtime
+from tfm_jax.data.tokenizers.bilingual import Tokenizer
+from tfm_jax.runs import runtime
+from tfm_jax.train import report
 from tfm_jax.train.evaluate import Evaluator, without_positions
 
 __all__ = [

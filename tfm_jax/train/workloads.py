@@ -4,7 +4,7 @@ Each is a module with ``Tokenizer``, ``Evaluator``, ``prepare``, ``batches``,
 ``to_model_inputs``, ``tokens``, ``size`` and ``finish``.
 """
 
+from tfm_jax.settings.experiment import TASKS
 from tfm_jax.train import language, translation
-from tfm_jax.train.experiment import TASKS
 
 WORKLOADS = dict.fromkeys(TASKS, language) | {"translation": translation}

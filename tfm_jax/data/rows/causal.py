@@ -1,0 +1,154 @@
+"""Documents into rows for causal language models."""
+
+import numpy as np
+
+from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.rows import packing
+
+
+def encode_documents(tokenizer, texts):
+    """Texts as arrays of ids, those without a token left out: (ids, report).
+
+    Args: tokenizer: has ``encode(texts)`` and ``vocab``.
+    Raises: DataError if nothing is left, or an id is outside the vocabulary.
+    """
+    ids = tokenizer.encode(texts)
+    kept = [row for row in ids if len(row)]
+    if not kept:
+        raise DataError(f"none of {len(ids)} documents has a token")
+    low, high = min(row.min() for row in kept), max(row.max() for row in kept)
+    if low < 0 or high >= tokenizer.vocab:
+        raise DataError(
+            f"token ids reach from {low} to {high}, outside the vocabulary "
+            f"0..{tokenizer.vocab - 1}"
+        )
+    report = {"without_tokens": len(ids) - len(kept), "tokens": sum(map(len, kept))}
+    return kept, report
+
+
+def causal_rows(documents, length, *, layout="joined", end=None, context=0):
+    """Rows of ``length`` tokens and, as labels, the token after each: a `TextBatch`.
+
+    With ``end`` a document is asked for from its first token to the ``end`` behind
+    it, which is also what stands in front of it; without, from its second token to
+    its last. Each of these labels is asked for exactly once in all rows.
+
+    Args:
+        documents: int32 arrays of token ids.
+        length: T.
+        layout: a name in LAYOUTS.
+        end: the token between documents; None: none.
+        context: with "joined", so many tokens of a row repeat those before it and
+            are not asked for, for evaluation: no label has less context.
+
+    Source: Radford et al. 2019 and Brown et al. 2020, section 2.2 (joined);
+    Krell et al. 2021, arXiv:2107.02027 (packed).
+    Raises: DataError if no label is left.
+    """
+    if layout not in LAYOUTS:
+        raise DataError(f"data.layout={layout!r}; choose from ({', '.join(LAYOUTS)})")
+    if not 0 <= context < length or (context and layout != "joined"):
+        raise DataError(
+            f"data.context={context} must be less than data.length={length}, and 0 "
+            f"unless data.layout=joined"
+        )
+    documents = [document for document in documents if len(document)]
+    if layout == "joined" and end is None:
+        documents = [np.concatenate([*documents, np.zeros(0, np.int32)])]
+    edge = np.array([] if end is None else [end], np.int32)
+    texts = [np.concatenate([edge, document, edge]) for document in documents]
+    texts = packing.ragged([text for text in texts if len(text) > 1])
+    if not texts.ids.size:
+        raise DataError(f"none of {len(documents)} documents has a token to predict")
+    last = np.zeros(len(texts.ids), bool)
+    last[texts.offsets[1:] - 1] = True
+    inputs = texts.ids[~last]
+    labels = np.roll(texts.ids, -1)[~last]
+    starts = texts.offsets[:-1] - np.arange(len(texts.lengths))  # one less in each
+    return LAYOUTS[layout](inputs, labels, starts, length, context)
+
+
+def _joined(inputs, labels, starts, length, context):
+    """Cut every ``length`` tokens; a token sees all that its row has before it."""
+    del starts
+    step = length - context
+    rows = max(-(-(len(inputs) - context) // step), 1)
+    places = np.arange(rows)[:, None] * step + np.arange(length)
+    real = places < len(inputs)
+    places = np.where(real, places, 0)
+    asked = real.copy()
+    asked[1:, :context] = False
+    return TextBatch(
+        tokens=np.where(real, inputs[places], 0).astype(np.int32),
+        segments=real.astype(np.int32),
+        labels=np.where(asked, labels[places], 0).astype(np.int32),
+        weights=asked.astype(np.float32),
+    )
+
+
+def _cut(inputs, labels, starts, length, context):
+    """Cut as `_joined`, but documents do not see each other."""
+    del context
+    return _pieces(inputs, labels, _with_cuts(starts, len(inputs), length), length)
+
+
+def _packed(inputs, labels, starts, length, context):
+    """Documents cut to pieces that share rows with the least room left over."""
+    del context
+    bounds = _with_rooms(starts, len(inputs), length)
+    return _pieces(inputs, labels, bounds, length, packing.plan)
+
+
+def _single(inputs, labels, starts, length, context):
+    """Documents cut to pieces, each with a row of its own."""
+    del context
+    bounds = _with_rooms(starts, len(inputs), length)
+    return _pieces(inputs, labels, bounds, length, _one_each)
+
+
+LAYOUTS = {
+    "joined": _joined,
+    "cut": _cut,
+    "packed": _packed,
+    "single": _single,
+}
+
+
+def _with_cuts(starts, total, length):
+    """Where pieces start and end if rows run through the documents."""
+    return np.union1d(np.append(starts, total), np.arange(0, total, length))
+
+
+def _with_rooms(starts, total, length):
+    """The same if every document starts a row."""
+    ends = np.append(starts[1:], total)
+    cuts = [
+        np.arange(start, end, length) for start, end in zip(starts, ends, strict=True)
+    ]
+    return np.concatenate([*cuts, [total]])
+
+
+def _in_order(lengths, _, room, __):
+    """Pieces that fill row after row exactly."""
+    row = (np.cumsum(lengths) - 1) // room
+    return np.arange(len(lengths)), np.bincount(row)
+
+
+def _one_each(lengths, *_):
+    return np.arange(len(lengths)), np.ones(len(lengths), int)
+
+
+def _pieces(inputs, labels, bounds, length, plan=_in_order):
+    offsets = bounds.astype(np.int64)
+    sides = packing.Ragged(inputs, offsets), packing.Ragged(labels, offsets)
+    lengths = sides[0].lengths
+    chosen = plan(lengths, lengths, length, length)
+    rows = packing.fill_rows(*sides, *chosen, (length, length))
+    return TextBatch(
+        tokens=rows.source,
+        segments=rows.source_segments,
+        positions=packing.positions(rows.source_segments)[0],
+        labels=rows.target,
+        weights=(rows.target_segments > 0).astype(np.float32),
+    )

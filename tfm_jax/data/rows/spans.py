@@ -1,0 +1,184 @@
+"""Questions answered by a span of a text, as in SQuAD."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from tfm_jax import bounded_json
+from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.rows import framing
+from tfm_jax.data.sources.text_files import read_bytes
+from tfm_jax.knobs import bounded, check_numbers, choice
+
+
+class Question(NamedTuple):
+    """A question on a text; without answers it has none there."""
+
+    name: str
+    question: str
+    context: str
+    answers: tuple[str, ...]  # ``context`` has them at ``starts``
+    starts: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How questions and texts fill rows; the values are those of BERT's release."""
+
+    length: int = bounded(384, 1, 2**24)  # tokens of a row, special ones included
+    # tokens of a question at most; the rest is cut
+    question_length: int = bounded(64, 1, 2**24)
+    # tokens from one window of a long text to the next
+    stride: int = bounded(128, 1, 2**24)
+    # an answer that the text does not have at its place
+    misplaced: str = choice(("error", "drop"), "error")
+
+    def __post_init__(self):
+        check_numbers(self, "data")
+        if self.length < self.question_length + 3 + self.stride:
+            raise ValueError(
+                f"data.length={self.length} must be at least data.question_length="
+                f"{self.question_length} + data.stride={self.stride} + 3, or windows "
+                f"would leave out text"
+            )
+
+
+def read_questions(path, *, knob="data.train_files", misplaced="error"):
+    """The questions of a SQuAD file: (questions, report).
+
+    Source: the JSON of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018).
+    Raises: DataError if the file is missing, damaged or built otherwise, or, with
+        misplaced="error", if an answer is not where it should be.
+    """
+    try:
+        document = bounded_json.loads(read_bytes(path, knob).decode("utf-8-sig"))
+        found = [
+            _question(item, paragraph["context"])
+            for article in document["data"]
+            for paragraph in article["paragraphs"]
+            for item in paragraph["qas"]
+        ]
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise DataError(f"{path} is not built as SQuAD's files: {error!r}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    wrong = [question for question in found if not _in_place(question)]
+    if wrong and misplaced == "error":
+        raise DataError(
+            f"{path}: question {wrong[0].name!r} has an answer that its text does not "
+            f"have there, {len(wrong)} in all; data.misplaced=drop leaves them out"
+        )
+    kept = [question for question in found if _in_place(question)]
+    return kept, {
+        "read": len(found),
+        "misplaced": len(wrong),
+        "unanswerable": sum(not question.answers for question in kept),
+    }
+
+
+def _question(item, context):
+    answers = [] if item.get("is_impossible") else item.get("answers", [])
+    return Question(
+        str(item["id"]),
+        item["question"].strip(),
+        context,
+        tuple(answer["text"] for answer in answers),
+        tuple(int(answer["answer_start"]) for answer in answers),
+    )
+
+
+def _in_place(question):
+    return all(
+        answer and start >= 0 and question.context[start:].startswith(answer)
+        for answer, start in zip(question.answers, question.starts, strict=True)
+    )
+
+
+class Spans(NamedTuple):
+    """Rows of questions, and what turns columns back into text."""
+
+    rows: TextBatch  # labels [R, 2]: first and last column; 0, 0: no answer here
+    questions: np.ndarray  # [R] the question of each row
+    places: np.ndarray  # [R, T, 2] characters of the text; 0, 0 outside of it
+
+
+def span_rows(tokenizer, questions, cfg):
+    """Each question with windows over its text, in rows of their own: (Spans, report).
+
+    The label is the first answer; a window that does not have all of it is labelled
+    as one without an answer.
+
+    Source: Devlin et al. 2019, arXiv:1810.04805, sections 4.2 and 4.3, and the released
+    run_squad.py.  Deviates: an answer inside a token is labelled with that token.
+    Raises: DataError if there is no question.
+    """
+    if not questions:
+        raise DataError("there are no questions")
+    asked = tokenizer.encode([question.question for question in questions])
+    contexts = sorted({question.context for question in questions})
+    read = dict(zip(contexts, tokenizer.encode_with_places(contexts), strict=True))
+    firsts, seconds, labels, numbers, places = [], [], [], [], []
+    answerable, labelled = set(), set()
+    for number, question in enumerate(questions):
+        first = asked[number][: cfg.question_length]
+        ids, where = read[question.context]
+        answer = _answer(question, where)
+        if answer:
+            answerable.add(number)
+        room = framing.room(cfg.length, pair=True) - len(first)
+        for start in _windows(len(ids), room, cfg.stride):
+            window = slice(start, start + room)
+            offset = len(first) + 2
+            place = np.zeros((cfg.length, 2), np.int32)
+            place[offset : offset + len(ids[window])] = where[window]
+            label = (0, 0)
+            if answer and start <= answer[0] and answer[1] < start + room:
+                label = tuple(offset + column - start for column in answer)
+                labelled.add(number)
+            firsts.append(first)
+            seconds.append(ids[window])
+            labels.append(label)
+            numbers.append(number)
+            places.append(place)
+    rows = framing.frame_rows(
+        firsts, seconds, framing.frame_ids(tokenizer), cfg.length
+    )._replace(
+        labels=np.array(labels, np.int32),
+        weights=np.ones((len(labels), 2), np.float32),
+    )
+    report = {
+        "questions": len(questions),
+        "rows": len(labels),
+        "answer_in_no_window": len(answerable - labelled),
+    }
+    return Spans(rows, np.array(numbers), np.stack(places)), report
+
+
+def span_text(spans, questions, row, first, last):
+    """The text from column ``first`` to ``last`` of a row; "" outside of its text."""
+    begin, end = spans.places[row, first], spans.places[row, last]
+    if last < first or begin[0] == begin[1] or end[0] == end[1]:
+        return ""
+    return questions[spans.questions[row]].context[begin[0] : end[1]]
+
+
+def _windows(tokens, room, stride):
+    """Where windows start, until one reaches the end."""
+    start = 0
+    while True:
+        yield start
+        if start + room >= tokens:
+            return
+        start += stride
+
+
+def _answer(question, places):
+    """(first, last) token of the first answer, None if there is none."""
+    if not question.answers:
+        return None
+    begin = question.starts[0]
+    end = begin + len(question.answers[0])
+    touched = np.flatnonzero((places[:, 0] < end) & (places[:, 1] > begin))
+    return (int(touched[0]), int(touched[-1])) if touched.size else None

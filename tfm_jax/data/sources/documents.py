@@ -1,0 +1,251 @@
+"""Running text as documents: Python's own documentation, files, TFDS, made text."""
+
+import dataclasses
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.sources import recall, tfds
+from tfm_jax.data.sources.text_files import read_bytes
+from tfm_jax.data.tokenizers.normalize import decode
+from tfm_jax.data.watchdog import awaited
+from tfm_jax.knobs import bounded, check_numbers, choice
+
+
+class Documents(NamedTuple):
+    """Texts of one split, each with a name that tells where it is from."""
+
+    names: Sequence[str]
+    texts: Sequence[str]
+
+
+def _pydocs(cfg, split):
+    """The topics of Python's language reference that `help()` shows."""
+    from pydoc_data import topics
+
+    named = sorted(topics.topics.items())
+    report = {"python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    return _share(cfg, split, named), report
+
+
+def _files(cfg, split):
+    """Files named for each split, or the last characters of those for training."""
+    knob = f"data.{split}_files"
+    if split == "train" and not cfg.train_files:
+        raise DataError("data.train_files is empty; name text files")
+    paths, cut = getattr(cfg, f"{split}_files"), None
+    if not cfg.valid_files and not cfg.test_files:
+        paths, cut = cfg.train_files, split
+    named, files = [], {}
+    for path in map(Path, paths):
+        text, files[str(path)] = _read_file(cfg, path, knob)
+        if cut:
+            text = _part(cfg, text, cut)
+            if not text:
+                continue
+        named += _documents_of(cfg, str(path), text)
+    return named, {"files": files}
+
+
+def _folder(cfg, split):
+    """Every file below a folder whose name fits a pattern, in the order of names."""
+    folder = Path(cfg.folder)
+    if not cfg.folder or not folder.is_dir():
+        raise DataError(f"data.folder={cfg.folder!r} is no folder")
+    with awaited(folder):
+        paths = sorted(path for path in folder.rglob(cfg.pattern) if path.is_file())
+    if not paths:
+        raise DataError(f"data.folder={cfg.folder!r} has no file {cfg.pattern!r}")
+    named, files = [], {}
+    for name, path in _share(cfg, split, [(_below(p, folder), p) for p in paths]):
+        text, files[name] = _read_file(cfg, path, "data.folder")
+        named += _documents_of(cfg, name, text)
+    return named, {"folder": cfg.folder, "files": files}
+
+
+def _tfds(cfg, split):
+    texts, report = tfds.load_features(cfg, split, (cfg.tfds_feature,))
+    named = [(f"{cfg.tfds_name} {split} {n}", text) for n, text in enumerate(texts)]
+    return named, report
+
+
+def _below(path, folder):
+    return path.relative_to(folder).as_posix()
+
+
+def _read_file(cfg, path, knob):
+    data = read_bytes(path, knob)
+    try:
+        text, replaced = data.decode("utf-8-sig"), 0
+    except UnicodeDecodeError:
+        lines = [
+            decode(line, cfg.invalid_utf8, f"{path}: line {number}")
+            for number, line in enumerate(data.split(b"\n"), start=1)
+        ]
+        text = "\n".join(line for line, _ in lines).removeprefix("\ufeff")
+        replaced = sum(wrong for _, wrong in lines)
+    report = {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "invalid_utf8_lines": replaced,
+    }
+    return text.replace("\r\n", "\n"), report
+
+
+def _documents_of(cfg, name, text):
+    pieces = ENDS[cfg.document](text)
+    if len(pieces) == 1:
+        return [(name, pieces[0])]
+    return [(f"{name}:{n}", piece) for n, piece in enumerate(pieces, start=1)]
+
+
+def _lines(text):
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _blank_lines(text):
+    return re.split(r"\n(?:[ \t]*\n)+", text.strip("\n"))
+
+
+ENDS = {  # where a document of a file ends
+    "file": lambda text: [text],
+    "line": _lines,
+    "blank_line": _blank_lines,  # one sentence a line, as BERT's input files
+}
+DOCUMENTS = {  # name -> load(cfg, split) -> ((name, text) pairs, report)
+    "pydocs": _pydocs,
+    "files": _files,
+    "folder": _folder,
+    "tfds": _tfds,
+    "recall": recall.load,  # made, see there
+}
+
+
+def _part(cfg, text, split):
+    """Train, valid and test one behind the other, cut at characters."""
+    ends = {
+        "train": 1 - cfg.valid_share - cfg.test_share,
+        "valid": 1 - cfg.test_share,
+        "test": 1.0,
+    }
+    first = {"train": 0.0, "valid": ends["train"], "test": ends["valid"]}[split]
+    return text[_place(first, text) : _place(ends[split], text)]
+
+
+def _place(share, text):
+    return int(round(share, 9) * len(text))
+
+
+def _share(cfg, split, named):
+    """The documents of a split, chosen by a hash of their names.
+
+    So a document stays in its split when others come or go.
+    """
+    return [one for one in named if _split_of(cfg, one[0]) == split]
+
+
+def _split_of(cfg, name):
+    digest = hashlib.sha256(f"{cfg.split_seed}/{name}".encode()).digest()
+    place = int.from_bytes(digest[:8]) / 2**64
+    if place < cfg.test_share:
+        return "test"
+    return "valid" if place < cfg.test_share + cfg.valid_share else "train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where running text comes from and which of it is held out."""
+
+    source: str = choice(DOCUMENTS, "pydocs")
+    valid_share: float = 0.1  # of the documents; with source=files: of the characters
+    test_share: float = 0.0
+    split_seed: int = bounded(0, 0)  # chooses the documents held out
+    empty: str = choice(("drop", "keep", "error"), "drop")
+    invalid_utf8: str = choice(("error", "replace"), "error")
+    # source=files: if only those for training are named, their ends are held out
+    train_files: tuple[str, ...] = ()
+    valid_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    # source=folder
+    folder: str = ""
+    pattern: str = "*.txt"  # names of its files, in folders below too
+    document: str = choice(ENDS, "file")  # where one ends; source=files or folder
+    # source=tfds
+    tfds_name: str = "wiki40b/en"
+    tfds_feature: str = "text"
+    tfds_data_dir: str = ""  # "": where TFDS puts its data
+    tfds_train: str = "train"
+    tfds_valid: str = "validation"
+    tfds_test: str = "test"
+    # source=recall
+    # pairs in front of the one that is asked for
+    recall_examples: int = bounded(16, 0, 2**20)
+    recall_keys: int = bounded(8, 1, 52)  # letters
+    recall_train: int = bounded(4_000, 1)  # texts
+    recall_heldout: int = bounded(500, 1)
+
+    READ_WITH = {
+        ("source", ("files",)): ("train_files", "valid_files", "test_files"),
+        ("source", ("folder",)): ("folder", "pattern"),
+        ("source", ("files", "folder")): ("document", "invalid_utf8"),
+        ("source", ("pydocs", "files", "folder")): ("valid_share", "test_share"),
+        ("source", ("pydocs", "folder")): ("split_seed",),
+        ("source", ("tfds",)): (
+            "tfds_name",
+            "tfds_data_dir",
+            "tfds_train",
+            "tfds_valid",
+            "tfds_test",
+            "tfds_feature",
+        ),
+        ("source", ("recall",)): (
+            "recall_examples",
+            "recall_keys",
+            "recall_train",
+            "recall_heldout",
+        ),
+        ("valid_files", ((),)): ("valid_share", "test_share"),
+        ("test_files", ((),)): ("valid_share", "test_share"),
+    }
+
+    def __post_init__(self):
+        check_numbers(self, "data")
+        shares = self.valid_share, self.test_share
+        if min(shares) < 0 or sum(shares) >= 1:
+            raise ValueError(
+                f"data.valid_share={self.valid_share} and data.test_share="
+                f"{self.test_share} must not be negative and leave some to train on"
+            )
+
+
+def load_documents(cfg, split):
+    """The documents of one split: (Documents, report of what was read).
+
+    Raises: DataError if the data is absent or malformed, or nothing is left of the
+        training split.
+    """
+    named, report = DOCUMENTS[cfg.source](cfg, split)
+    blank = [name for name, text in named if not text.strip()]
+    if blank and cfg.empty == "error":
+        raise DataError(
+            f"document {blank[0]} is empty, {len(blank)} in all; "
+            f"data.empty=drop leaves them out"
+        )
+    kept = [one for one in named if cfg.empty == "keep" or one[1].strip()]
+    if split == "train" and not kept:
+        raise DataError(
+            f"data.source={cfg.source!r}: the training split has no text "
+            f"({len(blank)} empty documents)"
+        )
+    documents = Documents([name for name, _ in kept], [text for _, text in kept])
+    return documents, {
+        "source": cfg.source,
+        **report,
+        "read": len(named),
+        "empty": {"policy": cfg.empty, "documents": len(blank)},
+        "kept": len(kept),
+        "characters": sum(map(len, documents.texts)),
+    }

@@ -1,0 +1,108 @@
+"""Parallel text files: two files line by line, or one tab-separated file."""
+
+import collections
+import gzip
+import hashlib
+import io
+import zlib
+
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.tokenizers.normalize import decode
+from tfm_jax.data.watchdog import awaited, each
+
+_PIECE = 1 << 24  # bytes that are read at once
+
+
+def load(cfg, split):
+    """The line pairs of one split: (sources, targets, report).
+
+    Raises: DataError for a missing or damaged file, unequal line counts, a row of a
+        tab-separated file without two columns, or bytes that are not UTF-8.
+    """
+    knob = f"data.{split}_files"
+    paths = getattr(cfg, f"{split}_files")
+    if not paths:
+        if split == "train":
+            raise DataError(f"{knob} is empty; name two text files or one .tsv")
+        return [], [], {"files": {}}
+    if len(paths) > 2:
+        raise DataError(f"{knob} names {len(paths)} files; name two, or one .tsv")
+    read = [read_lines(path, knob, cfg.invalid_utf8) for path in paths]
+    files = {str(path): file for path, (_, file) in zip(paths, read, strict=True)}
+    if len(paths) == 1:
+        return *_columns(read[0][0], paths[0]), {"files": files}
+    (sources, _), (targets, _) = read
+    if len(sources) != len(targets):
+        raise DataError(
+            f"{knob}: {paths[0]} has {len(sources)} lines, "
+            f"{paths[1]} has {len(targets)}; line n of one must belong to line n "
+            f"of the other"
+        )
+    return sources, targets, {"files": files}
+
+
+def read_lines(path, knob, invalid_utf8):
+    r"""The lines of a plain or gzipped UTF-8 file, and what was seen on the way.
+
+    Only ``\n`` ends a line: ``str.splitlines`` and text mode also split at U+2028,
+    U+0085 or a lone CR, and one such character would shift a parallel corpus from
+    there to its end. One CR before the ``\n`` and one leading byte order mark go.
+    """
+    data = read_bytes(path, knob)
+    decoded = list(lines_of(io.BytesIO(data), path, invalid_utf8))
+    return [line for line, _ in decoded], {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "lines": len(decoded),
+        "invalid_utf8_lines": sum(replaced for _, replaced in decoded),
+    }
+
+
+def lines_of(file, name, invalid_utf8):
+    """(line, whether bytes were replaced) of a binary file, one after the other.
+
+    Args: name: of the file, in messages. invalid_utf8: "error" or "replace".
+    """
+    for number, line in enumerate(file, start=1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
+        yield decode(line, invalid_utf8, f"{name}: line {number}")
+
+
+def column_count(rows, needed: int) -> int:
+    """Columns of a table without a header: those of most of its rows, or ``needed``."""
+    counts = collections.Counter(map(len, rows)).most_common(1)
+    return max([needed, *(count for count, _ in counts)])
+
+
+def pieces(path):
+    """The bytes of a file as they come, each piece ``awaited``."""
+    with awaited(path):
+        file = open(path, "rb", buffering=0)
+    with file:
+        yield from each(iter(lambda: file.read(_PIECE), b""), path)
+
+
+def read_bytes(path, knob):
+    """The bytes of a plain or gzipped file. Raises: DataError that names the knob."""
+    try:
+        data = b"".join(pieces(path))
+        # By content, not by name: these two bytes cannot start a UTF-8 text.
+        return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    except FileNotFoundError as error:
+        raise DataError(f"{knob}: there is no file {path}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{knob}: cannot read {path}: {error}") from error
+
+
+def _columns(lines, path):
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        columns = line.split("\t") if line else ["", ""]
+        if len(columns) != 2:
+            raise DataError(
+                f"{path}: line {number} has {len(columns)} tab-separated columns; "
+                f"expected source<TAB>target"
+            )
+        pairs.append(columns)
+    return [source for source, _ in pairs], [target for _, target in pairs]

@@ -1,0 +1,150 @@
+"""Vocabularies trained on texts, for tokenizers of the published kinds."""
+
+import collections
+import itertools
+import json
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.tokenizers import published
+from tfm_jax.data.tokenizers.bilingual import BYTE_LABELS, in_order
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
+
+ALPHABET = 1000  # rarer characters are unknown to WordPiece, as in BERT's vocabularies
+
+
+def _train_wordpiece(texts, vocab, special, min_frequency, lowercase):
+    """Merges the most frequent pair; ids are the same on every run.
+
+    The library's trainer numbers the "##" characters in hash order, so they are named
+    beforehand.
+    """
+    normalizer = published.bert_normalizer(lowercase)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    texts = [normalizer.normalize_str(text) for text in texts]
+    words = collections.Counter(
+        word for text in texts for word, _ in splitter.pre_tokenize_str(text)
+    )
+    counts = collections.Counter()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    rare = set(ranked[ALPHABET:])
+    texts = [text.translate(dict.fromkeys(map(ord, rare), " ")) for text in texts]
+    kept = [word for word in words if not rare.intersection(word)]
+    first = sorted({word[0] for word in kept})
+    inside = sorted({f"##{character}" for word in kept for character in word[1:]})
+    named = [*special, *first, *inside]
+    _check_room("wordpiece", vocab, len(named))
+    rules = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    rules.pre_tokenizer = splitter
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab, min_frequency=min_frequency, special_tokens=named,
+        show_progress=False,
+    )  # fmt: skip
+    rules.train_from_iterator(texts, trainer, length=len(texts))
+    return published.wordpiece(rules.get_vocab(), lowercase=lowercase, special=special)
+
+
+def _train_unigram(texts, vocab, special, min_frequency, lowercase):
+    """The likeliest pieces; a character beyond ALPHABET is unknown."""
+    del min_frequency  # pieces have probabilities
+    texts = list(texts)
+    rules = published.unigram([("", 0.0), ("", 0.0)], lowercase=lowercase, special=())
+    spelled = [rules.normalizer.normalize_str(text) for text in texts]
+    counts = collections.Counter(itertools.chain.from_iterable(spelled))
+    rare = sorted(counts, key=lambda character: (-counts[character], character))
+    absent = dict.fromkeys(map(ord, rare[ALPHABET:]), " ")
+    spelled = [text.translate(absent) for text in spelled]
+    alphabet = {*itertools.chain.from_iterable(spelled), "▁"}
+    _check_room("unigram", vocab, len(special) + len(alphabet))
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab - len(special), show_progress=False
+    )
+    rules.train_from_iterator(spelled, trainer, length=len(spelled))
+    pieces = in_order(json.loads(rules.to_str())["model"]["vocab"])
+    pieces = [(token, 0.0) for token in special] + pieces
+    return published.unigram(pieces, lowercase=lowercase, special=special)
+
+
+def _train_byte_bpe(texts, vocab, special, min_frequency, lowercase):
+    del lowercase  # GPT-2 keeps the case
+    _check_room("byte_bpe", vocab, len(special) + 256)
+    rules = published.byte_bpe({}, [], special=())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab - len(special), min_frequency=min_frequency,
+        initial_alphabet=BYTE_LABELS, show_progress=False,
+    )  # fmt: skip
+    rules.train_from_iterator(texts, trainer, length=len(texts))
+    rules.add_special_tokens(_tokens(special))
+    return rules
+
+
+def _train_byte(texts, vocab, special, min_frequency, lowercase):
+    del texts, vocab, min_frequency, lowercase  # 256 bytes are 256 bytes
+    ids = {label: byte for byte, label in enumerate(BYTE_LABELS)}
+    rules = tokenizers.Tokenizer(models.BPE(vocab=ids, merges=[]))
+    rules.pre_tokenizer = pre_tokenizers.ByteLevel(False, use_regex=False)
+    rules.decoder = decoders.ByteLevel()
+    rules.add_special_tokens(_tokens(special))
+    return rules
+
+
+def _train_character(texts, vocab, special, min_frequency, lowercase):
+    """Every character of the texts in code point order, as nanoGPT's example."""
+    del min_frequency, lowercase
+    characters = sorted(set(itertools.chain.from_iterable(texts)))
+    _check_room("character", vocab, len(characters) + len(special))
+    ids = {character: index for index, character in enumerate(characters)}
+    rules = tokenizers.Tokenizer(models.BPE(vocab=ids, merges=[]))
+    rules.decoder = decoders.Fuse()
+    rules.add_special_tokens(_tokens(special))
+    return rules
+
+
+def _tokens(special):
+    return [tokenizers.AddedToken(t, special=True, normalized=False) for t in special]
+
+
+def _check_room(kind, vocab, least):
+    if vocab < least:
+        raise DataError(
+            f"tokenizer.vocab={vocab} must be at least {least} for "
+            f"tokenizer.kind={kind!r}: special tokens and single characters"
+        )
+
+
+TRAINERS = {  # kind -> (how it is trained, its special tokens)
+    "byte": (_train_byte, (published.END_OF_TEXT,)),
+    "character": (_train_character, ()),
+    "byte_bpe": (_train_byte_bpe, (published.END_OF_TEXT,)),
+    "wordpiece": (_train_wordpiece, published.BERT_SPECIAL),
+    "unigram": (_train_unigram, published.ALBERT_SPECIAL),
+}
+
+
+def train_text_tokenizer(
+    kind, texts, *, vocab=8000, special=None, min_frequency=1, lowercase=True
+):
+    """A TextTokenizer of at most ``vocab`` tokens; pass texts of the training split.
+
+    Args:
+        kind: a name in TRAINERS.
+        texts: a list of strings.
+        vocab: the most tokens, special ones included; not for bytes.
+        special: special tokens; None: those of the published models of that kind.
+            First of all ids for "wordpiece" and "unigram", last for the others.
+        min_frequency: pairs seen less often are not merged.
+        lowercase: for "wordpiece" and "unigram", as BERT's uncased models and ALBERT.
+
+    Raises: DataError if the vocabulary has no room for every single character.
+    """
+    if kind not in TRAINERS:
+        raise DataError(f"tokenizer.kind={kind!r}; choose from ({', '.join(TRAINERS)})")
+    train, usual = TRAINERS[kind]
+    special = usual if special is None else tuple(special)
+    rules = train(list(texts), vocab, special, min_frequency, lowercase)
+    return TextTokenizer(json.loads(rules.to_str()))

@@ -1,0 +1,94 @@
+"""Greedy decoding: the likeliest token, one after the other."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from tfm_jax.decode.hypotheses import Hypotheses, checked_limits, goes_on
+from tfm_jax.decode.topk import best_tokens
+
+
+class _State(NamedTuple):
+    index: jax.Array  # [], tokens taken
+    tokens: jax.Array  # [B, T]
+    last: jax.Array  # [B]
+    scores: jax.Array  # [B]
+    lengths: jax.Array  # [B]
+    done: jax.Array  # [B] bool
+    cache: Any
+
+
+def greedy(
+    step,
+    cache,
+    *,
+    batch: int,
+    bos: int,
+    eos: int,
+    pad: int = 0,
+    max_length: int,
+    limits=None,
+    force_eos: bool = False,
+    forbid: tuple[int, ...] = (),
+    leave: float = 0.0,
+) -> Hypotheses:
+    """The likeliest token at every position, until EOS or the limit.
+
+    Equals ``beam_search`` with one beam and no length penalty. To be called under jit;
+    ends as soon as every sentence has (all but the share ``leave``).
+
+    Args:
+        step: (tokens [B, 1], cache) -> (logits [B, 1, V], cache), one position further.
+        cache: what ``step`` takes first; it is never re-ordered.
+        batch: B. bos, eos, pad: token ids.
+        max_length: T, tokens that there is room for, EOS included.
+        limits: [B] int, longest hypothesis of each sentence; None means T. One above T
+            may leave its sentence incomplete.
+        force_eos: the last token that a limit allows is EOS, at log-probability 0.
+        forbid: token ids never produced; they keep their share of the probability.
+        leave: share of the sentences that may be left incomplete.
+    Returns: ``Hypotheses`` with W = 1; scores are sums of log-probabilities. Without
+        ``force_eos`` a hypothesis cut off at its limit has no EOS.
+    Raises: ValueError if ``max_length`` or ``forbid`` make no sense.
+    """
+    limits = checked_limits(
+        limits, batch=batch, max_length=max_length, eos=eos, forbid=forbid
+    )
+
+    def advance(state):
+        logits, cache = step(state.last[:, None], state.cache)
+        gains, tokens = (x[:, 0] for x in best_tokens(logits[:, 0], 1, forbid))
+        at_limit = state.index + 1 >= limits
+        if force_eos:
+            gains = jnp.where(at_limit, 0.0, gains)
+            tokens = jnp.where(at_limit, eos, tokens)
+        tokens = jnp.where(state.done, pad, tokens)
+        return _State(
+            index=state.index + 1,
+            tokens=state.tokens.at[:, state.index].set(tokens),
+            last=tokens,
+            scores=state.scores + jnp.where(state.done, 0.0, gains),
+            lengths=state.lengths + ~state.done,
+            done=state.done | (tokens == eos) | at_limit,
+            cache=cache,
+        )
+
+    start = _State(
+        index=jnp.zeros((), jnp.int32),
+        tokens=jnp.full((batch, max_length), pad, jnp.int32),
+        last=jnp.full((batch,), bos, jnp.int32),
+        scores=jnp.zeros((batch,), jnp.float32),
+        lengths=jnp.zeros((batch,), jnp.int32),
+        done=jnp.zeros((batch,), bool),
+        cache=cache,
+    )
+
+    def unfinished(state):
+        return goes_on(~state.done, state.index, max_length, leave)
+
+    end = lax.while_loop(unfinished, advance, start)
+    return Hypotheses(
+        end.tokens[:, None], end.scores[:, None], end.lengths[:, None], end.done
+    )

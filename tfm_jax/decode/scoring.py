@@ -1,0 +1,73 @@
+"""How likely a model finds texts, token by token."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tfm_jax.decode.rows import over_rows
+
+
+def next_log_probs(model, params, rows, **options) -> list[np.ndarray]:
+    """Log-probability of each token but the first of its row, given those before it.
+
+    Args:
+        model: a causal language model.
+        rows: list of B int arrays, T tokens each.
+        options: of ``over_rows``.
+    Returns: B arrays [T - 1] float32, nats.
+    """
+    found = over_rows(_next, model, params, rows, **options)
+    return [x[: len(row) - 1] for x, row in zip(found, rows, strict=True)]
+
+
+def masked_log_probs(model, params, rows, asked, mask: int, *, types=None, **options):
+    """Log-probability of some tokens of each row, given all others.
+
+    Each of these tokens is masked alone in a copy of its row; their sum is the
+    pseudo-log-likelihood.
+
+    Source: Salazar et al. 2020, arXiv:1910.14659, section 2. Deviates: no.
+
+    Args:
+        model: a masked language model.
+        rows: list of B int arrays. asked: their columns that count, B int arrays.
+        mask: id of the mask token. types: like ``rows``, or None.
+        options: of ``over_rows``.
+    Returns: B arrays like ``asked`` float32, nats.
+    """
+    copies, places, labels, kinds = [], [], [], []
+    for number, (row, columns) in enumerate(zip(rows, asked, strict=True)):
+        for column in columns:
+            copy = np.array(row, np.int32)
+            copy[column] = mask
+            copies.append(copy)
+            places.append([column])
+            labels.append([row[column]])
+            kinds.append(None if types is None else types[number])
+    extra = dict(places=places, labels=labels, types=kinds if types else None)
+    found = over_rows(_masked, model, params, copies, **extra, **options)
+    flat = np.array(found, np.float32).reshape(-1)
+    if not asked:
+        return []
+    return np.split(flat, np.cumsum([len(columns) for columns in asked])[:-1])
+
+
+def words(output):
+    """Logits of words out of what a model returns, which may hold other heads' too."""
+    return getattr(output, "words", output)
+
+
+def _next(model, params, batch):
+    logits = words(model.apply({"params": params}, batch, train=False))
+    return _of(logits[:, :-1], batch.tokens[:, 1:])
+
+
+def _masked(model, params, batch):
+    logits = words(model.apply({"params": params}, batch, train=False))
+    return _of(logits, batch.labels)
+
+
+def _of(logits, tokens):
+    """Log softmax of [..., V] at ``tokens`` [...]."""
+    log_probs = jax.nn.log_softmax(logits, axis=-1)
+    return jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]

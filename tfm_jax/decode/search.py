@@ -1,0 +1,198 @@
+"""Sequences in, sequences out, for any model that encodes once and then steps."""
+
+import collections
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from tfm_jax.decode.beam import beam_search
+from tfm_jax.decode.greedy import greedy
+from tfm_jax.decode.rows import check_lengths
+
+
+class Special(NamedTuple):
+    """Token ids; ``forbid`` are never produced. Defaults are our tokenizers'."""
+
+    pad: int = 0
+    bos: int = 1  # what the first token follows
+    eos: int = 2
+    forbid: tuple[int, ...] = (0, 1)
+
+
+SPECIAL = Special()
+ROWS = "rows"  # mesh axis of decoding: each device takes some sentences
+LEAVE = 1 / 8  # of a batch: the longest translations are put off
+
+
+class Search(NamedTuple):
+    """How to decode; one compilation for each value and shape of source."""
+
+    beam: int = 4  # 1: greedy
+    length_penalty: float = 0.6
+    max_length: int = 64  # T, positions of the cache
+    special: Special = SPECIAL
+    force_eos: bool = False
+    returned: int = 4  # best hypotheses of the beam that are kept
+    leave: float = 0.0  # share of the sentences that may be left incomplete
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def search(model, how: Search, mesh, params, source, segments, limits):
+    """Hypotheses for source tokens [B, S]; ``limits`` [B] on their lengths.
+
+    Every device of ``mesh`` decodes its share of the rows at its own pace.
+    """
+    split = jax.shard_map(
+        functools.partial(_search, model, how),
+        mesh=mesh,
+        in_specs=(PartitionSpec(), *[PartitionSpec(ROWS)] * 3),
+        out_specs=PartitionSpec(ROWS),
+        check_vma=False,
+    )
+    return split(params, source, segments, limits)
+
+
+def _search(model, how, params, source, segments, limits):
+    variables = {"params": params}
+    memory = model.apply(variables, source, segments, train=False, method="encode")
+    cache = model.apply(
+        variables,
+        memory,
+        segments,
+        width=how.beam,
+        max_length=how.max_length,
+        method="init_cache",
+    )
+
+    def step(tokens, cache):
+        return model.apply(variables, tokens, cache, method="step")
+
+    shared = dict(
+        how.special._asdict(),
+        batch=source.shape[0],
+        max_length=how.max_length,
+        limits=limits,
+        force_eos=how.force_eos,
+        leave=how.leave,
+    )
+    if how.beam == 1:
+        return greedy(step, cache, **shared)
+    return beam_search(
+        step,
+        cache,
+        beam=how.beam,
+        length_penalty=how.length_penalty,
+        returned=how.returned,
+        **shared,
+    )
+
+
+def decode(
+    model,
+    params,
+    sources,
+    *,
+    beam: int = 4,
+    length_penalty: float = 0.6,
+    offset: int = 50,
+    batch_sentences: int = 128,
+    special: Special = SPECIAL,
+    force_eos: bool = False,
+    returned: int | None = None,
+    on_batch=lambda count: None,
+):
+    """Decodes token sequences, sorted by length and spread over the local devices.
+
+    A batch lasts as long as its longest translation. So the last ``LEAVE`` of each
+    batch, and what little room does not suffice for, are left and decoded together in
+    the end: the results are the same.
+
+    Args:
+        model: a module with methods ``encode``, ``init_cache`` and ``step``; its
+            ``cfg.longest`` says how long sequences may be, 0: no limit.
+        sources: list of int arrays that end in EOS.
+        offset: a translation is at most this many tokens longer than its source, and
+            never longer than ``cfg.longest``.
+        batch_sentences: rows of a batch; the last one is filled up.
+        force_eos: the last token that a limit allows is EOS.
+        returned: R, how many hypotheses of the beam come back; fewer take fewer steps.
+        on_batch: called with the number of sentences of each batch when it is done.
+    Returns: list of (tokens [R, T], scores [R], lengths [R]), in the order of
+        ``sources``; tokens end in EOS and are padded behind it.
+    Raises: ValueError for a source that is empty or too long.
+    """
+    longest = model.cfg.longest or math.inf
+    check_lengths(sources, model.cfg.longest)
+    devices = jax.local_devices()
+    mesh = jax.make_mesh((len(devices),), (ROWS,), (AxisType.Auto,), devices=devices)
+    how = Search(
+        beam=beam,
+        length_penalty=length_penalty,
+        special=special,
+        force_eos=force_eos,
+        returned=returned or beam,
+    )
+    rows = _round_up(batch_sentences, len(devices))
+    results = {}
+    with jax.set_mesh(mesh), nn.logical_axis_rules(()):
+        params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+
+        def run(chosen, room, leave):
+            """Tries ``chosen`` with ``room(source length)`` tokens; -> those left."""
+            left, pending = [], collections.deque()
+
+            def collect(batch, found):
+                found = jax.device_get(found)
+                for row, i in enumerate(batch):
+                    if found.complete[row]:
+                        results[i] = tuple(x[row] for x in found[:3])
+                    else:
+                        left.append(i)
+                on_batch(int(np.sum(found.complete[: len(batch)])))
+
+            order = sorted(chosen, key=lambda i: len(sources[i]))
+            for first in range(0, len(order), rows):
+                batch = order[first : first + rows]
+                texts = [sources[i] for i in batch]
+                taken = _rows(texts, rows, offset, longest, special.pad)
+                steps = min(room(taken[0].shape[1]), longest)
+                wanted = how._replace(max_length=steps, leave=leave)
+                pending.append((batch, search(model, wanted, mesh, params, *taken)))
+                if len(pending) > 1:  # devices work while the next batch is made
+                    collect(*pending.popleft())
+            while pending:
+                collect(*pending.popleft())
+            return left
+
+        left = range(len(sources))
+        if len(left) > rows:  # the long ones of all batches together, later
+            left = run(left, lambda length: length + min(offset, length // 2), LEAVE)
+        run(left, lambda length: length + offset, 0.0)
+    return [results[i] for i in range(len(sources))]
+
+
+def _rows(sources, count, offset, longest, pad):
+    length = min(_bucket(max(len(s) for s in sources)), longest)
+    tokens = np.full((count, length), pad, np.int32)
+    segments = np.zeros((count, length), np.int32)
+    limits = np.ones((count,), np.int32)  # rows that fill the batch end at once
+    for row, source in enumerate(sources):
+        tokens[row, : len(source)] = source
+        segments[row, : len(source)] = 1
+        limits[row] = min(len(source) + offset, longest)
+    return tokens, segments, limits
+
+
+def _bucket(n):
+    """16, 24, 32, 48, 64, ...: few shapes, so that little is compiled."""
+    power = 1 << max((n - 1).bit_length(), 4)
+    return power * 3 // 4 if 16 < n <= power * 3 // 4 else power
+
+
+def _round_up(n, multiple):
+    return -(-n // multiple) * multiple

@@ -1,0 +1,246 @@
+"""Folders of transformers as workdirs of runs, and workdirs as such folders."""
+
+import dataclasses
+from pathlib import Path
+
+from tfm_jax.config import ConfigError, to_json
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.tokenizers.normalize import NORMALIZERS
+from tfm_jax.decode.search import Special
+from tfm_jax.interop import load_huggingface, save_huggingface, tokenizer_files
+from tfm_jax.interop.tokenizer_files import TOKENIZER, meanings
+from tfm_jax.models import MODELS, electra
+from tfm_jax.runs import saved
+from tfm_jax.runs.checkpoint import Checkpointer
+from tfm_jax.runs.weights import DIRECTORY
+from tfm_jax.runs.workdir import describe, preflight
+from tfm_jax.settings import experiment
+from tfm_jax.train.workloads import WORKLOADS
+
+# (model, head) -> pairs of sentences that the head was trained on
+PAIRS = {("bert", "pretraining"): "nsp", ("albert", "pretraining"): "sop"}
+FRAMES = {"gpt": "gpt1"}  # model -> special tokens around texts, BERT's for all others
+TOWERS = {"discriminator": "replaced", "generator": "masked_lm"}  # of ELECTRA
+LABELLED = ("classify", "tag")  # heads whose outputs have names
+IDS = ("bos_token", "eos_token", "pad_token")  # those that a model's config.json names
+
+
+def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
+    """Leaves the model of ``folder`` in ``workdir`` as a run that made no step.
+
+    Its task is the first that the model's head can learn; what the folder does not
+    say, data and optimizer, has its defaults.
+
+    Args:
+        tokenizer: file or folder; by default what the folder itself has. A
+            translation model needs one of our own, with the ids that the model has.
+    Returns: the checkpoint.
+    Raises: ConfigError if the folder, or its tokenizer, has no counterpart here, or
+        there is a run in ``workdir``.
+    """
+    try:
+        found = load_huggingface(folder)
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(f"{folder}: {error}") from error
+    workdir = Path(workdir)
+    if (workdir / "config.json").exists() or (workdir / DIRECTORY).exists():
+        raise ConfigError(f"{workdir} holds a run; choose another WORKDIR")
+    name, task = task_of(found.config)
+    words = _tokenizer(task, Path(tokenizer or folder), bool(tokenizer))
+    if getattr(found, "special", Special()) != Special():
+        raise ConfigError(
+            f"{folder} has the token ids {found.special}, but runs here translate "
+            f"with {Special()}; tfm_jax.notebook.load_huggingface reads it"
+        )
+    row = experiment.Experiment
+    sections = [name for name in row._fields if name not in row._field_defaults]
+    built = experiment.resolve(
+        {
+            **dict.fromkeys(sections, {}),
+            **dict(seed=0, model_name=name, task=task),
+            "model": dataclasses.asdict(found.config),
+            "data": _data(name, task, found, words),
+            "tokenizer": _tokenizer_section(words, workdir / TOKENIZER),
+        }
+    )
+    built = experiment.complete(built, words)
+    report = {"folder": str(folder), "ids": _ids(found)}
+    if getattr(found, "labels", ()):
+        report["labels"] = found.labels
+    report = {"imported": report}
+    return write_run(workdir, built, words, found.params, report)
+
+
+def write_run(workdir, built, tokenizer, params, report: dict) -> Path:
+    """Leaves a model in ``workdir`` as a run that made no step.
+
+    Args:
+        built: ``Experiment``. tokenizer: of its task. params: nested dict, unrolled.
+        report: plain JSON, of where the model is from.
+    Returns: the checkpoint.
+    """
+    workdir = preflight(workdir)
+    texts = {
+        "config.json": to_json(built.as_dict()),
+        TOKENIZER: tokenizer.to_json(),
+        "data_report.json": to_json(report),
+    }
+    describe(workdir, texts)
+    with Checkpointer(workdir / DIRECTORY, built.checkpoint) as checkpoints:
+        checkpoints.save(0, {"params": params}, extras=texts, wait=True)
+        return checkpoints.path(0)
+
+
+def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Path:
+    """Writes the newest sound checkpoint of ``workdir`` as ``save_huggingface`` does.
+
+    And its tokenizer: transformers makes the same ids of a text as the run does, with
+    what stands around it. Where a translation's languages have a vocabulary each, that
+    of the target lies in the folder ``tokenizer_files.TARGET``.
+
+    Args:
+        workdir: or one checkpoint below it. model_type: see ``save_huggingface``.
+        tower: of an ELECTRA that was trained jointly; by default the discriminator.
+    Returns: ``folder``.
+    Raises: ConfigError if there is no run, the model has no counterpart, or ``folder``
+        is not empty; CorruptCheckpoint.
+    """
+    try:
+        run = saved.load(workdir)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{workdir}: {error}") from error
+    config, params, folder = run.experiment.model, run.params, Path(folder)
+    joint = isinstance(config, electra.Config) and config.head in electra.JOINT
+    if tower and not joint:
+        raise ConfigError(f"--tower={tower} is for an ELECTRA that was trained jointly")
+    if joint:
+        try:
+            wanted = TOWERS[tower or "discriminator"]
+            config, params = electra.part(config, params, wanted)
+        except ValueError as error:
+            raise ConfigError(f"{workdir}: {error}; --tower=generator") from error
+    spoken = getattr(run.tokenizer, "special", None)  # None: the run translates
+    known = {}
+    if spoken is not None:
+        named = meanings(spoken)
+        known["ids"] = {f"{n}_id": spoken.get(named.get(n)) for n in IDS}
+    if getattr(config, "head", "") in LABELLED:
+        known["labels"] = saved.label_names(run)
+    try:
+        save_huggingface(folder, params, config, model_type=model_type, **known)
+    except (ValueError, FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"{workdir}: {error}") from error
+    data, longest = run.experiment.data, config.max_length
+    if spoken is None:
+        steps = NORMALIZERS[data.normalize]
+        tokenizer_files.write_pairs(
+            folder, run.tokenizer, longest=longest, lowercase=steps.lowercase
+        )
+    else:
+        types = getattr(config, "types", 1) > 1
+        tokenizer_files.write(
+            folder, run.tokenizer, _around(run), longest=longest, types=types
+        )
+    return folder
+
+
+def unwritten(workdir) -> str:
+    """What transformers has to do to a run's texts, and cannot be told; "" is nothing.
+
+    Raises: as ``export_run`` does.
+    """
+    data = saved.load(workdir).experiment.data
+    normalize = getattr(data, "normalize", "none")
+    if not NORMALIZERS[normalize].moses:
+        return ""
+    return (
+        f"transformers has no data.normalize={normalize!r}: give it the text as "
+        "tfm_jax.data.tokenizers.normalize.Normalizer.apply leaves it"
+    )
+
+
+def _around(run):
+    """The special tokens that a run has read around a text."""
+    data = run.experiment.data
+    separator = getattr(data, "separator", "")
+    if separator:
+        return tokenizer_files.Around(begin=separator)
+    if run.experiment.task == "causal_lm":
+        return tokenizer_files.NOTHING
+    frame = getattr(data, "frame", "bert")
+    return tokenizer_files.framed(frame, run.tokenizer.special)
+
+
+def task_of(config) -> tuple[str, str]:
+    """(key of MODELS, key of TASKS) for a model's configuration.
+
+    Raises: ConfigError if no task trains its head.
+    """
+    (name,) = [n for n, module in MODELS.items() if module.Config is type(config)]
+    head = getattr(config, "head", None)
+    for task, row in experiment.TASKS.items():
+        if name in row.heads and (head is None or head in row.heads[name]):
+            return name, task
+    raise ConfigError(
+        f"no task here trains {name} with model.head={head!r}; "
+        "--config.init_from=FOLDER takes its parameters for another head, and "
+        "tfm_jax.notebook.load_huggingface reads it without a run"
+    )
+
+
+def _tokenizer(task, path, given):
+    if task == "translation" and path.is_dir():
+        path = tokenizer_files.of_pairs(path)
+    hint = "" if given else "; name a tokenizer with --tokenizer=PATH"
+    if not path.exists():
+        raise ConfigError(f"there is no {path}{hint}")
+    try:
+        return WORKLOADS[task].Tokenizer.load(path)
+    except DataError as error:
+        if path.is_dir():  # nothing in it that is known
+            hint += _sentencepiece(path)
+        raise ConfigError(f"{error}{hint}") from error
+
+
+def _sentencepiece(folder):
+    found = sorted(p.name for p in folder.iterdir() if p.suffix in (".model", ".spm"))
+    return (
+        f". What {', '.join(found)} holds, transformers writes as {TOKENIZER}: "
+        "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+        if found
+        else ""
+    )
+
+
+def _tokenizer_section(tokenizer, path):
+    if not hasattr(tokenizer, "source_vocab"):
+        return dict(kind="published", file=str(path.absolute()))
+    size = max(tokenizer.source_vocab, tokenizer.target_vocab)
+    return dict(kind=tokenizer.kind, vocab=size, shared=tokenizer.shared)
+
+
+def _data(name, task, found, tokenizer):
+    """Fields of the data section for which their defaults do not suit the model."""
+    config = found.config
+    cls, longest = experiment.TASKS[task].data.Config, config.max_length
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
+    kept = defaults.keys() & most.keys()
+    suited = {field: min(most[field], defaults[field]) for field in kept}
+    if task == "causal_lm":  # whose score depends on the context
+        suited["length"] = longest
+    if "frame" in defaults:
+        suited["frame"] = FRAMES.get(name, "bert")
+    if "labels" in defaults:
+        suited["labels"] = found.labels
+    if "separator" in defaults:
+        suited["separator"] = tokenizer_files.begins_with(tokenizer)
+    if "pairs" in defaults:
+        suited["pairs"] = {"kind": PAIRS.get((name, config.head), "none")}
+    return suited
+
+
+def _ids(found):
+    if hasattr(found, "ids"):
+        return found.ids
+    return found.special._asdict() | {"force_eos": found.force_eos}

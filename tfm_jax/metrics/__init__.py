@@ -1,0 +1,1 @@
+"""Scores of whole answers, which no sum over tokens gives."""

@@ -1,0 +1,83 @@
+"""Joint training: a generator fills in words, a discriminator judges what it wrote.
+
+Source: Clark et al. 2020, arXiv:2003.10555, section 2; table 5 for what is judged.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tfm_jax.data.batch import TextBatch
+from tfm_jax.objectives import tokens
+from tfm_jax.ops.losses import token_cross_entropy
+
+
+class Joint(NamedTuple):
+    """A task, by what the discriminator is asked.
+
+    Attributes:
+        judged: ``judged(batch)`` -> weights of what it judges, [B, T] or [B, M].
+        losses: ``losses(found)`` -> nats, of that shape; found: output of the model.
+        sums: ``sums(found, judged)`` -> sums to evaluate it by.
+        means: ``means(totals)`` -> scores of it.
+    """
+
+    judged: Callable
+    losses: Callable
+    sums: Callable
+    means: Callable
+
+    def example(self) -> TextBatch:
+        """The smallest batch, for shapes only."""
+        ones, one = np.ones((1, 2), np.int32), np.ones((1, 1), np.int32)
+        return TextBatch(
+            ones, ones, types=ones, labels=one, weights=np.ones((1, 1), np.float32),
+            places=one,
+        )  # fmt: skip
+
+    def balance(self, batch: TextBatch):
+        """Words asked for per token judged, of micro-batches [A, B, ...]."""
+        judged = jnp.sum(jax.vmap(self.judged)(batch))
+        return jnp.sum(batch.weights) / jnp.maximum(judged, 1.0)
+
+    def loss_sum(
+        self, apply, params, batch: TextBatch, *, rng=None, smoothing=0.0,
+        auxiliary=50.0, balance, train: bool,
+    ):  # fmt: skip
+        """(loss sum in nats, number of words asked for).
+
+        Divided by that number the loss is the generator's mean over words plus
+        ``auxiliary`` times the discriminator's mean over the tokens it judges.
+
+        Args:
+            apply: ``apply(params, batch, rng=..., train=...)``, with ``words``
+                [B, M, V] and what ``losses`` takes.
+            batch: ``TextBatch``, labels and weights [B, M] at places.
+            rng: JAX key, of the samples too. smoothing: of the words' labels.
+            balance: of all micro-batches.
+        """
+        found = apply(params, batch, rng=rng, train=train)
+        loss, weight = token_cross_entropy(
+            found.words, batch.labels, batch.weights, smoothing
+        )
+        of_tokens = jnp.sum(self.losses(found) * self.judged(batch))
+        return loss + auxiliary * balance * of_tokens, weight
+
+    def eval_sums(self, apply, params, batch: TextBatch):
+        """See `tokens.sums` for the generator; ``sums`` for the discriminator."""
+        found = apply(params, batch, rng=None, train=False)
+        words = tokens.sums(found.words, batch.labels, batch.weights)
+        return words | self.sums(found, self.judged(batch))
+
+    def scores(self, totals, report) -> dict:
+        """See `tokens.scores`, of the generator; and ``means`` of the discriminator."""
+        del report
+        return tokens.scores(totals) | self.means(totals)
+
+
+def every_token(batch):
+    """All tokens but padding, [B, T]."""
+    return (batch.segments > 0).astype(jnp.float32)

@@ -1,0 +1,23 @@
+"""A tag for every word of a text."""
+
+import numpy as np
+
+from tfm_jax.data.batch import TextBatch
+from tfm_jax.objectives import tokens
+from tfm_jax.objectives.causal_lm import eval_sums, loss_sum
+
+__all__ = ["eval_sums", "example", "loss_sum", "scores"]  # labels instead of words
+
+
+def example() -> TextBatch:
+    """The smallest batch, for shapes only."""
+    ones = np.ones((1, 2), np.int32)
+    return TextBatch(
+        ones, ones, types=ones, labels=ones, weights=np.ones((1, 2), np.float32)
+    )
+
+
+def scores(totals, report) -> dict:
+    """See `tokens.scores`; ``tokens`` are the words that have a tag."""
+    del report
+    return tokens.scores(totals)

@@ -1,0 +1,219 @@
+"""The optimizer: a chain of optax transformations chosen by name."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tfm_jax.config import Above, bounded, check_numbers, choice
+from tfm_jax.optim import layerwise
+from tfm_jax.optim.adafactor import scale_by_factored_rms
+from tfm_jax.optim.schedules import SCHEDULES, learning_rate
+
+# names of parameters (the last part of their path) that weight decay shrinks
+DECAYED = {
+    "kernels": ("kernel",),
+    "kernels_and_tables": ("kernel", "table"),
+    "all": (),  # every parameter, norms and biases included
+}
+
+
+class Optimizer(NamedTuple):
+    """``build(config, rate, mask)``; ``decays``: it uses ``weight_decay``.
+
+    Attributes:
+        reads: fields of the section that have an effect, of those named here at all.
+    """
+
+    build: Callable
+    decays: bool
+    reads: tuple[str, ...] = ("b1", "b2", "eps")
+
+
+def _adam(c, rate, mask):
+    return optax.adam(rate, c.b1, c.b2, c.eps)
+
+
+def _adamw(c, rate, mask):
+    return optax.adamw(rate, c.b1, c.b2, c.eps, weight_decay=c.weight_decay, mask=mask)
+
+
+def _adafactor(c, rate, mask):
+    clipped = layerwise.by_layer(optax.clip_by_block_rms(1.0))
+    decays = optax.add_decayed_weights(c.weight_decay, mask)
+    return optax.chain(
+        scale_by_factored_rms(),
+        optax.chain(clipped, decays) if c.weight_decay else clipped,
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _sgd(c, rate, mask):
+    return optax.sgd(rate, momentum=c.b1)
+
+
+def _lion(c, rate, mask):
+    return optax.lion(rate, c.b1, c.b2, weight_decay=c.weight_decay, mask=mask)
+
+
+def _lamb(c, rate, mask):
+    return optax.chain(
+        optax.scale_by_adam(c.b1, c.b2, c.eps),
+        optax.add_decayed_weights(c.weight_decay, mask),
+        layerwise.by_layer(optax.scale_by_trust_ratio()),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _bert_adam(c, rate, mask):
+    return optax.chain(
+        _scale_by_uncorrected_adam(c.b1, c.b2, c.eps),
+        optax.add_decayed_weights(c.weight_decay, mask),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _scale_by_uncorrected_adam(b1, b2, eps):
+    """Updates m / (sqrt(v) + eps) of moments as they are, too small at first."""
+
+    def init(params):
+        zeros = optax.tree.zeros_like(params)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(updates, state, params=None):
+        del params
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = optax.tree.update_moment(updates, state.nu, b2, 2)
+        scaled = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
+        return scaled, optax.ScaleByAdamState(state.count + 1, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _clip_by_global_norm(most):
+    """Shrinks all gradients alike so that their global norm is at most ``most``.
+
+    Source: Pascanu et al. 2013, arXiv:1211.5063, algorithm 1. Deviates from optax's in
+    that ``update`` can be told the norm, and multiplies where that divides, for which
+    XLA on CPUs needs a pass of its own.
+    """
+
+    def update(updates, state, params=None, *, grad_norm=None, **unused):
+        del params, unused
+        norm = optax.tree.norm(updates) if grad_norm is None else grad_norm
+        factor = most / jnp.maximum(norm, most)
+        return jax.tree.map(lambda x: x * factor, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+OPTIMIZERS = {
+    "adam": Optimizer(_adam, decays=False),  # Kingma and Ba 2015
+    "adamw": Optimizer(_adamw, decays=True),  # Loshchilov and Hutter 2019
+    "adafactor": Optimizer(_adafactor, decays=True, reads=()),  # Shazeer, Stern 2018
+    "sgd": Optimizer(_sgd, decays=False, reads=("b1",)),  # momentum is b1
+    # AdamW without bias correction: Devlin et al. 2019, released optimization.py
+    "bert_adam": Optimizer(_bert_adam, decays=True),
+    "lamb": Optimizer(_lamb, decays=True),  # You et al. 2020, arXiv:1904.00962
+    # Chen et al. 2023, arXiv:2302.06675
+    "lion": Optimizer(_lion, decays=True, reads=("b1", "b2")),
+}
+
+
+def _reading(field):
+    return tuple(name for name, row in OPTIMIZERS.items() if field in row.reads)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Defaults are Vaswani et al. 2017, section 5.3, for the base model."""
+
+    optimizer: str = choice(OPTIMIZERS, "adam")
+    schedule: str = choice(SCHEDULES, "inverse_sqrt")
+    peak_lr: float = bounded(7e-4, 0)  # 512^-0.5 * 4000^-0.5
+    warmup_steps: int = bounded(4_000, 0)
+    # of peak_lr, where the decay ends
+    final_lr_fraction: float = bounded(0.0, 0.0, 1.0)
+    b1: float = 0.9
+    b2: float = 0.98
+    eps: float = bounded(1e-9, 0.0, 1.0)
+    weight_decay: float = bounded(0.0, 0)  # decoupled, times the learning rate
+    decay: str = choice(DECAYED, "kernels")
+    clip_norm: float = bounded(0.0, 0)  # global gradient norm; 0: not clipped
+    layer_decay: float = 1.0  # of the rate, from one layer to the one below it
+    rates: tuple[str, ...] = ()  # REGEX=FACTOR, of the rate of parameters it matches
+
+    READ_WITH = {
+        ("optimizer", _reading("b1")): ("b1",),
+        ("optimizer", _reading("b2")): ("b2",),
+        ("optimizer", _reading("eps")): ("eps",),
+        ("schedule", tuple(n for n in SCHEDULES if n != "constant")): (
+            "final_lr_fraction",
+        ),
+        ("weight_decay", Above(0)): ("decay",),
+    }
+
+    def __post_init__(self):
+        if self.weight_decay and not OPTIMIZERS[self.optimizer].decays:
+            able = tuple(name for name, row in OPTIMIZERS.items() if row.decays)
+            raise ValueError(
+                f"optim.weight_decay={self.weight_decay} has no effect with "
+                f"optim.optimizer={self.optimizer!r}; set it to 0, or choose "
+                f"optim.optimizer from ({', '.join(able)})"
+            )
+        check_numbers(self, "optim")
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ValueError(f"optim.layer_decay={self.layer_decay} must be in (0, 1]")
+        layerwise.parse(self.rates)
+        if not (0.0 <= self.b1 < 1.0 and 0.0 <= self.b2 < 1.0):
+            raise ValueError(
+                f"optim.b1={self.b1}, optim.b2={self.b2} must be in [0, 1)"
+            )
+
+
+def make_schedule(cfg: Config, total_steps: int, *, peak_lr=None):
+    """Learning rate as a function of the number of updates made so far.
+
+    Args: peak_lr: instead of the configuration's, a number or a traced scalar.
+    """
+    return learning_rate(
+        cfg.schedule,
+        peak=cfg.peak_lr if peak_lr is None else peak_lr,
+        warmup=cfg.warmup_steps,
+        total=total_steps,
+        final_fraction=cfg.final_lr_fraction,
+    )
+
+
+def make_optimizer(
+    cfg: Config, total_steps: int, *, peak_lr=None, freeze: str = ""
+) -> optax.GradientTransformation:
+    """Gradient clipping, the optimizer under its schedule, factors of single rates.
+
+    Args:
+        freeze: regular expression of paths whose parameters get no update, and no
+            state; their gradients do not count in the clipped norm.
+    """
+    wanted = DECAYED[cfg.decay]
+
+    def mask(params):
+        def decays(path, _):
+            return not wanted or path[-1].key in wanted
+
+        return jax.tree_util.tree_map_with_path(decays, params)
+
+    rate = make_schedule(cfg, total_steps, peak_lr=peak_lr)
+    parts = [OPTIMIZERS[cfg.optimizer].build(cfg, rate, mask)]
+    if cfg.clip_norm:
+        parts.insert(0, _clip_by_global_norm(cfg.clip_norm))
+    if freeze:
+        moved = optax.chain(*parts) if len(parts) > 1 else parts[0]
+        which = functools.partial(layerwise.frozen, freeze)
+        parts = [optax.partition({False: moved, True: optax.set_to_zero()}, which)]
+    if cfg.layer_decay != 1.0 or cfg.rates:  # of all layers, frozen ones too
+        parts.append(layerwise.scale(cfg.layer_decay, cfg.rates))
+    return optax.chain(*parts) if len(parts) > 1 else parts[0]

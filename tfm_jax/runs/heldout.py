@@ -1,0 +1,62 @@
+"""Scores of a trained model on held-out text; its training files may be gone."""
+
+import dataclasses
+
+from tfm_jax.config import ConfigError
+from tfm_jax.data import language as data_of
+from tfm_jax.data.errors import DataError
+from tfm_jax.runs import saved
+from tfm_jax.settings.experiment import TASKS, alone
+from tfm_jax.mesh import Config, make_mesh, using
+from tfm_jax.train.workloads import WORKLOADS
+
+FILES = ("files", "tsv")  # values of data.source that read files
+TEXTS = ("folder", "pydocs", "recall")  # of running text, which a file holds as well
+
+
+def evaluate(run: saved.Saved, file=None, *, mesh: Config | None = None) -> dict:
+    """Scores of the run's test set, or of its validation set where it has none.
+
+    Args:
+        file: scored instead, read as the run's validation files are.
+        mesh: devices; by default those of the run.
+    Returns: ``split``, the file or which set it is; and what training reports of it.
+    Raises: DataError for files that cannot be read, or if there is nothing to score;
+        ConfigError for a ``file`` if the run has read its data from none.
+    """
+    experiment = alone(run.experiment, run.experiment.data)
+    if file is not None:
+        experiment = experiment._replace(data=_reading(experiment.data, str(file)))
+    for split in ("test", "valid") if file is None else ("valid",):
+        data = data_of.prepare(
+            TASKS[experiment.task].data,
+            experiment.data,
+            experiment.tokenizer,
+            tokenizer=run.tokenizer,
+            splits=(split,),
+            names=saved.label_names(run),
+        )
+        if getattr(data, split):
+            break
+    else:
+        raise DataError("the run has no held-out text; name a file to score")
+    cfg = mesh or experiment.mesh
+    made = make_mesh(cfg)
+    with using(cfg, made, rules=()):
+        evaluator = WORKLOADS[experiment.task].Evaluator(experiment, data, made)
+        scores = evaluator.final(run.params, split)
+    return {"split": split if file is None else str(file)} | scores
+
+
+def _reading(data, file):
+    """The data section with ``file`` for its validation set and no other file."""
+    source = getattr(data, "source", FILES[0])
+    if source not in (*FILES, *TEXTS):
+        raise ConfigError(
+            f"data.source={source!r} reads no files; for {file} set data.source and "
+            "what says where its texts and labels stand"
+        )
+    changed = dict(train_files=(), valid_files=(file,), test_files=())
+    if source in TEXTS:
+        changed["source"] = FILES[0]
+    return dataclasses.replace(data, **changed)

@@ -1,0 +1,192 @@
+"""Pictures of a run: its learning curve, and who looks at whom."""
+
+import functools
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from tfm_jax.data.batch import Batch
+from tfm_jax.data.tokenizers.bilingual import BOS
+from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.runs.workdir import replacing
+
+KINDS = {  # name -> (stack, attention of its blocks)
+    "encoder": ("encoder", "self_attention"),
+    "decoder": ("decoder", "self_attention"),
+    "cross": ("decoder", "cross_attention"),
+}
+
+
+class AttentionMaps(NamedTuple):
+    """Attention weights of one sentence pair.
+
+    Attributes:
+        encoder: [L, H, S, S], decoder: [L, H, T, T], cross: [L, H, T, S] float32.
+        source: S token labels. inputs: T labels of what the decoder reads.
+        outputs: T labels of what it predicts there.
+    """
+
+    encoder: np.ndarray
+    decoder: np.ndarray
+    cross: np.ndarray
+    source: list[str]
+    inputs: list[str]
+    outputs: list[str]
+
+    def __repr__(self):
+        shapes = (f"{kind} {list(getattr(self, kind).shape)}" for kind in KINDS)
+        pair = f"{' '.join(self.source)!r} -> {' '.join(self.outputs)!r}"
+        return f"AttentionMaps({pair}: {', '.join(shapes)})"
+
+    def plot(self, kind="cross", layer=None):
+        """``attention`` of these maps."""
+        return attention(self, kind=kind, layer=layer)
+
+
+def attention_maps(model, params, tokenizer, source: str, target: str):
+    """Weights of every layer and head while ``target`` is predicted from ``source``.
+
+    Args:
+        model: an unrolled module. source, target: in the training text's form.
+    """
+    source_ids = tokenizer.encode([source], "source")[0]
+    target_ids = tokenizer.encode([target], "target")[0]
+    inputs = np.concatenate([[BOS], target_ids[:-1]]).astype(np.int32)
+    ones = np.ones_like
+    batch = Batch(
+        *(source_ids[None], ones(source_ids)[None], None),
+        *(inputs[None], target_ids[None], ones(inputs)[None], None),
+    )
+    with nn.logical_axis_rules(()):  # one sentence: nothing to spread over devices
+        kept = _intermediates(model, to_unrolled(params), batch)
+
+    def layers(stack, name):
+        found = kept[stack]
+        order = sorted(found, key=lambda layer: int(layer.rpartition("_")[2]))
+        return np.stack([np.asarray(found[k][name]["weights"][0][0]) for k in order])
+
+    return AttentionMaps(
+        **{kind: layers(*place) for kind, place in KINDS.items()},
+        source=tokenizer.tokens(source_ids, "source"),
+        inputs=tokenizer.tokens(inputs, "target"),
+        outputs=tokenizer.tokens(target_ids, "target"),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _intermediates(model, params, batch):
+    variables = {"params": params}
+    _, kept = model.apply(variables, batch, train=False, mutable=["intermediates"])
+    return kept["intermediates"]
+
+
+def attention(maps: AttentionMaps, path=None, *, kind="cross", layer=None):
+    """Draws one kind of attention, a panel a head; ``path`` saves it as PNG.
+
+    Args: kind: "encoder", "decoder" or "cross". layer: index, by default the last.
+    Returns: the matplotlib figure; layers and heads are numbered as in the arrays.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r}; choose from ({', '.join(KINDS)})")
+    layers = getattr(maps, kind)
+    layer = range(len(layers))[-1 if layer is None else layer]
+    weights = layers[layer]
+    columns = maps.inputs if kind == "decoder" else maps.source
+    rows = {"encoder": maps.source, "decoder": maps.inputs, "cross": maps.outputs}[kind]
+    fonts, known = _fonts()
+    columns, rows = ([legible(x, known) for x in side] for side in (columns, rows))
+    # "$" is a token like any other
+    text = dict(fontsize=7, parse_math=False, fontfamily=fonts)
+    across = min(len(weights), 4)
+    down = -(-len(weights) // across)
+    wide, high = (0.07 * max(map(len, labels), default=0) for labels in (rows, columns))
+    size = (
+        1.2 + wide + across * (0.5 + 0.2 * len(columns)),
+        down * (0.8 + high + 0.2 * len(rows)),
+    )
+    figure = _figure(size)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for head, axis in enumerate(axes):
+        if head >= len(weights):
+            axis.axis("off")
+            continue
+        image = axis.imshow(
+            weights[head], vmin=0, vmax=1, cmap="viridis", aspect="auto"
+        )
+        axis.set_title(f"head {head}", fontsize=9)
+        axis.set_xticks(range(len(columns)), columns, rotation=90, **text)
+        labels = rows if head % across == 0 else []
+        axis.set_yticks(range(len(rows)), labels, **text)
+    bar = figure.colorbar(image, ax=[*axes], fraction=0.05)
+    bar.set_label("weight", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+    figure.suptitle(f"{kind} attention, layer {layer}: a row adds up to 1", fontsize=10)
+    return _save(figure, path)
+
+
+# further fonts for tokens, where they are installed: matplotlib's own has no Hangul, no
+# kana and no Han characters
+FONTS = (
+    *("Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans KR"),
+    *("NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo", "Hiragino Sans"),
+    *("Microsoft YaHei", "PingFang SC", "WenQuanYi Zen Hei", "Arial Unicode MS"),
+)
+
+
+@functools.cache
+def _fonts() -> tuple[list[str], frozenset[int]]:
+    """(names of fonts that are there, code points that one of them draws)."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    names = ["DejaVu Sans", *(name for name in FONTS if name in installed)]
+    charmaps = (
+        font_manager.get_font(font_manager.findfont(name)).get_charmap()
+        for name in names
+    )
+    return names, frozenset().union(*charmaps)
+
+
+def legible(label: str, known) -> str:
+    """``label``, with characters that no font draws as their code points: U+AC00."""
+    return "".join(c if ord(c) in known else f"U+{ord(c):04X}" for c in label)
+
+
+def curve(history: list[dict], path=None):
+    """Draws training and validation loss against steps; ``path`` saves it as PNG."""
+    figure = _figure((6.4, 3.6))
+    axis = figure.subplots()
+    for kind, field, style in (("train", "loss", "-"), ("valid", "nll", "o-")):
+        rows = [(r["step"], r.get(field)) for r in history if r["kind"] == kind]
+        points = [(step, y) for step, y in rows if isinstance(y, int | float)]
+        if points:
+            axis.plot(*zip(*points, strict=True), style, label=f"{kind} {field}", ms=3)
+    axis.set_xlabel("step")
+    axis.set_ylabel("nats per target token")
+    axis.grid(alpha=0.3)
+    if axis.lines:
+        axis.legend()
+    return _save(figure, path)
+
+
+def _figure(size):
+    from matplotlib.figure import Figure  # no global state, no display
+
+    class Picture(Figure):
+        def _repr_png_(self):  # what a notebook shows
+            file = io.BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
+    return Picture(figsize=size, layout="constrained", dpi=120)
+
+
+def _save(figure, path):
+    if path is not None:
+        with replacing(Path(path)) as file:
+            figure.savefig(file, format="png")
+    return figure

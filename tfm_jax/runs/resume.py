@@ -1,0 +1,221 @@
+"""May a run go on or be used so, and what is kept of one that diverged."""
+
+import dataclasses
+import logging
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from tfm_jax.config import ConfigError, flatten, to_json
+from tfm_jax.data.batch import Batch, TextBatch
+from tfm_jax.data.errors import DataError
+from tfm_jax.runs import arrays
+from tfm_jax.settings import files
+from tfm_jax.runs.exits import CorruptCheckpoint, one_line
+from tfm_jax.settings.experiment import TASKS, Experiment, resolve
+from tfm_jax.mesh import on_this_host
+from tfm_jax.optim.optimizers import make_schedule
+from tfm_jax.optim.schedules import SCHEDULES
+from tfm_jax.runs.workdir import describe, replacing
+
+EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
+
+# knobs that may change between one start and the next: none of them alters an update
+FREE = (
+    "train.total_steps",  # see ``check_length``
+    "train.extended_at",
+    "train.log_every_steps",
+    "train.skip_limit",
+    "data.prefetch",
+    "data.timeout_seconds",
+    *files.DATA,  # the content is compared, wherever it lies
+    "eval.",
+    "checkpoint.",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+    "mesh.cpu_devices",
+    "mesh.processes",
+)
+# and between training and use: what was trained, and how text is put to it, may not
+USE_FREE = (
+    *FREE,
+    *("seed", "init_from", "freeze", "optim.", "mesh."),  # read by training alone
+    *("train.batch_tokens", "train.accumulate_steps", "train.row_multiple"),
+    *("model.attention", "model.dtype", "model.layout", "model.remat"),
+    # which text, in which files, how much of it in a row
+    *("data.source", "data.pattern", "data.document", "data.tfds_"),
+    *("data.valid_share", "data.test_share", "data.split_seed", "data.shuffle"),
+    *("data.table", "data.header", "data.first_column", "data.second_column"),
+    *("data.label_column", "data.word_column", "data.tag_column"),
+    *("data.invalid_utf8", "data.malformed", "data.misplaced", "data.empty"),
+    *("data.overlong", "data.length", "data.source_length", "data.target_length"),
+    *("data.batching", "data.bucket_lengths", "data.question_length", "data.stride"),
+)
+
+
+def experiment_of(extras: dict, path: Path) -> Experiment:
+    """The experiment that a checkpoint continues. Raises: CorruptCheckpoint."""
+    there = {name for name in extras if isinstance(extras[name], dict)}
+    if not there >= EXTRAS:
+        lacking = ", ".join(sorted(EXTRAS - there))
+        raise CorruptCheckpoint(f"checkpoint {path} has no {lacking}")
+    return resolve(extras["config.json"])
+
+
+def check_kind(before: Experiment, now: Experiment, path: Path) -> None:
+    """Refuses a run of another family before anything of it is read.
+
+    Raises: ConfigError naming which run lies there, and what differs.
+    """
+    names = ("model_name", "task")
+    differ = [name for name in names if getattr(before, name) != getattr(now, name)]
+    if differ:
+        there, here = (
+            ", ".join(f"{name}={getattr(run, name)!r}" for name in differ)
+            for run in (before, now)
+        )
+        raise ConfigError(
+            f"{path} is of a run with {there}, not {here}; choose another --workdir"
+        )
+
+
+def filled(experiment: Experiment, before: Experiment) -> Experiment:
+    """``experiment`` with the vocabularies of ``before`` where it leaves them open.
+
+    Tables may have rows that no token of the tokenizer uses.
+    """
+    sizes = {
+        side: getattr(before.model, side, 0)
+        for side in TASKS[experiment.task].vocabularies
+        if not getattr(experiment.model, side)
+    }
+    model = dataclasses.replace(experiment.model, **sizes)
+    return experiment._replace(model=model)
+
+
+def check_continues(before: Experiment, now: Experiment, step: int) -> None:
+    """Refuses to go on from a checkpoint whose configuration differs in substance.
+
+    Args: before, step: of the checkpoint.
+    Raises: ConfigError naming every field that differs, with both values; see also
+        ``check_length``.
+    """
+    differ = _differences(before.as_dict(), now.as_dict(), FREE)
+    if differ:
+        raise ConfigError(
+            f"the workdir holds another run; {'; '.join(differ)}. "
+            "Choose another --workdir, or take these flags back"
+        )
+    check_length(before, now, step)
+
+
+def check_length(before: Experiment, now: Experiment, step: int) -> None:
+    """Refuses other ``train.total_steps`` that nobody can have wanted.
+
+    Raises: ConfigError if more steps are made already; also if the learning rate jumps,
+        for its schedule ends with them, unless ``train.extended_at`` says so.
+    """
+    old, new = before.train.total_steps, now.train.total_steps
+    if new < step:
+        raise ConfigError(
+            f"train.total_steps={new}, but this run has made {step} steps; choose more "
+            "of them, or another --workdir"
+        )
+    cfg = now.optim
+    if new in (old, step) or not SCHEDULES[cfg.schedule].ends:
+        return
+    ends, goes_on = (float(make_schedule(cfg, total)(step)) for total in (old, new))
+    jump = (
+        f"train.total_steps={new}, {old} before: with optim.schedule={cfg.schedule!r} "
+        f"the learning rate jumps at step {step} from {ends:.1e} to {goes_on:.1e}"
+    )
+    if now.train.extended_at != step:
+        raise ConfigError(f"{jump}; train.extended_at={step} says that it should")
+    logging.warning("%s", jump)
+
+
+def used(trained: Experiment, now: Experiment) -> Experiment:
+    """``now`` with the vocabularies of ``trained`` where it leaves them open.
+
+    Raises: ConfigError naming every field that differs from what the parameters were
+        trained with, but for those of ``USE_FREE``.
+    """
+    if now.task == trained.task:
+        now = filled(now, trained)
+    differ = _differences(trained.as_dict(), now.as_dict(), USE_FREE)
+    if differ:
+        raise ConfigError(
+            f"the parameters were trained otherwise; {'; '.join(differ)}. "
+            "Take these flags back; what may differ is how much of which text is read, "
+            "model.dtype, eval. and the like"
+        )
+    return now
+
+
+def _differences(saved, now, free):
+    """What differs, in words, but for ``free`` knobs, sections and first words."""
+    several = tuple(name for name in free if name.endswith((".", "_")))
+    saved, now = dict(flatten(saved)), dict(flatten(now))
+    return [
+        f"{knob}: {saved.get(knob)!r} in the checkpoint, {now.get(knob)!r} now"
+        for knob in sorted(saved.keys() | now.keys())
+        if saved.get(knob) != now.get(knob)
+        and not (knob in free or knob.startswith(several))
+    ]
+
+
+def shared(experiment: Experiment) -> dict:
+    """What the processes of one run have in common: all knobs but places of files."""
+    knobs = dict(flatten(experiment.as_dict()))
+    return {name: value for name, value in knobs.items() if name not in files.DATA}
+
+
+def go_on(batches, state: dict) -> None:
+    """Puts the training batches where a checkpoint left them.
+
+    Raises: ConfigError naming what differs if they are not those it was trained on.
+    """
+    try:
+        batches.set_state(state)
+    except (KeyError, TypeError) as error:
+        raise CorruptCheckpoint(f"data.json of the checkpoint: {error!r}") from error
+    except ValueError as error:
+        raise ConfigError(f"{error}; choose another --workdir") from error
+
+
+def dump_diverged(workdir: Path, experiment, state, batch: Batch | TextBatch) -> Path:
+    """Writes what is needed to see a bad update again: ``workdir/diverged/``.
+
+    Args:
+        state: before the first bad update; no bad update ever changes it.
+        batch: the whole batch of that update, [A, B, ...].
+    """
+    folder = workdir / "diverged"
+    state = on_this_host(state)
+    if jax.process_index() > 0:
+        return folder
+    folder.mkdir(exist_ok=True)
+    named = {f"state/{k}": np.asarray(v) for k, v in arrays.leaves(state).items()}
+    rows = {f"batch/{k}": v for k, v in batch._asdict().items() if v is not None}
+    with replacing(folder / "update.npz") as file:
+        np.savez(file, **named, **jax.device_get(rows))
+    describe(folder, {"config.json": to_json(experiment.as_dict())})
+    return folder
+
+
+def load_diverged(folder: Path, experiment: Experiment, abstract) -> tuple:
+    """(state like ``abstract``, batch of the task) of ``dump_diverged``.
+
+    Raises: DataError if it is damaged.
+    """
+    kind = type(TASKS[experiment.task].losses.example())
+    try:
+        with open(folder / "update.npz", "rb") as file, np.load(file) as dump:
+            leaves = [dump[f"state/{name}"] for name in arrays.leaves(abstract)]
+            batch = kind(**{name: dump.get(f"batch/{name}") for name in kind._fields})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{folder / 'update.npz'}: {one_line(error)}") from error
+    return jax.tree.unflatten(jax.tree.structure(abstract), leaves), batch

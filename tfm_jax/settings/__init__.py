@@ -1,0 +1,1 @@
+"""What a run is: the sections of its configuration, resolved and checked."""

@@ -1,0 +1,109 @@
+"""New runs: what is refused before anything is prepared or written."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from tfm_jax.config import ConfigError, flatten, readers_of, table_of, with_defaults
+from tfm_jax.data.sources import bitext
+from tfm_jax.data.tokenizers import normalize
+from tfm_jax.settings.experiment import Experiment, section_types
+
+READ_WITH = {  # as in the sections; across them
+    ("task", ("translation",)): (
+        *("eval.sentences", "eval.batch_sentences", "eval.beam"),
+        *("eval.length_penalty", "eval.max_length_offset"),
+    ),
+    ("task", ("translation", "causal_lm")): ("eval.samples",),
+}
+
+
+def check(experiment: Experiment, workdir, given: Collection[str] = ()) -> None:
+    """Refuses a new run of which a knob has no effect, or that cannot end well.
+
+    A run that has begun goes on, also if it began before this was refused.
+
+    Args: given: see ``check_read``.
+    Raises: ConfigError naming the knobs.
+    """
+    if not Path(workdir, "config.json").expanduser().exists():
+        check_settings(experiment)
+        check_read(experiment, given)
+
+
+def check_read(experiment: Experiment, given: Collection[str], *, whole=True) -> None:
+    """Refuses a knob that is set while the value of another one ignores it.
+
+    A knob of a configuration that a flag makes useless is none of that flag's business:
+    one flag is one ablation.
+
+    Args:
+        given: dotted knobs set besides the configuration.
+        whole: the configuration itself is checked, too.
+    Raises: ConfigError naming both knobs.
+    """
+    for reader, values in _ignored(experiment):
+        if reader.knob in given or (whole and reader.other not in given):
+            raise ConfigError(reader.complaint(values))
+
+
+def check_settings(experiment: Experiment) -> None:
+    """Refuses what runs of before were let do, and what one finds out at its end only.
+
+    Raises: ConfigError naming the knobs.
+    """
+    if experiment.task == "translation":
+        languages = ("source_language", "target_language")
+        sides = {knob: getattr(experiment.data, knob) for knob in languages}
+        normalize.check(experiment.data.normalize, **sides)
+    model = experiment.model
+    if model.attention == "cudnn" and model.attention_dropout:
+        raise ConfigError(
+            f"model.attention='cudnn' cannot do model.attention_dropout="
+            f"{model.attention_dropout}; choose from (auto, xla), or 0"
+        )
+    kept, wanted = experiment.checkpoint, experiment.eval.average_last
+    if wanted > kept.keep:
+        raise ConfigError(
+            f"eval.average_last={wanted} checkpoints are more than checkpoint.keep="
+            f"{kept.keep} leaves; raise the one or lower the other"
+        )
+    scores = {"loss": True} | ranking(experiment)
+    if kept.keep_best and not scores.get(kept.metric):
+        able = ", ".join(name for name, there in scores.items() if there)
+        raise ConfigError(
+            f"checkpoint.metric={kept.metric!r} is no score of the evaluations of "
+            f"task={experiment.task!r}; choose from ({able})"
+        )
+
+
+def ranking(experiment: Experiment) -> dict[str, bool]:
+    """Score of an evaluation while training -> whether this run has it."""
+    data, task = experiment.data, experiment.task
+    pairs = getattr(data, "pairs", None)
+    translated = task == "translation" and experiment.eval.sentences > 0
+    of_texts = bitext.SOURCES[data.source].scores if translated else ()
+    numbers = task == "classify" and data.layout().scores
+    return {
+        "nll": True,
+        "accuracy": not numbers,
+        "judged_nll": task in ("replaced_tokens", "replaced_asked_tokens"),
+        "restored_nll": task in ("replace_mlm", "all_tokens_mlm"),
+        "pair_accuracy": task == "masked_lm" and pairs.kind != "none",
+        "exact": task == "span",
+        **dict.fromkeys(("f1", "matthews"), task == "classify" and not numbers),
+        "pearson": numbers,
+        **{name: name in of_texts for name in ("bleu", "chrf", "exact_match")},
+    }
+
+
+def _ignored(experiment):
+    sections = section_types(experiment.model_name, experiment.task)
+    values = dict(flatten(experiment.as_dict()))
+    usual = dict(flatten({n: with_defaults(cls, {}) for n, cls in sections.items()}))
+    readers = list(table_of(READ_WITH))
+    for name, cls in sections.items():
+        readers += readers_of(cls, f"{name}.")
+    for reader in readers:
+        now, value = values[reader.other], values[reader.knob]
+        if now not in reader.readers and value != usual[reader.knob]:
+            yield reader, values
