@@ -80,7 +80,7 @@ def get_config(size="bert_base"):
     c = ConfigDict(
         dict(seed=0, model_name=name, task="classify", init_from="", freeze="")
     )
-    c.model = section(MODELS[name].Config, **dict(fields, head="classify"))
+    c.model = section(MODELS[name].config, **dict(fields, head="classify"))
     c.data = section(
         labelled_text.Config,
         **dict(source="tsv", length=rest["length"], frame=rest["frame"]),

@@ -7,9 +7,9 @@ import pytest
 from tfm_jax.config import ConfigError, bounded, check_numbers, flatten, types_of
 from tfm_jax.models import MODELS
 from tfm_jax.runs import exits
-from tfm_jax.settings.experiment import TASKS, knob_types, resolve, section_types
+from tfm_jax.settings.experiment import knob_types, resolve, section_types
 
-FAMILIES = [(model, task) for task, row in TASKS.items() for model in row.heads]
+FAMILIES = [(name, task) for name, family in MODELS.items() for task in family.learns]
 # numbers whose range has an open end, or depends on one another: checked in words
 SHARES = {"short_share", "other_share", "share", "mask", "random", "valid_share"}
 SHARES |= {"test_share", "label_smoothing", "ema_decay", "b1", "b2", "layer_decay"}
@@ -18,10 +18,9 @@ BOUNDLESS = {"data.numerals_max"}  # numbers are drawn and spelled, never counte
 
 def smallest(model_name, task):
     """A configuration of nothing but defaults, as a nested dict."""
-    row = TASKS[task]
     config = dict(seed=0, model_name=model_name, task=task, tokenizer={})
     config |= {name: {} for name in section_types(model_name, task)}
-    heads = row.heads[model_name]
+    heads = MODELS[model_name].learns[task]
     if heads:
         config["model"] = dict(head=heads[0], max_length=512)
     if "masked_lm" in heads:

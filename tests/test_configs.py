@@ -27,7 +27,7 @@ class Vocabularies:
 def sizes(file):
     own = runpy.run_path(str(FOLDER / file)).get("SIZES")
     name = resolve(configs.load(str(FOLDER / file))).model_name
-    return own or MODELS[name].SIZES
+    return own or MODELS[name].sizes
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -91,6 +91,7 @@ def test_a_config_has_no_hidden_knobs(file):
 
 
 def test_every_model_of_the_registry_offers_what_the_rest_of_the_code_asks_for():
-    for name, module in MODELS.items():
-        assert module is importlib.import_module(f"tfm_jax.models.{name}")
-        assert module.Config and module.SIZES and module.Model
+    for name, family in MODELS.items():
+        module = importlib.import_module(f"tfm_jax.models.{name}")
+        assert family is module.FAMILY and family.name == name
+        assert family[1:4] == (module.Config, module.Model, module.SIZES)

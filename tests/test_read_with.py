@@ -40,7 +40,7 @@ from tfm_jax.settings.new_runs import (
 )
 from tfm_jax.train import loop, population
 
-SECTIONS = [module.Config for module in MODELS.values()]
+SECTIONS = [family.config for family in MODELS.values()]
 SECTIONS += [optimizers.Config, checkpoint.Config, bilingual.Config]
 SECTIONS += [language.TokenizerConfig]
 TEXTS = (causal_text, masked_text, labelled_text, tagged_text, span_text, pipeline)
@@ -117,7 +117,7 @@ OTHER = {  # another value of a knob that some choice ignores
 FAMILIES = {  # whose ``READ_WITH`` is tried -> the family it is tried with
     Arch: "gpt",
     EncoderArch: "bert",
-    **{module.Config: name for name, module in MODELS.items()},
+    **{family.config: name for name, family in MODELS.items()},
 }
 CASES = [
     (cls, other, readers, knobs)
@@ -137,7 +137,7 @@ def _program(name, cfg):
             *(rows, rows), types=rows, places=places, labels=rows[:, :2],
             weights=np.ones((2, 2), np.float32),
         )  # fmt: skip
-    model = MODELS[name].Model(cfg)
+    model = MODELS[name].model(cfg)
 
     def init_and_apply(key):
         rngs = dict.fromkeys(("params", "dropout", "noise"), key)
@@ -153,8 +153,8 @@ def _program(name, cfg):
 )
 def test_a_model_ignores_what_the_table_says_it_ignores(cls, other, readers, knobs):
     name = FAMILIES[cls]
-    module = MODELS[name]
-    (field,) = (f for f in dataclasses.fields(module.Config) if f.name == other)
+    config = MODELS[name].config
+    (field,) = (f for f in dataclasses.fields(config) if f.name == other)
     choices = field.metadata.get("choices", (0.0,))
     sizes = dict(depth=1 + (name == "albert"), vocab=11)
     if name == "transformer":
@@ -163,7 +163,7 @@ def test_a_model_ignores_what_the_table_says_it_ignores(cls, other, readers, kno
         sizes |= dict(embedding_width=8, generator_width=8, generator_heads=2)
         sizes |= dict(generator_ffn_width=12, generator_depth=1)
     silent = next(choice for choice in choices if choice not in readers)
-    base = module.Config(**TINY | sizes | {other: silent})
+    base = config(**TINY | sizes | {other: silent})
     changed = dataclasses.replace(base, **{knob: OTHER[knob] for knob in knobs})
     assert changed != base
     assert _program(name, base) == _program(name, changed)

@@ -21,7 +21,7 @@ HERE = [name for row in ROWS for name in re.findall(r"`([^`]+)`", row[-1])]
 CLASSES = {
     "optim": [optimizers.Config],
     "data": [masked_text.Config],
-    "model": [module.Config for module in MODELS.values()],
+    "model": [family.config for family in MODELS.values()],
 }
 
 

@@ -34,7 +34,7 @@ ELECTRA = dict(
 def made(task, model, head, *, sizes=None, data=None, path=Path("none")):
     """A run with random weights."""
     c = ConfigDict(dict(seed=0, model_name=model, task=task))
-    c.model = section(MODELS[model].Config, **TINY, head=head, **(sizes or {}))
+    c.model = section(MODELS[model].config, **TINY, head=head, **(sizes or {}))
     short = {} if task == "span" else dict(length=16)
     c.data = section(TASKS[task].data.Config, **short, **(data or {}))
     c.tokenizer = section(language.TokenizerConfig, kind="wordpiece", vocab=60)

@@ -99,7 +99,7 @@ def get_config(
     c = ConfigDict(dict(seed=0, model_name=model, task=task))
     c.init_from, c.freeze = init_from, freeze
     sizes = TINY | EXTRA[model] | dict(head=head) | sizes
-    c.model = section(MODELS[model].Config, **sizes)
+    c.model = section(MODELS[model].config, **sizes)
     c.data = data_of(task, files, **(data or {}))
     special = SPECIAL if (data or {}).get("frame") == "gpt1" else ()
     c.tokenizer = section(

@@ -9,7 +9,7 @@ from tfm_jax.data.tokenizers.normalize import NORMALIZERS
 from tfm_jax.decode.search import Special
 from tfm_jax.interop import load_huggingface, save_huggingface, tokenizer_files
 from tfm_jax.interop.tokenizer_files import TOKENIZER, meanings
-from tfm_jax.models import MODELS, electra
+from tfm_jax.models import electra, family_of
 from tfm_jax.runs import saved
 from tfm_jax.runs.checkpoint import Checkpointer
 from tfm_jax.runs.weights import DIRECTORY
@@ -17,9 +17,6 @@ from tfm_jax.runs.workdir import describe, preflight
 from tfm_jax.settings import experiment
 from tfm_jax.train.workloads import WORKLOADS
 
-# (model, head) -> pairs of sentences that the head was trained on
-PAIRS = {("bert", "pretraining"): "nsp", ("albert", "pretraining"): "sop"}
-FRAMES = {"gpt": "gpt1"}  # model -> special tokens around texts, BERT's for all others
 TOWERS = {"discriminator": "replaced", "generator": "masked_lm"}  # of ELECTRA
 LABELLED = ("classify", "tag")  # heads whose outputs have names
 IDS = ("bos_token", "eos_token", "pad_token")  # those that a model's config.json names
@@ -59,7 +56,7 @@ def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
             **dict.fromkeys(sections, {}),
             **dict(seed=0, model_name=name, task=task),
             "model": dataclasses.asdict(found.config),
-            "data": _data(name, task, found, words),
+            "data": _data(task, found, words),
             "tokenizer": _tokenizer_section(words, workdir / TOKENIZER),
         }
     )
@@ -176,13 +173,13 @@ def task_of(config) -> tuple[str, str]:
 
     Raises: ConfigError if no task trains its head.
     """
-    (name,) = [n for n, module in MODELS.items() if module.Config is type(config)]
+    family = family_of(config)
     head = getattr(config, "head", None)
-    for task, row in experiment.TASKS.items():
-        if name in row.heads and (head is None or head in row.heads[name]):
-            return name, task
+    for task, heads in family.learns.items():
+        if head is None or head in heads:
+            return family.name, task
     raise ConfigError(
-        f"no task here trains {name} with model.head={head!r}; "
+        f"no task here trains {family.name} with model.head={head!r}; "
         "--config.init_from=FOLDER takes its parameters for another head, and "
         "tfm_jax.notebook.load_huggingface reads it without a run"
     )
@@ -219,9 +216,9 @@ def _tokenizer_section(tokenizer, path):
     return dict(kind=tokenizer.kind, vocab=size, shared=tokenizer.shared)
 
 
-def _data(name, task, found, tokenizer):
+def _data(task, found, tokenizer):
     """Fields of the data section for which their defaults do not suit the model."""
-    config = found.config
+    config, family = found.config, family_of(found.config)
     cls, longest = experiment.TASKS[task].data.Config, config.max_length
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
@@ -230,13 +227,13 @@ def _data(name, task, found, tokenizer):
     if task == "causal_lm":  # whose score depends on the context
         suited["length"] = longest
     if "frame" in defaults:
-        suited["frame"] = FRAMES.get(name, "bert")
+        suited["frame"] = family.frame
     if "labels" in defaults:
         suited["labels"] = found.labels
     if "separator" in defaults:
         suited["separator"] = tokenizer_files.begins_with(tokenizer)
     if "pairs" in defaults:
-        suited["pairs"] = {"kind": PAIRS.get((name, config.head), "none")}
+        suited["pairs"] = {"kind": family.pairs.get(config.head, "none")}
     return suited
 
 

@@ -1,11 +1,29 @@
-"""The papers, one file each, and the only registry."""
+"""The papers, one file each, and the registry that collects their families."""
 
-from tfm_jax.models import albert, bert, electra, gpt, transformer
+import importlib
+import pkgutil
 
-MODELS = {
-    "transformer": transformer,
-    "gpt": gpt,
-    "bert": bert,
-    "albert": albert,
-    "electra": electra,
-}
+from tfm_jax.models.family import Family
+
+MODELS: dict[str, Family] = {}  # by value of ``model_name``
+
+
+def register(family: Family) -> None:
+    """Makes a family known; one of another package is so before a run names it.
+
+    Raises: ValueError if another family has the name.
+    """
+    if MODELS.setdefault(family.name, family) is not family:
+        raise ValueError(
+            f"model_name={family.name!r} is taken, like all of {tuple(MODELS)}"
+        )
+
+
+def family_of(config) -> Family:
+    """The family of a model's configuration. Raises: KeyError if there is none."""
+    return {family.config: family for family in MODELS.values()}[type(config)]
+
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    if _family := getattr(importlib.import_module(_module.name), "FAMILY", None):
+        register(_family)

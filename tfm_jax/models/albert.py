@@ -17,6 +17,7 @@ from tfm_jax.layers.encoder import EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.sharing import SHARES
+from tfm_jax.models.family import Family
 from tfm_jax.ops.activations import ACTIVATIONS
 
 EMBEDDING_MAPS = ("always", "where_needed")
@@ -102,3 +103,20 @@ class Albert(nn.Module):
 
 
 Model = Albert
+
+FAMILY = Family(
+    "albert",
+    Config,
+    Albert,
+    SIZES,
+    learns={
+        "masked_lm": ("masked_lm", "pretraining"),
+        "classify": ("classify",),
+        "tag": ("tag",),
+        "span": ("span",),
+    },
+    task_parameters=("head",),
+    below=("encoder/embedding", "encoder/stack/position_bias"),
+    above=("encoder/stack/final_norm", "head"),
+    pairs={"pretraining": "sop"},
+)

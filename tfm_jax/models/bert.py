@@ -16,6 +16,7 @@ from flax import linen as nn
 from tfm_jax.config import choice
 from tfm_jax.layers.encoder import EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
+from tfm_jax.models.family import Family
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,3 +69,20 @@ class Bert(nn.Module):
 
 
 Model = Bert
+
+FAMILY = Family(
+    "bert",
+    Config,
+    Bert,
+    SIZES,
+    learns={
+        "masked_lm": ("masked_lm", "pretraining"),
+        "classify": ("classify",),
+        "tag": ("tag",),
+        "span": ("span",),
+    },
+    task_parameters=("head",),
+    below=("encoder/embedding", "encoder/stack/position_bias"),
+    above=("encoder/stack/final_norm", "head"),
+    pairs={"pretraining": "nsp"},
+)

@@ -19,6 +19,7 @@ from flax import linen as nn
 from tfm_jax.config import bounded, choice
 from tfm_jax.layers.encoder import EncoderArch, TextEncoder
 from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_places
+from tfm_jax.models.family import Family
 from tfm_jax.ops.dropout import first_row
 
 
@@ -306,3 +307,33 @@ def part(cfg: Config, params, head: str) -> tuple[Config, dict]:
     if alone.embedding_width == alone.width:
         embedding = {k: x for k, x in embedding.items() if k != "map"}
     return alone, {"generator": tower | {"embedding": embedding}, "lm": params["lm"]}
+
+
+_TOWERS = ("discriminator", "generator")
+FAMILY = Family(
+    "electra",
+    Config,
+    Electra,
+    SIZES,
+    learns={
+        "masked_lm": ("masked_lm",),
+        "replaced_tokens": ("pretraining",),
+        "replaced_asked_tokens": ("pretraining",),
+        "replace_mlm": ("replace_mlm",),
+        "all_tokens_mlm": ("all_tokens_mlm",),
+        "classify": ("classify",),
+        "tag": ("tag",),
+        "span": ("span",),
+    },
+    # the discriminator is what is kept
+    task_parameters=("head", "lm", "replaced", "restore", "generator"),
+    task_fields=frozenset({"share", *_generator(0, 0)}),
+    below=(
+        *(f"{tower}/embedding" for tower in _TOWERS),
+        *(f"{tower}/stack/position_bias" for tower in _TOWERS),
+    ),
+    above=(
+        *(f"{tower}/stack/final_norm" for tower in _TOWERS),
+        *("head", "lm", "replaced", "restore"),
+    ),
+)

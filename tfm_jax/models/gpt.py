@@ -31,6 +31,7 @@ from tfm_jax.layers.linear import INITS, RESIDUAL_INITS, Dropout, Linear, constr
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Context, Stack
+from tfm_jax.models.family import Family
 from tfm_jax.ops import pooling
 from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.masks import Mask
@@ -300,3 +301,16 @@ class Gpt(nn.Module):
 
 
 Model = Gpt
+
+FAMILY = Family(
+    "gpt",
+    Config,
+    Gpt,
+    SIZES,
+    learns={"causal_lm": ("lm",), "classify": ("classify",)},
+    task_parameters=("classify",),
+    below=("embedding", "position", "stack/position_bias"),
+    above=("stack/final_norm", "output", "classify"),
+    frame="gpt1",
+    causal=True,
+)

@@ -20,6 +20,7 @@ from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Context, Stack
+from tfm_jax.models.family import Family
 from tfm_jax.ops.masks import Mask
 
 TIES = ("three_way", "two_way", "none")
@@ -236,3 +237,20 @@ def _sees(q_segments, kv_segments, *, packed):
     if packed:
         return Mask(q_segments=q_segments, kv_segments=kv_segments)
     return Mask(kv_lengths=_lengths(kv_segments))
+
+
+_SIDES = ("source_", "target_")
+_STACKS = ("encoder", "decoder")
+FAMILY = Family(
+    "transformer",
+    Config,
+    Transformer,
+    SIZES,
+    learns={"translation": ()},
+    below=(
+        "embedding",
+        *(f"{side}{table}" for side in _SIDES for table in ("embedding", "positions")),
+        *(f"{stack}/position_bias" for stack in _STACKS),
+    ),
+    above=(*(f"{stack}/final_norm" for stack in _STACKS), "output", "output_bias"),
+)

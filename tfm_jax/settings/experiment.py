@@ -53,7 +53,6 @@ class Task(NamedTuple):
     Attributes:
         losses: module of ``tasks``, or a variant that it offers.
         data: module with the ``Config`` of that section.
-        heads: key of MODELS that can learn it -> heads of it that do, (): it has none.
         auxiliary: ``train.auxiliary_weight`` weighs a second loss.
         tokenizer: class of the section.
         vocabularies: field of the model -> attribute of the tokenizer that fills it.
@@ -63,7 +62,6 @@ class Task(NamedTuple):
 
     losses: Any
     data: ModuleType
-    heads: Mapping[str, tuple[str, ...]]
     auxiliary: bool = False
     tokenizer: type = language.TokenizerConfig
     vocabularies: Mapping[str, str] = MappingProxyType({"vocab": "vocab"})
@@ -71,55 +69,36 @@ class Task(NamedTuple):
     sentences: Callable[[Any], int] = lambda data: 1
 
 
-_MASKED = ("masked_lm", "pretraining")
-
-
 def _of_pairs(data):
     return 1 if data.pairs.kind == "none" else 2
 
 
-def _joint(losses, head):
-    heads = {"electra": (head,)}
-    return Task(losses, masked_text, heads, auxiliary=True, sentences=_of_pairs)
+def _joint(losses):
+    return Task(losses, masked_text, auxiliary=True, sentences=_of_pairs)
 
 
 TASKS = {
     "translation": Task(
         translation,
         pipeline,
-        {"transformer": ()},
         tokenizer=bilingual.Config,
         vocabularies={"source_vocab": "source_vocab", "target_vocab": "target_vocab"},
         longest=lambda data: max(data.source_length, data.target_length),
     ),
-    "causal_lm": Task(causal_lm, causal_text, {"gpt": ("lm",)}),
-    "masked_lm": Task(
-        masked_lm,
-        masked_text,
-        {"bert": _MASKED, "albert": _MASKED, "electra": ("masked_lm",)},
-        auxiliary=True,
-        sentences=_of_pairs,
-    ),
-    "replaced_tokens": _joint(replaced_tokens.ALL, "pretraining"),
-    "replaced_asked_tokens": _joint(replaced_tokens.ASKED, "pretraining"),
-    "replace_mlm": _joint(restored_words.ASKED, "replace_mlm"),
-    "all_tokens_mlm": _joint(restored_words.ALL, "all_tokens_mlm"),
+    "causal_lm": Task(causal_lm, causal_text),
+    "masked_lm": Task(masked_lm, masked_text, auxiliary=True, sentences=_of_pairs),
+    "replaced_tokens": _joint(replaced_tokens.ALL),
+    "replaced_asked_tokens": _joint(replaced_tokens.ASKED),
+    "replace_mlm": _joint(restored_words.ASKED),
+    "all_tokens_mlm": _joint(restored_words.ALL),
     "classify": Task(
         classify,
         labelled_text,
-        dict.fromkeys(("bert", "albert", "electra", "gpt"), ("classify",)),
         auxiliary=True,
         sentences=lambda data: 2 if data.layout().second else 1,
     ),
-    "tag": Task(
-        tag, tagged_text, dict.fromkeys(("bert", "albert", "electra"), ("tag",))
-    ),
-    "span": Task(
-        span,
-        span_text,
-        dict.fromkeys(("bert", "albert", "electra"), ("span",)),
-        sentences=lambda data: 2,
-    ),
+    "tag": Task(tag, tagged_text),
+    "span": Task(span, span_text, sentences=lambda data: 2),
 }
 
 _SECTIONS = {
@@ -187,12 +166,13 @@ def resolve(config) -> Experiment:
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**31)")
-    task = TASKS[config["task"]]
-    if config["model_name"] not in task.heads:
+    if config["task"] not in MODELS[config["model_name"]].learns:
+        able = tuple(
+            n for n, family in MODELS.items() if config["task"] in family.learns
+        )
         raise ConfigError(
             f"model_name={config['model_name']!r} cannot learn "
-            f"task={config['task']!r}; "
-            f"choose from {tuple(task.heads)}"
+            f"task={config['task']!r}; choose from {able}"
         )
     classes = section_types(config["model_name"], config["task"])
     sections = {n: _section(cls, config[n], n) for n, cls in classes.items()}
@@ -206,7 +186,7 @@ def resolve(config) -> Experiment:
 def section_types(model_name: str, task: str) -> dict[str, type]:
     """Section -> its dataclass."""
     return {
-        "model": MODELS[model_name].Config,
+        "model": MODELS[model_name].config,
         "data": TASKS[task].data.Config,
         "tokenizer": TASKS[task].tokenizer,
         **_SECTIONS,
@@ -256,7 +236,7 @@ def complete(experiment: Experiment, tokenizer) -> Experiment:
 def build_model(experiment: Experiment, **changes):
     """The Linen module, with some fields of its configuration changed."""
     cfg = dataclasses.replace(experiment.model, **changes)
-    return MODELS[experiment.model_name].Model(cfg)
+    return MODELS[experiment.model_name].model(cfg)
 
 
 def alone(experiment: Experiment, data) -> Experiment:
@@ -285,7 +265,7 @@ def _check(experiment):
             f"model.types={model.types} cannot tell the {sentences} sentences of a row "
             "of data apart"
         )
-    heads = task.heads[experiment.model_name]
+    heads = MODELS[experiment.model_name].learns[experiment.task]
     if heads and model.head not in heads:
         raise ConfigError(
             f"model.head={model.head!r} cannot learn task={experiment.task!r}; "
@@ -328,7 +308,7 @@ def _beyond_cudnn(experiment):
         for size in (model.head_key_size, model.head_value_size)
     )
     mask = Mask(
-        causal=experiment.model_name == "gpt",
+        causal=MODELS[experiment.model_name].causal,
         window=max(model.windows, default=0) or None,
         q_segments=packed or None,
     )

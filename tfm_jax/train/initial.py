@@ -15,7 +15,7 @@ from tfm_jax.data.tokenizers.subwords import TextTokenizer
 from tfm_jax.interop import Imported, load_huggingface, tokenizer_files
 from tfm_jax.interop.huggingface import local
 from tfm_jax.layers.layout import to_scanned, to_unrolled
-from tfm_jax.models import MODELS
+from tfm_jax.models import MODELS, family_of
 from tfm_jax.runs import saved
 from tfm_jax.settings.experiment import Experiment
 
@@ -24,31 +24,6 @@ FREE = {"dropout", "attention_dropout", "activation_dropout", "embedding_dropout
 FREE |= {"embedding_dropout_on", "head_dropout", "head", "labels", "pool"}
 FREE |= {"init", "residual_init", "layout", "dtype", "remat", "attention"}
 VOCABULARIES = {"vocab", "source_vocab", "target_vocab"}
-
-
-class Parts(NamedTuple):
-    """What of a family belongs to a task: it may be new, or left over.
-
-    Attributes:
-        heads: first names of paths of parameters. free: further fields of the model.
-    """
-
-    heads: tuple[str, ...] = ()
-    free: frozenset[str] = frozenset()
-
-
-_GENERATOR = {f"generator_{size}" for size in ("width", "heads", "ffn_width", "depth")}
-FAMILIES = {  # by key of MODELS
-    "transformer": Parts(),
-    "gpt": Parts(("classify",)),
-    "bert": Parts(("head",)),
-    "albert": Parts(("head",)),
-    # the discriminator is what is kept
-    "electra": Parts(
-        ("head", "lm", "replaced", "restore", "generator"),
-        frozenset({"share", *_GENERATOR}),
-    ),
-}
 
 
 class Source(NamedTuple):
@@ -106,8 +81,7 @@ def read(path: str) -> Source:
             labels = tuple(saved.label_names(run))
     except (OSError, ValueError) as error:
         raise ConfigError(f"init_from={path!r}: {error}") from error
-    names = {module.Config: name for name, module in MODELS.items()}
-    parts = names[type(config)], config, to_unrolled(params), tokenizer
+    parts = family_of(config).name, config, to_unrolled(params), tokenizer
     return Source(path, *parts, why, labels)
 
 
@@ -151,7 +125,7 @@ def check(experiment: Experiment, source: Source) -> None:
             "parameters: tokenizer.kind=published, tokenizer.file=PATH "
             f"({source.without})"
         )
-    free = FREE | VOCABULARIES | FAMILIES[source.model_name].free
+    free = FREE | VOCABULARIES | MODELS[source.model_name].task_fields
     differ = [
         f"model.{field.name}={getattr(experiment.model, field.name)!r}, there "
         f"{getattr(source.model, field.name)!r}"
@@ -191,7 +165,7 @@ def merge(experiment: Experiment, source: Source, fresh) -> tuple[dict, Report]:
     """
     ours = flatten_dict(to_unrolled(fresh), sep="/")
     theirs = flatten_dict(source.params, sep="/")
-    heads = FAMILIES[experiment.model_name].heads
+    heads = MODELS[experiment.model_name].task_parameters
     report, problems = Report([], [], [], []), []
     for path, x in ours.items():
         found = theirs.get(path)

@@ -1,0 +1,41 @@
+"""Family: what the rest of the house has to know of an architecture."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from flax import linen as nn
+
+
+class Family(NamedTuple):
+    """An architecture; a module of this package ends in its own, as ``FAMILY``.
+
+    Attributes:
+        name: value of ``model_name``.
+        config: frozen dataclass, the section ``model``.
+        model: a ``config`` -> the Linen module.
+        sizes: published sizes, name -> fields of ``config``.
+        learns: workload -> values of ``config.head`` that can learn it, in the order
+            in which an imported model is given one; () where there is no such field.
+        task_parameters: first names of the parameter paths that belong to a head: new
+            or dropped where a run starts from another one.
+        task_fields: fields of ``config`` that describe nothing but those parameters.
+        below, above: first names of the parameter paths ("encoder/embedding") below the
+            first layer and above the last, for layer-wise learning rates.
+        frame: special tokens around texts, key of ``data.rows.framing.FRAMES``.
+        pairs: head -> kind of sentence pairs that it was pretrained on.
+        causal: its layers see no future tokens.
+    """
+
+    name: str
+    config: type
+    model: Callable[..., nn.Module]
+    sizes: Mapping[str, Mapping]
+    learns: Mapping[str, tuple[str, ...]]
+    task_parameters: tuple[str, ...] = ()
+    task_fields: frozenset[str] = frozenset()
+    below: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
+    frame: str = "bert"
+    pairs: Mapping[str, str] = MappingProxyType({})
+    causal: bool = False
