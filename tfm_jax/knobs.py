@@ -1,7 +1,8 @@
 """Knobs: what a dataclass says of its fields besides their names and defaults.
 
-A section says in ``READ_WITH`` which knobs have an effect with some values of another
-one alone: ``{("source", ("files",)): ("train_files", "valid_files")}``.
+A section says in ``ROLE`` what its knobs act on unless they say so themselves, and in
+``READ_WITH`` which of them have an effect with some values of another one alone:
+``{("source", ("files",)): ("train_files", "valid_files")}``.
 """
 
 import dataclasses
@@ -19,27 +20,94 @@ class ConfigError(ValueError):
     """A mistake in a config or on the command line; its message is one line."""
 
 
-def choice(table: Iterable[str], default: str) -> Any:
-    """A dataclass field that takes one of the names in ``table``.
+ROLES = {  # what a knob acts on; what may differ between two uses of a model follows
+    "architecture": "what a trained model computes, and how text becomes its inputs",
+    "training": "while training only: what is learnt, of which text, and how",
+    "initial": "the parameters before the first step",
+    "execution": "how it is computed, not what: equal but for rounding",
+    "operation": "what of a run is measured, logged, kept and waited for; no update",
+}
+
+
+def knob(
+    default: Any,
+    help: str,
+    *,
+    role: str = "",
+    choices: Iterable[str] = (),
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """A dataclass field that says what it means and which values it takes.
+
+    Args:
+        help: for ``--help``.
+        role: key of ``ROLES``; "": that of the section, its ``ROLE``.
+        choices: a table of the names it takes.
+        low, high: the numbers it takes; with ``low`` alone integers go to ``LARGEST``,
+            and other numbers, such as a rate that makes a run diverge, as far as they
+            will.
 
     Raises:
-        ValueError: if ``default`` is not in ``table``.
+        ValueError: if ``default`` is not legal, or there is no such role.
     """
-    choices = tuple(table)
-    if default not in choices:
+    if role and role not in ROLES:
+        raise ValueError(no_choice("role", role, tuple(ROLES)))
+    metadata = {"help": help, "role": role}
+    if choices := tuple(choices):
+        metadata["choices"] = choices
+    if low is not None:
+        if high is None:
+            high = math.inf if isinstance(default, float) else LARGEST
+        metadata["range"] = (low, high)
+    return _field(default, metadata)
+
+
+def _field(default, metadata):
+    choices = metadata.get("choices")
+    if choices and default not in choices:
         raise ValueError(f"default {no_choice('', default, choices)}")
-    return dataclasses.field(default=default, metadata={"choices": choices})
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def inherit(cls: type) -> None:
+    """Knobs of ``cls`` that only have another default keep all else of its parent's.
+
+    For ``__init_subclass__``, which runs before ``dataclasses.dataclass``.
+    """
+    parents = getattr(cls, "__dataclass_fields__", {})
+    for name in parents.keys() & vars(cls).get("__annotations__", {}).keys():
+        default = vars(cls)[name]
+        if not isinstance(default, dataclasses.Field):
+            setattr(cls, name, _field(default, parents[name].metadata))
+
+
+def role_of(cls: type, name: str) -> str:
+    """Role of a field: its own, or that of the class that introduces it."""
+    (field,) = (f for f in dataclasses.fields(cls) if f.name == name)
+    (*_, first) = (b for b in cls.__mro__ if name in vars(b).get("__annotations__", {}))
+    return field.metadata.get("role") or getattr(first, "ROLE", "architecture")
+
+
+def roles_of(cls: type, prefix: str = "") -> dict[str, str]:
+    """Dotted name -> role of every knob of a dataclass and those in it."""
+    found = {}
+    for name, expected in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(expected):
+            found |= roles_of(expected, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = role_of(cls, name)
+    return found
+
+
+def choice(table: Iterable[str], default: str) -> Any:
+    """A knob without help that takes one of the names in ``table``."""
+    return knob(default, "", choices=table)
 
 
 def bounded(default: float, low: float, high: float | None = None) -> Any:
-    """A dataclass field that takes numbers from ``low`` to ``high``.
-
-    Without ``high`` integers go to ``LARGEST``, and other numbers, such as a rate that
-    makes a run diverge, as far as they will.
-    """
-    if high is None:
-        high = math.inf if isinstance(default, float) else LARGEST
-    return dataclasses.field(default=default, metadata={"range": (low, high)})
+    """A knob without help that takes numbers from ``low`` to ``high``."""
+    return knob(default, "", low=low, high=high)
 
 
 def range_of(field: dataclasses.Field) -> str:

@@ -40,7 +40,7 @@ def _lines(sections):
             if not legal:
                 legal = type_name(types[field.name]) + range_of(field)
             flag = f"--config.{knob}={to_flag(value)}"
-            yield flag, legal, said.get(field.name, "")
+            yield flag, legal, field.metadata.get("help") or said.get(field.name, "")
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from tfm_jax.config import ConfigError, bounded, check_numbers, choice
+from tfm_jax.config import ConfigError, check_numbers, knob
 from tfm_jax.ops.dropout import SHARDS
 
 AXES = ("data", "fsdp", "tensor")
@@ -105,18 +105,32 @@ PRECISIONS = ("default", "high", "highest")
 class Config:
     """How many devices each mesh axis spans; at most one may be -1, "the rest"."""
 
-    data: int = bounded(-1, -1)  # copies of the model, each with a share of the batch
-    # shards of parameters and optimizer state, gathered when used
-    fsdp: int = bounded(1, -1)
-    tensor: int = bounded(1, -1)  # shards of heads, feed-forward width and vocabulary
-    # on a machine without accelerator; 0: one per core, at most 8
-    cpu_devices: int = bounded(0, 0, 4_096)
-    exchange: str = choice(EXCHANGES, "arrays")  # of gradients; flat: faster on CPUs
-    # of products of float32 numbers, see jax.default_matmul_precision: by default a TPU
-    # rounds the numbers to bfloat16 first, a recent GPU to TF32; a CPU never does
-    matmul_precision: str = choice(PRECISIONS, "default")
-    # more find each other as jax.distributed does: Slurm, TPU, ...
-    processes: int = bounded(1, 1)
+    ROLE = "execution"
+
+    data: int = knob(-1, "copies of the model, each with a share of the batch", low=-1)
+    fsdp: int = knob(
+        1, "shards of parameters and optimizer state, gathered when used", low=-1
+    )
+    tensor: int = knob(1, "shards of heads, feed-forward width and vocabulary", low=-1)
+    cpu_devices: int = knob(
+        0,
+        "on a machine without accelerator; 0: one per core, at most 8",
+        low=0,
+        high=4_096,
+    )
+    exchange: str = knob(
+        "arrays", "of gradients; flat: faster on CPUs", choices=EXCHANGES
+    )
+    matmul_precision: str = knob(
+        "default",
+        "of products of float32 numbers, see jax.default_matmul_precision: by default "
+        "a TPU rounds the numbers to bfloat16 first, a recent GPU to TF32; a CPU never "
+        "does",
+        choices=PRECISIONS,
+    )
+    processes: int = knob(
+        1, "more find each other as jax.distributed does: Slurm, TPU, ...", low=1
+    )
 
     def __post_init__(self):
         check_numbers(self, "mesh")

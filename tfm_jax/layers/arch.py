@@ -1,50 +1,114 @@
-"""Arch: the fields that every architecture built from the shared blocks has."""
+"""Execution and Arch: the fields that all models have, and those made of our blocks."""
 
 import dataclasses
 
-from tfm_jax.config import bounded, check_numbers, choice
+import jax
+
+from tfm_jax.config import check_numbers, inherit, knob
 from tfm_jax.layers.linear import BIASES, INITS, RESIDUAL_INITS
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS
 from tfm_jax.ops.activations import ACTIVATIONS
-from tfm_jax.ops.attention import IMPLEMENTATIONS, SCORES
-from tfm_jax.ops.masks import MASK_STYLES
+from tfm_jax.ops.attention import IMPLEMENTATIONS, SCORES, beyond_fused
+from tfm_jax.ops.masks import MASK_STYLES, Mask
 
+DTYPES = ("float32", "bfloat16")
 LAYOUTS = ("unrolled", "scanned")
 REMATS = ("none", "full", "dots")
 
 
 @dataclasses.dataclass(frozen=True)
-class Arch:
-    """Shared fields; defaults are Vaswani et al. 2017, table 3, row "base"."""
+class Execution:
+    """How a model is computed, not what: all that is asked of a model of any family.
 
-    width: int = bounded(512, 1, 2**20)  # d_model
-    heads: int = bounded(8, 1, 2**20)
-    key_size: int = bounded(0, 0, 2**20)  # d_k, per head; 0: width / heads
-    value_size: int = bounded(0, 0, 2**20)  # d_v, per head; 0: width / heads
-    ffn_width: int = bounded(2048, 1, 2**20)  # d_ff
-    norm: str = choice(NORM_PLACEMENTS, "post")
-    norm_kind: str = choice(NORM_KINDS, "layernorm")
-    norm_eps: float = bounded(1e-6, 0.0, 1.0)
-    residual: bool = True
-    positions: str = choice(POSITIONS, "sinusoidal")
-    # rows of a learned position table; nothing else
-    max_length: int = bounded(512, 1, 2**24)
-    score: str = choice(SCORES, "scaled_dot")
-    mask_style: str = choice(MASK_STYLES, "before")
-    attention: str = choice(IMPLEMENTATIONS, "auto")
-    # layer l sees windows[l % len] keys on either side, itself included; 0: all; (): 0
-    windows: tuple[int, ...] = ()
-    biases: str = choice(BIASES, "all")  # which affine maps have one
-    activation: str = choice(ACTIVATIONS, "relu")
-    dropout: float = 0.1  # on every sub-layer's output and on embedding + position
-    attention_dropout: float = 0.0  # on the attention weights
-    activation_dropout: float = 0.0  # inside the feed-forward block
-    init: str = choice(INITS, "glorot")
-    residual_init: str = choice(RESIDUAL_INITS, "plain")  # of maps that end sub-layers
-    dtype: str = choice(("float32", "bfloat16"), "float32")  # of activations
-    layout: str = choice(LAYOUTS, "unrolled")  # one compiled body a layer, or one scan
-    remat: str = choice(REMATS, "none")  # what the backward pass computes again
+    A subclass changes a default by ``name: type = value`` alone; help, role and legal
+    values stay.
+    """
+
+    ROLE = "architecture"  # of the fields that a family adds
+
+    dtype: str = knob("float32", "of activations", role="execution", choices=DTYPES)
+    layout: str = knob(
+        "unrolled",
+        "one compiled body for each layer, or one scan over all of them",
+        role="execution",
+        choices=LAYOUTS,
+    )
+    remat: str = knob(
+        "none",
+        "what the backward pass computes again instead of keeping it",
+        role="execution",
+        choices=REMATS,
+    )
+    attention: str = knob(
+        "auto",
+        "implementation; auto: cudnn on GPUs where it can do what is asked, else xla",
+        role="execution",
+        choices=IMPLEMENTATIONS,
+    )
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        inherit(cls)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a row at most; 0: as many as there is memory for."""
+        return 0
+
+    def unsupported(self, *, causal=False, packed=False, train=False) -> str:
+        """What ``attention`` cannot do of this model, in words; "" if nothing.
+
+        Args:
+            causal: no layer sees future tokens. packed: rows hold several documents.
+            train: in training, too.
+        """
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arch(Execution):
+    """Models made of our blocks; Vaswani et al. 2017, table 3, row "base"."""
+
+    width: int = knob(512, "d_model", low=1, high=2**20)
+    heads: int = knob(8, "attention heads", low=1, high=2**20)
+    key_size: int = knob(0, "d_k, per head; 0: width / heads", low=0, high=2**20)
+    value_size: int = knob(0, "d_v, per head; 0: width / heads", low=0, high=2**20)
+    ffn_width: int = knob(2048, "d_ff", low=1, high=2**20)
+    norm: str = knob("post", "placement of the norms", choices=NORM_PLACEMENTS)
+    norm_kind: str = knob("layernorm", "what the norms are", choices=NORM_KINDS)
+    norm_eps: float = knob(1e-6, "epsilon of the norms", low=0.0, high=1.0)
+    residual: bool = knob(True, "residual connections")
+    positions: str = knob("sinusoidal", "position scheme", choices=POSITIONS)
+    max_length: int = knob(
+        512, "rows of a learned position table; nothing else", low=1, high=2**24
+    )
+    score: str = knob("scaled_dot", "of a query and a key", choices=SCORES)
+    mask_style: str = knob(
+        "before", "keys are hidden before or after the softmax", choices=MASK_STYLES
+    )
+    windows: tuple[int, ...] = knob(
+        (),
+        "layer l sees windows[l % len] keys on either side, itself included; 0: all; "
+        "(): 0",
+    )
+    biases: str = knob("all", "which affine maps have a bias", choices=BIASES)
+    activation: str = knob("relu", "of the feed-forward block", choices=ACTIVATIONS)
+    dropout: float = knob(
+        0.1,
+        "on every sub-layer's output and on embedding + position",
+        role="training",
+    )
+    attention_dropout: float = knob(0.0, "on the attention weights", role="training")
+    activation_dropout: float = knob(
+        0.0, "inside the feed-forward block", role="training"
+    )
+    init: str = knob(
+        "glorot", "distribution of kernels and tables", role="initial", choices=INITS
+    )
+    residual_init: str = knob(
+        "plain", "of maps that end sub-layers", role="initial", choices=RESIDUAL_INITS
+    )
 
     READ_WITH = {
         ("positions", tuple(n for n, row in POSITIONS.items() if row.learned)): (
@@ -86,6 +150,22 @@ class Arch:
     def longest(self) -> int:
         """Tokens of a row at most; 0: as many as there is memory for."""
         return self.max_length if POSITIONS[self.positions].learned else 0
+
+    def unsupported(self, *, causal=False, packed=False, train=False) -> str:
+        """See ``Execution``; by the kernel's own rule."""
+        if self.attention != "cudnn":
+            return ""
+        q, v = (
+            jax.ShapeDtypeStruct((1, 1, self.heads, size), self.dtype)
+            for size in (self.head_key_size, self.head_value_size)
+        )
+        window = max(self.windows, default=0) or None
+        mask = Mask(causal=causal, window=window, q_segments=packed or None)
+        bias = POSITIONS[self.positions].bias or None
+        lacks = [beyond_fused(q, v, bias, mask, self.score, self.mask_style, None)]
+        if train and self.attention_dropout:
+            lacks.append(f"model.attention_dropout={self.attention_dropout}")
+        return ", ".join(filter(None, lacks))
 
     @property
     def head_key_size(self) -> int:

@@ -5,13 +5,11 @@ import dataclasses
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import bounded, choice
+from tfm_jax.config import knob
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import TextEmbedding
-from tfm_jax.layers.linear import INITS, constrain
-from tfm_jax.layers.positions import POSITIONS
+from tfm_jax.layers.linear import constrain
 from tfm_jax.layers.stack import Context, Stack
-from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.masks import Mask
 from tfm_jax.ops.pooling import POOLS
 
@@ -20,20 +18,24 @@ from tfm_jax.ops.pooling import POOLS
 class EncoderArch(Arch):
     """What the encoders of text share; defaults are those of BERT base."""
 
-    width: int = bounded(768, 1, 2**20)  # H
-    heads: int = bounded(12, 1, 2**20)
-    ffn_width: int = bounded(3072, 1, 2**20)
-    norm_eps: float = bounded(1e-12, 0.0, 1.0)
-    positions: str = choice(POSITIONS, "learned")
-    activation: str = choice(ACTIVATIONS, "gelu")
+    width: int = 768  # H
+    heads: int = 12
+    ffn_width: int = 3072
+    norm_eps: float = 1e-12
+    positions: str = "learned"
+    activation: str = "gelu"
     attention_dropout: float = 0.1
-    init: str = choice(INITS, "truncated_0.02")
-    depth: int = bounded(12, 1, 10_000)  # L
-    vocab: int = bounded(0, 0, 2**24)  # 0: the tokenizer's
-    types: int = bounded(2, 1, 2**16)  # sentence A, sentence B
-    labels: int = bounded(2, 1, 2**20)  # classes of the heads "classify" and "tag"
-    pool: str = choice(POOLS, "first")  # what is said of a whole row rests on
-    head_dropout: float = 0.1  # before the maps of the heads for labelled tasks
+    init: str = "truncated_0.02"
+    depth: int = knob(12, "layers, L", low=1, high=10_000)
+    vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
+    types: int = knob(2, "token types: sentence A, sentence B", low=1, high=2**16)
+    labels: int = knob(
+        2, 'classes of the heads "classify" and "tag"', low=1, high=2**20
+    )
+    pool: str = knob("first", "sequence-level pooling", choices=POOLS)
+    head_dropout: float = knob(
+        0.1, "before the maps of the heads for labelled tasks", role="training"
+    )
 
     READ_WITH = {("head", ("classify", "tag")): ("labels",)}
 

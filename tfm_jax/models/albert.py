@@ -12,13 +12,12 @@ import dataclasses
 
 from flax import linen as nn
 
-from tfm_jax.config import bounded, choice
+from tfm_jax.config import knob
 from tfm_jax.layers.encoder import EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.sharing import SHARES
 from tfm_jax.models.family import Family
-from tfm_jax.ops.activations import ACTIVATIONS
 
 EMBEDDING_MAPS = ("always", "where_needed")
 
@@ -27,13 +26,18 @@ EMBEDDING_MAPS = ("always", "where_needed")
 class Config(EncoderArch):
     """Defaults are the paper's base model."""
 
-    activation: str = choice(ACTIVATIONS, "gelu_tanh")
-    # E, of the tables of words, positions and types
-    embedding_width: int = bounded(128, 1, 2**20)
-    embedding_map: str = choice(EMBEDDING_MAPS, "always")
-    share: str = choice(SHARES, "all")  # what the layers of a group have in common
-    groups: int = bounded(1, 1, 10_000)
-    head: str = choice(HEADS, "pretraining")
+    activation: str = "gelu_tanh"
+    embedding_width: int = knob(
+        128, "E, of the tables of words, positions and types", low=1, high=2**20
+    )
+    embedding_map: str = knob(
+        "always", "a dense map from the tables to the layers", choices=EMBEDDING_MAPS
+    )
+    share: str = knob(
+        "all", "what the layers of a group have in common", choices=SHARES
+    )
+    groups: int = knob(1, "of layers that share parameters", low=1, high=10_000)
+    head: str = knob("pretraining", "output head", choices=HEADS)
 
     READ_WITH = {
         ("head", ("pretraining", "pair", "classify", "tag")): ("head_dropout",),

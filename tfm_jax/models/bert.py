@@ -13,7 +13,7 @@ import dataclasses
 
 from flax import linen as nn
 
-from tfm_jax.config import choice
+from tfm_jax.config import knob
 from tfm_jax.layers.encoder import EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
 from tfm_jax.models.family import Family
@@ -23,7 +23,7 @@ from tfm_jax.models.family import Family
 class Config(EncoderArch):
     """Defaults are the paper's base model."""
 
-    head: str = choice(HEADS, "pretraining")
+    head: str = knob("pretraining", "output head", choices=HEADS)
 
     READ_WITH = {
         ("head", ("classify", "tag")): ("head_dropout",),

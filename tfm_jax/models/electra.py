@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import bounded, choice
+from tfm_jax.config import knob
 from tfm_jax.layers.encoder import EncoderArch, TextEncoder
 from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_places
 from tfm_jax.models.family import Family
@@ -133,13 +133,15 @@ SHARES = {  # what generator and discriminator have in common, section 3.2
 class Config(EncoderArch):
     """Defaults are the paper's base model; without prefix: of the discriminator."""
 
-    embedding_width: int = bounded(768, 1, 2**20)  # E, of all tables
-    generator_width: int = bounded(256, 1, 2**20)
-    generator_heads: int = bounded(4, 1, 2**20)
-    generator_ffn_width: int = bounded(1024, 1, 2**20)
-    generator_depth: int = bounded(12, 1, 10_000)
-    share: str = choice(SHARES, "tokens")
-    head: str = choice(HEADS, "pretraining")
+    embedding_width: int = knob(768, "E, of all tables", low=1, high=2**20)
+    generator_width: int = knob(256, "the generator's width", low=1, high=2**20)
+    generator_heads: int = knob(4, "the generator's heads", low=1, high=2**20)
+    generator_ffn_width: int = knob(1024, "the generator's", low=1, high=2**20)
+    generator_depth: int = knob(12, "the generator's layers", low=1, high=10_000)
+    share: str = knob(
+        "tokens", "what generator and discriminator have in common", choices=SHARES
+    )
+    head: str = knob("pretraining", "output head", choices=HEADS)
 
     READ_WITH = {  # a fine-tuned model keeps the generator's sizes for its origin
         ("head", ("classify", "tag")): ("head_dropout",),

@@ -22,18 +22,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import Above, bounded, choice
+from tfm_jax.config import Above, knob
 from tfm_jax.layers import owners
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.heads import LabelledLogits, Labels
-from tfm_jax.layers.linear import INITS, RESIDUAL_INITS, Dropout, Linear, constrain
-from tfm_jax.layers.positions import POSITIONS
+from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Context, Stack
 from tfm_jax.models.family import Family
 from tfm_jax.ops import pooling
-from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.masks import Mask
 
 # the sum of word and position vectors; or, as GPT-1's released code, the tables of
@@ -61,27 +59,37 @@ HEADS: dict[str, Callable] = {
 class Config(Arch):
     """Defaults are GPT-2's smallest model."""
 
-    width: int = bounded(768, 1, 2**20)
-    heads: int = bounded(12, 1, 2**20)
-    ffn_width: int = bounded(3072, 1, 2**20)
-    norm: str = choice(NORM_PLACEMENTS, "pre")
-    norm_eps: float = bounded(1e-5, 0.0, 1.0)
-    positions: str = choice(POSITIONS, "learned")
-    # rows of a learned position table; nothing else
-    max_length: int = bounded(1024, 1, 2**24)
-    activation: str = choice(ACTIVATIONS, "gelu_tanh")
-    dropout: float = 0.1  # on every sub-layer's output
+    width: int = 768
+    heads: int = 12
+    ffn_width: int = 3072
+    norm: str = "pre"
+    norm_eps: float = 1e-5
+    positions: str = "learned"
+    max_length: int = 1024
+    activation: str = "gelu_tanh"
+    dropout: float = knob(0.1, "on every sub-layer's output", role="training")
     attention_dropout: float = 0.1
-    init: str = choice(INITS, "normal_0.02")
-    residual_init: str = choice(RESIDUAL_INITS, "scaled")
-    depth: int = bounded(12, 1, 10_000)
-    vocab: int = bounded(0, 0, 2**24)  # 0: the tokenizer's
-    tie_embeddings: bool = True  # one table for input and output
-    embedding_dropout: float = 0.1
-    embedding_dropout_on: str = choice(DROPPED, "vectors")
-    head: str = choice(HEADS, "lm")
-    labels: int = bounded(2, 1, 2**20)  # classes of the head "classify"
-    head_dropout: float = 0.1  # before its map; Radford et al. 2018, section 4.1
+    init: str = "normal_0.02"
+    residual_init: str = "scaled"
+    depth: int = knob(12, "layers", low=1, high=10_000)
+    vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
+    tie_embeddings: bool = knob(True, "one table for input and output")
+    embedding_dropout: float = knob(
+        0.1, "on word and position vectors", role="training"
+    )
+    embedding_dropout_on: str = knob(
+        "vectors",
+        "their sum, or, as GPT-1, the tables of both: the logits see it too",
+        role="training",
+        choices=DROPPED,
+    )
+    head: str = knob("lm", "output head", choices=HEADS)
+    labels: int = knob(2, 'classes of the head "classify"', low=1, high=2**20)
+    head_dropout: float = knob(
+        0.1,
+        'before the map of the head "classify"; Radford et al. 2018, section 4.1',
+        role="training",
+    )
 
     READ_WITH = {
         ("norm", tuple(n for n in NORM_PLACEMENTS if n != "none")): (

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import bounded, choice
+from tfm_jax.config import knob
 from tfm_jax.layers import owners
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
@@ -30,14 +30,18 @@ TIES = ("three_way", "two_way", "none")
 class Config(Arch):
     """Defaults are the paper's base model."""
 
-    encoder_depth: int = bounded(6, 1, 10_000)  # N
-    decoder_depth: int = bounded(6, 1, 10_000)
-    embedding_scale: bool = True  # embeddings times sqrt(width)
-    # one table for source, target and output; one for target and output; none shared
-    tie: str = choice(TIES, "three_way")
-    output_bias: bool = False  # a bias on the logits; the paper has none
-    source_vocab: int = bounded(0, 0, 2**24)  # 0: the tokenizer's
-    target_vocab: int = bounded(0, 0, 2**24)  # 0: the tokenizer's
+    encoder_depth: int = knob(6, "layers, N", low=1, high=10_000)
+    decoder_depth: int = knob(6, "layers, N", low=1, high=10_000)
+    embedding_scale: bool = knob(True, "embeddings times sqrt(width)")
+    tie: str = knob(
+        "three_way",
+        "one table for source, target and output; one for target and output; none "
+        "shared",
+        choices=TIES,
+    )
+    output_bias: bool = knob(False, "a bias on the logits; the paper has none")
+    source_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
+    target_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
 
     READ_WITH = {
         ("norm", tuple(n for n in NORM_PLACEMENTS if n != "none")): (

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tfm_jax.config import Above, bounded, check_numbers, choice
+from tfm_jax.config import Above, check_numbers, knob
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.adafactor import scale_by_factored_rms
 from tfm_jax.optim.schedules import SCHEDULES, learning_rate
@@ -132,20 +132,33 @@ def _reading(field):
 class Config:
     """Defaults are Vaswani et al. 2017, section 5.3, for the base model."""
 
-    optimizer: str = choice(OPTIMIZERS, "adam")
-    schedule: str = choice(SCHEDULES, "inverse_sqrt")
-    peak_lr: float = bounded(7e-4, 0)  # 512^-0.5 * 4000^-0.5
-    warmup_steps: int = bounded(4_000, 0)
-    # of peak_lr, where the decay ends
-    final_lr_fraction: float = bounded(0.0, 0.0, 1.0)
-    b1: float = 0.9
-    b2: float = 0.98
-    eps: float = bounded(1e-9, 0.0, 1.0)
-    weight_decay: float = bounded(0.0, 0)  # decoupled, times the learning rate
-    decay: str = choice(DECAYED, "kernels")
-    clip_norm: float = bounded(0.0, 0)  # global gradient norm; 0: not clipped
-    layer_decay: float = 1.0  # of the rate, from one layer to the one below it
-    rates: tuple[str, ...] = ()  # REGEX=FACTOR, of the rate of parameters it matches
+    ROLE = "training"
+
+    optimizer: str = knob("adam", "update rule", choices=OPTIMIZERS)
+    schedule: str = knob(
+        "inverse_sqrt", "of the learning rate after warm-up", choices=SCHEDULES
+    )
+    peak_lr: float = knob(
+        7e-4, "learning rate after warm-up; 512^-0.5 * 4000^-0.5", low=0
+    )
+    warmup_steps: int = knob(
+        4_000, "updates in which the learning rate grows from 0", low=0
+    )
+    final_lr_fraction: float = knob(
+        0.0, "of peak_lr, where the decay ends", low=0.0, high=1.0
+    )
+    b1: float = knob(0.9, "decay of the first moment; momentum of sgd")
+    b2: float = knob(0.98, "decay of the second moment")
+    eps: float = knob(1e-9, "added to the root of the second moment", low=0.0, high=1.0)
+    weight_decay: float = knob(0.0, "decoupled, times the learning rate", low=0)
+    decay: str = knob(
+        "kernels", "parameters that weight_decay shrinks", choices=DECAYED
+    )
+    clip_norm: float = knob(0.0, "global gradient norm; 0: not clipped", low=0)
+    layer_decay: float = knob(1.0, "of the rate, from one layer to the one below it")
+    rates: tuple[str, ...] = knob(
+        (), "REGEX=FACTOR, of the rate of parameters it matches"
+    )
 
     READ_WITH = {
         ("optimizer", _reading("b1")): ("b1",),

@@ -23,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tfm_jax import bounded_json
-from tfm_jax.config import Above, bounded, check_numbers, choice
+from tfm_jax.config import Above, check_numbers, knob
 from tfm_jax.runs import arrays, manifest, weights
 from tfm_jax.runs.exits import (
     CheckpointMismatch,
@@ -62,13 +62,20 @@ RESERVED = ("state", "metrics.json", manifest.NAME)
 class Config:
     """When checkpoints are written, which are kept, and how much is checked."""
 
-    every_steps: int = bounded(1000, 1)
-    keep: int = bounded(3, 1)  # newest ones
-    # besides these, by `metric` of the newest evaluation
-    keep_best: int = bounded(1, 0)
-    metric: str = choice(METRICS, "loss")  # loss: the workload's own, of held-out data
-    asynchronous: bool = True  # write in the background, from a copy in host memory
-    verify: bool = True  # compare the sha256 of every file before a restore
+    ROLE = "operation"
+
+    every_steps: int = knob(1000, "between two checkpoints", low=1)
+    keep: int = knob(3, "newest checkpoints that stay", low=1)
+    keep_best: int = knob(
+        1, "besides these, by `metric` of the newest evaluation", low=0
+    )
+    metric: str = knob(
+        "loss", "loss: the workload's own, of held-out data", choices=METRICS
+    )
+    asynchronous: bool = knob(
+        True, "write in the background, from a copy in host memory"
+    )
+    verify: bool = knob(True, "compare the sha256 of every file before a restore")
 
     READ_WITH = {("keep_best", Above(0)): ("metric",)}
 

@@ -2,33 +2,56 @@
 
 import dataclasses
 
-from tfm_jax.config import bounded, check_numbers
+from tfm_jax.config import check_numbers, knob
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How long to train, on how much at a time, and for which objective."""
 
-    total_steps: int = bounded(100_000, 1)  # optimizer updates
-    # step at which a run goes on under other total_steps although its schedule ends
-    # with them, so that the learning rate jumps; 0: refused
-    extended_at: int = bounded(0, 0)
-    # target tokens of one update, padding included
-    batch_tokens: int = bounded(25_000, 1)
-    accumulate_steps: int = bounded(1, 1)  # micro-batches one update is computed in
-    # of rows of a batch: as many devices, or 4, 2, 1, are alike
-    row_multiple: int = bounded(8, 1)
-    label_smoothing: float = 0.1
-    # of a second loss: of sentence pairs, of replaced tokens (published: 50), of
-    # words while classes are learnt (published: 0.5)
-    auxiliary_weight: float = bounded(1.0, 0)
-    ema_decay: float = 0.0  # of a moving average that is evaluated instead; 0: none
-    log_every_steps: int = bounded(50, 1)
-    # updates in a row without a finite gradient: diverged
-    skip_limit: int = bounded(10, 1)
-    # an update is skipped whose loss or gradient norm lies so many standard deviations
-    # above the mean of the last 128 steps, 6 in OLMo and MaxText; 0: none is
-    skip_sigma: float = bounded(0.0, 0)
+    ROLE = "training"
+
+    total_steps: int = knob(100_000, "optimizer updates", low=1)
+    extended_at: int = knob(
+        0,
+        "step at which a run goes on under other total_steps although its schedule "
+        "ends with them, so that the learning rate jumps; 0: refused",
+        low=0,
+    )
+    batch_tokens: int = knob(
+        25_000, "target tokens of one update, padding included", low=1
+    )
+    accumulate_steps: int = knob(
+        1, "micro-batches one update is computed in", role="execution", low=1
+    )
+    row_multiple: int = knob(
+        8, "of rows of a batch: as many devices, or 4, 2, 1, are alike", low=1
+    )
+    label_smoothing: float = knob(0.1, "probability spread over all tokens")
+    auxiliary_weight: float = knob(
+        1.0,
+        "of a second loss: of sentence pairs, of replaced tokens (published: 50), of "
+        "words while classes are learnt (published: 0.5)",
+        low=0,
+    )
+    ema_decay: float = knob(
+        0.0,
+        "of a moving average of the parameters that is evaluated instead; 0: none",
+        role="architecture",
+    )
+    log_every_steps: int = knob(
+        50, "between two lines of metrics", role="operation", low=1
+    )
+    skip_limit: int = knob(
+        10, "updates in a row without a finite gradient: diverged", low=1
+    )
+    skip_sigma: float = knob(
+        0.0,
+        "an update is skipped whose loss or gradient norm lies so many standard "
+        "deviations above the mean of the last 128 steps, 6 in OLMo and MaxText; 0: "
+        "none is",
+        low=0,
+    )
 
     def __post_init__(self):
         check_numbers(self, "train")
@@ -43,22 +66,32 @@ class TrainConfig:
 class EvalConfig:
     """When to evaluate, and how to decode; defaults are Vaswani et al. 2017, 6.1."""
 
-    every_steps: int = bounded(5_000, 1)
-    # of the validation set, decoded while training; 0: none
-    sentences: int = bounded(500, 0)
-    samples: int = bounded(3, 0)  # translations that are logged
-    batch_tokens: int = bounded(8_192, 1)  # target tokens of one batch of the loss
-    batch_sentences: int = bounded(128, 1)  # sentences decoded at a time
-    beam: int = bounded(4, 1, 1_000)  # 1: greedy
-    length_penalty: float = bounded(0.6, 0)  # alpha of Wu et al. 2016, equation 14
-    # longest translation, relative to its source; model.max_length, if learned, is a
-    # limit too
-    max_length_offset: int = bounded(50, 0, 2**24)
-    # checkpoints averaged for the evaluation after training
-    average_last: int = bounded(1, 1)
-    # the validation text read in other ways, scored after training: each is
-    # NAME:KNOB=VALUE;KNOB=VALUE of the data section, such as sop:pairs.kind=sop
-    variants: tuple[str, ...] = ()
+    ROLE = "operation"
+
+    every_steps: int = knob(5_000, "between two evaluations while training", low=1)
+    sentences: int = knob(
+        500, "of the validation set, decoded while training; 0: none", low=0
+    )
+    samples: int = knob(3, "translations that are logged", low=0)
+    batch_tokens: int = knob(8_192, "target tokens of one batch of the loss", low=1)
+    batch_sentences: int = knob(128, "sentences decoded at a time", low=1)
+    beam: int = knob(4, "hypotheses of a sentence; 1: greedy", low=1, high=1_000)
+    length_penalty: float = knob(0.6, "alpha of Wu et al. 2016, equation 14", low=0)
+    max_length_offset: int = knob(
+        50,
+        "longest translation, relative to its source; model.max_length, if learned, "
+        "is a limit too",
+        low=0,
+        high=2**24,
+    )
+    average_last: int = knob(
+        1, "checkpoints averaged for the evaluation after training", low=1
+    )
+    variants: tuple[str, ...] = knob(
+        (),
+        "the validation text read in other ways, scored after training: each is "
+        "NAME:KNOB=VALUE;KNOB=VALUE of the data section, such as sop:pairs.kind=sop",
+    )
 
     def __post_init__(self):
         check_numbers(self, "eval")
