@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
-import jax
-
 from tfm_jax import mesh
 from tfm_jax.config import (
     ConfigError,
@@ -26,7 +24,6 @@ from tfm_jax.data import (
     tagged_text,
 )
 from tfm_jax.data.tokenizers import bilingual
-from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.models import MODELS
 from tfm_jax.objectives import (
     causal_lm,
@@ -38,8 +35,6 @@ from tfm_jax.objectives import (
     tag,
     translation,
 )
-from tfm_jax.ops.attention import beyond_fused
-from tfm_jax.ops.masks import Mask
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint
 from tfm_jax.settings import variants
@@ -248,16 +243,12 @@ def alone(experiment: Experiment, data) -> Experiment:
 def _check(experiment):
     """What no section can see alone."""
     data, model, task = experiment.data, experiment.model, TASKS[experiment.task]
-    lacking = _beyond_cudnn(experiment) if model.attention == "cudnn" else ""
-    if lacking:
-        raise ConfigError(
-            f"model.attention='cudnn' cannot do {lacking}; choose from (auto, xla)"
-        )
+    check_kernel(experiment)
     longest = task.longest(data)
-    if model.positions == "learned" and model.max_length < longest:
+    if 0 < model.longest < longest:
         raise ConfigError(
-            f"model.max_length={model.max_length} is below the {longest} tokens of a "
-            "row of data, and model.positions='learned' has no more"
+            f"model.max_length={model.longest} is below the {longest} tokens of a "
+            "row of data, and the model has no more positions"
         )
     sentences = task.sentences(data)
     if getattr(model, "types", sentences) < sentences:
@@ -300,17 +291,18 @@ def _check(experiment):
         )
 
 
-def _beyond_cudnn(experiment):
-    """What the kernel lacks, in words, of evaluation and training alike."""
-    model, packed = experiment.model, getattr(experiment.data, "batching", "") == "pack"
-    q, v = (
-        jax.ShapeDtypeStruct((1, 1, model.heads, size), model.dtype)
-        for size in (model.head_key_size, model.head_value_size)
-    )
-    mask = Mask(
-        causal=MODELS[experiment.model_name].causal,
-        window=max(model.windows, default=0) or None,
-        q_segments=packed or None,
-    )
-    bias = POSITIONS[model.positions].bias or None
-    return beyond_fused(q, v, bias, mask, model.score, model.mask_style, None)
+def check_kernel(experiment: Experiment, *, train: bool = False) -> None:
+    """Refuses an implementation of attention that lacks what the run needs.
+
+    Args: train: in training, too; runs of before were let begin.
+    Raises: ConfigError naming it and what it lacks.
+    """
+    model = experiment.model
+    causal = MODELS[experiment.model_name].causal
+    packed = getattr(experiment.data, "batching", "") == "pack"
+    lacking = model.unsupported(causal=causal, packed=packed, train=train)
+    if lacking:
+        raise ConfigError(
+            f"model.attention={model.attention!r} cannot do {lacking}; choose from "
+            "(auto, xla)"
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 from tfm_jax.config import ConfigError, flatten, readers_of, table_of, with_defaults
 from tfm_jax.data.sources import bitext
 from tfm_jax.data.tokenizers import normalize
-from tfm_jax.settings.experiment import Experiment, section_types
+from tfm_jax.settings.experiment import Experiment, check_kernel, section_types
 
 READ_WITH = {  # as in the sections; across them
     ("task", ("translation",)): (
@@ -55,12 +55,7 @@ def check_settings(experiment: Experiment) -> None:
         languages = ("source_language", "target_language")
         sides = {knob: getattr(experiment.data, knob) for knob in languages}
         normalize.check(experiment.data.normalize, **sides)
-    model = experiment.model
-    if model.attention == "cudnn" and model.attention_dropout:
-        raise ConfigError(
-            f"model.attention='cudnn' cannot do model.attention_dropout="
-            f"{model.attention_dropout}; choose from (auto, xla), or 0"
-        )
+    check_kernel(experiment, train=True)
     kept, wanted = experiment.checkpoint, experiment.eval.average_last
     if wanted > kept.keep:
         raise ConfigError(
