@@ -185,15 +185,18 @@ def tree():
     }
 
 
+OUTSIDE = dict(below=("encoder/embedding",), above=("head",))
+
+
 def test_rates_fall_with_depth_as_published():
     """decay^(L + 2 - depth): embeddings at depth 0, the l-th layer at l, the head 1."""
-    found = layerwise.factors(0.8, (), tree())
+    found = layerwise.factors(0.8, (), tree(), **OUTSIDE)
     stack = found["encoder"]["stack"]
     assert found["encoder"]["embedding"]["word"]["table"] == 0.8**5
     layers = [stack[f"layer_{i}"]["ffn"]["kernel"] for i in range(3)]
     np.testing.assert_allclose(layers, [0.8**4, 0.8**3, 0.8**2])
     assert found["head"]["out"]["kernel"] == 1.0
-    scanned = layerwise.factors(0.8, (), to_scanned(tree()))
+    scanned = layerwise.factors(0.8, (), to_scanned(tree()), **OUTSIDE)
     of_layers = scanned["encoder"]["stack"]["layers"]["ffn"]["kernel"]
     np.testing.assert_allclose(of_layers.ravel(), layers, rtol=1e-6)
 
@@ -202,7 +205,7 @@ def test_updates_are_scaled_and_a_rate_of_nothing_is_no_step():
     cfg = dict(optimizer="sgd", b1=0.0, schedule="constant", peak_lr=1.0)
     cfg |= dict(warmup_steps=0)
     optimizer = make_optimizer(
-        Config(**cfg, layer_decay=0.5, rates=("layer_1=0", "head=3")), 10
+        Config(**cfg, layer_decay=0.5, rates=("layer_1=0", "head=3")), 10, **OUTSIDE
     )
     params = tree()
     grads = jax.tree.map(jnp.ones_like, params)
@@ -211,7 +214,8 @@ def test_updates_are_scaled_and_a_rate_of_nothing_is_no_step():
     assert (stack["layer_1"]["ffn"]["kernel"] == 0.0).all()
     assert (stack["layer_2"]["ffn"]["kernel"] == -0.25).all()
     assert (updates["head"]["out"]["kernel"] == -3.0).all()
-    optimizer = make_optimizer(Config(**cfg, layer_decay=0.5), 10, freeze="layer_2")
+    halved = Config(**cfg, layer_decay=0.5)
+    optimizer = make_optimizer(halved, 10, freeze="layer_2", **OUTSIDE)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     stack = updates["encoder"]["stack"]  # the third layer is still there
     assert (stack["layer_2"]["ffn"]["kernel"] == 0.0).all()

@@ -13,7 +13,7 @@ from tests.models.test_encoder_knobs import GENERATOR
 from tfm_jax.config import ConfigError
 from tfm_jax.layers.heads import HEADS
 from tfm_jax.layers.layout import to_scanned
-from tfm_jax.models import albert, bert, electra, gpt
+from tfm_jax.models import MODELS, albert, bert, electra, gpt
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import Config, make_optimizer
 
@@ -58,10 +58,19 @@ BELOW = {
 }  # fmt: skip
 
 
+def factors(family, shapes):
+    ends = dict(below=MODELS[family].below, above=MODELS[family].above)
+    return layerwise.factors(0.5, (), shapes, **ends)
+
+
+def test_the_families_are_those_of_the_registry():
+    assert FAMILIES.keys() == MODELS.keys()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_parameter_of_every_family_has_its_factor(family):
     for shapes in FAMILIES[family]:
-        found = flatten_dict(layerwise.factors(0.5, (), shapes()))
+        found = flatten_dict(factors(family, shapes()))
         for path, factor in found.items():
             outside = set(path[:-1]) - {"encoder", "stack", "generator"}
             if any(name.startswith("layer_") for name in path):
@@ -73,7 +82,7 @@ def test_every_parameter_of_every_family_has_its_factor(family):
 
 
 def test_position_tables_of_both_sides_move_like_embeddings():
-    found = layerwise.factors(0.5, (), FAMILIES["transformer"][0]())
+    found = factors("transformer", FAMILIES["transformer"][0]())
     tables = {name: x["table"] for name, x in found.items() if "table" in x}
     sides = ("source", "target")
     names = [f"{side}_{kind}" for side in sides for kind in ("embedding", "positions")]
@@ -88,8 +97,8 @@ def tree(name="head"):
 @pytest.mark.parametrize("of_layout", [dict, to_scanned])
 def test_a_parameter_that_no_rule_knows_is_refused_before_the_first_step(of_layout):
     params = of_layout(tree("adapter"))
-    optimizer = make_optimizer(Config(layer_decay=0.5), 10)
-    with pytest.raises(ConfigError, match="layer_decay=0.5: adapter/kernel lies"):
+    optimizer = make_optimizer(Config(layer_decay=0.5), 10, above=("head",))
+    with pytest.raises(ConfigError, match="layer_decay=0.5: adapter/kernel lies in no"):
         optimizer.init(params)
     optimizer.init(of_layout(tree()))
 

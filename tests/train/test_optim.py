@@ -25,7 +25,7 @@ def constant(**changes):
 
 def trained(cfg, params, grads):
     """Parameters after one update for each of ``grads``."""
-    optimizer = make_optimizer(cfg, 100)
+    optimizer = make_optimizer(cfg, 100, below=("embedding",))
     state = optimizer.init(params)
     for grad in grads:
         updates, state = optimizer.update(grad, state, params)

@@ -10,14 +10,6 @@ from tfm_jax.config import ConfigError
 
 _LAYER = re.compile(r"(.*?)/?layer_(\d+)/.*")
 _SCANNED = re.compile(r"(.*?)/?layers/.*")
-# what lies below the first layer: tables, what follows them, T5's table of distances
-_BELOW = re.compile(
-    r"(\w+/)?(source_|target_)?(embedding|positions?)/.*|(\w+/)+position_bias/.*"
-)
-# what lies above the last one: its norm, output heads
-_ABOVE = re.compile(
-    r"(\w+/)+final_norm/.*|(head|lm|restore|replaced|classify|output)/.*|output_bias"
-)
 
 
 def path_of(keys) -> str:
@@ -91,7 +83,7 @@ def by_layer(transformation: optax.GradientTransformation):
     return optax.stateless(update)
 
 
-def factors(decay: float, rates, params):
+def factors(decay: float, rates, params, *, below=(), above=()):
     """Tree of what the learning rate of each parameter is multiplied with.
 
     Of L layers the l-th, from 1, has decay^(L + 2 - l), embeddings decay^(L + 2) and
@@ -100,8 +92,11 @@ def factors(decay: float, rates, params):
     Source: Clark et al. 2020, arXiv:2003.10555, appendix B and the released code;
     Howard and Ruder 2018, arXiv:1801.06146, section 3.2, is decay 1 / 2.6.
     Deviates: what two stacks share, or lies above them, counts by the deeper one.
+    Args: below, above: first names of the paths of parameters below the first layer and
+        above the last, such as "encoder/embedding".
     Raises: ConfigError for an entry of ``rates`` that matches no parameter, and for a
-        parameter of which it is not known whether it lies below or above the layers.
+        parameter that lies neither in a layer nor ``below`` or ``above`` them if
+        ``decay`` is not 1.
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     paths = [path_of(keys) for keys, _ in leaves]
@@ -122,6 +117,8 @@ def factors(decay: float, rates, params):
     def factor(keys, x):
         path = path_of(keys)
         chosen = next((f for p, f in patterns if p.search(path)), 1.0)
+        if decay == 1.0:
+            return chosen
         if layer := _LAYER.fullmatch(path):
             return chosen * decay ** (depths[layer[1]] + 1 - int(layer[2]))
         if stack := _SCANNED.fullmatch(path):
@@ -130,28 +127,37 @@ def factors(decay: float, rates, params):
                 count + 1 - jnp.arange(count, dtype=jnp.float32)
             )
             return of_each.reshape(-1, *(1,) * (x.ndim - 1))
-        if _BELOW.fullmatch(path):
+        if _under(path, below):
             return chosen * decay ** (deepest + 2)
-        if not _ABOVE.fullmatch(path):
+        if not _under(path, above):
             raise ConfigError(
-                f"optim.layer_decay={decay}: {path} lies neither in a layer nor, by "
-                "its name, below or above all of them"
+                f"optim.layer_decay={decay}: {path} lies in no layer, and its family "
+                f"names it neither below them ({', '.join(below)}) nor above "
+                f"({', '.join(above)})"
             )
         return chosen
 
     return jax.tree_util.tree_map_with_path(factor, params)
 
 
-def scale(decay: float, rates) -> optax.GradientTransformation:
-    """Multiplies updates with ``factors``."""
+def _under(path, names):
+    return any(f"{path}/".startswith(f"{name}/") for name in names)
+
+
+def scale(decay: float, rates, **outside) -> optax.GradientTransformation:
+    """Multiplies updates with ``factors``.
+
+    Args: outside: ``below`` and ``above``.
+    """
 
     def init(params):
-        factors(decay, rates, params)  # what is wrong is said before the first step
+        # what is wrong is said before the first step
+        factors(decay, rates, params, **outside)
         return optax.EmptyState()
 
     def update(updates, state, params=None):
         del params
-        found = factors(decay, rates, updates)
+        found = factors(decay, rates, updates, **outside)
         return jax.tree.map(jnp.multiply, updates, found), state
 
     return optax.GradientTransformation(init, update)

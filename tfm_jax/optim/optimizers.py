@@ -203,13 +203,14 @@ def make_schedule(cfg: Config, total_steps: int, *, peak_lr=None):
 
 
 def make_optimizer(
-    cfg: Config, total_steps: int, *, peak_lr=None, freeze: str = ""
+    cfg: Config, total_steps: int, *, peak_lr=None, freeze: str = "", **outside
 ) -> optax.GradientTransformation:
     """Gradient clipping, the optimizer under its schedule, factors of single rates.
 
     Args:
         freeze: regular expression of paths whose parameters get no update, and no
             state; their gradients do not count in the clipped norm.
+        outside: ``below`` and ``above``, see ``layerwise.factors``.
     """
     wanted = DECAYED[cfg.decay]
 
@@ -228,5 +229,5 @@ def make_optimizer(
         which = functools.partial(layerwise.frozen, freeze)
         parts = [optax.partition({False: moved, True: optax.set_to_zero()}, which)]
     if cfg.layer_decay != 1.0 or cfg.rates:  # of all layers, frozen ones too
-        parts.append(layerwise.scale(cfg.layer_decay, cfg.rates))
+        parts.append(layerwise.scale(cfg.layer_decay, cfg.rates, **outside))
     return optax.chain(*parts) if len(parts) > 1 else parts[0]

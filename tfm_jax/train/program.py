@@ -9,6 +9,7 @@ import jax
 from tfm_jax.config import ConfigError
 from tfm_jax.layers.layout import init_params, logical_specs
 from tfm_jax.mesh import shardings
+from tfm_jax.models import MODELS
 from tfm_jax.ops.platform import platform
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import make_optimizer, make_schedule
@@ -58,8 +59,11 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
     model, cfg = build_model(experiment), experiment.train
     task = TASKS[experiment.task].losses
     freeze = experiment.freeze
+    family = MODELS[experiment.model_name]
     optimizer = make_optimizer(
-        experiment.optim, cfg.total_steps, peak_lr=peak_lr, freeze=freeze
+        *(experiment.optim, cfg.total_steps),
+        **dict(peak_lr=peak_lr, freeze=freeze),
+        **dict(below=family.below, above=family.above),
     )
 
     def init(seed):
