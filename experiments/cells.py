@@ -12,14 +12,18 @@ from experiments import run_files
 from experiments.identity import identity
 from experiments.stages import FIRST
 from experiments.study import Study, Typed
-from tfm_jax import main
-from tfm_jax.config import ConfigError, to_flag
-from tfm_jax.data.errors import DataError
-from tfm_jax.runs import exits
-from tfm_jax.runs.workdir import Lease, replace
-from tfm_jax.settings import new_runs
-from tfm_jax.settings.experiment import Experiment, resolve
-from tfm_jax.train import population
+from tfm_jax.api import (
+    ConfigError,
+    DataError,
+    Experiment,
+    Lease,
+    check_new,
+    check_population,
+    exits,
+    read_command,
+    replace,
+    to_flag,
+)
 
 TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
     "tune",
@@ -106,13 +110,7 @@ def configure(config: str, settings: Mapping[str, Any]) -> Experiment:
 @functools.lru_cache(maxsize=4096)  # a plan asks for each of its runs several times
 def _configured(config, content, knobs):
     del content  # part of the key alone: a file that was changed is read again
-    argv = [f"--config={config}", "--workdir=.", *knobs]
-    try:
-        return resolve(main.load_config(*main.parse(argv)))
-    except ConfigError:
-        raise
-    except Exception as error:  # what absl says of a value of the wrong type
-        raise ConfigError(str(error)) from error
+    return read_command([f"--config={config}", "--workdir=.", *knobs]).experiment
 
 
 def cells(study: Study, root: Path, chosen: Mapping[str, Mapping]) -> Iterator[Cell]:
@@ -136,13 +134,13 @@ def _together(study, found):
         groups.setdefault((cell.arm, cell.phase == TUNE), []).append(cell)
     for (arm, _), group in groups.items():
         try:
-            population.check_alike([cell.experiment for cell in group])
+            may_differ = check_population([cell.experiment for cell in group])
         except ConfigError as error:
             raise ConfigError(f"arm {arm!r} cannot be vmapped: {error}") from error
         first = group[0].settings
         own = [
             k
-            for k in population.MAY_DIFFER
+            for k in may_differ
             if any(c.settings.get(k) != first.get(k) for c in group)
         ]
         shared = {k: v for k, v in first.items() if k not in own}
@@ -222,8 +220,7 @@ def check_read(cell: Cell) -> None:
     for experiment, given in ((cell.experiment, own), (cell.first, before)):
         try:
             if experiment:
-                new_runs.check_settings(experiment)
-                new_runs.check_read(experiment, given)
+                check_new(experiment, given)
         except ConfigError as error:
             raise ConfigError(f"arm {cell.arm!r}: {error}") from error
 

@@ -2,12 +2,8 @@
 
 import functools
 import hashlib
-import types
 
-from tfm_jax.config import to_json
-from tfm_jax.settings import files
-from tfm_jax.settings.experiment import Experiment
-from tfm_jax.train.workloads import WORKLOADS
+from tfm_jax.api import DATA, Experiment, prepare, to_json
 
 SCHEMA = 1  # another one makes every run another run
 COSMETIC = (  # knobs that change no number of a run
@@ -41,23 +37,12 @@ def identity(
         section, knob = path.split(".")
         if sections[section].get(knob) == before:
             del sections[section][knob]
-    for knob in files.DATA:
+    for knob in DATA:
         sections["data"].pop(knob.removeprefix("data."), None)
     content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
     if vmapped:
         content["vmapped"] = True
     if first:
         content["first"] = identity(first)
-    content["fingerprint"] = data_of(experiment).fingerprint
+    content["fingerprint"] = prepare(experiment).fingerprint
     return hashlib.sha256(to_json(content).encode()).hexdigest()[:12]
-
-
-def data_of(experiment: Experiment):
-    """The prepared data of an experiment; prepared once for all runs and processes."""
-    return _data_of(experiment.task, experiment.data, experiment.tokenizer)
-
-
-@functools.lru_cache(maxsize=8)
-def _data_of(task, data, tokenizer):
-    sections = types.SimpleNamespace(task=task, data=data, tokenizer=tokenizer)
-    return WORKLOADS[task].prepare(sections)

@@ -9,7 +9,7 @@ import pandas as pd
 from experiments import cells, run_files
 from experiments.cells import FINAL, TUNE, Cell
 from experiments.study import Study
-from tfm_jax.config import ConfigError
+from tfm_jax.api import ConfigError
 
 
 def metric(cell: Cell, name: str) -> float | None:

@@ -8,14 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiments import cells, outcomes, run_files, scored, sizes, study_file
+from experiments import cells, outcomes, run_files, sizes, study_file
 from experiments.cells import Cell
 from experiments.probes import PROBES
 from experiments.stages import FIRST
 from experiments.study import Study
-from tfm_jax.config import ConfigError, to_flag
-from tfm_jax.knobs import no_choice
-from tfm_jax.runs.workdir import preflight, replace
+from tfm_jax.api import (
+    ConfigError,
+    no_choice,
+    preflight,
+    replace,
+    score_names,
+    to_flag,
+)
 
 ROOT = Path("runs/studies")
 
@@ -149,7 +154,7 @@ class Plan:
             start = cell.experiment.init_from
             if start and not Path(start).exists():
                 raise ConfigError(f"arm {cell.arm!r}: init_from={start!r}: not there")
-            checked[cell.arm] = names = scored.names(cell, study.probe)
+            checked[cell.arm] = names = _scores(cell, study.probe)
             for metric, knob in wanted[cell.arm].items():
                 if metric not in names:
                     raise ConfigError(no_choice(knob, metric, names))
@@ -180,6 +185,14 @@ class Plan:
 
     def _cells(self, chosen):
         return list(cells.cells(self.study, self.root, chosen))
+
+
+def _scores(cell, probe):
+    """``split/score`` of all that ``results.json`` of a cell will hold."""
+    if probe:
+        return [f"probe/{name}" for name in PROBES[probe].scores]
+    before = score_names(cell.first) if cell.first else ()
+    return [*score_names(cell.experiment), *(f"{FIRST}_{name}" for name in before)]
 
 
 def _fill(kept, now):

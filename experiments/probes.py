@@ -5,7 +5,6 @@
 Takes the flags of ``tfm_jax.main`` and leaves ``config.json`` and ``results.json``.
 """
 
-import dataclasses
 import functools
 import sys
 from collections.abc import Callable
@@ -15,25 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import identity
-from experiments.sizes import first_batch
-from tfm_jax import main as cli
-from tfm_jax import terminal
-from tfm_jax.audit import audit_transformer
-from tfm_jax.config import ConfigError, to_json
-from tfm_jax.layers.layout import init_params
-from tfm_jax.ops.attention import SCORES, attention_weights
-from tfm_jax.runs import exits, runtime
-from tfm_jax.runs.workdir import Lease, preflight, replace
-from tfm_jax.settings.experiment import (
-    TASKS,
-    Experiment,
-    build_model,
-    complete,
-    resolve,
-)
-from tfm_jax.terminal import say
-from tfm_jax.train.evaluate import apply
+from tfm_jax import api
+from tfm_jax.api import ConfigError, Experiment, exits, say
 
 DEPTHS = (2, 4, 8, 16)
 KEY_SIZES = (8, 32, 128, 512)
@@ -48,28 +30,22 @@ def gradients(experiment: Experiment) -> dict:
         second feed-forward matrix with L + L layers, and ``slope`` of log norm against
         log L by least squares.
     """
-    data = identity.data_of(experiment)
-    experiment = complete(experiment, data.tokenizer)
-    task, batch = TASKS[experiment.task].losses, first_batch(experiment, data)
+    experiment, batch, _ = api.start(experiment)
     norms = {}
     for depth in DEPTHS:
-        model = build_model(
+        model = api.build_model(
             experiment, encoder_depth=depth, decoder_depth=depth, layout="scanned"
         )
-        params = init_params(model, jax.random.key(experiment.seed), task.example())
 
         @jax.jit
         def norm(params, model=model):
-            run = functools.partial(apply, model)
+            def loss(params):
+                return api.mean_loss(experiment, model, params, batch)
 
-            def mean(params):
-                total, weight = task.loss_sum(run, params, batch, train=False)
-                return total / weight
-
-            layers = jax.grad(mean)(params)["decoder"]["layers"]
+            layers = jax.grad(loss)(params)["decoder"]["layers"]
             return jnp.linalg.norm(layers["ffn"]["down"]["kernel"][-1])
 
-        norms[depth] = float(norm(params))
+        norms[depth] = float(norm(api.initial_params(experiment, model)))
     slope = np.polyfit(np.log(list(norms)), np.log(list(norms.values())), 1)[0]
     return {"slope": float(slope)} | {f"norm_{n}": x for n, x in norms.items()}
 
@@ -87,8 +63,9 @@ def scores(experiment: Experiment) -> dict:
         ``entropy_lost`` from the smallest d_k to the largest.
     """
     name, length, heads = experiment.model.score, 64, 8
+    score = api.SCORES[name]
     key = jax.random.key(experiment.seed)
-    found = {}
+    measured = {}
     for size in KEY_SIZES:
         q, k, vector = (
             jax.random.normal(jax.random.fold_in(key, n), shape)
@@ -97,19 +74,21 @@ def scores(experiment: Experiment) -> dict:
             )
         )
         parameter = None
-        if SCORES[name].shape:  # as the layer initialises it
-            shape = SCORES[name].shape(heads, size)
+        if score.shape:  # as the layer initialises it
+            shape = score.shape(heads, size)
             scale = np.sqrt(6.0 / sum(shape)) / np.sqrt(3.0) if len(shape) > 1 else 0.0
-            constant = jnp.full(shape, SCORES[name].initial)
+            constant = jnp.full(shape, score.initial)
             parameter = vector * scale if scale else constant
-        weights = attention_weights(q, k, score=name, parameter=parameter)
+        weights = api.attention_weights(q, k, score=name, parameter=parameter)
         entropy = -jnp.sum(weights * jnp.log(jnp.maximum(weights, 1e-30)), -1)
-        found[f"entropy_{size}"] = float(jnp.mean(entropy) / np.log(length))
-        found[f"gradient_{size}"] = _softness(weights) / _softness(
+        measured[f"entropy_{size}"] = float(jnp.mean(entropy) / np.log(length))
+        measured[f"gradient_{size}"] = _softness(weights) / _softness(
             jnp.full((1, 1, 1, length), 1.0 / length)
         )
-    lost = found[f"entropy_{KEY_SIZES[0]}"] - found[f"entropy_{KEY_SIZES[-1]}"]
-    return {"entropy_lost": lost} | found
+    first, last = (
+        measured[f"entropy_{size}"] for size in (KEY_SIZES[0], KEY_SIZES[-1])
+    )
+    return {"entropy_lost": first - last} | measured
 
 
 def masks(experiment: Experiment) -> dict:
@@ -119,23 +98,18 @@ def masks(experiment: Experiment) -> dict:
         ``difference``, largest difference of a logit to a model of equal parameters
         with mask_style "before", both in standard deviations of the logits.
     """
-    data = identity.data_of(experiment)
-    experiment = complete(experiment, data.tokenizer)
-    model = build_model(experiment)
-    example = TASKS[experiment.task].losses.example()
-    params = init_params(model, jax.random.key(experiment.seed), example)
-    found = audit_transformer(model, params, seed=experiment.seed, show=False)
-    batch = first_batch(experiment, data)
-    before = dataclasses.replace(model.cfg, mask_style="before")
+    experiment, batch, _ = api.start(experiment)
+    model = api.build_model(experiment)
+    params = api.initial_params(experiment, model)
+    audit = api.audit_transformer(model, params, seed=experiment.seed, show=False)
+    before = api.build_model(experiment, mask_style="before")
     a, b = (
-        np.asarray(
-            jax.jit(functools.partial(apply, m, rng=None, train=False))(params, batch)
-        )
-        for m in (model, model.clone(cfg=before))
+        np.asarray(jax.jit(functools.partial(api.logits, m))(params, batch))
+        for m in (model, before)
     )
     real = np.asarray(batch.target_segments) > 0
     difference = np.abs(a - b)[real].max() / b[real].std()
-    return {"leak": found.look_ahead.measured, "difference": float(difference)}
+    return {"leak": audit.look_ahead.measured, "difference": float(difference)}
 
 
 class Probe(NamedTuple):
@@ -170,25 +144,23 @@ def main(argv):
     try:
         if name not in PROBES:
             raise ConfigError(f"--probe={name}; choose from {tuple(PROBES)}")
-        values, knobs = cli.parse(rest)
-        experiment = resolve(cli.load_config(values, knobs))
-        workdir = preflight(values.workdir)
-        runtime.prepare(experiment.mesh.cpu_devices)
-        with Lease(workdir):
-            replace(workdir / "config.json", to_json(experiment.as_dict()))
-            found = PROBES[name].measure(experiment)
-            results = {"step": 0, "probe": found}
-            replace(workdir / "results.json", results)
-        say("  ".join(f"{k} {v:.4g}" for k, v in found.items()))
+        experiment, workdir = api.read_command(rest)
+        workdir = api.preflight(workdir)
+        api.set_up(experiment)
+        with api.Lease(workdir):
+            api.replace(workdir / "config.json", api.to_json(experiment.as_dict()))
+            numbers = PROBES[name].measure(experiment)
+            api.replace(workdir / "results.json", {"step": 0, "probe": numbers})
+        say("  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
     except Exception as error:
         code = exits.exit_code(error)
         if code == exits.UNKNOWN:
             raise
-        say(f"experiments.probes: {exits.one_line(error)}", file=sys.stderr)
+        say(f"experiments.probes: {api.one_line(error)}", file=sys.stderr)
         return code
     return exits.OK
 
 
 if __name__ == "__main__":
-    terminal.install()
+    api.install()
     sys.exit(main(sys.argv[1:]))

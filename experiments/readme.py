@@ -20,7 +20,7 @@ from experiments import studies
 from experiments.findings import CHECKED
 from experiments.plan import ROOT
 from experiments.report.text import markdown
-from tfm_jax.terminal import say
+from tfm_jax.api import say
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "docs" / "studies"

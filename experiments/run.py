@@ -37,12 +37,7 @@ from experiments.cells import FINISHED
 from experiments.engines import batch, local
 from experiments.plan import ROOT, Plan
 from experiments.study import Typed
-from tfm_jax import terminal
-from tfm_jax.commands import Parser
-from tfm_jax.config import ConfigError
-from tfm_jax.runs import exits
-from tfm_jax.runs.workdir import replace
-from tfm_jax.terminal import say
+from tfm_jax.api import ConfigError, Parser, exits, install, one_line, replace, say
 
 
 def parse(argv):
@@ -348,10 +343,10 @@ def main(argv):
         code = exits.exit_code(error)
         if code == exits.UNKNOWN:
             raise
-        say(f"experiments: {exits.one_line(error)}", file=sys.stderr)
+        say(f"experiments: {one_line(error)}", file=sys.stderr)
         return code
 
 
 if __name__ == "__main__":
-    terminal.install()
+    install()
     sys.exit(main(sys.argv[1:]))

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tfm_jax import bounded_json
-from tfm_jax.data.errors import DataError
-from tfm_jax.runs.exits import InfrastructureError, one_line
-from tfm_jax.runs.log import read_history
+from tfm_jax.api import (
+    DataError,
+    InfrastructureError,
+    one_line,
+    read_history,
+    read_object,
+)
 
 
 def read(path: Path, legal: Callable[[dict], Any] = lambda found: True) -> dict | None:
@@ -20,9 +23,7 @@ def read(path: Path, legal: Callable[[dict], Any] = lambda found: True) -> dict 
     Raises: InfrastructureError if the file cannot be read at all.
     """
     try:
-        content = bounded_json.read_bytes(path)
-        found = bounded_json.loads(content, dict, parse_constant=float)
-        found = bounded_json.unsealed(found)
+        found = read_object(path)
         if legal(found):
             return found
         reason = "holds something else"

@@ -7,7 +7,7 @@ import time
 from rich import progress
 
 from experiments import cells
-from tfm_jax.terminal import say, shown
+from tfm_jax.api import say, shown
 
 
 @contextlib.contextmanager

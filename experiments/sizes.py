@@ -6,13 +6,10 @@ from typing import Any
 
 import jax
 
-from experiments import cells, flops, identity
+from experiments import cells, flops
 from experiments.stages import FIRST
 from experiments.study import Study
-from tfm_jax.config import ConfigError
-from tfm_jax.settings.experiment import Experiment, complete
-from tfm_jax.train import program
-from tfm_jax.train.workloads import WORKLOADS
+from tfm_jax.api import ConfigError, Experiment, start, train_step
 
 TOLERANCE = 0.01  # of parameter counts that are called equal
 COUNT = 2  # of the rule FLOPs are counted by; the first took a loop's body once
@@ -26,21 +23,18 @@ def measure(experiment: Experiment) -> dict[str, Any]:
     and ``uncounted`` says why. Tokens are those of the text, or of the targets of a
     translation, padding left out. Nothing is compiled or run.
     """
-    data = identity.data_of(experiment)
-    experiment = complete(experiment, data.tokenizer)
-    functions = program.build(experiment)
-    state = jax.eval_shape(functions.init, 0)
-    batch = first_batch(experiment, data)
-    batch = jax.tree.map(lambda x: x[None], batch)  # one micro-batch
+    begun = start(experiment)
+    step, state = train_step(begun.experiment)
+    batch = jax.tree.map(lambda x: x[None], begun.batch)  # one micro-batch
     try:
-        operations = flops.count(functions.train_step, state, batch)
+        operations = flops.count(step, state, batch)
         counted = {"flops_per_step": float(operations.total())}
     except flops.Uncountable as error:
         counted = {"uncounted": str(error)}
     return counted | {
         "count": COUNT,
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
-        "tokens_per_step": WORKLOADS[experiment.task].tokens(batch),
+        "tokens_per_step": begun.tokens,
     }
 
 
@@ -92,17 +86,3 @@ def matched(study: Study, measured: Mapping[str, Mapping]) -> Study:
         count = round(steps * base[cost] / measured[arm][cost])
         arms[arm] = {**knobs, knob: max(count, 1)}
     return dataclasses.replace(study, arms=arms)
-
-
-def first_batch(experiment: Experiment, data):
-    """What the first train step of a run sees, not yet in micro-batches."""
-    work = WORKLOADS[experiment.task]
-    batches = work.batches(
-        experiment,
-        data,
-        batch_tokens=experiment.train.batch_tokens,
-        total_batches=1,
-        seed=experiment.seed,
-        row_multiple=experiment.train.row_multiple,
-    )
-    return work.to_model_inputs(experiment, next(batches))

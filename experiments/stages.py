@@ -4,11 +4,7 @@ import sys
 from pathlib import Path
 
 from experiments import run_files
-from tfm_jax import main as cli
-from tfm_jax import terminal
-from tfm_jax.config import to_flag
-from tfm_jax.runs import exits
-from tfm_jax.runs.workdir import replace
+from tfm_jax.api import exits, install, replace, run_command, to_flag
 
 FIRST = "first"  # folder of the first run, and what its flags begin with
 
@@ -25,10 +21,10 @@ def main(argv):
     where = Path(workdir, FIRST)
     config = [f"--config{argument.removeprefix(f'--{FIRST}')}" for argument in ours]
     if run_files.results(where) is None:
-        code = cli.main([*config, f"--workdir={where}"])
+        code = run_command([*config, f"--workdir={where}"])
         if code != exits.OK:
             return code
-    code = cli.main([*rest, f"--config.init_from={to_flag(str(where))}"])
+    code = run_command([*rest, f"--config.init_from={to_flag(str(where))}"])
     if code == exits.OK:
         _join(where, Path(workdir))
     return code
@@ -42,5 +38,5 @@ def _join(first, second):
 
 
 if __name__ == "__main__":
-    terminal.install()
+    install()
     sys.exit(main(sys.argv[1:]))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfm_jax.config import choice
+from tfm_jax.api import choice
 
 Arms = Mapping[str, Mapping[str, Any]]  # name -> {dotted knob: value}
 GOALS = ("min", "max")

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from experiments.study import Study
-from tfm_jax.config import ConfigError, nearest
+from tfm_jax.api import ConfigError, nearest
 
 PACKAGE = "experiments.studies"
 _SPEC = re.compile(r"(?P<name>.+\.py|[^:]*)(:(?P<scale>.*))?", re.DOTALL)

@@ -41,6 +41,16 @@ BELOW |= {"interop": _PARTS | {"settings", "runs", "train"}}
 BELOW |= {"notebook": {*BELOW}, "main": {"config", "manual", "terminal"}}
 BELOW["main"] |= {"settings", "runs", "train"}
 BELOW |= {"interop.__main__": {"config", "commands", "terminal", "runs"}}
+BELOW |= {"api": {*BELOW}}  # the public face: nothing in the package imports it
+
+# programs beside the package -> the parts they may import
+BESIDE = {
+    "experiments": {"api"},
+    "configs": {
+        *("config", "settings.sections", "mesh", "optim", "runs.checkpoint"),
+        *("data", "models"),
+    },
+}
 
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "ml_collections", "absl"}
 FORBIDDEN = {  # part -> packages of others that it does without
@@ -68,19 +78,33 @@ def violations(source, path):
     """What ``source``, lying at ``path`` below the root, may not import."""
     parts = list(Path(path).with_suffix("").parts)
     part = parts[1]
+    module = ".".join(parts[1:])
+    allowed = BELOW.get(module, BELOW.get(part, set())) | {part}
     for name in imports(ast.parse(source), parts[:-1]):
         top, *rest = name.split(".")
-        if top == "tfm_jax" and rest:
-            module = ".".join(parts[1:])
-            allowed = BELOW.get(module, BELOW.get(part, set())) | {part}
-            if not any(f"{'.'.join(rest)}.".startswith(f"{a}.") for a in allowed):
-                yield f"{path}: {part} may not import {name}"
+        if top == "tfm_jax" and rest and not _within(rest, allowed):
+            yield f"{path}: {part} may not import {name}"
         if top in FORBIDDEN.get(part, ()):
             yield f"{path}: {part} does without {top}"
         if top == "absl" and part != "main":
             yield f"{path}: only main imports absl"
         if top in ("experiments", "configs", "tests"):
             yield f"{path}: the package does not know {top}"
+
+
+def _within(names, allowed):
+    return any(f"{'.'.join(names)}.".startswith(f"{a}.") for a in allowed)
+
+
+def violations_beside(source, path):
+    """What ``source`` of a program beside the package may not import of it."""
+    *folders, _ = parts = Path(path).with_suffix("").parts
+    for name in imports(ast.parse(source), folders):
+        top, *rest = name.split(".")
+        if top == "tfm_jax" and not _within(rest, BESIDE[parts[0]]):
+            yield f"{path}: {parts[0]} may not import {name}"
+        if top == "configs":
+            yield f"{path}: configurations are found by path, not imported as {name}"
 
 
 def relative(path):
@@ -95,6 +119,33 @@ def test_imports_point_down():
         for violation in violations(path.read_text("utf-8"), relative(path))
     ]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("top", BESIDE)
+def test_programs_beside_the_package_use_its_public_face_alone(top):
+    found = [
+        violation
+        for path in FILES
+        if path.is_relative_to(ROOT / top)
+        for violation in violations_beside(path.read_text("utf-8"), relative(path))
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "source, path, allowed",
+    [
+        ("from tfm_jax.api import say", "experiments/studies/size.py", True),
+        ("from tfm_jax import api", "experiments/report/text.py", True),
+        ("import tfm_jax", "experiments/run.py", False),
+        ("from tfm_jax.runs import exits", "experiments/engines/batch.py", False),
+        ("from tfm_jax.config import section", "configs/gpt1.py", True),
+        ("from tfm_jax.train import loop", "configs/gpt1.py", False),
+        ("from configs import gpt1", "configs/gpt2_small.py", False),
+    ],
+)
+def test_the_public_face_is_told_from_what_is_behind_it(source, path, allowed):
+    assert (not list(violations_beside(source, path))) == allowed
 
 
 def test_every_part_has_a_rank():
@@ -123,6 +174,7 @@ def test_only_a_command_may_rank_above_its_part():
         ("from absl import flags", "tfm_jax/main.py", True),
         ("from tfm_jax.models import bert", "tfm_jax/main.py", False),
         ("from configs import base", "tfm_jax/train/loop.py", False),
+        ("from tfm_jax import api", "tfm_jax/notebook/run.py", False),
     ],
 )
 def test_the_import_check_tells_up_from_down(source, path, allowed):

@@ -87,7 +87,10 @@ def parse(argv):
     flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
     flags.DEFINE_integer("last", 5, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("examples", 0, "", 0, flag_values=values)
-    values(["main", *(flag for flag in argv if flag not in knobs)])
+    try:
+        values(["main", *(flag for flag in argv if flag not in knobs)])
+    except flags.Error as error:  # a value of the wrong type
+        raise configs.ConfigError(str(error)) from error
     for name in _FILES:
         if values[name].value is not None:
             values[name].value = expanduser(values[name].value)
@@ -253,8 +256,7 @@ def main(argv):
     try:
         (show_help if HELP & set(argv) else run)(*parse(argv))
     except Exception as error:
-        wrong_flag = isinstance(error, flags.Error)
-        code = exits.BAD_CONFIG if wrong_flag else exits.exit_code(error)
+        code = exits.exit_code(error)
         if code == exits.UNKNOWN:
             raise
         terminal.say(f"tfm_jax: {exits.one_line(error)}", file=sys.stderr)

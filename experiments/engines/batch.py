@@ -5,9 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from experiments import cells, run_files
-from tfm_jax.config import ConfigError
-from tfm_jax.data.errors import DataError
-from tfm_jax.runs import exits
+from tfm_jax.api import ConfigError, DataError, exits
 
 GRACE = 120  # seconds from SIGTERM to the end, to finish a step and save
 RETRIES = 2  # of a run that failed for a reason that may pass

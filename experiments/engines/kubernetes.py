@@ -28,8 +28,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from experiments.engines import batch
-from tfm_jax.config import ConfigError
-from tfm_jax.runs import exits
+from tfm_jax.api import ConfigError, exits
 
 NAME_LENGTH = 50  # of 63 for a pod's host name, which adds the index
 

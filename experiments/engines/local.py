@@ -13,9 +13,7 @@ from typing import NamedTuple
 
 from experiments import cells
 from experiments.cells import Cell
-from tfm_jax.config import ConfigError
-from tfm_jax.runs import exits
-from tfm_jax.runs.exits import AlreadyRunning
+from tfm_jax.api import AlreadyRunning, ConfigError, exits
 
 AGAIN = 2.0  # seconds until a cell is looked at again that another process holds
 

@@ -35,9 +35,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.engines import batch
-from tfm_jax.config import ConfigError
-from tfm_jax.runs import exits
-from tfm_jax.runs.exits import InfrastructureError
+from tfm_jax.api import ConfigError, InfrastructureError, exits
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,7 @@ import unicodedata
 
 from markupsafe import Markup
 
-from tfm_jax import terminal
+from tfm_jax.api import spelled
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$@])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -28,7 +28,7 @@ def _spelled(character):
     category = unicodedata.category(character)
     if character in "\n\t" or not (category[0] == "C" or category in ("Zl", "Zp")):
         return character
-    return terminal.spelled(character)
+    return spelled(character)
 
 
 def html(value):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from experiments import cells, identity, outcomes, run_files
 from experiments.study import Typed, axis
 from tests.experiments.test_study import study
+from tfm_jax import api, main
 from tfm_jax import config as configs
-from tfm_jax import main
 from tfm_jax.config import ConfigError
 from tfm_jax.runs import exits
 from tfm_jax.runs.workdir import Lease
@@ -101,7 +101,7 @@ def test_the_same_content_elsewhere_is_the_same_run(tmp_path):
     first, second = ([c.id for c in ids(tmp_path, m).values()] for m in made)
     assert first == second
     file.write_text("one\tuno\n" * 60)
-    identity._data_of.cache_clear()
+    api._prepared.cache_clear()
     assert not set(first) & {c.id for c in ids(tmp_path, made[1]).values()}
 
 
@@ -285,7 +285,7 @@ def test_a_disk_that_fails_is_no_missing_run(cell, monkeypatch):
     def broken(path, **_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(run_files.bounded_json, "read_bytes", broken)
+    monkeypatch.setattr(api.bounded_json, "read_bytes", broken)
     with pytest.raises(exits.InfrastructureError, match="cannot be read"):
         cells.status(cell)
 

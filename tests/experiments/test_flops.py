@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from experiments import cells, flops, identity, sizes
+from experiments import cells, flops, sizes
 from tests.experiments import tiny_study
+from tfm_jax import api
 from tfm_jax.config import ConfigError
-from tfm_jax.settings.experiment import complete
-from tfm_jax.train import program
 
 W = jax.ShapeDtypeStruct((4, 4), jnp.float32)  # x @ w: 2 * 4 * 4 * 4 operations
 LANGUAGE = "configs/gpt2_small.py:tiny"
@@ -95,12 +94,9 @@ def test_elementwise_work_is_one_for_each_element_and_moving_none():
 def step_of(config, settings):
     """A train step with its state and batch, shapes alone."""
     experiment = cells.configure(config, settings)
-    data = identity.data_of(experiment)
-    experiment = complete(experiment, data.tokenizer)
-    functions = program.build(experiment)
-    state = jax.eval_shape(functions.init, 0)
-    batch = jax.tree.map(lambda x: x[None], sizes.first_batch(experiment, data))
-    return functions.train_step, state, batch
+    experiment, batch, _ = api.start(experiment)
+    step, state = api.train_step(experiment)
+    return step, state, jax.tree.map(lambda x: x[None], batch)
 
 
 ARMS = {

@@ -14,13 +14,13 @@ from experiments import (
     outcomes,
     results,
     run,
-    scored,
     sizes,
 )
 from experiments.plan import Plan
 from tests.experiments import fake_slurm, tiny_study
 from tests.reliability.processes import environment
 from tfm_jax import bounded_json
+from tfm_jax.api import score_names
 from tfm_jax.config import ConfigError
 
 TINY = str(Path(__file__).with_name("tiny_study.py"))
@@ -78,7 +78,7 @@ def test_a_study_runs_from_plan_to_report(ended):
     assert report["noise"]["identical"] == 0.0, "equal runs must give equal numbers"
     assert report["expectations"][0]["verdict"] == "UNDERPOWERED"  # two pairs
     [cell, *_] = plan.cells()
-    assert set(scored.names(cell)) == {
+    assert set(score_names(cell.experiment)) == {
         f"{split}/{name}"
         for split, scores in outcomes.run_files.results(cell.directory).items()
         if isinstance(scores, dict)

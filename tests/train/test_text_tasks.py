@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import cells, scored
 from tests.reliability import tiny
 from tests.train.text_runs import get_config, write_files
-from tfm_jax import bounded_json
+from tfm_jax import api, bounded_json
 from tfm_jax.config import ConfigError
 from tfm_jax.data import language
 from tfm_jax.data.errors import DataError
@@ -119,8 +118,7 @@ def test_what_can_be_known_is_learnt(name, files, tmp_path):
     results = loop.train(config, tmp_path)
     assert holds(results["valid"]), results
     experiment = resolve(config)
-    cell = cells.Cell("", "", 0, "", {}, tmp_path, (), experiment)
-    assert scored.names(cell) == [f"valid/{name}" for name in results["valid"]]
+    assert api.score_names(experiment) == [f"valid/{k}" for k in results["valid"]]
     if name in ANSWERS:
         ask, wanted = ANSWERS[name]
         run = load_run(tmp_path)

@@ -1,14 +1,11 @@
 """Scored: the names of what a run will be scored by, known before it runs."""
 
 import collections
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 
-from experiments import identity
-from experiments.cells import Cell
-from experiments.probes import PROBES
-from experiments.stages import FIRST
 from tfm_jax.data import language
 from tfm_jax.data.sources.bitext import SOURCES
 from tfm_jax.metrics.answers import answer_scores
@@ -23,30 +20,20 @@ _OF_ANSWERS = {
 }
 
 
-def names(cell: Cell, probe: str = "") -> list[str]:
-    """``split/score`` of all that ``results.json`` of a cell will hold.
+def names(experiment: Experiment, data) -> Iterator[str]:
+    """``split/score`` of all that ``results.json`` of a run will hold.
 
-    Nothing is compiled or run. Raises: ConfigError, DataError if it cannot be run.
+    Nothing is compiled or run. Args: data: the prepared one.
+    Raises: ConfigError, DataError if it cannot be run.
     """
-    if probe:
-        return [f"probe/{name}" for name in PROBES[probe].scores]
-    found = list(_of(cell.experiment))
-    if cell.first:
-        found += [f"{FIRST}_{name}" for name in _of(cell.first)]
-    return found
-
-
-def _of(experiment: Experiment):
-    data = identity.data_of(experiment)
     experiment = complete(experiment, data.tokenizer)
     if experiment.task == "translation":
         yield from _of_translation(experiment, data)
         return
     params = jax.eval_shape(program.build(experiment).init, 0).params
     scored = [("valid", experiment, data, "valid"), ("test", experiment, data, "test")]
-    for name, section in variants.read(
-        experiment.eval.variants, experiment.data
-    ).items():
+    others = variants.read(experiment.eval.variants, experiment.data)
+    for name, section in others.items():
         other = alone(experiment, section)
         scored.append((name, other, prepare(other, data.tokenizer), "valid"))
     for name, each, its_data, split in scored:
@@ -72,5 +59,5 @@ def _totals(experiment, params, data, split):
         data, split, batch_tokens=experiment.eval.batch_tokens, row_multiple=1
     )
     step = evaluate.make_eval_step(experiment)
-    found = jax.eval_shape(step, params, next(iter(batches)))
-    return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), found)
+    sums = jax.eval_shape(step, params, next(iter(batches)))
+    return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), sums)

@@ -1,0 +1,262 @@
+"""Public face: what a program beside this package may use; ``experiments`` has no more.
+
+A run is described by an ``Experiment``, which ``read_command`` makes of a command line.
+Importing this module imports no JAX; what needs it does when it is asked for.
+"""
+
+import functools
+import importlib
+import types
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tfm_jax import bounded_json, main
+from tfm_jax.commands import Parser
+from tfm_jax.config import ConfigError, choice, nearest, no_choice, to_flag, to_json
+from tfm_jax.data.errors import DataError
+from tfm_jax.runs import exits
+from tfm_jax.runs.exits import AlreadyRunning, InfrastructureError, one_line
+from tfm_jax.runs.log import read_history
+from tfm_jax.runs.workdir import Lease, preflight, replace
+from tfm_jax.settings.files import DATA
+from tfm_jax.terminal import install, say, shown, spelled
+
+if TYPE_CHECKING:
+    from tfm_jax.audit import audit_transformer
+    from tfm_jax.ops.attention import SCORES, attention_weights
+    from tfm_jax.settings.experiment import Experiment, build_model
+
+__all__ = [
+    # errors, and what the exit code of a command says
+    "AlreadyRunning",
+    "ConfigError",
+    "DataError",
+    "InfrastructureError",
+    "exits",
+    "one_line",
+    # knobs and their text
+    "DATA",
+    "choice",
+    "nearest",
+    "no_choice",
+    "to_flag",
+    "to_json",
+    # commands and what they print
+    "Parser",
+    "install",
+    "say",
+    "shown",
+    "spelled",
+    # the directory of a run
+    "Lease",
+    "preflight",
+    "read_history",
+    "read_object",
+    "replace",
+    # runs as the command line describes them
+    "Command",
+    "check_new",
+    "check_population",
+    "prepare",
+    "read_command",
+    "run_command",
+    "score_names",
+    "set_up",
+    # models and train steps; these import JAX
+    "SCORES",
+    "Experiment",
+    "Start",
+    "audit_transformer",
+    "attention_weights",
+    "build_model",
+    "initial_params",
+    "logits",
+    "mean_loss",
+    "start",
+    "train_step",
+]
+_OF_JAX = {  # name -> its module, which imports JAX
+    "Experiment": "settings.experiment",
+    "SCORES": "ops.attention",
+    "attention_weights": "ops.attention",
+    "audit_transformer": "audit",
+    "build_model": "settings.experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_JAX:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tfm_jax.{_OF_JAX[name]}"), name)
+
+
+class Command(NamedTuple):
+    """What a command line of ``tfm_jax.main`` asks for."""
+
+    experiment: "Experiment"
+    workdir: str | None
+
+
+def read_command(argv: Sequence[str]) -> Command:
+    """What ``python -m tfm_jax.main ARGV`` would run, checked as it would be.
+
+    Raises: ConfigError naming the flag, the value and the legal choices.
+    """
+    from tfm_jax.settings.experiment import resolve
+
+    values, knobs = main.parse(argv)
+    return Command(resolve(main.load_config(values, knobs)), values.workdir)
+
+
+def run_command(argv: Sequence[str]) -> int:
+    """``python -m tfm_jax.main ARGV`` in this process; its exit code."""
+    return main.main(argv)
+
+
+def check_new(experiment: "Experiment", given: Collection[str]) -> None:
+    """Refuses what a run that has not begun is refused for.
+
+    Args: given: dotted knobs set besides the configuration file.
+    Raises: ConfigError naming the knob, and the one that ignores it.
+    """
+    from tfm_jax.settings import new_runs
+
+    new_runs.check_settings(experiment)
+    new_runs.check_read(experiment, given)
+
+
+def check_population(experiments: Sequence["Experiment"]) -> tuple[str, ...]:
+    """The knobs in which runs may differ that one program trains.
+
+    Raises: ConfigError naming others in which these do.
+    """
+    from tfm_jax.train import population
+
+    population.check_alike(experiments)
+    return population.MAY_DIFFER
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that ``replace`` or somebody else wrote.
+
+    Raises: OSError; ValueError if it is damaged, too long or no object.
+    """
+    content = bounded_json.read_bytes(path)
+    return bounded_json.unsealed(
+        bounded_json.loads(content, dict, parse_constant=float)
+    )
+
+
+def prepare(experiment: "Experiment"):
+    """The prepared data, with ``fingerprint`` and ``tokenizer``; kept for other runs.
+
+    Raises: DataError if it cannot be prepared.
+    """
+    return _prepared(experiment.task, experiment.data, experiment.tokenizer)
+
+
+@functools.lru_cache(maxsize=8)
+def _prepared(task, data, tokenizer):
+    from tfm_jax.train.workloads import WORKLOADS
+
+    sections = types.SimpleNamespace(task=task, data=data, tokenizer=tokenizer)
+    return WORKLOADS[task].prepare(sections)
+
+
+def score_names(experiment: "Experiment") -> list[str]:
+    """``split/score`` of all that ``results.json`` will hold; nothing is compiled.
+
+    Raises: ConfigError, DataError if it cannot be run.
+    """
+    from tfm_jax.train import scored
+
+    return list(scored.names(experiment, prepare(experiment)))
+
+
+def set_up(experiment: "Experiment") -> None:
+    """Devices and the cache of compiled programs, before the first array exists."""
+    from tfm_jax.runs import runtime
+
+    runtime.prepare(experiment.mesh.cpu_devices)
+
+
+class Start(NamedTuple):
+    """A run before its first step.
+
+    Attributes:
+        experiment: with the vocabularies of its tokenizer filled in.
+        batch: what the first step sees, not yet in micro-batches.
+        tokens: of the batch, padding left out; of a translation those of its targets.
+    """
+
+    experiment: "Experiment"
+    batch: Any
+    tokens: int
+
+
+def start(experiment: "Experiment") -> Start:
+    """Prepares the data and takes the first batch.
+
+    Raises: ConfigError, DataError if it cannot be run.
+    """
+    from tfm_jax.settings.experiment import complete
+    from tfm_jax.train.workloads import WORKLOADS
+
+    data, work = prepare(experiment), WORKLOADS[experiment.task]
+    experiment = complete(experiment, data.tokenizer)
+    batches = work.batches(
+        experiment,
+        data,
+        batch_tokens=experiment.train.batch_tokens,
+        total_batches=1,
+        seed=experiment.seed,
+        row_multiple=experiment.train.row_multiple,
+    )
+    batch = work.to_model_inputs(experiment, next(batches))
+    return Start(experiment, batch, work.tokens(batch))
+
+
+def train_step(experiment: "Experiment") -> tuple[Callable, Any]:
+    """``train_step(state, micro_batches)``, not jitted, and the shapes of its state.
+
+    Args: experiment: of a ``Start``.
+    """
+    import jax
+
+    from tfm_jax.train import program
+
+    functions = program.build(experiment)
+    return functions.train_step, jax.eval_shape(functions.init, 0)
+
+
+def initial_params(experiment: "Experiment", model):
+    """Parameters of ``build_model(experiment, ...)`` as a run begins with them."""
+    import jax
+
+    from tfm_jax.layers.layout import init_params
+
+    key = jax.random.key(experiment.seed)
+    return init_params(model, key, _losses(experiment).example())
+
+
+def logits(model, params, batch):
+    """Logits of a model without dropout."""
+    from tfm_jax.train.evaluate import apply
+
+    return apply(model, params, batch, rng=None, train=False)
+
+
+def mean_loss(experiment: "Experiment", model, params, batch):
+    """Loss per prediction target without dropout, in nats."""
+    from tfm_jax.train.evaluate import apply
+
+    run = functools.partial(apply, model)
+    total, weight = _losses(experiment).loss_sum(run, params, batch, train=False)
+    return total / weight
+
+
+def _losses(experiment):
+    from tfm_jax.settings.experiment import TASKS
+
+    return TASKS[experiment.task].losses
