@@ -36,10 +36,10 @@ BELOW = {
 }
 _PARTS = {*BELOW} - {"commands", "manual"}
 BELOW |= {name: _PARTS | {"runs", "settings", "train"} for name in ("runs", "settings")}
-BELOW |= {"train": _PARTS | {"settings", "runs", "interop"}, "audit": _PARTS}
+BELOW |= {"train": _PARTS | {"settings", "runs"}, "audit": _PARTS}
 BELOW |= {"interop": _PARTS | {"settings", "runs", "train"}}
 BELOW |= {"notebook": {*BELOW}, "main": {"config", "manual", "terminal"}}
-BELOW["main"] |= {"settings", "runs", "train"}
+BELOW["main"] |= {"settings", "runs", "train", "interop"}
 BELOW |= {"interop.__main__": {"config", "commands", "terminal", "runs"}}
 BELOW |= {"api": {*BELOW}}  # the public face: nothing in the package imports it
 

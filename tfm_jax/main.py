@@ -221,16 +221,20 @@ def run(values, knobs):
         raise configs.ConfigError("--workdir=DIR is missing: where does the run live?")
     flags.FLAGS.mark_as_parsed()  # the worker processes of Grain ask for it
     if any(flag.startswith("--each.") for flag in knobs):
+        from tfm_jax.interop import read_initial
         from tfm_jax.train import population
 
-        return population.train(*members(values, knobs), given=_knobs_of(knobs))
+        given = dict(given=_knobs_of(knobs), read_initial=read_initial)
+        return population.train(*members(values, knobs), **given)
     config = load_config(values, knobs)
     check_given(values, knobs, config)
     check_named(values, knobs, config)
     if values.mode == "train":
+        from tfm_jax.interop import read_initial
         from tfm_jax.train import loop
 
-        return loop.train(config, values.workdir, given=_knobs_of(knobs))
+        given = dict(given=_knobs_of(knobs), read_initial=read_initial)
+        return loop.train(config, values.workdir, **given)
     from tfm_jax.train import modes
 
     function, names = MODES[values.mode]

@@ -11,11 +11,15 @@ from safetensors.numpy import load_file, save_file
 from tests.interop.text_reference import ask, make, text, torch, transformers
 from tests.models.tiny_text import tiny
 from tfm_jax.config import ConfigError
-from tfm_jax.interop import load_huggingface, save_huggingface, workdirs
+from tfm_jax.interop import (
+    load_huggingface,
+    read_initial,
+    save_huggingface,
+    workdirs,
+)
 from tfm_jax.interop.huggingface import FAMILIES
 from tfm_jax.interop.safetensors_io import FILE, read
 from tfm_jax.models import bert
-from tfm_jax.train import initial
 
 SIZES = dict(hidden_size=16, num_attention_heads=2, intermediate_size=8, vocab_size=19)
 SIZES |= dict(num_hidden_layers=1, max_position_embeddings=12)
@@ -67,7 +71,7 @@ def test_a_bare_model_is_read_by_its_names_without_prefix(name, tmp_path):
 def test_a_bare_model_is_a_start_but_no_run(tmp_path):
     model, params = tiny(bert, head="states")
     save_huggingface(tmp_path, params, model.cfg)
-    source = initial.read(str(tmp_path))
+    source = read_initial(str(tmp_path))
     jax.tree.map(np.testing.assert_array_equal, source.params, params)
     with pytest.raises(ConfigError, match="--config.init_from=FOLDER takes its"):
         workdirs.import_folder(tmp_path, tmp_path / "run")
@@ -105,4 +109,4 @@ def test_a_name_that_is_no_folder_says_how_to_get_one(tmp_path, monkeypatch):
         workdirs.import_folder("bert-base-uncased", tmp_path / "run")
     assert re.search(r"hf download bert-base-uncased --local-dir", str(error.value))
     with pytest.raises(ConfigError, match=wanted):
-        initial.read("bert-base-uncased")
+        read_initial("bert-base-uncased")

@@ -11,12 +11,12 @@ from flax.traverse_util import flatten_dict
 
 from tests.train.text_runs import get_config, write_files
 from tfm_jax.config import ConfigError
-from tfm_jax.interop import save_huggingface
+from tfm_jax.interop import read_initial, save_huggingface
 from tfm_jax.layers.layout import to_scanned
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import Config, make_optimizer
-from tfm_jax.runs import saved
-from tfm_jax.train import initial, loop
+from tfm_jax.runs import initial, saved
+from tfm_jax.train import loop
 
 FEW = dict(total_steps=3)
 
@@ -99,7 +99,7 @@ def test_a_stopped_fine_tuning_goes_on_without_its_source(pretrained, files, tmp
 def test_a_folder_of_transformers_is_a_source_too(pretrained, tmp_path):
     run = saved.load(pretrained)
     save_huggingface(tmp_path / "bert", run.params, run.experiment.model)
-    found = initial.read(str(tmp_path / "bert"))
+    found = read_initial(str(tmp_path / "bert"))
     assert found.model_name == "bert" and found.tokenizer is None
     with pytest.raises(ConfigError, match="no tokenizer that is read here.*kind=publ"):
         initial.check(run.experiment, found)  # another vocabulary would be trained
@@ -109,7 +109,7 @@ def test_a_folder_of_transformers_is_a_source_too(pretrained, tmp_path):
     for path, x in flatten_dict(found.params, sep="/").items():
         np.testing.assert_array_equal(x, ours[path])
     run.tokenizer.save(tmp_path / "bert" / "tokenizer.json")
-    again = initial.read(str(tmp_path / "bert"))
+    again = read_initial(str(tmp_path / "bert"))
     assert again.tokenizer.fingerprint == run.tokenizer.fingerprint
 
 

@@ -2,11 +2,13 @@
 
 from tfm_jax.interop.huggingface import load_huggingface, save_huggingface
 from tfm_jax.interop.imported import Imported, ImportedDecoder, ImportedText
+from tfm_jax.interop.starts import read_initial
 
 __all__ = [
     "Imported",
     "ImportedDecoder",
     "ImportedText",
     "load_huggingface",
+    "read_initial",
     "save_huggingface",
 ]

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import jax
@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from tfm_jax import mesh as mesh_section
 from tfm_jax.config import to_json
 from tfm_jax.mesh import on_this_host, put_batch, row_multiple
-from tfm_jax.runs import named_data, peers, resume, runtime
+from tfm_jax.runs import initial, named_data, peers, resume, runtime
 from tfm_jax.runs.checkpoint import Checkpointer
 from tfm_jax.runs.exits import Diverged, Preempted
 from tfm_jax.runs.log import MetricsLog, Progress, read_history
@@ -22,17 +22,25 @@ from tfm_jax.runs.workdir import Lease, describe, preflight, replace
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import Experiment, complete, resolve
 from tfm_jax.terminal import say
-from tfm_jax.train import initial, program
+from tfm_jax.train import program
 from tfm_jax.train.state import averaged
 from tfm_jax.train.workloads import WORKLOADS
 
 
-def train(config, workdir, *, given: Collection[str] = ()) -> dict:
+def train(
+    config,
+    workdir,
+    *,
+    given: Collection[str] = (),
+    read_initial: Callable[[str], initial.Source] = initial.read,
+) -> dict:
     """Trains what ``config`` says in ``workdir``, from where it left off.
 
     Args:
         given: dotted knobs that were set besides the configuration, for which it need
             not be changed elsewhere: one ablation is one knob, see ``new_runs``.
+        read_initial: reads ``init_from``; by default runs alone, as
+            ``interop.read_initial`` folders of transformers too.
     Returns: the scores of the evaluation after the last step.
     Raises: Preempted, Diverged, ConfigError, DataError and what else `exits` lists.
     """
@@ -46,7 +54,9 @@ def train(config, workdir, *, given: Collection[str] = ()) -> dict:
         Checkpointer(workdir / "checkpoints", experiment.checkpoint) as checkpoints,
     ):
         peers.require_agreement("settings", resume.shared(experiment))
-        run = Training(experiment, workdir, mesh, checkpoints, stop)
+        run = Training(
+            *(experiment, workdir, mesh, checkpoints, stop), read_initial=read_initial
+        )
         is_main_process = jax.process_index() == 0
         if is_main_process:
             say(run.headline())
@@ -76,21 +86,30 @@ def session(cfg: mesh_section.Config, workdirs: Iterable[Path]):
 class Training:
     """What one process holds while it trains; ``name``, if it trains others too.
 
-    Args: like: a run with the same program and data, other seed or rate; what was
-        prepared and compiled for it serves this one too.
+    Args:
+        like: a run with the same program and data, other seed or rate; what was
+            prepared and compiled for it serves this one too.
+        read_initial: see ``train``.
     """
 
     name = ""
 
     def __init__(
-        self, experiment: Experiment, workdir: Path, mesh, checkpoints, stop, like=None
+        self,
+        experiment: Experiment,
+        workdir: Path,
+        mesh,
+        checkpoints,
+        stop,
+        like=None,
+        read_initial=initial.read,
     ):
         self.work = work = WORKLOADS[experiment.task]
         self.workdir, self.mesh = workdir, mesh
         self.checkpoints, self.stop = checkpoints, stop
         resumed = checkpoints.latest_good()
         extras = {} if resumed is None else checkpoints.extras(resumed)
-        if extras and "data.json" not in extras:  # what ``published`` leaves
+        if extras and "data.json" not in extras:  # what ``interop`` leaves
             experiment = experiment._replace(init_from=str(checkpoints.path(resumed)))
             resumed, extras = None, {}
         self.step = self.saved = resumed or 0
@@ -100,7 +119,7 @@ class Training:
         # data; a resumed run keeps the tokenizer it was trained with
         tokenizer = source = None
         if experiment.init_from and not extras:
-            source = initial.read(experiment.init_from)
+            source = read_initial(experiment.init_from)
             initial.check(experiment, source)
             tokenizer = source.tokenizer
         if extras:

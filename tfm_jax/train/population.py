@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
-from tfm_jax.runs import named_data
+from tfm_jax.runs import initial, named_data
 from tfm_jax.runs.checkpoint import Checkpointer
 from tfm_jax.runs.exits import Diverged, Preempted
 from tfm_jax.runs.log import MetricsLog, Progress
@@ -33,7 +33,11 @@ MAY_DIFFER = ("seed", "optim.peak_lr")
 
 
 def train(
-    configs: Sequence, workdirs: Sequence, *, given: Collection[str] = ()
+    configs: Sequence,
+    workdirs: Sequence,
+    *,
+    given: Collection[str] = (),
+    read_initial=initial.read,
 ) -> None:
     """Trains one run for each config in its workdir, from where each left off.
 
@@ -41,7 +45,7 @@ def train(
     ``data.batching`` cannot be "bucket". One that diverges leaves the others alone; one
     that has finished before is left as it is.
 
-    Args: given: see ``loop.train``.
+    Args: given, read_initial: see ``loop.train``.
     Raises: ConfigError if the runs cannot share a program. Preempted if asked to stop;
         all are saved. Diverged, naming the workdirs, once all others have finished.
     """
@@ -68,7 +72,8 @@ def train(
                 Checkpointer(workdir / "checkpoints", experiment.checkpoint)
             )
             like = members[0] if members else None
-            members.append(Member(experiment, workdir, mesh, checkpoints, stop, like))
+            parts = experiment, workdir, mesh, checkpoints, stop, like
+            members.append(Member(*parts, read_initial))
             say(f"{workdir.name}: {members[-1].headline()}")
         first = min(member.step for member in members)
         progress = stack.enter_context(

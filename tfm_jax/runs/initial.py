@@ -1,21 +1,16 @@
 """Initial: parameters that a run starts from because another one learnt them."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError, to_flag
-from tfm_jax.data.errors import DataError
-from tfm_jax.data.tokenizers.bilingual import Tokenizer
-from tfm_jax.data.tokenizers.subwords import TextTokenizer
-from tfm_jax.interop import Imported, load_huggingface, tokenizer_files
-from tfm_jax.interop.huggingface import local
 from tfm_jax.layers.layout import to_scanned, to_unrolled
-from tfm_jax.models import MODELS, family_of
+from tfm_jax.models import MODELS
 from tfm_jax.runs import saved
 from tfm_jax.settings.experiment import Experiment
 
@@ -61,38 +56,17 @@ class Report(NamedTuple):
 
 
 def read(path: str) -> Source:
-    """A workdir, a checkpoint of one, or a folder as transformers writes it.
-
-    Raises: ConfigError if it is neither, or its model has no counterpart here.
-    """
+    """A workdir or a checkpoint of one. Raises: ConfigError if it is neither."""
     try:
-        folder = local(path)
-        if (folder / "config.json").is_file() and "model_type" in bounded_json.read(
-            folder / "config.json", dict
-        ):
-            found = load_huggingface(folder)
-            tokenizer, why = _tokenizer(folder, found)
-            config, params = found.config, found.params
-            labels = getattr(found, "labels", ())
-        else:
-            run = saved.load(folder)
-            config, params = run.experiment.model, run.params
-            tokenizer, why = run.tokenizer, ""
-            labels = tuple(saved.label_names(run))
+        run = saved.load(Path(path).expanduser())
+        labels = saved.label_names(run)
     except (OSError, ValueError) as error:
         raise ConfigError(f"init_from={path!r}: {error}") from error
-    parts = family_of(config).name, config, to_unrolled(params), tokenizer
-    return Source(path, *parts, why, labels)
-
-
-def _tokenizer(folder, found):
-    """(the tokenizer of a folder of transformers, or None; why there is none)."""
-    try:
-        if isinstance(found, Imported):
-            return Tokenizer.load(tokenizer_files.of_pairs(folder)), ""
-        return TextTokenizer.load(folder), ""
-    except DataError as error:
-        return None, str(error)
+    return Source(
+        *(path, run.experiment.model_name, run.experiment.model),
+        *(to_unrolled(run.params), run.tokenizer),
+        labels=tuple(labels),
+    )
 
 
 def fitted(experiment: Experiment, source: Source, tokenizer) -> Experiment:

@@ -1,0 +1,42 @@
+"""Starts: folders of transformers whose parameters a run begins with."""
+
+from tfm_jax import bounded_json
+from tfm_jax.config import ConfigError
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.tokenizers.bilingual import Tokenizer
+from tfm_jax.data.tokenizers.subwords import TextTokenizer
+from tfm_jax.interop import huggingface, tokenizer_files
+from tfm_jax.interop.imported import Imported
+from tfm_jax.models import family_of
+from tfm_jax.runs import initial
+
+
+def read_initial(path: str) -> initial.Source:
+    """A folder as transformers writes it, a workdir, or a checkpoint of one.
+
+    Raises: ConfigError if it is none of them, or its model has no counterpart here.
+    """
+    try:
+        folder = huggingface.local(path)
+        config = folder / huggingface.CONFIG
+        foreign = config.is_file() and "model_type" in bounded_json.read(config, dict)
+        loaded = huggingface.load_huggingface(folder) if foreign else None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"init_from={path!r}: {error}") from error
+    if loaded is None:
+        return initial.read(path)
+    return initial.Source(
+        *(path, family_of(loaded.config).name, loaded.config, loaded.params),
+        *_tokenizer(folder, loaded),
+        labels=getattr(loaded, "labels", ()),
+    )
+
+
+def _tokenizer(folder, loaded):
+    """(the tokenizer of a folder, or None; why there is none)."""
+    try:
+        if isinstance(loaded, Imported):
+            return Tokenizer.load(tokenizer_files.of_pairs(folder)), ""
+        return TextTokenizer.load(folder), ""
+    except DataError as error:
+        return None, str(error)
