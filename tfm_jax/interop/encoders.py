@@ -32,10 +32,9 @@ FIELDS = {
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
-# fields that change neither names nor values of tensors; all that is neither here nor
-# in ``Reference.fields`` must have its default
-FREE = {"init", "residual_init", "dtype", "layout", "remat", "attention"}
-FREE |= {"key_size", "value_size", "activation", "labels", "head_dropout", "head"}
+# what ``write_config`` tells in its own way or checks; all that is neither here nor in
+# ``Reference.fields`` must have its default
+APART = {"key_size", "value_size", "activation", "labels", "head_dropout", "head"}
 DEFAULTS = dict(  # of transformers, for what a file leaves out
     hidden_size=768,
     num_attention_heads=12,
@@ -140,11 +139,11 @@ def write_config(reference: Reference, cfg) -> dict:
 
     Raises: ValueError listing every field that the reference cannot represent.
     """
+    apart = APART | reference.free | set(reference.fields)
     problems = [
-        f"model.{field.name}={getattr(cfg, field.name)!r} must be {field.default!r}"
-        for field in dataclasses.fields(cfg)
-        if field.name not in FREE | reference.free | set(reference.fields)
-        and getattr(cfg, field.name) != field.default
+        f"model.{name}={getattr(cfg, name)!r} must be {getattr(type(cfg), name)!r}"
+        for name in fields.of_tensors(type(cfg))
+        if name not in apart and getattr(cfg, name) != getattr(type(cfg), name)
     ]
     tables = {"activation": ACTIVATIONS, "head": reference.architectures}
     for name, table in tables.items():

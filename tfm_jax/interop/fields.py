@@ -9,6 +9,7 @@ import sys
 import typing
 from collections.abc import Iterable, Mapping
 
+from tfm_jax.config import roles_of
 from tfm_jax.interop.problems import cut, listed
 
 MOST = 2**24  # of a size
@@ -19,6 +20,16 @@ ACTIVATIONS = {  # ours -> transformers' names for it; the first is written
     "gelu_tanh": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
     "silu": ("silu", "swish"),
 }
+
+
+def of_tensors(cls: type) -> list[str]:
+    """Fields of the dataclass ``cls`` that a folder must say.
+
+    Initial values and execution change neither names nor values of its tensors. Dropout
+    does not either, but a model that is trained on elsewhere has it from the folder.
+    """
+    roles = roles_of(cls).items()
+    return [name for name, role in roles if role not in ("initial", "execution")]
 
 
 def check(values: Mapping, cls: type, theirs: Mapping[str, Iterable[str]]) -> None:

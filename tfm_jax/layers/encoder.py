@@ -47,6 +47,10 @@ class EncoderArch(Arch):
             )
 
 
+# what describes the output head alone; every encoder has ``head`` for its own HEADS
+TASK_FIELDS = frozenset({"head", "labels", "pool"})
+
+
 class TextEncoder(nn.Module):
     """Embedding of E wide tables, and a bidirectional stack.
 

@@ -13,7 +13,7 @@ import dataclasses
 from flax import linen as nn
 
 from tfm_jax.config import knob
-from tfm_jax.layers.encoder import EncoderArch, TextEncoder
+from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.sharing import SHARES
@@ -120,6 +120,7 @@ FAMILY = Family(
         "span": ("span",),
     },
     task_parameters=("head",),
+    task_fields=TASK_FIELDS,
     below=("encoder/embedding", "encoder/stack/position_bias"),
     above=("encoder/stack/final_norm", "head"),
     pairs={"pretraining": "sop"},

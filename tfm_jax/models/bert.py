@@ -14,7 +14,7 @@ import dataclasses
 from flax import linen as nn
 
 from tfm_jax.config import knob
-from tfm_jax.layers.encoder import EncoderArch, TextEncoder
+from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
 from tfm_jax.models.family import Family
 
@@ -82,6 +82,7 @@ FAMILY = Family(
         "span": ("span",),
     },
     task_parameters=("head",),
+    task_fields=TASK_FIELDS,
     below=("encoder/embedding", "encoder/stack/position_bias"),
     above=("encoder/stack/final_norm", "head"),
     pairs={"pretraining": "nsp"},

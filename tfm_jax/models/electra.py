@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import knob
-from tfm_jax.layers.encoder import EncoderArch, TextEncoder
+from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_places
 from tfm_jax.models.family import Family
 from tfm_jax.ops.dropout import first_row
@@ -329,7 +329,7 @@ FAMILY = Family(
     },
     # the discriminator is what is kept
     task_parameters=("head", "lm", "replaced", "restore", "generator"),
-    task_fields=frozenset({"share", *_generator(0, 0)}),
+    task_fields=TASK_FIELDS | {"share", *_generator(0, 0)},
     below=(
         *(f"{tower}/embedding" for tower in _TOWERS),
         *(f"{tower}/stack/position_bias" for tower in _TOWERS),

@@ -317,6 +317,7 @@ FAMILY = Family(
     SIZES,
     learns={"causal_lm": ("lm",), "classify": ("classify",)},
     task_parameters=("classify",),
+    task_fields=frozenset({"head", "labels"}),
     below=("embedding", "position", "stack/position_bias"),
     above=("stack/final_norm", "output", "classify"),
     frame="gpt1",

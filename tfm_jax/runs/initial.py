@@ -8,16 +8,13 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tfm_jax.config import ConfigError, to_flag
+from tfm_jax.config import ConfigError, roles_of, to_flag
 from tfm_jax.layers.layout import to_scanned, to_unrolled
 from tfm_jax.models import MODELS
 from tfm_jax.runs import saved
 from tfm_jax.settings.experiment import Experiment
 
-# fields of a model that change neither its parameters nor what they compute
-FREE = {"dropout", "attention_dropout", "activation_dropout", "embedding_dropout"}
-FREE |= {"embedding_dropout_on", "head_dropout", "head", "labels", "pool"}
-FREE |= {"init", "residual_init", "layout", "dtype", "remat", "attention"}
+# a vocabulary may have grown, see ``merge``
 VOCABULARIES = {"vocab", "source_vocab", "target_vocab"}
 
 
@@ -99,13 +96,14 @@ def check(experiment: Experiment, source: Source) -> None:
             "parameters: tokenizer.kind=published, tokenizer.file=PATH "
             f"({source.without})"
         )
-    free = FREE | VOCABULARIES | MODELS[source.model_name].task_fields
+    free = VOCABULARIES | MODELS[source.model_name].task_fields
     differ = [
-        f"model.{field.name}={getattr(experiment.model, field.name)!r}, there "
-        f"{getattr(source.model, field.name)!r}"
-        for field in dataclasses.fields(source.model)
-        if field.name not in free
-        and getattr(experiment.model, field.name) != getattr(source.model, field.name)
+        f"model.{name}={getattr(experiment.model, name)!r}, there "
+        f"{getattr(source.model, name)!r}"
+        for name, role in roles_of(type(source.model)).items()
+        if role == "architecture"
+        and name not in free
+        and getattr(experiment.model, name) != getattr(source.model, name)
     ]
     if differ:
         raise ConfigError(
