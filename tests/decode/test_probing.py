@@ -27,7 +27,7 @@ def test_masks_are_filled_by_the_softmax_over_all_words():
     for row, all_of, best in zip(rows, every, three, strict=True):
         assert all_of.places.tolist() == np.flatnonzero(row == MASK).tolist()
         np.testing.assert_allclose(all_of.probabilities.sum(-1), 1.0, rtol=1e-5)
-        logits = alone(model, params, row).words[0, all_of.places]
+        logits = alone(model, params, row).lm_logits[0, all_of.places]
         wanted = np.asarray(jax.nn.softmax(logits))
         for mask in range(len(wanted)):
             order = np.argsort(-wanted[mask])

@@ -51,7 +51,7 @@ def test_a_pseudo_score_masks_one_token_at_a_time():
         for column, log_prob in zip(columns, log_probs, strict=True):
             masked = row.copy()
             masked[column] = MASK
-            logits = alone(model, params, masked, kinds).words[0, column]
+            logits = alone(model, params, masked, kinds).lm_logits[0, column]
             wanted = jax.nn.log_softmax(logits)[row[column]]
             np.testing.assert_allclose(log_prob, wanted, atol=1e-5)
 

@@ -127,7 +127,7 @@ def assert_heads_agree(model, imported, to_params):
     cross_entropy = mean_cross_entropy
 
     def of_words_and_pair(y):
-        return cross_entropy(y.words, words) + cross_entropy(y.pair, rows)
+        return cross_entropy(y.lm_logits, words) + cross_entropy(y.pair, rows)
 
     def of_span(y):
         return (cross_entropy(y[:, 0], starts) + cross_entropy(y[:, 1], ends)) / 2

@@ -51,11 +51,11 @@ def test_words_are_scored_where_places_say():
     model, params = tiny(bert)
     batch = rows([5, 3])
     whole = run(model, params, batch)
-    assert whole.words.shape == (2, 5, V) and whole.pair.shape == (2, 2)
+    assert whole.lm_logits.shape == (2, 5, V) and whole.pair.shape == (2, 2)
     places = np.array([[4, 0, 2], [1, 1, 0]])
     some = run(model, params, batch._replace(places=places))
-    wanted = np.take_along_axis(np.asarray(whole.words), places[..., None], 1)
-    np.testing.assert_allclose(some.words, wanted, atol=1e-6)
+    wanted = np.take_along_axis(np.asarray(whole.lm_logits), places[..., None], 1)
+    np.testing.assert_allclose(some.lm_logits, wanted, atol=1e-6)
     np.testing.assert_array_equal(some.pair, whole.pair)
 
 

@@ -100,7 +100,9 @@ def test_the_generator_learns_nothing_from_the_discriminator():
     @jax.jit
     @jax.grad
     def by_words(params):
-        return (model.apply({"params": params}, batch, train=False).words ** 2).sum()
+        return (
+            model.apply({"params": params}, batch, train=False).lm_logits ** 2
+        ).sum()
 
     reached = jax.tree.map(lambda x: bool(np.any(x)), by_scores(params))
     assert not any(jax.tree.leaves([reached["generator"], reached["lm"]]))
@@ -115,15 +117,15 @@ def test_joint_training_is_the_two_parts_one_after_the_other():
     model, params = tiny(electra, **SMALL)
     batch = masked()
     found = run(model, params, batch)
-    assert found.words.shape == (2, 3, V) and found.scores.shape == (2, 6)
+    assert found.lm_logits.shape == (2, 3, V) and found.scores.shape == (2, 6)
 
     @functools.partial(jax.jit, static_argnums=0)
     def part(method, batch):
         return model.apply({"params": params}, batch, method=method, train=False)
 
     words = part("generate", batch)
-    np.testing.assert_allclose(found.words, words, atol=1e-5)
-    tokens, replaced = fill(batch, found.words, jax.random.key(0))
+    np.testing.assert_allclose(found.lm_logits, words, atol=1e-5)
+    tokens, replaced = fill(batch, found.lm_logits, jax.random.key(0))
     np.testing.assert_array_equal(found.tokens, tokens)
     np.testing.assert_array_equal(found.replaced, replaced)
     filled = batch._replace(tokens=np.asarray(tokens))
@@ -136,11 +138,11 @@ def test_a_discriminator_that_restores_words_reads_what_was_filled_in(head):
     model, params = tiny(electra, head=head, **SMALL)
     batch, whole = masked(), rows([5, 3], 6).tokens
     found = run(model, params, batch)
-    tokens, replaced = fill(batch, found.words, jax.random.key(0))
+    tokens, replaced = fill(batch, found.lm_logits, jax.random.key(0))
     filled = batch._replace(tokens=np.asarray(tokens))
     variables = {"params": params}
     states = model.apply(variables, filled, method="encode", train=False)
-    wanted = model.apply(variables, states, method="words_at")
+    wanted = model.apply(variables, states, method="restore_lm_logits")
     if head == "all_tokens_mlm":
         np.testing.assert_array_equal(found.original, whole)
         np.testing.assert_array_equal(found.same, ~np.asarray(replaced))

@@ -281,7 +281,7 @@ def test_a_row_is_classified_by_the_state_of_its_last_token(group):
         np.testing.assert_allclose(found.labels[row], wanted, atol=1e-5)
     plain = gpt.Model(dataclasses.replace(model.cfg, head="lm"))
     rest = {name: x for name, x in params.items() if name != "classify"}
-    np.testing.assert_array_equal(found.words, run(plain, rest, batch))
+    np.testing.assert_array_equal(found.lm_logits, run(plain, rest, batch))
 
 
 def test_only_the_head_that_classifies_has_parameters_of_its_own():

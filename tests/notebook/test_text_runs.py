@@ -168,7 +168,7 @@ def test_electra_doubts_words_and_its_generator_fills_them_in():
     )
     filled = run.fill_mask(["the [MASK] sat"], top=2)
     row[2] = mask
-    probability = np.asarray(jax.nn.softmax(logits_of(run, row).words[2]))
+    probability = np.asarray(jax.nn.softmax(logits_of(run, row).lm_logits[2]))
     np.testing.assert_allclose(
         filled.probability, np.sort(probability)[::-1][:2], atol=1e-5
     )

@@ -194,7 +194,8 @@ def test_masks_and_samples_are_drawn_again_after_a_stop(files, tmp_path):
 def test_the_second_loss_is_weighed():
     """``train.auxiliary_weight``: the loss of an update is linear in it."""
     batch = masked_lm.example()
-    given = type("Logits", (), dict(words=jnp.ones((1, 1, 5)), pair=jnp.ones((1, 2))))
+    ones = dict(lm_logits=jnp.ones((1, 1, 5)), pair=jnp.ones((1, 2)))
+    given = type("Logits", (), ones)
     losses = [
         masked_lm.loss_sum(
             lambda *_, **__: given, {}, batch, train=True, auxiliary=weight, balance=1.0
@@ -211,7 +212,7 @@ def test_the_losses_are_the_means_that_the_papers_add():
         segments=np.ones((1, 2), np.int32), pair_labels=np.array([1], np.int32)
     )
     words, pair = rng.normal(size=(1, 1, 5)), rng.normal(size=(1, 2))
-    given = type("Logits", (), dict(words=jnp.array(words), pair=jnp.array(pair)))
+    given = type("Logits", (), dict(lm_logits=jnp.array(words), pair=jnp.array(pair)))
     log = jax.nn.log_softmax
     loss, weight = masked_lm.loss_sum(
         lambda *_, **__: given, {}, batch, train=True, auxiliary=0.3,
@@ -223,7 +224,7 @@ def test_the_losses_are_the_means_that_the_papers_add():
     scores = jnp.array([[0.4, -1.1]])
     given = type(
         "Sampled", (),
-        dict(words=jnp.array(words), scores=scores, replaced=scores > 0),
+        dict(lm_logits=jnp.array(words), scores=scores, replaced=scores > 0),
     )  # fmt: skip
     chance = jax.nn.sigmoid(scores)
     judged = -np.log([chance[0, 0], 1 - chance[0, 1]])  # the first was replaced
@@ -250,7 +251,7 @@ def test_words_are_restored_by_the_softmax_or_kept():
     softmax = np.array(jax.nn.softmax(restored))
     copy = jnp.array([[0.4, -1.1]])
     given = dict(
-        words=jnp.array(words), restored=jnp.array(restored), copy=copy,
+        lm_logits=jnp.array(words), restored=jnp.array(restored), copy=copy,
         original=jnp.array([[3, 1]]), same=jnp.array([[True, False]]),
     )  # fmt: skip
     c = np.array(jax.nn.sigmoid(copy))[0]

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.decode.rows import over_rows
-from tfm_jax.decode.scoring import words
+from tfm_jax.decode.scoring import lm_logits
 from tfm_jax.decode.topk import best_tokens
 from tfm_jax.ops.pooling import POOLS
 
@@ -100,7 +100,7 @@ def replaced(model, params, rows, *, types=None, **options) -> list[np.ndarray]:
 
 
 def _fill(model, params, batch, top, forbid):
-    logits = words(model.apply({"params": params}, batch, train=False))
+    logits = lm_logits(model.apply({"params": params}, batch, train=False))
     log_probs, ids = best_tokens(logits, top, forbid)
     return ids, jnp.exp(log_probs)
 

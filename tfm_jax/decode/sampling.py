@@ -10,7 +10,7 @@ from jax import lax
 
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.decode.rows import pad_rows, power_of_two
-from tfm_jax.decode.scoring import words
+from tfm_jax.decode.scoring import lm_logits
 from tfm_jax.decode.topk import top_k as k_largest
 from tfm_jax.ops.masks import HIDDEN
 
@@ -260,7 +260,7 @@ def recomputed(model, params, tokens, lengths, *, width: int, max_tokens: int):
         taken = text.taken + 1
         real = jnp.arange(rows.shape[2]) < jnp.repeat(taken, width)[:, None]
         flat = TextBatch(rows.reshape(batch * width, -1), real.astype(jnp.int32))
-        logits = words(model.apply({"params": params}, flat, train=False))
+        logits = lm_logits(model.apply({"params": params}, flat, train=False))
         logits = logits.reshape(*rows.shape, -1)
         last = jnp.take_along_axis(logits, text.taken[:, None, None, None], axis=2)[
             :, :, 0

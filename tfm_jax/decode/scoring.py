@@ -52,18 +52,18 @@ def masked_log_probs(model, params, rows, asked, mask: int, *, types=None, **opt
     return np.split(flat, np.cumsum([len(columns) for columns in asked])[:-1])
 
 
-def words(output):
-    """Logits of words out of what a model returns, which may hold other heads' too."""
-    return getattr(output, "words", output)
+def lm_logits(output):
+    """LM logits of a model's output, which may hold those of other heads too."""
+    return getattr(output, "lm_logits", output)
 
 
 def _next(model, params, batch):
-    logits = words(model.apply({"params": params}, batch, train=False))
+    logits = lm_logits(model.apply({"params": params}, batch, train=False))
     return _of(logits[:, :-1], batch.tokens[:, 1:])
 
 
 def _masked(model, params, batch):
-    logits = words(model.apply({"params": params}, batch, train=False))
+    logits = lm_logits(model.apply({"params": params}, batch, train=False))
     return _of(logits, batch.labels)
 
 

@@ -1,4 +1,4 @@
-"""Token embedding, its use as output projection, and positions added to it."""
+"""Token embedding, tied output projection, position and type embeddings."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -82,7 +82,7 @@ class PositionEmbedding(nn.Module):
 
 
 class TextEmbedding(nn.Module):
-    """Word + type + position, then norm and dropout; ``widen`` maps E to D.
+    """Token + type + position, then norm and dropout; ``widen`` maps E to D.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3 and figure 2, norm and
     dropout as released; Lan et al. 2020, arXiv:1909.11942, section 3.1, for a table

@@ -1,4 +1,4 @@
-"""Encoder of one-sided text: embedding and a stack in which all tokens see all."""
+"""Bidirectional encoder of text: embedding and stack."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ from tfm_jax.ops.pooling import POOLS
 
 @dataclasses.dataclass(frozen=True)
 class EncoderArch(Arch):
-    """What the encoders of text share; defaults are those of BERT base."""
+    """Fields of all bidirectional text encoders; defaults are those of BERT base."""
 
     width: int = 768  # H
     heads: int = 12
@@ -80,7 +80,7 @@ class TextEncoder(nn.Module):
         return self.encode(self.embedding.widen(x), batch, train=train)
 
     def embed(self, batch, *, train: bool):
-        """What goes into ``widen``: [B, T, E]."""
+        """Embeddings [B, T, E], before ``widen``."""
         cfg, length = self.cfg, batch.tokens.shape[1]
         if cfg.longest and length > cfg.longest:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What stands on a stack: scores of words, of sentence pairs, labels and spans."""
+"""Output heads: LM logits, sentence pairs, sequence and token labels, spans."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from tfm_jax.ops.pooling import POOLS
 
 
 class LMHead(nn.Module):
-    """Scores of all words: dense map to E, activation, norm, tied table, bias.
+    """LM logits: dense map to E, activation, norm, tied token table, bias.
 
     Source: Devlin et al. 2019, released code. Deviates: no.
     Args (call): x: [..., D]. attend: [..., E] -> [..., V] float32, by the table.
@@ -39,7 +39,7 @@ class LMHead(nn.Module):
 
 
 class Pooler(nn.Module):
-    """A dense map and tanh of a row's state: [B, D] -> [B, D].
+    """A dense map and tanh of the pooled state: [B, D] -> [B, D].
 
     Source: Devlin et al. 2019, released code. Deviates: no.
     """
@@ -81,23 +81,23 @@ class Labels(nn.Module):
 
 
 class PretrainingLogits(NamedTuple):
-    """``words`` [B, T, V], or [B, M, V] at places; ``pair`` [B, 2], 0: as written."""
+    """``lm_logits`` [B, T, V], or [B, M, V] at targets; ``pair`` [B, 2]."""
 
-    words: jax.Array
+    lm_logits: jax.Array
     pair: jax.Array
 
 
 class LabelledLogits(NamedTuple):
-    """``words`` [B, T, V], and ``labels`` [B, labels] of the row."""
+    """``lm_logits`` [B, T, V], and ``labels`` [B, labels] of the sequence."""
 
-    words: jax.Array
+    lm_logits: jax.Array
     labels: jax.Array
 
 
 class Head(nn.Module):
     """One of HEADS on the states of an encoder.
 
-    Args (call): x: [B, T, D]. batch: ``TextBatch``; its places count. attend: see
+    Args (call): x: [B, T, D]. batch: ``TextBatch``; its targets count. attend: see
         ``LMHead``. Returns: float32 logits, see HEADS.
     """
 
@@ -105,7 +105,7 @@ class Head(nn.Module):
     kind: str  # a key of HEADS
     width: int  # E
     pair_dropout: float = 0.0
-    pools: bool = True  # False: labels stand on the state of a row itself
+    pools: bool = True  # False: sequence labels need no pooler
 
     def setup(self):  # what is not called has no parameters
         cfg = self.cfg
@@ -120,12 +120,12 @@ class Head(nn.Module):
         return HEADS[self.kind](self, x, batch, attend, train)
 
 
-def _words(head, x, batch, attend, train):
-    return head.lm(at_places(x, batch.places), attend)
+def _lm_logits(head, x, batch, attend, train):
+    return head.lm(at_targets(x, batch.places), attend)
 
 
 def _state(head, x, batch):
-    """[B, D], what is said of a whole row rests on."""
+    """Sequence-level pooling: [B, T, D] -> [B, D]."""
     return POOLS[head.cfg.pool](x, batch.segments > 0)
 
 
@@ -135,7 +135,7 @@ def _pair(head, x, batch, attend, train):
 
 def _pretraining(head, x, batch, attend, train):
     pair = _pair(head, x, batch, attend, train)
-    return PretrainingLogits(_words(head, x, batch, attend, train), pair)
+    return PretrainingLogits(_lm_logits(head, x, batch, attend, train), pair)
 
 
 def _classify(head, x, batch, attend, train):
@@ -158,20 +158,20 @@ def _states(head, x, batch, attend, train):
 # (head, x [B, T, D], batch, attend, train) -> logits; Devlin et al. 2019, figure 4
 HEADS: dict[str, Callable] = {
     "pretraining": _pretraining,  # ``PretrainingLogits``
-    "masked_lm": _words,  # [B, T, V], or [B, M, V] where the batch has places
+    "masked_lm": _lm_logits,  # [B, T, V], or [B, M, V] at targets
     "pair": _pair,  # [B, 2]
     "classify": _classify,  # [B, labels]
     "tag": _tag,  # [B, T, labels]
-    "span": _span,  # [B, 2, T]: where an answer starts, and where it ends
-    "states": _states,  # [B, T, D]: none, as in published encoders without a head
+    "span": _span,  # [B, 2, T], start and end of the answer
+    "states": _states,  # [B, T, D], no head
 }
 
 
-def at_places(x, places):
-    """[B, T, D] at columns ``places`` [B, M] -> [B, M, D]; all of x for None."""
-    if places is None:
+def at_targets(x, targets):
+    """[B, T, D] at target positions ``targets`` [B, M] -> [B, M, D]; None: all."""
+    if targets is None:
         return x
-    return jnp.take_along_axis(x, places[..., None], axis=1, mode="clip")
+    return jnp.take_along_axis(x, targets[..., None], axis=1, mode="clip")
 
 
 def _dense(cfg, width, name):

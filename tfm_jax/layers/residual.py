@@ -1,4 +1,4 @@
-"""Where the normalisation stands, and what it is. Post-LN and Pre-LN live only here."""
+"""Residual connection and normalisation: placement (Post-LN, Pre-LN) and kind."""
 
 import functools
 from collections.abc import Callable

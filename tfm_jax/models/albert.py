@@ -1,4 +1,4 @@
-"""ALBERT: BERT with narrow tables of words and layers that share their parameters.
+"""ALBERT: BERT with factorised token embeddings and cross-layer parameter sharing.
 
 Source: Lan et al. 2020, arXiv:1909.11942.
 Parameters of encoder and pooler with 30,000 words: base 11.68 M (the paper prints 12),

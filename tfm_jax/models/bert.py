@@ -1,4 +1,4 @@
-"""BERT: a bidirectional encoder, trained to fill in words and to tell pairs apart.
+"""BERT: a bidirectional encoder for masked LM and next sentence prediction.
 
 Source: Devlin et al. 2019, arXiv:1810.04805; the small sizes are those of Turc et al.
 2019, arXiv:1908.08962.

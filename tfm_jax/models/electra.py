@@ -1,11 +1,11 @@
-"""ELECTRA: a small generator fills in words, a discriminator finds them.
+"""ELECTRA: a small generator proposes tokens, a discriminator detects them.
 
 Source: Clark et al. 2020, arXiv:2003.10555.
 Parameters with 30,522 words, of the discriminator: small 13.55 M (the paper prints 14),
 base 109.48 (110), large 335.14 (335); what only the generator has: small 0.65 M.
-Deviates: ``share="tokens"`` ties the tables of words, positions and types and their
-norm, as the released code does, of which the paper names words and positions; the
-tables have the same width where nothing is shared.
+Deviates: ``share="tokens"`` ties the token, position and type tables and their norm, as
+the released code does; the paper names token and position tables only. The tables of
+both models have one width even where nothing is shared.
 """
 
 import dataclasses
@@ -18,39 +18,40 @@ from flax import linen as nn
 
 from tfm_jax.config import knob
 from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
-from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_places
+from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_targets
 from tfm_jax.models.family import Family
 from tfm_jax.ops.dropout import first_row
 
 
 class Sampled(NamedTuple):
-    """What joint training sees.
+    """Outputs of joint training with replaced token detection.
 
     Attributes:
-        words: [B, T, V], or [B, M, V] at places; logits of the generator.
+        lm_logits: [B, T, V], or [B, M, V] at target positions, of the generator.
         scores: [B, T] logits of the discriminator, high for a replaced token.
-        replaced: [B, T] bool, what is true; a word that was guessed right is not.
-        tokens: [B, T] int, what the discriminator read.
+        replaced: [B, T] bool, their labels; False where the sample is the original.
+        tokens: [B, T] int, the inputs of the discriminator.
     """
 
-    words: jax.Array
+    lm_logits: jax.Array
     scores: jax.Array
     replaced: jax.Array
     tokens: jax.Array
 
 
 class Restored(NamedTuple):
-    """What joint training sees if the discriminator says which word stood there.
+    """Outputs of joint training if the discriminator predicts the original token.
 
     Attributes:
-        words: as in ``Sampled``.
-        restored: [B, M, V] at places, or [B, T, V]; logits of the discriminator.
-        original: [B, M] or [B, T] int, what is true.
-        copy: [B, T] logits, high where the word read should stay; None: no such choice.
-        same: [B, T] bool, whether it should.
+        lm_logits: as in ``Sampled``.
+        restored: [B, M, V] at target positions, or [B, T, V], of the discriminator.
+        original: [B, M] or [B, T] int, their labels.
+        copy: [B, T] logits of the copy mechanism, high where the input is to be kept;
+            None: there is none.
+        same: [B, T] bool, its labels.
     """
 
-    words: jax.Array
+    lm_logits: jax.Array
     restored: jax.Array
     original: jax.Array
     copy: jax.Array | None = None
@@ -58,27 +59,28 @@ class Restored(NamedTuple):
 
 
 def _joint(model, batch, train):
-    words = model.generate(batch, train=train)
-    tokens, replaced = fill(batch, words, model.noise_key())
+    lm_logits = model.generate(batch, train=train)
+    tokens, replaced = fill(batch, lm_logits, model.noise_key())
     filled = batch._replace(tokens=tokens)
     scores = model.discriminate(filled, train=train)
-    return Sampled(words, scores, replaced, tokens)
+    return Sampled(lm_logits, scores, replaced, tokens)
 
 
 def _replace_mlm(model, batch, train):
-    words = model.generate(batch, train=train)
-    filled, _ = fill(batch, words, model.noise_key())
+    lm_logits = model.generate(batch, train=train)
+    filled, _ = fill(batch, lm_logits, model.noise_key())
     x = model.encode(batch._replace(tokens=filled), train=train)
-    restored = model.words_at(at_places(x, batch.places))
-    return Restored(words, restored, batch.labels)
+    restored = model.restore_lm_logits(at_targets(x, batch.places))
+    return Restored(lm_logits, restored, batch.labels)
 
 
 def _all_tokens_mlm(model, batch, train):
-    words = model.generate(batch, train=train)
-    filled, replaced = fill(batch, words, model.noise_key())
+    lm_logits = model.generate(batch, train=train)
+    filled, replaced = fill(batch, lm_logits, model.noise_key())
     x = model.encode(batch._replace(tokens=filled), train=train)
     original = batch.tokens if batch.labels is None else put(batch, batch.labels)
-    return Restored(words, model.words_at(x), original, model.replaced(x), ~replaced)
+    restored, copy = model.restore_lm_logits(x), model.replaced(x)
+    return Restored(lm_logits, restored, original, copy, ~replaced)
 
 
 def _task(model, batch, train):
@@ -116,7 +118,7 @@ def _all(m, batch, train):
 
 
 class Share(NamedTuple):
-    """``states`` of the generator, and the ``tower`` whose table of words it has."""
+    """``states`` of the generator, and the ``tower`` whose token table it uses."""
 
     states: Callable
     tower: str
@@ -202,7 +204,7 @@ class Electra(nn.Module):
     """Generator and discriminator, or the part of them that ``cfg.head`` needs.
 
     Args (call): batch: ``TextBatch`` of [B, T] integers. In joint training its tokens
-        are masked, and labels and weights say what stood there.
+        are masked, and labels and weights hold the original tokens.
     Returns: see ``HEADS``. Samples follow the "dropout" key; without one, as in
         evaluation, the noise is the same for every batch.
     """
@@ -228,17 +230,17 @@ class Electra(nn.Module):
         return self.discriminator(batch, train=train)
 
     def generate(self, batch, *, train: bool):
-        """Logits of the generator, [B, T, V] or [B, M, V] at places."""
+        """LM logits of the generator, [B, T, V] or [B, M, V] at target positions."""
         share = SHARES[self.cfg.share]
-        x = at_places(share.states(self, batch, train), batch.places)
+        x = at_targets(share.states(self, batch, train), batch.places)
         return self.lm(x, getattr(self, share.tower).embedding.word.attend)
 
     def discriminate(self, batch, *, train: bool):
-        """Logits [B, T], high where a token does not belong."""
+        """Logits [B, T], high for replaced tokens."""
         return self.replaced(self.encode(batch, train=train))
 
-    def words_at(self, x):
-        """Logits [..., V] of the words that stood where the discriminator reads."""
+    def restore_lm_logits(self, x):
+        """Logits [..., V] of the original tokens, of the discriminator's states."""
         return self.restore(x, self.discriminator.embedding.word.attend)
 
     def noise_key(self):
@@ -252,16 +254,16 @@ Model = Electra
 
 
 def fill(batch, logits, key):
-    """Puts samples of the generator where words were asked for.
+    """Replaces masked tokens by samples of the generator.
 
     Source: Clark et al. 2020, section 2. Deviates: no.
 
     Args:
-        batch: ``TextBatch`` with labels and weights, at places if it has any; without
-            labels nothing was asked.
+        batch: ``TextBatch`` with labels and weights, at its target positions if it
+            has any; without labels nothing is replaced.
         logits: [B, T, V] or [B, M, V]; no gradient flows into them.
         key: JAX key.
-    Returns: (tokens [B, T], whether each differs from what stood there [B, T]).
+    Returns: (tokens [B, T], whether each differs from the original one [B, T]).
     """
     tokens = batch.tokens
     if batch.labels is None:
@@ -274,15 +276,15 @@ def fill(batch, logits, key):
     return filled, filled != put(batch, batch.labels)
 
 
-def put(batch, words):
-    """``batch.tokens`` with ``words`` [B, T], or [B, M] at places, where asked for."""
+def put(batch, new):
+    """``batch.tokens``, ``new`` [B, T], or [B, M], at the prediction targets."""
     tokens = jnp.asarray(batch.tokens)
-    asked, length = batch.weights > 0, tokens.shape[1]
+    is_target, length = batch.weights > 0, tokens.shape[1]
     columns = jnp.arange(length)[None] if batch.places is None else batch.places
-    columns = jnp.where(asked, columns, length)  # beyond the row: dropped
+    columns = jnp.where(is_target, columns, length)  # beyond the row: dropped
     rows = jnp.arange(len(tokens))[:, None]
-    words = jnp.asarray(words, tokens.dtype)
-    return tokens.at[rows, columns].set(words, mode="drop")
+    new = jnp.asarray(new, tokens.dtype)
+    return tokens.at[rows, columns].set(new, mode="drop")
 
 
 def part(cfg: Config, params, head: str) -> tuple[Config, dict]:
@@ -292,20 +294,20 @@ def part(cfg: Config, params, head: str) -> tuple[Config, dict]:
         cfg: with a head of JOINT. params: nested dict of its parameters.
         head: "masked_lm" for the generator, "replaced" for the discriminator.
     Returns: (config, parameters); the generator's shares nothing.
-    Raises: ValueError for a discriminator that has learnt something else.
+    Raises: ValueError for a discriminator that was trained on another objective.
     """
     if head == "replaced":
         if cfg.head != "pretraining":
             raise ValueError(
                 f"a discriminator with model.head={cfg.head!r} does not tell replaced "
-                f"tokens from others; its generator fills in words"
+                f"tokens from others; its generator predicts masked tokens"
             )
         kept = {name: params[name] for name in ("discriminator", "replaced")}
         return dataclasses.replace(cfg, head=head), kept
     alone = dataclasses.replace(cfg.generator, head=head, share="none")
-    lender = SHARES[cfg.share].tower
-    tower = params[lender] if cfg.share == "all" else params["generator"]
-    embedding = params[lender]["embedding"] | tower.get("embedding", {})
+    owner = SHARES[cfg.share].tower
+    tower = params[owner] if cfg.share == "all" else params["generator"]
+    embedding = params[owner]["embedding"] | tower.get("embedding", {})
     if alone.embedding_width == alone.width:
         embedding = {k: x for k, x in embedding.items() if k != "map"}
     return alone, {"generator": tower | {"embedding": embedding}, "lm": params["lm"]}

@@ -5,7 +5,7 @@ Pre-Training"), Radford et al. 2019 ("Language Models are Unsupervised Multitask
 Learners"), Brown et al. 2020, arXiv:2005.14165, Black et al. 2021 (GPT-Neo).
 Parameters with the published vocabularies (40,478; 50,257): see SIZES.
 Deviates:
-    - position vectors start like word vectors, N(0, 0.02), in GPT-2's released code
+    - position vectors start like token vectors, N(0, 0.02), in GPT-2's released code
       they start at 0.01;
     - GPT-3's table 2.1 gives XL 24 heads of 128, which are wider than its 2,048 and
       make 1.5 billion parameters, not 1.3: here they are 16; it gives 13B a width of
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import Above, knob
-from tfm_jax.layers import owners
+from tfm_jax.layers import ancestry
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.heads import LabelledLogits, Labels
@@ -34,23 +34,23 @@ from tfm_jax.models.family import Family
 from tfm_jax.ops import pooling
 from tfm_jax.ops.masks import Mask
 
-# the sum of word and position vectors; or, as GPT-1's released code, the tables of
-# both, so that the logits are taken against the same dropped vectors
+# the sum of token and position vectors; or, as GPT-1's released code, both tables, so
+# that the logits are taken against the same dropped vectors
 DROPPED = ("vectors", "tables")
 
 
-def _words(model, x, table, batch, train):
-    return model.words(x, table)
+def _lm(model, x, table, batch, train):
+    return model.lm_logits(x, table)
 
 
 def _classify(model, x, table, batch, train):
     labels = model.classify(pooling.last(x, batch.segments > 0), train=train)
-    return LabelledLogits(model.words(x, table), labels)
+    return LabelledLogits(model.lm_logits(x, table), labels)
 
 
-# (model, x [B, T, D], table of words, batch, train) -> float32 logits
+# (model, x [B, T, D], token table, batch, train) -> float32 logits
 HEADS: dict[str, Callable] = {
-    "lm": _words,  # [B, T, V], at t for the token that follows t
+    "lm": _lm,  # [B, T, V], at t for token t + 1
     "classify": _classify,  # ``LabelledLogits``; Radford et al. 2018, section 3.2
 }
 
@@ -165,23 +165,23 @@ SIZES = {  # parameters in millions
 
 
 class Cache(NamedTuple):
-    """State of continuing a text in ``W`` ways, which share one past.
+    """State of decoding ``W`` continuations of a text, which share one past.
 
     Attributes:
-        index: [] int32, how many slots of the past are taken.
+        index: [] int32, tokens so far.
         layers: tuple of ``LayerCache``.
         starts: [B] int32, the slot of a row's first token; prompts end together.
-        owners: [B, W, T] int32, see ``layers.owners``.
+        ancestry: [B, W, T] int32, see ``layers.ancestry``.
     """
 
     index: jax.Array
     layers: tuple
     starts: jax.Array
-    owners: jax.Array
+    ancestry: jax.Array
 
     def select(self, parents):
         """Hypothesis w of the result continues ``parents[:, w]``; parents: [B, W]."""
-        return self._replace(owners=owners.follow(self.owners, parents))
+        return self._replace(ancestry=ancestry.follow(self.ancestry, parents))
 
 
 class Gpt(nn.Module):
@@ -213,21 +213,21 @@ class Gpt(nn.Module):
         return HEADS[self.cfg.head](self, x, table, batch, train)
 
     def encode(self, batch, *, train: bool):
-        """States of all tokens [B, T, D], which the logits are made from."""
+        """Final states of all tokens [B, T, D]."""
         return self._states(batch, train=train)[0]
 
     def init_cache(self, batch: int, *, width: int, max_length: int):
-        """Cache for ``width`` continuations of nothing, ``max_length`` tokens each."""
+        """Empty cache for ``width`` continuations of ``max_length`` tokens each."""
         self._check(max_length)
         return Cache(
             index=jnp.zeros((), jnp.int32),
             layers=self.stack.init_cache(batch, width, max_length),
             starts=jnp.zeros((batch,), jnp.int32),
-            owners=jnp.zeros((batch, width, max_length), jnp.int32),
+            ancestry=jnp.zeros((batch, width, max_length), jnp.int32),
         )
 
     def prefill(self, tokens, lengths=None, *, width: int, max_length: int):
-        """Cache that has taken a prompt at once.
+        """Cache of a prompt, which is processed in one pass.
 
         Args:
             tokens: [B, P], padded on the right. lengths: [B], how many are real, 0 or
@@ -257,7 +257,7 @@ class Gpt(nn.Module):
         """Tokens [B, W] in slot ``cache.index`` -> (logits [B, W, V], cache)."""
         positions = (cache.index - cache.starts)[:, None]
         x = self.position(self.embedding(tokens), positions)
-        written, visible = owners.write(cache.owners, cache.index)
+        written, visible = ancestry.write(cache.ancestry, cache.index)
         width, length = written.shape[1:]
         slots = jnp.repeat(jnp.arange(length), width)
         x, layers = self.stack.step(
@@ -267,10 +267,10 @@ class Gpt(nn.Module):
             visible=visible & (slots >= cache.starts[:, None, None]),
             memory_mask=None,
         )
-        cache = cache._replace(index=cache.index + 1, layers=layers, owners=written)
-        return self.words(x, self.embedding.table), cache
+        cache = cache._replace(index=cache.index + 1, layers=layers, ancestry=written)
+        return self.lm_logits(x, self.embedding.table), cache
 
-    def words(self, x, table):
+    def lm_logits(self, x, table):
         """States [..., D] -> logits [..., V] float32, tied to a ``table`` [V, D]."""
         if self.cfg.tie_embeddings:
             logits = self.embedding.attend(x, table)
@@ -279,7 +279,7 @@ class Gpt(nn.Module):
         return constrain(logits, "batch", "length", "vocab")
 
     def _states(self, batch, *, train):
-        """([B, T, D], the word table that this call uses)."""
+        """([B, T, D], the token table of this call)."""
         cfg, length = self.cfg, batch.tokens.shape[1]
         self._check(length)
         tables = cfg.embedding_dropout_on == "tables"

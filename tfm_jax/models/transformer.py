@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import knob
-from tfm_jax.layers import owners
+from tfm_jax.layers import ancestry
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.linear import Dropout, Linear, constrain
@@ -77,25 +77,24 @@ SIZES = {
 class Cache(NamedTuple):
     """State of decoding ``W`` hypotheses a sentence.
 
-    The W hypotheses of a sentence share one past, of which each sees what it
-    continues: re-ordering them moves no keys or values.
+    The W hypotheses of a sentence share one past, of which each attends to its own
+    ancestry: re-ordering them moves no keys or values.
 
     Attributes:
-        index: [] int32, how many tokens have been taken.
+        index: [] int32, tokens so far.
         layers: tuple of ``LayerCache``.
         memory_lengths: [B] int32, real source tokens.
-        owners: [B, W, T] int32; the token at t of hypothesis w was written by
-            hypothesis ``owners[b, w, t]`` of its time; see ``layers.owners``.
+        ancestry: [B, W, T] int32, see ``layers.ancestry``.
     """
 
     index: jax.Array
     layers: tuple
     memory_lengths: jax.Array
-    owners: jax.Array
+    ancestry: jax.Array
 
     def select(self, parents):
         """Hypothesis w of the result continues ``parents[:, w]``; parents: [B, W]."""
-        return self._replace(owners=owners.follow(self.owners, parents))
+        return self._replace(ancestry=ancestry.follow(self.ancestry, parents))
 
 
 class Transformer(nn.Module):
@@ -184,7 +183,7 @@ class Transformer(nn.Module):
             index=jnp.zeros((), jnp.int32),
             layers=self.decoder.init_cache(len(memory), width, max_length, memory),
             memory_lengths=_lengths(source_segments),
-            owners=jnp.zeros((memory.shape[0], width, max_length), jnp.int32),
+            ancestry=jnp.zeros((memory.shape[0], width, max_length), jnp.int32),
         )
 
     def step(self, tokens, cache: Cache):
@@ -192,7 +191,7 @@ class Transformer(nn.Module):
         table = self._table("target_embedding")
         positions = jnp.full(tokens.shape, cache.index)
         x = self.target_positions(table(tokens), positions)
-        written, visible = owners.write(cache.owners, cache.index)
+        written, visible = ancestry.write(cache.ancestry, cache.index)
         x, layers = self.decoder.step(
             x,
             cache.layers,
@@ -200,7 +199,7 @@ class Transformer(nn.Module):
             visible=visible,
             memory_mask=Mask(kv_lengths=cache.memory_lengths),
         )
-        cache = cache._replace(index=cache.index + 1, layers=layers, owners=written)
+        cache = cache._replace(index=cache.index + 1, layers=layers, ancestry=written)
         return self._logits(x), cache
 
     def _table(self, name):

@@ -85,7 +85,11 @@ def scores(totals, report) -> dict:
 
 def _logits(found):
     """(logits of classes, logits of words or None)."""
-    return (found.labels, found.words) if hasattr(found, "words") else (found, None)
+    return (
+        (found.labels, found.lm_logits)
+        if hasattr(found, "lm_logits")
+        else (found, None)
+    )
 
 
 def _losses(logits, batch, smoothing=0.0):

@@ -61,7 +61,7 @@ class Joint(NamedTuple):
         """
         found = apply(params, batch, rng=rng, train=train)
         loss, weight = token_cross_entropy(
-            found.words, batch.labels, batch.weights, smoothing
+            found.lm_logits, batch.labels, batch.weights, smoothing
         )
         of_tokens = jnp.sum(self.losses(found) * self.judged(batch))
         return loss + auxiliary * balance * of_tokens, weight
@@ -69,7 +69,7 @@ class Joint(NamedTuple):
     def eval_sums(self, apply, params, batch: TextBatch):
         """See `tokens.sums` for the generator; ``sums`` for the discriminator."""
         found = apply(params, batch, rng=None, train=False)
-        words = tokens.sums(found.words, batch.labels, batch.weights)
+        words = tokens.sums(found.lm_logits, batch.labels, batch.weights)
         return words | self.sums(found, self.judged(batch))
 
     def scores(self, totals, report) -> dict:

@@ -71,7 +71,7 @@ def scores(totals, report) -> dict:
 
 def _logits(found, batch):
     """(logits of words, logits of pairs or None)."""
-    return (found, None) if batch.pair_labels is None else (found.words, found.pair)
+    return (found, None) if batch.pair_labels is None else (found.lm_logits, found.pair)
 
 
 def _pair_weights(batch):
