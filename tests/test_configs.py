@@ -2,19 +2,21 @@
 
 import importlib
 import re
-import runpy
 from pathlib import Path
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
+from tests import make_snapshots
+from tests.make_snapshots import FILES, sizes
 from tfm_jax import config as configs
 from tfm_jax.models import MODELS
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import TASKS, build_model, complete, resolve
 
 FOLDER = Path(__file__).parents[1] / "configs"
-FILES = sorted(path.name for path in FOLDER.glob("*.py"))
+OLD = sorted(Path(__file__).with_name("golden").glob("*/configs/*.json"))
 
 
 class Vocabularies:
@@ -22,12 +24,6 @@ class Vocabularies:
 
     def __init__(self, size):
         self.source_vocab = self.target_vocab = self.vocab = size
-
-
-def sizes(file):
-    own = runpy.run_path(str(FOLDER / file)).get("SIZES")
-    name = resolve(configs.load(str(FOLDER / file))).model_name
-    return own or MODELS[name].sizes
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -47,6 +43,24 @@ def test_every_size_of_a_config_may_start_and_its_model_has_a_shape(file, tmp_pa
             lambda: model.init(jax.random.key(0), task.example(), train=False)  # noqa: B023
         )
         assert sum(x.size for x in jax.tree.leaves(shapes)) > vocab
+
+
+def test_a_changed_default_of_a_config_shows_in_its_snapshot():
+    stored = {path.stem + ".py": path for path in make_snapshots.FOLDER.iterdir()}
+    for file in FILES:
+        assert stored[file].read_text() == make_snapshots.text(
+            make_snapshots.resolved(file)
+        ), "if this is meant to be so: python -m tests.make_snapshots"
+    assert stored.keys() == {*FILES}
+
+
+@pytest.mark.parametrize("path", OLD, ids=lambda path: path.stem)
+def test_a_configuration_of_an_earlier_release_means_what_it_meant(path):
+    for size, before in make_snapshots.read(path).items():
+        tuples = {n: tuple(x) if type(x) is list else x for n, x in before.items()}
+        config = configs.override(ConfigDict(), tuples)
+        now = make_snapshots.knobs(resolve(config).as_dict())
+        assert {knob: now[knob] for knob in before} == before, size
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -7,10 +7,12 @@ import jax
 import numpy as np
 import pytest
 
+from tests.golden import families
 from tests.golden.make import KEPT
 from tfm_jax import bounded_json
 from tfm_jax import config as configs
 from tfm_jax.mesh import make_mesh
+from tfm_jax.models import MODELS
 from tfm_jax.notebook import load_run
 from tfm_jax.runs.log import read_history
 from tfm_jax.train import loop
@@ -19,6 +21,7 @@ from tfm_jax.train.workloads import WORKLOADS
 GOLDEN = Path(__file__).with_name("golden")
 RUNS = sorted(path.parent for path in GOLDEN.glob("*/*/config.json"))
 CLOSE = dict(rtol=2e-3)  # processors and compilers round differently
+AT_ONCE = dict(rtol=1e-5, atol=1e-5)  # and have rounded one call, not twenty updates
 
 
 def told(workdir, kind, field):
@@ -29,7 +32,8 @@ def told(workdir, kind, field):
 
 def test_every_release_left_its_runs():
     assert {path.parent.name for path in RUNS} >= {"0.1.0"}
-    for path in RUNS:
+    assert {configs.load_run(path).model_name for path in families.FOLDERS} == {*MODELS}
+    for path in RUNS + families.FOLDERS:
         files = [file for file in path.rglob("*") if file.is_file()]
         assert sum(file.stat().st_size for file in files) < 250_000
 
@@ -60,3 +64,10 @@ def test_a_run_of_an_earlier_release_goes_on_as_it_did(golden, tmp_path):
     wanted = bounded_json.unsealed(bounded_json.read(golden / "results.json", dict))
     for split in wanted.keys() - {"step", "memory_bytes"}:
         np.testing.assert_allclose(results[split]["nll"], wanted[split]["nll"], **CLOSE)
+
+
+@pytest.mark.parametrize("golden", families.FOLDERS, ids=lambda path: path.name)
+def test_a_checkpoint_of_an_earlier_release_has_the_logits_it_had(golden):
+    inputs, wanted = families.stored(golden)
+    for x, old in zip(families.logits(golden, inputs), wanted, strict=True):
+        np.testing.assert_allclose(x, old, **AT_ONCE)

@@ -29,12 +29,8 @@ def fixed(value, places: int, reason="", *, sign=False) -> Shown:
     """``value`` with ``places`` decimals; ``sign`` prints a plus too; never "-0.0"."""
     if value is None:
         return absent(reason)
-    return Shown(rounded(value, places, sign=sign).replace("-", MINUS), value)
-
-
-def rounded(value: float, places: int, *, sign=False) -> str:
-    """``fixed`` for a terminal, in ASCII."""
-    return f"{value:{'+' if sign else ''}z.{places}f}"
+    text = f"{value:{'+' if sign else ''}z.{places}f}".replace("-", MINUS)
+    return Shown(text, value)
 
 
 def decimals(spreads) -> int:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from experiments.costs import flops, sizes
-from experiments.runs import cells
+from experiments import cells, flops, sizes
 from tests.experiments import tiny_study
 from tfm_jax import api
 from tfm_jax.config import ConfigError

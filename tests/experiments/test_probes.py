@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import probes
-from experiments.runs import cells
+from experiments import cells, probes
 
 SMALL = "configs/transformer_numerals_small.py"
 

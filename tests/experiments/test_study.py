@@ -6,9 +6,7 @@ import re
 
 import pytest
 
-from experiments import studies
-from experiments.runs import cells
-from experiments.statistics import findings
+from experiments import cells, findings, studies
 from experiments.study import (
     KINDS,
     Study,

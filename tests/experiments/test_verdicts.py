@@ -4,8 +4,7 @@ import json
 import pytest
 from scipy.stats import ttest_ind
 
-from experiments.runs import cells
-from experiments.statistics import findings, verdicts
+from experiments import cells, findings, verdicts
 from experiments.study import (
     better,
     check,

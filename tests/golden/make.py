@@ -12,6 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests import make_snapshots
+from tests.golden import families
+
 GOLDEN = Path(__file__).parent
 KEPT, STEPS = 20, 40
 LEFT_OUT = ("tensorboard", "lease.lock", "*.png", "*.txt", f"checkpoints/{STEPS:06d}")
@@ -57,7 +60,9 @@ RUNS = {  # name -> (configuration, its knobs); neither reads a file
 
 
 def main(version: str) -> None:
-    """Writes ``tests/golden/VERSION``, a folder for each of RUNS."""
+    """Writes ``tests/golden/VERSION``: RUNS, a model of each family, the configs."""
+    make_snapshots.main(GOLDEN / version / "configs")
+    families.write(version)
     for name, (config, knobs) in RUNS.items():
         workdir = Path(tempfile.gettempdir(), "golden", version, name)  # it is recorded
         flags = [f"--config.{knob}={value}" for knob, value in (ALL | knobs).items()]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,26 +58,32 @@ SCORES = {
 
 
 def attention_weights(
-    q, k, bias=None, *, score="scaled_dot", parameter=None, mask_style="before"
-):
+    q: jax.Array,
+    k: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    score: str = "scaled_dot",
+    parameter: jax.Array | None = None,
+    mask_style: str = "before",
+) -> jax.Array:
     """Attention weights [B, H, T, S] float32; see ``attention`` for the arguments."""
     logits = SCORES[score].function(q, k, parameter)
     return MASK_STYLES[mask_style](logits, bias)
 
 
 def attention(
-    q,
-    k,
-    v,
-    bias=None,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | None = None,
     *,
     mask: Mask | None = None,
     score: str = "scaled_dot",
-    parameter=None,
+    parameter: jax.Array | None = None,
     mask_style: str = "before",
     transform: Callable | None = None,
     implementation: str = "auto",
-):
+) -> jax.Array:
     """Weighted mean of the values a query may see.
 
     Source: Vaswani et al. 2017, section 3.2.1. Deviates: a query that may see nothing
@@ -131,7 +137,15 @@ def attention(
 IMPLEMENTATIONS = ("auto", "xla", "cudnn")
 
 
-def beyond_fused(q, v, bias, mask, score, mask_style, transform):
+def beyond_fused(
+    q: jax.Array | jax.ShapeDtypeStruct,
+    v: jax.Array | jax.ShapeDtypeStruct,
+    bias: Any,
+    mask: Mask | None,
+    score: str,
+    mask_style: str,
+    transform: Any,
+) -> str:
     """What of the request a fused kernel does not know, in words; "" if nothing.
 
     Args: as for ``attention``; of ``q`` and ``v`` shapes and dtypes are enough, of

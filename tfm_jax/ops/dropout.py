@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 SHARDS = "data"  # the mesh axis that the rows of a batch are divided over
 
@@ -17,7 +18,7 @@ def _mix(x):
     return x ^ (x >> 16)
 
 
-def first_row(rows: int):
+def first_row(rows: int) -> jax.Array | int:
     """Index in the whole batch of the first of ``rows`` that are worked on.
 
     0 but where each shard of the mesh axis SHARDS works on rows of its own.
@@ -26,7 +27,9 @@ def first_row(rows: int):
     return jax.lax.axis_index(SHARDS) * rows if apart else 0
 
 
-def dropout(x, rate, key, *, of_rows: bool = True):
+def dropout(
+    x: jax.Array, rate: ArrayLike, key: jax.Array, *, of_rows: bool = True
+) -> jax.Array:
     """Zeroes elements of ``x`` with probability ``rate`` and scales up the others.
 
     Source: Srivastava et al. 2014, with the rescaling at training time.

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 
 
-def token_cross_entropy(logits, labels, weights, smoothing: float = 0.0):
+def token_cross_entropy(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array, smoothing: float = 0.0
+) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy in nats, summed over tokens, against smoothed labels.
 
     Source: Vaswani et al. 2017, section 5.4; Szegedy et al. 2015, section 7:

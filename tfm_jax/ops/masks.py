@@ -41,7 +41,7 @@ class Mask:
     window: int | None = None
     prefix: jax.Array | None = None
 
-    def visible(self, queries: int, keys: int):
+    def visible(self, queries: int, keys: int) -> jax.Array | None:
         """[B|1, 1, T, S] bool, or None if everything may be seen."""
         t = jnp.arange(queries)[:, None]
         s = jnp.arange(keys)[None, :]
@@ -54,6 +54,7 @@ class Mask:
         if self.window is not None:
             seen.append((jnp.abs(t - s) < self.window)[None])
         if self.q_segments is not None:
+            assert self.kv_segments is not None  # both or none
             q, kv = self.q_segments[:, :, None], self.kv_segments[:, None, :]
             seen.append((q == kv) & (kv > 0))
         if self.q_lengths is not None:
@@ -62,25 +63,25 @@ class Mask:
             seen.append(s < self.kv_lengths[:, None, None])
         return functools.reduce(jnp.logical_and, seen)[:, None] if seen else None
 
-    def bias(self, queries: int, keys: int):
+    def bias(self, queries: int, keys: int) -> jax.Array | None:
         """[B|1, 1, T, S] float32, 0 visible, -inf hidden; None if all is visible."""
         visible = self.visible(queries, keys)
         return None if visible is None else to_bias(visible)
 
 
-def to_bias(visible):
+def to_bias(visible: jax.Array) -> jax.Array:
     """Bool array, True where visible, to the additive bias of the same shape."""
     return jnp.where(visible, 0.0, HIDDEN).astype(jnp.float32)
 
 
-def combine(*biases):
+def combine(*biases: jax.Array | None) -> jax.Array | None:
     """Sum of the biases that are not None; None if none is left."""
     present = [bias for bias in biases if bias is not None]
     return functools.reduce(jnp.add, present) if present else None
 
 
 @jax.custom_jvp
-def masked_softmax(logits):
+def masked_softmax(logits: jax.Array) -> jax.Array:
     """Softmax over the last axis in which a row of nothing but -inf gives zeros.
 
     Source: Vaswani et al. 2017, equation 1, with the row maximum subtracted.

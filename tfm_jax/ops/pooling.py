@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 
-def mean(x, real):
+def mean(x: jax.Array, real: jax.Array) -> jax.Array:
     """Mean of the real tokens' states, summed in float32; 0 where a row has none.
 
     Source: Reimers and Gurevych 2019, arXiv:1908.10084, section 3. Deviates: no.
@@ -15,13 +16,13 @@ def mean(x, real):
     return (total / jnp.maximum(jnp.sum(real, axis=1), 1)).astype(x.dtype)
 
 
-def first(x, real):
+def first(x: jax.Array, real: jax.Array) -> jax.Array:
     """State of the first token, [CLS] (Devlin et al. 2019, section 3)."""
     del real
     return x[:, 0]
 
 
-def last(x, real):
+def last(x: jax.Array, real: jax.Array) -> jax.Array:
     """State of the last real token, which has seen all of the text in causal models.
 
     Source: Radford et al. 2018, section 3.2. Deviates: no. Padding is on the right.

@@ -2,13 +2,14 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 DIGIT, DIGITS = 64, 3  # positions are below DIGIT ** DIGITS = 262,144
 
 
-def sinusoid(positions, width: int):
+def sinusoid(positions: jax.Array, width: int) -> jax.Array:
     """Sinusoidal position vectors, sine and cosine interleaved.
 
     Source: Vaswani et al. 2017, section 3.5: channel 2i holds sin(p / 10000^(2i/D)),
@@ -19,7 +20,7 @@ def sinusoid(positions, width: int):
     return waves.reshape(*positions.shape, width)
 
 
-def sinusoid_halves(positions, width: int):
+def sinusoid_halves(positions: jax.Array, width: int) -> jax.Array:
     """The same numbers, all sines before all cosines (Marian's channel order)."""
     return jnp.concatenate(_waves(positions, width), axis=-1)
 
@@ -40,7 +41,7 @@ def _waves(positions, width):
     return sine, cosine
 
 
-def rotate(x, positions):
+def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
     """Rotary position embedding of queries or keys.
 
     Source: Su et al. 2021, arXiv:2104.09864, equation 34.
@@ -53,7 +54,7 @@ def rotate(x, positions):
     return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
 
 
-def alibi_slopes(heads: int):
+def alibi_slopes(heads: int) -> jax.Array:
     """[H] slopes: 2^(-8/H), 2^(-16/H), and so on.
 
     If H is no power of two: those of the next smaller power, then every second one of
@@ -67,7 +68,9 @@ def alibi_slopes(heads: int):
     return jnp.asarray(slopes + extra, jnp.float32)
 
 
-def alibi_bias(q_positions, kv_positions, heads: int):
+def alibi_bias(
+    q_positions: jax.Array, kv_positions: jax.Array, heads: int
+) -> jax.Array:
     """[B, H, T, S] float32: minus slope times distance.
 
     Deviates: symmetric in the distance, so that an encoder can use it too; under a
@@ -79,8 +82,13 @@ def alibi_bias(q_positions, kv_positions, heads: int):
 
 
 def relative_buckets(
-    q_positions, kv_positions, *, bidirectional: bool, buckets=32, limit=128
-):
+    q_positions: jax.Array,
+    kv_positions: jax.Array,
+    *,
+    bidirectional: bool,
+    buckets: int = 32,
+    limit: int = 128,
+) -> jax.Array:
     """[B, T, S] int32 bucket of each distance, in [0, buckets).
 
     Source: Raffel et al. 2020, arXiv:1910.10683, section 2.1: half of the buckets are

@@ -20,7 +20,14 @@ class _Kind(NamedTuple):
     gradients: tuple[jnp.dtype, jnp.dtype]
 
 
-def einsum(subscripts: str, a, b, *, dtype: DTypeLike, out: DTypeLike | None = None):
+def einsum(
+    subscripts: str,
+    a: jax.Array,
+    b: jax.Array,
+    *,
+    dtype: DTypeLike,
+    out: DTypeLike | None = None,
+) -> jax.Array:
     """``jnp.einsum`` of two operands rounded to ``dtype``, summed in float32.
 
     So are its gradients, for which the cotangent is rounded; each comes in the dtype of

@@ -1,1 +1,0 @@
-"""What a run costs: parameters, and operations of a step."""

@@ -1,0 +1,64 @@
+"""What the numbers of a run may depend on besides its configuration."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tfm_jax")
+
+
+def describe() -> dict[str, str]:
+    """Code, versions and machine, in words; what cannot be found out is "unknown"."""
+    return {
+        "code": _git("rev-parse", "HEAD:./tfm_jax"),
+        "changes": _digest(_git("diff", "HEAD", "--", "tfm_jax")),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "machine": _processor(),
+        "gpu": _gpu(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def _git(*arguments):
+    here = Path(__file__).parents[1]
+    try:
+        found = subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def _digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else "none"
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _processor():
+    cores = os.cpu_count()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()}, {cores} cores"
+    names = [x.partition(":")[2].strip() for x in lines if x.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {cores} cores"
+
+
+def _gpu():
+    asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(asked, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+    return "; ".join(sorted(set(found.stdout.split("\n")) - {""}))

@@ -1,0 +1,304 @@
+"""Findings: what became of each expectation of a study, from its arms' values."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from experiments import stats
+from experiments.study import Expectation, Study
+
+REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
+UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
+CONFIDENCE = 0.95
+NOTHING = sys.float_info.min  # a smallest effect of interest: no effect is below it
+ONE_SIDED = 2 * CONFIDENCE - 1  # of an interval of which one end matters
+# word of an arm against another (``stats.verdict``) -> what becomes of "it is better"
+OF_WORD = {
+    "better": REPRODUCED,
+    "better" + stats.BELOW: REPRODUCED,
+    "worse": NOT_REPRODUCED,
+    "worse" + stats.BELOW: NOT_REPRODUCED,
+    "equivalent": NOT_REPRODUCED,
+}
+
+
+class Pairs(NamedTuple):
+    """Two arms, seed by seed.
+
+    Attributes:
+        differences: of the seeds at which both runs ended with a number. seeds: of both
+            arms. diverged: seeds the arm lost; other: those the other one lost; both.
+    """
+
+    differences: list[float]
+    seeds: int
+    diverged: int
+    other: int
+    both: int
+
+    @property
+    def rates_differ(self) -> bool:
+        """Whether one arm diverges more often, by Fisher's exact test at .05."""
+        p = stats.rates_differ(self.diverged, self.other, self.seeds)
+        return p < 1 - CONFIDENCE
+
+    def word(self, study: Study, interval) -> str:
+        """``stats.verdict`` of the arm against the other one."""
+        return stats.verdict(
+            self.differences,
+            interval,
+            goal=study.goal,
+            sesoi=study.sesoi,
+            seeds=self.seeds,
+            diverged=self.diverged,
+            baseline_diverged=self.other,
+            both_diverged=self.both,
+        )
+
+
+def pairs(arm: Mapping, other: Mapping) -> Pairs:
+    """Args: seed -> value, None where the run diverged; seeds of one arm are left."""
+    of_seeds = [(arm[seed], other[seed]) for seed in arm if seed in other]
+    return Pairs(
+        [a - b for a, b in of_seeds if a is not None and b is not None],
+        len(of_seeds),
+        sum(a is None for a, _ in of_seeds),
+        sum(b is None for _, b in of_seeds),
+        sum(a is None and b is None for a, b in of_seeds),
+    )
+
+
+def planned(study: Study) -> set[str]:
+    """Arms of which an expectation says how they compare with the baseline.
+
+    Each is one claim, made before the runs, and is tested alone; ``overall`` needs all
+    of them, which adjusts for their number (Berger 1982, intersection-union tests). The
+    other arms are a search, and Holm's adjustment is over them. So arms that somebody
+    adds never change what becomes of a claim, and an arm has one word everywhere.
+    """
+    own = [
+        e
+        for e in study.expect
+        if e.kind in ("better", "equivalent", "monotone")
+        and (e.metric or study.metric, e.goal or study.goal)
+        == (study.metric, study.goal)
+    ]
+    steps = [set(step) for e in own for step in zip(e.arms, e.arms[1:], strict=False)]
+    named = set().union(*(step for step in steps if study.baseline in step))
+    return named - {study.baseline}
+
+
+def judge(expectation: Expectation, values: Mapping, study: Study, noise=None) -> dict:
+    """``verdict`` and ``detail`` of one finding."""
+    missing = [a for a in expectation.arms if set(values[a]) < set(study.seeds)]
+    if missing:
+        return {"verdict": INCOMPLETE, "detail": f"runs of {', '.join(missing)} lack"}
+    study = dataclasses.replace(
+        study,
+        goal=expectation.goal or study.goal,
+        sesoi=study.sesoi_of(expectation) or NOTHING,
+    )
+    if expectation.kind in OF_NOISE:
+        return OF_NOISE[expectation.kind](noise, study)
+    return PREDICATES[expectation.kind](expectation, values, study)
+
+
+def overall(verdicts: Sequence[str]) -> str:
+    """One word for several: a contradiction counts most, then what is not known."""
+    order = (INCOMPLETE, NOT_REPRODUCED, UNDERPOWERED, REPRODUCED)
+    return next(word for word in order if word in verdicts)
+
+
+def headline(judged: Sequence[Mapping]) -> tuple[str, str]:
+    """The verdict on what was published, and the sentences that say why.
+
+    REPRODUCED needs every check to hold: a study that does not find what must be there
+    would not find a difference either (assay sensitivity, ICH E10, section 1.5). No
+    check makes a verdict better. If all expectations are checks, it is on those.
+    Args: judged: ``text``, ``claim``, ``verdict`` and ``detail`` of each expectation.
+    """
+    published = [e for e in judged if e["claim"] == "published"]
+    checks = [e for e in judged if e["claim"] == "check"]
+    leads = LEADS["published" if published else "check"]
+    verdict = overall([e["verdict"] for e in published or checks])
+    decisive = next(e for e in published or checks if e["verdict"] == verdict)
+    if verdict == REPRODUCED and checks:
+        held = overall([e["verdict"] for e in checks])
+        verdict = {NOT_REPRODUCED: UNDERPOWERED}.get(held, held)
+    sentences = [f"{leads[verdict]}: {decisive['text']} ({decisive['detail']})."]
+    for check in checks if published else ():
+        word = CHECKED[check["verdict"]]
+        because = "" if check["verdict"] == REPRODUCED else f" ({check['detail']})"
+        sentences.append(f"Check {word}: {check['text']}{because}.")
+    return verdict, " ".join(sentences)
+
+
+LEADS = {
+    "published": {
+        REPRODUCED: "The published finding was reproduced",
+        NOT_REPRODUCED: "The published finding was not reproduced",
+        UNDERPOWERED: "These runs cannot tell",
+        INCOMPLETE: "Runs are missing",
+    },
+    "check": {
+        REPRODUCED: "No published finding is tested; what was checked holds",
+        NOT_REPRODUCED: "No published finding is tested; a check failed",
+        UNDERPOWERED: "These runs cannot tell",
+        INCOMPLETE: "Runs are missing",
+    },
+}
+CHECKED = {
+    REPRODUCED: "holds",
+    NOT_REPRODUCED: "failed",
+    UNDERPOWERED: "undecided",
+    INCOMPLETE: "incomplete",
+}
+
+
+def _compared(expectation, values, study):
+    """Pairs, word and the t interval of an expectation of two arms; what to say."""
+    compared = pairs(*(values[name] for name in expectation.arms))
+    p = stats.paired(compared.differences, CONFIDENCE)
+    word = compared.word(study, (p.low, p.high))
+    detail = f"{' minus '.join(expectation.arms)}: {_interval(p)}"
+    lost = zip(expectation.arms, (compared.diverged, compared.other), strict=True)
+    detail += "".join(
+        f"; {name} diverged {n} of {compared.seeds} times" for name, n in lost if n
+    )
+    return compared, word, p, detail
+
+
+def _better(expectation, values, study):
+    compared, word, _, detail = _compared(expectation, values, study)
+    if word.endswith(stats.BELOW):
+        detail += f"{stats.BELOW} ±{study.sesoi:g}"
+    if word in ("diverged", "baseline diverged"):
+        verdict = _of_rates(compared, word)
+    else:
+        verdict = OF_WORD.get(word, UNDERPOWERED)
+    return {"verdict": verdict, "detail": detail}
+
+
+def _of_rates(compared, word):
+    """What becomes of "it is better" where most runs of one of the two diverged."""
+    if compared.diverged == compared.other == compared.seeds >= stats.FEWEST:
+        return NOT_REPRODUCED
+    if not compared.rates_differ:
+        return UNDERPOWERED
+    if word == "baseline diverged":
+        return REPRODUCED
+    return NOT_REPRODUCED if compared.diverged > compared.other else UNDERPOWERED
+
+
+def _equivalent(expectation, values, study):
+    compared, word, p, detail = _compared(expectation, values, study)
+    detail += f", margin ±{study.sesoi:g}"
+    if word == "equivalent" or word.endswith(stats.BELOW):
+        verdict = REPRODUCED
+    elif word in ("diverged", "baseline diverged"):
+        verdict = NOT_REPRODUCED if compared.rates_differ else UNDERPOWERED
+    else:
+        beyond = word in ("better", "worse") and (
+            p.low > study.sesoi or p.high < -study.sesoi
+        )
+        verdict = NOT_REPRODUCED if beyond else UNDERPOWERED
+    return {"verdict": verdict, "detail": detail}
+
+
+def _monotone(expectation, values, study):
+    """Each step is judged as ``better``; one that goes the wrong way decides."""
+    arms = expectation.arms
+    steps = [
+        _better(Expectation("better", (b, a), ""), values, study)
+        for a, b in zip(arms, arms[1:], strict=False)
+    ]
+    detail = "; ".join(step["detail"] for step in steps)
+    return {"verdict": overall([s["verdict"] for s in steps]), "detail": detail}
+
+
+def _diverges(expectation, values, study):
+    """Most runs do: the one-sided bound of their rate is beyond a half, either way."""
+    of_seeds = values[expectation.arms[0]].values()
+    count, n = sum(v is None for v in of_seeds), len(of_seeds)
+    low, high = stats.clopper_pearson(count, n, ONE_SIDED)
+    detail = f"{count} of {n} diverged"
+    if low > 0.5:
+        return {
+            "verdict": REPRODUCED,
+            "detail": f"{detail}, one-sided 95 % bound: above {low:.2f}",
+        }
+    detail += f", one-sided 95 % bounds {low:.2f} and {high:.2f}"
+    if high < 0.5:
+        return {"verdict": NOT_REPRODUCED, "detail": detail}
+    if stats.clopper_pearson(n, n, ONE_SIDED).low <= 0.5:
+        detail += f"; {n} seeds can never tell, 5 can"
+    return {"verdict": UNDERPOWERED, "detail": detail}
+
+
+def _within(expectation, values, study):
+    """Of the mean, which is not known where a seed diverged."""
+    of_seeds = values[expectation.arms[0]].values()
+    kept = [v for v in of_seeds if v is not None]
+    lost = len(of_seeds) - len(kept)
+    p = stats.paired(kept, CONFIDENCE)  # of the values themselves
+    low, high = expectation.low, expectation.high
+    detail = f"{_interval(p, 'runs')}, expected {low:g} to {high:g}"
+    if lost:
+        most = stats.clopper_pearson(lost, len(of_seeds), ONE_SIDED).low > 0.5
+        detail += f"; {lost} of {len(of_seeds)} diverged"
+        verdict = NOT_REPRODUCED if most else UNDERPOWERED
+    elif p.low is None:
+        verdict = UNDERPOWERED
+    elif low <= p.low and p.high <= high:
+        verdict = REPRODUCED
+    else:
+        outside = p.high < low or p.low > high
+        verdict = NOT_REPRODUCED if outside else UNDERPOWERED
+    return {"verdict": verdict, "detail": detail}
+
+
+def _identical(noise, study):
+    if noise["repeated"] < max(len(study.identical), 1):
+        return {"verdict": INCOMPLETE, "detail": "runs made twice lack"}
+    if noise["unlike"]:
+        detail = f"{noise['unlike']} of {noise['repeated']} diverged once of two times"
+        return {"verdict": NOT_REPRODUCED, "detail": detail}
+    if noise["identical"] is None:
+        return {"verdict": UNDERPOWERED, "detail": "all of them diverged"}
+    word = REPRODUCED if noise["identical"] == 0.0 else NOT_REPRODUCED
+    return {"verdict": word, "detail": f"largest difference {noise['identical']:g}"}
+
+
+def _steady(noise, study):
+    """Two sets of seeds share none: they are compared unpaired."""
+    p = noise["other_seeds"]
+    if p is None:
+        return {"verdict": INCOMPLETE, "detail": "runs of other seeds lack"}
+    if p["diverged"]:
+        return {"verdict": UNDERPOWERED, "detail": f"{p['diverged']} runs diverged"}
+    if p["low"] is None:
+        return {"verdict": UNDERPOWERED, "detail": f"only {p['n']} other seeds"}
+    detail = f"{p['mean']:+.4g} [{p['low']:.4g}, {p['high']:.4g}]"
+    detail += f", n = {p['n_first']} and {p['n']}, margin ±{study.sesoi:g}"
+    inside = -study.sesoi <= p["low"] and p["high"] <= study.sesoi
+    apart = p["low"] > study.sesoi or p["high"] < -study.sesoi
+    word = REPRODUCED if inside else NOT_REPRODUCED if apart else UNDERPOWERED
+    return {"verdict": word, "detail": detail}
+
+
+OF_NOISE: dict[str, Callable] = {"identical": _identical, "steady": _steady}
+PREDICATES: dict[str, Callable] = {
+    "better": _better,
+    "equivalent": _equivalent,
+    "monotone": _monotone,
+    "diverges": _diverges,
+    "within": _within,
+}
+
+
+def _interval(p, unit="pairs"):
+    if p.low is None:
+        few = f"only {p.n} {unit}" if p.n else f"no {unit}"
+        return f"{p.mean:+.4g}, {few}" if p.n else few
+    return f"{p.mean:+.4g} [{p.low:+.4g}, {p.high:+.4g}], n = {p.n}"

@@ -1,1 +1,0 @@
-"""The runs of a study: which there are, what they are called, how they ended."""

@@ -1,0 +1,88 @@
+"""What a run costs, known before it runs: parameters and operations of a step."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from experiments import cells, flops
+from experiments.stages import FIRST
+from experiments.study import Study
+from tfm_jax.api import ConfigError, Experiment, start, train_step
+
+TOLERANCE = 0.01  # of parameter counts that are called equal
+COUNT = 2  # of the rule FLOPs are counted by; the first took a loop's body once
+STEPS = "train.total_steps"
+
+
+def measure(experiment: Experiment) -> dict[str, Any]:
+    """``parameters``, and of one train step ``flops_per_step`` and ``tokens_per_step``.
+
+    FLOPs are those of ``flops.count``; there are none where they cannot be counted,
+    and ``uncounted`` says why. Tokens are those of the text, or of the targets of a
+    translation, padding left out. Nothing is compiled or run.
+    """
+    begun = start(experiment)
+    step, state = train_step(begun.experiment)
+    batch = jax.tree.map(lambda x: x[None], begun.batch)  # one micro-batch
+    try:
+        operations = flops.count(step, state, batch)
+        counted = {"flops_per_step": float(operations.total())}
+    except flops.Uncountable as error:
+        counted = {"uncounted": str(error)}
+    return counted | {
+        "count": COUNT,
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+        "tokens_per_step": begun.tokens,
+    }
+
+
+def matched(study: Study, measured: Mapping[str, Mapping]) -> Study:
+    """``study`` with as many steps for each arm as its match rule gives it.
+
+    "tokens" and "flops" let every arm see or spend what the baseline does in its steps,
+    those of the first run where an arm has one; "parameters" changes nothing, but holds
+    the arms to within ``TOLERANCE``.
+
+    Args: measured: arm -> ``measure`` of it.
+    Raises: ConfigError if the arms have unlike parameters, an arm sets its steps, or
+        has FLOPs that cannot be counted.
+    """
+    if study.match == "steps":
+        return study
+    base = measured[study.baseline]
+    if study.match == "parameters":
+        wanted = base["parameters"]
+        off = {arm: size["parameters"] for arm, size in measured.items()}
+        off = {a: n for a, n in off.items() if abs(n / wanted - 1) > TOLERANCE}
+        if off:
+            raise ConfigError(
+                f"match='parameters': {study.baseline} has {wanted:,}, but "
+                + ", ".join(f"{arm} has {count:,}" for arm, count in off.items())
+            )
+        return study
+    firsts = {
+        arm: {**study.settings, **knobs}.get(FIRST, study.first)
+        for arm, knobs in study.arms.items()
+    }
+    first = firsts[study.baseline]
+    own, before = cells.stages_of(study.settings)
+    config, settings = (first, before) if first else (study.config, own)
+    steps = cells.configure(config, settings).train.total_steps
+    cost = {"tokens": "tokens_per_step", "flops": "flops_per_step"}[study.match]
+    for arm, size in measured.items():
+        if cost not in size:
+            raise ConfigError(
+                f"match={study.match!r}: arm {arm!r}: {size['uncounted']}"
+            )
+    arms = {}
+    for arm, knobs in study.arms.items():
+        knob = f"{FIRST}.{STEPS}" if firsts[arm] else STEPS
+        if knob in knobs:
+            raise ConfigError(
+                f"arm {arm!r} sets {knob}, which match={study.match!r} does"
+            )
+        count = round(steps * base[cost] / measured[arm][cost])
+        arms[arm] = {**knobs, knob: max(count, 1)}
+    return dataclasses.replace(study, arms=arms)

@@ -1,1 +1,0 @@
-"""What numbers of several seeds say: tests, intervals, verdicts."""

@@ -1,0 +1,247 @@
+"""The analysis of a study: differences, verdicts and what became of the expectation."""
+
+import statistics
+from datetime import UTC, datetime
+
+import numpy as np
+
+from experiments import cells, findings, outcomes, sizes, stats
+from experiments.cells import FINAL, FINISHED, IDENTICAL, OTHER_SEEDS
+from experiments.findings import CONFIDENCE, INCOMPLETE, judge
+from experiments.plan import Plan
+from experiments.study import CLAIMS, Expectation
+
+
+def analyse(plan: Plan) -> dict:
+    """All that the report says, as plain JSON; computed from run directories alone.
+
+    Source of the statistics: see ``experiments.stats``; every arm is compared with the
+    baseline on pairs of equal seeds; ``findings.planned`` says what is adjusted.
+    """
+    study, rows = plan.study, plan.rows()
+    chosen, trials = plan.chosen()
+    measured = plan.sizes()
+    values = values_of(plan)
+    others = [arm for arm in study.arms if arm != study.baseline]
+    compared = _compare(values, others, study)
+    arms = [
+        {
+            "name": arm,
+            "overrides": dict(study.arms[arm]),
+            "chosen": chosen.get(arm, {}),
+            "edge": bool(study.tune) and outcomes.at_edge(study, chosen.get(arm, {})),
+            **_alone(values[arm]),
+            **compared[arm],
+            **_cost(rows, arm, measured[arm], plan),
+        }
+        for arm in study.arms
+    ]
+    noise = _noise(rows, study, values[study.baseline])
+    judged = [
+        {"text": e.text, "claim": e.claim} | judge(e, values_of(plan, e), study, noise)
+        for e in study.expect
+    ]
+    judged.sort(key=lambda e: CLAIMS.index(e["claim"]))  # what was published leads
+    verdict, answer = findings.headline(judged)
+    edges = [arm["name"] for arm in arms if arm["edge"]]
+    if edges and verdict != INCOMPLETE:
+        verdict = INCOMPLETE
+        answer = (
+            f"What suits {', '.join(edges)} best lies at the edge of what was tried; "
+            "widen the grid before concluding anything."
+        )
+    environments = outcomes.environments(plan.cells())
+    return {
+        "name": plan.name,
+        "scale": plan.scale,
+        "question": " ".join(plan.question.split()),
+        "source": " ".join(plan.source.split()),
+        "caveat": " ".join(
+            filter(None, [study.caveat, _count_caveat(study, measured)])
+        ),
+        "answer": answer,
+        "verdict": verdict,
+        "expectations": judged,
+        "metric": study.metric,
+        "goal": study.goal,
+        "match": study.match,
+        "sesoi": study.sesoi,
+        "baseline": study.baseline,
+        "seeds": list(study.seeds),
+        "tune_seeds": list(study.tune_seeds),
+        "fixed_rate": study.fixed_rate,
+        "exploratory": plan.register(),
+        "noise": noise,
+        "arms": arms,
+        "runs": rows,
+        "curves": outcomes.curves(study, plan.cells()),
+        "tuning": trials,
+        "environment": environments[-1] if environments else {},
+        "mixed_environments": _differences(environments),
+        "excluded": [
+            {"id": r["id"], "reason": r["status"]}
+            for r in rows
+            if r["status"] not in FINISHED
+        ],
+        "commands": [plan.command],
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _count_caveat(study, measured):
+    counts = {size.get("count", 1) for size in measured.values()}
+    if study.match != "flops" or counts == {sizes.COUNT}:
+        return ""
+    return "FLOPs are XLA's count, which takes the body of a loop once."
+
+
+def values_of(
+    plan: Plan, expectation: Expectation | None = None
+) -> dict[str, dict[int, float | None]]:
+    """Arm -> seed -> metric; None where the run diverged.
+
+    Args: expectation: take its metric, of its arms; by default the study's, of all.
+    """
+    values = {arm: {} for arm in plan.study.arms}
+    metric, wanted = plan.study.metric, values
+    if expectation and expectation.metric:
+        metric, wanted = expectation.metric, expectation.arms
+    for cell in plan.cells():
+        ended = cell.phase == FINAL and cells.status(cell).name in FINISHED
+        if ended and cell.arm in wanted:
+            values[cell.arm][cell.seed] = outcomes.metric(cell, metric)
+    return values
+
+
+def _by_seed(rows, arm, phase):
+    """Seed -> metric, None where the run diverged; unfinished runs are left out."""
+    return {
+        r["seed"]: r["metric"]
+        for r in rows
+        if (r["arm"], r["phase"]) == (arm, phase) and r["status"] in FINISHED
+    }
+
+
+def _compare(values, others, study):
+    """Arm -> word and difference; Holm over the arms no expectation compares."""
+    base = values[study.baseline]
+    pairs = {arm: findings.pairs(values[arm], base) for arm in others}
+    alone = findings.planned(study)
+    families = [[arm] for arm in others if arm in alone]
+    families.append([arm for arm in others if arm not in alone])
+    compared = {study.baseline: {"word": "baseline", "difference": None}}
+    for family in families:
+        samples = [pairs[arm].differences for arm in family]
+        adjusted = stats.holm([stats.paired(d, CONFIDENCE).p for d in samples])
+        intervals = stats.holm_intervals(samples, CONFIDENCE)
+        for arm, p_holm, interval in zip(family, adjusted, intervals, strict=True):
+            word = "incomplete"
+            if set(values[arm]) >= set(study.seeds) <= set(base):
+                word = pairs[arm].word(study, interval)
+            difference = _difference(values[arm], base, study.goal)
+            if difference:
+                low, high = interval or (None, None)
+                difference |= {"p_holm": p_holm, "low_holm": low, "high_holm": high}
+            compared[arm] = {"word": word, "difference": difference}
+    return compared
+
+
+def _difference(values, base, goal):
+    """What is known of an arm minus the baseline; None without a complete pair."""
+    d = findings.pairs(values, base).differences
+    p = stats.paired(d, CONFIDENCE)
+    ends = sorted(set(values) & set(base))
+    both = [values[s] for s in ends], [base[s] for s in ends]
+    if not p.n:
+        return None
+    return {
+        **p._asdict(),
+        "rho": stats.correlation(*both),
+        "sign_flip_p": stats.sign_flip(d, _rng()) if p.n >= 6 else None,
+        "bca": stats.bca(d, _rng()),
+        "mde": stats.minimum_detectable_effect(p.sd, p.n),
+        **stats.wins(*both, goal)._asdict(),
+    }
+
+
+def _rng():
+    return np.random.default_rng(0)  # resampling is part of the report, not of chance
+
+
+def _alone(values):
+    real = [v for v in values.values() if v is not None]
+    count = len(values) - len(real)
+    low, high = stats.clopper_pearson(count, len(values))
+    return {
+        "values": {str(seed): value for seed, value in sorted(values.items())},
+        "n": len(real),
+        "mean": statistics.fmean(real) if real else None,
+        "sd": statistics.stdev(real) if len(real) > 1 else None,
+        "diverged": {"count": count, "n": len(values), "low": low, "high": high},
+    }
+
+
+def _cost(rows, arm, size, plan):
+    seconds = [
+        r["seconds"]
+        for r in rows  # a run that diverged ended early, which is no speed
+        if (r["arm"], r["phase"], r["status"]) == (arm, FINAL, "done") and r["seconds"]
+    ]
+    steps = next(
+        (c.costly.train.total_steps for c in plan.cells() if c.arm == arm), None
+    )
+    tokens = size.get("tokens_per_step")
+    memory = [
+        r["memory_bytes"]
+        for r in rows
+        if r["arm"] == arm and r["phase"] == FINAL and r["memory_bytes"]
+    ]
+    return {
+        "parameters": size.get("parameters"),
+        "flops_per_step": size.get("flops_per_step"),
+        "tokens": tokens * steps if tokens and steps else None,
+        "seconds": statistics.fmean(seconds) if seconds else None,
+        "memory_bytes": max(memory, default=None),
+    }
+
+
+def _noise(rows, study, base):
+    """What chance alone does to the baseline.
+
+    Returns: of the seeds that were run twice ``repeated``, ``unlike`` (one of the two
+        diverged) and ``identical``, the largest difference; ``other_seeds``, the mean
+        of other seeds minus that of the study's, once all of them have ended.
+    """
+    again = _by_seed(rows, study.baseline, IDENTICAL)
+    twice = [(again[seed], base[seed]) for seed in again if seed in base]
+    fresh = _by_seed(rows, study.baseline, OTHER_SEEDS)
+    both = [*fresh.values()], [*base.values()]
+    other, first = ([v for v in side if v is not None] for side in both)
+    p = stats.unpaired(other, first, CONFIDENCE)
+    floor = {
+        "mean": p.mean,
+        "low": p.low,
+        "high": p.high,
+        "n": p.n,
+        "n_first": p.n_other,
+        "diverged": sum(v is None for side in both for v in side),
+    }
+    ended = fresh and set(fresh) >= set(study.other_seeds)
+    return {
+        "repeated": len(twice),
+        "unlike": sum((a is None) != (b is None) for a, b in twice),
+        "identical": max(
+            (abs(a - b) for a, b in twice if None not in (a, b)), default=None
+        ),
+        "other_seeds": floor if ended else None,
+    }
+
+
+def _differences(environments):
+    """What differs between the machines and versions of the runs, in words."""
+    names = sorted({name for each in environments for name in each})
+    return [
+        f"{name}: " + " | ".join(sorted({str(e.get(name)) for e in environments}))
+        for name in names
+        if len({e.get(name) for e in environments}) > 1
+    ]

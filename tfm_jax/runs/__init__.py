@@ -1,1 +1,0 @@
-"""A run's directory: checkpoints, log, lease, exit codes; saved, resumed, loaded."""
