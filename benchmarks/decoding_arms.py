@@ -130,17 +130,18 @@ def _random(config, _):
     """(config of the model, parameters, tokenizer, test sentences)."""
     import jax
 
-    from tfm_jax.data import pipeline
+    from tfm_jax.data.prepared import prepare
+    from tfm_jax.data.rows.pairs import KIND
     from tfm_jax.layers.layout import init_params
     from tfm_jax.objectives.translation import example
     from tfm_jax.settings.experiment import build_model, complete, resolve
 
     experiment = resolve(config)
-    data = pipeline.prepare(experiment.data, experiment.tokenizer)
+    data = prepare(KIND, experiment.data, experiment.tokenizer)
     experiment = complete(experiment, data.tokenizer)
     key = jax.random.key(experiment.seed)
     params = init_params(build_model(experiment), key, example())
-    return experiment.model, params, data.tokenizer, data.test.source
+    return experiment.model, params, data.tokenizer, data.examples["test"].source
 
 
 def _trained(config, workdir):

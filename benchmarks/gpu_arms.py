@@ -37,14 +37,17 @@ class TorchGpu(Torch):
     def make_batches(self, source, target):
         """Our pipeline's batches: numpy alone."""
         from tfm_jax.config import build
-        from tfm_jax.data import pipeline
-        from tfm_jax.data.rows import packing
+        from tfm_jax.data.batches import train_batches
+        from tfm_jax.data.prepared import Prepared
+        from tfm_jax.data.rows import packing, pairs
 
         ragged = [packing.Ragged(*side) for side in (source, target)]
         kept = np.arange(len(ragged[0].lengths))
-        batches = pipeline.train_batches(
-            build(pipeline.Config, self.config["data"], "data"),
-            pipeline.Encoded(*ragged, kept, {}, {}),
+        cfg = build(pairs.Config, self.config["data"], "data")
+        train = pairs.form_rows(cfg, pairs.Encoded(*ragged, kept, {}))
+        batches = train_batches(
+            cfg,
+            Prepared(None, train, [], [], {}, {}, "", {}, pairs.as_batch),
             batch_tokens=self.config["train"]["batch_tokens"],
             total_batches=self.config["train"]["total_steps"],
             seed=self.config["seed"],

@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import language, masked_text
+from tfm_jax.data.rows import masked
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import bert
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint
@@ -64,10 +65,8 @@ def get_config(size="base"):
         dict(seed=0, model_name="bert", task="masked_lm", init_from="", freeze="")
     )
     c.model = section(bert.Config, **given["model"])
-    c.data = section(masked_text.Config, **given["data"])
-    c.tokenizer = section(
-        language.TokenizerConfig, kind="wordpiece", **given["tokenizer"]
-    )
+    c.data = section(masked.Config, **given["data"])
+    c.tokenizer = section(vocabularies.Config, kind="wordpiece", **given["tokenizer"])
     c.optim = section(
         optimizers.Config,
         **dict(schedule="linear", b2=0.999, eps=1e-6, weight_decay=0.01),

@@ -20,7 +20,8 @@ from ml_collections import ConfigDict
 
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import language, masked_text
+from tfm_jax.data.rows import masked
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import electra
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint
@@ -74,13 +75,11 @@ def get_config(size="small"):
     )
     c.model = section(electra.Config, **given["model"])
     c.data = section(
-        masked_text.Config,
+        masked.Config,
         **dict(given["data"], pairs=dict(kind="none")),
         masking=dict(mask=0.85, random=0.0) | given["masking"],
     )
-    c.tokenizer = section(
-        language.TokenizerConfig, kind="wordpiece", **given["tokenizer"]
-    )
+    c.tokenizer = section(vocabularies.Config, kind="wordpiece", **given["tokenizer"])
     c.optim = section(
         optimizers.Config,
         **dict(schedule="linear_from_start", b2=0.999, eps=1e-6, weight_decay=0.01),

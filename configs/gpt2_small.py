@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import causal_text, language
+from tfm_jax.data.rows import causal
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import gpt
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint
@@ -63,8 +64,8 @@ def get_config(size="gpt2_small"):
         dict(seed=0, model_name="gpt", task="causal_lm", init_from="", freeze="")
     )
     c.model = section(gpt.Config, **given["model"])
-    c.data = section(causal_text.Config, **given["data"])
-    c.tokenizer = section(language.TokenizerConfig, **given["tokenizer"])
+    c.data = section(causal.Config, **given["data"])
+    c.tokenizer = section(vocabularies.Config, **given["tokenizer"])
     c.optim = section(
         optimizers.Config,
         **dict(optimizer="adamw", schedule="cosine", final_lr_fraction=0.1),

@@ -20,7 +20,8 @@ from ml_collections import ConfigDict
 
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import causal_text, language
+from tfm_jax.data.rows import causal
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import gpt
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint
@@ -49,8 +50,8 @@ def get_config(size="cpu"):
         dict(seed=0, model_name="gpt", task="causal_lm", init_from="", freeze="")
     )
     c.model = section(gpt.Config, **model)
-    c.data = section(causal_text.Config, source="files", valid_share=0.1, length=length)
-    c.tokenizer = section(language.TokenizerConfig, kind="character")
+    c.data = section(causal.Config, source="files", valid_share=0.1, length=length)
+    c.tokenizer = section(vocabularies.Config, kind="character")
     c.optim = section(
         optimizers.Config,
         **dict(optimizer="adamw", schedule="cosine", peak_lr=rate, warmup_steps=100),

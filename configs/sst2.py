@@ -23,7 +23,8 @@ from ml_collections import ConfigDict
 
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import labelled_text, language
+from tfm_jax.data.rows import labelled
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import MODELS, albert, bert, electra, gpt
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint
@@ -82,12 +83,12 @@ def get_config(size="bert_base"):
     )
     c.model = section(MODELS[name].config, **dict(fields, head="classify"))
     c.data = section(
-        labelled_text.Config,
+        labelled.Config,
         **dict(source="tsv", length=rest["length"], frame=rest["frame"]),
         **dict(first_column="0", label_column="1", labels=("0", "1")),
     )
     c.tokenizer = section(
-        language.TokenizerConfig,
+        vocabularies.Config,
         **dict(kind="wordpiece", vocab=8_000, special=rest["special"]),
     )
     c.optim = section(

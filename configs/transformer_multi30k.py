@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import pipeline
+from tfm_jax.data.rows import pairs
 from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
 from tfm_jax.optim import optimizers
@@ -39,7 +39,7 @@ def get_config(size="multi30k_tiny"):
     )
     c.model = section(transformer.Config, **transformer.SIZES[size])
     c.data = section(
-        pipeline.Config,
+        pairs.Config,
         source="parallel",
         normalize="moses_lowercase",
         source_length=48,

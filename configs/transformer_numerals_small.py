@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import pipeline
+from tfm_jax.data.rows import pairs
 from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
 from tfm_jax.optim import optimizers
@@ -37,7 +37,7 @@ def get_config(size="tiny"):
     )
     c.model = section(transformer.Config, **SIZES[size])
     c.data = section(
-        pipeline.Config,
+        pairs.Config,
         source="numerals",
         numerals_max=9_999,
         numerals_train=3_000,

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import pipeline
+from tfm_jax.data.rows import pairs
 from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
 from tfm_jax.optim import optimizers
@@ -42,7 +42,7 @@ def get_config(size="base"):
     )
     c.model = section(transformer.Config, **transformer.SIZES[size])
     c.data = section(
-        pipeline.Config,
+        pairs.Config,
         source="tfds",
         tfds_name="wmt14_translate/de-en",
         source_length=256,

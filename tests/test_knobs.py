@@ -16,7 +16,7 @@ from tests.reliability.tiny import get_config
 from tests.traced import Vocabulary, traced
 from tests.train.test_run_knobs import EVAL, RUN, STREAM
 from tfm_jax.config import readers_of
-from tfm_jax.data import pipeline
+from tfm_jax.data.rows import pairs
 from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models.transformer import Config as ModelConfig
@@ -103,7 +103,7 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
     "data.overlong": f"{_DATA}::"
     "test_kept_overlong_pairs_are_cut_to_the_row_and_end_in_eos",
     # batches are the same with and without a thread
-    "data.prefetch": "tests/data/test_pipeline.py::"
+    "data.prefetch": "tests/data/test_pairs.py::"
     "test_resuming_anywhere_gives_the_batches_that_were_to_come",
     "data.timeout_seconds": "tests/data/test_watchdog.py::"
     "test_data_that_comes_to_a_halt_ends_the_process_with_all_stacks",
@@ -168,7 +168,7 @@ def test_what_makes_a_knob_live_is_what_the_tables_say_reads_it():
     readers = [
         *readers_of(ModelConfig, "model."),
         *readers_of(OptimConfig, "optim."),
-        *readers_of(pipeline.Config, "data."),
+        *readers_of(pairs.Config, "data."),
         *readers_of(bilingual.Config, "tokenizer."),
     ]
     for knob, other in listed.items():

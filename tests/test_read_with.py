@@ -13,17 +13,9 @@ from tests.test_knobs import OPTIM
 from tests.traced import traced
 from tfm_jax import main
 from tfm_jax.config import Above, ConfigError, readers_of, to_json
-from tfm_jax.data import (
-    causal_text,
-    labelled_text,
-    language,
-    masked_text,
-    pipeline,
-    span_text,
-    tagged_text,
-)
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.data.tokenizers import bilingual
+from tfm_jax.data.rows import causal, labelled, masked, pairs, spans, tagged
+from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.models import MODELS
@@ -42,8 +34,8 @@ from tfm_jax.train import loop, population
 
 SECTIONS = [family.config for family in MODELS.values()]
 SECTIONS += [optimizers.Config, checkpoint.Config, bilingual.Config]
-SECTIONS += [language.TokenizerConfig]
-TEXTS = (causal_text, masked_text, labelled_text, tagged_text, span_text, pipeline)
+SECTIONS += [vocabularies.Config]
+TEXTS = (causal, masked, labelled, tagged, spans, pairs)
 SECTIONS += [module.Config for module in TEXTS]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tfm_jax.data import masked_text
+from tfm_jax.data.rows import masked
 from tfm_jax.models import MODELS
 from tfm_jax.optim import optimizers
 
@@ -20,7 +20,7 @@ ROWS = [
 HERE = [name for row in ROWS for name in re.findall(r"`([^`]+)`", row[-1])]
 CLASSES = {
     "optim": [optimizers.Config],
-    "data": [masked_text.Config],
+    "data": [masked.Config],
     "model": [family.config for family in MODELS.values()],
 }
 

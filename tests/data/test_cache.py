@@ -10,72 +10,138 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfm_jax.data import cache, pipeline
+from tests.train.text_runs import data_of, write_files
+from tfm_jax.config import build
+from tfm_jax.data import cache
+from tfm_jax.data.batches import train_batches
+from tfm_jax.data.prepared import digest_of, prepare
+from tfm_jax.data.rows import causal, pairs
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.data.tokenizers.bilingual import Config as TokenizerConfig
+from tfm_jax.settings.experiment import TASKS
 
-CONFIG = pipeline.Config(
+ROWS = "train-0-source.npy"
+CONFIG = pairs.Config(
     source="numerals", numerals_max=400, numerals_heldout=10, numerals_train=50
 )
 TOKENIZER = TokenizerConfig(kind="bpe", vocab=300)
 
 
+def cached(cfg, tokenizer_cfg, directory, **options):
+    return cache.prepared(pairs.KIND, cfg, tokenizer_cfg, directory, **options)
+
+
 @pytest.fixture
 def made(monkeypatch):
     """The configs that were prepared, not read."""
-    calls, prepare = [], pipeline.prepare
+    calls = []
 
-    def counting(cfg, *rest, **options):
+    def counting(kind, cfg, *rest, **options):
         calls.append(cfg)
-        return prepare(cfg, *rest, **options)
+        return prepare(kind, cfg, *rest, **options)
 
-    monkeypatch.setattr(pipeline, "prepare", counting)
+    monkeypatch.setattr(cache, "prepare", counting)
     return calls
 
 
 def assert_same(found, expected):
-    for side in ("source", "target"):
-        for x, y in zip(
-            getattr(found.train, side), getattr(expected.train, side), strict=True
-        ):
-            np.testing.assert_array_equal(x, y, strict=True)
-    np.testing.assert_array_equal(found.train.kept, expected.train.kept, strict=True)
-    assert found.train[3:] == expected.train[3:]
-    assert found[2:] == expected[2:]
+    for split in ("train", "valid", "test"):
+        sets = getattr(found, split), getattr(expected, split)
+        for rows, others in zip(*sets, strict=True):
+            assert type(rows) is type(others)
+            for x, y in zip(rows, others, strict=True):
+                assert (x is None) == (y is None)
+                if x is not None:
+                    np.testing.assert_array_equal(x, y, strict=True)
+    for name in ("examples", "report", "fingerprint", "identity"):
+        assert getattr(found, name) == getattr(expected, name)
     assert found.tokenizer.to_json() == expected.tokenizer.to_json()
 
 
 def test_what_is_read_is_what_was_prepared(tmp_path, made):
-    first = cache.prepared(CONFIG, TOKENIZER, tmp_path / "cache")
-    again = cache.prepared(CONFIG, TOKENIZER, tmp_path / "cache")
+    first = cached(CONFIG, TOKENIZER, tmp_path / "cache")
+    again = cached(CONFIG, TOKENIZER, tmp_path / "cache")
     assert len(made) == 1
     assert_same(again, first)
-    assert_same(again, pipeline.prepare(CONFIG, TOKENIZER))
+    assert_same(again, prepare(pairs.KIND, CONFIG, TOKENIZER))
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
 
 
 def test_a_resumed_run_reads_what_the_first_one_prepared(tmp_path, made):
-    first = cache.prepared(CONFIG, TOKENIZER, tmp_path)
-    resumed = cache.prepared(CONFIG, TOKENIZER, tmp_path, tokenizer=first.tokenizer)
+    first = cached(CONFIG, TOKENIZER, tmp_path)
+    resumed = cached(CONFIG, TOKENIZER, tmp_path, tokenizer=first.tokenizer)
     assert len(made) == 1
     assert_same(resumed, first)
 
 
+@pytest.mark.parametrize("task", ["causal_lm", "masked_lm", "classify", "tag", "span"])
+def test_what_is_read_of_any_kind_of_text_is_what_was_prepared(tmp_path, made, task):
+    """Rows that are masked for good, and questions that evaluation reads, among it."""
+    write_files(tmp_path)
+    changes = {"masking": dict(draw="static", most=5)}
+    section = data_of(task, tmp_path, **changes if task == "masked_lm" else {})
+    kind, sections = TASKS[task].data, [vocabularies.Config(kind="wordpiece", vocab=90)]
+    sections.insert(0, build(kind.Config, section.to_dict(), "data"))
+    first, again = (
+        cache.prepared(kind, *sections, tmp_path / "cache") for _ in range(2)
+    )
+    assert len(made) == 1
+    assert_same(again, first)
+    assert (task == "span") == bool(first.examples)
+    resumed = cache.prepared(
+        kind, *sections, tmp_path / "cache", tokenizer=first.tokenizer
+    )
+    assert len(made) == 1
+    assert_same(resumed, first)
+    batches, others = (
+        train_batches(sections[0], data, batch_tokens=96, total_batches=3, seed=0)
+        for data in (first, again)
+    )
+    assert digest_of(batches) == digest_of(others)
+
+
+def test_files_of_a_folder_and_of_a_tokenizer_are_part_of_what_is_kept(tmp_path, made):
+    (tmp_path / "texts").mkdir()
+    names = [f"{number}.txt" for number in range(30)]
+    for name in names:
+        (tmp_path / "texts" / name).write_text(f"text of {name}")
+    cfg = causal.Config(source="folder", folder=str(tmp_path / "texts"))
+    ours = vocabularies.Config(kind="published", file=str(tmp_path / "tokenizer.json"))
+    spelled = vocabularies.train_text_tokenizer("byte", [])
+    spelled.save(tmp_path / "tokenizer.json")
+
+    def fingerprint():
+        found = cache.prepared(causal.KIND, cfg, ours, tmp_path / "cache")
+        expected = prepare(causal.KIND, cfg, ours)
+        assert_same(found, expected)
+        return found.fingerprint
+
+    first = fingerprint()
+    assert fingerprint() == first and len(made) == 1
+    (tmp_path / "texts" / names[0]).write_text("another text")
+    second = fingerprint()
+    (tmp_path / "texts" / names[0]).rename(tmp_path / "texts" / "moved.txt")
+    third = fingerprint()
+    spelled.with_special(["[SEP]"]).save(tmp_path / "tokenizer.json")
+    assert len({first, second, third, fingerprint()}) == len(made) == 4
+
+
 def test_another_setting_is_other_data(tmp_path, made):
-    cache.prepared(CONFIG, TOKENIZER, tmp_path)
+    cached(CONFIG, TOKENIZER, tmp_path)
     for change in ({"numerals_train": 60}, {"target_language": "fr"}):
-        cache.prepared(dataclasses.replace(CONFIG, **change), TOKENIZER, tmp_path)
-    cache.prepared(CONFIG, dataclasses.replace(TOKENIZER, vocab=280), tmp_path)
+        cached(dataclasses.replace(CONFIG, **change), TOKENIZER, tmp_path)
+    cached(CONFIG, dataclasses.replace(TOKENIZER, vocab=280), tmp_path)
     assert len(made) == 4
 
 
 def test_another_content_of_a_file_is_other_data(tmp_path, made):
     file = tmp_path / "pairs.tsv"
-    cfg = pipeline.Config(source="parallel", train_files=(str(file),))
+    cfg = pairs.Config(source="parallel", train_files=(str(file),))
     for text in ("one\teins\n", "two\tzwei\n", "one\teins\n"):
         file.write_text(text * 20)
-        found = cache.prepared(cfg, TOKENIZER, tmp_path / "cache")
-        assert_same(found, pipeline.prepare(cfg, TOKENIZER))
-    assert len(made) == 2 + 3
+        found = cached(cfg, TOKENIZER, tmp_path / "cache")
+        assert_same(found, prepare(pairs.KIND, cfg, TOKENIZER))
+    assert len(made) == 2
 
 
 def flipped(content):
@@ -89,25 +155,23 @@ def entry_of(folder):
     return entry
 
 
-@pytest.mark.parametrize("name", ["train.npz", "rest.json", "SHA256SUMS"])
+@pytest.mark.parametrize("name", [ROWS, "rest.json", "SHA256SUMS"])
 def test_a_damaged_entry_is_never_served_but_made_again(tmp_path, made, caplog, name):
-    first = cache.prepared(CONFIG, TOKENIZER, tmp_path)
+    first = cached(CONFIG, TOKENIZER, tmp_path)
     entry = entry_of(tmp_path)
-    assert {path.name for path in entry.iterdir()} == {
-        *("train.npz", "rest.json", "SHA256SUMS")
-    }
+    assert {path.name for path in entry.iterdir()} > {ROWS, "rest.json", "SHA256SUMS"}
     content = (entry / name).read_bytes()
     for damaged in (*flipped(content), content[: len(content) // 2], b""):
         (entry / name).write_bytes(damaged)
         made.clear(), caplog.clear()
-        assert_same(cache.prepared(CONFIG, TOKENIZER, tmp_path), first)
-        assert_same(cache.prepared(CONFIG, TOKENIZER, tmp_path), first)
+        assert_same(cached(CONFIG, TOKENIZER, tmp_path), first)
+        assert_same(cached(CONFIG, TOKENIZER, tmp_path), first)
         assert len(made) == len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("name", ["train.npz", "rest.json", "SHA256SUMS", ""])
+@pytest.mark.parametrize("name", [ROWS, "rest.json", "SHA256SUMS", ""])
 def test_what_lacks_or_is_no_folder_is_made_again(tmp_path, made, caplog, name):
-    first = cache.prepared(CONFIG, TOKENIZER, tmp_path)
+    first = cached(CONFIG, TOKENIZER, tmp_path)
     path = entry_of(tmp_path) / name
     if name:
         path.unlink()
@@ -115,23 +179,23 @@ def test_what_lacks_or_is_no_folder_is_made_again(tmp_path, made, caplog, name):
         shutil.rmtree(path)
         path.write_text("a file")
     for _ in range(2):
-        assert_same(cache.prepared(CONFIG, TOKENIZER, tmp_path), first)
+        assert_same(cached(CONFIG, TOKENIZER, tmp_path), first)
     assert (len(made), len(caplog.records)) == (2, 1)
 
 
-@pytest.mark.parametrize("name", ["train.npz", "rest.json", "SHA256SUMS"])
+@pytest.mark.parametrize("name", [ROWS, "rest.json", "SHA256SUMS"])
 def test_a_pipe_in_an_entry_is_not_waited_for(tmp_path, made, caplog, name):
-    first = cache.prepared(CONFIG, TOKENIZER, tmp_path)
+    first = cached(CONFIG, TOKENIZER, tmp_path)
     (entry_of(tmp_path) / name).unlink()
     os.mkfifo(entry_of(tmp_path) / name)
     for _ in range(2):
-        assert_same(cache.prepared(CONFIG, TOKENIZER, tmp_path), first)
+        assert_same(cached(CONFIG, TOKENIZER, tmp_path), first)
     assert (len(made), len(caplog.records)) == (2, 1)
 
 
 @pytest.mark.parametrize("damage", ["flip", "remove"])
 def test_a_resumed_run_mends_what_the_first_one_prepared(tmp_path, made, damage):
-    first = cache.prepared(CONFIG, TOKENIZER, tmp_path)
+    first = cached(CONFIG, TOKENIZER, tmp_path)
     entry = entry_of(tmp_path)
     if damage == "flip":
         content = (entry / "rest.json").read_bytes()
@@ -139,7 +203,7 @@ def test_a_resumed_run_mends_what_the_first_one_prepared(tmp_path, made, damage)
     else:
         shutil.rmtree(entry)
     for tokenizer in (first.tokenizer, first.tokenizer, None):
-        found = cache.prepared(CONFIG, TOKENIZER, tmp_path, tokenizer=tokenizer)
+        found = cached(CONFIG, TOKENIZER, tmp_path, tokenizer=tokenizer)
         assert_same(found, first)
     assert len(made) == 2
     assert entry_of(tmp_path) == entry
@@ -147,9 +211,7 @@ def test_a_resumed_run_mends_what_the_first_one_prepared(tmp_path, made, damage)
 
 def test_of_many_that_ask_at_once_one_prepares(tmp_path, made):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        waiting = [
-            pool.submit(cache.prepared, CONFIG, TOKENIZER, tmp_path) for _ in range(4)
-        ]
+        waiting = [pool.submit(cached, CONFIG, TOKENIZER, tmp_path) for _ in range(4)]
         found = [each.result() for each in waiting]
     assert len(made) == 1
     for each in found[1:]:
@@ -159,16 +221,16 @@ def test_of_many_that_ask_at_once_one_prepares(tmp_path, made):
 def test_what_is_unfinished_or_unused_for_long_is_removed(tmp_path, made):
     used = dataclasses.replace(CONFIG, numerals_train=60)
     for cfg in (CONFIG, used):
-        first = cache.prepared(cfg, TOKENIZER, tmp_path)
+        first = cached(cfg, TOKENIZER, tmp_path)
     for name in (".making-old", ".making-new"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "train.npz").touch()
+        (tmp_path / name / ROWS).touch()
     month_ago = time.time() - 31 * 86_400
     for path in tmp_path.iterdir():
         if path.name != ".making-new" and not path.is_symlink():
             os.utime(path, (month_ago, month_ago))
-    cache.prepared(used, TOKENIZER, tmp_path, tokenizer=first.tokenizer)
-    cache.prepared(dataclasses.replace(CONFIG, numerals_train=70), TOKENIZER, tmp_path)
+    cached(used, TOKENIZER, tmp_path, tokenizer=first.tokenizer)
+    cached(dataclasses.replace(CONFIG, numerals_train=70), TOKENIZER, tmp_path)
     assert len(made) == 3
     left = [*tmp_path.iterdir()]
     assert all(path.exists() for path in left)
@@ -176,28 +238,27 @@ def test_what_is_unfinished_or_unused_for_long_is_removed(tmp_path, made):
     entries = [p for p in left if p.is_dir() and not p.is_symlink()]
     assert len(entries) == 1 + 2  # with .making-new
     made.clear()
-    cache.prepared(used, TOKENIZER, tmp_path)
+    cached(used, TOKENIZER, tmp_path)
     assert not made
-    cache.prepared(CONFIG, TOKENIZER, tmp_path)
+    cached(CONFIG, TOKENIZER, tmp_path)
     assert len(made) == 1
 
 
 def test_an_entry_that_became_a_link_meanwhile_is_replaced(tmp_path, made, caplog):
     """One run links the name that another one, which resumes, prepares."""
-    tokenizer = pipeline.prepare(CONFIG, TOKENIZER).tokenizer
-    prepare = pipeline.prepare
+    tokenizer = prepare(pairs.KIND, CONFIG, TOKENIZER).tokenizer
 
     def slow(*args, **options):
         if options["tokenizer"] is tokenizer:
-            cache.prepared(CONFIG, TOKENIZER, tmp_path)
+            cached(CONFIG, TOKENIZER, tmp_path)
         return prepare(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "prepare", slow)
-        found = cache.prepared(CONFIG, TOKENIZER, tmp_path, tokenizer=tokenizer)
+        patch.setattr(cache, "prepare", slow)
+        found = cached(CONFIG, TOKENIZER, tmp_path, tokenizer=tokenizer)
     made.clear()
     for given in (tokenizer, None):
-        again = cache.prepared(CONFIG, TOKENIZER, tmp_path, tokenizer=given)
+        again = cached(CONFIG, TOKENIZER, tmp_path, tokenizer=given)
         assert_same(again, found)
     assert not made and not caplog.records
 
@@ -245,8 +306,8 @@ def test_a_place_that_is_not_the_user_s_own_is_not_used_with_a_word(
 ):
     directory = place(tmp_path, monkeypatch)
     before = {path: path.stat().st_mode for path in tmp_path.rglob("*")}
-    found = cache.prepared(CONFIG, TOKENIZER, directory)
-    assert_same(found, pipeline.prepare(CONFIG, TOKENIZER))
+    found = cached(CONFIG, TOKENIZER, directory)
+    assert_same(found, prepare(pairs.KIND, CONFIG, TOKENIZER))
     [record] = caplog.records
     assert re.search(f"prepared data is not kept: .*{words}", record.getMessage())
     assert {path: path.stat().st_mode for path in tmp_path.rglob("*")} == before
@@ -255,10 +316,10 @@ def test_a_place_that_is_not_the_user_s_own_is_not_used_with_a_word(
 def test_what_can_be_read_but_once_is_read_once(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    cfg = pipeline.Config(source="parallel", train_files=(str(pipe),))
+    cfg = pairs.Config(source="parallel", train_files=(str(pipe),))
     writer = threading.Thread(target=pipe.write_text, args=("one\teins\n" * 20,))
     writer.start()
-    found = cache.prepared(cfg, TOKENIZER, tmp_path / "cache")
+    found = cached(cfg, TOKENIZER, tmp_path / "cache")
     writer.join()
-    assert len(found.train.kept) == 20
+    assert found.report["train"]["kept"] == 20
     assert not (tmp_path / "cache").exists()

@@ -3,9 +3,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.pipeline import Config
+from tfm_jax.data.prepared import SPLITS
+from tfm_jax.data.rows.pairs import Config
 from tfm_jax.data.sources import numerals
-from tfm_jax.data.sources.bitext import SPLITS, load_pairs
+from tfm_jax.data.sources.bitext import load_pairs
 
 SPELLED = {  # 305 and 1,234,567, from grammars and dictionaries
     "en": ["three hundred and five",

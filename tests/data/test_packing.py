@@ -2,7 +2,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfm_jax.data.batches import eval_batches
+from tfm_jax.data.prepared import Prepared
 from tfm_jax.data.rows import packing
+from tfm_jax.data.rows.pairs import as_batch
 from tfm_jax.data.tokenizers.bilingual import BOS, EOS
 
 ROOM = (12, 9)
@@ -60,7 +63,7 @@ def test_every_pair_lies_whole_in_one_row_under_one_number_on_both_sides(lengths
 @settings(max_examples=100, deadline=None)
 def test_positions_restart_and_inputs_are_labels_shifted_behind_bos(lengths):
     rows = packed(lengths)
-    batch = packing.make_batch(rows, np.arange(len(rows.source)))
+    batch = packing.as_batch(rows)
     for side in ("source", "target"):
         segments = getattr(batch, f"{side}_segments")
         positions = getattr(batch, f"{side}_positions")
@@ -92,9 +95,10 @@ def test_packing_fills_rows_of_sentence_like_lengths_to_93_percent():
 
 def test_a_batch_is_padded_with_empty_rows_only():
     rows = packed([(4, 4)] * 3)
-    batch = packing.make_batch(rows, slice(0, 2), 5)
-    real = packing.make_batch(rows, slice(0, 2))
-    for padded, field in zip(batch, real, strict=True):
-        assert padded.shape[0] == 5
-        np.testing.assert_array_equal(padded[: len(field)], field)
-        assert not padded[len(field) :].any()
+    data = Prepared(None, [rows], [rows], [], {}, {}, "", {}, as_batch)
+    (padded,) = eval_batches(data, "valid", batch_tokens=5 * rows.shape[-1])
+    (real,) = eval_batches(data, "valid", batch_tokens=rows.target.size)
+    for whole, field in zip(padded, real, strict=True):
+        assert whole.shape[0] == 5
+        np.testing.assert_array_equal(whole[: len(field)], field)
+        assert not whole[len(field) :].any()

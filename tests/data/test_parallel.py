@@ -3,7 +3,7 @@ import gzip
 import pytest
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.pipeline import Config
+from tfm_jax.data.rows.pairs import Config
 from tfm_jax.data.sources.bitext import load_pairs
 
 HORRIBLE = [

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from tfm_jax.data import causal_text
+from tfm_jax.data.rows import causal
 from tfm_jax.data.sources import recall
 from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 
 
 def config(**changes):
     sizes = dict(recall_train=60, recall_heldout=40, recall_examples=5, recall_keys=4)
-    return causal_text.Config(
+    return causal.Config(
         **dict(source="recall", length=12, layout="single") | sizes | changes
     )
 
@@ -38,15 +38,15 @@ def test_splits_are_drawn_apart_and_the_same_every_time():
 
 def test_only_the_last_digit_is_asked_for():
     cfg = config(asked="last")
-    found, _ = causal_text.load(cfg, "valid", None)
+    found, _ = causal.KIND.load(cfg, "valid")
     tokenizer = train_text_tokenizer("character", found.texts)
-    rows, _ = causal_text.rows(cfg, tokenizer, found, "valid")
+    ((rows,), *_) = causal.KIND.rows(cfg, tokenizer, found, "valid")
     assert (rows.weights.sum(1) == 1).all()
     asked = rows.labels[rows.weights > 0]
     ends = [row[-1] for row in tokenizer.encode(found.texts)]
     np.testing.assert_array_equal(asked, ends)
     packed = config(asked="last", layout="packed", length=23)
-    of_both, _ = causal_text.rows(packed, tokenizer, found, "valid")
+    ((of_both,), *_) = causal.KIND.rows(packed, tokenizer, found, "valid")
     assert sorted(of_both.labels[of_both.weights > 0]) == sorted(ends)
 
 

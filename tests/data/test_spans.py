@@ -5,13 +5,8 @@ import pytest
 
 from tests.data.published_folders import corpus, tokenizer
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.rows.spans import (
-    Config,
-    Question,
-    read_questions,
-    span_rows,
-    span_text,
-)
+from tfm_jax.data.rows.spans import Config, span_rows, span_text
+from tfm_jax.data.sources.squad import Question, load_questions
 
 TOKENIZER = tokenizer("wordpiece")
 CONTEXT = "The naïve dog (a Spaniel) barked at\u2028 Ångström in 1867."
@@ -31,6 +26,14 @@ def squad(path, *items, context=CONTEXT):
     return path
 
 
+def read(path, **settings):
+    """(questions, report of the file)."""
+    questions, report = load_questions(
+        Config(train_files=(str(path),), **settings), "train"
+    )
+    return questions, report["files"][str(path)]
+
+
 def item(name, *answers, **more):
     answers = [{"text": text, "answer_start": start} for text, start in answers]
     return {"id": name, "question": " Who? ", "answers": answers, **more}
@@ -43,7 +46,7 @@ def test_questions_of_both_versions_are_read(tmp_path):
         item("one", ("dog", place), ("naïve dog", place - 6)),
         item("two", is_impossible=True, plausible_answers=[]),
     )
-    found, report = read_questions(path)
+    found, report = read(path)
     assert found[0] == Question(
         "one", "Who?", CONTEXT, ("dog", "naïve dog"), (place, place - 6)
     )
@@ -54,9 +57,9 @@ def test_questions_of_both_versions_are_read(tmp_path):
 @pytest.mark.parametrize("place", [-1, 0, 10_000])
 def test_an_answer_that_is_not_there_is_an_error_or_left_out(tmp_path, place):
     path = squad(tmp_path / "a.json", item("bad", ("dog", place)), item("good"))
-    with pytest.raises(DataError, match="question 'bad' .* 1 in all; data.misplaced="):
-        read_questions(path)
-    found, report = read_questions(path, misplaced="drop")
+    with pytest.raises(DataError, match="question 'bad' .* 1 in all; .*misplaced=drop"):
+        read(path)
+    found, report = read(path, misplaced="drop")
     assert [one.name for one in found] == ["good"] and report["misplaced"] == 1
 
 
@@ -67,7 +70,7 @@ def test_an_answer_that_is_not_there_is_an_error_or_left_out(tmp_path, place):
 def test_other_files_are_refused(tmp_path, text, message):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(DataError, match=message):
-        read_questions(tmp_path / "a.json")
+        read(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(
@@ -141,4 +144,4 @@ START = """{"data": [{"paragraphs": [{"context": "abc", "qas": [{"id": "1",
 def test_crafted_files_of_questions_are_refused_in_one_line(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DataError, match="is not"):
-        read_questions(tmp_path / "x.json")
+        read(tmp_path / "x.json")

@@ -10,11 +10,13 @@ import pytest
 
 from tests.train.text_runs import data_of, write_files
 from tfm_jax.config import build
-from tfm_jax.data import language, text_batches
+from tfm_jax.data.batches import eval_batches, train_batches
+from tfm_jax.data.prepared import digest_of, prepare
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.settings.experiment import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
-TOKENIZER = language.TokenizerConfig(kind="wordpiece", vocab=90)
+TOKENIZER = vocabularies.Config(kind="wordpiece", vocab=90)
 _DOCUMENTS = "tests/data/test_documents.py::"
 _LABELLED = "tests/data/test_labelled.py::"
 _TFDS = "tests/data/test_tfds.py::"
@@ -80,7 +82,7 @@ SAME = {  # what these do cannot be seen in rows of good files
     "train_files": _DOCUMENTS,
     "valid_files": _DOCUMENTS,
     "header": _LABELLED,
-    "overlong": "tests/data/test_tagging.py",
+    "overlong": "tests/data/test_tagged.py",
     "question_length": "tests/data/test_spans.py",
     "stride": "tests/data/test_spans.py",
     "source": _LABELLED,
@@ -127,13 +129,11 @@ def content(task, files, changes):
         inner = section.get(knob)
         section[knob] = inner | value if isinstance(value, dict) else value
     cfg = build(kind.Config, section, "data")
-    data = language.prepare(kind, cfg, TOKENIZER)
-    batches = language.train_batches(
-        cfg, data, batch_tokens=96, total_batches=2, seed=0
-    )
-    held_out = list(language.eval_batches(data, "valid", batch_tokens=96))[:2]
+    data = prepare(kind, cfg, TOKENIZER)
+    batches = train_batches(cfg, data, batch_tokens=96, total_batches=2, seed=0)
+    held_out = list(eval_batches(data, "valid", batch_tokens=96))[:2]
     sizes = [len(rows.tokens) for split in data[1:4] for rows in split]
-    return text_batches.fingerprint([*batches, *held_out]), *sizes
+    return digest_of([*batches, *held_out]), *sizes
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.pipeline import Config
+from tfm_jax.data.rows.pairs import Config
 from tfm_jax.data.sources.bitext import load_pairs
 
 tfds = pytest.importorskip("tensorflow_datasets")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tfm_jax.config import build, with_defaults
-from tfm_jax.data import labelled_text, language, pipeline
-from tfm_jax.data.tokenizers import bilingual, unknown
+from tfm_jax.data.prepared import prepare
+from tfm_jax.data.rows import labelled, pairs
+from tfm_jax.data.tokenizers import bilingual, unknown, vocabularies
 from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 
 THAI = "สวัสดีครับ ยินดีต้อนรับ"
@@ -28,12 +29,10 @@ def test_every_split_of_labelled_texts_reports_its_share_and_warns(tmp_path, cap
     (tmp_path / "train.tsv").write_text("\n".join(lines))
     (tmp_path / "valid.tsv").write_text(f"plain {THAI}\ta", "utf-8")
     files = {f"{s}_files": (str(tmp_path / f"{s}.tsv"),) for s in ("train", "valid")}
-    cfg = build(
-        labelled_text.Config, with_defaults(labelled_text.Config, files), "data"
-    )
-    words = language.TokenizerConfig(kind="wordpiece", vocab=60)
+    cfg = build(labelled.Config, with_defaults(labelled.Config, files), "data")
+    words = vocabularies.Config(kind="wordpiece", vocab=60)
     with caplog.at_level(logging.WARNING):
-        data = language.prepare(labelled_text, cfg, words)
+        data = prepare(labelled.KIND, cfg, words)
     assert data.report["train"]["unknown_share"] == 0.0
     valid = data.valid[0].tokens[0]
     texts = valid[
@@ -50,9 +49,9 @@ def test_a_translation_reports_both_sides(tmp_path, caplog):
     (tmp_path / "train.tsv").write_text("ab\tcd\n" * 4)
     (tmp_path / "valid.tsv").write_text("abé\téééé\n")
     files = {f"{s}_files": (str(tmp_path / f"{s}.tsv"),) for s in ("train", "valid")}
-    cfg = pipeline.Config(source="parallel", **files)
+    cfg = pairs.Config(source="parallel", **files)
     with caplog.at_level(logging.WARNING):
-        data = pipeline.prepare(cfg, bilingual.Config(kind="character", vocab=20))
+        data = prepare(pairs.KIND, cfg, bilingual.Config(kind="character", vocab=20))
     assert data.report["train"]["unknown_share"] == {"source": 0.0, "target": 0.0}
     # EOS is a token, too
     assert data.report["valid"]["unknown_share"] == {"source": 0.25, "target": 0.8}

@@ -8,32 +8,35 @@ import time
 
 import pytest
 
-from tfm_jax.data import pipeline, stream, text_batches, watchdog
+from tfm_jax.data import batches, watchdog
+from tfm_jax.data.rows import pairs
 from tfm_jax.data.sources import text_files
 
 HALTS = """
 import sys, time
-from tfm_jax.data import cache, language, labelled_text, pipeline, stream
-from tfm_jax.data.tokenizers import bilingual
+from tfm_jax.data import batches, cache, prepared
+from tfm_jax.data.rows import labelled, pairs
+from tfm_jax.data.tokenizers import bilingual, vocabularies
 import pathlib
 
-def pairs(pipe, seconds):
+def translations(pipe, seconds):
     files = dict(source="parallel", train_files=(pipe,))
-    cfg = pipeline.Config(**files, timeout_seconds=seconds)
-    cache.prepared(cfg, bilingual.Config(kind="byte"), pathlib.Path(pipe).parent / "c")
+    cfg = pairs.Config(**files, timeout_seconds=seconds)
+    sections = cfg, bilingual.Config(kind="byte")
+    cache.prepared(pairs.KIND, *sections, pathlib.Path(pipe).parent / "c")
 
 def labels(pipe, seconds):
-    cfg = labelled_text.Config(train_files=(pipe,), timeout_seconds=seconds)
-    language.prepare(labelled_text, cfg, language.TokenizerConfig(kind="byte"))
+    cfg = labelled.Config(train_files=(pipe,), timeout_seconds=seconds)
+    prepared.prepare(labelled.KIND, cfg, vocabularies.Config(kind="byte"))
 
-def batches(pipe, seconds):
+def stream(pipe, seconds):
     class Source:
         def __len__(self):
             return 3
         def __getitem__(self, index):
             time.sleep(60)
     options = dict(start=0, prefetch=2, identity={}, timeout_seconds=seconds)
-    next(stream.TrainBatches(Source(), **options))
+    next(batches.TrainBatches(Source(), **options))
 
 globals()[sys.argv[1]](sys.argv[2], 0.3)
 """
@@ -42,9 +45,9 @@ globals()[sys.argv[1]](sys.argv[2], 0.3)
 @pytest.mark.parametrize(
     "what, words",
     [
-        ("pairs", ("pipe' gave nothing", "text_files.py")),
+        ("translations", ("pipe' gave nothing", "text_files.py")),
         ("labels", ("pipe' gave nothing", "text_files.py")),
-        ("batches", ("'the next batch' gave nothing", "in __getitem__")),
+        ("stream", ("'the next batch' gave nothing", "in __getitem__")),
     ],
 )
 def test_data_that_comes_to_a_halt_ends_the_process_with_all_stacks(
@@ -100,14 +103,14 @@ def test_0_is_for_ever(ended):
 
 
 def test_a_timeout_below_0_is_refused():
-    for section in (pipeline.Config, text_batches.Order):
+    for section in (pairs.Config, batches.Order):
         with pytest.raises(ValueError, match="data.timeout_seconds=-1"):
             section(timeout_seconds=-1.0)
 
 
 def test_a_timeout_changes_no_batch():
-    def batches(seconds):
+    def given(seconds):
         options = dict(start=0, prefetch=0, identity={}, timeout_seconds=seconds)
-        return list(stream.TrainBatches([1, 2, 3], **options))
+        return list(batches.TrainBatches([1, 2, 3], **options))
 
-    assert batches(0.0) == batches(5.0) == [1, 2, 3]
+    assert given(0.0) == given(5.0) == [1, 2, 3]

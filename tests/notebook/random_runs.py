@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from tests.layers.weights import randomised
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import language
 from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models import MODELS
@@ -37,7 +37,7 @@ def made(task, model, head, *, sizes=None, data=None, path=Path("none")):
     c.model = section(MODELS[model].config, **TINY, head=head, **(sizes or {}))
     short = {} if task == "span" else dict(length=16)
     c.data = section(TASKS[task].data.Config, **short, **(data or {}))
-    c.tokenizer = section(language.TokenizerConfig, kind="wordpiece", vocab=60)
+    c.tokenizer = section(vocabularies.Config, kind="wordpiece", vocab=60)
     for name, cls in dict(
         optim=optimizers.Config, train=TrainConfig, eval=EvalConfig,
         checkpoint=checkpoint.Config, mesh=mesh.Config,

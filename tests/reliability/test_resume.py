@@ -11,7 +11,7 @@ import pytest
 
 from tests.reliability import tiny
 from tfm_jax import main
-from tfm_jax.data import cache, stream
+from tfm_jax.data import batches, cache
 from tfm_jax.data.sources import numerals
 from tfm_jax.runs import arrays, exits, manifest
 from tfm_jax.runs.checkpoint import Checkpointer, Config
@@ -149,13 +149,13 @@ def test_the_comparison_notices_data_that_go_on(
     unbroken, stopped, tmp_path, monkeypatch, shift
 ):
     change = {"from the start": -23, "one batch early": -1}[shift]
-    set_state = stream.TrainBatches.set_state
+    set_state = batches.TrainBatches.set_state
 
     def faulty(self, state):
         set_state(self, state | {"next_batch": state["next_batch"] + change})
         self._next = state["next_batch"]  # what is saved looks right
 
-    monkeypatch.setattr(stream.TrainBatches, "set_state", faulty)
+    monkeypatch.setattr(batches.TrainBatches, "set_state", faulty)
     changed = assert_noticed(unbroken, stopped, tmp_path)
     assert "data" not in changed
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import pipeline
+from tfm_jax.data.rows import pairs
 from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
 from tfm_jax.optim import optimizers
@@ -33,7 +33,7 @@ def get_config(**changes):
     sizes = dict(width=16, heads=2, ffn_width=32, encoder_depth=1, decoder_depth=1)
     c.model = section(transformer.Config, **sizes, dropout=0.1)
     c.data = section(
-        pipeline.Config,
+        pairs.Config,
         **dict(numerals_max=300, numerals_heldout=4, numerals_train=256),
         **dict(batching="fixed", source_length=32, target_length=32),
     )

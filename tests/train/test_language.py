@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from tests.reliability import tiny
 from tfm_jax import main, mesh
 from tfm_jax.config import ConfigError, section
-from tfm_jax.data import causal_text, language
+from tfm_jax.data.rows import causal
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import gpt
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint, saved
@@ -27,10 +28,8 @@ def get_config(text, **changes):
     sizes = dict(width=32, heads=2, ffn_width=64, depth=1, max_length=32)
     off = dict(dropout=0.0, attention_dropout=0.0, embedding_dropout=0.0)
     c.model = section(gpt.Config, **sizes, **off)
-    c.data = section(
-        causal_text.Config, source="files", train_files=(str(text),), length=32
-    )
-    c.tokenizer = section(language.TokenizerConfig, kind="character")
+    c.data = section(causal.Config, source="files", train_files=(str(text),), length=32)
+    c.tokenizer = section(vocabularies.Config, kind="character")
     c.optim = section(optimizers.Config, peak_lr=1e-2, warmup_steps=10)
     c.train = section(
         TrainConfig, total_steps=60, batch_tokens=256, label_smoothing=0.0

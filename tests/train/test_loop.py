@@ -9,7 +9,8 @@ import pytest
 
 from tests.reliability import tiny
 from tfm_jax import mesh
-from tfm_jax.data import pipeline
+from tfm_jax.data.prepared import prepare
+from tfm_jax.data.rows.pairs import KIND
 from tfm_jax.mesh import make_mesh
 from tfm_jax.runs import arrays, manifest
 from tfm_jax.runs.log import read_history
@@ -140,7 +141,7 @@ def test_the_evaluation_does_not_depend_on_its_batches():
     """Packed rows; every sentence and token counts once, whatever fills a batch."""
     config = tiny.get_config(data__batching="pack", data__numerals_heldout=20)
     experiment = resolve(config)
-    data = pipeline.prepare(experiment.data, experiment.tokenizer)
+    data = prepare(KIND, experiment.data, experiment.tokenizer)
     experiment = complete(experiment, data.tokenizer)
     params = jax.jit(build(experiment).init)(experiment.seed).params
     scores = []
@@ -151,7 +152,8 @@ def test_the_evaluation_does_not_depend_on_its_batches():
         with jax.set_mesh(devices):
             scores.append(evaluator.loss(params, "valid"))
     expected = sum(
-        len(ids) for ids in data.tokenizer.encode(data.valid.target, "target")
+        len(ids)
+        for ids in data.tokenizer.encode(data.examples["valid"].target, "target")
     )
     for score in scores:
         assert score["tokens"] == expected

@@ -10,8 +10,10 @@ import pytest
 
 from tests.reliability.tiny import get_config
 from tests.traced import Vocabulary, traced
-from tfm_jax.data import pipeline
+from tfm_jax.data.batches import train_batches
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.prepared import prepare
+from tfm_jax.data.rows import pairs
 from tfm_jax.mesh import make_mesh
 from tfm_jax.objectives import translation
 from tfm_jax.optim.optimizers import Config as OptimConfig
@@ -81,8 +83,8 @@ def changed(knob, listed, **base):
 def test_every_knob_of_the_data_changes_what_reaches_the_model(knob):
     seen = []
     for experiment in changed(knob, STREAM):
-        data = pipeline.prepare(experiment.data, experiment.tokenizer)
-        batches = pipeline.train_batches(
+        data = prepare(pairs.KIND, experiment.data, experiment.tokenizer)
+        batches = train_batches(
             experiment.data, data.train, batch_tokens=64, total_batches=4, seed=0
         )
         arrays = [x.tolist() for batch in batches for x in batch]
@@ -169,7 +171,7 @@ def test_every_knob_of_the_evaluation_changes_what_is_decoded(knob, monkeypatch)
 
     monkeypatch.setattr(evaluate, "decode", decode)
     monkeypatch.setattr(
-        pipeline,
+        evaluate,
         "eval_batches",
         lambda *_, **options: calls.append(options["batch_tokens"]) or [],
     )
@@ -177,7 +179,7 @@ def test_every_knob_of_the_evaluation_changes_what_is_decoded(knob, monkeypatch)
     for experiment in changed(
         f"eval.{knob}", {f"eval.{knob}": EVAL[knob]}, eval__sentences=4
     ):
-        data = pipeline.prepare(experiment.data, experiment.tokenizer)
+        data = prepare(pairs.KIND, experiment.data, experiment.tokenizer)
         experiment = complete(experiment, data.tokenizer)
         calls.clear()
         evaluator = evaluate.Evaluator(experiment, data, make_mesh(experiment.mesh))
@@ -217,19 +219,19 @@ def test_each_split_has_files_of_its_own(tmp_path):
     for split in knobs:
         (tmp_path / f"{split}.tsv").write_text(f"{split}\t{split}\n")
     files = {knob: (str(tmp_path / f"{name}.tsv"),) for name, knob in knobs.items()}
-    cfg = pipeline.Config(source="parallel", **files)
+    cfg = pairs.Config(source="parallel", **files)
     for split in knobs:
-        assert pipeline.load_pairs(cfg, split)[0].source == [split]
+        assert pairs.load_pairs(cfg, split)[0].source == [split]
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_a_split_of_tfds_is_absent_if_its_name_is(split, tmp_path):
     """``data.tfds_train``, ``data.tfds_valid``, ``data.tfds_test``."""
-    cfg = pipeline.Config(source="tfds", tfds_data_dir=str(tmp_path))
+    cfg = pairs.Config(source="tfds", tfds_data_dir=str(tmp_path))
     with pytest.raises(DataError, match="is not prepared"):
-        pipeline.load_pairs(cfg, split)
+        pairs.load_pairs(cfg, split)
     absent = dataclasses.replace(cfg, **{f"tfds_{split}": ""})
-    assert len(pipeline.load_pairs(absent, split)[0].source) == 0
+    assert len(pairs.load_pairs(absent, split)[0].source) == 0
 
 
 def test_cpu_devices_are_as_many_as_asked(monkeypatch):

@@ -11,7 +11,7 @@ from tests.reliability import tiny
 from tests.train.text_runs import get_config, write_files
 from tfm_jax import api, bounded_json
 from tfm_jax.config import ConfigError
-from tfm_jax.data import language
+from tfm_jax.data.batches import train_batches
 from tfm_jax.data.errors import DataError
 from tfm_jax.notebook import load_run
 from tfm_jax.objectives import classify, masked_lm, replaced_tokens, restored_words
@@ -164,7 +164,7 @@ def test_micro_batches_share_one_objective(task, model, head, data, files):
     prepared = prepare(experiment)
     experiment = complete(experiment, prepared.tokenizer)
     batch = next(
-        language.train_batches(
+        train_batches(
             experiment.data, prepared, batch_tokens=384, total_batches=1, seed=0
         )
     )

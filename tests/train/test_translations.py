@@ -11,9 +11,10 @@ import pytest
 import sacrebleu
 from hypothesis import strategies
 
-from tfm_jax.data import pipeline
 from tfm_jax.data.batch import Batch
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.prepared import prepare
+from tfm_jax.data.rows import pairs
 from tfm_jax.data.sources import text_files
 from tfm_jax.data.sources.bitext import SOURCES, Pairs
 from tfm_jax.data.tokenizers import bilingual
@@ -166,7 +167,7 @@ def test_a_tab_is_a_character_like_any_other_in_results(tmp_path, capsys, monkey
         loss=lambda *_, **__: {"nll": 1.0},
         translations=lambda *_, **__: ({"bleu": 2.0}, ["x\ty\nz", "f"]),
     )
-    data = types.SimpleNamespace(valid=Pairs([], []), test=pairs)
+    data = types.SimpleNamespace(examples={"test": pairs})
     run = types.SimpleNamespace(
         evaluator=evaluator, data=data, workdir=tmp_path, step=1, state=None, poll=None
     )
@@ -182,9 +183,9 @@ def test_a_tab_is_a_character_like_any_other_in_results(tmp_path, capsys, monkey
 
 
 def test_the_picture_is_of_a_pair_that_fits_a_row():
-    cfg = pipeline.Config(source_length=4, target_length=4)
-    pairs = Pairs(["", "abcdef", "ab"], ["x", "y", "z"])
-    assert report._fitting(cfg, TOKENIZER, pairs) == [("ab", "z")]
+    cfg = pairs.Config(source_length=4, target_length=4)
+    some = Pairs(["", "abcdef", "ab"], ["x", "y", "z"])
+    assert report._fitting(cfg, TOKENIZER, some) == [("ab", "z")]
     assert report._fitting(cfg, TOKENIZER, Pairs(["abcdef"], ["y"])) == []
 
 
@@ -253,19 +254,19 @@ def test_held_out_pairs_that_are_all_left_out_are_refused_before_training(
         "train_files": (f"{tmp_path}/train",),
         f"{split}_files": (f"{tmp_path}/held",),
     }
-    cfg = pipeline.Config(source="parallel", source_length=8, **files)
+    cfg = pairs.Config(source="parallel", source_length=8, **files)
     with pytest.raises(
         DataError, match=rf"the {split} split: none of 3 .*source_length=8"
     ):
-        pipeline.prepare(cfg, bilingual.Config(kind="byte"))
+        prepare(pairs.KIND, cfg, bilingual.Config(kind="byte"))
 
 
 def test_what_is_left_out_of_every_split_is_in_the_report(tmp_path):
     path = tmp_path / "pairs"
     path.write_text("ab\tcd\n\tx\nfar too long for it\ty\n")
     files = dict.fromkeys(("train_files", "valid_files", "test_files"), (str(path),))
-    cfg = pipeline.Config(source="parallel", source_length=8, **files)
-    found = pipeline.prepare(cfg, bilingual.Config(kind="byte")).report
+    cfg = pairs.Config(source="parallel", source_length=8, **files)
+    found = prepare(pairs.KIND, cfg, bilingual.Config(kind="byte")).report
     for split in ("train", "valid", "test"):
         counts = [found[split][name]["pairs"] for name in ("empty", "overlong")]
         assert (*counts, found[split]["kept"]) == (1, 1, 1)

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from tfm_jax import mesh
 from tfm_jax.config import section
-from tfm_jax.data import language
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import MODELS
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint
@@ -103,7 +103,7 @@ def get_config(
     c.data = data_of(task, files, **(data or {}))
     special = SPECIAL if (data or {}).get("frame") == "gpt1" else ()
     c.tokenizer = section(
-        language.TokenizerConfig, kind="wordpiece", vocab=90, special=special
+        vocabularies.Config, kind="wordpiece", vocab=90, special=special
     )
     c.optim = section(
         optimizers.Config, **dict(peak_lr=1e-2, warmup_steps=10) | (optimizer or {})

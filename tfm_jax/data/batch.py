@@ -37,3 +37,8 @@ class TextBatch(NamedTuple):
     weights: np.ndarray | None = None  # float32, like ``labels``; 0: not asked for
     places: np.ndarray | None = None  # [B, M] columns at which labels are asked for
     pair_labels: np.ndarray | None = None  # [B] int32, 0: sentence B follows A, 1: not
+
+    @property
+    def shape(self):
+        """(B, T)."""
+        return self.tokens.shape

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -16,62 +17,60 @@ from pathlib import Path
 
 import numpy as np
 
-from tfm_jax.data import pipeline
-from tfm_jax.data.rows.packing import Ragged
-from tfm_jax.data.sources.bitext import Pairs
+from tfm_jax.data.prepared import SPLITS, Prepared, prepare
+from tfm_jax.data.sources.documents import folder_files
 from tfm_jax.data.sources.text_files import pieces
-from tfm_jax.data.tokenizers.bilingual import Tokenizer
 from tfm_jax.data.watchdog import awaited, patience
 
 _LIBRARIES = ("num2words", "numpy", "sacremoses", "tokenizers")
-_FILES = ("train.npz", "rest.json")
-_SUMS = "SHA256SUMS"  # of _FILES, as sha256sum writes and checks it
+_REST = "rest.json"
+_SUMS = "SHA256SUMS"  # of the other files, as sha256sum writes and checks it
 _UNFINISHED = ".making-"  # begins the names of folders that are being written
 _DAY = 86_400  # seconds
 
 
-def prepared(cfg, tokenizer_cfg, directory, *, tokenizer=None) -> pipeline.Prepared:
-    """``pipeline.prepare``, out of ``directory`` if the same was prepared before.
+def prepared(kind, cfg, tokenizer_cfg, directory, *, tokenizer=None) -> Prepared:
+    """``prepared.prepare``, out of ``directory`` if the same was prepared before.
 
-    The same: the two sections (or the tokenizer), the bytes of the files they name, the
-    code of this package and the versions of the libraries it uses. Of several processes
-    that ask at once, one prepares and the others wait. An entry with a damaged file is
-    made again, and a directory that ``make_private`` refuses is not used, which a
-    warning says. What TFDS holds is read where it is; so is what can be read but once,
-    such as a pipe.
+    The same: the kind, the two sections (or the tokenizer), the bytes of the files they
+    name, the code of this package and the versions of the libraries it uses. Of several
+    processes that ask at once, one prepares and the others wait. Rows are mapped into
+    memory, which processes share. An entry with a damaged file is made again, and a
+    directory that ``make_private`` refuses is not used, which a warning says. What TFDS
+    holds is read where it is; so is what can be read but once, such as a pipe.
     """
-    prepare = functools.partial(
-        pipeline.prepare, cfg, tokenizer_cfg, tokenizer=tokenizer
-    )
-    if cfg.source == "tfds":
-        return prepare()
+    make = functools.partial(prepare, kind, cfg, tokenizer_cfg, tokenizer=tokenizer)
+    if getattr(cfg, "source", "") == "tfds":
+        return make()
     with contextlib.ExitStack() as stack:
         stack.enter_context(patience(cfg.timeout_seconds))
         if not all(map(_is_file, _files(cfg))):
-            return prepare()
+            return make()
+        if tokenizer is None and getattr(tokenizer_cfg, "file", ""):
+            tokenizer = kind.tokenizer.make(tokenizer_cfg, ())
         try:
-            key = functools.partial(_key, cfg, tokenizer_cfg)
+            key = functools.partial(_key, kind, cfg, tokenizer_cfg)
             make_private(directory)
             entry = (directory / key(tokenizer)).resolve()
             lock = stack.enter_context(open(entry.with_suffix(".lock"), "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
             logging.warning("prepared data is not kept: %s", error)
-            return prepare()
+            return make()
         if os.path.lexists(entry):
             try:
-                return _read(entry)
+                return _read(kind, cfg, entry)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logging.warning("prepared data is made again: %s", error)
-        found = prepare()
+        data = make()
         try:
-            _write(entry, found)
+            _write(entry, data)
             with contextlib.suppress(FileExistsError):
-                (directory / key(found.tokenizer)).symlink_to(entry.name)
+                (directory / key(data.tokenizer)).symlink_to(entry.name)
             _clean(directory)
         except OSError as error:
             logging.warning("prepared data is not kept: %s", error)
-        return found
+        return data
 
 
 def make_private(directory):
@@ -92,7 +91,10 @@ def make_private(directory):
 
 
 def _files(cfg):
-    return [*cfg.train_files, *cfg.valid_files, *cfg.test_files]
+    if getattr(cfg, "source", "") == "folder":
+        return folder_files(cfg)
+    knobs = (f"{split}_files" for split in SPLITS)
+    return [path for knob in knobs for path in getattr(cfg, knob, ())]
 
 
 def _is_file(path):
@@ -100,14 +102,18 @@ def _is_file(path):
         return os.path.isfile(path)
 
 
-def _key(cfg, tokenizer_cfg, tokenizer):
+def _key(kind, cfg, tokenizer_cfg, tokenizer):
     code = sorted(Path(__file__).parent.rglob("*.py"))
+    tokens = getattr(tokenizer_cfg, "special", ())  # that are added to the tokenizer's
     wanted = {
+        "kind": kind.Config.__module__,
         "data": dataclasses.asdict(dataclasses.replace(cfg, timeout_seconds=0.0)),
         "tokenizer": dataclasses.asdict(tokenizer_cfg)
         if tokenizer is None
-        else tokenizer.fingerprint,
-        "files": [_digest(Path(path)) for path in [*_files(cfg), *code]],
+        else [tokenizer.fingerprint, tokens],
+        "files": [(str(path), _digest(path)) for path in _files(cfg)],
+        "code": [_digest(path) for path in code],
+        "python": platform.python_version(),  # whose documentation is a source
         "libraries": [importlib.metadata.version(name) for name in _LIBRARIES],
     }
     return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:32]
@@ -120,25 +126,26 @@ def _digest(path):
     return digest.hexdigest()
 
 
-def _write(entry, found):
+def _write(entry, data):
     """A directory that is whole or absent: made under another name, then renamed."""
     made = Path(tempfile.mkdtemp(dir=entry.parent, prefix=_UNFINISHED))
     try:
-        train = found.train
-        arrays = {"kept": train.kept}
-        for side in ("source", "target"):
-            ragged = getattr(train, side)
-            arrays |= {f"{side}_{name}": x for name, x in ragged._asdict().items()}
-        np.savez(made / "train.npz", **arrays)
+        fields = {split: [] for split in SPLITS}
+        for split in SPLITS:
+            for number, rows in enumerate(getattr(data, split)):
+                there = {k: x for k, x in rows._asdict().items() if x is not None}
+                fields[split].append([*there])
+                for name, array in there.items():
+                    np.save(made / f"{split}-{number}-{name}.npy", array)
         document = {
-            "tokenizer": found.tokenizer.to_json(),
-            "train": {"report": train.report, "fingerprint": train.fingerprint},
-            "valid": found.valid,
-            "test": found.test,
-            "report": found.report,
-            "fingerprint": found.fingerprint,
+            "tokenizer": data.tokenizer.to_json(),
+            "fields": fields,
+            "examples": data.examples,
+            "report": data.report,
+            "fingerprint": data.fingerprint,
+            "identity": data.identity,
         }
-        (made / "rest.json").write_text(json.dumps(document), encoding="utf-8")
+        (made / _REST).write_text(json.dumps(document), encoding="utf-8")
         (made / _SUMS).write_text(_sums(made), encoding="utf-8")
         _remove(entry)
         os.replace(made, entry)
@@ -173,27 +180,34 @@ def _age(path):
 
 
 def _sums(entry):
-    return "".join(f"{_digest(entry / name)}  {name}\n" for name in _FILES)
+    names = sorted({path.name for path in entry.iterdir()} - {_SUMS})
+    return "".join(f"{_digest(entry / name)}  {name}\n" for name in names)
 
 
-def _read(entry):
+def _read(kind, cfg, entry):
     """What ``_write`` wrote. Raises: ValueError and the like if it is damaged."""
-    if not all((entry / name).is_file() for name in (*_FILES, _SUMS)):
+    if not all(path.is_file() for path in (entry / _SUMS, *entry.iterdir())):
         raise ValueError(f"{entry} lacks a file, or holds a pipe in its place")
     if (entry / _SUMS).read_bytes() != _sums(entry).encode():
         raise ValueError(f"{entry} is damaged")
-    document = json.loads((entry / "rest.json").read_text(encoding="utf-8"))
-    with np.load(entry / "train.npz") as arrays:
-        sides = [
-            Ragged(**{n: arrays[f"{side}_{n}"] for n in Ragged._fields})
-            for side in ("source", "target")
-        ]
-        train = pipeline.Encoded(*sides, arrays["kept"], **document["train"])
-    return pipeline.Prepared(
-        Tokenizer.from_json(document["tokenizer"]),
-        train,
-        Pairs(*document["valid"]),
-        Pairs(*document["test"]),
-        document["report"],
-        document["fingerprint"],
+    document = json.loads((entry / _REST).read_text(encoding="utf-8"))
+    tokenizer = kind.tokenizer.Tokenizer.from_json(document["tokenizer"])
+    absent = dict.fromkeys(kind.Rows._fields)
+
+    def rows(split, number, names):
+        paths = {name: entry / f"{split}-{number}-{name}.npy" for name in names}
+        arrays = {k: np.load(path, mmap_mode="r") for k, path in paths.items()}
+        return kind.Rows(**absent | {k: np.asarray(x) for k, x in arrays.items()})
+
+    return Prepared(
+        tokenizer,
+        **{
+            split: [rows(split, *one) for one in enumerate(document["fields"][split])]
+            for split in SPLITS
+        },
+        examples={k: kind.evaluated(x) for k, x in document["examples"].items()},
+        report=document["report"],
+        fingerprint=document["fingerprint"],
+        identity=document["identity"],
+        augment=kind.augment(cfg, tokenizer),
     )

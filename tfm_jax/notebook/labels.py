@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pandas as pd
 
-from tfm_jax.data.rows import spans, tagging
+from tfm_jax.data.rows import tagged
+from tfm_jax.data.sources import squad
 from tfm_jax.decode import probing
 from tfm_jax.notebook.run import TextRun, are_pairs, listed, sides
 from tfm_jax.runs import saved
@@ -73,7 +74,7 @@ class TagRun(LabelledRun):
         logits = self._over(probing.outputs, asked)
         records = []
         for number, (_, places) in enumerate(self.tokenizer.encode_with_places(lines)):
-            columns, which = tagging.first_tokens(words[number], places)
+            columns, which = tagged.first_tokens(words[number], places)
             chances = jax.nn.softmax(logits[number][1 + columns], axis=-1)
             best = np.argmax(chances, axis=-1)
             records += [
@@ -104,7 +105,7 @@ class SpanRun(TextRun):
         if asked and texts is None:
             raise TypeError("answer takes (question, text) pairs")
         questions = [
-            spans.Question(str(n), question, text, (), ())
+            squad.Question(str(n), question, text, (), ())
             for n, (question, text) in enumerate(zip(asked, texts or [], strict=True))
         ]
         parts = self.model, self.params, self.tokenizer, questions, self.config.data

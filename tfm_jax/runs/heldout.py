@@ -3,8 +3,8 @@
 import dataclasses
 
 from tfm_jax.config import ConfigError
-from tfm_jax.data import language as data_of
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.prepared import prepare
 from tfm_jax.runs import saved
 from tfm_jax.settings.experiment import TASKS, alone
 from tfm_jax.mesh import Config, make_mesh, using
@@ -28,7 +28,7 @@ def evaluate(run: saved.Saved, file=None, *, mesh: Config | None = None) -> dict
     if file is not None:
         experiment = experiment._replace(data=_reading(experiment.data, str(file)))
     for split in ("test", "valid") if file is None else ("valid",):
-        data = data_of.prepare(
+        data = prepare(
             TASKS[experiment.task].data,
             experiment.data,
             experiment.tokenizer,

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tfm_jax.config import ConfigError
-from tfm_jax.data.rows import labelled
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.sources import tables
 from tfm_jax.decode.prompting import Answers, Example, Prompting, answer
 from tfm_jax.runs import saved
 from tfm_jax.runs.log import counted
@@ -35,21 +35,21 @@ def read_examples(
 
     Args:
         table: "columns": a text and its label, without a header; or a key of
-            ``labelled.GLUE``.
+            ``tables.GLUE``.
         columns: "TEXT,LABEL" or "TEXT,SECOND,LABEL" of any other table: names of its
             header, or numbers from 0 if it has none.
         knob: names the setting in messages.
     Raises: DataError, ConfigError.
     """
-    if table not in ("columns", *labelled.GLUE):
-        legal = ", ".join(("columns", *labelled.GLUE))
+    if table not in ("columns", *tables.GLUE):
+        legal = ", ".join(("columns", *tables.GLUE))
         raise ConfigError(f"table={table!r}; choose from ({legal})")
     named = columns.split(",") if columns else ["0", "1"]
     if len(named) not in (2, 3) or not all(named) or (columns and table != "columns"):
         raise ConfigError(
             f"columns={columns!r}; write TEXT,LABEL or TEXT,SECOND,LABEL, and no table"
         )
-    cfg = labelled.Config(
+    cfg = tables.Config(
         table=table,
         first_column=named[0],
         second_column="".join(named[1:-1]),
@@ -60,7 +60,7 @@ def read_examples(
     if cfg.layout().scores:
         raise ConfigError(f"table={table!r} has numbers, and no labels to choose from")
     try:
-        found, _ = labelled.load_labelled(cfg, "train")
+        found, _ = tables.load_labelled(cfg, "train")
     except DataError as error:
         raise DataError(f"{knob}: {error}") from error
     seconds = found.seconds or [""] * len(found.firsts)

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tfm_jax import mesh
@@ -14,16 +14,9 @@ from tfm_jax.config import (
     types_of,
     with_defaults,
 )
-from tfm_jax.data import (
-    causal_text,
-    labelled_text,
-    language,
-    masked_text,
-    pipeline,
-    span_text,
-    tagged_text,
-)
-from tfm_jax.data.tokenizers import bilingual
+from tfm_jax.data.prepared import Kind
+from tfm_jax.data.rows import causal, labelled, masked, pairs, spans, tagged
+from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.models import MODELS
 from tfm_jax.objectives import (
     causal_lm,
@@ -47,7 +40,7 @@ class Task(NamedTuple):
 
     Attributes:
         losses: module of ``tasks``, or a variant that it offers.
-        data: module with the ``Config`` of that section.
+        data: kind of data, with the ``Config`` of that section.
         auxiliary: ``train.auxiliary_weight`` weighs a second loss.
         tokenizer: class of the section.
         vocabularies: field of the model -> attribute of the tokenizer that fills it.
@@ -56,9 +49,9 @@ class Task(NamedTuple):
     """
 
     losses: Any
-    data: ModuleType
+    data: Kind
     auxiliary: bool = False
-    tokenizer: type = language.TokenizerConfig
+    tokenizer: type = vocabularies.Config
     vocabularies: Mapping[str, str] = MappingProxyType({"vocab": "vocab"})
     longest: Callable[[Any], int] = lambda data: data.length
     sentences: Callable[[Any], int] = lambda data: 1
@@ -69,31 +62,31 @@ def _of_pairs(data):
 
 
 def _joint(losses):
-    return Task(losses, masked_text, auxiliary=True, sentences=_of_pairs)
+    return Task(losses, masked.KIND, auxiliary=True, sentences=_of_pairs)
 
 
 TASKS = {
     "translation": Task(
         translation,
-        pipeline,
+        pairs.KIND,
         tokenizer=bilingual.Config,
         vocabularies={"source_vocab": "source_vocab", "target_vocab": "target_vocab"},
         longest=lambda data: max(data.source_length, data.target_length),
     ),
-    "causal_lm": Task(causal_lm, causal_text),
-    "masked_lm": Task(masked_lm, masked_text, auxiliary=True, sentences=_of_pairs),
+    "causal_lm": Task(causal_lm, causal.KIND),
+    "masked_lm": Task(masked_lm, masked.KIND, auxiliary=True, sentences=_of_pairs),
     "replaced_tokens": _joint(replaced_tokens.ALL),
     "replaced_asked_tokens": _joint(replaced_tokens.ASKED),
     "replace_mlm": _joint(restored_words.ASKED),
     "all_tokens_mlm": _joint(restored_words.ALL),
     "classify": Task(
         classify,
-        labelled_text,
+        labelled.KIND,
         auxiliary=True,
         sentences=lambda data: 2 if data.layout().second else 1,
     ),
-    "tag": Task(tag, tagged_text),
-    "span": Task(span, span_text, sentences=lambda data: 2),
+    "tag": Task(tag, tagged.KIND),
+    "span": Task(span, spans.KIND, sentences=lambda data: 2),
 }
 
 _SECTIONS = {

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import sacrebleu
 
-from tfm_jax.data import pipeline
+from tfm_jax.data.batches import eval_batches
 from tfm_jax.data.errors import DataError, within
+from tfm_jax.data.rows.pairs import has_text
 from tfm_jax.data.sources.bitext import SOURCES, TEXT_SCORES, Pairs
 from tfm_jax.data.tokenizers.normalize import Normalizer
 from tfm_jax.decode.rows import check_lengths, power_of_two
@@ -19,6 +20,8 @@ from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.mesh import on_this_host, put_whole, row_multiple
 from tfm_jax.settings.experiment import TASKS, build_model
 from tfm_jax.settings.sections import EvalConfig
+
+NOTHING = Pairs([], [], [])
 
 
 def apply(model, params, batch, *, rng, train):
@@ -56,7 +59,7 @@ class Evaluator:
         self._batches = {}
         for split in ("valid", "test") if experiment.model.longest else ():
             with within(f"the {split} split"):
-                self._check_sources(getattr(data, split))
+                self._check_sources(data.examples.get(split, NOTHING))
 
     def _check_sources(self, pairs):
         """Every source is translated, also those that the loss leaves out."""
@@ -72,7 +75,12 @@ class Evaluator:
         Returns: (scores, sample number -> "source -> translation (reference)").
         """
         scores, samples = self.loss(params, "valid", poll=poll), {}
-        few = Pairs(*(side[: self.cfg.sentences] for side in self.data.valid))
+        few = Pairs(
+            *(
+                side[: self.cfg.sentences]
+                for side in self.data.examples.get("valid", NOTHING)
+            )
+        )
         if few.source:
             text, found = self.translations(params, few, poll=poll)
             scores |= text
@@ -88,16 +96,13 @@ class Evaluator:
         Every target token counts once, whatever the batches are, of the pairs that
         training would not leave out as empty or overlong; {} if the split is empty.
         """
-        pairs = getattr(self.data, split)
-        if not pairs.source:
+        if not getattr(self.data, split):
             return {}
         if split not in self._batches:
-            cfg = self.experiment.data
-            encoded = pipeline.encode_held_out(cfg, self.data.tokenizer, pairs)
             self._batches[split] = list(
-                pipeline.eval_batches(
-                    cfg,
-                    encoded,
+                eval_batches(
+                    self.data,
+                    split,
                     batch_tokens=self.cfg.batch_tokens,
                     row_multiple=row_multiple(self.mesh),
                 )
@@ -128,14 +133,12 @@ class Evaluator:
 def translate(model, params, tokenizer, lines, cfg: EvalConfig, **options) -> list[str]:
     """Best translation of each line, both in the training text's form.
 
-    That of a line without text, by ``pipeline.has_text``, is "".
+    That of a line without text, by ``pairs.has_text``, is "".
     Raises: ValueError for a line that is longer than the model's positions reach.
     """
     sources = tokenizer.encode(lines, "source")
     texts = [
-        n
-        for n, pair in enumerate(zip(lines, sources, strict=True))
-        if pipeline.has_text(*pair)
+        n for n, pair in enumerate(zip(lines, sources, strict=True)) if has_text(*pair)
     ]
     found = decode(
         model,

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 
 from tfm_jax.config import ConfigError
-from tfm_jax.data import language
+from tfm_jax.data.batches import eval_batches, train_batches
+from tfm_jax.data.cache import prepared
 from tfm_jax.data.tokenizers.subwords import TextTokenizer as Tokenizer
 from tfm_jax.mesh import put_whole, row_multiple
 from tfm_jax.runs import pictures, runtime
@@ -31,12 +32,9 @@ __all__ = [
 
 def prepare(experiment, tokenizer=None):
     """The data of ``experiment``. Raises: ConfigError if it has other labels."""
-    data = language.prepare(
-        TASKS[experiment.task].data,
-        experiment.data,
-        experiment.tokenizer,
-        tokenizer=tokenizer,
-    )
+    sections = experiment.data, experiment.tokenizer
+    kind, directory = TASKS[experiment.task].data, runtime.cache("data")
+    data = prepared(kind, *sections, directory, tokenizer=tokenizer)
     names = data.report["train"].get("labels")
     model = getattr(experiment, "model", None)  # None: asked for the data alone
     if names is not None and model and model.labels != (len(names) or 1):
@@ -48,8 +46,8 @@ def prepare(experiment, tokenizer=None):
 
 
 def batches(experiment, data, **options):
-    """Training batches, see ``language.train_batches``."""
-    return language.train_batches(experiment.data, data, **options)
+    """Training batches, see ``batches.train_batches``."""
+    return train_batches(experiment.data, data, **options)
 
 
 def to_model_inputs(experiment, batch):
@@ -105,7 +103,7 @@ class Evaluator:
         if not getattr(self.data, split):
             return {}
         totals = None
-        for batch in language.eval_batches(
+        for batch in eval_batches(
             self.data,
             split,
             batch_tokens=self.cfg.batch_tokens,

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError, from_json
-from tfm_jax.data import pipeline
+from tfm_jax.data import prepared
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.rows.pairs import KIND
 from tfm_jax.data.sources.bitext import Pairs, load_pairs
 from tfm_jax.data.sources.text_files import lines_of, read_lines
 from tfm_jax.decode.prompting import Prompting
@@ -49,15 +50,15 @@ def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) ->
             raise DataError("the run has no test set; name --input and --reference")
     else:
         pairs = _pairs(run, input, reference)
-    data = pipeline.Prepared(run.tokenizer, None, Pairs([], []), pairs, {}, "")
+    data = prepared.of_examples(
+        KIND, run.experiment.data, run.tokenizer, {"test": pairs}, {"test": {}}
+    )
     mesh = make_mesh(run.experiment.mesh)
     evaluator = Evaluator(run.experiment, data, mesh)
     with using(run.experiment.mesh, mesh, rules=()):
         scores = evaluator.loss(run.params, "test")
-    text, _ = evaluator.translations(run.params, data.test)
-    scores = (
-        {"checkpoint": str(run.path), "pairs": len(data.test.source)} | scores | text
-    )
+    text, _ = evaluator.translations(run.params, pairs)
+    scores = {"checkpoint": str(run.path), "pairs": len(pairs.source)} | scores | text
     say(json.dumps(scores, indent=1))
     return scores
 

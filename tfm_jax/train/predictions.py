@@ -16,7 +16,7 @@ from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.mesh import on_this_host
 from tfm_jax.metrics.answers import answer_scores, best_spans
 from tfm_jax.metrics.entities import entity_scores
-from tfm_jax.settings.experiment import TASKS, build_model
+from tfm_jax.settings.experiment import build_model
 
 PROMPT, SAMPLE = 16, 48  # tokens, at most
 
@@ -39,7 +39,7 @@ def samples(experiment, params, data, split) -> dict[str, str]:
 
     The same draws whenever it is called.
 
-    Args: experiment, params: of the run. data: ``language.Prepared``. split: of it.
+    Args: experiment, params: of the run. data: ``prepared.Prepared``. split: of it.
     """
     count, rows = experiment.eval.samples, getattr(data, split)
     if experiment.task != "causal_lm" or not (rows and count):
@@ -90,9 +90,8 @@ def _entities(experiment, model, params, data, split):
 
 
 def _answers(experiment, model, params, data, split):
-    cfg = experiment.data
-    questions, _ = TASKS["span"].data.load(cfg, split, None)
-    found = find_answers(model, params, data.tokenizer, questions, cfg)
+    questions = data.examples[split]
+    found = find_answers(model, params, data.tokenizer, questions, experiment.data)
     accepted = [question.answers for question in questions]
     least = -np.inf if all(accepted) else 0.0  # SQuAD 1.1 has an answer to all
     texts = [answer.text if answer.margin >= least else "" for answer in found]
@@ -116,7 +115,7 @@ def find_answers(
     Where the text has no token there is none: "", at a margin of -inf.
 
     Args:
-        questions: list of ``spans.Question``, whose answers do not count.
+        questions: list of ``squad.Question``, whose answers do not count.
         cfg: ``spans.Config``, how windows are taken. most: tokens of an answer.
         options: of ``decode.rows.over_rows``.
     """

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import jax
 
-from tfm_jax.data import pipeline
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.rows.pairs import encode_pairs
 from tfm_jax.data.sources.bitext import Pairs
 from tfm_jax.mesh import on_this_host
 from tfm_jax.runs import pictures, runtime, weights
 from tfm_jax.runs.log import read_history, spoken
 from tfm_jax.runs.workdir import replace
 from tfm_jax.terminal import one_line, say
+from tfm_jax.train.evaluate import NOTHING
 from tfm_jax.train.state import averaged
 
 
@@ -64,7 +65,7 @@ def finish(run, log) -> dict:
     params = final_params(workdir, run.state, evaluator.cfg)
     results = {"step": run.step, "memory_bytes": runtime.peak_memory()}
     for split in ("valid", "test"):
-        pairs = getattr(run.data, split)
+        pairs = run.data.examples.get(split, NOTHING)
         if not pairs.source:
             continue
         scores = evaluator.loss(params, split, poll=run.poll)
@@ -117,7 +118,8 @@ def _unescaped(text):
 
 def _draw(run, params):
     pictures.curve(read_history(run.workdir), run.workdir / "curve.png")
-    split = run.data.test if run.data.test.source else run.data.valid
+    held_out = run.data.examples
+    split = held_out["test"] if held_out["test"].source else held_out["valid"]
     drawn = [run.workdir / "curve.png"]
     for pair in _fitting(run.experiment.data, run.data.tokenizer, split):
         maps = pictures.attention_maps(
@@ -133,6 +135,6 @@ def _fitting(cfg, tokenizer, pairs):
     cfg = dataclasses.replace(cfg, overlong="drop")
     for pair in zip(pairs.source, pairs.target, strict=True):
         with contextlib.suppress(DataError):
-            pipeline.encode_held_out(cfg, tokenizer, Pairs(*([x] for x in pair)))
+            encode_pairs(cfg, tokenizer, Pairs(*([x] for x in pair)), "valid")
             return [pair]
     return []

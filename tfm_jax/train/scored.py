@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from tfm_jax.data import language
+from tfm_jax.data.batches import eval_batches
 from tfm_jax.data.sources.bitext import SOURCES
 from tfm_jax.metrics.answers import answer_scores
 from tfm_jax.settings import variants
@@ -48,14 +48,14 @@ def names(experiment: Experiment, data) -> Iterator[str]:
 def _of_translation(experiment, data):
     of_task = TASKS["translation"].losses.scores(collections.Counter(), {})
     for split in ("valid", "test"):
-        if getattr(data, split).source:
+        if getattr(data, split):
             for name in (*of_task, *SOURCES[experiment.data.source].scores):
                 yield f"{split}/{name}"
 
 
 def _totals(experiment, params, data, split):
     """What one evaluation adds up: right in shape, and nothing else."""
-    batches = language.eval_batches(
+    batches = eval_batches(
         data, split, batch_tokens=experiment.eval.batch_tokens, row_multiple=1
     )
     step = evaluate.make_eval_step(experiment)

@@ -1,6 +1,8 @@
 """What the loop needs to know of translation, from data to report."""
 
-from tfm_jax.data import cache, pipeline
+from tfm_jax.data import cache
+from tfm_jax.data.batches import train_batches
+from tfm_jax.data.rows.pairs import KIND
 from tfm_jax.data.tokenizers.bilingual import Tokenizer
 from tfm_jax.runs import runtime
 from tfm_jax.train import report
@@ -21,12 +23,13 @@ __all__ = [
 def prepare(experiment, tokenizer=None):
     """The data of ``experiment``, out of the user's cache if it was prepared before."""
     sections = experiment.data, experiment.tokenizer
-    return cache.prepared(*sections, runtime.cache("data"), tokenizer=tokenizer)
+    directory = runtime.cache("data")
+    return cache.prepared(KIND, *sections, directory, tokenizer=tokenizer)
 
 
 def batches(experiment, data, **options):
-    """Training batches, see ``pipeline.train_batches``."""
-    return pipeline.train_batches(experiment.data, data.train, **options)
+    """Training batches, see ``batches.train_batches``."""
+    return train_batches(experiment.data, data, **options)
 
 
 def to_model_inputs(experiment, batch):
@@ -41,7 +44,7 @@ def tokens(batch) -> int:
 
 def size(data) -> str:
     """How much there is to train on, in words."""
-    return f"{len(data.train.kept):,} pairs{report.left_out(data.report)}"
+    return f"{data.report['train']['kept']:,} pairs{report.left_out(data.report)}"
 
 
 def finish(run, log) -> dict:

@@ -1,10 +1,17 @@
-"""Documents into rows for causal language models."""
+"""Documents as rows for causal language models."""
+
+import dataclasses
 
 import numpy as np
 
 from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import packing
+from tfm_jax.data.sources.documents import Config as Source
+from tfm_jax.data.sources.documents import load_documents
+from tfm_jax.knobs import bounded, choice
 
 
 def encode_documents(tokenizer, texts):
@@ -27,7 +34,7 @@ def encode_documents(tokenizer, texts):
     return kept, report
 
 
-def causal_rows(documents, length, *, layout="joined", end=None, context=0):
+def causal_rows(texts, length, *, layout="joined", end=None, context=0):
     """Rows of ``length`` tokens and, as labels, the token after each: a `TextBatch`.
 
     With ``end`` a document is asked for from its first token to the ``end`` behind
@@ -35,7 +42,7 @@ def causal_rows(documents, length, *, layout="joined", end=None, context=0):
     its last. Each of these labels is asked for exactly once in all rows.
 
     Args:
-        documents: int32 arrays of token ids.
+        texts: int32 arrays of token ids.
         length: T.
         layout: a name in LAYOUTS.
         end: the token between documents; None: none.
@@ -53,14 +60,15 @@ def causal_rows(documents, length, *, layout="joined", end=None, context=0):
             f"data.context={context} must be less than data.length={length}, and 0 "
             f"unless data.layout=joined"
         )
-    documents = [document for document in documents if len(document)]
+    texts = [text for text in texts if len(text)]
+    count = len(texts)
     if layout == "joined" and end is None:
-        documents = [np.concatenate([*documents, np.zeros(0, np.int32)])]
+        texts = [np.concatenate([*texts, np.zeros(0, np.int32)])]
     edge = np.array([] if end is None else [end], np.int32)
-    texts = [np.concatenate([edge, document, edge]) for document in documents]
+    texts = [np.concatenate([edge, text, edge]) for text in texts]
     texts = packing.ragged([text for text in texts if len(text) > 1])
     if not texts.ids.size:
-        raise DataError(f"none of {len(documents)} documents has a token to predict")
+        raise DataError(f"none of {count} documents has a token to predict")
     last = np.zeros(len(texts.ids), bool)
     last[texts.offsets[1:] - 1] = True
     inputs = texts.ids[~last]
@@ -152,3 +160,50 @@ def _pieces(inputs, labels, bounds, length, plan=_in_order):
         labels=rows.target,
         weights=(rows.target_segments > 0).astype(np.float32),
     )
+
+
+def _last(rows):
+    """The last label of every segment alone."""
+    next_segment = np.pad(rows.segments, [(0, 0), (0, 1)])[:, 1:]
+    last = (rows.segments > 0) & (rows.segments != next_segment)
+    return rows._replace(weights=rows.weights * last)
+
+
+TARGETS = {"all": lambda rows: rows, "last": _last}  # prediction targets that count
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Order, Source):
+    """Running text, and how it fills rows."""
+
+    length: int = bounded(64, 1, 2**24)  # tokens of a row
+    layout: str = choice(LAYOUTS, "joined")
+    separator: str = ""  # special token between documents; "": none
+    # last: of each document in a row only its last token counts
+    asked: str = choice(TARGETS, "all")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.asked == "last" and self.layout == "joined":
+            raise ValueError(
+                "data.asked='last' needs rows that keep documents apart; choose "
+                "data.layout from (cut, packed, single)"
+            )
+
+
+def _texts(cfg, documents):
+    del cfg
+    return documents.texts
+
+
+def _rows(cfg, tokenizer, documents, split):
+    del split
+    end = tokenizer.ids_of(cfg.separator)[0] if cfg.separator else None
+    ids, report = encode_documents(tokenizer, documents.texts)
+    rows = causal_rows(ids, cfg.length, layout=cfg.layout, end=end)
+    if cfg.asked != "all":
+        report["characters"] = None  # not all of them are predicted
+    return filled_text(tokenizer, TARGETS[cfg.asked](rows), report)
+
+
+KIND = Kind(Config, TextBatch, load_documents, _texts, _rows)

@@ -46,7 +46,7 @@ class Config:
 
 
 class Masker:
-    """Rows to masked rows: ``masker(batch, seeds)`` fits `train_text_batches`.
+    """Rows to masked rows, drawn anew in every epoch; masked rows stay as they are.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1, and the released
     create_pretraining_data.py: a number per row and not a chance per token; never a
@@ -74,6 +74,8 @@ class Masker:
             batch: a `TextBatch` with whole texts.
             seeds: [B, ...] integers; equal ones draw the same for equal rows.
         """
+        if batch.labels is not None:
+            return batch
         shape = len(batch.tokens), self.cfg.most
         tokens = batch.tokens.copy()
         places, labels = np.zeros(shape, np.int32), np.zeros(shape, np.int32)

@@ -1,4 +1,4 @@
-"""Sequence pairs into rows of fixed shape, and rows into batches."""
+"""Sequence pairs into rows of fixed shape, packed; and the batch that rows make."""
 
 from typing import NamedTuple
 
@@ -34,6 +34,11 @@ class Rows(NamedTuple):
     source_segments: np.ndarray  # [R, S] int32, see Batch
     target: np.ndarray  # [R, T] int32 labels
     target_segments: np.ndarray  # [R, T] int32
+
+    @property
+    def shape(self):
+        """(R, S, T); target tokens are those that the size of a batch counts."""
+        return (*self.source.shape, self.target.shape[1])
 
 
 def plan(source_lengths, target_lengths, source_room, target_room):
@@ -113,15 +118,9 @@ def _lay_out(side, examples, row, segment, rows, width):
     return tokens.reshape(rows, width), segments.reshape(rows, width)
 
 
-def make_batch(rows, chosen, size=None):
-    """The `Batch` of the chosen rows, padded with empty rows to ``size`` rows."""
-    source, source_segments, target, target_segments = (field[chosen] for field in rows)
-    if size is not None and size > len(source):
-        pad = ((0, size - len(source)), (0, 0))
-        source, source_segments, target, target_segments = (
-            np.pad(field, pad)
-            for field in (source, source_segments, target, target_segments)
-        )
+def as_batch(rows):
+    """The `Batch` that some rows make: with positions and the decoder's inputs."""
+    source, source_segments, target, target_segments = rows
     source_positions, _ = positions(source_segments)
     target_positions, starts = positions(target_segments)
     inputs = np.zeros_like(target)

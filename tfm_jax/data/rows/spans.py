@@ -1,99 +1,37 @@
-"""Questions answered by a span of a text, as in SQuAD."""
+"""Questions that a span of a text answers, as rows."""
 
 import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
-from tfm_jax import bounded_json
 from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import framing
-from tfm_jax.data.sources.text_files import read_bytes
-from tfm_jax.knobs import bounded, check_numbers, choice
-
-
-class Question(NamedTuple):
-    """A question on a text; without answers it has none there."""
-
-    name: str
-    question: str
-    context: str
-    answers: tuple[str, ...]  # ``context`` has them at ``starts``
-    starts: tuple[int, ...]
+from tfm_jax.data.sources import squad
+from tfm_jax.knobs import bounded
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """How questions and texts fill rows; the values are those of BERT's release."""
+class Config(Order, squad.Config):
+    """Where questions come from and how they fill rows, as in BERT's release."""
 
     length: int = bounded(384, 1, 2**24)  # tokens of a row, special ones included
     # tokens of a question at most; the rest is cut
     question_length: int = bounded(64, 1, 2**24)
     # tokens from one window of a long text to the next
     stride: int = bounded(128, 1, 2**24)
-    # an answer that the text does not have at its place
-    misplaced: str = choice(("error", "drop"), "error")
 
     def __post_init__(self):
-        check_numbers(self, "data")
+        super().__post_init__()
         if self.length < self.question_length + 3 + self.stride:
             raise ValueError(
                 f"data.length={self.length} must be at least data.question_length="
                 f"{self.question_length} + data.stride={self.stride} + 3, or windows "
                 f"would leave out text"
             )
-
-
-def read_questions(path, *, knob="data.train_files", misplaced="error"):
-    """The questions of a SQuAD file: (questions, report).
-
-    Source: the JSON of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018).
-    Raises: DataError if the file is missing, damaged or built otherwise, or, with
-        misplaced="error", if an answer is not where it should be.
-    """
-    try:
-        document = bounded_json.loads(read_bytes(path, knob).decode("utf-8-sig"))
-        found = [
-            _question(item, paragraph["context"])
-            for article in document["data"]
-            for paragraph in article["paragraphs"]
-            for item in paragraph["qas"]
-        ]
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path} is not built as SQuAD's files: {error!r}") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-    wrong = [question for question in found if not _in_place(question)]
-    if wrong and misplaced == "error":
-        raise DataError(
-            f"{path}: question {wrong[0].name!r} has an answer that its text does not "
-            f"have there, {len(wrong)} in all; data.misplaced=drop leaves them out"
-        )
-    kept = [question for question in found if _in_place(question)]
-    return kept, {
-        "read": len(found),
-        "misplaced": len(wrong),
-        "unanswerable": sum(not question.answers for question in kept),
-    }
-
-
-def _question(item, context):
-    answers = [] if item.get("is_impossible") else item.get("answers", [])
-    return Question(
-        str(item["id"]),
-        item["question"].strip(),
-        context,
-        tuple(answer["text"] for answer in answers),
-        tuple(int(answer["answer_start"]) for answer in answers),
-    )
-
-
-def _in_place(question):
-    return all(
-        answer and start >= 0 and question.context[start:].startswith(answer)
-        for answer, start in zip(question.answers, question.starts, strict=True)
-    )
 
 
 class Spans(NamedTuple):
@@ -182,3 +120,26 @@ def _answer(question, places):
     end = begin + len(question.answers[0])
     touched = np.flatnonzero((places[:, 0] < end) & (places[:, 1] > begin))
     return (int(touched[0]), int(touched[-1])) if touched.size else None
+
+
+def _texts(cfg, questions):
+    del cfg
+    contexts = dict.fromkeys(question.context for question in questions)
+    return [*(question.question for question in questions), *contexts]
+
+
+def _rows(cfg, tokenizer, questions, split):
+    del split
+    spans, report = span_rows(tokenizer, questions, cfg)
+    return filled_text(tokenizer, spans.rows, report)
+
+
+KIND = Kind(
+    Config,
+    TextBatch,
+    squad.load_questions,
+    _texts,
+    _rows,
+    size=len,
+    evaluated=lambda rows: [squad.Question(*x[:3], *map(tuple, x[3:])) for x in rows],
+)

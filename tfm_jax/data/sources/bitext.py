@@ -6,7 +6,6 @@ from typing import NamedTuple
 from tfm_jax.data.sources import numerals, text_files, tfds
 from tfm_jax.data.tokenizers.normalize import Normalizer
 
-SPLITS = ("train", "valid", "test")
 TEXT_SCORES = ("bleu", "bleu_tokenized", "chrf", "exact_match")
 
 
@@ -38,15 +37,16 @@ class Pairs(NamedTuple):
     references: Sequence[str] = ()  # the target as it was read, for scoring
 
 
-def load_pairs(cfg, split):
+def load_pairs(cfg, split, names=None):
     """Loads one split: (Pairs, report of what was read).
 
     Args:
-        cfg: the data section (`tfm_jax.data.pipeline.Config`).
+        cfg: the data section (`tfm_jax.data.rows.pairs.Config`).
         split: "train", "valid" or "test"; a split that is not configured is empty.
 
     Raises: DataError if the data is absent, malformed or misaligned.
     """
+    del names  # there are no labels
     sources, targets, report = SOURCES[cfg.source].load(cfg, split)
     source_side = Normalizer(cfg.normalize, cfg.source_language)
     target_side = Normalizer(cfg.normalize, cfg.target_language)

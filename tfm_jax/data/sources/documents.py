@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.policies import POLICIES, sift
 from tfm_jax.data.sources import recall, tfds
 from tfm_jax.data.sources.text_files import read_bytes
 from tfm_jax.data.tokenizers.normalize import decode
@@ -56,8 +57,7 @@ def _folder(cfg, split):
     folder = Path(cfg.folder)
     if not cfg.folder or not folder.is_dir():
         raise DataError(f"data.folder={cfg.folder!r} is no folder")
-    with awaited(folder):
-        paths = sorted(path for path in folder.rglob(cfg.pattern) if path.is_file())
+    paths = folder_files(cfg)
     if not paths:
         raise DataError(f"data.folder={cfg.folder!r} has no file {cfg.pattern!r}")
     named, files = [], {}
@@ -65,6 +65,13 @@ def _folder(cfg, split):
         text, files[name] = _read_file(cfg, path, "data.folder")
         named += _documents_of(cfg, name, text)
     return named, {"folder": cfg.folder, "files": files}
+
+
+def folder_files(cfg):
+    """The paths of source=folder, in the order of names."""
+    folder = Path(cfg.folder)
+    with awaited(folder):
+        return sorted(path for path in folder.rglob(cfg.pattern) if path.is_file())
 
 
 def _tfds(cfg, split):
@@ -163,7 +170,7 @@ class Config:
     valid_share: float = 0.1  # of the documents; with source=files: of the characters
     test_share: float = 0.0
     split_seed: int = bounded(0, 0)  # chooses the documents held out
-    empty: str = choice(("drop", "keep", "error"), "drop")
+    empty: str = choice(POLICIES, "drop")
     invalid_utf8: str = choice(("error", "replace"), "error")
     # source=files: if only those for training are named, their ends are held out
     train_files: tuple[str, ...] = ()
@@ -221,31 +228,30 @@ class Config:
             )
 
 
-def load_documents(cfg, split):
+def load_documents(cfg, split, names=None):
     """The documents of one split: (Documents, report of what was read).
 
     Raises: DataError if the data is absent or malformed, or nothing is left of the
         training split.
     """
+    del names  # there are no labels
     named, report = DOCUMENTS[cfg.source](cfg, split)
-    blank = [name for name, text in named if not text.strip()]
-    if blank and cfg.empty == "error":
-        raise DataError(
-            f"document {blank[0]} is empty, {len(blank)} in all; "
-            f"data.empty=drop leaves them out"
-        )
-    kept = [one for one in named if cfg.empty == "keep" or one[1].strip()]
+    blank = {"empty": [not text.strip() for _, text in named]}
+    keep, empty = sift(
+        cfg, blank, "document", clause=lambda _, n: f"document {named[n][0]} is empty"
+    )
+    kept = [one for one, stays in zip(named, keep, strict=True) if stays]
     if split == "train" and not kept:
         raise DataError(
             f"data.source={cfg.source!r}: the training split has no text "
-            f"({len(blank)} empty documents)"
+            f"({empty['empty']['documents']} empty documents)"
         )
     documents = Documents([name for name, _ in kept], [text for _, text in kept])
     return documents, {
         "source": cfg.source,
         **report,
         "read": len(named),
-        "empty": {"policy": cfg.empty, "documents": len(blank)},
+        **empty,
         "kept": len(kept),
         "characters": sum(map(len, documents.texts)),
     }

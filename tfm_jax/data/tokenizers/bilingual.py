@@ -14,6 +14,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from tfm_jax import bounded_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers import foreign
+from tfm_jax.data.tokenizers.training_texts import with_short_words
 from tfm_jax.knobs import bounded, check_numbers, choice
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
@@ -278,4 +279,11 @@ def train_tokenizer(cfg, source_lines, target_lines):
     source, target = (side and json.loads(side.to_str()) for side in sides)
     return Tokenizer(
         {"format": FORMAT, "kind": cfg.kind, "source": source, "target": target}
+    )
+
+
+def make(cfg: Config, pairs) -> Tokenizer:
+    """The tokenizer that the section describes, trained on (source, target) pairs."""
+    return train_tokenizer(
+        cfg, *(with_short_words(pair[side] for pair in pairs) for side in (0, 1))
     )

@@ -11,6 +11,13 @@ def fits(text, length):
     return len(text) <= TOKEN * length
 
 
+def fitting(cfg, texts):
+    """The texts without those that any tokenizer would leave out as overlong."""
+    if cfg.overlong != "drop":
+        return texts
+    return [text for text in texts if fits(text, cfg.length)]
+
+
 def with_short_words(texts):
     """The texts, those with a word of more than WORD characters cut inside of it."""
     return [piece for text in texts for piece in _pieces(text)]

@@ -1,8 +1,10 @@
-"""Vocabularies trained on texts, for tokenizers of the published kinds."""
+"""Tokenizers of running text: published ones, and their kinds trained on texts."""
 
 import collections
+import dataclasses
 import itertools
 import json
+from pathlib import Path
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -11,7 +13,10 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers import published
 from tfm_jax.data.tokenizers.bilingual import BYTE_LABELS, in_order
 from tfm_jax.data.tokenizers.subwords import TextTokenizer
+from tfm_jax.data.tokenizers.training_texts import with_short_words
+from tfm_jax.knobs import bounded, check_numbers, choice
 
+Tokenizer = TextTokenizer
 ALPHABET = 1000  # rarer characters are unknown to WordPiece, as in BERT's vocabularies
 
 
@@ -148,3 +153,48 @@ def train_text_tokenizer(
     special = usual if special is None else tuple(special)
     rules = train(list(texts), vocab, special, min_frequency, lowercase)
     return TextTokenizer(json.loads(rules.to_str()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a token is; trained on the training split unless it is published."""
+
+    kind: str = choice((*TRAINERS, "published"), "byte_bpe")
+    # at most, special tokens included; not for bytes
+    vocab: int = bounded(8_000, 1, 2**24)
+    min_frequency: int = bounded(1, 1)
+    lowercase: bool = True  # kind=wordpiece and unigram
+    special: tuple[str, ...] = ()  # further special tokens of the vocabulary
+    file: str = ""  # kind=published: tokenizer.json, or a folder with a vocabulary
+
+    READ_WITH = {
+        ("kind", tuple(kind for kind in TRAINERS if kind != "byte")): ("vocab",),
+        ("kind", ("byte_bpe", "wordpiece")): ("min_frequency",),
+        ("kind", ("wordpiece", "unigram")): ("lowercase",),
+    }
+
+    def __post_init__(self):
+        check_numbers(self, "tokenizer")
+        if (self.kind == "published") != bool(self.file):
+            raise ValueError(
+                f"tokenizer.file={self.file!r} belongs to tokenizer.kind='published', "
+                f"not {self.kind!r}"
+            )
+
+
+def make(cfg: Config, texts) -> TextTokenizer:
+    """The tokenizer that the section describes, trained on ``texts`` if it must be."""
+    if cfg.kind == "published":
+        path = Path(cfg.file)
+        if not path.exists():
+            raise DataError(f"tokenizer.file={cfg.file!r} does not exist")
+        return TextTokenizer(published.read(path))
+    _, usual = TRAINERS[cfg.kind]
+    return train_text_tokenizer(
+        cfg.kind,
+        with_short_words(texts),
+        vocab=cfg.vocab,
+        special=(*usual, *cfg.special),
+        min_frequency=cfg.min_frequency,
+        lowercase=cfg.lowercase,
+    )

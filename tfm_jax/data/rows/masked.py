@@ -1,21 +1,20 @@
-"""Running text as masked rows, maybe in pairs."""
+"""Running text as rows for masked language models, maybe in pairs."""
 
 import dataclasses
 
-from tfm_jax.data import text_batches
-from tfm_jax.data.causal_text import load, texts
+from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batches import Order
+from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import masking, sentence_pairs, sentences
 from tfm_jax.data.sources import documents
 from tfm_jax.knobs import bounded, choice
-
-__all__ = ["Config", "change", "load", "rows", "texts"]
 
 _Masking, _Pairs = masking.Config, sentence_pairs.Config  # their fields hide the names
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(text_batches.Order, documents.Config):
-    """Running text, how it fills rows, and which words are asked for."""
+class Config(Order, documents.Config):
+    """Running text, how it fills rows, and which tokens are predicted."""
 
     length: int = bounded(128, 5, 2**24)  # tokens of a row, special ones included
     sentences: str = choice(sentences.SENTENCES, "punctuation")
@@ -24,17 +23,24 @@ class Config(text_batches.Order, documents.Config):
     masking: _Masking = _Masking()
 
 
-def rows(cfg, tokenizer, found, split):
-    """(`TextBatch`, report); rows for training are masked for good if so configured."""
+def _texts(cfg, found):
+    del cfg
+    return found.texts
+
+
+def _rows(cfg, tokenizer, found, split):
+    """Rows for training are masked for good if so configured."""
     read, report = sentences.encode_sentences(tokenizer, found.texts, cfg.sentences)
-    filled = sentence_pairs.pair_rows(
+    rows = sentence_pairs.pair_rows(
         read, cfg.pairs, tokenizer, length=cfg.length, seed=cfg.row_seed
     )
     if split == "train" and cfg.masking.draw == "static":
-        filled = masking.masked_copies(filled, change(cfg, tokenizer), cfg.row_seed)
-    return filled, report | {"rows": len(filled.tokens)}
+        rows = masking.masked_copies(rows, _masker(cfg, tokenizer), cfg.row_seed)
+    return filled_text(tokenizer, rows, report | {"rows": len(rows.tokens)})
 
 
-def change(cfg, tokenizer):
-    """What masks rows anew whenever they are seen."""
+def _masker(cfg, tokenizer):
     return masking.Masker(cfg.masking, tokenizer)
+
+
+KIND = Kind(Config, TextBatch, documents.load_documents, _texts, _rows, augment=_masker)

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -9,18 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfm_jax.data.batches import eval_batches, train_batches
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.pipeline import (
-    Config,
-    encode_pairs,
-    eval_batches,
-    form_rows,
-    prepare,
-    train_batches,
-)
-from tfm_jax.data.sources.bitext import Pairs
+from tfm_jax.data.prepared import prepare
+from tfm_jax.data.rows.pairs import KIND, Config
 from tfm_jax.data.tokenizers.bilingual import Config as TokenizerConfig
-from tfm_jax.data.tokenizers.bilingual import train_tokenizer
 
 CONFIG = Config(numerals_max=999, numerals_heldout=50, bucket_lengths=(20, 30, 40))
 BYTES = TokenizerConfig(kind="byte")
@@ -28,9 +22,13 @@ BATCHINGS = ("pack", "bucket", "fixed")
 RUN = {"batch_tokens": 640, "total_batches": 60, "seed": 7}
 
 
-@pytest.fixture(scope="module")
-def prepared():
-    return prepare(CONFIG, BYTES)
+@functools.cache
+def prepared(cfg, tokenizer_cfg=BYTES):
+    return prepare(KIND, cfg, tokenizer_cfg)
+
+
+def train(cfg, **options):
+    return train_batches(cfg, prepared(cfg), **RUN | options)
 
 
 def with_batching(batching, **changes):
@@ -58,11 +56,12 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
-def test_evaluation_holds_every_example_exactly_once(prepared, batching):
+def test_evaluation_holds_every_example_exactly_once(batching):
     cfg = with_batching(batching)
-    batches = list(eval_batches(cfg, prepared.train, batch_tokens=640, row_multiple=4))
+    data = prepared(cfg)._replace(valid=prepared(cfg).train)
+    batches = list(eval_batches(data, "valid", batch_tokens=640, row_multiple=4))
     found = targets(batches)
-    assert len(found) == len(prepared.train.kept) == 900
+    assert len(found) == data.report["train"]["kept"] == 900
     assert set(found.values()) == {1}
     shapes = {batch.source.shape for batch in batches}
     assert len(shapes) == {"pack": 1, "fixed": 1, "bucket": 3}[batching]
@@ -70,29 +69,27 @@ def test_evaluation_holds_every_example_exactly_once(prepared, batching):
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
-def test_training_holds_every_example_once_per_epoch(prepared, batching):
+def test_training_holds_every_example_once_per_epoch(batching):
     """After e whole epochs of batches nothing was seen more than e times, and only
     what waits in the unfinished batch of each shape was seen less often."""
     cfg = with_batching(batching)
-    rows = form_rows(cfg, prepared.train)
+    rows = prepared(cfg).train
     sizes = [640 // shape.target.shape[1] for shape in rows]
     epochs = 3
     batches = sum(
         epochs * len(shape.source) // size
         for shape, size in zip(rows, sizes, strict=True)
     )
-    run = {**RUN, "total_batches": batches}
-    found = targets(train_batches(cfg, prepared.train, **run))
+    found = targets(train(cfg, total_batches=batches))
     assert max(found.values()) == epochs
     missing = 900 * epochs - found.total()
     most_per_row = max(shape.target_segments.max() for shape in rows)
     assert 0 <= missing < sum(sizes) * most_per_row
 
 
-def test_when_batches_divide_the_rows_each_epoch_is_exact(prepared):
+def test_when_batches_divide_the_rows_each_epoch_is_exact():
     cfg = with_batching("fixed")
-    run = {**RUN, "batch_tokens": 64 * 10, "total_batches": 180}
-    batches = list(train_batches(cfg, prepared.train, **run))
+    batches = list(train(cfg, batch_tokens=64 * 10, total_batches=180))
     halves = batches[:90], batches[90:]
     first, second = map(targets, halves)
     assert set(first.values()) == set(second.values()) == {1}
@@ -101,62 +98,53 @@ def test_when_batches_divide_the_rows_each_epoch_is_exact(prepared):
     assert not set(company[0]) & set(company[1])  # other sentences share a batch
 
 
-def test_without_shuffling_examples_come_in_their_order(prepared):
+def test_without_shuffling_examples_come_in_their_order():
     cfg = with_batching("fixed", shuffle=False)
-    batch = next(train_batches(cfg, prepared.train, **RUN))
-    first = prepared.tokenizer.decode(batch.source, "source")
+    batch = next(train(cfg))
+    first = prepared(cfg).tokenizer.decode(batch.source, "source")
     assert first[:3] == ["zero", "one", "two"]
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
 @pytest.mark.parametrize("batching", ["pack", "bucket"])
-def test_resuming_anywhere_gives_the_batches_that_were_to_come(
-    prepared, batching, prefetch
-):
+def test_resuming_anywhere_gives_the_batches_that_were_to_come(batching, prefetch):
     cfg = with_batching(batching, prefetch=prefetch)
-    everything = list(train_batches(cfg, prepared.train, **RUN))
+    everything = list(train(cfg))
     assert len(everything) == 60
     for cut in (0, 1, 13, 59, 60):
-        iterator = train_batches(cfg, prepared.train, **RUN)
+        iterator = train(cfg)
         for _ in range(cut):
             next(iterator)
         state = json.loads(json.dumps(iterator.get_state()))
         assert len(json.dumps(state)) < 1000
-        fresh = train_batches(cfg, prepared.train, **RUN)
+        fresh = train(cfg)
         fresh.set_state(state)
         assert_same(list(fresh), everything[cut:])
-        started = train_batches(cfg, prepared.train, **RUN, start=cut)
+        started = train(cfg, start=cut)
         assert started.get_state() == state
         assert_same(list(started), everything[cut:])
-        iterator.set_state(train_batches(cfg, prepared.train, **RUN).get_state())
+        iterator.set_state(train(cfg).get_state())
         assert_same([next(iterator)], everything[:1])  # backwards as well
 
 
-def test_a_longer_run_begins_like_a_shorter_one(prepared):
-    longer = train_batches(CONFIG, prepared.train, **{**RUN, "total_batches": 200})
-    shorter = list(train_batches(CONFIG, prepared.train, **RUN))
+def test_a_longer_run_begins_like_a_shorter_one():
+    longer = train(CONFIG, total_batches=200)
+    shorter = list(train(CONFIG))
     assert_same([next(longer) for _ in shorter], shorter)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
-def test_processes_hold_the_slices_of_one_global_batch(prepared, batching):
+def test_processes_hold_the_slices_of_one_global_batch(batching):
     cfg = with_batching(batching)
-    whole = train_batches(cfg, prepared.train, **RUN, row_multiple=4)
+    whole = train(cfg, row_multiple=4)
     parts = [
-        train_batches(
-            cfg,
-            prepared.train,
-            **RUN,
-            row_multiple=4,
-            process_index=index,
-            process_count=4,
-        )
+        train(cfg, row_multiple=4, process_index=index, process_count=4)
         for index in range(4)
     ]
     for batch, *slices in zip(whole, *parts, strict=True):
         assert_same([batch], [[np.concatenate(f) for f in zip(*slices, strict=True)]])
     with pytest.raises(ValueError, match="multiple of process_count=3"):
-        train_batches(cfg, prepared.train, **RUN, row_multiple=4, process_count=3)
+        train(cfg, row_multiple=4, process_count=3)
 
 
 DIFFERENT = {  # name in the message -> (data section, tokenizer section, arguments)
@@ -172,25 +160,27 @@ DIFFERENT = {  # name in the message -> (data section, tokenizer section, argume
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_a_state_of_other_data_or_batches_is_refused_by_name(prepared, name):
-    state = train_batches(CONFIG, prepared.train, **RUN).get_state()
+def test_a_state_of_other_data_or_batches_is_refused_by_name(name):
+    state = train(CONFIG).get_state()
     cfg, tokenizer_cfg, arguments = DIFFERENT[name]
-    train = prepare(cfg, tokenizer_cfg).train
-    other = train_batches(cfg, train, **{**RUN, **arguments})
+    data = prepared(cfg, tokenizer_cfg)
+    other = train_batches(cfg, data, **RUN | arguments)
     with pytest.raises(ValueError, match=rf"cannot continue.*\b{name}: .* then, .*"):
         other.set_state(state)
 
 
-def test_data_smaller_than_a_batch_is_an_error_that_names_the_knob(prepared):
+def test_data_smaller_than_a_batch_is_an_error_that_names_the_knob():
     with pytest.raises(DataError, match=r"train\.batch_tokens=1000000"):
-        train_batches(CONFIG, prepared.train, **{**RUN, "batch_tokens": 1_000_000})
+        train(CONFIG, batch_tokens=1_000_000)
 
 
-def test_empty_splits_make_no_batches():
-    empty = encode_pairs(CONFIG, train_tokenizer(BYTES, [], []), Pairs([], []))
+def test_a_split_that_is_absent_makes_no_batches(tmp_path):
+    (tmp_path / "pairs.tsv").write_text("a\tb\n")
+    cfg = Config(source="parallel", train_files=(str(tmp_path / "pairs.tsv"),))
     for batching in BATCHINGS:
-        cfg = with_batching(batching)
-        assert list(eval_batches(cfg, empty, batch_tokens=640)) == []
+        data = prepared(dataclasses.replace(cfg, batching=batching))
+        assert len(data.train) == 1 and data.valid == data.test == []
+        assert list(eval_batches(data, "test", batch_tokens=640)) == []
 
 
 # The same everywhere ---------------------------------------------------------------
@@ -198,15 +188,15 @@ def test_empty_splits_make_no_batches():
 
 def run_digest():
     """What one run depends on: fingerprint, vocabulary, ten batches."""
-    found = prepare(CONFIG, TokenizerConfig(vocab=300))
-    batches = train_batches(CONFIG, found.train, **{**RUN, "total_batches": 10})
+    found = prepared(CONFIG, TokenizerConfig(vocab=300))
+    batches = train_batches(CONFIG, found, **RUN | {"total_batches": 10})
     total = sum(int(b.source.sum() + 3 * b.target_inputs[::2].sum()) for b in batches)
     return f"{found.fingerprint} {found.tokenizer.fingerprint} {total}"
 
 
 def test_two_processes_with_other_hash_seeds_make_the_same_batches():
     program = (
-        "from tests.data.test_pipeline import run_digest\n"
+        "from tests.data.test_pairs import run_digest\n"
         "import sys\n"
         "print(run_digest())\n"
         "assert 'tensorflow' not in sys.modules"
@@ -225,7 +215,7 @@ def test_two_processes_with_other_hash_seeds_make_the_same_batches():
 def test_importing_the_package_needs_no_framework():
     program = (
         "import sys\n"
-        "import tfm_jax.data.pipeline\n"
+        "import tfm_jax.data.cache\n"
         "slow = 'jax flax grain tensorflow_datasets sacremoses num2words'.split()\n"
         "print([name for name in slow if name in sys.modules])"
     )
@@ -240,14 +230,13 @@ def test_importing_the_package_needs_no_framework():
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
-def test_memory_does_not_grow_with_the_number_of_batches(prepared):
+def test_memory_does_not_grow_with_the_number_of_batches():
     def resident_kilobytes():
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
-    run = {**RUN, "total_batches": 3000}
     sizes = [
         resident_kilobytes()
-        for index, _ in enumerate(train_batches(CONFIG, prepared.train, **run))
+        for index, _ in enumerate(train(CONFIG, total_batches=3000))
         if index in (999, 2999)
     ]
     assert sizes[1] - sizes[0] < 2000  # under 1 kB a batch
@@ -256,8 +245,8 @@ def test_memory_does_not_grow_with_the_number_of_batches(prepared):
 def test_multi30k_fills_rows_of_64_to_96_percent(data_dir):
     files = [str(data_dir / "multi30k" / f"train.{side}.gz") for side in ("en", "de")]
     cfg = Config(source="parallel", train_files=tuple(files), normalize="lowercase")
-    found = prepare(cfg, TokenizerConfig(vocab=10_000))
-    (rows,) = form_rows(cfg, found.train)
+    found = prepared(cfg, TokenizerConfig(vocab=10_000))
+    (rows,) = found.train
     real = (rows.source_segments > 0).mean() + (rows.target_segments > 0).mean()
     assert real / 2 > 0.96
     assert found.report["train"]["overlong"]["pairs"] < 30  # of 29,000

@@ -3,24 +3,26 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from tfm_jax.data.batches import Order, eval_batches, train_batches
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.prepared import Prepared, digest_of
 from tfm_jax.data.rows.causal import causal_rows
-from tfm_jax.data.text_batches import (
-    eval_text_batches,
-    fingerprint,
-    train_text_batches,
-)
 
 TEXT = np.arange(1, 8 * 21 + 2, dtype=np.int32)
 ROWS = causal_rows([TEXT], 8)
 SMALL = causal_rows([TEXT[:41]], 4)
-RUN = {"batch_tokens": 40, "seed": 3, "identity": {"data": "x"}}
+RUN = {"batch_tokens": 40, "seed": 3}
 
 
-def train(row_sets=(ROWS,), total_batches=12, **settings):
-    return train_text_batches(
-        list(row_sets), total_batches=total_batches, **{**RUN, **settings}
-    )
+def data(row_sets, content="x", augment=None):
+    """Prepared rows that are trained and evaluated on."""
+    sets = [*row_sets]
+    return Prepared(None, sets, sets, [], {}, {}, "", {"data": content}, augment)
+
+
+def train(row_sets=(ROWS,), total_batches=12, content="x", augment=None, **settings):
+    settings = RUN | settings | {"total_batches": total_batches}
+    return train_batches(Order(), data(row_sets, content, augment), **settings)
 
 
 def firsts(batches):
@@ -53,7 +55,7 @@ def test_a_resumed_iterator_goes_on_with_the_same_batches(cut):
     for one, other in zip(whole[cut:], again, strict=True):
         same(one, other)
     with pytest.raises(ValueError, match="data: 'x' then, 'y' now"):
-        train((ROWS, SMALL), identity={"data": "y"}).set_state(first.get_state())
+        train((ROWS, SMALL), content="y").set_state(first.get_state())
 
 
 def test_processes_get_slices_of_the_same_global_batches():
@@ -68,7 +70,9 @@ def test_processes_get_slices_of_the_same_global_batches():
 
 
 def test_evaluation_holds_every_row_once_in_the_shapes_of_training():
-    batches = list(eval_text_batches([ROWS, SMALL], batch_tokens=40, row_multiple=5))
+    batches = list(
+        eval_batches(data([ROWS, SMALL]), "valid", batch_tokens=40, row_multiple=5)
+    )
     assert {batch.tokens.shape for batch in batches} == {(5, 8), (10, 4)}
     wanted = Counter([*ROWS.tokens[:, 0].tolist(), *SMALL.tokens[:, 0].tolist()])
     assert Counter(firsts(batches)) == wanted
@@ -76,17 +80,19 @@ def test_evaluation_holds_every_row_once_in_the_shapes_of_training():
     assert not batches[4].segments[1:].any()
 
 
-def test_a_change_is_drawn_anew_in_every_epoch_and_the_same_for_a_row():
-    def change(batch, seeds):
+def test_an_augmentation_is_drawn_anew_in_every_epoch_and_the_same_for_a_row():
+    def augment(batch, seeds):
         return batch._replace(labels=seeds)
 
-    batches = list(train(total_batches=21, change=change))
+    batches = list(train(total_batches=21, augment=augment))
     seeds = np.concatenate([batch.labels for batch in batches])
     assert (seeds[:, 0] == RUN["seed"]).all()
     assert len({tuple(seed) for seed in seeds}) == 105
     tokens = np.concatenate([batch.tokens for batch in batches])
     np.testing.assert_array_equal(ROWS.tokens[seeds[:, 2]], tokens)
-    (evaluated, *_) = eval_text_batches([ROWS], batch_tokens=40, change=change)
+    (evaluated, *_) = eval_batches(
+        data([ROWS], augment=augment), "valid", batch_tokens=40
+    )
     assert evaluated.labels.tolist() == [[0, 0, n] for n in range(5)]
 
 
@@ -96,10 +102,10 @@ def test_too_few_texts_for_a_batch_are_an_error_and_not_an_endless_loop():
 
 
 def test_the_fingerprint_changes_with_any_field():
-    known = fingerprint([ROWS])
-    assert known == fingerprint([causal_rows([TEXT], 8)])
+    known = digest_of([ROWS])
+    assert known == digest_of([causal_rows([TEXT], 8)])
     for name in ("tokens", "segments", "labels", "weights"):
         field = getattr(ROWS, name).copy()
         field[3, 3] += 1
-        assert fingerprint([ROWS._replace(**{name: field})]) != known
-    assert fingerprint([ROWS, SMALL]) != known
+        assert digest_of([ROWS._replace(**{name: field})]) != known
+    assert digest_of([ROWS, SMALL]) != known

@@ -1,0 +1,235 @@
+"""Rows into batches: endless and resumable to train, each row once to evaluate.
+
+A row set is a NamedTuple of arrays whose first axis is rows; a field may be None. Its
+``shape`` is its number of rows and, last, what a row counts for in the size of a batch:
+tokens, or 1 where a row is an item.
+"""
+
+import bisect
+import dataclasses
+import functools
+
+import numpy as np
+
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.watchdog import awaited, patience
+from tfm_jax.knobs import bounded, check_numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """How rows follow one another; every data section has these."""
+
+    shuffle: bool = True
+    # batches made ahead by one thread; 0: none, made on demand
+    prefetch: int = bounded(4, 0, 10_000)
+    # of waiting for data, after which the run ends with exit code 69; 0: for ever
+    timeout_seconds: float = bounded(600.0, 0)
+
+    def __post_init__(self):
+        getattr(super(), "__post_init__", lambda: None)()  # of the section's others
+        check_numbers(self, "data")
+
+
+def train_batches(
+    cfg: Order, data, *, batch_tokens, total_batches, seed, start=0,
+    process_index=0, process_count=1, row_multiple=1,
+):  # fmt: skip
+    """Endless shuffled epochs cut off after ``total_batches``: a `TrainBatches`.
+
+    Args:
+        cfg: the data section.
+        data: `prepared.Prepared`.
+        batch_tokens: tokens of a global batch, padding included; a batch has
+            ``batch_tokens // row length`` rows, rounded down to ``row_multiple``.
+        total_batches: where the iterator ends.
+        seed: orders rows and batches, and draws what ``data.augment`` draws; the seed
+            of a row is (seed, epoch, row).
+        start: the first batch to give; any batch costs the same.
+        process_index: which slice of each global batch to give.
+        process_count: of how many; the global batch does not depend on it.
+        row_multiple: what the rows of a batch must divide into, such as devices.
+
+    Raises: DataError if the data does not fill one batch; ValueError if the rows of
+        a batch do not divide among the processes.
+    """
+    if row_multiple % process_count:
+        raise ValueError(
+            f"row_multiple={row_multiple} must be a multiple of "
+            f"process_count={process_count}"
+        )
+    row_sets = data.train
+    sizes = [rows_per_batch(rows, batch_tokens, row_multiple) for rows in row_sets]
+    counts = [rows.shape[0] for rows in row_sets]
+    if all(count < size for count, size in zip(counts, sizes, strict=True)):
+        raise DataError(
+            f"the training examples make {counts} rows, less than one batch of "
+            f"{sizes}: lower train.batch_tokens={batch_tokens}"
+        )
+    source = BatchSource(
+        row_sets, sizes, total=total_batches, seed=seed, shuffle=cfg.shuffle,
+        part=(process_index, process_count), augment=data.augment,
+    )  # fmt: skip
+    identity = {
+        **data.identity,
+        "seed": seed,
+        "batch_tokens": batch_tokens,
+        "batch_rows": sizes,
+        "shapes": [[*rows.shape] for rows in row_sets],
+        "shuffle": cfg.shuffle,
+    }
+    return TrainBatches(
+        source, start=start, prefetch=cfg.prefetch, identity=identity,
+        timeout_seconds=cfg.timeout_seconds,
+    )  # fmt: skip
+
+
+def eval_batches(data, split: str, *, batch_tokens, row_multiple=1):
+    """Every row of a split exactly once, in the batch shapes of training.
+
+    The last batch of a shape is filled up with empty rows: segments and weights 0. What
+    ``data.augment`` draws is the same on every evaluation.
+    """
+    for rows in getattr(data, split):
+        size, count = rows_per_batch(rows, batch_tokens, row_multiple), rows.shape[0]
+        for first in range(0, count, size):
+            chosen = np.arange(first, min(first + size, count))
+            seeds = np.stack([0 * chosen, 0 * chosen, chosen], axis=1)
+            batch = _batch(rows, chosen, seeds, data.augment)
+            yield _each(batch, lambda field, size=size: _filled_up(field, size))
+
+
+def rows_per_batch(rows, batch_tokens, row_multiple):
+    """How many rows of a shape make a batch of ``batch_tokens`` tokens."""
+    wanted = batch_tokens // rows.shape[-1]
+    return max(wanted // row_multiple, 1) * row_multiple
+
+
+def _batch(rows, chosen, seeds, augment):
+    batch = _each(rows, lambda field: field[chosen])
+    return batch if augment is None else augment(batch, seeds)
+
+
+def _each(rows, function):
+    return type(rows)(*(field if field is None else function(field) for field in rows))
+
+
+def _filled_up(field, size):
+    return np.pad(field, [(0, size - len(field))] + [(0, 0)] * (field.ndim - 1))
+
+
+class BatchSource:
+    """Batch ``i`` of a run as a pure function of (seed, i): random access for Grain.
+
+    Rows of one shape form an endless stream, epoch after epoch, each epoch in its own
+    order; a batch takes the next rows of one stream, across the end of an epoch if it
+    must. So every window of one epoch's rows that starts at a multiple of their number
+    holds each row exactly once, and no batch is ever partial. Batches of different
+    shapes are mixed in proportion, in an order drawn anew for each epoch.
+    """
+
+    def __init__(
+        self, row_sets, sizes, *, total, seed, shuffle, part=(0, 1), augment=None
+    ):
+        """Args.
+
+        row_sets, sizes: one per row shape, and the rows of a batch of it.
+        part: (process index, process count); each gets a slice of the rows.
+        augment: (rows, seeds [B, 3]) -> batch; None: the rows are the batch.
+        """
+        self._sets, self._sizes, self._total = row_sets, sizes, total
+        self._seed, self._shuffle, self._part = seed, shuffle, part
+        self._augment = augment
+        self._order = functools.lru_cache(4 * len(row_sets))(self._order)
+        self._epoch = functools.lru_cache(2)(self._epoch)
+
+    def __len__(self):
+        return self._total
+
+    def __getitem__(self, index):
+        epoch = bisect.bisect_right(range(index + 2), index, key=self._before) - 1
+        shape, batch = self._epoch(epoch)[index - self._before(epoch)]
+        rows, size = self._sets[shape], self._sizes[shape]
+        index, count = self._part
+        part = size // count
+        offsets = batch * size + index * part + np.arange(part)
+        epochs, offsets = np.divmod(offsets, rows.shape[0])
+        chosen = [
+            self._order(shape, one)[offsets[epochs == one]] for one in np.unique(epochs)
+        ]
+        chosen = np.concatenate(chosen)
+        seeds = np.stack([np.full_like(chosen, self._seed), epochs, chosen], axis=1)
+        return _batch(rows, chosen, seeds, self._augment)
+
+    def _complete(self, shape, epochs):
+        """Batches of a shape that its first ``epochs`` epochs fill."""
+        return epochs * self._sets[shape].shape[0] // self._sizes[shape]
+
+    def _before(self, epochs):
+        return sum(self._complete(shape, epochs) for shape in range(len(self._sets)))
+
+    def _epoch(self, epoch):
+        """The (shape, batch number) pairs of an epoch, in order."""
+        batches = [
+            (shape, number)
+            for shape in range(len(self._sets))
+            for number in range(
+                self._complete(shape, epoch), self._complete(shape, epoch + 1)
+            )
+        ]
+        if self._shuffle:
+            np.random.default_rng((self._seed, epoch)).shuffle(batches)
+        return batches
+
+    def _order(self, shape, epoch):
+        count = self._sets[shape].shape[0]
+        if not self._shuffle:
+            return np.arange(count)
+        return np.random.default_rng((self._seed, epoch, shape + 1)).permutation(count)
+
+
+class TrainBatches:
+    """Iterator over training batches whose state is a few numbers of plain JSON."""
+
+    def __init__(self, source, *, start, prefetch, identity, timeout_seconds=0.0):
+        import grain
+
+        self._dataset = grain.MapDataset.source(source)
+        self._options = grain.ReadOptions(int(prefetch > 0), prefetch)
+        self._identity = identity
+        self._timeout_seconds = timeout_seconds
+        self._go_to(start)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        with patience(self._timeout_seconds), awaited("the next batch"):
+            batch = next(self._batches)
+        self._next += 1
+        return batch
+
+    def get_state(self):
+        """Where the iterator stands and on what data; plain JSON."""
+        return {"next_batch": self._next, **self._identity}
+
+    def set_state(self, state):
+        """Continues where ``state`` was taken.
+
+        Raises: ValueError naming what differs, if it was taken on other data, with
+            another tokenizer or with other batches.
+        """
+        differ = [
+            f"{name}: {state.get(name)!r} then, {now!r} now"
+            for name, now in self._identity.items()
+            if state.get(name) != now
+        ]
+        if differ:
+            raise ValueError(
+                f"cannot continue the data of this checkpoint; {'; '.join(differ)}"
+            )
+        self._go_to(state["next_batch"])
+
+    def _go_to(self, index):
+        self._next = index
+        self._batches = iter(self._dataset[index:].to_iter_dataset(self._options))

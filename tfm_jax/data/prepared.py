@@ -1,0 +1,164 @@
+"""Prepared data: from a data section to the rows that batches are taken from."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfm_jax.data.errors import DataError, within
+from tfm_jax.data.tokenizers import unknown, vocabularies
+from tfm_jax.data.watchdog import patience
+
+SPLITS = ("train", "valid", "test")
+
+
+class Prepared(NamedTuple):
+    """What training and evaluation need to know of the data.
+
+    Attributes:
+        tokenizer: of the kind of data.
+        train, valid, test: row sets, see `batches`; [] for a split that is absent.
+        examples: held-out split -> the examples that evaluation reads besides its rows.
+        report: split -> what was read, left out and kept; plain JSON.
+        fingerprint: sha256 over data and tokenizer.
+        identity: of the training data, what a resumed run must find again; plain JSON.
+        augment: (rows, seeds [B, 3]) -> batch, what differs from epoch to epoch, such
+            as dynamic masks, or is not stored; None: nothing.
+    """
+
+    tokenizer: Any
+    train: list
+    valid: list
+    test: list
+    examples: dict
+    report: dict
+    fingerprint: str
+    identity: dict
+    augment: Callable | None
+
+
+class Filled(NamedTuple):
+    """The rows of one split.
+
+    Attributes:
+        row_sets: one per row shape.
+        report: what became of the examples; plain JSON.
+        digest: sha256 of what fills the rows; "": of the rows themselves.
+    """
+
+    row_sets: list
+    report: dict
+    digest: str = ""
+
+
+def filled_text(tokenizer, rows, report) -> Filled:
+    """Rows of text, with the share of their tokens that are unknown, special apart."""
+    tokens = rows.tokens[rows.segments > 0]
+    special = {*tokenizer.special.values()} - {tokenizer.unknown}
+    tokens = tokens[~np.isin(tokens, [*special])]
+    share = unknown.share(tokens, tokenizer.unknown)
+    return Filled([rows], report | {"unknown_share": share})
+
+
+def sha256_of(document) -> str:
+    """Of plain JSON, hexadecimal."""
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+def digest_of(row_sets) -> str:
+    """sha256 of rows, hexadecimal."""
+    digest = hashlib.sha256()
+    for rows in row_sets:
+        for name, field in rows._asdict().items():
+            if field is not None:
+                digest.update(f"{name}{field.dtype}{field.shape}".encode())
+                digest.update(np.ascontiguousarray(field).tobytes())
+    return digest.hexdigest()
+
+
+def _fingerprint(cfg, tokenizer, digests, examples):
+    fingerprint = sha256_of([tokenizer.fingerprint, *digests.values()])
+    return fingerprint, {"data": fingerprint}
+
+
+class Kind(NamedTuple):
+    """One kind of data: how its section becomes examples, and examples rows.
+
+    Attributes:
+        Config: the data section, an `Order` among other things.
+        Rows: type of its row sets.
+        load: (cfg, split, names) -> (examples, report of what was read). ``names`` are
+            those of the training split's labels, None while that one is read.
+        texts: (cfg, examples) -> what a tokenizer is trained on.
+        rows: (cfg, tokenizer, examples, split) -> `Filled`; there is an example.
+        size: examples -> how many there are.
+        augment: (cfg, tokenizer) -> ``augment`` of `Prepared`.
+        evaluated: plain JSON of examples -> the examples, if evaluation reads them.
+        tokenizer: module with ``Config``, ``Tokenizer`` and ``make(cfg, texts)``.
+        fingerprint: (cfg, tokenizer, digests, examples), each by split, ->
+            (``fingerprint``, ``identity``) of `Prepared`.
+    """
+
+    Config: type
+    Rows: type
+    load: Callable
+    texts: Callable
+    rows: Callable
+    size: Callable = lambda examples: len(examples[0])
+    augment: Callable = lambda cfg, tokenizer: None
+    evaluated: Callable | None = None
+    tokenizer: ModuleType = vocabularies
+    fingerprint: Callable = _fingerprint
+
+
+def prepare(
+    kind: Kind, cfg, tokenizer_cfg, *, tokenizer=None, splits=SPLITS, names=None
+) -> Prepared:
+    """Loads the splits, makes the tokenizer unless one is given, fills the rows.
+
+    Args:
+        splits: those to load, training first; without it a tokenizer must be given.
+        names: of the labels, in order; by default those of the training split.
+    Raises: DataError as ``kind`` does; held-out splits may be absent.
+    """
+    examples, report = {}, {}
+    with patience(cfg.timeout_seconds):
+        for split in splits:
+            examples[split], report[split] = kind.load(cfg, split, names)
+            names = names or report[split].get("labels")
+    if "train" in splits and not kind.size(examples["train"]):
+        raise DataError("the training split is empty")
+    if tokenizer is None:
+        texts = kind.texts(cfg, examples["train"])
+        tokenizer = kind.tokenizer.make(tokenizer_cfg, texts)
+    if special := getattr(tokenizer_cfg, "special", ()):
+        tokenizer = tokenizer.with_special(special)
+    return of_examples(kind, cfg, tokenizer, examples, report)
+
+
+def of_examples(kind: Kind, cfg, tokenizer, examples, report) -> Prepared:
+    """Fills the rows of examples that are loaded, by split as their report is."""
+    row_sets = {split: [] for split in SPLITS}
+    digests = dict.fromkeys(SPLITS, digest_of([]))
+    for split, some in examples.items():
+        if kind.size(some):
+            with within(f"the {split} split"):
+                row_sets[split], said, digest = kind.rows(cfg, tokenizer, some, split)
+            report[split] |= said
+            unknown.check(report[split], split)
+            digests[split] = digest or digest_of(row_sets[split])
+    fingerprint, identity = kind.fingerprint(cfg, tokenizer, digests, examples)
+    report["fingerprint"] = fingerprint
+    held_out = examples.keys() - {"train"} if kind.evaluated else ()
+    return Prepared(
+        tokenizer,
+        **row_sets,
+        examples={split: examples[split] for split in held_out},
+        report=report,
+        fingerprint=fingerprint,
+        identity=identity,
+        augment=kind.augment(cfg, tokenizer),
+    )

@@ -1,0 +1,224 @@
+"""Sentence pairs as rows, several in a row or one."""
+
+import dataclasses
+import hashlib
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tfm_jax.data.batches import Order
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.policies import POLICIES, sift
+from tfm_jax.data.prepared import Filled, Kind, sha256_of
+from tfm_jax.data.rows import packing
+from tfm_jax.data.sources.bitext import SOURCES, Pairs, load_pairs
+from tfm_jax.data.tokenizers import bilingual, unknown
+from tfm_jax.data.tokenizers.bilingual import EOS, UNK
+from tfm_jax.data.tokenizers.normalize import NORMALIZERS
+from tfm_jax.data.tokenizers.training_texts import fits
+from tfm_jax.knobs import bounded, choice
+
+_SIDES = ("source", "target")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Order):
+    """Where sentence pairs come from and how they fill a batch."""
+
+    source: str = choice(SOURCES, "numerals")
+    source_language: str = "en"
+    target_language: str = "de"
+    normalize: str = choice(NORMALIZERS, "none")
+    # source=numerals
+    numerals_max: int = bounded(99_999, 0, math.inf)  # the largest number
+    # how many numbers to train on; 0: all not held out
+    numerals_train: int = bounded(0, 0)
+    numerals_heldout: int = bounded(1000, 0)  # numbers in valid, and as many in test
+    numerals_seed: int = bounded(0, 0)  # chooses the held-out numbers
+    numerals_joined: int = bounded(1, 1, 10_000)  # numbers in a line
+    # the same for valid and test; 0: as many
+    numerals_joined_heldout: int = bounded(0, 0, 10_000)
+    # source=parallel: two text files, or one of tab-separated columns; () is absent
+    train_files: tuple[str, ...] = ()
+    valid_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    invalid_utf8: str = choice(("error", "replace"), "error")
+    # source=tfds
+    tfds_name: str = "wmt14_translate/de-en"
+    tfds_data_dir: str = ""  # "": where TFDS puts its data
+    tfds_train: str = "train"
+    tfds_valid: str = "validation"
+    tfds_test: str = "test"
+    # rows
+    batching: str = choice(("pack", "bucket", "fixed"), "pack")
+    # tokens of a row, EOS included; longer ones: overlong
+    source_length: int = bounded(64, 2, 2**24)
+    target_length: int = bounded(64, 2, 2**24)
+    bucket_lengths: tuple[int, ...] = (12, 16, 20, 24, 32, 48)  # batching=bucket
+    empty: str = choice(POLICIES, "drop")
+    overlong: str = choice(POLICIES, "drop")  # keep: cut
+
+    READ_WITH = {
+        ("source", ("numerals",)): (
+            "numerals_max",
+            "numerals_train",
+            "numerals_heldout",
+            "numerals_seed",
+            "numerals_joined",
+            "numerals_joined_heldout",
+        ),
+        ("source", ("parallel",)): (
+            "train_files",
+            "valid_files",
+            "test_files",
+            "invalid_utf8",
+        ),
+        ("source", ("tfds",)): (
+            "tfds_name",
+            "tfds_data_dir",
+            "tfds_train",
+            "tfds_valid",
+            "tfds_test",
+        ),
+        ("batching", ("bucket",)): ("bucket_lengths",),
+    }
+
+    def __post_init__(self):
+        super().__post_init__()
+        if any(length < 2 for length in self.bucket_lengths):
+            raise ValueError(
+                f"data.bucket_lengths={self.bucket_lengths}: each must be 2 or more"
+            )
+
+
+class Encoded(NamedTuple):
+    """Tokenised pairs, with what became of the ones left out."""
+
+    source: packing.Ragged
+    target: packing.Ragged
+    kept: np.ndarray  # int64, the entry of `Pairs` each pair came from
+    report: dict
+
+
+def has_text(line, ids):
+    """Whether a line, and its ids that end in EOS, have anything in them."""
+    return bool(line.strip()) and len(ids) > 1
+
+
+def encode_pairs(cfg, tokenizer, pairs, split="train") -> Encoded:
+    """Tokenises pairs and applies the policies for empty and overlong ones.
+
+    A pair is empty if either side has no visible character or no token, overlong if
+    either side has more tokens than its row. overlong=keep cuts, and the last token
+    kept is EOS. Of a held-out split empty pairs are left out whatever the policy.
+
+    Raises: DataError if a policy says error, a token id is outside the vocabulary,
+        or nothing is left.
+    """
+    if split != "train":
+        cfg = dataclasses.replace(cfg, empty="drop")
+    lines = pairs.source, pairs.target
+    ids = [tokenizer.encode(*one) for one in zip(lines, _SIDES, strict=True)]
+    limits = cfg.source_length, cfg.target_length
+    text = [list(map(has_text, *side)) for side in zip(lines, ids, strict=True)]
+    lengths = np.array([[len(row) for row in side] for side in ids], int)
+    bad = {
+        "empty": ~np.array(text, bool).all(0),
+        "overlong": (lengths > np.array(limits)[:, None]).any(0),
+    }
+    keep, report = sift(cfg, bad, "pair", some=True)
+    kept = np.flatnonzero(keep)
+    cut = [
+        packing.ragged([_cut(side[index], limit) for index in kept])
+        for side, limit in zip(ids, limits, strict=True)
+    ]
+    for side, name in zip(cut, _SIDES, strict=True):
+        _check_ids(side.ids, getattr(tokenizer, f"{name}_vocab"), name)
+    report |= {
+        "kept": len(kept),
+        "source_tokens": len(cut[0].ids),
+        "target_tokens": len(cut[1].ids),
+        "unknown_share": {
+            name: unknown.share(side.ids, UNK)
+            for side, name in zip(cut, _SIDES, strict=True)
+        },
+    }
+    return Encoded(*cut, kept, report)
+
+
+def _cut(row, limit):
+    return row if len(row) <= limit else np.append(row[: limit - 1], np.int32(EOS))
+
+
+def _check_ids(ids, vocab, side):
+    if ids.size and not 0 <= ids.min() <= ids.max() < vocab:
+        raise DataError(
+            f"{side} token ids reach from {ids.min()} to {ids.max()}, outside the "
+            f"vocabulary 0..{vocab - 1}"
+        )
+
+
+def form_rows(cfg, encoded):
+    """The examples in rows: one `Rows` per row shape, smallest first."""
+    lengths = encoded.source.lengths, encoded.target.lengths
+    full = (cfg.source_length, cfg.target_length)
+    if cfg.batching == "pack":
+        examples, counts = packing.plan(*lengths, *full)
+        return [packing.fill_rows(*encoded[:2], examples, counts, full)]
+    shapes = [full]
+    if cfg.batching == "bucket":
+        smaller = {tuple(min(b, room) for room in full) for b in cfg.bucket_lengths}
+        shapes = sorted({*smaller, full})
+    fits = [(lengths[0] <= s) & (lengths[1] <= t) for s, t in shapes]
+    first_fit = np.argmax(fits, axis=0)
+    groups = [np.flatnonzero(first_fit == index) for index in range(len(shapes))]
+    return [
+        packing.fill_rows(*encoded[:2], group, np.ones(len(group), int), shape)
+        for group, shape in zip(groups, shapes, strict=True)
+        if len(group)
+    ]
+
+
+def _texts(cfg, pairs):
+    """Pairs without those that any tokenizer would leave out as overlong."""
+    return [
+        pair
+        for pair in zip(pairs.source, pairs.target, strict=True)
+        if cfg.overlong != "drop"
+        or (fits(pair[0], cfg.source_length) and fits(pair[1], cfg.target_length))
+    ]
+
+
+def _rows(cfg, tokenizer, pairs, split):
+    encoded = encode_pairs(cfg, tokenizer, pairs, split)
+    digest = hashlib.sha256()
+    for array in (*encoded.source, *encoded.target):
+        digest.update(array.tobytes())
+    return Filled(form_rows(cfg, encoded), encoded.report, digest.hexdigest())
+
+
+def _fingerprint(cfg, tokenizer, digests, examples):
+    """Packed otherwise, the data is the same, and the batches are others."""
+    content = {"data": digests["train"], "tokenizer": tokenizer.fingerprint}
+    held_out = [examples.get(split, ()) for split in ("valid", "test")]
+    return sha256_of([content, *held_out]), content | {"batching": cfg.batching}
+
+
+def as_batch(rows, seeds):
+    """See `packing.as_batch`; nothing is drawn."""
+    del seeds
+    return packing.as_batch(rows)
+
+
+KIND = Kind(
+    Config,
+    packing.Rows,
+    load_pairs,
+    _texts,
+    _rows,
+    augment=lambda cfg, tokenizer: as_batch,
+    evaluated=lambda lists: Pairs(*lists),
+    tokenizer=bilingual,
+    fingerprint=_fingerprint,
+)

@@ -1,0 +1,86 @@
+"""Sentences with a tag for every word, as rows."""
+
+import dataclasses
+
+import numpy as np
+
+from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batches import Order
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.policies import POLICIES, sift
+from tfm_jax.data.prepared import Kind, filled_text
+from tfm_jax.data.rows import framing
+from tfm_jax.data.sources import columns
+from tfm_jax.data.tokenizers.training_texts import fitting
+from tfm_jax.knobs import bounded, choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Order, columns.Config):
+    """Where tagged sentences come from and how they fill rows."""
+
+    length: int = bounded(128, 3, 2**24)  # tokens of a row, special ones included
+    overlong: str = choice(POLICIES, "keep")  # keep: cut
+    frame: str = choice(framing.FRAMES, "bert")
+
+
+def tagged_rows(cfg, tokenizer, tagged):
+    """A row per sentence, with labels at the first token of each word.
+
+    A sentence that does not fit is overlong, and cut at its end if it is kept.
+
+    Source: Devlin et al. 2019, arXiv:1810.04805, section 5.3.
+    Returns: (`TextBatch` with ``labels`` [R, T], kept [R], report); ``kept`` numbers
+        the sentences that have a row. Words that a cut or the tokenizer's
+        normalisation took away have no label and are counted.
+    Raises: DataError for a tag that is not in ``names``, or nothing left.
+    """
+    index = {name: number for number, name in enumerate(tagged.names)}
+    for number, tags in enumerate(tagged.tags, start=1):
+        strange = [tag for tag in tags if tag not in index]
+        if strange:
+            raise DataError(
+                f"sentence {number} has the tag {strange[0]!r}; choose from "
+                f"({', '.join(tagged.names)})"
+            )
+    texts = [" ".join(words) for words in tagged.words]
+    room = framing.room(cfg.length, pair=False)
+    encoded = tokenizer.encode_with_places(texts)
+    overlong = [len(ids) > room for ids, _ in encoded]
+    keep, report = sift(cfg, {"overlong": overlong}, "sentence", some=True)
+    kept, lost = np.flatnonzero(keep), 0
+    labels = np.full((len(kept), cfg.length), -1, np.int32)
+    for row, number in zip(labels, kept, strict=True):
+        words, (_, offsets) = tagged.words[number], encoded[number]
+        columns, word = first_tokens(words, offsets[:room])
+        row[1 + columns] = [index[tagged.tags[number][one]] for one in word]
+        lost += len(words) - len(word)
+    rows = framing.frame_rows(
+        [encoded[number][0][:room] for number in kept], None,
+        framing.frame_ids(tokenizer, cfg.frame), cfg.length,
+    )._replace(
+        labels=np.maximum(labels, 0), weights=(labels >= 0).astype(np.float32)
+    )  # fmt: skip
+    return rows, kept, report | {"kept": len(kept), "words_without_label": lost}
+
+
+def first_tokens(words, places):
+    """(columns of first tokens, their words) of words joined by single spaces."""
+    ends = np.cumsum([len(word) + 1 for word in words])
+    real = np.flatnonzero(places[:, 1] > places[:, 0])
+    word_of = np.searchsorted(ends, places[real, 0], side="right")
+    word, index = np.unique(word_of, return_index=True)
+    return real[index], word
+
+
+def _texts(cfg, tagged):
+    return fitting(cfg, [" ".join(words) for words in tagged.words])
+
+
+def _rows(cfg, tokenizer, tagged, split):
+    del split
+    rows, _, report = tagged_rows(cfg, tokenizer, tagged)
+    return filled_text(tokenizer, rows, report)
+
+
+KIND = Kind(Config, TextBatch, columns.load_tagged, _texts, _rows)

@@ -1,0 +1,242 @@
+"""Texts with a label each, or pairs of texts, from tables; the columns of GLUE."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.policies import sift
+from tfm_jax.data.sources import tfds
+from tfm_jax.data.sources.text_files import column_count, read_lines
+from tfm_jax.knobs import choice
+
+
+class Table(NamedTuple):
+    """Where a tab-separated file holds what; columns by name, or number from 0."""
+
+    first: str
+    second: str  # "": single texts
+    label: str
+    names: tuple[str, ...] = ()  # the labels in order
+    header: bool = True
+    scores: bool = False  # the label is a number to predict, not a name
+
+
+_ENTAILED = ("entailment", "not_entailment")
+GLUE = {  # Wang et al. 2019, arXiv:1804.07461: the files as distributed
+    "cola": Table("3", "", "1", ("0", "1"), header=False),
+    "sst2": Table("sentence", "", "label", ("0", "1")),
+    "mrpc": Table("#1 String", "#2 String", "Quality", ("0", "1")),
+    "qqp": Table("question1", "question2", "is_duplicate", ("0", "1")),
+    "stsb": Table("sentence1", "sentence2", "score", scores=True),
+    "mnli": Table(
+        "sentence1", "sentence2", "gold_label",
+        ("entailment", "neutral", "contradiction"),
+    ),
+    "qnli": Table("question", "sentence", "label", _ENTAILED),
+    "rte": Table("sentence1", "sentence2", "label", _ENTAILED),
+    "wnli": Table("sentence1", "sentence2", "label", ("0", "1")),
+}  # fmt: skip
+GLUE_TESTS = {"cola": Table("sentence", "", "label", ("0", "1"))}  # other columns
+UNLABELLED = ("-1", "-1.0")  # how TFDS marks the examples of hidden test sets
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where labelled texts come from."""
+
+    source: str = choice(("tsv", "tfds"), "tsv")
+    table: str = choice(("columns", *GLUE), "columns")  # tfds: columns, its features
+    first_column: str = "0"
+    second_column: str = ""  # "": single texts
+    label_column: str = "1"
+    labels: tuple[str, ...] = ()  # in order; (): those of the training split, sorted
+    header: bool = False
+    scores: bool = False  # labels are numbers to predict
+    train_files: tuple[str, ...] = ()
+    valid_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    tfds_name: str = "glue/sst2"
+    tfds_data_dir: str = ""  # "": where TFDS puts its data
+    tfds_train: str = "train"
+    tfds_valid: str = "validation"
+    tfds_test: str = "test"
+    invalid_utf8: str = choice(("error", "replace"), "error")
+    malformed: str = choice(("error", "drop"), "error")  # lines of other columns
+
+    READ_WITH = {
+        ("source", ("tsv",)): (
+            "train_files",
+            "valid_files",
+            "test_files",
+            "invalid_utf8",
+            "malformed",
+            "table",
+            "header",
+        ),
+        ("source", ("tfds",)): (
+            "tfds_name",
+            "tfds_data_dir",
+            "tfds_train",
+            "tfds_valid",
+            "tfds_test",
+        ),
+        ("table", ("columns",)): (
+            "first_column",
+            "second_column",
+            "label_column",
+            "labels",
+            "header",
+            "scores",
+        ),
+        ("scores", (False,)): ("labels",),
+    }
+
+    def __post_init__(self):
+        if self.source == "tfds" and self.table != "columns":
+            raise ValueError(
+                "data.source='tfds' needs data.table='columns' with the names of "
+                "features in data.first_column and the like"
+            )
+
+    def layout(self, split="train"):
+        """The `Table` of the files of a split."""
+        if self.table != "columns":
+            other = GLUE_TESTS if split == "test" else {}
+            return other.get(self.table, GLUE[self.table])
+        return Table(
+            self.first_column, self.second_column, self.label_column, self.labels,
+            self.header, self.scores,
+        )  # fmt: skip
+
+
+class Labelled(NamedTuple):
+    """Examples of one split; entry n of each list belongs to entry n of the others."""
+
+    firsts: list
+    seconds: list | None
+    labels: np.ndarray  # [n] int32 places in ``names``, or float32 scores; 0: unknown
+    known: np.ndarray  # [n] bool
+    names: tuple[str, ...]  # () for scores
+
+
+def load_labelled(cfg, split, names=None):
+    """The examples of one split: (Labelled, report of what was read).
+
+    Args:
+        cfg: a Config.
+        split: "train", "valid" or "test"; one that is not configured is empty.
+        names: the labels in order; None: those of the config, or all there are.
+
+    Raises: DataError for a missing or damaged file, a row that has not as many columns
+        as the header or most others, or a label that is unknown or no number.
+    """
+    table = cfg.layout(split)
+    columns, places, report = _COLUMNS[cfg.source](cfg, split, table)
+    firsts, seconds, labels = columns
+    known = np.array([label is not None for label in labels], bool)
+    if table.scores:
+        values, names = _scores(labels, places), ()
+    else:
+        names = tuple(names or table.names or _sorted({*labels} - {None}))
+        values = _numbers(labels, places, names)
+    labelled = Labelled(firsts, seconds, values, known, names)
+    report |= {"read": len(firsts), "labels": list(names)}
+    return labelled, {**report, "unlabelled": int((~known).sum())}
+
+
+def _read_tsv(cfg, split, table):
+    """((firsts, seconds, labels), where each is from, report)."""
+    knob = f"data.{split}_files"
+    if split == "train" and not cfg.train_files:
+        raise DataError("data.train_files is empty; name .tsv files")
+    rows, places, files, malformed = [], [], {}, 0
+    for path in getattr(cfg, knob.removeprefix("data.")):
+        lines, files[str(path)] = read_lines(path, knob, cfg.invalid_utf8)
+        cells = [line.split("\t") for line in lines]
+        header = cells.pop(0) if table.header and cells else None
+        chosen = [
+            _column(
+                name, header, path, optional=split == "test" and name == table.label
+            )
+            for name in (table.first, table.second, table.label)
+        ]
+        needed = 1 + max(c for c in chosen if c is not None)
+        width = len(header) if header else column_count(cells, needed)
+        first = 2 if table.header else 1
+        wrong = {"malformed": [len(row) != width for row in cells]}
+
+        def clause(_, n, path=path, cells=cells, width=width, first=first):
+            return (
+                f"{path}: line {n + first} has {len(cells[n])} tab-separated columns; "
+                f"expected {width}"
+            )
+
+        keep, report = sift(cfg, wrong, "line", clause=clause)
+        malformed += report["malformed"]["lines"]
+        for number in np.flatnonzero(keep):
+            row = cells[number]
+            rows.append([None if c is None else row[c] for c in chosen])
+            places.append(f"{path}: line {number + first}")
+    report = {"policy": cfg.malformed, "lines": malformed}
+    return _sides(rows, table), places, {"files": files, "malformed": report}
+
+
+def _column(name, header, path, *, optional):
+    if not name:
+        return None
+    if header is None:
+        if not name.isdecimal():
+            raise DataError(f"column {name!r} is no number, and data.header is false")
+        return int(name)
+    if name not in header:
+        if optional:
+            return None
+        raise DataError(f"{path} has no column {name!r}; it has {', '.join(header)}")
+    return header.index(name)
+
+
+def _read_tfds(cfg, split, table):
+    wanted = [name for name in (table.first, table.second, table.label) if name]
+    *columns, report = tfds.load_features(cfg, split, wanted)
+    labels = [None if str(x) in UNLABELLED else str(x) for x in columns[-1]]
+    seconds = columns[1] if table.second else [None] * len(labels)
+    places = [f"{cfg.tfds_name} {split}: example {n}" for n in range(len(labels))]
+    return _sides(zip(columns[0], seconds, labels, strict=True), table), places, report
+
+
+_COLUMNS = {"tsv": _read_tsv, "tfds": _read_tfds}
+
+
+def _sides(rows, table):
+    firsts, seconds, labels = zip(*rows, strict=True) if rows else ((), (), ())
+    return list(firsts), list(seconds) if table.second else None, list(labels)
+
+
+def _sorted(labels):
+    numbers = all(label.lstrip("-").isdecimal() for label in labels)
+    return sorted(labels, key=int) if numbers else sorted(labels)
+
+
+def _numbers(labels, places, names):
+    place = {name: number for number, name in enumerate(names)}
+    for label, where in zip(labels, places, strict=True):
+        if label is not None and label not in place:
+            raise DataError(
+                f"{where} has the label {label!r}; choose from ({', '.join(names)})"
+            )
+    return np.array([place.get(label, 0) for label in labels], np.int32)
+
+
+def _scores(labels, places):
+    values = np.zeros(len(labels), np.float32)
+    for number, (label, where) in enumerate(zip(labels, places, strict=True)):
+        try:
+            values[number] = 0 if label is None else float(label)
+        except ValueError as error:
+            raise DataError(f"{where} has the score {label!r}, no number") from error
+        if not math.isfinite(values[number]):
+            raise DataError(f"{where} has the score {label!r}, not finite")
+    return values
