@@ -13,7 +13,8 @@ from tests.interop.text_reference import (
     torch,
 )
 from tests.models.tiny_text import sizes
-from tfm_jax.interop import albert, load_huggingface
+from tfm_jax.interop import load_huggingface
+from tfm_jax.interop.maps.albert import ALBERT
 from tfm_jax.layers.sharing import group
 from tfm_jax.models.albert import Albert, Config
 
@@ -64,7 +65,7 @@ def pair(request, tmp_path_factory):
 
 def test_logits_loss_and_every_gradient_are_equal(pair):
     model, imported, _ = pair
-    assert_heads_agree(model, imported, albert.to_params)
+    assert_heads_agree(model, imported, ALBERT.to_params)
 
 
 def test_what_is_written_again_is_the_same_bit_for_bit(pair, tmp_path):
@@ -73,12 +74,12 @@ def test_what_is_written_again_is_the_same_bit_for_bit(pair, tmp_path):
 
 def test_a_model_without_sharing_is_one_of_as_many_groups_as_layers():
     plain = dataclasses.replace(SMALL, share="none")
-    values = albert.write_config(plain)
+    values = ALBERT.write_config(plain)
     assert values["num_hidden_groups"] == 3
-    found = albert.read_config(values)
+    found = ALBERT.read_config(values)
     assert (found.share, found.groups) == ("all", 3)
     assert sizes(Albert(found)) == sizes(Albert(plain))
-    assert albert.read_config(albert.write_config(SMALL)) == SMALL
+    assert ALBERT.read_config(ALBERT.write_config(SMALL)) == SMALL
 
 
 @pytest.mark.parametrize(
@@ -93,13 +94,13 @@ def test_a_model_without_sharing_is_one_of_as_many_groups_as_layers():
 )
 def test_a_model_without_counterpart_is_not_written(change, message):
     with pytest.raises(ValueError) as error:
-        albert.write_config(dataclasses.replace(SMALL, **change))
+        ALBERT.write_config(dataclasses.replace(SMALL, **change))
     assert message in str(error.value)
 
 
 def test_layers_repeated_within_a_group_are_refused():
     with pytest.raises(ValueError, match="inner_group_num=2 must be 1"):
-        albert.read_config(albert.write_config(SMALL) | {"inner_group_num": 2})
+        ALBERT.read_config(ALBERT.write_config(SMALL) | {"inner_group_num": 2})
 
 
 def test_layers_are_grouped_as_the_references_are():

@@ -17,7 +17,7 @@ from tfm_jax.interop import (
     save_huggingface,
     workdirs,
 )
-from tfm_jax.interop.huggingface import FAMILIES
+from tfm_jax.interop.maps import MAPS
 from tfm_jax.interop.safetensors_io import FILE, read
 from tfm_jax.models import bert
 
@@ -27,20 +27,20 @@ BARE = {"AlbertModel": {"embedding_size": 6}, "ElectraModel": {"embedding_size":
 BARE |= {"BertModel": {}}
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", MAPS)
 def test_what_a_configuration_leaves_out_has_transformers_defaults(model_type):
-    family = FAMILIES[model_type].names
+    name_map = MAPS[model_type]
     whole = transformers.AutoConfig.for_model(model_type).to_json_string(use_diff=False)
     whole = {name: x for name, x in json.loads(whole).items() if x is not None}
-    found = family.read_config({"model_type": model_type})
-    assert found == family.read_config(whole | {"model_type": model_type})
+    found = name_map.read_config({"model_type": model_type})
+    assert found == name_map.read_config(whole | {"model_type": model_type})
 
 
 def test_labels_of_which_several_may_be_right_are_refused():
     values = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
     kind = "multi_label_classification"
     with pytest.raises(ValueError, match=f"problem_type='{kind}' has no counterpart"):
-        FAMILIES["bert"].read_ids(values | {"problem_type": kind}, None)
+        MAPS["bert"].read_ids(values | {"problem_type": kind}, None)
 
 
 @pytest.mark.parametrize("name", BARE)

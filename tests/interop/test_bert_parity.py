@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.interop.text_reference import assert_heads_agree, assert_round_trip, make
-from tfm_jax.interop import bert, load_huggingface
+from tfm_jax.interop import load_huggingface
+from tfm_jax.interop.maps.bert import BERT
 from tfm_jax.interop.safetensors_io import read
 from tfm_jax.models.bert import Config
 
@@ -49,7 +50,7 @@ def pair(request, tmp_path_factory):
 
 def test_logits_loss_and_every_gradient_are_equal(pair):
     model, imported, _ = pair
-    assert_heads_agree(model, imported, bert.to_params)
+    assert_heads_agree(model, imported, BERT.to_params)
 
 
 def test_what_is_written_again_is_the_same_bit_for_bit(pair, tmp_path):
@@ -64,12 +65,12 @@ def test_heads_that_a_class_does_without_and_buffers_are_left_out(pair):
     more = {f"bert.pooler.dense.{name}": x for name, x in pooler.items()}
     has_pooler = any(name.startswith("bert.pooler") for name in tensors)
     more = places if has_pooler else places | more
-    params = bert.to_params(imported.config, more | tensors)
+    params = BERT.to_params(imported.config, more | tensors)
     assert jax.tree.structure(params) == jax.tree.structure(imported.params)
     old = {re.sub(r"Norm\.weight$", "Norm.gamma", n): x for n, x in tensors.items()}
     assert set(old) != set(tensors)
     jax.tree.map(
-        np.testing.assert_array_equal, bert.to_params(imported.config, old), params
+        np.testing.assert_array_equal, BERT.to_params(imported.config, old), params
     )
 
 
@@ -92,7 +93,7 @@ def test_heads_that_a_class_does_without_and_buffers_are_left_out(pair):
 )
 def test_a_config_without_counterpart_is_refused(change, message):
     with pytest.raises(ValueError) as error:
-        bert.read_config(bert.write_config(SMALL) | change)
+        BERT.read_config(BERT.write_config(SMALL) | change)
     assert message in str(error.value)
 
 
@@ -109,17 +110,17 @@ def test_a_config_without_counterpart_is_refused(change, message):
 )
 def test_a_model_without_counterpart_is_not_written(change, message):
     with pytest.raises(ValueError) as error:
-        bert.write_config(dataclasses.replace(SMALL, **change))
+        BERT.write_config(dataclasses.replace(SMALL, **change))
     assert message in str(error.value)
 
 
 def test_configurations_survive_both_ways_and_older_files_leave_fields_out():
-    values = bert.write_config(SMALL)
-    assert bert.read_config(values) == SMALL
+    values = BERT.write_config(SMALL)
+    assert BERT.read_config(values) == SMALL
     values |= {"hidden_dropout_prob": 0, "classifier_dropout": None}
     del values["id2label"], values["tie_word_embeddings"]
-    found = bert.read_config(values)
+    found = BERT.read_config(values)
     assert (found.dropout, found.head_dropout, found.labels) == (0.0, 0.0, 2)
     del values["hidden_size"], values["vocab_size"], values["architectures"]
-    found = bert.read_config(values)  # as transformers' own defaults
+    found = BERT.read_config(values)  # as transformers' own defaults
     assert (found.width, found.vocab, found.head) == (768, 30_522, "states")

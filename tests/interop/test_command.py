@@ -131,6 +131,8 @@ def test_a_discriminator_that_restored_words_is_not_exported_as_one_that_judged(
     assert "head='all_tokens_mlm' does not tell replaced" in capsys.readouterr().err
     assert main(["export", str(folder), new, "--tower=generator"]) == 0
     assert load_huggingface(new).config.head == "masked_lm"
+    assert main(["export", str(folder), new, "--tower=left"]) == 78
+    assert "--tower='left'; choose from (discriminator, gen" in capsys.readouterr().err
 
 
 def workdir_of(tmp_path, config, params, task="replaced_tokens"):
@@ -237,8 +239,7 @@ MISTAKES = {  # arguments, {} being a folder with GPT-2 and its workdir -> the c
     "export {}/nothing {}/new": "no checkpoint in",
     "export {}/run {}/theirs": "is not empty",
     "export {}/run {}/new --model_type=gpt_neo": "gpt_neo has no counterpart",
-    "export {}/run {}/new --tower=generator": "--tower=generator is for an ELECTRA",
-    "export {}/run {}/new --tower=left": "invalid choice: 'left'",
+    "export {}/run {}/new --tower=generator": "is for a jointly trained model (elec",
     "verify {}/nothing": "there is no folder",
     "verify": "required: folder",
     "compare {}/theirs": "invalid choice: 'compare'",

@@ -9,7 +9,8 @@ import pytest
 from tests.interop.text_reference import assert_heads_agree, assert_round_trip, make
 from tests.models.test_electra import EQUAL, SMALL
 from tests.models.tiny_text import rows, run, sizes, tiny
-from tfm_jax.interop import electra, load_huggingface
+from tfm_jax.interop import load_huggingface
+from tfm_jax.interop.maps.electra import ELECTRA
 from tfm_jax.models import electra as ours
 
 SHAPES = {
@@ -53,7 +54,7 @@ def pair(request, tmp_path_factory):
 
 def test_logits_loss_and_every_gradient_are_equal(pair):
     model, imported, _ = pair
-    assert_heads_agree(model, imported, electra.to_params)
+    assert_heads_agree(model, imported, ELECTRA.to_params)
 
 
 def test_what_is_written_again_is_the_same_bit_for_bit(pair, tmp_path):
@@ -68,21 +69,21 @@ def test_towers_that_were_trained_jointly_are_written_one_by_one(share):
     for head, wanted in (("masked_lm", whole.lm_logits), ("replaced", whole.scores)):
         cfg, tower = ours.part(model.cfg, params, head)
         assert jax.tree.structure(tower) == jax.tree.structure(
-            electra.to_params(cfg, electra.to_tensors(cfg, tower))
+            ELECTRA.to_params(cfg, ELECTRA.to_tensors(cfg, tower))
         )
         alone = ours.Electra(cfg)
         assert sum(sizes(alone).values()) == sum(x.size for x in jax.tree.leaves(tower))
         np.testing.assert_allclose(run(alone, tower, batch), wanted, atol=1e-5)
-        read = electra.read_config(electra.write_config(cfg))
+        read = ELECTRA.read_config(ELECTRA.write_config(cfg))
         assert read.width == (cfg.width if head == "replaced" else cfg.generator_width)
 
 
 def test_a_joint_model_has_no_counterpart():
     cfg = ours.Config(vocab=11)
     with pytest.raises(ValueError, match="model.head='pretraining'; choose from"):
-        electra.write_config(cfg)
+        ELECTRA.write_config(cfg)
     with pytest.raises(ValueError, match="model.share='tokens' with model.head"):
-        electra.write_config(dataclasses.replace(cfg, head="masked_lm"))
+        ELECTRA.write_config(dataclasses.replace(cfg, head="masked_lm"))
     alone = dataclasses.replace(cfg, head="masked_lm", share="none", activation="relu")
     with pytest.raises(ValueError, match="model.activation='relu' with model.head"):
-        electra.write_config(alone)
+        ELECTRA.write_config(alone)

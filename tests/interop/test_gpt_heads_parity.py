@@ -15,7 +15,7 @@ from tests.interop.text_reference import (
     torch,
 )
 from tfm_jax.interop import load_huggingface, save_huggingface
-from tfm_jax.interop.gpt import GPT1, GPT2, NEO
+from tfm_jax.interop.maps.gpt import GPT1, GPT2, NEO
 from tfm_jax.models.gpt import Config
 
 SIZE = dict(n_embd=16, n_head=2, n_layer=2, n_positions=16, vocab_size=23)

@@ -19,8 +19,9 @@ from tests.models.tiny_text import rows
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.decode.continuing import best_continuations
 from tfm_jax.decode.search import Search, Special
-from tfm_jax.interop import load_huggingface, names, save_huggingface
-from tfm_jax.interop.gpt import GPT1, GPT2, NEO
+from tfm_jax.interop import load_huggingface, save_huggingface
+from tfm_jax.interop.maps import storage
+from tfm_jax.interop.maps.gpt import GPT1, GPT2, NEO
 from tfm_jax.interop.safetensors_io import read
 from tfm_jax.layers.layout import to_scanned
 from tfm_jax.models.gpt import SIZES, Config
@@ -261,12 +262,14 @@ def test_a_model_without_counterpart_is_not_written(change, message, tmp_path):
 
 
 def test_parts_of_one_tensor_come_back_in_order():
-    parts = {k: names.Stored(("whole",), (2, 6), (2, 2), part=(k, 3)) for k in range(3)}
+    parts = {
+        k: storage.Stored(("whole",), (2, 6), (2, 2), part=(k, 3)) for k in range(3)
+    }
     table = {f"part{k}": parts[k] for k in (2, 0, 1)}
     whole = np.arange(12, dtype=np.float32).reshape(2, 6)
-    params = names.to_params(table, {"whole": whole})
+    params = storage.to_params(table, {"whole": whole})
     np.testing.assert_array_equal(params["part1"], whole[:, 2:4])
-    np.testing.assert_array_equal(names.to_tensors(table, params)["whole"], whole)
+    np.testing.assert_array_equal(storage.to_tensors(table, params)["whole"], whole)
 
 
 @pytest.mark.parametrize("pair", ["gpt2", "neo"], indirect=True)

@@ -14,7 +14,8 @@ from tests.interop.reference import (
     torch,
     transformers,
 )
-from tfm_jax.interop import load_huggingface, marian, save_huggingface
+from tfm_jax.interop import load_huggingface, save_huggingface
+from tfm_jax.interop.maps import marian
 from tfm_jax.interop.safetensors_io import FILE, INDEX
 from tfm_jax.layers.layout import to_scanned
 

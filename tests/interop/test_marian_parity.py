@@ -8,7 +8,8 @@ from flax.traverse_util import flatten_dict
 from tests.interop.reference import EOS, PAD, SHAPES, make, sentences, torch
 from tfm_jax.data.batch import Batch
 from tfm_jax.decode.search import decode
-from tfm_jax.interop import load_huggingface, marian
+from tfm_jax.interop import load_huggingface
+from tfm_jax.interop.maps import marian
 from tfm_jax.objectives import translation
 
 LENGTHS = (7, 1, 4, 11)  # of the sources: padding, and a row that is EOS alone
@@ -74,7 +75,7 @@ def test_loss_and_every_gradient_are_equal(pair):
     loss.backward()
     grads = {n: p.grad.numpy() for n, p in model.named_parameters() if p.requires_grad}
     grads[marian.BIAS] = model.final_logits_bias.grad.numpy()
-    expected = flatten_dict(marian.to_params(imported.config, grads), sep="/")
+    expected = flatten_dict(marian.MARIAN.to_params(imported.config, grads), sep="/")
 
     real = (wanted != -100).astype(np.int32)
     segments = (source != PAD).astype(np.int32)

@@ -11,8 +11,9 @@ from tests.models.tiny_text import tiny
 from tfm_jax.data.rows import framing, unlabelled
 from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.data.tokenizers.subwords import TextTokenizer
-from tfm_jax.interop import label_names, texts, tokenizer_files, verify, workdirs
+from tfm_jax.interop import texts, tokenizer_files, verify, workdirs
 from tfm_jax.interop.__main__ import main
+from tfm_jax.interop.maps import label_names
 from tfm_jax.models import bert
 from tfm_jax.notebook import load_run
 from tfm_jax.settings import experiment

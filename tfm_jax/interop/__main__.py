@@ -37,8 +37,8 @@ def parse(argv):
         command = commands.add_parser(name, add_help=False, allow_abbrev=False)
         for positional in positionals:
             command.add_argument(positional)
-        for option, choices in options.items():
-            command.add_argument(f"--{option}", choices=choices, default="")
+        for option in options:
+            command.add_argument(f"--{option}", default="")
     return parser.parse_args(argv)
 
 
@@ -68,14 +68,10 @@ def _verify(given):
     return exits.OK if verify.passed(rows) else exits.UNKNOWN
 
 
-COMMANDS = {  # name: what does it, its arguments, its options with their choices
-    "import": (_import, ("folder", "workdir"), {"tokenizer": None}),
-    "export": (
-        _export,
-        ("workdir", "folder"),
-        {"model_type": None, "tower": ("discriminator", "generator")},
-    ),
-    "verify": (_verify, ("folder",), {}),
+COMMANDS = {  # name: what does it, its arguments, its options
+    "import": (_import, ("folder", "workdir"), ("tokenizer",)),
+    "export": (_export, ("workdir", "folder"), ("model_type", "tower")),
+    "verify": (_verify, ("folder",), ()),
 }
 
 

@@ -7,7 +7,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.rows import unlabelled
 from tfm_jax.data.tokenizers.bilingual import Tokenizer
 from tfm_jax.data.tokenizers.subwords import TextTokenizer
-from tfm_jax.interop.imported import Imported, ImportedDecoder
+from tfm_jax.interop.imported import Imported
 from tfm_jax.interop.tokenizer_files import (
     NOTHING,
     PAIRS,
@@ -15,6 +15,7 @@ from tfm_jax.interop.tokenizer_files import (
     begins_with,
     framed,
 )
+from tfm_jax.models import family_of
 
 TEXTS = (
     *("a", "The end.", "is it naïve?", "3.14 or 1,000", "  two  spaces ", "x_1 = f(y)"),
@@ -81,16 +82,16 @@ def _of_texts(tokenizer, found, texts):
     """A ``Text`` of each tuple of one or two."""
     firsts = [text[0] for text in texts]
     seconds = [text[1] for text in texts] if texts and len(texts[0]) > 1 else None
-    frame = "gpt1" if isinstance(found, ImportedDecoder) else "bert"
-    causal = frame == "gpt1" and (
-        found.config.head == "lm" or framed(frame, tokenizer.special) == NOTHING
+    family = family_of(found.config)
+    continues = family.causal and (
+        found.config.head == "lm" or framed(family.frame, tokenizer.special) == NOTHING
     )
-    if causal:
+    if continues:
         start = begins_with(tokenizer)
         start = tokenizer.special[start] if start else None
         asked = unlabelled.started(tokenizer, firsts, start)
     else:
-        asked = unlabelled.framed(tokenizer, firsts, seconds, frame=frame)
+        asked = unlabelled.framed(tokenizer, firsts, seconds, frame=family.frame)
     typed = getattr(found.config, "types", 1) > 1 and asked.types is not None
     types = [row.tolist() for row in asked.types] if typed else [None] * len(texts)
     rows = [row.tolist() for row in asked.rows]

@@ -3,13 +3,13 @@
 import dataclasses
 from pathlib import Path
 
-from tfm_jax.config import ConfigError, to_json
+from tfm_jax.config import ConfigError, no_choice, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
 from tfm_jax.decode.search import Special
 from tfm_jax.interop import load_huggingface, save_huggingface, tokenizer_files
 from tfm_jax.interop.tokenizer_files import TOKENIZER, meanings
-from tfm_jax.models import electra, family_of
+from tfm_jax.models import MODELS, family_of
 from tfm_jax.runs import saved
 from tfm_jax.runs.checkpoint import Checkpointer
 from tfm_jax.runs.weights import DIRECTORY
@@ -17,8 +17,6 @@ from tfm_jax.runs.workdir import describe, preflight
 from tfm_jax.settings import experiment
 from tfm_jax.train.workloads import WORKLOADS
 
-TOWERS = {"discriminator": "replaced", "generator": "masked_lm"}  # of ELECTRA
-LABELLED = ("classify", "tag")  # heads whose outputs have names
 IDS = ("bos_token", "eos_token", "pad_token")  # those that a model's config.json names
 
 
@@ -97,7 +95,7 @@ def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Pat
 
     Args:
         workdir: or one checkpoint below it. model_type: see ``save_huggingface``.
-        tower: of an ELECTRA that was trained jointly; by default the discriminator.
+        tower: of a jointly trained model, see ``Family``; by default the first.
     Returns: ``folder``.
     Raises: ConfigError if there is no run, the model has no counterpart, or ``folder``
         is not empty; CorruptCheckpoint.
@@ -107,21 +105,13 @@ def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Pat
     except FileNotFoundError as error:
         raise ConfigError(f"{workdir}: {error}") from error
     config, params, folder = run.experiment.model, run.params, Path(folder)
-    joint = isinstance(config, electra.Config) and config.head in electra.JOINT
-    if tower and not joint:
-        raise ConfigError(f"--tower={tower} is for an ELECTRA that was trained jointly")
-    if joint:
-        try:
-            wanted = TOWERS[tower or "discriminator"]
-            config, params = electra.part(config, params, wanted)
-        except ValueError as error:
-            raise ConfigError(f"{workdir}: {error}; --tower=generator") from error
+    config, params = _tower(config, params, tower, workdir)
     spoken = getattr(run.tokenizer, "special", None)  # None: the run translates
     known = {}
     if spoken is not None:
         named = meanings(spoken)
         known["ids"] = {f"{n}_id": spoken.get(named.get(n)) for n in IDS}
-    if getattr(config, "head", "") in LABELLED:
+    if hasattr(run.experiment.data, "labels"):
         known["labels"] = saved.label_names(run)
     try:
         save_huggingface(folder, params, config, model_type=model_type, **known)
@@ -139,6 +129,26 @@ def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Pat
             folder, run.tokenizer, _around(run), longest=longest, types=types
         )
     return folder
+
+
+def _tower(config, params, tower, workdir):
+    """(config, parameters) of a tower, or as they are of a model that has none."""
+    family = family_of(config)
+    if getattr(config, "head", "") not in family.joint:
+        if tower:
+            able = ", ".join(name for name, each in MODELS.items() if each.joint)
+            raise ConfigError(
+                f"--tower={tower} is for a jointly trained model ({able})"
+            )
+        return config, params
+    tower = tower or next(iter(family.towers))
+    if tower not in family.towers:
+        raise ConfigError(no_choice("--tower", tower, tuple(family.towers)))
+    try:
+        return family.towers[tower](config, params)
+    except ValueError as error:
+        others = " or ".join(f"--tower={x}" for x in family.towers if x != tower)
+        raise ConfigError(f"{workdir}: {error}; {others}") from error
 
 
 def unwritten(workdir) -> str:

@@ -9,6 +9,7 @@ both models have one width even where nothing is shared.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -340,4 +341,9 @@ FAMILY = Family(
         *(f"{tower}/stack/final_norm" for tower in _TOWERS),
         *("head", "lm", "replaced", "restore"),
     ),
+    joint=JOINT,
+    towers={
+        "discriminator": functools.partial(part, head="replaced"),
+        "generator": functools.partial(part, head="masked_lm"),
+    },
 )

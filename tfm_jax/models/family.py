@@ -25,6 +25,9 @@ class Family(NamedTuple):
         frame: special tokens around texts, key of ``data.rows.framing.FRAMES``.
         pairs: head -> kind of sentence pairs that it was pretrained on.
         causal: its layers see no future tokens.
+        joint: heads with which several towers are trained together.
+        towers: name -> (config, params) of such a model -> those of one tower as a
+            model of its own; the first is the one that is kept.
     """
 
     name: str
@@ -39,3 +42,5 @@ class Family(NamedTuple):
     frame: str = "bert"
     pairs: Mapping[str, str] = MappingProxyType({})
     causal: bool = False
+    joint: tuple[str, ...] = ()
+    towers: Mapping[str, Callable[..., tuple]] = MappingProxyType({})

@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from tfm_jax.decode.search import Special
 from tfm_jax.interop import Imported
-from tfm_jax.interop.generation import Special
 from tfm_jax.notebook.run import Run, listed
 from tfm_jax.runs import pictures, saved
 from tfm_jax.train import evaluate

@@ -5,7 +5,7 @@ import pandas as pd
 
 from tfm_jax.data.rows import unlabelled
 from tfm_jax.decode import probing, scoring
-from tfm_jax.models import electra
+from tfm_jax.models import MODELS
 from tfm_jax.notebook.run import TextRun, check_scored, listed, score_table
 from tfm_jax.runs.log import counted
 
@@ -89,9 +89,9 @@ class JointRun(TextRun):
     fill_mask, _filled = MaskedRun.fill_mask, MaskedRun._filled
 
     def _words(self):
-        parts = self.config.model, self.params, "masked_lm"
-        cfg, params = electra.part(*parts)
-        return self._replace(model=electra.Electra(cfg), params=params)
+        family = MODELS[self.config.model_name]
+        cfg, params = family.towers["generator"](self.config.model, self.params)
+        return self._replace(model=family.model(cfg), params=params)
 
 
 class ReplacedRun(JointRun):

@@ -1,4 +1,4 @@
-"""ALBERT: the name map and the two configurations, each one table for both ways.
+"""ALBERT in transformers.
 
 Source: Lan et al. 2020, arXiv:1909.11942, as the ``Albert...`` classes of transformers
 5. There a group of layers shares everything or nothing does, so that a model without
@@ -12,7 +12,7 @@ Deviates from the reference: the row of the padding token in the table of words 
 import dataclasses
 import re
 
-from tfm_jax.interop import encoders
+from tfm_jax.interop.maps import encoders
 from tfm_jax.layers import sharing
 from tfm_jax.models import albert
 
@@ -27,8 +27,18 @@ LAYER = {  # our module -> the reference's in a group
     "ffn/down": "ffn_output",
     "ffn_residual/norm_after": "full_layer_layer_norm",
 }
-REFERENCE = encoders.Reference(
+
+
+def _grouped(cfg):
+    """A model without sharing is one of as many groups as layers."""
+    if cfg.share == "none":
+        cfg = dataclasses.replace(cfg, share="all", groups=cfg.depth, layout="unrolled")
+    return dataclasses.replace(cfg, embedding_map="always") if cfg.maps else cfg
+
+
+ALBERT = encoders.EncoderMap(
     model_type="albert",
+    family=albert.FAMILY,
     architectures={
         "pretraining": "AlbertForPreTraining",
         "masked_lm": "AlbertForMaskedLM",
@@ -72,40 +82,6 @@ REFERENCE = encoders.Reference(
         r"(albert\.pooler|sop_classifier\.classifier)\.(weight|bias)|predictions\..*"
     ),
     number=lambda cfg, layer: sharing.group(layer, cfg.groups, cfg.depth),
+    as_written=_grouped,
 )
-
-
-def _grouped(cfg):
-    """``cfg`` with the same parameters, as the reference would say it."""
-    if cfg.share == "none":
-        cfg = dataclasses.replace(cfg, share="all", groups=cfg.depth, layout="unrolled")
-    return dataclasses.replace(cfg, embedding_map="always") if cfg.maps else cfg
-
-
-def read_config(values: dict) -> albert.Config:
-    """The model that the content of a ``config.json`` describes.
-
-    Raises: ValueError listing every field that is missing or has no counterpart here.
-    """
-    return encoders.read_config(REFERENCE, albert.Config, values)
-
-
-def write_config(cfg: albert.Config) -> dict:
-    """The content of ``config.json`` for ``cfg``, token ids apart.
-
-    Raises: ValueError listing every field that the reference cannot represent.
-    """
-    return encoders.write_config(REFERENCE, _grouped(cfg))
-
-
-def to_params(cfg: albert.Config, tensors) -> dict:
-    """Nested dict of float32 parameters for the unrolled ``Albert(cfg)``.
-
-    Raises: ValueError listing all that is unknown, missing or does not fit.
-    """
-    return encoders.to_params(REFERENCE, albert.Albert(_grouped(cfg)), tensors)
-
-
-def to_tensors(cfg: albert.Config, params) -> dict:
-    """The inverse of ``to_params``, of any layout."""
-    return encoders.to_tensors(REFERENCE, albert.Albert(_grouped(cfg)), params)
+HUGGINGFACE = (ALBERT,)

@@ -1,7 +1,7 @@
 """Token ids that decoding needs, as ``config.json`` and ``generation_config.json``."""
 
 from tfm_jax.decode.search import Special
-from tfm_jax.interop.fields import MOST
+from tfm_jax.interop.maps.fields import MOST
 from tfm_jax.interop.problems import cut, listed
 
 _IDS = ("pad_token_id", "decoder_start_token_id", "eos_token_id")

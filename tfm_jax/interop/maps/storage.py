@@ -1,5 +1,6 @@
 """From our parameters to another library's tensors and back, none left over."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -28,6 +29,20 @@ class Stored(NamedTuple):
     ours: tuple[int, ...]
     transposed: bool = False
     part: tuple[int, int] | None = None
+
+
+def stored(names, path: str, ours, *, transposed: bool = True) -> Stored:
+    """A parameter at ``path``: tables as they are here, affine maps as matrices.
+
+    Args: names: see ``Stored``. ours: its shape. transposed: of matrices.
+    """
+    if path.endswith("table"):
+        return Stored(names, ours, ours)
+    if not path.endswith("kernel"):
+        return Stored(names, (math.prod(ours),), ours)
+    inputs = 2 if path.endswith("attention/out/kernel") else 1  # [H, K] are contracted
+    matrix = math.prod(ours[:inputs]), math.prod(ours[inputs:])
+    return Stored(names, matrix[::-1] if transposed else matrix, ours, transposed)
 
 
 def shapes(model, example) -> dict[str, tuple[int, ...]]:

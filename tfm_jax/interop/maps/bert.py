@@ -1,4 +1,4 @@
-"""BERT: the name map and the two configurations, each one table for both ways.
+"""BERT in transformers.
 
 Source: Devlin et al. 2019, arXiv:1810.04805, as the ``Bert...`` classes of transformers
 5. Files of pre-trained models often hold more heads than the class that they name: the
@@ -10,7 +10,7 @@ Deviates from the reference: the row of the padding token in the table of words 
 
 import re
 
-from tfm_jax.interop import encoders
+from tfm_jax.interop.maps import encoders
 from tfm_jax.models import bert
 
 ENCODER = {  # our module -> the reference's below its encoder
@@ -28,8 +28,9 @@ LAYER = {
     "ffn/down": "output.dense",
     "ffn_residual/norm_after": "output.LayerNorm",
 }
-REFERENCE = encoders.Reference(
+BERT = encoders.EncoderMap(
     model_type="bert",
+    family=bert.FAMILY,
     architectures={
         "pretraining": "BertForPreTraining",
         "masked_lm": "BertForMaskedLM",
@@ -58,36 +59,11 @@ REFERENCE = encoders.Reference(
         "head/tag/out": "classifier",
         "head/span/out": "qa_outputs",
     },
+    fields=encoders.FIELDS,
+    fixed=encoders.FIXED,
+    defaults=encoders.DEFAULTS,
     beside=re.compile(
         r"(bert\.pooler\.dense|cls\.seq_relationship)\.(weight|bias)|cls\.predictions\..*"
     ),
 )
-
-
-def read_config(values: dict) -> bert.Config:
-    """The model that the content of a ``config.json`` describes.
-
-    Raises: ValueError listing every field that is missing or has no counterpart here.
-    """
-    return encoders.read_config(REFERENCE, bert.Config, values)
-
-
-def write_config(cfg: bert.Config) -> dict:
-    """The content of ``config.json`` for ``cfg``, token ids apart.
-
-    Raises: ValueError listing every field that the reference cannot represent.
-    """
-    return encoders.write_config(REFERENCE, cfg)
-
-
-def to_params(cfg: bert.Config, tensors) -> dict:
-    """Nested dict of float32 parameters for the unrolled ``Bert(cfg)``.
-
-    Raises: ValueError listing all that is unknown, missing or does not fit.
-    """
-    return encoders.to_params(REFERENCE, bert.Bert(cfg), tensors)
-
-
-def to_tensors(cfg: bert.Config, params) -> dict:
-    """The inverse of ``to_params``, of any layout."""
-    return encoders.to_tensors(REFERENCE, bert.Bert(cfg), params)
+HUGGINGFACE = (BERT,)

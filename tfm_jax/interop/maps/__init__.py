@@ -1,0 +1,24 @@
+"""Name maps: how transformers calls and stores the models here, one file a family."""
+
+import importlib
+import pkgutil
+
+from tfm_jax.interop.maps.name_map import NameMap
+
+MAPS: dict[str, NameMap] = {}  # by transformers' model_type
+
+
+def register(name_map: NameMap) -> None:
+    """Makes a model type known; of several with one config, the first is written.
+
+    Raises: ValueError if another name map has the type.
+    """
+    if MAPS.setdefault(name_map.model_type, name_map) is not name_map:
+        raise ValueError(
+            f"model_type={name_map.model_type!r} is taken, like all of {tuple(MAPS)}"
+        )
+
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    for _row in getattr(importlib.import_module(_module.name), "HUGGINGFACE", ()):
+        register(_row)
