@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def load_study(spec: str, out: str | Path = "runs/studies"):
-    """``STUDY[:SCALE]`` as ``experiments.plan.Plan``: its runs, as far as known."""
+    """``STUDY[:SCALE]`` as ``experiments.plan.Plan``: its runs as they stand now."""
     from experiments.plan import Plan
 
     return Plan.load(spec, Path(out))
@@ -12,6 +12,6 @@ def load_study(spec: str, out: str | Path = "runs/studies"):
 
 def results(plan):
     """One row a run of ``load_study(...)``, as a pandas data frame."""
-    from experiments import outcomes
+    from experiments.runs import outcomes
 
     return outcomes.table(plan.rows())

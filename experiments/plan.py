@@ -1,16 +1,20 @@
 """Plan: a study in its directory, with all that is known of its runs by now."""
 
 import dataclasses
+import functools
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiments import cells, outcomes, run_files, sizes, study_file
-from experiments.cells import Cell
+from experiments import study_file
+from experiments.costs import sizes
 from experiments.probes import PROBES
+from experiments.runs import attempts, cells, files, outcomes
+from experiments.runs.attempts import Run
+from experiments.runs.cells import Cell
 from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax.api import (
@@ -27,7 +31,9 @@ ROOT = Path("runs/studies")
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A study and where it runs.
+    """A study and its runs as they stood at one moment; ``again`` is a later one.
+
+    Every configuration is resolved once, and every file of a run read once.
 
     Attributes:
         name: of the file in ``experiments/studies``. scale: as it was asked for.
@@ -35,6 +41,9 @@ class Plan:
         study: with the changes of the command line. root: its directory.
         path: of the file, if it is one of the user's own.
         command: that makes this plan again.
+        tuning: the runs that tune. finals: the others, of arms that are tuned.
+        chosen: the tuned knobs of each arm whose tuning has finished. trials: all of
+            the tuning, see ``outcomes.tuning``.
     """
 
     name: str
@@ -45,6 +54,10 @@ class Plan:
     root: Path
     path: Path | None = None
     command: str = ""
+    tuning: Sequence[Run] = ()
+    finals: Sequence[Run] = ()
+    chosen: Mapping[str, Mapping] = dataclasses.field(default_factory=dict)
+    trials: Sequence[Mapping] = ()
 
     @classmethod
     def load(
@@ -81,25 +94,62 @@ class Plan:
         asked += ["--seeds", to_flag(seeds)] if seeds else []
         asked += ["--out", str(out)] if Path(out) != ROOT else []
         command = f"python -m experiments.run {shlex.join(asked)}"
-        plan = cls(*file[:4], study, root, file.path, command)
-        plan.cells()  # one typo stops all
+        plan = cls(*file[:4], study, root, file.path, command)._of(study)
         if study.match == "steps" or study.probe:
             return plan
-        return dataclasses.replace(plan, study=sizes.matched(study, plan.sizes()))
+        matched = sizes.matched(study, plan.sizes)
+        return plan if matched is study else plan._of(matched)
+
+    def again(self) -> "Plan":
+        """The same plan as it stands now; what has finished is not read again."""
+        return self._with_finals([run.again() for run in self.tuning])
+
+    def _of(self, study):
+        """The plan of ``study`` with its runs; one typo stops all."""
+        plan = dataclasses.replace(self, study=study, finals=())
+        return plan._with_finals(map(attempts.look, cells.trials(study, self.root)))
+
+    def _with_finals(self, tuning):
+        tuning = tuple(tuning)
+        chosen, trials = outcomes.tuning(self.study, tuning)
+        if self.finals and chosen == self.chosen:
+            finals = [run.again() for run in self.finals]
+        else:
+            known = cells.finals(self.study, self.root, chosen)
+            finals = map(attempts.look, known)
+        return dataclasses.replace(
+            self, tuning=tuning, finals=tuple(finals), chosen=chosen, trials=trials
+        )
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """Those known by now: all of the tuning, then those of tuned arms."""
+        return (*self.tuning, *self.finals)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether every arm has what it was to be tuned for."""
+        return not self.study.tune or len(self.chosen) == len(self.study.arms)
 
     def cells(self) -> list[Cell]:
-        """The runs known by now: all of the tuning, then those of tuned arms."""
-        tuning = [c for c in self._cells({}) if c.phase == cells.TUNE]
-        chosen, _ = outcomes.tuning(self.study, tuning)
-        return self._cells(chosen)
-
-    def chosen(self) -> tuple[dict, list[dict]]:
-        """The tuned knobs of each arm whose tuning has finished, and all trials."""
-        return outcomes.tuning(self.study, self.cells())
+        """Of all ``runs``."""
+        return [run.cell for run in self.runs]
 
     def rows(self) -> list[dict]:
         """One record a run, see ``outcomes.records``."""
-        return outcomes.records(self.study, self.cells())
+        return outcomes.records(self.study, self.runs)
+
+    def todo(self) -> list[Cell]:
+        """Runs that have not ended and may be started; equal ones once."""
+        wanted = {}
+        for cell, status in self.runs:
+            if status.unfinished:
+                wanted.setdefault(cell.id, cell)
+        return list(wanted.values())
+
+    def count(self, *names: str) -> int:
+        """How many runs have one of these statuses."""
+        return sum(run.status.name in names for run in self.runs)
 
     def expected(self) -> int:
         """Runs of the whole study, those included that await the tuning."""
@@ -109,6 +159,7 @@ class Plan:
         controls = len(study.identical) + len(study.other_seeds)
         return (tuning if study.tune else 0) + finals + controls
 
+    @functools.cached_property
     def sizes(self) -> dict[str, dict]:
         """Arm -> parameters, FLOPs a step; measured once and kept.
 
@@ -116,7 +167,7 @@ class Plan:
         study that has begun their steps.
         """
         path = self.root / "sizes.json"
-        known = run_files.read(path) or {}
+        known = files.read(path) or {}
         known = {name: size for name, size in known.items() if _is_size(size)}
         firsts = {}
         for cell in self.cells():
@@ -146,8 +197,8 @@ class Plan:
         for expectation in study.expect:
             for arm in expectation.arms if expectation.metric else ():
                 wanted[arm].setdefault(expectation.metric, "expect: metric")
-        for cell in self.cells():
-            if not cells.status(cell).attempts:
+        for cell, status in self.runs:
+            if not status.attempts:
                 cells.check_read(cell)
             if cell.arm in checked:
                 continue
@@ -158,7 +209,7 @@ class Plan:
             for metric, knob in wanted[cell.arm].items():
                 if metric not in names:
                     raise ConfigError(no_choice(knob, metric, names))
-        self.sizes()
+        _ = self.sizes
 
     def register(self) -> list[str]:
         """Writes down what is asked before the first run; later changes are added.
@@ -169,7 +220,7 @@ class Plan:
         now = json.loads(json.dumps(dataclasses.asdict(self.study), sort_keys=True))
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
         new = {"registered": stamp, "study": now, "changes": []}
-        kept = run_files.read_or_set_aside(path, _is_registered) or new
+        kept = files.read_or_set_aside(path, _is_registered) or new
         if kept is new and any(path.parent.glob(f"{path.name}.damaged*")):
             lost = "study.json was damaged; what had been registered is not known"
             kept["changes"].append(f"{stamp}: {lost}")
@@ -182,9 +233,6 @@ class Plan:
         preflight(self.root)
         replace(path, kept)
         return kept["changes"]
-
-    def _cells(self, chosen):
-        return list(cells.cells(self.study, self.root, chosen))
 
 
 def _scores(cell, probe):
@@ -238,8 +286,8 @@ def _is_size(entry):
     if not isinstance(entry, dict):
         return False
     counts = ("parameters", "flops_per_step", "tokens_per_step")
-    found = [entry[name] for name in counts if name in entry]
-    return bool(found) and all(run_files.is_number(n) and n > 0 for n in found)
+    given = [entry[name] for name in counts if name in entry]
+    return bool(given) and all(files.is_number(n) and n > 0 for n in given)
 
 
 def _is_registered(kept):

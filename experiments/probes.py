@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm_jax import api
-from tfm_jax.api import ConfigError, Experiment, exits, say
+from tfm_jax.api import Experiment
 
 DEPTHS = (2, 4, 8, 16)
 KEY_SIZES = (8, 32, 128, 512)
@@ -136,29 +136,22 @@ def _softness(weights):
     return float(jnp.sqrt(jnp.mean(square - 2 * cube + square**2)))
 
 
+@api.exits.command("experiments.probes")
 def main(argv):
     """Exit code of the command ``argv``."""
     name = next((a for a in argv if a.startswith("--probe=")), "")
     rest = [argument for argument in argv if argument != name]
     name = name.removeprefix("--probe=")
-    try:
-        if name not in PROBES:
-            raise ConfigError(f"--probe={name}; choose from {tuple(PROBES)}")
-        experiment, workdir = api.read_command(rest)
-        workdir = api.preflight(workdir)
-        api.set_up(experiment)
-        with api.Lease(workdir):
-            api.replace(workdir / "config.json", api.to_json(experiment.as_dict()))
-            numbers = PROBES[name].measure(experiment)
-            api.replace(workdir / "results.json", {"step": 0, "probe": numbers})
-        say("  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
-    except Exception as error:
-        code = exits.exit_code(error)
-        if code == exits.UNKNOWN:
-            raise
-        say(f"experiments.probes: {api.one_line(error)}", file=sys.stderr)
-        return code
-    return exits.OK
+    if name not in PROBES:
+        raise api.ConfigError(f"--probe={name}; choose from {tuple(PROBES)}")
+    experiment, workdir = api.read_command(rest)
+    workdir = api.preflight(workdir)
+    api.set_up(experiment)
+    with api.Lease(workdir):
+        api.replace(workdir / "config.json", api.to_json(experiment.as_dict()))
+        numbers = PROBES[name].measure(experiment)
+        api.replace(workdir / "results.json", {"step": 0, "probe": numbers})
+    api.say("  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from pathlib import Path
 import jinja2
 
 from experiments import studies
-from experiments.findings import CHECKED
 from experiments.plan import ROOT
 from experiments.report.text import markdown
+from experiments.statistics.findings import CHECKED
 from tfm_jax.api import say
 
 HERE = Path(__file__).parent
@@ -61,14 +61,14 @@ This page is written by `python -m experiments.readme`.
 
 def reports(out: Path) -> list[dict]:
     """The reports below ``out``, by name; ``hours`` are those of all processes."""
-    found = []
+    listed = []
     for path in sorted(out.glob("*/report.json")):
         report = json.loads(path.read_text("utf-8"))
         report["hours"] = sum(run["seconds"] or 0 for run in report["runs"]) / 3600
         report["came_out"] = "; ".join(map(_said, report["expectations"]))
         report["page"] = f"../docs/studies/{path.parent.name}.md"
-        found.append(report)
-    return found
+        listed.append(report)
+    return listed
 
 
 def _said(expectation):
@@ -100,9 +100,9 @@ def main():
     out = parser.parse_args().out
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     environment.filters["md"] = markdown
-    found = reports(out)
+    listed = reports(out)
     page = environment.from_string(TEMPLATE).render(
-        reports=found, waiting=waiting({report["name"] for report in found})
+        reports=listed, waiting=waiting({report["name"] for report in listed})
     )
     (HERE / "README.md").write_text(page, encoding="utf-8")
     PAGES.mkdir(parents=True, exist_ok=True)

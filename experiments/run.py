@@ -30,14 +30,21 @@ import re
 import sys
 from pathlib import Path
 
-import jax
-
-from experiments import cells, environment, run_files, screen
-from experiments.cells import FINISHED
-from experiments.engines import batch, local
+from experiments.engines import batch, local, screen
 from experiments.plan import ROOT, Plan
+from experiments.report.numbers import rounded
+from experiments.runs import attempts, environment, files
+from experiments.runs.cells import FINISHED
 from experiments.study import Typed
-from tfm_jax.api import ConfigError, Parser, exits, install, one_line, replace, say
+from tfm_jax.api import (
+    ConfigError,
+    Parser,
+    exits,
+    install,
+    leave_accelerators,
+    replace,
+    say,
+)
 
 
 def parse(argv):
@@ -63,184 +70,161 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def plan(options, found):
+def show(options, plan):
     """Prints the plan."""
-    _slots(options)
-    found.check()
-    sizes, rows = found.sizes(), found.rows()
-    say(f"{found.name}:{found.scale}  {' '.join(found.question.split())}\n")
+    slots = _slots(options)
+    plan.check()
+    rows, done = plan.rows(), plan.count(*FINISHED)
+    say(f"{plan.name}:{plan.scale}  {' '.join(plan.question.split())}\n")
     say(f"{'arm':24}{'parameters':>12}{'GFLOP/step':>12}{'runs':>6}{'done':>6}")
-    for arm in found.study.arms:
-        mine = [r for r in rows if r["arm"] == arm]
-        done = sum(r["status"] in FINISHED for r in mine)
-        size = sizes[arm]
+    for arm, size in plan.sizes.items():
+        statuses = [r["status"] for r in rows if r["arm"] == arm]
+        ended = sum(status in FINISHED for status in statuses)
         flops = size.get("flops_per_step", 0) / 1e9
         count = size.get("parameters", 0)
-        say(f"{arm:24}{count:12,}{flops:12.3f}{len(mine):6}{done:6}")
-    done = sum(r["status"] in FINISHED for r in rows)
+        say(f"{arm:24}{count:12,}{flops:12.3f}{len(statuses):6}{ended:6}")
     seconds = [r["seconds"] for r in rows if r["status"] in FINISHED and r["seconds"]]
-    summary = f"\n{done} of {found.expected()} runs done"
-    if found.expected() > len(rows):
-        summary += f"; {found.expected() - len(rows)} wait for the tuning"
-    if seconds:
-        slots = len(_slots(options))
-        left = (found.expected() - done) * sum(seconds) / len(seconds) / slots
-        summary += f"; about {left / 60:.0f} min left on {slots} slots"
+    summary = f"\n{done} of {plan.expected()} runs done"
+    if plan.expected() > len(rows):
+        summary += f"; {plan.expected() - len(rows)} wait for the tuning"
+    if seconds and slots:
+        left = (plan.expected() - done) * sum(seconds) / len(seconds) / len(slots)
+        summary += f"; about {left / 60:.0f} min left on {len(slots)} slots"
     say(summary)
     for row in rows:
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
-    return exits.OK
 
 
-def run(options, found):
+def run(options, plan):
     """Runs what is missing, tuning first, then reports."""
     slots = _slots(options)
-    found.check()
-    found.register()
-    while todo := _todo(found):
-        planned = _write_plan(found)
+    plan.check()
+    plan.register()
+    while todo := plan.todo():
+        planned = _write_plan(plan)
         if options.engine != "local":
-            return _submit(options, found, todo, planned)
-        with screen.screen(found.expected(), _count(found, FINISHED)) as shown:
+            return _submit(options, plan, todo, planned)
+        with screen.screen(plan.expected(), plan.count(*FINISHED)) as shown:
             if not local.run(todo, slots, environment.describe(), shown):
                 say("stopped; the same command goes on", file=sys.stderr)
                 return exits.PREEMPTED
-        if not _tuning_ended(found):
+        plan = plan.again()
+        if not plan.tuned:
             break  # runs failed: what follows from the tuning is not known
-    report(options, found)
-    return exits.UNKNOWN if _count(found, ("failed",)) else exits.OK
+    report(options, plan)
+    return exits.UNKNOWN if plan.count("failed") else exits.OK
 
 
-def status(options, found):
+def status(options, plan):
     """One line a run."""
-    for row in found.rows():
-        value = "" if row["metric"] is None else f"{row['metric']:.4f}"
+    for row in plan.rows():
+        value = "" if row["metric"] is None else rounded(row["metric"], 4)
         name = Path(row["directory"]).name
         say(f"{row['status']:9}{row['attempts']:3}  {value:>10}  {name}")
         if row["error"]:
             say("\n".join(f"    | {line}" for line in row["error"].splitlines()))
-    return exits.OK
 
 
-def retry(options, found):
+def retry(options, plan):
     """Forgets failures and runs."""
-    for cell in found.cells():
-        cells.forget(cell)
-    return run(options, found)
+    for cell in plan.cells():
+        attempts.forget(cell)
+    return run(options, plan.again())
 
 
-def report(options, found):
+def report(options, plan):
     """Writes the report and says what came out."""
     from experiments import report as pages
-    from experiments import verdicts
+    from experiments.statistics import verdicts
 
-    analysis = verdicts.analyse(found)
+    analysis = verdicts.analyse(plan)
     if analysis["mixed_environments"] and not options.allow_mixed:
         raise ConfigError(
             "runs of different code or machines are not compared: "
             f"{'; '.join(analysis['mixed_environments'])}; --allow-mixed does it"
         )
-    where = pages.write(analysis, found.root)
+    where = pages.write(analysis, plan.root)
     say("\n" + headline(analysis))
     say(f"\n{analysis['verdict']}: {analysis['answer']}\nsee {where}")
-    return exits.OK
 
 
 def headline(analysis):
     """A line an arm: mean, and difference from the baseline with its interval."""
     lines = [f"{'arm':24}{analysis['metric']:>12}  difference, 95 % interval"]
     for arm in analysis["arms"]:
-        mean = "" if arm["mean"] is None else f"{arm['mean']:.4f}"
+        mean = "" if arm["mean"] is None else rounded(arm["mean"], 4)
         line = f"{arm['name']:24}{mean:>12}  "
-        found = arm["difference"]
-        if found and found["low"] is not None:
-            line += (
-                f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]  "
-            )
+        difference = arm["difference"]
+        if difference and difference["low"] is not None:
+            names = ("mean", "low", "high")
+            numbers = [rounded(difference[name], 4, sign=True) for name in names]
+            line += "{} [{}, {}]  ".format(*numbers)
         lost = arm["diverged"]
         note = f", {lost['count']} of {lost['n']} diverged" if lost["count"] else ""
         lines.append(line + arm["word"] + note)
     return "\n".join(lines)
 
 
-def one(options, found):
+def one(options, plan):
     """Runs a cell of plan.json, and those that train with it; the exit code."""
-    listed = [entry["id"] for entry in batch.read_plan(found.root)]
+    listed = [entry["id"] for entry in batch.read_plan(plan.root)]
     if options.index not in range(len(listed)):
         raise ConfigError(
-            f"--index={options.index}: {found.root}/plan.json lists 0 to "
+            f"--index={options.index}: {plan.root}/plan.json lists 0 to "
             f"{len(listed) - 1}"
         )
-    known = found.cells()
-    commands = [c.command for c in known if c.id == listed[options.index]]
+    commands = [c.command for c in plan.cells() if c.id == listed[options.index]]
     if not commands:
         raise ConfigError(
             f"--index={options.index}: run {listed[options.index]} of plan.json is no "
             "run of the study any more"
         )
-    group = [c for c in known if c.command == commands[0]]
-    left = [c for c in group if cells.status(c).name not in FINISHED]
+    group = [run for run in plan.runs if run.cell.command == commands[0]]
+    left = [cell for cell, status in group if not status.finished]
     for cell in left:
-        cells.forget(cell)
+        attempts.forget(cell)
     if os.environ.get("SLURM_PROCID", "0") != "0":
-        return local.follow(group[0])
+        return local.follow(group[0].cell)
     return local.run_group(left, environment.describe()) if left else exits.OK
 
 
 COMMANDS = {
-    "plan": plan, "run": run, "status": status, "retry": retry, "report": report,
+    "plan": show, "run": run, "status": status, "retry": retry, "report": report,
     "one": one,
 }  # fmt: skip
 ENGINES = ("local", "slurm", "kubernetes")
 
 
-def _todo(found):
-    """Runs that have not ended and may be started; equal ones once."""
-    wanted = {}
-    for cell in found.cells():
-        if cells.status(cell).unfinished:
-            wanted.setdefault(cell.id, cell)
-    return list(wanted.values())
-
-
-def _count(found, names):
-    return sum(row["status"] in names for row in found.rows())
-
-
-def _tuning_ended(found):
-    return not found.study.tune or len(found.chosen()[0]) == len(found.study.arms)
-
-
-def _write_plan(found):
+def _write_plan(plan):
     """plan.json: the runs in the order they became known; no run changes its index."""
-    path = found.root / "plan.json"
-    kept = run_files.read_or_set_aside(path, batch.is_plan)
+    path = plan.root / "plan.json"
+    kept = files.read_or_set_aside(path, batch.is_plan)
     listed = kept["cells"] if kept else []
     known = {entry["id"] for entry in listed}
     listed += [
         {"id": c.id, "directory": str(c.directory), "command": c.command}
-        for c in {c.id: c for c in found.cells()}.values()
+        for c in {c.id: c for c in plan.cells()}.values()
         if c.id not in known
     ]
-    content = {"study": f"{found.name}:{found.scale}", "cells": listed}
+    content = {"study": f"{plan.name}:{plan.scale}", "cells": listed}
     replace(path, content)
     return [entry["id"] for entry in listed]
 
 
-def _submit(options, found, todo, planned):
+def _submit(options, plan, todo, planned):
     """Hands the missing runs to a scheduler; says what to do next."""
     indices = [planned.index(group[0].id) for group in local.together(todo)]
-    study = f"{found.name}:{found.scale}"
+    study = f"{plan.name}:{plan.scale}"
     given = _given(options.engine_options, "--engine-option")
     shared = dict(jobs=options.jobs)
     if options.engine == "slurm":
         from experiments.engines import slurm
 
-        tail = again(options, found, found.root.parent.absolute())
+        tail = again(options, plan, plan.root.parent.absolute())
         command = [sys.executable, "-m", "experiments.run", *tail]
         limit = given.pop("time", "")
         job = slurm.submit(
-            study, found.root, indices, time_limit=limit, options=given,
+            study, plan.root, indices, time_limit=limit, options=given,
             command=command, **shared,
         )  # fmt: skip
         say(f"submitted as job {job}; the same command with `status` tells how it is")
@@ -257,20 +241,20 @@ def _submit(options, found, todo, planned):
     tail = again(options, None, mount)
     command = ["python", "-m", "experiments.run", *tail]
     path = kubernetes.submit(
-        study, found.root, indices, resources=given, command=command, **places, **shared
+        study, plan.root, indices, resources=given, command=command, **places, **shared
     )
     say(f"kubectl create --filename {path}")
     return exits.OK
 
 
-def again(options, found, out):
+def again(options, plan, out):
     """Arguments that make this study again elsewhere, to run one cell of it.
 
-    Args: found: whose own file is then named by its whole path; None: as it was given.
+    Args: plan: whose own file is then named by its whole path; None: as it was given.
     """
     study = options.study
-    if found and found.path:
-        study = f"{found.path.absolute()}:{found.scale}"
+    if plan and plan.path:
+        study = f"{plan.path.absolute()}:{plan.scale}"
     tail = [study, "one", *(f"--set={text}" for text in options.settings)]
     if options.seeds:
         tail.append(f"--seeds={','.join(map(str, options.seeds))}")
@@ -323,28 +307,23 @@ def _check(options):
         raise ConfigError(f"--index={options.index} is for `one`")
 
 
+@exits.command("experiments")
 def main(argv):
     """Exit code of the command ``argv``."""
-    jax.config.update("jax_platforms", "cpu")  # the accelerator is for the runs
     try:
         options = parse(argv)
         _check(options)
-        found = Plan.load(
+        leave_accelerators()
+        plan = Plan.load(
             options.study,
             options.out,
             settings=_settings(options),
             seeds=options.seeds,
         )
-        return COMMANDS[options.command](options, found)
+        return COMMANDS[options.command](options, plan)
     except KeyboardInterrupt:  # before or after the runs, which end by themselves
         say("experiments: stopped; the same command goes on", file=sys.stderr)
         return exits.PREEMPTED
-    except Exception as error:
-        code = exits.exit_code(error)
-        if code == exits.UNKNOWN:
-            raise
-        say(f"experiments: {one_line(error)}", file=sys.stderr)
-        return code
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from experiments import run_files
+from experiments.runs import files
 from tfm_jax.api import exits, install, replace, run_command, to_flag
 
 FIRST = "first"  # folder of the first run, and what its flags begin with
@@ -20,7 +20,7 @@ def main(argv):
     workdir = next(a.partition("=")[2] for a in rest if a.startswith("--workdir="))
     where = Path(workdir, FIRST)
     config = [f"--config{argument.removeprefix(f'--{FIRST}')}" for argument in ours]
-    if run_files.results(where) is None:
+    if files.results(where) is None:
         code = run_command([*config, f"--workdir={where}"])
         if code != exits.OK:
             return code
@@ -32,9 +32,9 @@ def main(argv):
 
 def _join(first, second):
     """Adds the scores of the first run, as ``first_valid`` and so on."""
-    before, found = (run_files.results(folder) or {} for folder in (first, second))
+    before, after = (files.results(folder) or {} for folder in (first, second))
     scores = {f"{FIRST}_{k}": v for k, v in before.items() if isinstance(v, dict)}
-    replace(second / "results.json", found | scores)
+    replace(second / "results.json", after | scores)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Expectation:
     """A finding as a predicate over the arms' results.
 
     Attributes:
-        kind: of ``KINDS``; ``experiments.findings`` judges them.
+        kind: of ``KINDS``; ``statistics.findings`` judges them.
         arms: those it speaks of, in the order the predicate takes them.
         low: and ``high``, bounds of ``within``.
         metric: and ``goal``, if they are not the study's. sesoi: in units of that
@@ -127,7 +127,7 @@ class Study:
         tune: knob -> values tried for every arm, with ``tune_seeds``; the best on
             ``metric``, which must be of the validation set, is then run with ``seeds``.
         fixed_rate: why nothing is tuned; one of the two must be given.
-        match: what the arms have in common; FLOPs are those of ``experiments.flops``.
+        match: what the arms have in common; FLOPs are those of ``costs.flops``.
         vmapped: train the runs of an arm, which then differ in seed and rate alone, in
             one program; their numbers are compared with those of such runs only.
         probe: key of ``experiments.probes.PROBES`` if runs measure, not train.

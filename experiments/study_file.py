@@ -40,8 +40,8 @@ def read(spec: str) -> StudyFile:
     Raises: ConfigError in one line for an unknown name or scale, and for whatever the
         file stumbles on.
     """
-    found = _SPEC.fullmatch(spec)
-    name, scale = found["name"], found["scale"] or "cpu"
+    parts = _SPEC.fullmatch(spec)
+    name, scale = parts["name"], parts["scale"] or "cpu"
     path = Path(name).expanduser() if name.endswith(".py") else None
     if path and not path.is_file():
         raise ConfigError(f"study {name!r}: no such file")
@@ -70,10 +70,10 @@ def _ours(name) -> ModuleType:
 
 
 def _own(name, path) -> ModuleType:
-    found = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(found)
+    place = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(place)
     try:
-        found.loader.exec_module(module)
+        place.loader.exec_module(module)
     except Exception as error:
         raise ConfigError(f"study {name!r}: {_reason(error, path)}") from error
     return module

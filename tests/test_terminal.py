@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import screen
-from experiments.cells import Status
+from experiments.engines import screen
+from experiments.runs.attempts import Status
 from tfm_jax import terminal
 from tfm_jax.runs import exits
 from tfm_jax.runs.log import Progress

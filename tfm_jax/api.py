@@ -71,6 +71,7 @@ __all__ = [
     "attention_weights",
     "build_model",
     "initial_params",
+    "leave_accelerators",
     "logits",
     "mean_loss",
     "start",
@@ -172,6 +173,13 @@ def score_names(experiment: "Experiment") -> list[str]:
     from tfm_jax.train import scored
 
     return list(scored.names(experiment, prepare(experiment)))
+
+
+def leave_accelerators() -> None:
+    """For what only plans and waits: JAX of this process takes the CPU alone."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
 
 
 def set_up(experiment: "Experiment") -> None:

@@ -252,20 +252,13 @@ def version():
         return "of a checkout that is not installed"
 
 
+@exits.command("tfm_jax")
 def main(argv):
     """Exit code of the command ``argv``; an unknown exception keeps its traceback."""
     if argv == ["--version"]:
         terminal.say(f"tfm_jax {version()}")
-        return exits.OK
-    try:
+    else:
         (show_help if HELP & set(argv) else run)(*parse(argv))
-    except Exception as error:
-        code = exits.exit_code(error)
-        if code == exits.UNKNOWN:
-            raise
-        terminal.say(f"tfm_jax: {exits.one_line(error)}", file=sys.stderr)
-        return code
-    return exits.OK
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments import cells, run_files
+from experiments.runs import attempts, files
 from tfm_jax.api import ConfigError, DataError, exits
 
 GRACE = 120  # seconds from SIGTERM to the end, to finish a step and save
@@ -32,7 +32,7 @@ def missing(directory: Path, indices: Iterable[int]) -> list[int]:
     """
     planned = read_plan(directory)
     places = {n: directory / Path(planned[n]["directory"]).name for n in indices}
-    left = [n for n, place in places.items() if cells.status_of(place).unfinished]
+    left = [n for n, place in places.items() if attempts.status(place).unfinished]
     if not left:
         raise ConfigError(f"{directory}: every run asked for has ended")
     return left
@@ -43,15 +43,15 @@ def read_plan(directory: Path) -> list[dict]:
 
     Raises: DataError if it is not there or damaged.
     """
-    found = run_files.read(directory / "plan.json", is_plan)
-    if found is None:
+    plan = files.read(directory / "plan.json", is_plan)
+    if plan is None:
         raise DataError(f"{directory}: no plan.json that names the runs")
-    return found["cells"]
+    return plan["cells"]
 
 
-def is_plan(found: dict) -> bool:
+def is_plan(plan: dict) -> bool:
     """Whether an object is what ``plan.json`` holds."""
-    listed, keys = found["cells"], ("id", "directory")
+    listed, keys = plan["cells"], ("id", "directory")
     return isinstance(listed, list) and all(
         isinstance(cell[key], str) for cell in listed for key in keys
     )

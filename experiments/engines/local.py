@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments import cells
-from experiments.cells import Cell
+from experiments.runs import attempts
+from experiments.runs.cells import Cell
 from tfm_jax.api import AlreadyRunning, ConfigError, exits
 
 AGAIN = 2.0  # seconds until a cell is looked at again that another process holds
@@ -43,16 +43,16 @@ def slots(jobs: int = 0) -> list[Slot]:
     if gpus:
         return [_gpu_slot(n, gpus, jobs) for n in range(jobs or len(gpus))]
     if chips:
-        found = [_tpu_slot(n) for n in range(len(chips))]
+        places = [_tpu_slot(n) for n in range(len(chips))]
     else:
         cores = sorted(os.sched_getaffinity(0))
-        found = [Slot(f"core {n}", frozenset([n]), {}) for n in cores]
-    if jobs > len(found):
+        places = [Slot(f"core {n}", frozenset([n]), {}) for n in cores]
+    if jobs > len(places):
         raise ConfigError(
-            f"--jobs={jobs}: this machine has {len(found)} devices or cores, for one "
-            f"run each; choose from 1 to {len(found)}, or 0 for all"
+            f"--jobs={jobs}: this machine has {len(places)} devices or cores, for one "
+            f"run each; choose from 1 to {len(places)}, or 0 for all"
         )
-    return found[: jobs or len(found)]
+    return places[: jobs or len(places)]
 
 
 def _gpu_slot(n, gpus, jobs):
@@ -85,12 +85,12 @@ def _gpus():
 
 
 class Silent:
-    """What a run tells, to nobody; see ``experiments.screen``."""
+    """What a run tells, to nobody; see ``experiments.engines.screen``."""
 
     def started(self, cell: Cell, slot: Slot) -> None:
         """A process of ``cell`` began."""
 
-    def ended(self, cell: Cell, status: cells.Status, again: bool) -> None:
+    def ended(self, cell: Cell, status: attempts.Status, again: bool) -> None:
         """It ended; ``again``: it will be started once more."""
 
     def tick(self, running: Iterable[Cell]) -> None:
@@ -125,13 +125,13 @@ def run(
                     queue.append((due, group))
                     continue
                 try:
-                    leases = _claim(group)
+                    leases, runs = _claim(group)
                 except AlreadyRunning:  # it is looked at again when that has ended
                     queue.append((time.monotonic() + AGAIN, group))
                     continue
                 if leases is None:
-                    for cell in group:
-                        screen.ended(cell, cells.status(cell), False)
+                    for cell, status in runs:
+                        screen.ended(cell, status, False)
                     continue
                 slot = free.pop(0)
                 running.append(_Process(group, slot, environment, leases))
@@ -173,7 +173,7 @@ def run_group(group: list[Cell], environment: Mapping[str, str]) -> int:
 
     Raises: AlreadyRunning if another process works on one of them.
     """
-    leases = _claim(group)
+    leases, _ = _claim(group)
     if leases is None:
         return exits.OK
     with _stop_requested() as stop:
@@ -191,7 +191,7 @@ def follow(cell: Cell) -> int:
     For schedulers that start several on several hosts; see ``mesh.processes``.
     """
     with _stop_requested() as stop:
-        child = subprocess.Popen(cells.argv(cell), start_new_session=True)
+        child = subprocess.Popen(attempts.argv(cell), start_new_session=True)
         while child.poll() is None:
             if stop:
                 child.send_signal(signal.SIGTERM)
@@ -201,18 +201,19 @@ def follow(cell: Cell) -> int:
 
 
 def _claim(group):
-    """What holds cells for this runner; None if they have ended by now.
+    """What holds cells for this runner, None if they have ended by now; their runs.
 
     Raises: AlreadyRunning if another runner works on one of them, or if a process goes
         on that a killed runner had started.
     """
     with contextlib.ExitStack() as leases:
         for cell in group:
-            leases.enter_context(cells.runner_lease(cell))
-        found = [cells.status(cell) for cell in group]
-        if any(status.name == "running" for status in found):
+            leases.enter_context(attempts.runner_lease(cell))
+        runs = [attempts.look(cell) for cell in group]
+        if any(run.status.name == "running" for run in runs):
             raise AlreadyRunning(f"{group[0].directory}: is being run")
-        return leases.pop_all() if any(s.unfinished for s in found) else None
+        unfinished = any(run.status.unfinished for run in runs)
+        return (leases.pop_all() if unfinished else None), runs
 
 
 class _Process:
@@ -221,14 +222,14 @@ class _Process:
     def __init__(self, group, slot, environment, leases):
         self.group, self.slot, self.asked, self.code = group, slot, False, None
         self._leases = leases
-        self._attempts = [cells.begin(cell, environment) for cell in group]
+        self._attempts = [attempts.begin(cell, environment) for cell in group]
         self._began = time.monotonic()
         first, *others = (attempt / "log" for attempt in self._attempts)
         with open(first, "wb") as log:
             for other in others:
                 os.link(first, other)
             self._child = subprocess.Popen(
-                cells.argv(group[0]),
+                attempts.argv(group[0]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -254,7 +255,7 @@ class _Process:
         self.code, share = code, seconds / len(self.group)
         with self._leases:
             return [
-                (cell, cells.finish(cell, attempt, code, share))
+                (cell, attempts.finish(cell, attempt, code, share))
                 for cell, attempt in zip(self.group, self._attempts, strict=True)
             ]
 

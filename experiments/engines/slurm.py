@@ -162,8 +162,8 @@ def status(job: str) -> dict[int, str]:
             answer = _slurm(*query)
         except InfrastructureError:  # no accounting; job no longer in the queue
             continue
-        found = re.findall(rf"^{job}_(\d+)\|(\w+)", answer, re.MULTILINE)
-        states.update((int(index), state) for index, state in found)
+        lines = re.findall(rf"^{job}_(\d+)\|(\w+)", answer, re.MULTILINE)
+        states.update((int(index), state) for index, state in lines)
     return states
 
 

@@ -29,8 +29,12 @@ def fixed(value, places: int, reason="", *, sign=False) -> Shown:
     """``value`` with ``places`` decimals; ``sign`` prints a plus too; never "-0.0"."""
     if value is None:
         return absent(reason)
-    text = f"{value:{'+' if sign else ''}z.{places}f}".replace("-", MINUS)
-    return Shown(text, value)
+    return Shown(rounded(value, places, sign=sign).replace("-", MINUS), value)
+
+
+def rounded(value: float, places: int, *, sign=False) -> str:
+    """``fixed`` for a terminal, in ASCII."""
+    return f"{value:{'+' if sign else ''}z.{places}f}"
 
 
 def decimals(spreads) -> int:

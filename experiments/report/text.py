@@ -46,7 +46,7 @@ def markdown(value):
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     text = " ".join(visible(value).split())
-    text = re.sub("[&<>]", lambda found: _ENTITIES[found[0]], text)
+    text = re.sub("[&<>]", lambda match: _ENTITIES[match[0]], text)
     text = _MARKDOWN.sub(r"\\\1", text)
     text = re.sub(r"(?i)(https?|ftp)(?=://)|(www)(?=\.)", r"\g<0>\\", text)
     text = re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", text)

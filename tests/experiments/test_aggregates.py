@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from experiments import aggregates
+from experiments.statistics import aggregates
 
 X = np.reshape(
     [9, 24, 80, 58, 9, 43, 48, 16, 73, 11, 39, 52, 43, 59, 74, 96, 28, 65, 70, 29],

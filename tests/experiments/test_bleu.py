@@ -5,7 +5,7 @@ import pytest
 import sacrebleu
 from sacrebleu.significance import PairedTest
 
-from experiments import bleu
+from experiments.statistics import bleu
 
 WORDS = "the a cat dog sat ran on under mat tree big small red old".split()
 

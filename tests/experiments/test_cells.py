@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import cells, identity, outcomes, run_files
+from experiments.runs import attempts, cells, files, identity, outcomes
 from experiments.study import Typed, axis
 from tests.experiments.test_study import study
 from tfm_jax import api, main
@@ -37,7 +37,8 @@ def at_root(monkeypatch, request):
 
 def ids(root, made=None, chosen=(), **changes):
     made = made or study(settings=SMALL, **changes)
-    return {c.directory.name: c for c in cells.cells(made, root, dict(chosen))}
+    known = [*cells.trials(made, root), *cells.finals(made, root, dict(chosen))]
+    return {c.directory.name: c for c in known}
 
 
 def test_an_id_depends_on_what_changes_numbers_and_on_nothing_else(tmp_path):
@@ -168,11 +169,11 @@ def cell(tmp_path):
 
 
 def attempt(cell, code, *, results=False):
-    folder = cells.begin(cell, {"jax": "0"})
+    folder = attempts.begin(cell, {"jax": "0"})
     (folder / "log").write_text("first line\nlast line\n")
     if results:
         (cell.directory / "results.json").write_text("{}")
-    return cells.finish(cell, folder, code, 1.5)
+    return attempts.finish(cell, folder, code, 1.5)
 
 
 @pytest.mark.parametrize(
@@ -187,9 +188,9 @@ def attempt(cell, code, *, results=False):
     ],
 )
 def test_how_a_run_ended_is_read_from_its_directory(cell, code, results, name):
-    assert cells.status(cell).name == "missing"
+    assert attempts.status(cell.directory).name == "missing"
     assert attempt(cell, code, results=results).name == name
-    found = cells.status(cell)
+    found = attempts.status(cell.directory)
     assert (found.name, found.attempts, found.seconds) == (name, 1, 1.5)
     assert not found.retryable
     assert ("last line" in found.error) == (name == "failed")
@@ -207,13 +208,13 @@ def test_being_preempted_is_no_failure_however_often(cell):
 
 
 def test_a_run_that_another_process_holds_is_running(cell):
-    folder = cells.begin(cell, {})
+    folder = attempts.begin(cell, {})
     for place in (cell.directory, cell.directory / "first"):
         place.mkdir(exist_ok=True)
         with Lease(place):
-            assert cells.status(cell).name == "running"
-            assert cells.finish(cell, folder, exits.OK, 1.0).name == "running"
-        assert cells.status(cell).name == "missing"
+            assert attempts.status(cell.directory).name == "running"
+            assert attempts.finish(cell, folder, exits.OK, 1.0).name == "running"
+        assert attempts.status(cell.directory).name == "missing"
 
 
 def test_a_run_whose_process_was_killed_is_not_running(cell):
@@ -224,12 +225,12 @@ def test_a_run_whose_process_was_killed_is_not_running(cell):
         owner = json.loads(lease.read_text())
     for changed in ({"started": "0"}, {"pid": 2**22 + 1}):
         lease.write_text(json.dumps(owner | changed))
-        assert cells.status(cell).name == "missing"
+        assert attempts.status(cell.directory).name == "missing"
     lease.write_text(json.dumps(owner | {"machine": "elsewhere"}))
-    assert cells.status(cell).name == "running"
+    assert attempts.status(cell.directory).name == "running"
     long_ago = lease.stat().st_mtime - 100
     os.utime(lease, (long_ago, long_ago))
-    assert cells.status(cell).name == "missing"
+    assert attempts.status(cell.directory).name == "missing"
     assert lease.exists(), "to read is not to run"
 
 
@@ -258,10 +259,10 @@ def test_a_damaged_file_is_left_out_with_a_word_and_healed_by_the_next_run(
     cell, name, content, recwarn
 ):
     attempt(cell, exits.OK, results=True)
-    assert cells.status(cell).name == "done"
+    assert attempts.status(cell.directory).name == "done"
     (cell.directory / name).write_bytes(content)
-    found = cells.status(cell)
-    outcomes.environments([cell])
+    found = attempts.status(cell.directory)
+    outcomes.environments([attempts.look(cell)])
     words = {str(w.message) for w in recwarn}
     if name == "DONE.json" or name == "results.json" and content != HOSTILE["types"]:
         assert found.unfinished
@@ -277,7 +278,7 @@ def test_a_damaged_failure_or_lease_stops_nothing(cell, recwarn):
         attempt(cell, exits.BAD_CONFIG)
         for name in ("FAILED.json", "lease.json"):
             (cell.directory / name).write_bytes(content)
-        assert cells.status(cell).name in ("running", "missing", "failed")
+        assert attempts.status(cell.directory).name in ("running", "missing", "failed")
         (cell.directory / "lease.json").unlink()
 
 
@@ -287,7 +288,7 @@ def test_a_disk_that_fails_is_no_missing_run(cell, monkeypatch):
 
     monkeypatch.setattr(api.bounded_json, "read_bytes", broken)
     with pytest.raises(exits.InfrastructureError, match="cannot be read"):
-        cells.status(cell)
+        attempts.status(cell.directory)
 
 
 def test_attempts_are_numbered_on_whatever_else_lies_there(cell):
@@ -295,10 +296,10 @@ def test_attempts_are_numbered_on_whatever_else_lies_there(cell):
     for name in (".ipynb_checkpoints", "._001", "notes"):
         (cell.directory / "attempts" / name).mkdir()
     shutil.rmtree(cell.directory / "attempts" / "001")
-    assert cells.begin(cell, {}).name == "001"
-    assert cells.begin(cell, {}).name == "002"
+    assert attempts.begin(cell, {}).name == "001"
+    assert attempts.begin(cell, {}).name == "002"
     shutil.rmtree(cell.directory / "attempts" / "001")
-    assert cells.begin(cell, {}).name == "003"
+    assert attempts.begin(cell, {}).name == "003"
 
 
 def test_every_attempt_records_its_command_and_environment(cell):
@@ -307,7 +308,7 @@ def test_every_attempt_records_its_command_and_environment(cell):
     folders = sorted((cell.directory / "attempts").iterdir())
     assert [f.name for f in folders] == ["001", "002"]
     for folder in folders:
-        assert run_files.read(folder / "environment.json") == {"jax": "0"}
+        assert files.read(folder / "environment.json") == {"jax": "0"}
         assert (folder / "command").read_text() == cell.shown + "\n"
 
 
@@ -367,7 +368,7 @@ def test_no_value_makes_a_folder_below_the_study(tmp_path):
         tune={"eval.length_penalty": (0.5, 0.6), "freeze": ("", "a/b\nc" + "d" * 300)},
         tune_seeds=(7,),
     )
-    for cell in cells.cells(tuned, tmp_path, {}):
+    for cell in cells.trials(tuned, tmp_path):
         assert cell.directory.parent == tmp_path and "\n" not in cell.directory.name
         assert len(cell.directory.name) < 250
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from experiments import cells, flops, sizes
+from experiments.costs import flops, sizes
+from experiments.runs import cells
 from tests.experiments import tiny_study
 from tfm_jax import api
 from tfm_jax.config import ConfigError

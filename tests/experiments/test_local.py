@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cells
 from experiments.engines import local
+from experiments.runs import attempts, cells
 from tfm_jax.runs.workdir import Lease
 
 FAKE = Path(__file__).with_name("fake_run.py")
@@ -36,7 +36,7 @@ def history(cell):
 
 
 def names(found):
-    return [cells.status(cell).name for cell in found]
+    return [attempts.status(cell.directory).name for cell in found]
 
 
 class Told(local.Silent):
@@ -77,7 +77,7 @@ def test_what_is_done_is_not_done_again_and_the_rest_is(tmp_path):
     found = make(tmp_path, ["done", "done"])
     assert local.run(found[:1], TWO, {})
     before = history(found[0])
-    todo = [c for c in found if cells.status(c).name != "done"]
+    todo = [c for c in found if attempts.status(c.directory).name != "done"]
     assert todo == found[1:]
     assert local.run(todo, TWO, {})
     assert history(found[0]) == before and names(found) == ["done", "done"]
@@ -87,7 +87,7 @@ def test_failures_are_told_at_once_and_only_chance_is_tried_again(tmp_path):
     found, told = make(tmp_path, ["config", "crash", "diverge", "done"]), Told()
     assert local.run(found, TWO, {}, told)
     assert names(found) == ["failed", "failed", "diverged", "done"]
-    assert [cells.status(c).attempts for c in found] == [1, 3, 1, 1]
+    assert [attempts.status(c.directory).attempts for c in found] == [1, 3, 1, 1]
     failed = [status for name, _, status in told.events if name == "failed"]
     assert all("is what happened" in status.error for status in failed)
 
@@ -118,14 +118,14 @@ def test_two_runners_share_a_study(tmp_path):
     assert other.wait(60) == 0
     for cell in found:
         assert sum("completed" in record for record in history(cell)) == 1
-        assert cells.status(cell).attempts == 1
+        assert attempts.status(cell.directory).attempts == 1
 
 
 def test_what_another_runner_has_ended_meanwhile_is_not_run_again(tmp_path):
     found, told = make(tmp_path, ["done", "config", "diverge"]), Told()
     assert local.run(found, TWO, {})
     assert local.run(found, TWO, {}, told), "with what it saw before the other's end"
-    assert [cells.status(cell).attempts for cell in found] == [1, 1, 1]
+    assert [attempts.status(cell.directory).attempts for cell in found] == [1, 1, 1]
     assert [name for name, *_ in told.events] == ["done", "failed", "diverged"]
 
 
@@ -144,13 +144,13 @@ def test_what_others_work_on_is_waited_for(tmp_path, monkeypatch, place):
 
     threading.Timer(0.5, end).start()
     assert local.run([cell], TWO, {})
-    assert names([cell]) == ["done"] and cells.status(cell).attempts == 0
+    assert names([cell]) == ["done"] and attempts.status(cell.directory).attempts == 0
 
 
 ZYGOTE = """
 import os, random, signal, sys, time
 from pathlib import Path
-from experiments import cells
+from experiments.runs import attempts, cells
 from experiments.engines import local
 from tests.experiments import test_local as t
 
@@ -159,12 +159,13 @@ found = t.make(Path(sys.argv[1]), ["done"] * 6, 12)
 for _ in range(20):
     child = os.fork()
     if not child:
-        local.run([c for c in found if cells.status(c).name != "done"], t.TWO, {})
+        left = [c for c in found if attempts.status(c.directory).name != "done"]
+        local.run(left, t.TWO, {})
         os._exit(0)
     time.sleep(rng.uniform(0.0, 0.8))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-local.run([c for c in found if cells.status(c).name != "done"], t.TWO, {})
+local.run([c for c in found if attempts.status(c.directory).name != "done"], t.TWO, {})
 """
 
 

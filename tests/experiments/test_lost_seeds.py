@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import findings, verdicts
-from experiments.findings import NOT_REPRODUCED as NO
-from experiments.findings import REPRODUCED as YES
-from experiments.findings import UNDERPOWERED as UNKNOWN
+from experiments.statistics import findings, verdicts
+from experiments.statistics.findings import NOT_REPRODUCED as NO
+from experiments.statistics.findings import REPRODUCED as YES
+from experiments.statistics.findings import UNDERPOWERED as UNKNOWN
 from experiments.study import better, equivalent, monotone, within, worse
 from tests.experiments.test_study import study
 

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cells, probes
+from experiments import probes
+from experiments.runs import cells
 
 SMALL = "configs/transformer_numerals_small.py"
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import run, sizes, study_file
+from experiments import run, study_file
+from experiments.costs import sizes
 from experiments.plan import Plan
 from experiments.study import on
 from tests.experiments import tiny_study
@@ -188,7 +189,7 @@ def test_damaged_files_of_a_study_are_set_aside(
     [lost] = plan.register()
     assert "what had been registered is not known" in lost
     assert run._write_plan(plan) == [c.id for c in plan.cells()]
-    assert plan.sizes()["fast"]["parameters"] > 0
+    assert plan.sizes["fast"]["parameters"] > 0
     assert plan.register() == [lost], "and nothing more"
     for name in ("study.json", "plan.json"):
         assert (plan.root / f"{name}.damaged").read_bytes() == content

@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import json
 import os
@@ -8,15 +9,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments import (
-    cells,
-    load_study,
-    outcomes,
-    results,
-    run,
-    sizes,
-)
+from experiments import load_study, results, run
+from experiments.costs import sizes
 from experiments.plan import Plan
+from experiments.runs import attempts, cells, files, outcomes
 from tests.experiments import fake_slurm, tiny_study
 from tests.reliability.processes import environment
 from tfm_jax import bounded_json
@@ -80,7 +76,7 @@ def test_a_study_runs_from_plan_to_report(ended):
     [cell, *_] = plan.cells()
     assert set(score_names(cell.experiment)) == {
         f"{split}/{name}"
-        for split, scores in outcomes.run_files.results(cell.directory).items()
+        for split, scores in outcomes.files.results(cell.directory).items()
         if isinstance(scores, dict)
         for name, value in scores.items()
         if not isinstance(value, str)
@@ -106,7 +102,8 @@ def test_a_vmapped_study_has_one_process_an_arm_and_a_run_a_seed(tmp_path, capsy
     report = json.loads((plan.root / "report.json").read_text())
     assert report["noise"]["identical"] == 0.0, "a member's place changes no bit"
     assert report["expectations"][0]["detail"].startswith("2 of 2 diverged")
-    logs = [cells.tail(next(c.directory.glob("attempts/*/log"))) for c in plan.cells()]
+    paths = [next(c.directory.glob("attempts/*/log")) for c in plan.cells()]
+    logs = [attempts.tail(path) for path in paths]
     assert logs[0] == logs[1] and "diverged" in logs[-1]
     alone = {c.id for c in load_study(TINY, tmp_path).cells() if c.arm == "fast"}
     assert not alone & {r["id"] for r in rows}, "runs of two kinds are never mixed"
@@ -195,14 +192,56 @@ def test_tuning_takes_the_best_of_each_arm_and_marks_the_edge(tmp_path):
     for cell in found:
         rate = (1e-3, 2e-3, 4e-3).index(cell.settings["optim.peak_lr"])
         write(cell, scores[cell.arm][rate])
-    chosen, trials = plan.chosen()
-    assert chosen == {"pre": {"optim.peak_lr": 2e-3}, "post": {"optim.peak_lr": 4e-3}}
-    assert [t["arm"] for t in trials if t["edge"]] == ["post"]
+    plan = plan.again()
+    best = {"pre": 2e-3, "post": 4e-3}
+    assert plan.chosen == {a: {"optim.peak_lr": rate} for a, rate in best.items()}
+    assert [t["arm"] for t in plan.trials if t["edge"]] == ["post"]
     finals = [c for c in plan.cells() if c.phase == cells.FINAL]
     assert {(c.arm, c.settings["optim.peak_lr"]) for c in finals} == {
         ("pre", 2e-3),
         ("post", 4e-3),
     }
+
+
+def opened_by(argv, monkeypatch):
+    """How often ``run.main(argv)`` reads each file of a run, and resolves."""
+    reads, resolved = collections.Counter(), collections.Counter()
+
+    def read(path, legal=lambda content: True, read=files.read):
+        reads[path] += 1
+        return read(path, legal)
+
+    def history(directory, history=files.history):
+        reads[directory / "metrics.jsonl"] += 1
+        return history(directory)
+
+    def configure(config, settings, configure=cells.configure):
+        resolved[tuple(settings.items())] += 1
+        return configure(config, settings)
+
+    for module, stand_in in ((files, read), (files, history), (cells, configure)):
+        monkeypatch.setattr(module, stand_in.__name__, stand_in)
+    assert run.main(argv) == 0
+    return reads, resolved
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "report"])
+def test_a_command_reads_each_file_and_resolves_each_run_once(
+    command, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
+    plan = Plan.load(f"{TINY}:tuned", tmp_path)
+    for _ in "ab":  # the trials, then what follows from them
+        for n, cell in enumerate(plan.cells()):
+            if not cell.directory.exists():
+                write(cell, 1.0 / (1 + n))
+        plan = plan.again()
+    argv = [f"{TINY}:tuned", command, f"--out={tmp_path}"]
+    reads, resolved = opened_by(argv, monkeypatch)
+    assert set(reads.values()) == {1}
+    assert {cell.directory / "results.json" for cell in plan.cells()} <= set(reads)
+    again = [cell for cell in plan.cells() if cell.phase == cells.IDENTICAL]
+    assert resolved.total() == len(plan.cells()) and len(resolved) == 11 - len(again)
 
 
 def test_a_trial_that_diverged_loses_however_good_its_other_seeds(tmp_path):
@@ -328,7 +367,7 @@ def test_a_plan_of_equal_flops_says_how_many_steps(tmp_path):
     plan = Plan.load(str(path), tmp_path / "out")
     steps = steps_of(plan)
     assert steps["narrow"] == 6 > steps["wide"]
-    work = {a: s["flops_per_step"] * steps[a] for a, s in plan.sizes().items()}
+    work = {a: s["flops_per_step"] * steps[a] for a, s in plan.sizes.items()}
     assert 0.8 < work["wide"] / work["narrow"] < 1.2
 
 

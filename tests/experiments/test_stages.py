@@ -5,7 +5,10 @@ import json
 
 import pytest
 
-from experiments import cells, findings, sizes, stages
+from experiments import stages
+from experiments.costs import sizes
+from experiments.runs import cells
+from experiments.statistics import findings
 from experiments.study import Study, better, on
 from tests.train.text_runs import write_files
 
@@ -51,7 +54,7 @@ def study(tmp_path_factory):
 
 
 def test_what_the_first_run_does_is_part_of_what_the_second_is(study, tmp_path):
-    scratch, pretrained, wider = cells.cells(study, tmp_path, {})
+    scratch, pretrained, wider = cells.finals(study, tmp_path, {})
     assert len({scratch.id, pretrained.id, wider.id}) == 3
     assert scratch.first is None and "tfm_jax.main" in scratch.command
     assert "experiments.stages" in wider.command
@@ -62,7 +65,7 @@ def test_what_the_first_run_does_is_part_of_what_the_second_is(study, tmp_path):
 
 
 def test_the_second_run_starts_from_the_first_which_is_made_once(study, tmp_path):
-    cell = next(c for c in cells.cells(study, tmp_path, {}) if c.arm == "pretrained")
+    cell = next(c for c in cells.finals(study, tmp_path, {}) if c.arm == "pretrained")
     argv = cell.command[2:]
     assert stages.main(argv) == 0
     found = json.loads((cell.directory / "results.json").read_text())
@@ -77,7 +80,7 @@ def test_the_second_run_starts_from_the_first_which_is_made_once(study, tmp_path
 
 
 def test_a_wrong_first_run_ends_both(study, tmp_path, capsys):
-    cell = next(c for c in cells.cells(study, tmp_path, {}) if c.arm == "pretrained")
+    cell = next(c for c in cells.finals(study, tmp_path, {}) if c.arm == "pretrained")
     assert stages.main([*cell.command[2:], "--first.model.depth=0"]) == 78
     assert "model.depth=0" in capsys.readouterr().err
     assert not (cell.directory / "results.json").exists()
@@ -91,7 +94,7 @@ def test_arms_are_matched_by_what_their_first_runs_cost(study, tmp_path):
     assert arms["wider"]["first.train.total_steps"] == 2
     assert arms["pretrained"]["first.train.total_steps"] == 4
     assert arms["scratch"] == {"first": "", "train.total_steps": 8}
-    [scratch, *_] = cells.cells(dataclasses.replace(study, arms=arms), tmp_path, {})
+    [scratch, *_] = cells.finals(dataclasses.replace(study, arms=arms), tmp_path, {})
     assert scratch.costly.train.total_steps == 8
 
 

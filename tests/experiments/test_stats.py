@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_ind, ttest_rel
 
-from experiments import stats
+from experiments.statistics import stats
 
 # Multiples of 1/64: sums of a few are exact.
 EXACT = st.integers(-1000, 1000).map(lambda i: i / 64)

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
-from experiments import cells, findings, studies
+from experiments import studies
+from experiments.runs import cells
+from experiments.statistics import findings
 from experiments.study import (
     KINDS,
     Study,

@@ -4,7 +4,8 @@ import json
 import pytest
 from scipy.stats import ttest_ind
 
-from experiments import cells, findings, verdicts
+from experiments.runs import cells
+from experiments.statistics import findings, verdicts
 from experiments.study import (
     better,
     check,

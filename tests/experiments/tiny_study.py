@@ -5,7 +5,7 @@ More words.
 Nobody 2026, section 1.
 """
 
-from experiments import sizes
+from experiments.costs import sizes
 from experiments.study import Study, better, diverges
 
 SIZE = dict(count=sizes.COUNT, parameters=1, flops_per_step=1.0, tokens_per_step=1)

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from experiments import run_files
+from experiments.runs import files
 from tfm_jax import bounded_json, main
 from tfm_jax.config import ConfigError, from_json, to_json
 from tfm_jax.runs.checkpoint import Checkpointer, Config
@@ -27,7 +27,7 @@ def flips(content):
 def test_no_flipped_bit_of_a_sealed_file_changes_what_is_read(tmp_path):
     path = tmp_path / "results.json"
     replace(path, VALUE)
-    said = repr(run_files.read(path))
+    said = repr(files.read(path))
     assert bounded_json.SUM not in said and "'nll': 0.1" in said
     for content in flips(path.read_bytes()):
         try:
@@ -98,7 +98,7 @@ def test_what_is_in_the_way_of_a_file_is_set_aside(tmp_path, caplog, name, kind)
     IN_THE_WAY[kind](tmp_path / name)
     with Lease(tmp_path), MetricsLog(tmp_path, tensorboard=False):
         replace(tmp_path / "results.json", {"step": 1})
-    assert run_files.results(tmp_path) == {"step": 1}
+    assert files.results(tmp_path) == {"step": 1}
     assert (tmp_path / "precious").read_text() == "precious"
     assert os.path.lexists(tmp_path / f"{name}.damaged")
     (record,) = caplog.records

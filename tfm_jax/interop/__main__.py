@@ -75,20 +75,14 @@ COMMANDS = {  # name: what does it, its arguments, its options
 }
 
 
+@exits.command("tfm_jax.interop")
 def main(argv):
     """Exit code of the command ``argv``; an unknown exception keeps its traceback."""
     if not argv or {"--help", "-h"} & set(argv):
         terminal.say(__doc__)
         return exits.OK if argv else exits.BAD_CONFIG
-    try:
-        given = parse(argv)
-        return COMMANDS[given.command][0](given) or exits.OK
-    except Exception as error:
-        code = exits.exit_code(error)
-        if code == exits.UNKNOWN:
-            raise
-        terminal.say(f"tfm_jax.interop: {exits.one_line(error)}", file=sys.stderr)
-        return code
+    given = parse(argv)
+    return COMMANDS[given.command][0](given)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ code    name            what to do
 """
 
 import errno
+import functools
+import sys
+from collections.abc import Callable, Sequence
 
 from tfm_jax import terminal
 
@@ -92,3 +95,27 @@ def exit_code(exc: BaseException | None) -> int:
     if isinstance(exc, OSError) and exc.errno in NAME_ERRNOS:
         return BAD_CONFIG
     return UNKNOWN
+
+
+def command(name: str) -> Callable:
+    """Decorator of a command's ``main(argv)``, whose exit code it returns.
+
+    An exception that has a code is one line on standard error; others pass, for their
+    traceback.
+    """
+
+    def decorate(main):
+        @functools.wraps(main)
+        def coded(argv: Sequence[str]) -> int:
+            try:
+                return main(argv) or OK
+            except Exception as error:
+                code = exit_code(error)
+                if code == UNKNOWN:
+                    raise
+                terminal.say(f"{name}: {one_line(error)}", file=sys.stderr)
+                return code
+
+        return coded
+
+    return decorate

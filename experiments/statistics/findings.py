@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from experiments import stats
+from experiments.statistics import stats
 from experiments.study import Expectation, Study
 
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
@@ -279,7 +279,7 @@ def _steady(noise, study):
         return {"verdict": UNDERPOWERED, "detail": f"{p['diverged']} runs diverged"}
     if p["low"] is None:
         return {"verdict": UNDERPOWERED, "detail": f"only {p['n']} other seeds"}
-    detail = f"{p['mean']:+.4g} [{p['low']:.4g}, {p['high']:.4g}]"
+    detail = f"{p['mean']:+z.4g} [{p['low']:z.4g}, {p['high']:z.4g}]"
     detail += f", n = {p['n_first']} and {p['n']}, margin ±{study.sesoi:g}"
     inside = -study.sesoi <= p["low"] and p["high"] <= study.sesoi
     apart = p["low"] > study.sesoi or p["high"] < -study.sesoi
@@ -300,5 +300,5 @@ PREDICATES: dict[str, Callable] = {
 def _interval(p, unit="pairs"):
     if p.low is None:
         few = f"only {p.n} {unit}" if p.n else f"no {unit}"
-        return f"{p.mean:+.4g}, {few}" if p.n else few
-    return f"{p.mean:+.4g} [{p.low:+.4g}, {p.high:+.4g}], n = {p.n}"
+        return f"{p.mean:+z.4g}, {few}" if p.n else few
+    return f"{p.mean:+z.4g} [{p.low:+z.4g}, {p.high:+z.4g}], n = {p.n}"

@@ -24,14 +24,14 @@ def describe() -> dict[str, str]:
 
 
 def _git(*arguments):
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parents[2]
     try:
-        found = subprocess.run(
+        ran = subprocess.run(
             ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()
+    return ran.stdout.strip()
 
 
 def _digest(text):
@@ -58,7 +58,7 @@ def _processor():
 def _gpu():
     asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        found = subprocess.run(asked, capture_output=True, text=True, check=True)
+        ran = subprocess.run(asked, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "none"
-    return "; ".join(sorted(set(found.stdout.split("\n")) - {""}))
+    return "; ".join(sorted(set(ran.stdout.split("\n")) - {""}))

@@ -6,7 +6,7 @@ import time
 
 from rich import progress
 
-from experiments import cells
+from experiments.runs import attempts
 from tfm_jax.api import say, shown
 
 
@@ -38,7 +38,7 @@ class Lines:
 
     def ended(self, cell, status, again) -> None:
         """How it ended; the end of its log if it failed."""
-        self.done += status.name in cells.FINISHED
+        self.done += status.finished
         word = f"{status.name:7}" if not again else "again  "
         took = f"{status.seconds:.0f} s"
         self._print(f"{word} {cell.directory.name}  {took}  [{self.done}/{self.total}]")
@@ -70,7 +70,7 @@ class Bars(Lines):
         for directory in set(self._of) - set(running):
             self._bars.remove_task(self._of.pop(directory))
         for directory, cell in running.items():
-            step, total = cells.progress(cell)
+            step, total = attempts.progress(cell)
             if directory not in self._of:
                 self._of[directory] = self._bars.add_task(
                     shown(directory.name), total=total

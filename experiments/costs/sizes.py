@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from experiments import cells, flops
+from experiments.costs import flops
+from experiments.runs import cells
 from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax.api import ConfigError, Experiment, start, train_step

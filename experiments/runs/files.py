@@ -14,7 +14,7 @@ from tfm_jax.api import (
 )
 
 
-def read(path: Path, legal: Callable[[dict], Any] = lambda found: True) -> dict | None:
+def read(path: Path, legal: Callable[[dict], Any] = lambda content: True) -> dict | None:
     """The object in a file; None if there is no such file.
 
     A damaged file is as good as none, with a warning that names it.
@@ -23,9 +23,9 @@ def read(path: Path, legal: Callable[[dict], Any] = lambda found: True) -> dict 
     Raises: InfrastructureError if the file cannot be read at all.
     """
     try:
-        found = read_object(path)
-        if legal(found):
-            return found
+        content = read_object(path)
+        if legal(content):
+            return content
         reason = "holds something else"
     except FileNotFoundError:
         return None
@@ -39,13 +39,13 @@ def read(path: Path, legal: Callable[[dict], Any] = lambda found: True) -> dict 
 
 def read_or_set_aside(path: Path, legal: Callable[[dict], Any]) -> dict | None:
     """``read`` of a file that is about to be replaced: a damaged one is kept beside."""
-    found = read(path, legal)
-    if found is None and path.exists():
+    content = read(path, legal)
+    if content is None and path.exists():
         aside = path.with_name(f"{path.name}.damaged")
         while aside.exists():
             aside = aside.with_name(f"{aside.name}+")
         path.rename(aside)
-    return found
+    return content
 
 
 def results(directory: Path) -> dict | None:

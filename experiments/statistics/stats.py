@@ -170,8 +170,8 @@ def clopper_pearson(count: int, n: int, confidence=0.95) -> Interval:
     """
     if n == 0:
         return Interval(0.0, 1.0)
-    found = stats.binomtest(count, n).proportion_ci(confidence, method="exact")
-    return Interval(*map(float, found))
+    exact = stats.binomtest(count, n).proportion_ci(confidence, method="exact")
+    return Interval(*map(float, exact))
 
 
 @functools.cache
@@ -213,10 +213,10 @@ def bca(differences, rng, confidence=0.95) -> Interval | None:
         return None
     if np.ptp(differences) == 0:
         return Interval(*2 * [float(differences[0])])
-    found = stats.bootstrap(
+    bootstrapped = stats.bootstrap(
         (differences,), np.mean, method="BCa", confidence_level=confidence, rng=rng
     )
-    return Interval(*map(float, found.confidence_interval))
+    return Interval(*map(float, bootstrapped.confidence_interval))
 
 
 def minimum_detectable_effect(sd, n: int, alpha=0.05, power=0.8) -> float | None:

@@ -7,7 +7,7 @@ import numpy as np
 import sacrebleu
 from scipy import stats
 
-from experiments.stats import percentiles
+from experiments.statistics.stats import percentiles
 
 
 def bleu_statistics(hypotheses, references, metric=None) -> np.ndarray:

@@ -5,22 +5,23 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from experiments import cells, findings, outcomes, sizes, stats
-from experiments.cells import FINAL, FINISHED, IDENTICAL, OTHER_SEEDS
-from experiments.findings import CONFIDENCE, INCOMPLETE, judge
+from experiments.costs import sizes
 from experiments.plan import Plan
+from experiments.runs import outcomes
+from experiments.runs.cells import FINAL, FINISHED, IDENTICAL, OTHER_SEEDS
+from experiments.statistics import findings, stats
+from experiments.statistics.findings import CONFIDENCE, INCOMPLETE, judge
 from experiments.study import CLAIMS, Expectation
 
 
 def analyse(plan: Plan) -> dict:
     """All that the report says, as plain JSON; computed from run directories alone.
 
-    Source of the statistics: see ``experiments.stats``; every arm is compared with the
+    Source of the statistics: see ``stats``; every arm is compared with the
     baseline on pairs of equal seeds; ``findings.planned`` says what is adjusted.
     """
     study, rows = plan.study, plan.rows()
-    chosen, trials = plan.chosen()
-    measured = plan.sizes()
+    chosen, measured = plan.chosen, plan.sizes
     values = values_of(plan)
     others = [arm for arm in study.arms if arm != study.baseline]
     compared = _compare(values, others, study)
@@ -50,7 +51,7 @@ def analyse(plan: Plan) -> dict:
             f"What suits {', '.join(edges)} best lies at the edge of what was tried; "
             "widen the grid before concluding anything."
         )
-    environments = outcomes.environments(plan.cells())
+    environments = outcomes.environments(plan.runs)
     return {
         "name": plan.name,
         "scale": plan.scale,
@@ -74,8 +75,8 @@ def analyse(plan: Plan) -> dict:
         "noise": noise,
         "arms": arms,
         "runs": rows,
-        "curves": outcomes.curves(study, plan.cells()),
-        "tuning": trials,
+        "curves": outcomes.curves(study, plan.runs),
+        "tuning": list(plan.trials),
         "environment": environments[-1] if environments else {},
         "mixed_environments": _differences(environments),
         "excluded": [
@@ -106,10 +107,10 @@ def values_of(
     metric, wanted = plan.study.metric, values
     if expectation and expectation.metric:
         metric, wanted = expectation.metric, expectation.arms
-    for cell in plan.cells():
-        ended = cell.phase == FINAL and cells.status(cell).name in FINISHED
-        if ended and cell.arm in wanted:
-            values[cell.arm][cell.seed] = outcomes.metric(cell, metric)
+    for run in plan.finals:
+        arm, seed, phase = run.cell.arm, run.cell.seed, run.cell.phase
+        if phase == FINAL and run.status.finished and arm in wanted:
+            values[arm][seed] = outcomes.metric(run, metric)
     return values
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import rankdata, trim_mean
 
-from experiments.stats import percentiles
+from experiments.statistics.stats import percentiles
 
 
 def iqm(scores) -> float:

@@ -1,0 +1,1 @@
+"""What a run costs: parameters, and operations of a step."""

@@ -1,0 +1,216 @@
+"""Cells: the runs of a study, what each is called, and where it stands on disk."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.runs.identity import identity
+from experiments.stages import FIRST
+from experiments.study import Study, Typed
+from tfm_jax.api import (
+    ConfigError,
+    DataError,
+    Experiment,
+    check_new,
+    check_population,
+    read_command,
+    to_flag,
+)
+
+TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
+    "tune",
+    "final",
+    "identical",
+    "other_seeds",
+)
+FINISHED = ("done", "diverged")
+
+
+class Cell(NamedTuple):
+    """One run.
+
+    Attributes:
+        id: content hash, see ``identity``. arm: of the study. phase: of ``PHASES``.
+        settings: dotted knobs set besides the config file, seed included.
+        directory: where it lives.
+        command: after ``python``; it reproduces the run. Runs that train together in
+            one process have the same.
+        experiment: the resolved configuration. first: of the run made before it.
+    """
+
+    id: str
+    arm: str
+    seed: int
+    phase: str
+    settings: Mapping[str, Any]
+    directory: Path
+    command: tuple[str, ...]
+    experiment: Experiment
+    first: Experiment | None = None
+
+    @property
+    def costly(self) -> Experiment:
+        """What is measured where arms shall cost the same."""
+        return self.first or self.experiment
+
+    @property
+    def shown(self) -> str:
+        """The command as one pastes it."""
+        return shlex.join(["python", *self.command])
+
+
+def flags(settings: Mapping[str, Any], name: str = "config") -> tuple[str, ...]:
+    """``--NAME.KNOB=VALUE`` for each setting, as the command line takes it."""
+    return tuple(
+        f"--{name}.{knob}={value if isinstance(value, Typed) else to_flag(value)}"
+        for knob, value in settings.items()
+    )
+
+
+def configure(config: str, settings: Mapping[str, Any]) -> Experiment:
+    """The experiment that the command line would run, checked as it would be.
+
+    Raises: ConfigError naming the flag, the value and the legal choices.
+    """
+    argv = [f"--config={config}", "--workdir=.", *flags(settings)]
+    return read_command(argv).experiment
+
+
+def trials(study: Study, root: Path) -> list[Cell]:
+    """The runs of the tuning, in a fixed order; none of a study without.
+
+    Args: root: the study's directory.
+    Raises: ConfigError if any of them is not a legal configuration, DataError if its
+        data cannot be prepared.
+    """
+    planned = [
+        (arm, knobs, seed, TUNE)
+        for arm in study.arms
+        for knobs in tuning_grid(study)
+        for seed in study.tune_seeds
+    ]
+    return _cells(study, root, planned if study.tune else ())
+
+
+def finals(study: Study, root: Path, chosen: Mapping[str, Mapping]) -> list[Cell]:
+    """The runs with the study's seeds and its controls, in a fixed order.
+
+    Args: chosen: arm -> tuned knobs. The runs of an arm that is not in it are not yet
+        known; an arm without tuning needs none.
+    Raises: as ``trials``.
+    """
+    planned = [(arm, seed, FINAL) for arm in study.arms for seed in study.seeds]
+    planned += [(study.baseline, seed, IDENTICAL) for seed in study.identical]
+    planned += [(study.baseline, seed, OTHER_SEEDS) for seed in study.other_seeds]
+    known = [
+        (arm, chosen.get(arm, {}), seed, phase)
+        for arm, seed, phase in planned
+        if not study.tune or arm in chosen
+    ]
+    return _cells(study, root, known)
+
+
+def _cells(study, root, planned):
+    made = [_cell(study, root, *each) for each in planned]
+    return list(_together(study, made)) if study.vmapped else made
+
+
+def _together(study, made):
+    """The runs of an arm with one command."""
+    groups = {}
+    for cell in made:
+        groups.setdefault(cell.arm, []).append(cell)
+    for arm, group in groups.items():
+        try:
+            may_differ = check_population([cell.experiment for cell in group])
+        except ConfigError as error:
+            raise ConfigError(f"arm {arm!r} cannot be vmapped: {error}") from error
+        first = group[0].settings
+        own = [
+            k
+            for k in may_differ
+            if any(c.settings.get(k) != first.get(k) for c in group)
+        ]
+        shared = {k: v for k, v in first.items() if k not in own}
+        each = (f"--each.{k}={to_flag([c.settings[k] for c in group])}" for k in own)
+        command = (
+            *("-m", "tfm_jax.main", f"--config={study.config}"),
+            f"--workdir={to_flag([str(c.directory) for c in group])}",
+            *flags(shared),
+            *each,
+        )
+        for cell in group:
+            yield cell._replace(command=command)
+
+
+def tuning_grid(study: Study) -> list[dict[str, Any]]:
+    """What is tried for every arm."""
+    combinations = [{}]
+    for knob, values in study.tune.items():
+        combinations = [c | {knob: value} for c in combinations for value in values]
+    return combinations
+
+
+def _cell(study, root, arm, knobs, seed, phase):
+    settings = {**study.settings, **study.arms[arm], **knobs, "seed": seed}
+    own, before = stages_of(settings)
+    config = settings.get(FIRST, study.first)
+    try:
+        experiment = configure(study.config, own)
+        first = configure(config, before) if config else None
+        name = identity(
+            experiment,
+            probe=study.probe,
+            repeat=int(phase == IDENTICAL),
+            vmapped=study.vmapped,
+            first=first,
+        )
+    except (ConfigError, DataError) as error:
+        kind = ConfigError if isinstance(error, ConfigError) else DataError
+        raise kind(f"arm {arm!r}: {error}") from error
+    label = "-".join([arm, *(_short(k, v) for k, v in knobs.items()), f"s{seed}", name])
+    directory = root / label
+    program = ["tfm_jax.main"]
+    if study.probe:
+        program = ["experiments.probes", f"--probe={study.probe}"]
+    elif config:
+        program = ["experiments.stages", f"--{FIRST}={config}", *flags(before, FIRST)]
+    command = (
+        "-m",
+        *program,
+        f"--config={study.config}",
+        f"--workdir={directory}",
+        *flags(own),
+    )
+    return Cell(name, arm, seed, phase, settings, directory, command, experiment, first)
+
+
+def check_read(cell: Cell) -> None:
+    """Refuses settings of a run, or of the one before it, that have no effect.
+
+    Raises: ConfigError naming the arm, the knob and that which ignores it.
+    """
+    own, before = stages_of(cell.settings)
+    for experiment, given in ((cell.experiment, own), (cell.first, before)):
+        try:
+            if experiment:
+                check_new(experiment, given)
+        except ConfigError as error:
+            raise ConfigError(f"arm {cell.arm!r}: {error}") from error
+
+
+def stages_of(settings: Mapping[str, Any]) -> tuple[dict, dict]:
+    """Knobs of the run itself, and of the one made before it; both have the seed."""
+    own = {k: v for k, v in settings.items() if k.split(".")[0] != FIRST}
+    prefix = f"{FIRST}."
+    before = {
+        k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)
+    }
+    return own, before | {k: v for k, v in own.items() if k == "seed"}
+
+
+def _short(knob, value):
+    text = f"{knob.rpartition('.')[2]}{value}"
+    return re.sub(r"[/\x00-\x1f\x7f]", "-", text)[:80]  # as the name of a folder

@@ -1,0 +1,150 @@
+"""From run directories to numbers, regenerated each time."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from experiments.runs import attempts, cells, files
+from experiments.runs.attempts import Run
+from experiments.runs.cells import FINAL
+from experiments.study import Study
+from tfm_jax.api import ConfigError
+
+
+def metric(run: Run, name: str) -> float | None:
+    """``split/score`` of a finished run; None if it diverged or has not finished.
+
+    A score that is no finite number is that of a run that diverged.
+    """
+    if run.status.name != "done":
+        return None
+    scores = {
+        f"{split}/{score}": value
+        for split, of_split in run.status.results.items()
+        if isinstance(of_split, dict)
+        for score, value in of_split.items()
+        if files.is_number(value)
+    }
+    if name not in scores:
+        path = run.cell.directory / "results.json"
+        raise ConfigError(f"{name} is not in {path}; choose from {', '.join(scores)}")
+    return _finite(scores[name])
+
+
+def _finite(value):
+    return float(value) if math.isfinite(value) else None
+
+
+def records(study: Study, runs: Iterable[Run]) -> list[dict]:
+    """One row for each run: what it is, how it ended, what it scored."""
+    return [
+        {
+            "id": cell.id,
+            "arm": cell.arm,
+            "seed": cell.seed,
+            "phase": cell.phase,
+            "settings": dict(cell.settings),
+            "status": status.name,
+            "metric": metric(Run(cell, status), study.metric),
+            "attempts": status.attempts,
+            "seconds": status.seconds or None,
+            "memory_bytes": status.results.get("memory_bytes"),
+            "directory": str(cell.directory),
+            "command": cell.shown,
+            "error": status.error,
+        }
+        for cell, status in runs
+    ]
+
+
+def table(rows: Iterable[Mapping]) -> pd.DataFrame:
+    """The runs as a data frame, one column for each setting that varies."""
+    frame = pd.DataFrame(rows)
+    settings = pd.DataFrame(list(frame.pop("settings")), index=frame.index)
+    varies = [c for c in settings if settings[c].map(repr).nunique() > 1]
+    return frame.join(settings[[c for c in varies if c != "seed"]])
+
+
+def tuning(study: Study, runs: Iterable[Run]) -> tuple[dict, list[dict]]:
+    """The knobs chosen for each arm whose tuning has finished, and every trial.
+
+    The best mean over the tuning seeds wins; a trial with a diverged seed loses against
+    any without. ``edge`` marks a winner at the end of its range, where something better
+    may lie outside: its arm has not been tuned.
+
+    Args: runs: of the tuning.
+    """
+    sign = 1 if study.goal == "min" else -1
+    trials, chosen = [], {}
+    grid = cells.tuning_grid(study)
+    by_arm = {arm: [] for arm in study.arms}
+    for run in runs:
+        knobs = {k: run.cell.settings[k] for k in study.tune}
+        by_arm[run.cell.arm].append((run, knobs, metric(run, study.metric)))
+    for arm, tried in by_arm.items():
+        best = None
+        if tried and all(run.status.finished for run, *_ in tried):
+            best = chosen[arm] = min(
+                grid, key=lambda g: _cost([v for _, k, v in tried if k == g], sign)
+            )
+        trials += [
+            {
+                "arm": arm,
+                "settings": knobs,
+                "seed": run.cell.seed,
+                "value": value,
+                "chosen": knobs == best,
+                "edge": knobs == best and at_edge(study, knobs),
+            }
+            for run, knobs, value in tried
+        ]
+    return chosen, trials
+
+
+def at_edge(study: Study, knobs: Mapping) -> bool:
+    """Whether a tuned number is the smallest or largest that was tried."""
+    return any(
+        len(set(study.tune[k])) > 1
+        and not isinstance(v, str | bool)
+        and v in (min(study.tune[k]), max(study.tune[k]))
+        for k, v in knobs.items()
+    )
+
+
+def curves(study: Study, runs: Iterable[Run]) -> dict[str, dict[str, list]]:
+    """Arm -> seed -> [[step, metric], ...] while it trained."""
+    split, score = study.metric.split("/")
+    drawn = {}
+    for cell, _ in runs:
+        if cell.phase != FINAL or split != "valid":
+            continue
+        points = [
+            [record["step"], _finite(record[score])]
+            for record in files.history(cell.directory)
+            if record["kind"] == "valid" and files.is_number(record.get(score))
+        ]
+        if points:
+            drawn.setdefault(cell.arm, {})[str(cell.seed)] = points
+    return drawn
+
+
+def environments(runs: Iterable[Run]) -> list[dict[str, str]]:
+    """The distinct environments that attempts at these runs recorded."""
+    distinct = {}
+    for cell, _ in runs:
+        for path in attempts.folders(cell.directory):
+            recorded = files.read(path / "environment.json", _is_text)
+            if recorded is not None:
+                distinct.setdefault(json.dumps(recorded, sort_keys=True), recorded)
+    return list(distinct.values())
+
+
+def _is_text(environment):
+    return all(isinstance(value, str) for value in environment.values())
+
+
+def _cost(values, sign):
+    real = [v for v in values if v is not None]
+    return len(values) - len(real), sign * sum(real) / max(len(real), 1)

@@ -1,0 +1,1 @@
+"""What numbers of several seeds say: tests, intervals, verdicts."""
