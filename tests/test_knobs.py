@@ -15,9 +15,10 @@ import pytest
 from tests.reliability.tiny import get_config
 from tests.traced import Vocabulary, traced
 from tests.train.test_run_knobs import EVAL, RUN, STREAM
-from tfm_jax.config import readers_of
+from tfm_jax.config import readers_of, role_of
 from tfm_jax.data.rows import pairs
 from tfm_jax.data.tokenizers import bilingual
+from tfm_jax.knobs import ROLES
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models.transformer import Config as ModelConfig
 from tfm_jax.models.transformer import Transformer
@@ -211,21 +212,52 @@ def assert_live(base, listed, program_of):
         assert len(set(programs)) == len(programs), name
 
 
-def test_every_knob_of_the_model_changes_the_traced_program():
+def assert_roles(base, listed, model_of, batch):
+    """Every knob of a model changes what its role says, and nothing else.
+
+    Evaluation with its initial values, but for knobs of training, which change training
+    alone; those of initial values leave what is made of given parameters as it is.
+    """
+    keys = {name: jax.random.key(n) for n, name in enumerate(("params", "dropout"))}
+
+    def program_of(cfg, train):
+        def init_and_apply(keys):
+            return model_of(cfg).init_with_output(keys, batch, train=train)
+
+        return traced((init_and_apply, (keys,)))
+
+    def applied(cfg):
+        model = model_of(cfg)
+        made = functools.partial(model.init, train=False)
+        apply = functools.partial(
+            model.apply, train=True, rngs={"dropout": keys["dropout"]}
+        )
+        return traced((apply, (jax.eval_shape(made, keys, batch), batch)))
+
+    evaluated, trained = (
+        functools.cache(functools.partial(program_of, train=train))
+        for train in (False, True)
+    )
+    roles = {name: role_of(type(base), name) for name in listed}
+    of = {role: {n: listed[n] for n in listed if roles[n] == role} for role in ROLES}
+    assert_live(base, of.pop("training"), trained)
+    for role in of:
+        assert_live(base, of[role], evaluated)
+    for name, role in roles.items():
+        if role in ("training", "initial"):
+            program = evaluated if role == "training" else applied
+            same = {program(cfg) for cfg in variants(base, name, listed[name])}
+            assert len(same) == 1, f"{name} is no knob of role={role!r}"
+
+
+def test_every_knob_of_the_model_changes_the_programs_of_its_role():
     base = ModelConfig(
         **dict(width=8, heads=2, ffn_width=12, encoder_depth=1, decoder_depth=1),
         **dict(source_vocab=11, target_vocab=11, dropout=0.1),
     )
     batch = jax.tree.map(lambda x: np.ones((2, 3), np.int32), translation.example())
 
-    def program_of(cfg):
-        def init_and_apply(params_key, dropout_key):
-            rngs = {"params": params_key, "dropout": dropout_key}
-            return Transformer(cfg).init_with_output(rngs, batch, train=True)
-
-        return traced((init_and_apply, (jax.random.key(0), jax.random.key(1))))
-
-    assert_live(base, MODEL, program_of)
+    assert_roles(base, MODEL, Transformer, batch)
 
 
 def test_every_knob_of_the_optimizer_changes_the_traced_update():

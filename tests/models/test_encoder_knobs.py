@@ -2,13 +2,11 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
 from tests.models.tiny_text import TINY, rows
-from tests.test_knobs import MODEL, assert_live
-from tests.traced import traced
+from tests.test_knobs import MODEL, assert_roles
 from tfm_jax.layers.arch import Arch
 from tfm_jax.models import albert, bert, electra
 
@@ -63,7 +61,7 @@ KNOBS = {
 
 
 @pytest.mark.parametrize("family", KNOBS)
-def test_every_knob_changes_the_traced_program(family):
+def test_every_knob_changes_the_programs_of_its_role(family):
     module, fields, listed = KNOBS[family]
     own = {f.name for f in dataclasses.fields(module.Config)}
     arch = {f.name for f in dataclasses.fields(Arch)}
@@ -71,12 +69,4 @@ def test_every_knob_changes_the_traced_program(family):
     base = module.Config(**(TINY | dict(depth=1, dropout=0.1) | fields))
     places = np.zeros((2, 2), np.int32)
     batch = rows([5, 3])._replace(places=places, labels=places, weights=places + 1.0)
-
-    def program_of(cfg):
-        def init_and_apply(params_key, dropout_key):
-            rngs = {"params": params_key, "dropout": dropout_key}
-            return module.Model(cfg).init_with_output(rngs, batch, train=True)
-
-        return traced((init_and_apply, (jax.random.key(0), jax.random.key(1))))
-
-    assert_live(base, listed, program_of)
+    assert_roles(base, listed, module.Model, batch)

@@ -8,8 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.models.tiny_text import ONE, V, rows, run, sizes, tiny
-from tests.test_knobs import MODEL, assert_live
-from tests.traced import traced
+from tests.test_knobs import MODEL, assert_roles
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.layers.layout import init_params, to_scanned, to_unrolled
 from tfm_jax.layers.linear import Dropout
@@ -304,7 +303,7 @@ KNOBS = MODEL | {
 OF_PAIRS = set(MODEL) - {f.name for f in dataclasses.fields(gpt.Config)}
 
 
-def test_every_knob_changes_the_traced_program():
+def test_every_knob_changes_the_programs_of_its_role():
     listed = {k: v for k, v in KNOBS.items() if k not in OF_PAIRS}
     fields = {f.name for f in dataclasses.fields(gpt.Config)}
     assert fields - listed.keys() == {"attention"}  # see tests/test_knobs.py
@@ -312,12 +311,4 @@ def test_every_knob_changes_the_traced_program():
         **dict(width=8, heads=2, ffn_width=12, depth=1, vocab=11, dropout=0.1),
         **dict(positions="sinusoidal", activation="relu", norm="post", max_length=9),
     )
-
-    def program_of(cfg):
-        def init_and_apply(params_key, dropout_key):
-            rngs = {"params": params_key, "dropout": dropout_key}
-            return gpt.Gpt(cfg).init_with_output(rngs, rows([3, 2]), train=True)
-
-        return traced((init_and_apply, (jax.random.key(0), jax.random.key(1))))
-
-    assert_live(base, listed, program_of)
+    assert_roles(base, listed, gpt.Gpt, rows([3, 2]))
