@@ -1,0 +1,1 @@
+"""A run's directory: checkpoints, log, lease, exit codes; saved, resumed, loaded."""
