@@ -14,7 +14,9 @@ from tfm_jax.api import (
 )
 
 
-def read(path: Path, legal: Callable[[dict], Any] = lambda content: True) -> dict | None:
+def read(
+    path: Path, legal: Callable[[dict], Any] = lambda content: True
+) -> dict | None:
     """The object in a file; None if there is no such file.
 
     A damaged file is as good as none, with a warning that names it.

@@ -5,9 +5,9 @@ import dataclasses
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import prepare
+from tfm_jax.mesh import Config, make_mesh, using
 from tfm_jax.runs import saved
 from tfm_jax.settings.experiment import TASKS, alone
-from tfm_jax.mesh import Config, make_mesh, using
 from tfm_jax.train.workloads import WORKLOADS
 
 FILES = ("files", "tsv")  # values of data.source that read files

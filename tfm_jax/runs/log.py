@@ -16,8 +16,8 @@ from typing import Any
 from tfm_jax import bounded_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.runs.board import Board
-from tfm_jax.terminal import say, shown
 from tfm_jax.runs.workdir import replacing, require_held
+from tfm_jax.terminal import say, shown
 
 NAME = "metrics.jsonl"
 MOST_BYTES = 2**30

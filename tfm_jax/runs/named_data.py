@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tfm_jax.config import ConfigError, flatten
 from tfm_jax.data.cache import make_private
-from tfm_jax.settings import files
 from tfm_jax.runs import runtime, weights
+from tfm_jax.settings import files
 from tfm_jax.settings.experiment import Experiment
 
 

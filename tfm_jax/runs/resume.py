@@ -11,14 +11,14 @@ import numpy as np
 from tfm_jax.config import ConfigError, flatten, to_json
 from tfm_jax.data.batch import Batch, TextBatch
 from tfm_jax.data.errors import DataError
-from tfm_jax.runs import arrays
-from tfm_jax.settings import files
-from tfm_jax.runs.exits import CorruptCheckpoint, one_line
-from tfm_jax.settings.experiment import TASKS, Experiment, resolve
 from tfm_jax.mesh import on_this_host
 from tfm_jax.optim.optimizers import make_schedule
 from tfm_jax.optim.schedules import SCHEDULES
+from tfm_jax.runs import arrays
+from tfm_jax.runs.exits import CorruptCheckpoint, one_line
 from tfm_jax.runs.workdir import describe, replacing
+from tfm_jax.settings import files
+from tfm_jax.settings.experiment import TASKS, Experiment, resolve
 
 EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
 

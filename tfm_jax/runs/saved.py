@@ -11,9 +11,9 @@ from tfm_jax.config import from_json
 from tfm_jax.data.tokenizers.normalize import Normalizer
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.runs import checkpoint, resume
-from tfm_jax.train import evaluate
 from tfm_jax.runs.exits import CorruptCheckpoint
 from tfm_jax.settings.experiment import Experiment, build_model, resolve
+from tfm_jax.train import evaluate
 from tfm_jax.train.workloads import WORKLOADS
 
 
