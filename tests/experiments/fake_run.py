@@ -1,6 +1,6 @@
 """Behaves like ``tfm_jax.main`` towards a runner, without training anything.
 
-    fake_run.py DIRECTORY BEHAVIOUR [STEPS]
+    fake_run.py DIRECTORY BEHAVIOUR [STEPS [SECONDS_A_STEP]]
 
 It holds the directory, makes its steps one by one, saves each, goes on where it left
 off, and notes every step and end in ``history``.
@@ -18,25 +18,25 @@ from tfm_jax.runs.exits import AlreadyRunning
 from tfm_jax.runs.workdir import Lease, replace
 
 
-def main(directory, behaviour, steps=3):
+def main(directory, behaviour, steps=3, pace=0.05):
     directory, asked = Path(directory), []
     signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with Lease(directory):
-            return run(directory, behaviour, int(steps), asked)
+            return run(directory, behaviour, int(steps), float(pace), asked)
     except AlreadyRunning:
         return exits.OK
 
 
-def run(directory, behaviour, steps, asked):
+def run(directory, behaviour, steps, pace, asked):
     print(f"{behaviour} begins", flush=True)
     cores = sorted(os.sched_getaffinity(0))
     note(directory, began=time.time(), cores=cores)
     saved = directory / "step"
     step = int(saved.read_text()) if saved.exists() else 0
     while step < steps:
-        time.sleep(0.05)
+        time.sleep(pace)
         step += 1
         replace(saved, str(step))
         note(directory, step=step)

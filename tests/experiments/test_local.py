@@ -19,11 +19,11 @@ CORES = sorted(os.sched_getaffinity(0))
 TWO = [local.Slot(f"core {n}", frozenset([n]), {"SLOT": str(n)}) for n in CORES[:2]]
 
 
-def make(root, behaviours, steps=3):
+def make(root, behaviours, steps=3, pace=0.05):
     made = []
     for n, behaviour in enumerate(behaviours):
         directory = root / f"{n}-{behaviour}"
-        command = (str(FAKE), str(directory), behaviour, str(steps))
+        command = (str(FAKE), str(directory), behaviour, str(steps), str(pace))
         made.append(
             cells.Cell(f"{n:012}", "a", n, cells.FINAL, {}, directory, command, None)
         )
@@ -106,11 +106,12 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path):
         assert steps == list(range(1, 21)), "no step lost, none made twice"
 
 
-def test_two_runners_share_a_study(tmp_path):
+def test_two_runners_share_a_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "AGAIN", 0.1)
     found = make(tmp_path, ["done"] * 4, steps=10)
     script = (
         "import sys; from pathlib import Path; from tests.experiments import test_local"
-        " as t; from experiments.engines import local\n"
+        " as t; from experiments.engines import local; local.AGAIN = 0.1\n"
         "local.run(t.make(Path(sys.argv[1]), ['done'] * 4, 10), t.TWO, {})"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
@@ -154,15 +155,16 @@ from experiments.runs import attempts, cells
 from experiments.engines import local
 from tests.experiments import test_local as t
 
+local.AGAIN = 0.1
 rng = random.Random(0)
-found = t.make(Path(sys.argv[1]), ["done"] * 6, 12)
+found = t.make(Path(sys.argv[1]), ["done"] * 6, 12, 0.02)
 for _ in range(20):
     child = os.fork()
     if not child:
         left = [c for c in found if attempts.status(c.directory).name != "done"]
         local.run(left, t.TWO, {})
         os._exit(0)
-    time.sleep(rng.uniform(0.0, 0.8))
+    time.sleep(rng.uniform(0.0, 0.4))  # a run lasts half a second
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 local.run([c for c in found if attempts.status(c.directory).name != "done"], t.TWO, {})
