@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfm_jax.api import choice
-
 Arms = Mapping[str, Mapping[str, Any]]  # name -> {dotted knob: value}
 GOALS = ("min", "max")
 CLAIMS = ("published", "check")
@@ -55,7 +53,7 @@ class Expectation:
     metric: str = ""
     goal: str = ""
     sesoi: float = 0.0
-    claim: str = choice(CLAIMS, "published")
+    claim: str = "published"
 
 
 def better(arm, than, text) -> Expectation:
@@ -145,12 +143,12 @@ class Study:
     metric: str
     sesoi: float
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    goal: str = choice(GOALS, "min")
+    goal: str = "min"
     first: str = ""
     tune: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     tune_seeds: tuple[int, ...] = ()
     fixed_rate: str = ""
-    match: str = choice(MATCHES, "steps")
+    match: str = "steps"
     vmapped: bool = False
     probe: str = ""
     identical: tuple[int, ...] = ()

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from tfm_jax.config import ConfigError, bounded, check_numbers, flatten, types_of
+from tfm_jax import knobs
+from tfm_jax.config import ConfigError, check_numbers, flatten, types_of
 from tfm_jax.models import MODELS
 from tfm_jax.runs import exits
 from tfm_jax.settings.experiment import knob_types, resolve, section_types
@@ -84,7 +85,7 @@ def _inner(cls, path):
 def test_the_ends_of_a_range_are_in_it():
     @dataclasses.dataclass(frozen=True)
     class Section:
-        size: int = bounded(4, 2, 8)
+        size: int = knobs.knob(4, "", low=2, high=8)
         name: str = "a"
 
         def __post_init__(self):

@@ -12,8 +12,8 @@ from tfm_jax.config import (
     build,
     check_argv,
     check_overrides,
-    choice,
     from_json,
+    knob,
     load,
     load_run,
     override,
@@ -28,7 +28,7 @@ PLACEMENTS = {"post": 1, "pre": 2, "sandwich": 3, "none": 4}
 @dataclasses.dataclass(frozen=True)
 class Arch:
     width: int = 512
-    norm: str = choice(PLACEMENTS, "post")
+    norm: str = knob("post", "", choices=PLACEMENTS)
     dropout: float = 0.1
     tie: bool = True
 
@@ -187,7 +187,7 @@ def test_section_refuses_what_build_refuses():
 
 def test_choice_refuses_a_default_that_is_no_choice():
     with pytest.raises(ValueError, match="choose from"):
-        choice(PLACEMENTS, "prelm")
+        knob("prelm", "", choices=PLACEMENTS)
 
 
 def test_a_knob_of_an_unsupported_type_is_an_error_of_the_programmer():

@@ -1,77 +1,86 @@
-"""What the help says of a knob is what its comment says."""
+"""What the help says of a knob is what its field says."""
 
 import dataclasses
 
+import pytest
+
 from tfm_jax import manual
-from tfm_jax.knobs import bounded
+from tfm_jax.config import types_of
+from tfm_jax.knobs import ROLES, inherit, knob, roles_of
+from tfm_jax.models import MODELS
+from tfm_jax.settings.experiment import section_types
+
+FAMILIES = [(name, task) for name, family in MODELS.items() for task in family.learns]
 
 
 @dataclasses.dataclass(frozen=True)
 class Inner:
-    share: float = 0.5  # of the rows
+    share: float = knob(0.5, "of the rows")
 
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-    depth: int = 1  # layers
-    plain: int = 0
-    name: str = "#1"  # a "#" in quotes starts no comment
+    ROLE = "training"
 
-    # a line of its own, above nothing
-
-    # what goes on
-    # for two lines
-    names: tuple[str, ...] = ()
+    depth: int = knob(1, "layers", role="architecture", low=1, high=9)
+    names: tuple[str, ...] = knob((), "what is read")
     inner: Inner = Inner()
+
+    def __init_subclass__(cls):
+        inherit(cls)
 
 
 @dataclasses.dataclass(frozen=True)
 class Own(Base):
-    """# A docstring is no comment."""
-
     depth: int = 2
-    plain: int = 3  # said here alone
-    wrapped: str = dataclasses.field(
-        default="a",
-        metadata={"choices": ("a", "b")},  # beside a part of it
-    )
+    wrapped: str = knob("a", "of one kind", choices=("a", "b"))
 
 
-def test_meanings_are_the_comments_of_the_class_that_has_one():
-    assert manual.meanings(Base) == {
-        "depth": "layers",
-        "name": 'a "#" in quotes starts no comment',
-        "names": "what goes on for two lines",
+def test_another_default_keeps_help_range_and_role():
+    fields = {f.name: f for f in dataclasses.fields(Own)}
+    assert (fields["depth"].default, Own().depth) == (2, 2)
+    assert fields["depth"].metadata == Base.__dataclass_fields__["depth"].metadata
+    assert Base().depth == 1
+
+
+def test_a_role_is_that_of_the_knob_or_of_the_section_that_introduces_it():
+    assert roles_of(Own, "own.") == {
+        "own.depth": "architecture",
+        "own.names": "training",
+        "own.inner.share": "architecture",
+        "own.wrapped": "architecture",
     }
-    assert manual.meanings(Own) == manual.meanings(Base) | {
-        "plain": "said here alone",
-        "wrapped": "beside a part of it",
-    }
+    with pytest.raises(ValueError, match="role='train'; choose from .*'training'"):
+        knob(1, "", role="train")
+
+
+@pytest.mark.parametrize("model_name, task", FAMILIES)
+def test_every_knob_has_help_and_a_role(model_name, task):
+    for name, cls in section_types(model_name, task).items():
+        lines = manual.describe({name: cls()}).splitlines()
+        assert len(lines) == len(types_of(cls)), "a line for each"
+        assert [line for line in lines if "  # " not in line] == []
+        assert set(roles_of(cls).values()) <= set(ROLES)
 
 
 def test_a_line_has_flag_value_choices_and_meaning():
     lines = manual.describe({"seed": 7, "own": Own()}).splitlines()
     assert [line.split(maxsplit=1) for line in lines] == [
         ["--config.seed=7"],
-        ["--config.own.depth=2", "integer  # layers"],
-        ["--config.own.plain=3", "integer  # said here alone"],
-        ["--config.own.name=#1", 'string  # a "#" in quotes starts no comment'],
-        [
-            "--config.own.names=()",
-            "strings separated by commas  # what goes on for two lines",
-        ],
+        ["--config.own.depth=2", "integer from 1 to 9  # layers"],
+        ["--config.own.names=()", "strings separated by commas  # what is read"],
         ["--config.own.inner.share=0.5", "finite number  # of the rows"],
-        ["--config.own.wrapped=a", "a, b  # beside a part of it"],
+        ["--config.own.wrapped=a", "a, b  # of one kind"],
     ]
 
 
 def test_a_number_has_its_range():
     @dataclasses.dataclass(frozen=True)
     class Bounded:
-        depth: int = bounded(6, 1, 10_000)
-        steps: int = bounded(10, 1)
-        rate: float = bounded(0.1, 0)
-        fraction: float = bounded(0.0, 0.0, 1.0)
+        depth: int = knob(6, "", low=1, high=10_000)
+        steps: int = knob(10, "", low=1)
+        rate: float = knob(0.1, "", low=0)
+        fraction: float = knob(0.0, "", low=0.0, high=1.0)
 
     lines = manual.describe({"own": Bounded()}).splitlines()
     assert [line.split(maxsplit=1)[1] for line in lines] == [
@@ -79,12 +88,4 @@ def test_a_number_has_its_range():
         "integer from 1",
         "finite number from 0",
         "finite number from 0.0 to 1.0",
-    ]
-
-
-def test_a_class_without_source_has_no_meanings():
-    made = dataclasses.make_dataclass("Made", [("size", int, 1)])
-    assert manual.meanings(made) == {}
-    assert manual.describe({"made": made()}).split() == ["--config.made.size=1"] + [
-        "integer"
     ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfm_jax import bounded_json, main
 from tfm_jax.commands import Parser
-from tfm_jax.config import ConfigError, choice, nearest, no_choice, to_flag, to_json
+from tfm_jax.config import ConfigError, nearest, no_choice, to_flag, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.runs import exits
 from tfm_jax.runs.exits import AlreadyRunning, InfrastructureError, one_line
@@ -37,7 +37,6 @@ __all__ = [
     "one_line",
     # knobs and their text
     "DATA",
-    "choice",
     "nearest",
     "no_choice",
     "to_flag",

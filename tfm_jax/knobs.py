@@ -1,8 +1,8 @@
 """Knobs: what a dataclass says of its fields besides their names and defaults.
 
-A section says in ``ROLE`` what its knobs act on unless they say so themselves, and in
-``READ_WITH`` which of them have an effect with some values of another one alone:
-``{("source", ("files",)): ("train_files", "valid_files")}``.
+A section says in ``ROLE`` what the knobs that it introduces act on, where that is not
+"architecture", and in ``READ_WITH`` which of them have an effect with some values of
+another one alone: ``{("source", ("files",)): ("train_files", "valid_files")}``.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ def knob(
 
     Args:
         help: for ``--help``.
-        role: key of ``ROLES``; "": that of the section, its ``ROLE``.
+        role: key of ``ROLES``; "": that of the section that introduces it.
         choices: a table of the names it takes.
         low, high: the numbers it takes; with ``low`` alone integers go to ``LARGEST``,
             and other numbers, such as a rate that makes a run diverge, as far as they
@@ -86,7 +86,7 @@ def role_of(cls: type, name: str) -> str:
     """Role of a field: its own, or that of the class that introduces it."""
     (field,) = (f for f in dataclasses.fields(cls) if f.name == name)
     (*_, first) = (b for b in cls.__mro__ if name in vars(b).get("__annotations__", {}))
-    return field.metadata.get("role") or getattr(first, "ROLE", "architecture")
+    return field.metadata.get("role") or vars(first).get("ROLE", "architecture")
 
 
 def roles_of(cls: type, prefix: str = "") -> dict[str, str]:
@@ -98,16 +98,6 @@ def roles_of(cls: type, prefix: str = "") -> dict[str, str]:
         else:
             found[prefix + name] = role_of(cls, name)
     return found
-
-
-def choice(table: Iterable[str], default: str) -> Any:
-    """A knob without help that takes one of the names in ``table``."""
-    return knob(default, "", choices=table)
-
-
-def bounded(default: float, low: float, high: float | None = None) -> Any:
-    """A knob without help that takes numbers from ``low`` to ``high``."""
-    return knob(default, "", low=low, high=high)
 
 
 def range_of(field: dataclasses.Field) -> str:

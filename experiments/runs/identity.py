@@ -6,10 +6,6 @@ import hashlib
 from tfm_jax.api import DATA, Experiment, prepare, to_json
 
 SCHEMA = 1  # another one makes every run another run
-COSMETIC = (  # knobs that change no number of a run
-    *("checkpoint", "train.log_every_steps", "eval.samples"),
-    *("data.prefetch", "data.timeout_seconds"),
-)
 ADDED = {  # later knob -> what was done before: at that, it is in no name
     "mesh.matmul_precision": "default",
     "train.extended_at": 0,
@@ -29,10 +25,10 @@ def identity(
     the ``first`` run.
     """
     sections = experiment.as_dict()
-    averages = experiment.eval.average_last > 1  # which checkpoints there are counts
-    for path in COSMETIC[averages:]:
-        *outer, last = path.split(".")
+    for knob in _cosmetic(experiment):
+        *outer, last = knob.split(".")
         functools.reduce(dict.__getitem__, outer, sections).pop(last)
+    sections = {name: knobs for name, knobs in sections.items() if knobs != {}}
     for path, before in ADDED.items():
         section, knob = path.split(".")
         if sections[section].get(knob) == before:
@@ -46,3 +42,16 @@ def identity(
         content["first"] = identity(first)
     content["fingerprint"] = prepare(experiment).fingerprint
     return hashlib.sha256(to_json(content).encode()).hexdigest()[:12]
+
+
+def _cosmetic(experiment):
+    """Knobs that change no number of a run."""
+    measures = ["eval."]  # but for what is logged of it
+    if experiment.eval.average_last > 1:
+        measures.append("checkpoint.")  # which checkpoints there are counts
+    return [
+        knob
+        for knob, role in experiment.roles().items()
+        if role == "operation"
+        and (knob == "eval.samples" or not knob.startswith(tuple(measures)))
+    ]

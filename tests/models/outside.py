@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tests.train import text_runs
-from tfm_jax.config import bounded, section
+from tfm_jax.config import knob, section
 from tfm_jax.layers.arch import Execution
 from tfm_jax.models.family import Family
 
@@ -15,10 +15,10 @@ from tfm_jax.models.family import Family
 class Config(Execution):
     """All that the section ``model`` has, besides how it is computed."""
 
-    width: int = bounded(8, 1, 1024)
-    depth: int = bounded(1, 1, 8)
-    vocab: int = bounded(0, 0, 2**24)  # 0: the tokenizer's
-    bias: bool = False  # on the logits
+    width: int = knob(8, "of the states", low=1, high=1024)
+    depth: int = knob(1, "layers", low=1, high=8)
+    vocab: int = knob(0, "0: the tokenizer's", low=0, high=2**24)
+    bias: bool = knob(False, "on the logits")
 
 
 class Mean(nn.Module):

@@ -50,6 +50,7 @@ def test_another_use_of_the_parameters_is_refused_by_name(knob, value):
         ("model.layout", "scanned"),
         ("mesh.cpu_devices", 2),
         ("optim.peak_lr", 1.0),
+        ("model.dropout", 0.3),
         ("seed", 3),
     ],
 )
@@ -61,15 +62,11 @@ def test_what_evaluation_may_change_is_taken(knob, value):
     assert used.model.source_vocab == 31, "open vocabularies are the checkpoint's"
 
 
-@pytest.mark.parametrize("table", [resume.FREE, resume.USE_FREE])
-def test_every_entry_of_the_tables_is_a_knob_of_some_run(table):
+def test_every_entry_of_the_table_is_a_knob_of_some_run():
     pairs = [("transformer", "translation"), ("gpt", "causal_lm"), ("bert", "classify")]
     pairs += [("bert", "tag"), ("bert", "span"), ("bert", "masked_lm")]
     knobs = {knob for pair in pairs for knob in knob_types(*pair)}
-    for name in table:
-        several = name.endswith((".", "_"))
-        wanted = re.escape(name) + (".*" if several else "")
-        assert any(re.fullmatch(wanted, knob) for knob in knobs), name
+    assert knobs >= resume.FREE
 
 
 def test_data_may_lie_elsewhere_at_the_next_start():

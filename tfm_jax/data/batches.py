@@ -13,18 +13,29 @@ import numpy as np
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.watchdog import awaited, patience
-from tfm_jax.knobs import bounded, check_numbers
+from tfm_jax.knobs import check_numbers, knob
 
 
 @dataclasses.dataclass(frozen=True)
 class Order:
     """How rows follow one another; every data section has these."""
 
-    shuffle: bool = True
-    # batches made ahead by one thread; 0: none, made on demand
-    prefetch: int = bounded(4, 0, 10_000)
-    # of waiting for data, after which the run ends with exit code 69; 0: for ever
-    timeout_seconds: float = bounded(600.0, 0)
+    ROLE = "operation"
+
+    shuffle: bool = knob(
+        True, "another order of the rows in every epoch", role="training"
+    )
+    prefetch: int = knob(
+        4,
+        "batches made ahead by one thread; 0: none, made on demand",
+        low=0,
+        high=10_000,
+    )
+    timeout_seconds: float = knob(
+        600.0,
+        "of waiting for data, after which the run ends with exit code 69; 0: for ever",
+        low=0,
+    )
 
     def __post_init__(self):
         getattr(super(), "__post_init__", lambda: None)()  # of the section's others

@@ -25,8 +25,6 @@ class Execution:
     values stay.
     """
 
-    ROLE = "architecture"  # of the fields that a family adds
-
     dtype: str = knob("float32", "of activations", role="execution", choices=DTYPES)
     layout: str = knob(
         "unrolled",

@@ -22,38 +22,16 @@ from tfm_jax.settings.experiment import TASKS, Experiment, resolve
 
 EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
 
-# knobs that may change between one start and the next: none of them alters an update
-FREE = (
+# knobs that may change between one start and the next, besides those of operation: none
+# of them alters an update
+FREE = {
     "train.total_steps",  # see ``check_length``
     "train.extended_at",
-    "train.log_every_steps",
-    "train.skip_limit",
-    "data.prefetch",
-    "data.timeout_seconds",
+    "train.skip_limit",  # only says when to give up
     *files.DATA,  # the content is compared, wherever it lies
-    "eval.",
-    "checkpoint.",
-    "mesh.data",
-    "mesh.fsdp",
-    "mesh.tensor",
-    "mesh.cpu_devices",
-    "mesh.processes",
-)
-# and between training and use: what was trained, and how text is put to it, may not
-USE_FREE = (
-    *FREE,
-    *("seed", "init_from", "freeze", "optim.", "mesh."),  # read by training alone
-    *("train.batch_tokens", "train.accumulate_steps", "train.row_multiple"),
-    *("model.attention", "model.dtype", "model.layout", "model.remat"),
-    # which text, in which files, how much of it in a row
-    *("data.source", "data.pattern", "data.document", "data.tfds_"),
-    *("data.valid_share", "data.test_share", "data.split_seed", "data.shuffle"),
-    *("data.table", "data.header", "data.first_column", "data.second_column"),
-    *("data.label_column", "data.word_column", "data.tag_column"),
-    *("data.invalid_utf8", "data.malformed", "data.misplaced", "data.empty"),
-    *("data.overlong", "data.length", "data.source_length", "data.target_length"),
-    *("data.batching", "data.bucket_lengths", "data.question_length", "data.stride"),
-)
+    # the devices of another machine; the other knobs of execution round otherwise
+    *("mesh.data", "mesh.fsdp", "mesh.tensor", "mesh.cpu_devices", "mesh.processes"),
+}
 
 
 def experiment_of(extras: dict, path: Path) -> Experiment:
@@ -103,7 +81,9 @@ def check_continues(before: Experiment, now: Experiment, step: int) -> None:
     Raises: ConfigError naming every field that differs, with both values; see also
         ``check_length``.
     """
-    differ = _differences(before.as_dict(), now.as_dict(), FREE)
+    differ = _differences(
+        before, now, lambda knob, role: role == "operation" or knob in FREE
+    )
     if differ:
         raise ConfigError(
             f"the workdir holds another run; {'; '.join(differ)}. "
@@ -140,30 +120,29 @@ def check_length(before: Experiment, now: Experiment, step: int) -> None:
 def used(trained: Experiment, now: Experiment) -> Experiment:
     """``now`` with the vocabularies of ``trained`` where it leaves them open.
 
-    Raises: ConfigError naming every field that differs from what the parameters were
-        trained with, but for those of ``USE_FREE``.
+    Raises: ConfigError naming every field of role "architecture" that differs from what
+        the parameters were trained with.
     """
     if now.task == trained.task:
         now = filled(now, trained)
-    differ = _differences(trained.as_dict(), now.as_dict(), USE_FREE)
+    differ = _differences(trained, now, lambda knob, role: role != "architecture")
     if differ:
         raise ConfigError(
             f"the parameters were trained otherwise; {'; '.join(differ)}. "
-            "Take these flags back; what may differ is how much of which text is read, "
-            "model.dtype, eval. and the like"
+            "Take these flags back; what may differ is how it was trained, which text "
+            "is read, model.dtype, eval. and the like"
         )
     return now
 
 
 def _differences(saved, now, free):
-    """What differs, in words, but for ``free`` knobs, sections and first words."""
-    several = tuple(name for name in free if name.endswith((".", "_")))
-    saved, now = dict(flatten(saved)), dict(flatten(now))
+    """What differs, in words, but for knobs that are ``free(knob, role)``."""
+    roles = saved.roles() | now.roles()
+    old, new = (dict(flatten(run.as_dict())) for run in (saved, now))
     return [
-        f"{knob}: {saved.get(knob)!r} in the checkpoint, {now.get(knob)!r} now"
-        for knob in sorted(saved.keys() | now.keys())
-        if saved.get(knob) != now.get(knob)
-        and not (knob in free or knob.startswith(several))
+        f"{knob}: {old.get(knob)!r} in the checkpoint, {new.get(knob)!r} now"
+        for knob in sorted(old.keys() | new.keys())
+        if old.get(knob) != new.get(knob) and not free(knob, roles[knob])
     ]
 
 

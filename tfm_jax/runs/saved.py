@@ -38,7 +38,7 @@ def load(path, *, config=None, ema: bool | None = None) -> Saved:
 
     Args:
         path: workdir, or a folder below its ``checkpoints`` or ``averaged``.
-        config: instead of the checkpoint's own; see ``resume.USE_FREE``.
+        config: instead of the checkpoint's own; see ``resume.used``.
         ema: take the moving average; by default where the run keeps one.
     Raises: CorruptCheckpoint if nothing sound is there; CheckpointMismatch; ConfigError
         for a ``config`` that uses the parameters otherwise than they were trained.

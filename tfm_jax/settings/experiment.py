@@ -11,6 +11,7 @@ from tfm_jax.config import (
     ConfigError,
     build,
     no_choice,
+    roles_of,
     types_of,
     with_defaults,
 )
@@ -121,6 +122,14 @@ class Experiment(NamedTuple):
     mesh: mesh.Config
     init_from: str = ""
     freeze: str = ""
+
+    def roles(self) -> dict[str, str]:
+        """Dotted knob -> key of ``knobs.ROLES``."""
+        roles = dict.fromkeys(("model_name", "task"), "architecture")
+        roles |= {"seed": "training", "freeze": "training", "init_from": "initial"}
+        for name in section_types(self.model_name, self.task):
+            roles |= roles_of(type(getattr(self, name)), f"{name}.")
+        return roles
 
     def as_dict(self) -> dict:
         """Plain nested dict, as ``resolve`` takes it."""

@@ -11,7 +11,7 @@ from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import packing
 from tfm_jax.data.sources.documents import Config as Source
 from tfm_jax.data.sources.documents import load_documents
-from tfm_jax.knobs import bounded, choice
+from tfm_jax.knobs import knob
 
 
 def encode_documents(tokenizer, texts):
@@ -176,11 +176,14 @@ TARGETS = {"all": lambda rows: rows, "last": _last}  # prediction targets that c
 class Config(Order, Source):
     """Running text, and how it fills rows."""
 
-    length: int = bounded(64, 1, 2**24)  # tokens of a row
-    layout: str = choice(LAYOUTS, "joined")
-    separator: str = ""  # special token between documents; "": none
-    # last: of each document in a row only its last token counts
-    asked: str = choice(TARGETS, "all")
+    length: int = knob(64, "tokens of a row", role="training", low=1, high=2**24)
+    layout: str = knob("joined", "how documents fill rows", choices=LAYOUTS)
+    separator: str = knob("", 'special token between documents; "": none')
+    asked: str = knob(
+        "all",
+        "last: of each document in a row only its last token is predicted",
+        choices=TARGETS,
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -11,18 +11,33 @@ from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import framing
 from tfm_jax.data.sources import tables
 from tfm_jax.data.tokenizers.training_texts import fitting
-from tfm_jax.knobs import bounded, choice
+from tfm_jax.knobs import knob
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Order, tables.Config):
     """Where labelled texts come from and how they fill rows."""
 
-    frame: str = choice(framing.FRAMES, "bert")
-    # tokens of a row, special ones included; longer: overlong
-    length: int = bounded(128, 5, 2**24)
-    empty: str = choice(POLICIES, "keep")
-    overlong: str = choice(POLICIES, "keep")  # keep: cut
+    ROLE = "training"
+
+    frame: str = knob(
+        "bert",
+        "special tokens around texts",
+        role="architecture",
+        choices=framing.FRAMES,
+    )
+    length: int = knob(
+        128,
+        "tokens of a row, special ones included; longer: overlong",
+        low=5,
+        high=2**24,
+    )
+    empty: str = knob(
+        "keep", "an example of which one text has no token", choices=POLICIES
+    )
+    overlong: str = knob(
+        "keep", "an example longer than its row; keep: cut", choices=POLICIES
+    )
 
 
 def labelled_rows(cfg, tokenizer, labelled):

@@ -7,7 +7,7 @@ from tfm_jax.data.batches import Order
 from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import masking, sentence_pairs, sentences
 from tfm_jax.data.sources import documents
-from tfm_jax.knobs import bounded, choice
+from tfm_jax.knobs import knob
 
 _Masking, _Pairs = masking.Config, sentence_pairs.Config  # their fields hide the names
 
@@ -16,9 +16,17 @@ _Masking, _Pairs = masking.Config, sentence_pairs.Config  # their fields hide th
 class Config(Order, documents.Config):
     """Running text, how it fills rows, and which tokens are predicted."""
 
-    length: int = bounded(128, 5, 2**24)  # tokens of a row, special ones included
-    sentences: str = choice(sentences.SENTENCES, "punctuation")
-    row_seed: int = bounded(0, 0)  # draws pairs, lengths and static masks
+    length: int = knob(
+        128,
+        "tokens of a row, special ones included",
+        role="training",
+        low=5,
+        high=2**24,
+    )
+    sentences: str = knob(
+        "punctuation", "where sentences end", choices=sentences.SENTENCES
+    )
+    row_seed: int = knob(0, "draws pairs, lengths and static masks", low=0)
     pairs: _Pairs = _Pairs()
     masking: _Masking = _Masking()
 

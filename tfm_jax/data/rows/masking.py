@@ -7,7 +7,7 @@ import numpy as np
 
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
-from tfm_jax.knobs import bounded, check_numbers, choice
+from tfm_jax.knobs import check_numbers, knob
 
 _STREAM = 1  # keeps the draws apart from those that order rows
 
@@ -19,16 +19,25 @@ class Config:
     BERT as they are; ALBERT ngrams=3 of whole_words; ELECTRA mask=0.85, random=0.
     """
 
-    share: float = 0.15  # of a row's tokens, special ones counted
-    # tokens asked for in a row at most; 77 for rows of 512
-    most: int = bounded(20, 1, 2**24)
-    mask: float = 0.8  # of those asked for become the mask token
-    random: float = 0.1  # become any token of the vocabulary; the rest stay
-    whole_words: bool = False  # all of a word or nothing of it
-    ngrams: int = bounded(1, 1, 2**16)  # words at once, at most
-    draw: str = choice(("dynamic", "static"), "dynamic")
-    # draw=static: how often each row is there, masked otherwise
-    copies: int = bounded(10, 1, 2**16)
+    share: float = knob(0.15, "of a row's tokens, special ones counted")
+    most: int = knob(
+        20, "prediction targets of a row at most; 77 for rows of 512", low=1, high=2**24
+    )
+    mask: float = knob(0.8, "of the prediction targets become the mask token")
+    random: float = knob(0.1, "become any token of the vocabulary; the rest stay")
+    whole_words: bool = knob(False, "all of a word or nothing of it")
+    ngrams: int = knob(1, "words at once, at most", low=1, high=2**16)
+    draw: str = knob(
+        "dynamic",
+        "dynamic: other targets in every epoch",
+        choices=("dynamic", "static"),
+    )
+    copies: int = knob(
+        10,
+        "draw=static: how often each row is there, masked otherwise",
+        low=1,
+        high=2**16,
+    )
 
     READ_WITH = {("draw", ("static",)): ("copies",)}
 

@@ -17,7 +17,7 @@ from tfm_jax.data.tokenizers import bilingual, unknown
 from tfm_jax.data.tokenizers.bilingual import EOS, UNK
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
 from tfm_jax.data.tokenizers.training_texts import fits
-from tfm_jax.knobs import bounded, choice
+from tfm_jax.knobs import knob
 
 _SIDES = ("source", "target")
 
@@ -26,38 +26,64 @@ _SIDES = ("source", "target")
 class Config(Order):
     """Where sentence pairs come from and how they fill a batch."""
 
-    source: str = choice(SOURCES, "numerals")
-    source_language: str = "en"
-    target_language: str = "de"
-    normalize: str = choice(NORMALIZERS, "none")
-    # source=numerals
-    numerals_max: int = bounded(99_999, 0, math.inf)  # the largest number
-    # how many numbers to train on; 0: all not held out
-    numerals_train: int = bounded(0, 0)
-    numerals_heldout: int = bounded(1000, 0)  # numbers in valid, and as many in test
-    numerals_seed: int = bounded(0, 0)  # chooses the held-out numbers
-    numerals_joined: int = bounded(1, 1, 10_000)  # numbers in a line
-    # the same for valid and test; 0: as many
-    numerals_joined_heldout: int = bounded(0, 0, 10_000)
-    # source=parallel: two text files, or one of tab-separated columns; () is absent
-    train_files: tuple[str, ...] = ()
-    valid_files: tuple[str, ...] = ()
-    test_files: tuple[str, ...] = ()
-    invalid_utf8: str = choice(("error", "replace"), "error")
-    # source=tfds
-    tfds_name: str = "wmt14_translate/de-en"
-    tfds_data_dir: str = ""  # "": where TFDS puts its data
-    tfds_train: str = "train"
-    tfds_valid: str = "validation"
-    tfds_test: str = "test"
-    # rows
-    batching: str = choice(("pack", "bucket", "fixed"), "pack")
-    # tokens of a row, EOS included; longer ones: overlong
-    source_length: int = bounded(64, 2, 2**24)
-    target_length: int = bounded(64, 2, 2**24)
-    bucket_lengths: tuple[int, ...] = (12, 16, 20, 24, 32, 48)  # batching=bucket
-    empty: str = choice(POLICIES, "drop")
-    overlong: str = choice(POLICIES, "drop")  # keep: cut
+    ROLE = "training"
+
+    source: str = knob("numerals", "where sentence pairs come from", choices=SOURCES)
+    source_language: str = knob(
+        "en", "language of the source, such as en", role="architecture"
+    )
+    target_language: str = knob(
+        "de", "language of the target, such as de", role="architecture"
+    )
+    normalize: str = knob(
+        "none",
+        "what is done to text before tokens are made of it, and undone after",
+        role="architecture",
+        choices=NORMALIZERS,
+    )
+    numerals_max: int = knob(99_999, "the largest number", low=0, high=math.inf)
+    numerals_train: int = knob(
+        0, "how many numbers to train on; 0: all not held out", low=0
+    )
+    numerals_heldout: int = knob(1000, "numbers in valid, and as many in test", low=0)
+    numerals_seed: int = knob(0, "chooses the held-out numbers", low=0)
+    numerals_joined: int = knob(1, "numbers in a line", low=1, high=10_000)
+    numerals_joined_heldout: int = knob(
+        0, "the same for valid and test; 0: as many", low=0, high=10_000
+    )
+    train_files: tuple[str, ...] = knob(
+        (), "source=parallel: two text files, or one of tab-separated columns"
+    )
+    valid_files: tuple[str, ...] = knob((), "of the validation split; () is absent")
+    test_files: tuple[str, ...] = knob((), "of the test split; () is absent")
+    invalid_utf8: str = knob(
+        "error",
+        "a byte that is no UTF-8: an error, or U+FFFD",
+        choices=("error", "replace"),
+    )
+    tfds_name: str = knob("wmt14_translate/de-en", "source=tfds: name of the data set")
+    tfds_data_dir: str = knob("", '"": where TFDS puts its data')
+    tfds_train: str = knob(
+        "train", "its split to train on; splits may be slices such as train[:90%]"
+    )
+    tfds_valid: str = knob("validation", 'its validation split; "": absent')
+    tfds_test: str = knob("test", 'its test split; "": absent')
+    batching: str = knob(
+        "pack",
+        "rows of several pairs, of similar lengths, or of one length",
+        choices=("pack", "bucket", "fixed"),
+    )
+    source_length: int = knob(
+        64, "tokens of a row, EOS included; longer ones: overlong", low=2, high=2**24
+    )
+    target_length: int = knob(64, "the same of the target", low=2, high=2**24)
+    bucket_lengths: tuple[int, ...] = knob(
+        (12, 16, 20, 24, 32, 48), "batching=bucket: the lengths of rows"
+    )
+    empty: str = knob("drop", "a pair of which one side has no token", choices=POLICIES)
+    overlong: str = knob(
+        "drop", "a pair longer than its row; keep: cut", choices=POLICIES
+    )
 
     READ_WITH = {
         ("source", ("numerals",)): (

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.rows import framing
-from tfm_jax.knobs import choice
+from tfm_jax.knobs import knob
 
 FOLLOWS, OTHER = 0, 1  # ``pair_labels``, as in BERT's and ALBERT's released code
 _TRIES = 10  # to draw another document
@@ -16,9 +16,15 @@ _TRIES = 10  # to draw another document
 class Config:
     """How documents become rows for pre-training."""
 
-    kind: str = choice(("nsp", "sop", "none"), "nsp")
-    short_share: float = 0.1  # of the documents have rows of a random shorter length
-    other_share: float = 0.5  # of the pairs are random (nsp) or swapped (sop)
+    kind: str = knob(
+        "nsp",
+        "pairs to tell apart: random (nsp), swapped (sop), none",
+        choices=("nsp", "sop", "none"),
+    )
+    short_share: float = knob(
+        0.1, "of the documents have rows of a random shorter length"
+    )
+    other_share: float = knob(0.5, "of the pairs are random (nsp) or swapped (sop)")
 
     READ_WITH = {("kind", ("nsp", "sop")): ("other_share",)}
 

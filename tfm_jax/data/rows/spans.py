@@ -11,18 +11,22 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import framing
 from tfm_jax.data.sources import squad
-from tfm_jax.knobs import bounded
+from tfm_jax.knobs import knob
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Order, squad.Config):
     """Where questions come from and how they fill rows, as in BERT's release."""
 
-    length: int = bounded(384, 1, 2**24)  # tokens of a row, special ones included
-    # tokens of a question at most; the rest is cut
-    question_length: int = bounded(64, 1, 2**24)
-    # tokens from one window of a long text to the next
-    stride: int = bounded(128, 1, 2**24)
+    ROLE = "training"
+
+    length: int = knob(384, "tokens of a row, special ones included", low=1, high=2**24)
+    question_length: int = knob(
+        64, "tokens of a question at most; the rest is cut", low=1, high=2**24
+    )
+    stride: int = knob(
+        128, "tokens from one window of a long text to the next", low=1, high=2**24
+    )
 
     def __post_init__(self):
         super().__post_init__()

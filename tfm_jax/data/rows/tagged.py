@@ -12,16 +12,25 @@ from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import framing
 from tfm_jax.data.sources import columns
 from tfm_jax.data.tokenizers.training_texts import fitting
-from tfm_jax.knobs import bounded, choice
+from tfm_jax.knobs import knob
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Order, columns.Config):
     """Where tagged sentences come from and how they fill rows."""
 
-    length: int = bounded(128, 3, 2**24)  # tokens of a row, special ones included
-    overlong: str = choice(POLICIES, "keep")  # keep: cut
-    frame: str = choice(framing.FRAMES, "bert")
+    ROLE = "training"
+
+    length: int = knob(128, "tokens of a row, special ones included", low=3, high=2**24)
+    overlong: str = knob(
+        "keep", "a sentence longer than its row; keep: cut", choices=POLICIES
+    )
+    frame: str = knob(
+        "bert",
+        "special tokens around texts",
+        role="architecture",
+        choices=framing.FRAMES,
+    )
 
 
 def tagged_rows(cfg, tokenizer, tagged):

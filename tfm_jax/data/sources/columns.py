@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.sources.text_files import column_count, read_lines
-from tfm_jax.knobs import bounded, choice
+from tfm_jax.knobs import knob
 
 _DOCUMENT = "-DOCSTART-"  # a line of its own between the articles of CoNLL-2003
 
@@ -14,13 +14,23 @@ _DOCUMENT = "-DOCSTART-"  # a line of its own between the articles of CoNLL-2003
 class Config:
     """Where tagged sentences come from."""
 
-    train_files: tuple[str, ...] = ()  # a word a line, blank lines between sentences
-    valid_files: tuple[str, ...] = ()
-    test_files: tuple[str, ...] = ()
-    word_column: int = bounded(0, 0)
-    tag_column: int = bounded(-1, -1)  # -1: the last
-    labels: tuple[str, ...] = ()  # tags in order; (): the training split's, O first
-    invalid_utf8: str = choice(("error", "replace"), "error")
+    ROLE = "training"
+
+    train_files: tuple[str, ...] = knob(
+        (), "a word a line, blank lines between sentences"
+    )
+    valid_files: tuple[str, ...] = knob((), "of the validation split; () is absent")
+    test_files: tuple[str, ...] = knob((), "of the test split; () is absent")
+    word_column: int = knob(0, "number of the column of words", low=0)
+    tag_column: int = knob(-1, "of the tags; -1: the last", low=-1)
+    labels: tuple[str, ...] = knob(
+        (), "tags in order; (): the training split's, O first", role="architecture"
+    )
+    invalid_utf8: str = knob(
+        "error",
+        "a byte that is no UTF-8: an error, or U+FFFD",
+        choices=("error", "replace"),
+    )
 
 
 class Tagged(NamedTuple):

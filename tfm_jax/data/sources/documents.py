@@ -14,7 +14,7 @@ from tfm_jax.data.sources import recall, tfds
 from tfm_jax.data.sources.text_files import read_bytes
 from tfm_jax.data.tokenizers.normalize import decode
 from tfm_jax.data.watchdog import awaited
-from tfm_jax.knobs import bounded, check_numbers, choice
+from tfm_jax.knobs import check_numbers, knob
 
 
 class Documents(NamedTuple):
@@ -166,33 +166,43 @@ def _split_of(cfg, name):
 class Config:
     """Where running text comes from and which of it is held out."""
 
-    source: str = choice(DOCUMENTS, "pydocs")
-    valid_share: float = 0.1  # of the documents; with source=files: of the characters
-    test_share: float = 0.0
-    split_seed: int = bounded(0, 0)  # chooses the documents held out
-    empty: str = choice(POLICIES, "drop")
-    invalid_utf8: str = choice(("error", "replace"), "error")
-    # source=files: if only those for training are named, their ends are held out
-    train_files: tuple[str, ...] = ()
-    valid_files: tuple[str, ...] = ()
-    test_files: tuple[str, ...] = ()
-    # source=folder
-    folder: str = ""
-    pattern: str = "*.txt"  # names of its files, in folders below too
-    document: str = choice(ENDS, "file")  # where one ends; source=files or folder
-    # source=tfds
-    tfds_name: str = "wiki40b/en"
-    tfds_feature: str = "text"
-    tfds_data_dir: str = ""  # "": where TFDS puts its data
-    tfds_train: str = "train"
-    tfds_valid: str = "validation"
-    tfds_test: str = "test"
-    # source=recall
-    # pairs in front of the one that is asked for
-    recall_examples: int = bounded(16, 0, 2**20)
-    recall_keys: int = bounded(8, 1, 52)  # letters
-    recall_train: int = bounded(4_000, 1)  # texts
-    recall_heldout: int = bounded(500, 1)
+    ROLE = "training"
+
+    source: str = knob("pydocs", "where documents come from", choices=DOCUMENTS)
+    valid_share: float = knob(
+        0.1, "of the documents; with source=files: of the characters"
+    )
+    test_share: float = knob(0.0, "the same of the test split")
+    split_seed: int = knob(0, "chooses the documents held out", low=0)
+    empty: str = knob("drop", "a document without text", choices=POLICIES)
+    invalid_utf8: str = knob(
+        "error",
+        "a byte that is no UTF-8: an error, or U+FFFD",
+        choices=("error", "replace"),
+    )
+    train_files: tuple[str, ...] = knob(
+        (),
+        "source=files: if only those for training are named, their ends are held out",
+    )
+    valid_files: tuple[str, ...] = knob((), "of the validation split; () is absent")
+    test_files: tuple[str, ...] = knob((), "of the test split; () is absent")
+    folder: str = knob("", "source=folder: where the files are")
+    pattern: str = knob("*.txt", "names of its files, in folders below too")
+    document: str = knob("file", "where one ends; source=files or folder", choices=ENDS)
+    tfds_name: str = knob("wiki40b/en", "source=tfds: name of the data set")
+    tfds_feature: str = knob("text", "its feature that holds the text")
+    tfds_data_dir: str = knob("", '"": where TFDS puts its data')
+    tfds_train: str = knob(
+        "train", "its split to train on; splits may be slices such as train[:90%]"
+    )
+    tfds_valid: str = knob("validation", 'its validation split; "": absent')
+    tfds_test: str = knob("test", 'its test split; "": absent')
+    recall_examples: int = knob(
+        16, "source=recall: pairs in front of the one to complete", low=0, high=2**20
+    )
+    recall_keys: int = knob(8, "distinct letters", low=1, high=52)
+    recall_train: int = knob(4_000, "texts to train on", low=1)
+    recall_heldout: int = knob(500, "texts of each held-out split", low=1)
 
     READ_WITH = {
         ("source", ("files",)): ("train_files", "valid_files", "test_files"),

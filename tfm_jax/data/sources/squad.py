@@ -7,7 +7,7 @@ from tfm_jax import bounded_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import sift
 from tfm_jax.data.sources.text_files import read_bytes
-from tfm_jax.knobs import choice
+from tfm_jax.knobs import knob
 
 
 class Question(NamedTuple):
@@ -24,11 +24,16 @@ class Question(NamedTuple):
 class Config:
     """Where questions come from."""
 
-    train_files: tuple[str, ...] = ()  # JSON as SQuAD's
-    valid_files: tuple[str, ...] = ()
-    test_files: tuple[str, ...] = ()
-    # an answer that the text does not have at its place
-    misplaced: str = choice(("error", "drop"), "error")
+    ROLE = "training"
+
+    train_files: tuple[str, ...] = knob((), "JSON as SQuAD's")
+    valid_files: tuple[str, ...] = knob((), "of the validation split; () is absent")
+    test_files: tuple[str, ...] = knob((), "of the test split; () is absent")
+    misplaced: str = knob(
+        "error",
+        "an answer that the text does not have at its place",
+        choices=("error", "drop"),
+    )
 
 
 def load_questions(cfg, split, names=None):

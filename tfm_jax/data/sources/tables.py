@@ -10,7 +10,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import sift
 from tfm_jax.data.sources import tfds
 from tfm_jax.data.sources.text_files import column_count, read_lines
-from tfm_jax.knobs import choice
+from tfm_jax.knobs import knob
 
 
 class Table(NamedTuple):
@@ -47,24 +47,40 @@ UNLABELLED = ("-1", "-1.0")  # how TFDS marks the examples of hidden test sets
 class Config:
     """Where labelled texts come from."""
 
-    source: str = choice(("tsv", "tfds"), "tsv")
-    table: str = choice(("columns", *GLUE), "columns")  # tfds: columns, its features
-    first_column: str = "0"
-    second_column: str = ""  # "": single texts
-    label_column: str = "1"
-    labels: tuple[str, ...] = ()  # in order; (): those of the training split, sorted
-    header: bool = False
-    scores: bool = False  # labels are numbers to predict
-    train_files: tuple[str, ...] = ()
-    valid_files: tuple[str, ...] = ()
-    test_files: tuple[str, ...] = ()
-    tfds_name: str = "glue/sst2"
-    tfds_data_dir: str = ""  # "": where TFDS puts its data
-    tfds_train: str = "train"
-    tfds_valid: str = "validation"
-    tfds_test: str = "test"
-    invalid_utf8: str = choice(("error", "replace"), "error")
-    malformed: str = choice(("error", "drop"), "error")  # lines of other columns
+    ROLE = "training"
+
+    source: str = knob("tsv", "where labelled texts come from", choices=("tsv", "tfds"))
+    table: str = knob(
+        "columns",
+        "columns of the files, or a set of GLUE; tfds: columns, its features",
+        choices=("columns", *GLUE),
+    )
+    first_column: str = knob("0", "number or name of the column of texts")
+    second_column: str = knob("", 'of a second text; "": single texts')
+    label_column: str = knob("1", "of the labels")
+    labels: tuple[str, ...] = knob(
+        (), "in order; (): those of the training split, sorted", role="architecture"
+    )
+    header: bool = knob(False, "the first line names the columns")
+    scores: bool = knob(False, "labels are numbers to predict", role="architecture")
+    train_files: tuple[str, ...] = knob(
+        (), "source=tsv: text files of tab-separated columns"
+    )
+    valid_files: tuple[str, ...] = knob((), "of the validation split; () is absent")
+    test_files: tuple[str, ...] = knob((), "of the test split; () is absent")
+    tfds_name: str = knob("glue/sst2", "source=tfds: name of the data set")
+    tfds_data_dir: str = knob("", '"": where TFDS puts its data')
+    tfds_train: str = knob(
+        "train", "its split to train on; splits may be slices such as train[:90%]"
+    )
+    tfds_valid: str = knob("validation", 'its validation split; "": absent')
+    tfds_test: str = knob("test", 'its test split; "": absent')
+    invalid_utf8: str = knob(
+        "error",
+        "a byte that is no UTF-8: an error, or U+FFFD",
+        choices=("error", "replace"),
+    )
+    malformed: str = knob("error", "lines of other columns", choices=("error", "drop"))
 
     READ_WITH = {
         ("source", ("tsv",)): (

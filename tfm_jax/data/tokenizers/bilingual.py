@@ -15,7 +15,7 @@ from tfm_jax import bounded_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers import foreign
 from tfm_jax.data.tokenizers.training_texts import with_short_words
-from tfm_jax.knobs import bounded, check_numbers, choice
+from tfm_jax.knobs import check_numbers, knob
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIAL_LABELS = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -137,11 +137,17 @@ ON_BYTES = ("byte", "bpe", "unigram")
 class Config:
     """How text becomes tokens; trained on the training split alone."""
 
-    kind: str = choice(KINDS, "bpe")
-    # at most this many tokens, special ones included; not for bytes
-    vocab: int = bounded(8000, 1, 2**24)
-    shared: bool = True  # one vocabulary for both languages
-    min_frequency: int = bounded(1, 1)  # rarer characters, words or merges are left out
+    kind: str = knob("bpe", "of tokens, and how they are learnt", choices=KINDS)
+    vocab: int = knob(
+        8000,
+        "at most this many tokens, special ones included; not for bytes",
+        low=1,
+        high=2**24,
+    )
+    shared: bool = knob(True, "one vocabulary for both languages")
+    min_frequency: int = knob(
+        1, "rarer characters, words or merges are left out", low=1
+    )
 
     READ_WITH = {
         ("kind", tuple(kind for kind in KINDS if kind != "byte")): ("vocab",),

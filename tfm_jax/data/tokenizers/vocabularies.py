@@ -14,7 +14,7 @@ from tfm_jax.data.tokenizers import published
 from tfm_jax.data.tokenizers.bilingual import BYTE_LABELS, in_order
 from tfm_jax.data.tokenizers.subwords import TextTokenizer
 from tfm_jax.data.tokenizers.training_texts import with_short_words
-from tfm_jax.knobs import bounded, check_numbers, choice
+from tfm_jax.knobs import check_numbers, knob
 
 Tokenizer = TextTokenizer
 ALPHABET = 1000  # rarer characters are unknown to WordPiece, as in BERT's vocabularies
@@ -159,13 +159,22 @@ def train_text_tokenizer(
 class Config:
     """What a token is; trained on the training split unless it is published."""
 
-    kind: str = choice((*TRAINERS, "published"), "byte_bpe")
-    # at most, special tokens included; not for bytes
-    vocab: int = bounded(8_000, 1, 2**24)
-    min_frequency: int = bounded(1, 1)
-    lowercase: bool = True  # kind=wordpiece and unigram
-    special: tuple[str, ...] = ()  # further special tokens of the vocabulary
-    file: str = ""  # kind=published: tokenizer.json, or a folder with a vocabulary
+    kind: str = knob(
+        "byte_bpe",
+        "of tokens, and how they are learnt; published: read from a file",
+        choices=(*TRAINERS, "published"),
+    )
+    vocab: int = knob(
+        8_000, "at most, special tokens included; not for bytes", low=1, high=2**24
+    )
+    min_frequency: int = knob(
+        1, "rarer characters, words or merges are left out", low=1
+    )
+    lowercase: bool = knob(True, "kind=wordpiece and unigram")
+    special: tuple[str, ...] = knob((), "further special tokens of the vocabulary")
+    file: str = knob(
+        "", "kind=published: tokenizer.json, or a folder with a vocabulary"
+    )
 
     READ_WITH = {
         ("kind", tuple(kind for kind in TRAINERS if kind != "byte")): ("vocab",),
