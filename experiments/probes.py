@@ -33,8 +33,8 @@ def gradients(experiment: Experiment) -> dict:
     experiment, batch, _ = api.start(experiment)
     norms = {}
     for depth in DEPTHS:
-        model = api.build_model(
-            experiment, encoder_depth=depth, decoder_depth=depth, layout="scanned"
+        model = experiment.build_model(
+            encoder_depth=depth, decoder_depth=depth, layout="scanned"
         )
 
         @jax.jit
@@ -99,10 +99,10 @@ def masks(experiment: Experiment) -> dict:
         with mask_style "before", both in standard deviations of the logits.
     """
     experiment, batch, _ = api.start(experiment)
-    model = api.build_model(experiment)
+    model = experiment.build_model()
     params = api.initial_params(experiment, model)
     audit = api.audit_transformer(model, params, seed=experiment.seed, show=False)
-    before = api.build_model(experiment, mask_style="before")
+    before = experiment.build_model(mask_style="before")
     a, b = (
         np.asarray(jax.jit(functools.partial(api.logits, m))(params, batch))
         for m in (model, before)

@@ -15,6 +15,7 @@ import tfm_jax.train
 from tfm_jax import main
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.errors import DataError
+from tfm_jax.interop import read_initial
 from tfm_jax.runs import exits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,8 +194,8 @@ from tfm_jax.settings import experiment
 def get_config():
     config = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
     config.model = section(transformer.Config)
-    task = experiment.TASKS["translation"]
-    own = {"data": task.data.Config, "tokenizer": task.tokenizer}
+    task = experiment.WORKLOADS["translation"]
+    own = {"data": task.data.Config, "tokenizer": task.data.tokenizer.Config}
     for name, kind in {**own, **experiment._SECTIONS}.items():
         config[name] = section(kind)
     return config
@@ -264,7 +265,8 @@ def test_overrides_arrive_with_the_types_of_the_config(folder, calls):
     ((name, (config, workdir), options),) = calls
     knobs = {f"model.{name}" for name in ("width", "dropout", "tie")}
     knobs |= {f"data.{name}" for name in ("files", "lengths", "language")}
-    assert (name, workdir, options) == ("train", "w", {"given": knobs})
+    assert (name, workdir, options.pop("given")) == ("train", "w", knobs)
+    assert options == {"read_initial": read_initial}
     assert config.to_dict() == dict(
         seed=0,
         model=dict(width=16, norm="post", dropout=0.0, tie=False),

@@ -13,7 +13,8 @@ from tests.make_snapshots import FILES, sizes
 from tfm_jax import config as configs
 from tfm_jax.models import MODELS
 from tfm_jax.settings import new_runs
-from tfm_jax.settings.experiment import TASKS, build_model, complete, resolve
+from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.workloads import WORKLOADS
 
 FOLDER = Path(__file__).parents[1] / "configs"
 OLD = sorted(Path(__file__).with_name("golden").glob("*/configs/*.json"))
@@ -37,8 +38,8 @@ def test_every_size_of_a_config_may_start_and_its_model_has_a_shape(file, tmp_pa
         # one layer is traced for all; what ALBERT's layers share has no such layout
         scanned = getattr(experiment.model, "share", "none") in ("none", "tokens")
         layout = "scanned" if scanned else "unrolled"
-        model = build_model(experiment, layout=layout)
-        task = TASKS[experiment.task].losses
+        model = experiment.build_model(layout=layout)
+        task = WORKLOADS[experiment.task].objective
         shapes = jax.eval_shape(
             lambda: model.init(jax.random.key(0), task.example(), train=False)  # noqa: B023
         )

@@ -16,7 +16,6 @@ from tfm_jax.models import MODELS
 from tfm_jax.notebook import load_run
 from tfm_jax.runs.log import read_history
 from tfm_jax.train import loop
-from tfm_jax.train.workloads import WORKLOADS
 
 GOLDEN = Path(__file__).with_name("golden")
 RUNS = sorted(path.parent for path in GOLDEN.glob("*/*/config.json"))
@@ -42,11 +41,11 @@ def test_every_release_left_its_runs():
 def test_a_run_of_an_earlier_release_scores_as_it_did(golden):
     run = load_run(golden)
     assert run.path.name == f"{KEPT:06d}"
-    work = WORKLOADS[run.config.task]
+    work = run.config.workload
     data = work.prepare(run.config, run.tokenizer)
     mesh = make_mesh(run.config.mesh)
     with jax.set_mesh(mesh):
-        found = work.Evaluator(run.config, data, mesh).loss(run.params, "valid")
+        found = work.make_evaluator(run.config, data, mesh).loss(run.params, "valid")
     for name in ("nll", "accuracy"):
         np.testing.assert_allclose(
             found[name], told(golden, "valid", name)[KEPT], **CLOSE

@@ -34,12 +34,15 @@ BELOW = {
     "objectives": {"config", "ops", "data.batch"},
     "decode": {"config", "ops", "data.batch"},
 }
-_PARTS = {*BELOW} - {"commands", "manual"}
-BELOW |= {name: _PARTS | {"runs", "settings", "train"} for name in ("runs", "settings")}
-BELOW |= {"train": _PARTS | {"settings", "runs"}, "audit": _PARTS}
-BELOW |= {"interop": _PARTS | {"settings", "runs", "train"}}
-BELOW |= {"notebook": {*BELOW}, "main": {"config", "manual", "terminal"}}
-BELOW["main"] |= {"settings", "runs", "train", "interop"}
+_BELOW_RUNS = {*BELOW} - {"commands", "manual"}
+BELOW |= {"workloads": {*_BELOW_RUNS}}
+BELOW |= {"settings": _BELOW_RUNS | {"workloads"}}
+BELOW |= {"runs": _BELOW_RUNS | {"workloads", "settings"}}
+_ON_RUNS = _BELOW_RUNS | {"workloads", "settings", "runs"}
+BELOW |= {"train": _ON_RUNS, "interop": _ON_RUNS, "audit": _BELOW_RUNS}
+BELOW |= {"notebook": _ON_RUNS | {"interop", "audit"}}
+BELOW |= {"main": {"config", "manual", "terminal", "settings", "runs", "train"}}
+BELOW["main"] |= {"interop"}
 BELOW |= {"interop.__main__": {"config", "commands", "terminal", "runs"}}
 BELOW |= {"api": {*BELOW}}  # the public face: nothing in the package imports it
 

@@ -19,8 +19,9 @@ from tfm_jax.mesh import Config, make_mesh
 from tfm_jax.models import MODELS
 from tfm_jax.ops import products
 from tfm_jax.ops.platform import platform
-from tfm_jax.settings.experiment import TASKS, build_model, complete, resolve
+from tfm_jax.settings.experiment import complete, resolve
 from tfm_jax.train.program import build
+from tfm_jax.workloads import WORKLOADS
 
 FAMILIES = {  # task and head of each
     "transformer": None,
@@ -46,7 +47,7 @@ def experiment(name):
 
 def gradients(experiment, target):
     """Its gradients for ``target``, as text."""
-    losses = TASKS[experiment.task].losses
+    losses = WORKLOADS[experiment.task].objective
     batch = jax.tree.map(
         lambda x: np.ones((1, 2, *x.shape[1:]), x.dtype), losses.example()
     )
@@ -115,8 +116,8 @@ def test_parameters_are_made_without_a_kernel(name, monkeypatch):
         return jnp.zeros((*q.shape[:-1], v.shape[-1]), v.dtype)
 
     monkeypatch.setattr("tfm_jax.layers.attention.attention", attend)
-    model = build_model(experiment(name))
-    inputs = TASKS[experiment(name).task].losses.example()
+    model = experiment(name).build_model()
+    inputs = WORKLOADS[experiment(name).task].objective.example()
     logical_specs(model, inputs)
     jax.eval_shape(lambda: init_params(model, jax.random.key(0), inputs))
     assert set(implementations) == {"xla"}

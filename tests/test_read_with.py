@@ -31,6 +31,7 @@ from tfm_jax.settings.new_runs import (
     ranking,
 )
 from tfm_jax.train import loop, population
+from tfm_jax.workloads import WORKLOADS
 
 SECTIONS = [family.config for family in MODELS.values()]
 SECTIONS += [optimizers.Config, checkpoint.Config, bilingual.Config]
@@ -270,4 +271,5 @@ def test_what_a_run_is_scored_by_may_choose_its_checkpoints():
         dict(eval__average_last=3),
     ):
         check_settings(resolve(get_config(**changes)))
-    assert set(checkpoint.METRICS) == {"loss"} | set(ranking(resolve(get_config())))
+    every = {score for workload in WORKLOADS.values() for score in workload.scores}
+    assert every == set(ranking(resolve(get_config())))

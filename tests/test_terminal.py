@@ -19,7 +19,8 @@ from experiments.runs.attempts import Status
 from tfm_jax import terminal
 from tfm_jax.runs import exits
 from tfm_jax.runs.log import Progress
-from tfm_jax.train import report
+from tfm_jax.train import finish
+from tfm_jax.workloads.evaluator import Scored
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "\x1b]0;title\x07 \x1b[2J\x9b31m\r\x08 \x7f\0 \ud800"
@@ -57,7 +58,7 @@ def test_no_locale_stops_what_says_something(encoding):
 def test_training_studies_and_errors_print_no_escape_sequence(capsys):
     with Progress(10) as progress:
         progress.evaluation(1, {HOSTILE: 1.0}, name=HOSTILE)
-    report._show(HOSTILE, {"nll": 1.0}, [(HOSTILE, "hypothesis", "reference")])
+    finish.show(HOSTILE, Scored({"nll": 1.0}, lines=(HOSTILE,)))
     lines = screen.Lines(1, 0)
 
     class Cell:

@@ -25,7 +25,7 @@ from tfm_jax.terminal import install, say, shown, spelled
 if TYPE_CHECKING:
     from tfm_jax.audit import audit_transformer
     from tfm_jax.ops.attention import SCORES, attention_weights
-    from tfm_jax.settings.experiment import Experiment, build_model
+    from tfm_jax.settings.experiment import Experiment
 
 __all__ = [
     # errors, and what the exit code of a command says
@@ -68,7 +68,6 @@ __all__ = [
     "Start",
     "audit_transformer",
     "attention_weights",
-    "build_model",
     "initial_params",
     "leave_accelerators",
     "logits",
@@ -81,7 +80,6 @@ _OF_JAX = {  # name -> its module, which imports JAX
     "SCORES": "ops.attention",
     "attention_weights": "ops.attention",
     "audit_transformer": "audit",
-    "build_model": "settings.experiment",
 }
 
 
@@ -158,7 +156,7 @@ def prepare(experiment: "Experiment"):
 
 @functools.lru_cache(maxsize=8)
 def _prepared(task, data, tokenizer):
-    from tfm_jax.train.workloads import WORKLOADS
+    from tfm_jax.workloads import WORKLOADS
 
     sections = types.SimpleNamespace(task=task, data=data, tokenizer=tokenizer)
     return WORKLOADS[task].prepare(sections)
@@ -207,13 +205,13 @@ def start(experiment: "Experiment") -> Start:
 
     Raises: ConfigError, DataError if it cannot be run.
     """
+    from tfm_jax.data.batches import train_batches
     from tfm_jax.settings.experiment import complete
-    from tfm_jax.train.workloads import WORKLOADS
 
-    data, work = prepare(experiment), WORKLOADS[experiment.task]
+    data, work = prepare(experiment), experiment.workload
     experiment = complete(experiment, data.tokenizer)
-    batches = work.batches(
-        experiment,
+    batches = train_batches(
+        experiment.data,
         data,
         batch_tokens=experiment.train.batch_tokens,
         total_batches=1,
@@ -238,32 +236,27 @@ def train_step(experiment: "Experiment") -> tuple[Callable, Any]:
 
 
 def initial_params(experiment: "Experiment", model):
-    """Parameters of ``build_model(experiment, ...)`` as a run begins with them."""
+    """Parameters of ``experiment.build_model(...)`` as a run begins with them."""
     import jax
 
     from tfm_jax.layers.layout import init_params
 
     key = jax.random.key(experiment.seed)
-    return init_params(model, key, _losses(experiment).example())
+    return init_params(model, key, experiment.workload.objective.example())
 
 
 def logits(model, params, batch):
     """Logits of a model without dropout."""
-    from tfm_jax.train.evaluate import apply
+    from tfm_jax.workloads.evaluator import apply
 
     return apply(model, params, batch, rng=None, train=False)
 
 
 def mean_loss(experiment: "Experiment", model, params, batch):
     """Loss per prediction target without dropout, in nats."""
-    from tfm_jax.train.evaluate import apply
+    from tfm_jax.workloads.evaluator import apply
 
     run = functools.partial(apply, model)
-    total, weight = _losses(experiment).loss_sum(run, params, batch, train=False)
+    objective = experiment.workload.objective
+    total, weight = objective.loss_sum(run, params, batch, train=False)
     return total / weight
-
-
-def _losses(experiment):
-    from tfm_jax.settings.experiment import TASKS
-
-    return TASKS[experiment.task].losses

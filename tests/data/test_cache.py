@@ -18,7 +18,7 @@ from tfm_jax.data.prepared import digest_of, prepare
 from tfm_jax.data.rows import causal, pairs
 from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.data.tokenizers.bilingual import Config as TokenizerConfig
-from tfm_jax.settings.experiment import TASKS
+from tfm_jax.workloads import WORKLOADS
 
 ROWS = "train-0-source.npy"
 CONFIG = pairs.Config(
@@ -80,8 +80,9 @@ def test_what_is_read_of_any_kind_of_text_is_what_was_prepared(tmp_path, made, t
     write_files(tmp_path)
     changes = {"masking": dict(draw="static", most=5)}
     section = data_of(task, tmp_path, **changes if task == "masked_lm" else {})
-    kind, sections = TASKS[task].data, [vocabularies.Config(kind="wordpiece", vocab=90)]
-    sections.insert(0, build(kind.Config, section.to_dict(), "data"))
+    kind = WORKLOADS[task].data
+    sections = [build(kind.Config, section.to_dict(), "data")]
+    sections.append(vocabularies.Config(kind="wordpiece", vocab=90))
     first, again = (
         cache.prepared(kind, *sections, tmp_path / "cache") for _ in range(2)
     )

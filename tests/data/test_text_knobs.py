@@ -13,7 +13,7 @@ from tfm_jax.config import build
 from tfm_jax.data.batches import eval_batches, train_batches
 from tfm_jax.data.prepared import digest_of, prepare
 from tfm_jax.data.tokenizers import vocabularies
-from tfm_jax.settings.experiment import TASKS
+from tfm_jax.workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENIZER = vocabularies.Config(kind="wordpiece", vocab=90)
@@ -119,7 +119,7 @@ def names(cls, prefix=""):
 
 def content(task, files, changes):
     """Digests of the first batch and of the held-out rows."""
-    kind = TASKS[task].data
+    kind = WORKLOADS[task].data
     section = data_of(task, files).to_dict() | dict(folder=str(files))
     if task not in ("causal_lm", "masked_lm"):
         del section["folder"]
@@ -153,7 +153,7 @@ def test_a_knob_changes_what_reaches_the_model(task, knob, files):
 
 @pytest.mark.parametrize("task", KNOBS)
 def test_every_knob_is_listed(task):
-    cls = TASKS[task].data.Config
+    cls = WORKLOADS[task].data.Config
     listed = {*KNOBS[task], *SAME, "prefetch", "test_files"}
     assert set(names(cls)) - listed == set(), "say here what these knobs change"
 

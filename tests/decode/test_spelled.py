@@ -6,7 +6,7 @@ from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.data.tokenizers.subwords import TextTokenizer
 from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 from tfm_jax.settings.sections import EvalConfig
-from tfm_jax.train import evaluate
+from tfm_jax.workloads import translation
 
 
 def test_translations_have_tokens_of_the_target_vocabulary_alone(monkeypatch):
@@ -20,8 +20,8 @@ def test_translations_have_tokens_of_the_target_vocabulary_alone(monkeypatch):
         asked.append(special)
         return []
 
-    monkeypatch.setattr(evaluate, "decode", decode)
-    assert evaluate.translate(model, {}, tokenizer, [], EvalConfig()) == []
+    monkeypatch.setattr(translation, "decode", decode)
+    assert translation.translate(model, {}, tokenizer, [], EvalConfig()) == []
     (special,) = asked
     assert special.forbid == (bilingual.PAD, bilingual.BOS, size, size + 1)
     assert special.eos == bilingual.EOS

@@ -5,7 +5,7 @@ import pytest
 from tfm_jax import models
 from tfm_jax.data.rows.framing import FRAMES
 from tfm_jax.models import bert
-from tfm_jax.settings.experiment import TASKS
+from tfm_jax.workloads import WORKLOADS
 
 
 def test_a_taken_name_is_refused_and_the_same_family_is_not():
@@ -22,7 +22,7 @@ def test_a_family_names_only_what_there_is(name):
     heads = {head for some in family.learns.values() for head in some}
     fields = family.config.__dataclass_fields__
     choices = fields["head"].metadata["choices"] if "head" in fields else ()
-    assert family.learns.keys() <= TASKS.keys()
+    assert family.learns.keys() <= WORKLOADS.keys()
     assert heads | family.pairs.keys() <= set(choices)
     assert family.task_fields <= fields.keys()
     assert family.frame in FRAMES

@@ -17,8 +17,9 @@ from tfm_jax.models import MODELS
 from tfm_jax.notebook import RUNS
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint
-from tfm_jax.settings.experiment import TASKS, build_model, complete, resolve
+from tfm_jax.settings.experiment import complete, resolve
 from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.workloads import WORKLOADS
 
 TEXTS = ["the cat sat on the mat", "a dog", "the mat sat"]
 SPECIAL = ("<|endoftext|>", "_start_", "_delimiter_", "_classify_")
@@ -36,7 +37,7 @@ def made(task, model, head, *, sizes=None, data=None, path=Path("none")):
     c = ConfigDict(dict(seed=0, model_name=model, task=task))
     c.model = section(MODELS[model].config, **TINY, head=head, **(sizes or {}))
     short = {} if task == "span" else dict(length=16)
-    c.data = section(TASKS[task].data.Config, **short, **(data or {}))
+    c.data = section(WORKLOADS[task].data.Config, **short, **(data or {}))
     c.tokenizer = section(vocabularies.Config, kind="wordpiece", vocab=60)
     for name, cls in dict(
         optim=optimizers.Config, train=TrainConfig, eval=EvalConfig,
@@ -46,7 +47,7 @@ def made(task, model, head, *, sizes=None, data=None, path=Path("none")):
     tokenizer = train_text_tokenizer("wordpiece", TEXTS, vocab=60)
     tokenizer = tokenizer.with_special(SPECIAL)
     experiment = complete(resolve(c), tokenizer)
-    linen = build_model(experiment)
+    linen = experiment.build_model()
     ones = np.ones((1, 2), np.int32)
     batch = TextBatch(ones, ones, types=ones)
     shapes = jax.eval_shape(lambda: init_params(linen, jax.random.key(0), batch))

@@ -20,7 +20,7 @@ from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 from tfm_jax.notebook import RUNS
-from tfm_jax.settings.experiment import TASKS
+from tfm_jax.workloads import WORKLOADS
 
 
 def log_softmax(logits):
@@ -253,7 +253,7 @@ def test_what_cannot_be_asked_is_refused(causal, masked):
 
 
 def test_every_task_has_a_class():
-    assert RUNS.keys() == TASKS.keys()
+    assert RUNS.keys() == WORKLOADS.keys()
 
 
 def test_words_are_tagged_by_their_first_token(tmp_path):

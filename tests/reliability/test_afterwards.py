@@ -18,7 +18,7 @@ from tfm_jax.runs import checkpoint, pictures, resume, weights
 from tfm_jax.runs.exits import CorruptCheckpoint, InfrastructureError
 from tfm_jax.runs.log import MetricsLog
 from tfm_jax.settings import experiment
-from tfm_jax.train import loop, modes, report, translation
+from tfm_jax.train import finish, loop, modes
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
     """A workdir with checkpoints of the steps 1 to 4, of another model than it says."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
     found = experiment.resolve(tiny.get_config(checkpoint__keep=4))
-    data = translation.prepare(found)
+    data = found.workload.prepare(found)
     found = experiment.complete(found, data.tokenizer)
     texts = {"config.json": to_json(found.as_dict()), "data_report.json": "{}"}
     texts |= {"tokenizer.json": data.tokenizer.to_json()}
@@ -95,7 +95,7 @@ def test_the_average_at_the_end_is_of_sound_checkpoints(workdir, caplog):
     state = SimpleNamespace(params=like, ema=jax.tree.map(jax.numpy.asarray, like))
     with caplog.at_level(logging.WARNING):
         cfg = SimpleNamespace(average_last=count)
-        params = report.final_params(workdir, state, cfg)
+        params = finish.final_params(workdir, state, cfg)
     equal(params, weights.average(paths[:-1], ema=True))
     said = [record.getMessage() for record in caplog.records]
     assert "config.json" in said[0] and f"has {count - 1} sound checkpoints" in said[1]
@@ -161,11 +161,11 @@ def test_tables_larger_than_the_tokenizer_go_on(text):
     tokenizer = SimpleNamespace(vocab=61)
     first = text._replace(model=text.model.__class__(vocab=150, head="classify"))
     again = text._replace(model=text.model.__class__(vocab=0, head="classify"))
-    again = experiment.complete(resume.filled(again, first), tokenizer)
+    again = experiment.complete(again, tokenizer, first.model)
     resume.check_continues(first, again, 1)
     other = text._replace(model=text.model.__class__(vocab=99, head="classify"))
     with pytest.raises(ConfigError, match=r"model.vocab: 150 in .*, 99 now"):
-        resume.check_continues(first, resume.filled(other, first), 1)
+        resume.check_continues(first, experiment.complete(other, None, first.model), 1)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from tfm_jax.data.sources import numerals
 from tfm_jax.runs import arrays, exits, manifest
 from tfm_jax.runs.checkpoint import Checkpointer, Config
 from tfm_jax.runs.log import MetricsLog, read_history
-from tfm_jax.train import evaluate, program
+from tfm_jax.train import program
+from tfm_jax.workloads import evaluator
 
 CFG = Config()
 
@@ -295,7 +296,7 @@ def during_training(patch):
 
 
 def during_evaluation(patch):
-    put_whole, calls = evaluate.put_whole, []
+    put_whole, calls = evaluator.put_whole, []
 
     def noisy(*args, **options):
         calls.append(args)
@@ -303,7 +304,7 @@ def during_evaluation(patch):
             ask_twice()
         return put_whole(*args, **options)
 
-    patch.setattr(evaluate, "put_whole", noisy)
+    patch.setattr(evaluator, "put_whole", noisy)
 
 
 def during_a_save(patch):

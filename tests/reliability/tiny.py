@@ -22,7 +22,8 @@ from tfm_jax.runs import arrays, checkpoint, manifest, preemption
 from tfm_jax.runs.exits import Preempted
 from tfm_jax.runs.log import read_history
 from tfm_jax.settings.sections import EvalConfig, TrainConfig
-from tfm_jax.train import evaluate, loop, program, report
+from tfm_jax.train import finish, loop, program
+from tfm_jax.workloads import evaluator
 
 CLOCK = ("seconds", "tokens_per_second")  # numbers of a record that are not the run's
 
@@ -76,9 +77,9 @@ class StopAt(preemption.Preemption):
 def quick():
     """Runs of one configuration share their compiled functions, and draw nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((program, "build"), (evaluate, "make_eval_step")):
+        for module, name in ((program, "build"), (evaluator, "make_eval_step")):
             patch.setattr(module, name, functools.lru_cache(getattr(module, name)))
-        patch.setattr(report, "finish", lambda run, log: {})
+        patch.setattr(finish, "finish", lambda run, log: {})
         yield
 
 

@@ -16,7 +16,7 @@ from tfm_jax.runs import arrays, manifest
 from tfm_jax.runs.log import read_history
 from tfm_jax.settings.experiment import complete, resolve
 from tfm_jax.train import loop
-from tfm_jax.train.evaluate import Evaluator
+from tfm_jax.train.assemble import batches_from
 from tfm_jax.train.program import build
 
 pytestmark = pytest.mark.slow  # what they share takes long
@@ -67,7 +67,10 @@ def test_the_loss_does_not_depend_on_the_number_of_devices(runs):
 
 
 def test_the_batches_do_not_depend_on_the_number_of_devices(runs):
-    one, eight = (run._batches_from(0) for _, run in (runs[1], runs[8]))
+    one, eight = (
+        batches_from(run.experiment, run.data, run.mesh, 0)
+        for _, run in (runs[1], runs[8])
+    )
     assert one.get_state() == eight.get_state()
     for a, b in zip(one, eight, strict=True):
         jax.tree.map(np.testing.assert_array_equal, a, b)
@@ -86,7 +89,7 @@ def test_the_state_lies_on_all_devices_of_the_mesh(runs):
 @pytest.mark.parametrize("size", [1, 8])
 def test_a_run_compiles_one_train_step_and_one_evaluation(runs, size):
     _, run = runs[size]
-    assert run.train_step._cache_size() == 1
+    assert run.compiled.train_step._cache_size() == 1
     assert run.evaluator.eval_step._cache_size() == 1
 
 
@@ -148,7 +151,8 @@ def test_the_evaluation_does_not_depend_on_its_batches():
     for tokens, devices in ((1, 1), (128, 1), (8192, 1), (8192, 8)):
         resized = resolve(tiny.get_config(eval__batch_tokens=tokens)).eval
         devices = make_mesh(mesh.Config(data=devices), jax.devices()[:devices])
-        evaluator = Evaluator(experiment._replace(eval=resized), data, devices)
+        other = experiment._replace(eval=resized)
+        evaluator = other.workload.make_evaluator(other, data, devices)
         with jax.set_mesh(devices):
             scores.append(evaluator.loss(params, "valid"))
     expected = sum(

@@ -25,9 +25,9 @@ from tfm_jax.mesh import (
 from tfm_jax.objectives import translation
 from tfm_jax.ops.dropout import dropout
 from tfm_jax.ops.products import einsum
-from tfm_jax.train.evaluate import apply
 from tfm_jax.train.state import init_state
 from tfm_jax.train.step import make_gradients, make_train_step
+from tfm_jax.workloads.evaluator import apply
 
 BATCH = rows(sentences((3, 4) * 4, (4, 2) * 4), 4, 4)
 OPTIMIZER = optax.adam(1e-2)

@@ -12,7 +12,7 @@ from tfm_jax.config import ConfigError
 from tfm_jax.runs import arrays, manifest
 from tfm_jax.runs.exits import Diverged, Preempted
 from tfm_jax.runs.log import read_history
-from tfm_jax.train import loop, population, report
+from tfm_jax.train import finish, loop, population
 
 pytestmark = pytest.mark.slow  # what they share takes long
 STEPS = 12
@@ -25,11 +25,11 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         step = functools.lru_cache(population.make_step)
         patch.setattr(population, "make_step", step)
-        patch.setattr(report, "finish", finish)
+        patch.setattr(finish, "finish", leave)
         yield
 
 
-def finish(run, log):
+def leave(run, log):
     (run.workdir / "results.json").write_text(json.dumps({"step": run.step}))
     return {}
 

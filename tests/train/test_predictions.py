@@ -13,26 +13,36 @@ from tfm_jax.decode.sampling import Sampling, generate
 from tfm_jax.layers.layout import init_params, to_scanned, to_unrolled
 from tfm_jax.mesh import Config, make_mesh
 from tfm_jax.metrics.answers import answer_scores
-from tfm_jax.settings.experiment import (
-    TASKS,
-    Experiment,
-    build_model,
-    complete,
-    resolve,
-)
-from tfm_jax.train import predictions
-from tfm_jax.train.language import prepare
+from tfm_jax.settings.experiment import Experiment, complete, resolve
+from tfm_jax.workloads.span import find_answers
 
 
 class Asked(NamedTuple):
     experiment: Experiment
     params: dict
     data: object
-    split: str = "valid"
+
+    def evaluator(self):
+        """Of the run, whose loss is known."""
+        mesh = make_mesh(Config(data=8))
+        made = self.experiment.workload.make_evaluator(self.experiment, self.data, mesh)
+        made.loss = lambda *_, **__: {}.fromkeys(["nll"])
+        return made
+
+    def samples(self):
+        """Of the validation text."""
+        with jax.set_mesh(make_mesh(Config(data=8))):
+            return self.evaluator().during(self.params)[1]
+
+    def scores(self):
+        """Of whole answers to the validation text."""
+        found = dict(self.evaluator().final(self.params, "valid").scores)
+        del found["nll"]
+        return found
 
     def alone(self):
         """(model, parameters), unrolled."""
-        model = build_model(self.experiment, layout="unrolled")
+        model = self.experiment.build_model(layout="unrolled")
         return model, to_unrolled(self.params)
 
 
@@ -49,10 +59,10 @@ def asked(task, model, head, files, **sizes):
     if task == "causal_lm":
         config.data.valid_share = 0.2
     experiment = resolve(config)
-    data = prepare(experiment)
+    data = experiment.workload.prepare(experiment)
     experiment = complete(experiment, data.tokenizer)
-    module = build_model(experiment, layout="unrolled")
-    batch = TASKS[task].losses.example()
+    module = experiment.build_model(layout="unrolled")
+    batch = experiment.workload.objective.example()
     shapes = jax.eval_shape(lambda: init_params(module, jax.random.key(0), batch))
     params = randomised(shapes)
     if experiment.model.layout == "scanned":
@@ -63,8 +73,7 @@ def asked(task, model, head, files, **sizes):
 def test_samples_continue_the_first_rows(files):
     """As generation does, whatever the layout and the devices of the training."""
     found = asked("causal_lm", "gpt", "lm", files, layout="scanned")
-    with jax.set_mesh(make_mesh(Config(data=8))):
-        samples = predictions.samples(*found)
+    samples = found.samples()
     assert list(samples) == ["0", "1", "2"]
     prompts = [row[:12] for row in found.data.valid[0].tokens[:3]]
     how = Sampling(48 - 12 + 1)
@@ -73,14 +82,13 @@ def test_samples_continue_the_first_rows(files):
         prompt, text = found.data.tokenizer.decode([prompt, tokens])
         assert samples[str(n)] == f"{prompt} -> {text}"
     none = found.experiment._replace(eval=found.experiment.eval.__class__(samples=0))
-    assert predictions.samples(*found._replace(experiment=none)) == {}
-    assert predictions.samples(*found._replace(split="test")) == {}
-    assert predictions.scores(*found) == {}
+    assert found._replace(experiment=none).samples() == {}
+    assert found.scores() == {}
 
 
 def test_entities_are_those_of_the_likeliest_tags(files):
     found = asked("tag", "bert", "tag", files)
-    scores = predictions.scores(*found)
+    scores = found.scores()
     (rows,) = found.data.valid
     model, params = found.alone()
     logits = jax.jit(functools.partial(model.apply, train=False))(
@@ -98,9 +106,9 @@ def test_entities_are_those_of_the_likeliest_tags(files):
 
 def test_answers_are_scored_as_texts(files):
     found = asked("span", "bert", "span", files)
-    scores = predictions.scores(*found)
-    questions, _ = TASKS["span"].data.load(found.experiment.data, "valid", None)
-    answers = predictions.find_answers(
+    scores = found.scores()
+    questions = found.data.examples["valid"]
+    answers = find_answers(
         *found.alone(), found.data.tokenizer, questions, found.experiment.data
     )
     for answer, question in zip(answers, questions, strict=True):
@@ -121,11 +129,10 @@ def test_a_question_may_have_no_answer(files, tmp_path):
     data = data.__class__(
         **{**vars(data), "valid_files": (str(tmp_path / "none.json"),)}
     )
-    changed = found._replace(experiment=found.experiment._replace(data=data))
-    scores = predictions.scores(*changed)
-    questions, _ = TASKS["span"].data.load(data, "valid", None)
-    answers = predictions.find_answers(
-        *found.alone(), found.data.tokenizer, questions, data
-    )
+    experiment = found.experiment._replace(data=data)
+    prepared = experiment.workload.prepare(experiment, found.data.tokenizer)
+    scores = found._replace(experiment=experiment, data=prepared).scores()
+    questions = prepared.examples["valid"]
+    answers = find_answers(*found.alone(), found.data.tokenizer, questions, data)
     silent = np.mean([answer.margin < 0 for answer in answers])
     assert scores["exact_match"] == silent

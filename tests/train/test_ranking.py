@@ -9,10 +9,10 @@ import pytest
 from tests.notebook.random_runs import ALONE, ELECTRA, WINDOWS, made
 from tests.reliability.tiny import get_config
 from tfm_jax.data.sources.bitext import SOURCES
-from tfm_jax.runs.checkpoint import METRICS
-from tfm_jax.settings.experiment import TASKS, resolve
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.settings.new_runs import ranking
-from tfm_jax.train.evaluate import make_eval_step
+from tfm_jax.workloads import WORKLOADS
+from tfm_jax.workloads.evaluator import make_eval_step
 
 NUMBERS = dict(sizes=dict(labels=1), data=dict(scores=True))
 CASES = [
@@ -30,6 +30,9 @@ CASES = [
 ]
 
 
+EVERY = {score for workload in WORKLOADS.values() for score in workload.scores}
+
+
 def ranked(experiment):
     return {name for name, there in ranking(experiment).items() if there}
 
@@ -37,7 +40,7 @@ def ranked(experiment):
 @pytest.mark.parametrize("task, model, head, changes", CASES)
 def test_a_run_on_text_is_ranked_by_its_scores(task, model, head, changes):
     """No model is run: the scores are those of sums of the right shapes."""
-    run, losses = made(task, model, head, **changes), TASKS[task].losses
+    run, losses = made(task, model, head, **changes), WORKLOADS[task].objective
     batch = losses.example()
     if changes is NUMBERS:
         batch = batch._replace(labels=np.float32(batch.labels))
@@ -46,13 +49,13 @@ def test_a_run_on_text_is_ranked_by_its_scores(task, model, head, changes):
     sums = jax.eval_shape(make_eval_step(run.experiment), run.params, batch)
     sums = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), sums)
     scores = losses.scores(sums, {"characters": 1, "bytes": 1})
-    assert ranked(run.experiment) == METRICS.keys() & scores
+    assert ranked(run.experiment) == EVERY & set(scores)
 
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("sentences", [0, 3])
 def test_a_translation_is_ranked_by_its_scores(source, sentences):
     changes = dict(data__source=source, eval__sentences=sentences)
-    of_loss = TASKS["translation"].losses.scores(collections.Counter(), {})
+    of_loss = WORKLOADS["translation"].objective.scores(collections.Counter(), {})
     scores = {*of_loss, *(SOURCES[source].scores if sentences else ())}
-    assert ranked(resolve(get_config(**changes))) == METRICS.keys() & scores
+    assert ranked(resolve(get_config(**changes))) == EVERY & set(scores)

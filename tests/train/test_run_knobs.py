@@ -10,6 +10,7 @@ import pytest
 
 from tests.reliability.tiny import get_config
 from tests.traced import Vocabulary, traced
+from tfm_jax import workloads
 from tfm_jax.data.batches import train_batches
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import prepare
@@ -20,8 +21,10 @@ from tfm_jax.optim.optimizers import Config as OptimConfig
 from tfm_jax.optim.optimizers import make_optimizer
 from tfm_jax.runs.log import read_history
 from tfm_jax.settings.experiment import complete, resolve
-from tfm_jax.train import evaluate, loop, program, report
+from tfm_jax.train import finish, loop, program
 from tfm_jax.train.state import init_state
+from tfm_jax.workloads.evaluator import Scored
+from tfm_jax.workloads.translation import TranslationEvaluator
 
 LONG = dict(source_length=64, target_length=64)  # rows that two numbers fit
 STREAM = {  # what reaches the model: batches, and the texts of the held-out sets
@@ -85,10 +88,10 @@ def test_every_knob_of_the_data_changes_what_reaches_the_model(knob):
     for experiment in changed(knob, STREAM):
         data = prepare(pairs.KIND, experiment.data, experiment.tokenizer)
         batches = train_batches(
-            experiment.data, data.train, batch_tokens=64, total_batches=4, seed=0
+            experiment.data, data, batch_tokens=64, total_batches=4, seed=0
         )
         arrays = [x.tolist() for batch in batches for x in batch]
-        seen.append((arrays, data.valid, data.test))
+        seen.append((arrays, data.examples))
     assert seen[0] != seen[1]
 
 
@@ -117,9 +120,9 @@ def stub(monkeypatch):
 
     program_build = functools.cache(program.build)
     monkeypatch.setattr(program, "build", build)
-    monkeypatch.setattr(report, "finish", lambda run, log: {})
+    monkeypatch.setattr(finish, "finish", lambda run, log: {})
     monkeypatch.setattr(
-        evaluate.Evaluator, "during", lambda self, params, **_: ({"nll": 1.0}, [])
+        TranslationEvaluator, "during", lambda self, params, **_: ({"nll": 1.0}, [])
     )
 
 
@@ -169,9 +172,9 @@ def test_every_knob_of_the_evaluation_changes_what_is_decoded(knob, monkeypatch)
         calls.append((len(sources), options | {"on_batch": None}))
         return [([np.array([1])], None, None) for _ in sources]
 
-    monkeypatch.setattr(evaluate, "decode", decode)
+    monkeypatch.setattr(workloads.translation, "decode", decode)
     monkeypatch.setattr(
-        evaluate,
+        workloads.evaluator,
         "eval_batches",
         lambda *_, **options: calls.append(options["batch_tokens"]) or [],
     )
@@ -182,7 +185,8 @@ def test_every_knob_of_the_evaluation_changes_what_is_decoded(knob, monkeypatch)
         data = prepare(pairs.KIND, experiment.data, experiment.tokenizer)
         experiment = complete(experiment, data.tokenizer)
         calls.clear()
-        evaluator = evaluate.Evaluator(experiment, data, make_mesh(experiment.mesh))
+        mesh = make_mesh(experiment.mesh)
+        evaluator = experiment.workload.make_evaluator(experiment, data, mesh)
         evaluator.during({})
         seen.append(list(calls))
     assert seen[0] != seen[1]
@@ -192,15 +196,14 @@ def test_samples_are_shown_and_the_last_checkpoints_averaged(
     monkeypatch, tmp_path, capsys
 ):
     """``eval.samples`` and ``eval.average_last``, where a run ends."""
-    rows = [("a", "b", "c")] * 5
-    report._show("valid", {"bleu": 1.0}, rows[: EVAL["samples"]])
+    finish.show("valid", Scored({"bleu": 1.0}, lines=("a -> b",) * EVAL["samples"]))
     assert capsys.readouterr().out.count("a -> b") == EVAL["samples"]
     for step in (1, 2, 3):
         (tmp_path / "checkpoints" / f"{step:06d}").mkdir(parents=True)
     averaged = []
-    monkeypatch.setattr(report.weights, "verify", lambda path: [])  # they are sound
+    monkeypatch.setattr(finish.weights, "verify", lambda path: [])  # they are sound
     monkeypatch.setattr(
-        report.weights,
+        finish.weights,
         "average",
         lambda folders, **_: averaged.extend(folders) or {"table": np.ones(1)},
     )
@@ -209,8 +212,8 @@ def test_samples_are_shown_and_the_last_checkpoints_averaged(
     )
     eval_cfg = resolve(get_config()).eval
     last = dataclasses.replace(eval_cfg, average_last=EVAL["average_last"])
-    assert report.final_params(tmp_path, state, eval_cfg)["table"] == 0
-    assert report.final_params(tmp_path, state, last)["table"] == 1
+    assert finish.final_params(tmp_path, state, eval_cfg)["table"] == 0
+    assert finish.final_params(tmp_path, state, last)["table"] == 1
     assert [path.name for path in averaged] == ["000002", "000003"]
 
 

@@ -18,7 +18,6 @@ from tfm_jax.objectives import classify, masked_lm, replaced_tokens, restored_wo
 from tfm_jax.settings import variants
 from tfm_jax.settings.experiment import complete, resolve
 from tfm_jax.train import loop
-from tfm_jax.train.language import prepare
 from tfm_jax.train.program import build
 
 
@@ -161,7 +160,7 @@ def test_micro_batches_share_one_objective(task, model, head, data, files):
     if task == "classify":
         changes["labels"] = 4
     experiment = resolve(get_config(task, model, head, files, **changes))
-    prepared = prepare(experiment)
+    prepared = experiment.workload.prepare(experiment)
     experiment = complete(experiment, prepared.tokenizer)
     batch = next(
         train_batches(
@@ -359,10 +358,10 @@ def test_a_model_for_other_labels_than_the_data_has_is_refused(files):
     """A label beyond the last logit would be taken for the last."""
     experiment = resolve(get_config("classify", "bert", "classify", files, labels=3))
     with pytest.raises(ConfigError, match="model.labels=3, .* has 4: 0, 1, 2, 3"):
-        prepare(experiment)
+        experiment.workload.prepare(experiment)
     numbers = get_config("classify", "bert", "classify", files, data=dict(scores=True))
     with pytest.raises(ConfigError, match="model.labels=2, .* need 1"):
-        prepare(resolve(numbers))
+        experiment.workload.prepare(resolve(numbers))
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,15 @@ from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.data.tokenizers.normalize import Normalizer
 from tfm_jax.decode.search import decode
 from tfm_jax.layers.layout import init_params
+from tfm_jax.metrics.bleu import text_scores
 from tfm_jax.models import transformer
-from tfm_jax.objectives import translation
+from tfm_jax.objectives.translation import example
 from tfm_jax.runs import saved
+from tfm_jax.runs.workdir import replace
 from tfm_jax.settings.sections import EvalConfig
-from tfm_jax.train import evaluate, modes, report
+from tfm_jax.train import finish, modes
+from tfm_jax.train.assemble import left_out
+from tfm_jax.workloads import translation
 
 LONGEST = 12
 GREEDY = EvalConfig(beam=1, max_length_offset=50)
@@ -42,11 +46,11 @@ def model():
     model = transformer.Transformer(
         transformer.Config(**sizes, **vocab, positions="learned", max_length=LONGEST)
     )
-    return model, init_params(model, jax.random.key(0), translation.example())
+    return model, init_params(model, jax.random.key(0), example())
 
 
 def translated(model, lines):
-    return evaluate.translate(*model, TOKENIZER, lines, GREEDY)
+    return translation.translate(*model, TOKENIZER, lines, GREEDY)
 
 
 def test_a_line_without_text_is_a_line_without_text(model):
@@ -85,7 +89,9 @@ def test_a_held_out_source_beyond_a_learned_table_is_refused_at_the_start(model)
     def check(longest):
         data = types.SimpleNamespace(tokenizer=TOKENIZER)
         evaluator = types.SimpleNamespace(experiment=experiment(longest), data=data)
-        evaluate.Evaluator._check_sources(evaluator, Pairs(["abc"], ["x"]))
+        translation.TranslationEvaluator._check_sources(
+            evaluator, Pairs(["abc"], ["x"])
+        )
 
     check(4)
     with pytest.raises(DataError, match=r"4 tokens.* takes 3 \(model\.max_length\)"):
@@ -152,41 +158,48 @@ TEXT = strategies.text(strategies.sampled_from('ab \t\n\r\\nrt\x00\x1f\u2028é\x
 @hypothesis.given(strategies.lists(strategies.tuples(TEXT, TEXT, TEXT)))
 def test_what_is_written_of_translations_is_read(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "translations.txt"
-    report.write_translations(path, rows)
-    assert report.read_translations(path) == rows
+    replace(path, translation.to_table(rows))
+    assert translation.read_translations(path) == rows
     lines = path.read_bytes().decode().split("\n")
     assert len(lines) == len(rows) + 2  # a header, and an end
     assert all(line.count("\t") == 2 for line in lines[:-1])
 
 
+def held_out(test, samples=2):
+    """An evaluator of pairs that are translated as "x<tab>y<newline>z" and "f"."""
+    evaluator = object.__new__(translation.TranslationEvaluator)
+    evaluator.cfg = types.SimpleNamespace(samples=samples, average_last=1)
+    cfg = pairs.Config(source_length=4, target_length=4)
+    evaluator.experiment = types.SimpleNamespace(data=cfg)
+    evaluator.data = types.SimpleNamespace(
+        tokenizer=TOKENIZER, valid=[], test=["rows"], examples={"test": test}
+    )
+    evaluator.decoder, evaluator.variants = "decoder", {}
+    evaluator.loss = lambda *_, **__: {"nll": 1.0}
+    evaluator.translations = lambda *_, **__: ({"bleu": 2.0}, ["x\ty\nz", "f"])
+    return evaluator
+
+
 def test_a_tab_is_a_character_like_any_other_in_results(tmp_path, capsys, monkeypatch):
     pairs = Pairs(["a\tb", "c"], ["d\te", "f"], ["d\te", "f"])
-    cfg = types.SimpleNamespace(average_last=1, samples=2)
-    evaluator = types.SimpleNamespace(
-        cfg=cfg,
-        loss=lambda *_, **__: {"nll": 1.0},
-        translations=lambda *_, **__: ({"bleu": 2.0}, ["x\ty\nz", "f"]),
-    )
-    data = types.SimpleNamespace(examples={"test": pairs})
     run = types.SimpleNamespace(
-        evaluator=evaluator, data=data, workdir=tmp_path, step=1, state=None, poll=None
+        evaluator=held_out(pairs), workdir=tmp_path, step=1, state=None, poll=None
     )
     for name in ("averaged", "on_this_host"):
-        monkeypatch.setattr(report, name, lambda params: params)
-    monkeypatch.setattr(report, "_draw", lambda *_: None)
+        monkeypatch.setattr(finish, name, lambda params: params)
+    monkeypatch.setattr(finish, "_draw", lambda *_: None)
     log = types.SimpleNamespace(write=lambda *_: None)
-    assert report.finish(run, log)["test"] == {"nll": 1.0, "bleu": 2.0}
+    assert finish.finish(run, log)["test"] == {"nll": 1.0, "bleu": 2.0}
     assert (tmp_path / "results.json").exists()
-    found = report.read_translations(tmp_path / "translations-test.txt")
+    found = translation.read_translations(tmp_path / "translations-test.txt")
     assert found == [("a\tb", "x\ty\nz", "d\te"), ("c", "f", "f")]
     assert capsys.readouterr().out.count("\n") == 3  # scores and two samples
 
 
 def test_the_picture_is_of_a_pair_that_fits_a_row():
-    cfg = pairs.Config(source_length=4, target_length=4)
-    some = Pairs(["", "abcdef", "ab"], ["x", "y", "z"])
-    assert report._fitting(cfg, TOKENIZER, some) == [("ab", "z")]
-    assert report._fitting(cfg, TOKENIZER, Pairs(["abcdef"], ["y"])) == []
+    pairs = Pairs(["", "abcdef", "ab"], ["x", "y", "z"])
+    assert held_out(pairs).pictured == ("decoder", TOKENIZER, "ab", "z")
+    assert held_out(Pairs(["abcdef"], ["y"])).pictured is None
 
 
 # Scores ------------------------------------------------------------------------------
@@ -198,7 +211,7 @@ OTHER = [line.replace("大学", "中学") for line in CHINESE]
 def scores(language, hypotheses=OTHER, references=CHINESE):
     normalizer = Normalizer("none", language)
     texts = hypotheses, references, references
-    return evaluate.text_scores(*texts, normalizer, language)
+    return text_scores(*texts, normalizer, language, ("bleu", "chrf"))
 
 
 def test_numbers_have_no_bleu_and_texts_have_every_score():
@@ -209,7 +222,7 @@ def test_numbers_have_no_bleu_and_texts_have_every_score():
         ("parallel", {"bleu", "bleu_tokenized", "chrf", "exact_match"}),
     ):
         asked = SOURCES[source].scores
-        found = evaluate.text_scores(*texts, normalizer, "de", asked)
+        found = text_scores(*texts, normalizer, "de", asked)
         assert {n for n in found if not n.endswith("_signature")} == names
         assert found["exact_match"] == 1.0 and found["chrf"] == pytest.approx(100)
 
@@ -271,13 +284,13 @@ def test_what_is_left_out_of_every_split_is_in_the_report(tmp_path):
         counts = [found[split][name]["pairs"] for name in ("empty", "overlong")]
         assert (*counts, found[split]["kept"]) == (1, 1, 1)
     said = " (left out: 2 of train, 2 of valid, 2 of test)"
-    assert report.left_out(found) == said
+    assert left_out(found) == said
 
 
 def test_what_is_left_out_is_said_whatever_leaves_it_out():
-    assert report.left_out({}) == ""
-    assert report.left_out({"train": {"read": 3, "kept": 3}, "fingerprint": "x"}) == ""
+    assert left_out({}) == ""
+    assert left_out({"train": {"read": 3, "kept": 3}, "fingerprint": "x"}) == ""
     malformed = {"read": 1_500, "kept": 1_500, "malformed": {"lines": 1_000}}
     misplaced = {"files": {"a": {"misplaced": 2}, "b": {"misplaced": 1}}}
-    found = report.left_out({"train": malformed, "valid": misplaced, "test": {}})
+    found = left_out({"train": malformed, "valid": misplaced, "test": {}})
     assert found == " (left out: 1,000 of train, 3 of valid)"

@@ -11,8 +11,8 @@ from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import MODELS
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint
-from tfm_jax.settings.experiment import TASKS
 from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.workloads import WORKLOADS
 
 ANIMALS = ("cat", "dog", "cow", "hen")
 SOUNDS = ("meow", "woof", "moo", "cluck")
@@ -89,7 +89,7 @@ def data_of(task, files, **changes):
     }  # fmt: skip
     joint = ("replaced_tokens", "replace_mlm", "all_tokens_mlm")
     given |= dict.fromkeys(joint, given["masked_lm"])
-    return section(TASKS[task].data.Config, **given[task] | changes)
+    return section(WORKLOADS[task].data.Config, **given[task] | changes)
 
 
 def get_config(

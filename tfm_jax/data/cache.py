@@ -73,6 +73,12 @@ def prepared(kind, cfg, tokenizer_cfg, directory, *, tokenizer=None) -> Prepared
         return data
 
 
+def home(name: str) -> Path:
+    """The directory where the user's runs share what can be made again."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(root) / "tfm_jax" / name
+
+
 def make_private(directory):
     """Makes a directory to which nobody but the user writes, or finds that it is one.
 

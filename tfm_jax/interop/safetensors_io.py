@@ -70,12 +70,12 @@ def _read_shards(folder):
         raise ValueError(f"{index} has no weight_map of tensors to files")
     tensors = {}
     for shard in dict.fromkeys(map(_file_name, places.values())):
-        held = _read_file(folder / shard)
+        found = _read_file(folder / shard)
         promised = {name for name, place in places.items() if place == shard}
-        if not set(held) <= promised:
-            differ = listed(sorted(set(held) - promised))
+        if not set(found) <= promised:
+            differ = listed(sorted(set(found) - promised))
             raise ValueError(f"{folder / shard} and {INDEX} differ in {differ}")
-        tensors |= held
+        tensors |= found
     return tensors
 
 

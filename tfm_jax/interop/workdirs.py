@@ -6,7 +6,7 @@ from pathlib import Path
 from tfm_jax.config import ConfigError, no_choice, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
-from tfm_jax.decode.search import TokenIds
+from tfm_jax.decode.search import Special
 from tfm_jax.interop import load_huggingface, save_huggingface, tokenizer_files
 from tfm_jax.interop.tokenizer_files import TOKENIZER, meanings
 from tfm_jax.models import MODELS, family_of
@@ -15,7 +15,7 @@ from tfm_jax.runs.checkpoint import Checkpointer
 from tfm_jax.runs.weights import DIRECTORY
 from tfm_jax.runs.workdir import describe, preflight
 from tfm_jax.settings import experiment
-from tfm_jax.train.workloads import WORKLOADS
+from tfm_jax.workloads import WORKLOADS
 
 IDS = ("bos_token", "eos_token", "pad_token")  # those that a model's config.json names
 
@@ -34,18 +34,18 @@ def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
         there is a run in ``workdir``.
     """
     try:
-        loaded = load_huggingface(folder)
+        found = load_huggingface(folder)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{folder}: {error}") from error
     workdir = Path(workdir)
     if (workdir / "config.json").exists() or (workdir / DIRECTORY).exists():
         raise ConfigError(f"{workdir} holds a run; choose another WORKDIR")
-    name, task = task_of(loaded.config)
+    name, task = task_of(found.config)
     words = _tokenizer(task, Path(tokenizer or folder), bool(tokenizer))
-    if getattr(loaded, "special", TokenIds()) != TokenIds():
+    if getattr(found, "special", Special()) != Special():
         raise ConfigError(
-            f"{folder} has the token ids {loaded.special}, but runs here translate "
-            f"with {TokenIds()}; tfm_jax.notebook.load_huggingface reads it"
+            f"{folder} has the token ids {found.special}, but runs here translate "
+            f"with {Special()}; tfm_jax.notebook.load_huggingface reads it"
         )
     row = experiment.Experiment
     sections = [name for name in row._fields if name not in row._field_defaults]
@@ -53,17 +53,17 @@ def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
         {
             **dict.fromkeys(sections, {}),
             **dict(seed=0, model_name=name, task=task),
-            "model": dataclasses.asdict(loaded.config),
-            "data": _data(task, loaded, words),
+            "model": dataclasses.asdict(found.config),
+            "data": _data(task, found, words),
             "tokenizer": _tokenizer_section(words, workdir / TOKENIZER),
         }
     )
     built = experiment.complete(built, words)
-    report = {"folder": str(folder), "ids": _ids(loaded)}
-    if getattr(loaded, "labels", ()):
-        report["labels"] = loaded.labels
+    report = {"folder": str(folder), "ids": _ids(found)}
+    if getattr(found, "labels", ()):
+        report["labels"] = found.labels
     report = {"imported": report}
-    return write_run(workdir, built, words, loaded.params, report)
+    return write_run(workdir, built, words, found.params, report)
 
 
 def write_run(workdir, built, tokenizer, params, report: dict) -> Path:
@@ -106,19 +106,19 @@ def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Pat
         raise ConfigError(f"{workdir}: {error}") from error
     config, params, folder = run.experiment.model, run.params, Path(folder)
     config, params = _tower(config, params, tower, workdir)
-    special = getattr(run.tokenizer, "special", None)  # None: the run translates
-    named = {}
-    if special is not None:
-        meant = meanings(special)
-        named["ids"] = {f"{n}_id": special.get(meant.get(n)) for n in IDS}
+    spoken = getattr(run.tokenizer, "special", None)  # None: the run translates
+    known = {}
+    if spoken is not None:
+        named = meanings(spoken)
+        known["ids"] = {f"{n}_id": spoken.get(named.get(n)) for n in IDS}
     if hasattr(run.experiment.data, "labels"):
-        named["labels"] = saved.label_names(run)
+        known["labels"] = saved.label_names(run)
     try:
-        save_huggingface(folder, params, config, model_type=model_type, **named)
+        save_huggingface(folder, params, config, model_type=model_type, **known)
     except (ValueError, FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{workdir}: {error}") from error
     data, longest = run.experiment.data, config.max_length
-    if special is None:
+    if spoken is None:
         steps = NORMALIZERS[data.normalize]
         tokenizer_files.write_pairs(
             folder, run.tokenizer, longest=longest, lowercase=steps.lowercase
@@ -179,7 +179,7 @@ def _around(run):
 
 
 def task_of(config) -> tuple[str, str]:
-    """(key of MODELS, key of TASKS) for a model's configuration.
+    """(key of MODELS, key of WORKLOADS) for a model's configuration.
 
     Raises: ConfigError if no task trains its head.
     """
@@ -202,7 +202,7 @@ def _tokenizer(task, path, given):
     if not path.exists():
         raise ConfigError(f"there is no {path}{hint}")
     try:
-        return WORKLOADS[task].Tokenizer.load(path)
+        return WORKLOADS[task].tokenizer.load(path)
     except DataError as error:
         if path.is_dir():  # nothing in it that is known
             hint += _sentencepiece(path)
@@ -210,11 +210,11 @@ def _tokenizer(task, path, given):
 
 
 def _sentencepiece(folder):
-    pieces = sorted(p.name for p in folder.iterdir() if p.suffix in (".model", ".spm"))
+    found = sorted(p.name for p in folder.iterdir() if p.suffix in (".model", ".spm"))
     return (
-        f". What {', '.join(pieces)} holds, transformers writes as {TOKENIZER}: "
+        f". What {', '.join(found)} holds, transformers writes as {TOKENIZER}: "
         "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
-        if pieces
+        if found
         else ""
     )
 
@@ -226,10 +226,10 @@ def _tokenizer_section(tokenizer, path):
     return dict(kind=tokenizer.kind, vocab=size, shared=tokenizer.shared)
 
 
-def _data(task, loaded, tokenizer):
+def _data(task, found, tokenizer):
     """Fields of the data section for which their defaults do not suit the model."""
-    config, family = loaded.config, family_of(loaded.config)
-    cls, longest = experiment.TASKS[task].data.Config, config.max_length
+    config, family = found.config, family_of(found.config)
+    cls, longest = WORKLOADS[task].data.Config, config.max_length
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
     kept = defaults.keys() & most.keys()
@@ -239,7 +239,7 @@ def _data(task, loaded, tokenizer):
     if "frame" in defaults:
         suited["frame"] = family.frame
     if "labels" in defaults:
-        suited["labels"] = loaded.labels
+        suited["labels"] = found.labels
     if "separator" in defaults:
         suited["separator"] = tokenizer_files.begins_with(tokenizer)
     if "pairs" in defaults:
@@ -247,7 +247,7 @@ def _data(task, loaded, tokenizer):
     return suited
 
 
-def _ids(loaded):
-    if hasattr(loaded, "ids"):
-        return loaded.ids
-    return loaded.special._asdict() | {"force_eos": loaded.force_eos}
+def _ids(found):
+    if hasattr(found, "ids"):
+        return found.ids
+    return found.special._asdict() | {"force_eos": found.force_eos}

@@ -10,7 +10,7 @@ from tfm_jax.decode import probing
 from tfm_jax.notebook.run import TextRun, are_pairs, listed, sides
 from tfm_jax.runs import saved
 from tfm_jax.runs.log import counted
-from tfm_jax.train import predictions
+from tfm_jax.workloads import span
 
 
 class LabelledRun(TextRun):
@@ -110,9 +110,9 @@ class SpanRun(TextRun):
         ]
         parts = self.model, self.params, self.tokenizer, questions, self.config.data
         with counted(len(questions)) as done:
-            found = predictions.find_answers(*parts, most=most, on_batch=done)
+            found = span.find_answers(*parts, most=most, on_batch=done)
         nothing = dict(text="", start=0, end=0)
         found = [x if x.margin >= margin else x._replace(**nothing) for x in found]
-        table = pd.DataFrame(found, columns=predictions.Answer._fields)
+        table = pd.DataFrame(found, columns=span.Answer._fields)
         table = table.rename(columns={"text": "answer"})
         return table.assign(question=asked)

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from tfm_jax.decode.search import TokenIds
+from tfm_jax.decode.search import Special
 from tfm_jax.interop import Imported
 from tfm_jax.notebook.run import Run, listed
 from tfm_jax.runs import pictures, saved
-from tfm_jax.train import evaluate
+from tfm_jax.workloads.translation import translate
 
 
 class TranslationRun(Run):
@@ -37,7 +37,7 @@ class TranslationRun(Run):
         Source rows end in EOS and are padded behind it; target rows begin with BOS.
         """
         imported = Imported(
-            self.config.model, self.model, self.params, TokenIds(), force_eos=False
+            self.config.model, self.model, self.params, Special(), force_eos=False
         )
         return imported.logits(source, target)
 
@@ -49,7 +49,7 @@ class TranslationRun(Run):
         source = saved.normalizer(self, "source").apply(source)
         parts = self.model, self.params, self.tokenizer
         if target is None:
-            (target,) = evaluate.translate(*parts, [source], self.config.eval)
+            (target,) = translate(*parts, [source], self.config.eval)
         else:
             target = saved.normalizer(self, "target").apply(target)
         return pictures.attention_maps(*parts, source, target)

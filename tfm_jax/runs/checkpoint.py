@@ -6,16 +6,16 @@ All of it is written into ``000100.tmp-*``, forced to the disk and renamed, so t
 directory with a plain number is complete. Nothing here is ever unpickled or imported.
 """
 
-import dataclasses
 import json
 import logging
 import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -23,7 +23,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tfm_jax import bounded_json
-from tfm_jax.config import Above, check_numbers, knob
 from tfm_jax.runs import arrays, manifest, weights
 from tfm_jax.runs.exits import (
     CheckpointMismatch,
@@ -32,6 +31,7 @@ from tfm_jax.runs.exits import (
 )
 from tfm_jax.runs.weights import average, find, load_params, verify
 from tfm_jax.runs.workdir import require_held
+from tfm_jax.settings.sections import CheckpointConfig as Config
 
 __all__ = [
     "Checkpointer",
@@ -42,45 +42,8 @@ __all__ = [
     "verify",
 ]
 
-METRICS = {  # what is best
-    "loss": min,  # the first of OWN_LOSS that the workload has
-    "nll": min,
-    "accuracy": max,
-    **dict.fromkeys(("f1", "matthews", "pearson", "exact", "pair_accuracy"), max),
-    "judged_nll": min,
-    "restored_nll": min,
-    "exact_match": max,
-    "bleu": max,
-    "chrf": max,
-}
-OWN_LOSS = ("judged_nll", "restored_nll", "nll")
 PATIENCE = 60  # seconds until a word is said of a checkpoint that is not yet written
 RESERVED = ("state", "metrics.json", manifest.NAME)
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """When checkpoints are written, which are kept, and how much is checked."""
-
-    ROLE = "operation"
-
-    every_steps: int = knob(1000, "between two checkpoints", low=1)
-    keep: int = knob(3, "newest checkpoints that stay", low=1)
-    keep_best: int = knob(
-        1, "besides these, by `metric` of the newest evaluation", low=0
-    )
-    metric: str = knob(
-        "loss", "loss: the workload's own, of held-out data", choices=METRICS
-    )
-    asynchronous: bool = knob(
-        True, "write in the background, from a copy in host memory"
-    )
-    verify: bool = knob(True, "compare the sha256 of every file before a restore")
-
-    READ_WITH = {("keep_best", Above(0)): ("metric",)}
-
-    def __post_init__(self):
-        check_numbers(self, "checkpoint")
 
 
 class Checkpointer:
@@ -90,9 +53,18 @@ class Checkpointer:
     touches the disk and decides, all read. The directory must be shared by them.
     """
 
-    def __init__(self, directory: str | os.PathLike, cfg: Config):
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        cfg: Config,
+        scores: Mapping[str, Callable] = MappingProxyType({"nll": min}),
+    ):
+        """Args.
+
+        scores: of the workload, score -> min or max; the first one is its own loss.
+        """
         self.directory = Path(directory).absolute()
-        self.cfg = cfg
+        self.cfg, self._scores = cfg, scores
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except FileExistsError as error:
@@ -300,14 +272,16 @@ class Checkpointer:
 
     def _retain(self) -> None:
         """Delete all but the newest ``keep`` and the best ``keep_best``."""
-        values = {}
+        values, metric = {}, self.cfg.metric
+        if metric == "loss":
+            metric = next(iter(self._scores))
         for step in self.steps():
             path = self.path(step)
             try:
-                values[step] = _rank(_decode_metrics(path), self.cfg.metric)
+                values[step] = _decode_metrics(path).get(metric, math.nan)
             except (ValueError, FileNotFoundError, NotADirectoryError) as error:
                 self._set_aside(path, [str(error)])
-        steps, best_of = list(values), METRICS[self.cfg.metric]
+        steps, best_of = list(values), self._scores.get(metric, min)
         ranked = sorted(
             (step for step in steps if math.isfinite(values[step])),
             key=values.get,
@@ -370,9 +344,3 @@ def _decode_metrics(checkpoint: Path) -> dict[str, float]:
         return {name: float(value) for name, value in values.items()}
     except (TypeError, OverflowError) as error:
         raise ValueError(f"metrics.json: {error}") from error
-
-
-def _rank(metrics: Mapping[str, float], metric: str) -> float:
-    """The score that ranks a checkpoint; NaN if it was not measured."""
-    names = (metric, *OWN_LOSS) if metric == "loss" else (metric,)
-    return next((metrics[name] for name in names if name in metrics), math.nan)

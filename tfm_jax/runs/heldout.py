@@ -4,11 +4,8 @@ import dataclasses
 
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.prepared import prepare
 from tfm_jax.mesh import Config, make_mesh, using
 from tfm_jax.runs import saved
-from tfm_jax.settings.experiment import TASKS, alone
-from tfm_jax.train.workloads import WORKLOADS
 
 FILES = ("files", "tsv")  # values of data.source that read files
 TEXTS = ("folder", "pydocs", "recall")  # of running text, which a file holds as well
@@ -24,18 +21,13 @@ def evaluate(run: saved.Saved, file=None, *, mesh: Config | None = None) -> dict
     Raises: DataError for files that cannot be read, or if there is nothing to score;
         ConfigError for a ``file`` if the run has read its data from none.
     """
-    experiment = alone(run.experiment, run.experiment.data)
+    experiment = run.experiment.reading(run.experiment.data)
+    workload = experiment.workload
     if file is not None:
         experiment = experiment._replace(data=_reading(experiment.data, str(file)))
     for split in ("test", "valid") if file is None else ("valid",):
-        data = prepare(
-            TASKS[experiment.task].data,
-            experiment.data,
-            experiment.tokenizer,
-            tokenizer=run.tokenizer,
-            splits=(split,),
-            names=saved.label_names(run),
-        )
+        names = saved.label_names(run)
+        data = workload.prepare(experiment, run.tokenizer, splits=(split,), names=names)
         if getattr(data, split):
             break
     else:
@@ -43,9 +35,9 @@ def evaluate(run: saved.Saved, file=None, *, mesh: Config | None = None) -> dict
     cfg = mesh or experiment.mesh
     made = make_mesh(cfg)
     with using(cfg, made, rules=()):
-        evaluator = WORKLOADS[experiment.task].Evaluator(experiment, data, made)
-        scores = evaluator.final(run.params, split)
-    return {"split": split if file is None else str(file)} | scores
+        evaluator = workload.make_evaluator(experiment, data, made)
+        found = evaluator.final(run.params, split)
+    return {"split": split if file is None else str(file)} | found.scores
 
 
 def _reading(data, file):

@@ -1,6 +1,5 @@
 """Initial: parameters that a run starts from because another one learnt them."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,18 +63,6 @@ def read(path: str) -> Source:
         *(to_unrolled(run.params), run.tokenizer),
         labels=tuple(labels),
     )
-
-
-def fitted(experiment: Experiment, source: Source, tokenizer) -> Experiment:
-    """``experiment`` with a vocabulary as large as that of ``source`` at least.
-
-    Published tables have rows that no token uses; they are kept.
-    """
-    model = experiment.model
-    if getattr(model, "vocab", None) != 0:
-        return experiment
-    vocab = max(source.model.vocab, tokenizer.vocab)
-    return experiment._replace(model=dataclasses.replace(model, vocab=vocab))
 
 
 def check(experiment: Experiment, source: Source) -> None:

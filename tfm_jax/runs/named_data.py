@@ -13,8 +13,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tfm_jax.config import ConfigError, flatten
-from tfm_jax.data.cache import make_private
-from tfm_jax.runs import runtime, weights
+from tfm_jax.data.cache import home, make_private
+from tfm_jax.runs import weights
 from tfm_jax.settings import files
 from tfm_jax.settings.experiment import Experiment
 
@@ -23,7 +23,7 @@ def remember(experiment: Experiment) -> None:
     """Notes that the user has named the files of ``experiment``."""
     named = _named(experiment, files.PLACES)
     try:
-        make_private(runtime.cache("named_data"))
+        make_private(home("named_data"))
         for knob in named:
             _note(named, knob).touch(exist_ok=True)
     except OSError as error:
@@ -41,7 +41,7 @@ def check(experiment: Experiment, given: Collection[str], workdir) -> None:
     begun = weights.numbered(Path(workdir, weights.DIRECTORY))
     named = _named(experiment, files.DATA if begun else files.PLACES)
     try:
-        make_private(runtime.cache("named_data"))
+        make_private(home("named_data"))
         unknown = [k for k in named if k not in given and not _note(named, k).exists()]
     except OSError:
         unknown = [knob for knob in named if knob not in given]
@@ -62,4 +62,4 @@ def _named(experiment, knobs):
 
 def _note(named, knob):
     text = json.dumps([knob, named[knob]])
-    return runtime.cache("named_data") / hashlib.sha256(text.encode()).hexdigest()
+    return home("named_data") / hashlib.sha256(text.encode()).hexdigest()

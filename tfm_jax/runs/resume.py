@@ -1,6 +1,5 @@
 """May a run go on or be used so, and what is kept of one that diverged."""
 
-import dataclasses
 import logging
 import zipfile
 from pathlib import Path
@@ -18,7 +17,7 @@ from tfm_jax.runs import arrays
 from tfm_jax.runs.exits import CorruptCheckpoint, one_line
 from tfm_jax.runs.workdir import describe, replacing
 from tfm_jax.settings import files
-from tfm_jax.settings.experiment import TASKS, Experiment, resolve
+from tfm_jax.settings.experiment import Experiment, complete, resolve
 
 EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
 
@@ -58,20 +57,6 @@ def check_kind(before: Experiment, now: Experiment, path: Path) -> None:
         raise ConfigError(
             f"{path} is of a run with {there}, not {here}; choose another --workdir"
         )
-
-
-def filled(experiment: Experiment, before: Experiment) -> Experiment:
-    """``experiment`` with the vocabularies of ``before`` where it leaves them open.
-
-    Tables may have rows that no token of the tokenizer uses.
-    """
-    sizes = {
-        side: getattr(before.model, side, 0)
-        for side in TASKS[experiment.task].vocabularies
-        if not getattr(experiment.model, side)
-    }
-    model = dataclasses.replace(experiment.model, **sizes)
-    return experiment._replace(model=model)
 
 
 def check_continues(before: Experiment, now: Experiment, step: int) -> None:
@@ -124,7 +109,7 @@ def used(trained: Experiment, now: Experiment) -> Experiment:
         the parameters were trained with.
     """
     if now.task == trained.task:
-        now = filled(now, trained)
+        now = complete(now, start=trained.model)
     differ = _differences(trained, now, lambda knob, role: role != "architecture")
     if differ:
         raise ConfigError(
@@ -190,7 +175,7 @@ def load_diverged(folder: Path, experiment: Experiment, abstract) -> tuple:
 
     Raises: DataError if it is damaged.
     """
-    kind = type(TASKS[experiment.task].losses.example())
+    kind = type(experiment.workload.objective.example())
     try:
         with open(folder / "update.npz", "rb") as file, np.load(file) as dump:
             leaves = [dump[f"state/{name}"] for name in arrays.leaves(abstract)]

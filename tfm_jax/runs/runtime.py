@@ -3,11 +3,10 @@
 import ctypes
 import logging
 import os
-import pathlib
 
 import jax
 
-from tfm_jax.data.cache import make_private
+from tfm_jax.data.cache import home, make_private
 from tfm_jax.runs import peers
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -27,7 +26,7 @@ def prepare(cpu_devices: int = 0, processes: int = 1) -> None:
     JAX_COMPILATION_CACHE_DIR chooses another place.
     """
     if jax.config.jax_compilation_cache_dir is None:
-        _keep_compiled(cache("xla"))
+        _keep_compiled(home("xla"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     try:
         jax.config.update("jax_num_cpu_devices", cpu_devices or min(cores, 8))
@@ -58,12 +57,6 @@ def peak_memory() -> int | None:
     except ImportError:
         return None  # not a Unix
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def cache(name: str) -> pathlib.Path:
-    """The directory where the user's runs share what can be made again."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return pathlib.Path(home) / "tfm_jax" / name
 
 
 def _keep_freed_pages():

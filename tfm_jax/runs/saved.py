@@ -12,9 +12,8 @@ from tfm_jax.data.tokenizers.normalize import Normalizer
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.runs import checkpoint, resume
 from tfm_jax.runs.exits import CorruptCheckpoint
-from tfm_jax.settings.experiment import Experiment, build_model, resolve
-from tfm_jax.train import evaluate
-from tfm_jax.train.workloads import WORKLOADS
+from tfm_jax.settings.experiment import Experiment, resolve
+from tfm_jax.workloads.translation import translate as translate_normalised
 
 
 class Saved(NamedTuple):
@@ -55,9 +54,9 @@ def load(path, *, config=None, ema: bool | None = None) -> Saved:
     return Saved(
         path=folder,
         experiment=experiment,
-        model=build_model(experiment),
+        model=experiment.build_model(),
         params=jax.tree.map(jax.numpy.asarray, to_unrolled(params)),
-        tokenizer=WORKLOADS[experiment.task].Tokenizer.load(folder / "tokenizer.json"),
+        tokenizer=experiment.workload.tokenizer.load(folder / "tokenizer.json"),
     )
 
 
@@ -72,7 +71,7 @@ def translate(run: Saved, lines, **options) -> list[str]:
     apply, undo = normalizer(run, "source").apply, normalizer(run, "target").undo
     parts = run.model, run.params, run.tokenizer
     normal = [apply(line) for line in lines]
-    found = evaluate.translate(*parts, normal, run.experiment.eval, **options)
+    found = translate_normalised(*parts, normal, run.experiment.eval, **options)
     return [undo(line) for line in found]
 
 

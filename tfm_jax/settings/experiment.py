@@ -2,8 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tfm_jax import mesh
@@ -15,86 +14,18 @@ from tfm_jax.config import (
     types_of,
     with_defaults,
 )
-from tfm_jax.data.prepared import Kind
-from tfm_jax.data.rows import causal, labelled, masked, pairs, spans, tagged
-from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.models import MODELS
-from tfm_jax.objectives import (
-    causal_lm,
-    classify,
-    masked_lm,
-    replaced_tokens,
-    restored_words,
-    span,
-    tag,
-    translation,
-)
 from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
 from tfm_jax.settings import variants
 from tfm_jax.settings.files import with_homes
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
-
-
-class Task(NamedTuple):
-    """What the sections of an experiment are.
-
-    Attributes:
-        losses: module of ``tasks``, or a variant that it offers.
-        data: kind of data, with the ``Config`` of that section.
-        auxiliary: ``train.auxiliary_weight`` weighs a second loss.
-        tokenizer: class of the section.
-        vocabularies: field of the model -> attribute of the tokenizer that fills it.
-        longest: tokens of a row, of a data section.
-        sentences: how many a row has, of a data section.
-    """
-
-    losses: Any
-    data: Kind
-    auxiliary: bool = False
-    tokenizer: type = vocabularies.Config
-    vocabularies: Mapping[str, str] = MappingProxyType({"vocab": "vocab"})
-    longest: Callable[[Any], int] = lambda data: data.length
-    sentences: Callable[[Any], int] = lambda data: 1
-
-
-def _of_pairs(data):
-    return 1 if data.pairs.kind == "none" else 2
-
-
-def _joint(losses):
-    return Task(losses, masked.KIND, auxiliary=True, sentences=_of_pairs)
-
-
-TASKS = {
-    "translation": Task(
-        translation,
-        pairs.KIND,
-        tokenizer=bilingual.Config,
-        vocabularies={"source_vocab": "source_vocab", "target_vocab": "target_vocab"},
-        longest=lambda data: max(data.source_length, data.target_length),
-    ),
-    "causal_lm": Task(causal_lm, causal.KIND),
-    "masked_lm": Task(masked_lm, masked.KIND, auxiliary=True, sentences=_of_pairs),
-    "replaced_tokens": _joint(replaced_tokens.ALL),
-    "replaced_asked_tokens": _joint(replaced_tokens.ASKED),
-    "replace_mlm": _joint(restored_words.ASKED),
-    "all_tokens_mlm": _joint(restored_words.ALL),
-    "classify": Task(
-        classify,
-        labelled.KIND,
-        auxiliary=True,
-        sentences=lambda data: 2 if data.layout().second else 1,
-    ),
-    "tag": Task(tag, tagged.KIND),
-    "span": Task(span, spans.KIND, sentences=lambda data: 2),
-}
+from tfm_jax.settings.sections import CheckpointConfig, EvalConfig, TrainConfig
+from tfm_jax.workloads import WORKLOADS, Workload
 
 _SECTIONS = {
     "optim": optimizers.Config,
     "train": TrainConfig,
     "eval": EvalConfig,
-    "checkpoint": checkpoint.Config,
+    "checkpoint": CheckpointConfig,
     "mesh": mesh.Config,
 }
 
@@ -118,7 +49,7 @@ class Experiment(NamedTuple):
     optim: optimizers.Config
     train: TrainConfig
     eval: EvalConfig
-    checkpoint: checkpoint.Config
+    checkpoint: CheckpointConfig
     mesh: mesh.Config
     init_from: str = ""
     freeze: str = ""
@@ -130,6 +61,26 @@ class Experiment(NamedTuple):
         for name in section_types(self.model_name, self.task):
             roles |= roles_of(type(getattr(self, name)), f"{name}.")
         return roles
+
+    @property
+    def workload(self) -> Workload:
+        """What it learns."""
+        return WORKLOADS[self.task]
+
+    def build_model(self, **changes):
+        """The Linen module, with some fields of its configuration changed."""
+        cfg = dataclasses.replace(self.model, **changes)
+        return MODELS[self.model_name].model(cfg)
+
+    def reading(self, data) -> "Experiment":
+        """The same on another data section, without variants."""
+        evaluation = dataclasses.replace(self.eval, variants=())
+        return self._replace(data=data, eval=evaluation)
+
+    def variants(self) -> dict[str, "Experiment"]:
+        """Name -> the same on a variant of the data. Raises: ConfigError."""
+        sections = variants.read(self.eval.variants, self.data)
+        return {name: self.reading(data) for name, data in sections.items()}
 
     def as_dict(self) -> dict:
         """Plain nested dict, as ``resolve`` takes it."""
@@ -157,7 +108,7 @@ def resolve(config) -> Experiment:
             f"sections {unknown} are unknown or missing; a configuration has "
             f"{Experiment._fields}"
         )
-    for name, table in (("model_name", MODELS), ("task", TASKS)):
+    for name, table in (("model_name", MODELS), ("task", WORKLOADS)):
         if config[name] not in table:
             raise ConfigError(no_choice(name, config[name], tuple(table)))
     seed = config["seed"]
@@ -184,15 +135,15 @@ def section_types(model_name: str, task: str) -> dict[str, type]:
     """Section -> its dataclass."""
     return {
         "model": MODELS[model_name].config,
-        "data": TASKS[task].data.Config,
-        "tokenizer": TASKS[task].tokenizer,
+        "data": WORKLOADS[task].data.Config,
+        "tokenizer": WORKLOADS[task].data.tokenizer.Config,
         **_SECTIONS,
     }
 
 
 def knob_types(model_name: str, task: str) -> dict[str, Any]:
     """Dotted knob -> its type; none of a model or task that there is not."""
-    if model_name not in MODELS or task not in TASKS:
+    if model_name not in MODELS or task not in WORKLOADS:
         return {}
     types = {"seed": int, "model_name": str, "task": str}
     types |= dict.fromkeys(Experiment._field_defaults, str)
@@ -213,38 +164,34 @@ def _section(cls, values, path):
     return build(cls, values, path=path)
 
 
-def complete(experiment: Experiment, tokenizer) -> Experiment:
-    """Fills in the vocabularies that the configuration leaves to the tokenizer."""
-    filled = {}
-    for side, attribute in TASKS[experiment.task].vocabularies.items():
-        wanted, there = getattr(experiment.model, side), getattr(tokenizer, attribute)
+def complete(experiment: Experiment, tokenizer=None, start=None) -> Experiment:
+    """Fills in the vocabularies that the configuration leaves open.
+
+    They are as large as the tokenizer's, and as those of the model that the run starts
+    from: published tables may have rows that no token uses.
+
+    Args: start: configuration of that model, or None.
+    Raises: ConfigError for a vocabulary that is smaller than the tokenizer's.
+    """
+    sizes = {}
+    for side, attribute in experiment.workload.vocabularies.items():
+        wanted = getattr(experiment.model, side)
+        there = getattr(tokenizer, attribute, 0)
         if wanted and wanted < there:
             raise ConfigError(
                 f"model.{side}={wanted} is below the tokenizer's {there}; 0 takes that"
             )
-        filled[side] = wanted or there
+        sizes[side] = wanted or max(there, getattr(start, side, 0))
     try:
-        model = dataclasses.replace(experiment.model, **filled)
+        model = dataclasses.replace(experiment.model, **sizes)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return experiment._replace(model=model)
 
 
-def build_model(experiment: Experiment, **changes):
-    """The Linen module, with some fields of its configuration changed."""
-    cfg = dataclasses.replace(experiment.model, **changes)
-    return MODELS[experiment.model_name].model(cfg)
-
-
-def alone(experiment: Experiment, data) -> Experiment:
-    """The experiment on a variant of its data, which has no variants itself."""
-    evaluation = dataclasses.replace(experiment.eval, variants=())
-    return experiment._replace(data=data, eval=evaluation)
-
-
 def _check(experiment):
     """What no section can see alone."""
-    data, model, task = experiment.data, experiment.model, TASKS[experiment.task]
+    data, model, task = experiment.data, experiment.model, WORKLOADS[experiment.task]
     check_kernel(experiment)
     longest = task.longest(data)
     if 0 < model.longest < longest:
@@ -281,9 +228,13 @@ def _check(experiment):
         raise ConfigError(
             f"eval.variants={experiment.eval.variants}: task='translation' has none"
         )
-    for name, changed in variants.read(experiment.eval.variants, data).items():
+    scores = dict.fromkeys(s for each in WORKLOADS.values() for s in each.scores)
+    if experiment.checkpoint.metric not in ("loss", *scores):
+        metric = experiment.checkpoint.metric
+        raise ConfigError(no_choice("checkpoint.metric", metric, ("loss", *scores)))
+    for name, variant in experiment.variants().items():
         try:
-            _check(alone(experiment, changed))
+            _check(variant)
         except ConfigError as error:
             raise ConfigError(f"eval.variants, {name!r}: {error}") from error
     if experiment.train.auxiliary_weight != 1.0 and not task.auxiliary:

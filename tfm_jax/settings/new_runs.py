@@ -4,9 +4,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tfm_jax.config import ConfigError, flatten, readers_of, table_of, with_defaults
-from tfm_jax.data.sources import bitext
 from tfm_jax.data.tokenizers import normalize
 from tfm_jax.settings.experiment import Experiment, check_kernel, section_types
+from tfm_jax.workloads import WORKLOADS
 
 READ_WITH = {  # as in the sections; across them
     ("task", ("translation",)): (
@@ -73,22 +73,9 @@ def check_settings(experiment: Experiment) -> None:
 
 def ranking(experiment: Experiment) -> dict[str, bool]:
     """Score of an evaluation while training -> whether this run has it."""
-    data, task = experiment.data, experiment.task
-    pairs = getattr(data, "pairs", None)
-    translated = task == "translation" and experiment.eval.sentences > 0
-    of_texts = bitext.SOURCES[data.source].scores if translated else ()
-    numbers = task == "classify" and data.layout().scores
-    return {
-        "nll": True,
-        "accuracy": not numbers,
-        "judged_nll": task in ("replaced_tokens", "replaced_asked_tokens"),
-        "restored_nll": task in ("replace_mlm", "all_tokens_mlm"),
-        "pair_accuracy": task == "masked_lm" and pairs.kind != "none",
-        "exact": task == "span",
-        **dict.fromkeys(("f1", "matthews"), task == "classify" and not numbers),
-        "pearson": numbers,
-        **{name: name in of_texts for name in ("bleu", "chrf", "exact_match")},
-    }
+    every = [score for workload in WORKLOADS.values() for score in workload.scores]
+    own, there = experiment.workload.scores, experiment.workload.has
+    return {n: n in own and there(experiment, n) for n in (*own, *every)}
 
 
 def _ignored(experiment):

@@ -1,8 +1,8 @@
-"""The ``train`` and ``eval`` sections of a configuration."""
+"""The ``train``, ``eval`` and ``checkpoint`` sections of a configuration."""
 
 import dataclasses
 
-from tfm_jax.config import check_numbers, knob
+from tfm_jax.config import Above, check_numbers, knob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,3 +95,28 @@ class EvalConfig:
 
     def __post_init__(self):
         check_numbers(self, "eval")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When checkpoints are written, which are kept, and how much is checked."""
+
+    ROLE = "operation"
+
+    every_steps: int = knob(1000, "between two checkpoints", low=1)
+    keep: int = knob(3, "newest checkpoints that stay", low=1)
+    keep_best: int = knob(
+        1, "besides these, by `metric` of the newest evaluation", low=0
+    )
+    metric: str = knob(
+        "loss", "score of the held-out data; loss: the workload's own one"
+    )
+    asynchronous: bool = knob(
+        True, "write in the background, from a copy in host memory"
+    )
+    verify: bool = knob(True, "compare the sha256 of every file before a restore")
+
+    READ_WITH = {("keep_best", Above(0)): ("metric",)}
+
+    def __post_init__(self):
+        check_numbers(self, "checkpoint")

@@ -6,25 +6,24 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
 from tfm_jax import mesh as mesh_section
 from tfm_jax.config import to_json
-from tfm_jax.mesh import on_this_host, put_batch, row_multiple
+from tfm_jax.mesh import put_batch
 from tfm_jax.runs import initial, named_data, peers, resume, runtime
 from tfm_jax.runs.checkpoint import Checkpointer
 from tfm_jax.runs.exits import Diverged, Preempted
 from tfm_jax.runs.log import MetricsLog, Progress, read_history
 from tfm_jax.runs.preemption import Preemption
-from tfm_jax.runs.workdir import Lease, describe, preflight, replace
+from tfm_jax.runs.workdir import Lease, describe, preflight
 from tfm_jax.settings import new_runs
-from tfm_jax.settings.experiment import Experiment, complete, resolve
+from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.terminal import say
-from tfm_jax.train import program
+from tfm_jax.train import assemble, finish, program
+from tfm_jax.train.origin import find
 from tfm_jax.train.state import averaged
-from tfm_jax.train.workloads import WORKLOADS
 
 
 def train(
@@ -51,7 +50,11 @@ def train(
     named_data.remember(experiment)
     with (
         session(experiment.mesh, [workdir]) as (mesh, stop),
-        Checkpointer(workdir / "checkpoints", experiment.checkpoint) as checkpoints,
+        Checkpointer(
+            workdir / "checkpoints",
+            experiment.checkpoint,
+            experiment.workload.scores,
+        ) as checkpoints,
     ):
         peers.require_agreement("settings", resume.shared(experiment))
         run = Training(
@@ -104,75 +107,31 @@ class Training:
         like=None,
         read_initial=initial.read,
     ):
-        self.work = work = WORKLOADS[experiment.task]
         self.workdir, self.mesh = workdir, mesh
         self.checkpoints, self.stop = checkpoints, stop
-        resumed = checkpoints.latest_good()
-        extras = {} if resumed is None else checkpoints.extras(resumed)
-        if extras and "data.json" not in extras:  # what ``interop`` leaves
-            experiment = experiment._replace(init_from=str(checkpoints.path(resumed)))
-            resumed, extras = None, {}
-        self.step = self.saved = resumed or 0
-        self._scores = {} if resumed is None else checkpoints.metrics(resumed)
-        self._tokens = []  # of the batches since the last record
-
-        # data; a resumed run keeps the tokenizer it was trained with
-        tokenizer = source = None
-        if experiment.init_from and not extras:
-            source = read_initial(experiment.init_from)
-            initial.check(experiment, source)
-            tokenizer = source.tokenizer
-        if extras:
-            before = resume.experiment_of(extras, checkpoints.path(resumed))
-            resume.check_kind(before, experiment, checkpoints.path(resumed))
-            tokenizer = work.Tokenizer(extras["tokenizer.json"])
-            experiment = complete(resume.filled(experiment, before), tokenizer)
-            resume.check_continues(before, experiment, resumed)
+        origin = find(experiment, checkpoints, read_initial)
+        self.step = self.saved = origin.step
+        self._scores, self._tokens = origin.scores, []  # tokens since the last record
         with stop.nothing_to_save():
-            self.data = like.data if like else work.prepare(experiment, tokenizer)
-            if source:
-                experiment = initial.fitted(experiment, source, self.data.tokenizer)
-                initial.check_labels(
-                    source, self.data.report["train"].get("labels", ())
-                )
-            self.experiment = experiment = complete(experiment, self.data.tokenizer)
-            self.batches = self._batches_from(0)
-        if extras:
-            resume.go_on(self.batches, extras["data.json"])
-        peers.require_agreement("data", self.batches.get_state())
+            self.experiment, self.data, self.batches = assemble.data_of(
+                origin, mesh, like and like.data
+            )
+        self.work = self.experiment.workload
         self._describe()
-
-        # state, sharded as it is made, and the compiled functions
-        functions = program.build(experiment)
-        abstract = functions.abstract(mesh)
-        self.placed = jax.tree.map(lambda x: x.sharding, abstract)
-        self.init = jax.jit(functions.init, out_shardings=self.placed)
-        self.train_step = jax.jit(
-            functions.train_step, donate_argnums=0, out_shardings=(self.placed, None)
-        )
+        self.compiled = program.on_mesh(program.build(self.experiment), mesh)
+        if like:
+            self.compiled = self.compiled._replace(init=like.compiled.init)
         with stop.nothing_to_save():
             self.evaluator = (
-                like.evaluator if like else work.Evaluator(experiment, self.data, mesh)
+                like.evaluator
+                if like
+                else self.experiment.workload.make_evaluator(
+                    self.experiment, self.data, mesh
+                )
             )
-        if like:
-            self.init = like.init
-        if resumed is None:
-            self.state = self.init(experiment.seed)
-            if source:
-                self._start_from(source)
-        else:
-            self.state = checkpoints.restore(resumed, abstract)
-
-    def _start_from(self, source) -> None:
-        """Puts the parameters of another model where they fit, and says which."""
-        fresh = jax.tree.map(np.asarray, on_this_host(self.state.params))
-        params, report = initial.merge(self.experiment, source, fresh)
-        params = initial.place(params, self.placed.params)
-        ema = self.state.ema and jax.tree.map(jnp.copy, params)
-        self.state = self.state._replace(params=params, ema=ema)
-        if jax.process_index() == 0:
-            say(f"init_from={source.path}: {report}")
-            replace(self.workdir / "init_from.json", report._asdict())
+        self.state = assemble.state_of(
+            origin, self.experiment, self.compiled, checkpoints, workdir
+        )
 
     def headline(self) -> str:
         """One line that says what is about to run, and on what."""
@@ -186,8 +145,8 @@ class Training:
             begin += f"; all steps are warm-up (optim.warmup_steps={warmup})"
         return (
             f"{self.experiment.model_name} with {count / 1e6:.2f} M parameters on "
-            f"{self.work.size(self.data)}, {self.mesh.size} "
-            f"{jax.default_backend()} device(s) as {shape}; {begin}"
+            f"{self.work.size(self.data)}{assemble.left_out(self.data.report)}, "
+            f"{self.mesh.size} {jax.default_backend()} device(s) as {shape}; {begin}"
         )
 
     def loop(self, log, progress, started: float) -> None:
@@ -211,7 +170,7 @@ class Training:
     def update(self) -> dict:
         """One train step on the next batch; its metrics, perhaps still under way."""
         batch = put_batch(self.mesh, self.next_batch(), leading=1)
-        self.state, metrics = self.train_step(self.state, batch)
+        self.state, metrics = self.compiled.train_step(self.state, batch)
         return metrics
 
     def next_batch(self):
@@ -249,7 +208,7 @@ class Training:
         if self.saved < self.step:
             self._save()
         self.checkpoints.wait()
-        return self.work.finish(self, log)
+        return finish.finish(self, log)
 
     def _log(self, newest):
         """Writes the newest metrics, and tokens per second where steps were timed."""
@@ -262,7 +221,8 @@ class Training:
         streak = int(newest["streak"])  # never shrinks beyond the limit
         if streak >= self.experiment.train.skip_limit:
             first = self.step - streak
-            batch = self._shape(next(self._batches_from(first)))
+            again = assemble.batches_from(self.experiment, self.data, self.mesh, first)
+            batch = self._shape(next(again))
             before = self.state._replace(
                 step=np.int32(first),
                 skipped=self.state.skipped - streak,
@@ -317,19 +277,6 @@ class Training:
             "tokenizer.json": self.data.tokenizer.to_json(),
             "data_report.json": to_json(self.data.report),
         }
-
-    def _batches_from(self, start: int):
-        cfg = self.experiment.train
-        rows = int(np.lcm(cfg.row_multiple, row_multiple(self.mesh)))
-        return self.work.batches(
-            self.experiment,
-            self.data,
-            batch_tokens=cfg.batch_tokens,
-            total_batches=cfg.total_steps,
-            seed=self.experiment.seed,
-            start=start,
-            row_multiple=rows * cfg.accumulate_steps,
-        )
 
     def _shape(self, batch):
         """[B, ...] -> [A, B / A, ...], one leading entry a micro-batch."""

@@ -31,7 +31,6 @@ from tfm_jax.runs.workdir import Lease, preflight
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say
 from tfm_jax.train import program
-from tfm_jax.train.evaluate import Evaluator
 
 CHUNK = 1024  # lines translated at a time
 ATTEMPTS = 5  # to read checkpoints beside a training
@@ -54,7 +53,8 @@ def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) ->
         KIND, run.experiment.data, run.tokenizer, {"test": pairs}, {"test": {}}
     )
     mesh = make_mesh(run.experiment.mesh)
-    evaluator = Evaluator(run.experiment, data, mesh)
+    workload = run.experiment.workload
+    evaluator = workload.make_evaluator(run.experiment, data, mesh)
     with using(run.experiment.mesh, mesh, rules=()):
         scores = evaluator.loss(run.params, "test")
     text, _ = evaluator.translations(run.params, pairs)

@@ -69,7 +69,11 @@ def train(
         members = []
         for experiment, workdir in todo:
             checkpoints = stack.enter_context(
-                Checkpointer(workdir / "checkpoints", experiment.checkpoint)
+                Checkpointer(
+                    workdir / "checkpoints",
+                    experiment.checkpoint,
+                    experiment.workload.scores,
+                )
             )
             like = members[0] if members else None
             parts = experiment, workdir, mesh, checkpoints, stop, like
@@ -147,11 +151,11 @@ class Population:
 
     def __init__(self, members: Sequence[Member]):
         self.members, first = members, members[0]
-        stacked = jax.tree.map(_stacked, first.placed)
+        stacked = jax.tree.map(_stacked, first.compiled.placed)
         stack = jax.jit(lambda *each: _stack(jnp.stack, each), out_shardings=stacked)
         slice_of = jax.jit(
             lambda states, i: jax.tree.map(lambda x: x[i], states),
-            out_shardings=first.placed,
+            out_shardings=first.compiled.placed,
         )
         self.states = stack(*(member.state for member in members))
         for i, member in enumerate(members):

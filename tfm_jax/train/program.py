@@ -13,10 +13,10 @@ from tfm_jax.models import MODELS
 from tfm_jax.ops.platform import platform
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import make_optimizer, make_schedule
-from tfm_jax.settings.experiment import TASKS, Experiment, build_model
-from tfm_jax.train.evaluate import apply
+from tfm_jax.settings.experiment import Experiment
 from tfm_jax.train.state import TrainState, init_state
 from tfm_jax.train.step import make_gradients, make_train_step
+from tfm_jax.workloads.evaluator import apply
 
 
 class Program(NamedTuple):
@@ -45,6 +45,32 @@ class Program(NamedTuple):
         )
 
 
+class Compiled(NamedTuple):
+    """The program on a mesh; each function is compiled at its first call.
+
+    Attributes:
+        init, train_step: of ``Program``, jitted; the old state is donated.
+        abstract: shape, dtype and sharding of every array of the state.
+        placed: their shardings alone.
+    """
+
+    init: Callable
+    train_step: Callable
+    abstract: TrainState
+    placed: TrainState
+
+
+def on_mesh(functions: Program, mesh) -> Compiled:
+    """``functions``, jitted for the devices of ``mesh``."""
+    abstract = functions.abstract(mesh)
+    placed = jax.tree.map(lambda x: x.sharding, abstract)
+    init = jax.jit(functions.init, out_shardings=placed)
+    train_step = jax.jit(
+        functions.train_step, donate_argnums=0, out_shardings=(placed, None)
+    )
+    return Compiled(init, train_step, abstract, placed)
+
+
 def build(experiment: Experiment, *, peak_lr=None) -> Program:
     """The program of ``experiment``, whose vocabularies must be filled in.
 
@@ -56,8 +82,8 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
             "model.attention='cudnn' needs an NVIDIA GPU, this machine has "
             f"{platform()!r}; choose from (auto, xla)"
         )
-    model, cfg = build_model(experiment), experiment.train
-    task = TASKS[experiment.task].losses
+    model, cfg = experiment.build_model(), experiment.train
+    task = experiment.workload.objective
     freeze = experiment.freeze
     family = MODELS[experiment.model_name]
     optimizer = make_optimizer(
@@ -76,7 +102,7 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
 
     options = dict(smoothing=cfg.label_smoothing, train=True)
     balance = None
-    if TASKS[experiment.task].auxiliary:
+    if experiment.workload.auxiliary:
         options["auxiliary"], balance = cfg.auxiliary_weight, task.balance
 
     def run(params, *inputs, **options):

@@ -1,0 +1,98 @@
+"""Finish: scores of the held-out data after the last step, and what people look at."""
+
+import logging
+from pathlib import Path
+
+import jax
+
+from tfm_jax.mesh import on_this_host
+from tfm_jax.runs import pictures, runtime, weights
+from tfm_jax.runs.log import read_history, spoken
+from tfm_jax.runs.workdir import replace
+from tfm_jax.terminal import one_line, say
+from tfm_jax.train.state import averaged
+
+
+def final_params(workdir: Path, state, cfg):
+    """The parameters that are scored: of the last step, or a mean of checkpoints.
+
+    Args: cfg: the ``eval`` section; ``average_last`` above 1 averages checkpoints, as
+        Vaswani et al. 2017, section 6.1.
+    """
+    params = averaged(state)
+    if cfg.average_last == 1:
+        return params
+    folders = weights.newest_sound(workdir / weights.DIRECTORY, cfg.average_last)
+    if len(folders) < cfg.average_last:
+        logging.warning(
+            "eval.average_last=%d, but %s has %d sound checkpoints, which are averaged",
+            *(cfg.average_last, workdir, len(folders)),
+        )
+    mean = weights.average(folders, ema=state.ema is not None)
+    return jax.tree.map(lambda p, m: jax.device_put(m, p.sharding), params, mean)
+
+
+def left_out(report: dict) -> str:
+    """What was read and has no part in a split: " (left out: 3 of train)", or "".
+
+    Args: report: of the data, see ``data_report.json``.
+    """
+    counts = {}
+    for split in ("train", "valid", "test"):
+        said = report.get(split, {})
+        counts[split] = said.get("read", 0) - said.get("kept", said.get("read", 0))
+        counts[split] += said.get("malformed", {}).get("lines", 0)
+        files = said.get("files", {}).values()
+        counts[split] += sum(file.get("misplaced", 0) for file in files)
+    words = [f"{count:,} of {split}" for split, count in counts.items() if count > 0]
+    return f" (left out: {', '.join(words)})" if words else ""
+
+
+def finish(run, log) -> dict:
+    """Scores the held-out sets, and their variants, and leaves it all in the workdir.
+
+    That is ``results.json``, files of the evaluator, such as ``translations-test.txt``,
+    ``curve.png``, and ``attention.png`` of a model that has one to show.
+
+    Args: run: ``Training`` after its last step. log: ``MetricsLog``.
+    """
+    evaluator, workdir = run.evaluator, run.workdir
+    is_main_process = jax.process_index() == 0
+    params = final_params(workdir, run.state, evaluator.cfg)
+    results = {"step": run.step, "memory_bytes": runtime.peak_memory()}
+    scored = {split: (evaluator, split) for split in ("valid", "test")}
+    scored |= {name: (other, "valid") for name, other in evaluator.variants.items()}
+    for name, (each, split) in scored.items():
+        found = each.final(params, split, poll=run.poll)
+        if not found.scores:
+            continue
+        results[name] = found.scores
+        log.write(run.step, f"final_{name}", found.scores)
+        if is_main_process:
+            show(name, found)
+            for file, text in found.files.items():
+                replace(workdir / file, text)
+    pictured = evaluator.pictured
+    params = on_this_host(params) if pictured else None
+    if is_main_process:
+        replace(workdir / "results.json", results)
+        _draw(workdir, params, pictured)
+    return results
+
+
+def show(name: str, scored) -> None:
+    """Prints the scores of a split and its lines."""
+    say(f"{name}: {spoken(scored.scores)}")
+    for line in scored.lines:
+        say(f"  {one_line(line)}")
+
+
+def _draw(workdir, params, pictured):
+    drawn = [workdir / "curve.png"]
+    pictures.curve(read_history(workdir), drawn[0])
+    if pictured:
+        model, tokenizer, *pair = pictured
+        maps = pictures.attention_maps(model, params, tokenizer, *pair)
+        drawn.append(workdir / "attention.png")
+        pictures.attention(maps, drawn[-1])
+    say("see " + ", ".join(map(str, drawn)))

@@ -1,0 +1,21 @@
+"""A class, or a number, for a text or a pair of texts."""
+
+from tfm_jax.data.rows import labelled
+from tfm_jax.objectives import classify
+from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
+
+
+def _has(experiment, score):
+    numbers = experiment.data.layout().scores
+    return score == "nll" or numbers == (score == "pearson")
+
+
+WORKLOAD = Workload(
+    name="classify",
+    objective=classify,
+    data=labelled.KIND,
+    scores={**TOKEN_SCORES, "f1": max, "matthews": max, "pearson": max},
+    has=_has,
+    auxiliary=True,
+    sentences=lambda data: 2 if data.layout().second else 1,
+)

@@ -1,0 +1,104 @@
+"""Evaluation on held-out data: the loss, samples, and scores of whole answers."""
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType
+
+from tfm_jax.data.batches import eval_batches
+from tfm_jax.decode.search import ROWS
+from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.mesh import on_this_host, put_whole, row_multiple
+
+
+def apply(model, params, batch, *, rng, train):
+    """``model`` as an objective takes it: a function of parameters and a batch."""
+    rngs = {} if rng is None else {"dropout": rng}
+    return model.apply({"params": params}, batch, train=train, rngs=rngs)
+
+
+def make_eval_step(experiment):
+    """Jitted ``eval_step(params, batch) -> sums`` of the objective."""
+    model = functools.partial(apply, experiment.build_model())
+    return jax.jit(functools.partial(experiment.workload.objective.eval_sums, model))
+
+
+class Scored(NamedTuple):
+    """What is known of a split after training.
+
+    Attributes:
+        scores: name -> number, or text such as a signature; {} if the split is empty.
+        lines: some answers, for people. files: name -> text of all of them.
+    """
+
+    scores: dict
+    lines: tuple[str, ...] = ()
+    files: Mapping[str, str] = {}
+
+
+class Evaluator:
+    """Scores parameters on the held-out data of one experiment.
+
+    Attributes:
+        variants: name -> evaluator of the validation data read in another way.
+        pictured: (model, tokenizer, source, target) whose attention is drawn after
+            training, or None.
+    """
+
+    pictured = None
+
+    def __init__(self, experiment, data, mesh, variants=()):
+        self.experiment, self.data, self.mesh = experiment, data, mesh
+        self.cfg = experiment.eval
+        self.eval_step = make_eval_step(experiment)
+        self.variants = dict(variants)
+
+    def during(self, params, *, poll=lambda: None) -> tuple[dict, dict]:
+        """(scores of the validation data, number -> sample)."""
+        return self.loss(params, "valid", poll=poll), {}
+
+    def final(self, params, split, *, poll=lambda: None) -> Scored:
+        """All scores of a split, those of whole answers too."""
+        return Scored(self.loss(params, split, poll=poll))
+
+    def batches(self, split):
+        """Every row of a split once."""
+        return eval_batches(
+            self.data,
+            split,
+            batch_tokens=self.cfg.batch_tokens,
+            row_multiple=row_multiple(self.mesh),
+        )
+
+    def loss(self, params, split, *, poll=lambda: None) -> dict:
+        """What ``scores`` of the objective says; {} if the split is empty.
+
+        Every prediction target counts once, whatever the batches are.
+        """
+        totals = None
+        for batch in self.batches(split) if getattr(self.data, split) else ():
+            poll()
+            sums = self.eval_step(params, put_whole(self.mesh, batch))
+            sums = jax.device_get(sums)
+            totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+        if totals is None:
+            return {}
+        objective = self.experiment.workload.objective
+        return objective.scores(totals, self.data.report.get(split, {}))
+
+    @contextlib.contextmanager
+    def on_one_device(self, params):
+        """(model, parameters), unrolled, whatever mesh the training is on.
+
+        With several processes all must call it.
+        """
+        devices = jax.local_devices()[:1]
+        mesh = jax.make_mesh((1,), (ROWS,), (AxisType.Auto,), devices=devices)
+        params = jax.device_put(on_this_host(params), *devices)
+        with jax.set_mesh(mesh), nn.logical_axis_rules(()):
+            yield self.experiment.build_model(layout="unrolled"), to_unrolled(params)

@@ -1,0 +1,204 @@
+"""Translation of sentence pairs: data, objective, and scores of translated text."""
+
+import contextlib
+import dataclasses
+import re
+from pathlib import Path
+
+from tfm_jax.data.errors import DataError, within
+from tfm_jax.data.rows.pairs import KIND, encode_pairs, has_text
+from tfm_jax.data.sources.bitext import SOURCES, Pairs
+from tfm_jax.data.tokenizers.normalize import Normalizer
+from tfm_jax.decode.rows import check_lengths, power_of_two
+from tfm_jax.decode.search import SPECIAL, decode
+from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.mesh import on_this_host
+from tfm_jax.metrics.bleu import text_scores
+from tfm_jax.objectives import translation
+from tfm_jax.workloads.evaluator import Evaluator, Scored
+from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
+
+NOTHING = Pairs([], [], [])
+
+
+def to_model_inputs(experiment, batch):
+    """Rows that hold one sentence each say so by having no positions."""
+    if experiment.data.batching == "pack":
+        return batch
+    return batch._replace(source_positions=None, target_positions=None)
+
+
+class TranslationEvaluator(Evaluator):
+    """Scores the text of translations besides."""
+
+    def __init__(self, experiment, data, mesh, variants=()):
+        super().__init__(experiment, data, mesh, variants)
+        self.decoder = experiment.build_model(layout="unrolled")
+        self.language = experiment.data.target_language
+        self.normalizer = Normalizer(experiment.data.normalize, self.language)
+        self._batches = {}
+        for split in ("valid", "test") if experiment.model.longest else ():
+            with within(f"the {split} split"):
+                self._check_sources(self.pairs(split))
+
+    def _check_sources(self, pairs):
+        """Every source is translated, also those that the loss leaves out."""
+        try:
+            sources = self.data.tokenizer.encode(pairs.source, "source")
+            check_lengths(sources, self.experiment.model.longest)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+
+    def pairs(self, split) -> Pairs:
+        """The sentence pairs of a held-out split, as they are scored."""
+        return self.data.examples.get(split, NOTHING)
+
+    def batches(self, split):
+        """The pairs that training would not leave out as empty or overlong, once."""
+        if split not in self._batches:
+            self._batches[split] = [
+                to_model_inputs(self.experiment, batch)
+                for batch in super().batches(split)
+            ]
+        return self._batches[split]
+
+    def during(self, params, *, poll=lambda: None):
+        """Loss on the validation set, scores and samples of its first sentences.
+
+        Returns: (scores, sample number -> "source -> translation (reference)").
+        """
+        scores, samples = self.loss(params, "valid", poll=poll), {}
+        few = Pairs(*(side[: self.cfg.sentences] for side in self.pairs("valid")))
+        if few.source:
+            of_texts, hypotheses = self.translations(params, few, poll=poll)
+            scores |= of_texts
+            shown = zip(few.source, hypotheses, few.target, strict=True)
+            for n, (source, hypothesis, target) in enumerate(shown):
+                if n < self.cfg.samples:
+                    samples[str(n)] = f"{source} -> {hypothesis} ({target})"
+        return scores, samples
+
+    def final(self, params, split, *, poll=lambda: None):
+        """Adds scores of the text, and leaves ``translations-SPLIT.txt``."""
+        pairs = self.pairs(split)
+        if not pairs.source:
+            return Scored({})
+        scores = self.loss(params, split, poll=poll)
+        of_texts, hypotheses = self.translations(params, pairs, poll=poll)
+        rows = list(zip(pairs.source, hypotheses, pairs.target, strict=True))
+        lines = tuple(map(_shown, rows[: self.cfg.samples]))
+        files = {f"translations-{split}.txt": to_table(rows)}
+        return Scored(scores | of_texts, lines, files)
+
+    def translations(self, params, pairs, *, poll=lambda: None) -> tuple[dict, list]:
+        """(scores, translations in the training text's form) of ``pairs``."""
+        hypotheses = translate(
+            self.decoder,
+            on_this_host(params),
+            self.data.tokenizer,
+            pairs.source,
+            self.cfg,
+            on_batch=lambda _: poll(),
+        )
+        names = SOURCES[self.experiment.data.source].scores
+        texts = hypotheses, pairs.target, pairs.references
+        scores = text_scores(*texts, self.normalizer, self.language, names)
+        return scores, hypotheses
+
+    @property
+    def pictured(self):
+        """The first held-out pair that fits a row."""
+        cfg = dataclasses.replace(self.experiment.data, overlong="drop")
+        split = "test" if self.pairs("test").source else "valid"
+        pairs = self.pairs(split)
+        for pair in zip(pairs.source, pairs.target, strict=True):
+            with contextlib.suppress(DataError):
+                one = Pairs(*([side] for side in pair))
+                encode_pairs(cfg, self.data.tokenizer, one, split)
+                return self.decoder, self.data.tokenizer, *pair
+        return None
+
+
+def translate(model, params, tokenizer, lines, cfg, **options) -> list[str]:
+    """Best translation of each line, both in the training text's form.
+
+    That of a line without text, by ``pairs.has_text``, is "".
+    Raises: ValueError for a line that is longer than the model's positions reach.
+    """
+    sources = tokenizer.encode(lines, "source")
+    texts = [
+        n for n, pair in enumerate(zip(lines, sources, strict=True)) if has_text(*pair)
+    ]
+    found = decode(
+        model,
+        to_unrolled(params),
+        [sources[n] for n in texts],
+        special=SPECIAL._replace(forbid=tokenizer.unspelled(model.cfg.target_vocab)),
+        beam=cfg.beam,
+        length_penalty=cfg.length_penalty,
+        offset=cfg.max_length_offset,
+        returned=1,
+        batch_sentences=min(cfg.batch_sentences, power_of_two(len(texts))),
+        **options,
+    )
+    written = tokenizer.decode([tokens[0] for tokens, _, _ in found], "target")
+    translated = dict(zip(texts, written, strict=True))
+    return [translated.get(n, "") for n in range(len(lines))]
+
+
+def _shown(row):
+    source, translation, reference = row
+    verdict = "" if translation == reference else f"   (reference: {reference})"
+    return f"{source} -> {translation}{verdict}"
+
+
+_SPELLED = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_ESCAPES = str.maketrans(_SPELLED)
+_CHARACTERS = {spelled: character for character, spelled in _SPELLED.items()}
+
+
+def to_table(rows) -> str:
+    r"""A header and tab-separated lines; ``read_translations`` is its inverse.
+
+    A line break, tab or backslash inside of a text is ``\n``, ``\r``, ``\t`` or ``\\``.
+    Args: rows: (source, translation, reference) each.
+    """
+    lines = ["\t".join(text.translate(_ESCAPES) for text in row) for row in rows]
+    return "\n".join(["source\ttranslation\treference", *lines, ""])
+
+
+def read_translations(path: Path) -> list[tuple[str, ...]]:
+    """(source, translation, reference) of each line but the first."""
+    _, *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    return [tuple(map(_unescaped, line.split("\t"))) for line in lines]
+
+
+def _unescaped(text):
+    return re.sub(r"\\.", lambda match: _CHARACTERS.get(match[0], match[0]), text)
+
+
+def _has(experiment, score):
+    if score in TOKEN_SCORES:
+        return True
+    return experiment.eval.sentences > 0 and score in whole(experiment.data)
+
+
+def whole(data) -> tuple[str, ...]:
+    """Scores of the text that mean something for translations of this source."""
+    return SOURCES[data.source].scores
+
+
+WORKLOAD = Workload(
+    name="translation",
+    objective=translation,
+    data=KIND,
+    scores={**TOKEN_SCORES, "bleu": max, "chrf": max, "exact_match": max},
+    has=_has,
+    whole=whole,
+    evaluator=TranslationEvaluator,
+    vocabularies={"source_vocab": "source_vocab", "target_vocab": "target_vocab"},
+    longest=lambda data: max(data.source_length, data.target_length),
+    tokens=lambda batch: int((batch.target_segments > 0).sum()),
+    size=lambda data: f"{data.report['train']['kept']:,} pairs",
+    to_model_inputs=to_model_inputs,
+)
