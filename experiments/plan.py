@@ -11,7 +11,6 @@ from typing import Any
 
 from experiments import study_file
 from experiments.costs import sizes
-from experiments.probes import PROBES
 from experiments.runs import attempts, cells, files, outcomes
 from experiments.runs.attempts import Run
 from experiments.runs.cells import Cell
@@ -190,6 +189,8 @@ class Plan:
             not there, for a model that cannot be built, and for a setting of a run that
             has not begun which another setting ignores.
         """
+        from experiments.probes import PROBES
+
         study, checked = self.study, {}
         if study.probe not in ("", *PROBES):
             raise ConfigError(f"probe={study.probe!r}; choose from {tuple(PROBES)}")
@@ -205,7 +206,7 @@ class Plan:
             start = cell.experiment.init_from
             if start and not Path(start).exists():
                 raise ConfigError(f"arm {cell.arm!r}: init_from={start!r}: not there")
-            checked[cell.arm] = names = _scores(cell, study.probe)
+            checked[cell.arm] = names = _scores(cell, PROBES.get(study.probe))
             for metric, knob in wanted[cell.arm].items():
                 if metric not in names:
                     raise ConfigError(no_choice(knob, metric, names))
@@ -238,7 +239,7 @@ class Plan:
 def _scores(cell, probe):
     """``split/score`` of all that ``results.json`` of a cell will hold."""
     if probe:
-        return [f"probe/{name}" for name in PROBES[probe].scores]
+        return [f"probe/{name}" for name in probe.scores]
     before = score_names(cell.first) if cell.first else ()
     return [*score_names(cell.experiment), *(f"{FIRST}_{name}" for name in before)]
 

@@ -134,7 +134,7 @@ def retry(options, plan):
 
 def report(options, plan):
     """Writes the report and says what came out."""
-    from experiments import report as pages
+    from experiments.report import page
     from experiments.statistics import verdicts
 
     analysis = verdicts.analyse(plan)
@@ -143,7 +143,7 @@ def report(options, plan):
             "runs of different code or machines are not compared: "
             f"{'; '.join(analysis['mixed_environments'])}; --allow-mixed does it"
         )
-    where = pages.write(analysis, plan.root)
+    where = page.write(analysis, plan.root)
     say("\n" + headline(analysis))
     say(f"\n{analysis['verdict']}: {analysis['answer']}\nsee {where}")
 

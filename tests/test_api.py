@@ -10,9 +10,10 @@ from tfm_jax import api
 SMALL = "--config=configs/transformer_numerals_small.py"
 
 
-def test_importing_it_imports_no_framework():
-    heavy = ("jax", "flax", "orbax", "pandas", "tensorflow")
-    code = f"import sys, tfm_jax.api; print([m for m in {heavy} if m in sys.modules])"
+@pytest.mark.parametrize("module", ["tfm_jax.api", "experiments.run"])
+def test_to_be_imported_or_asked_for_help_takes_no_framework(module):
+    heavy = ("jax", "flax", "orbax", "pandas", "scipy", "matplotlib", "tensorflow")
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.stdout == "[]\n", ran.stderr
 

@@ -262,5 +262,6 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    exits.end_when_asked()
     terminal.install()
     sys.exit(main(sys.argv[1:]))

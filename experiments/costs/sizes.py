@@ -2,28 +2,32 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-
-from experiments.costs import flops
 from experiments.runs import cells
 from experiments.stages import FIRST
 from experiments.study import Study
-from tfm_jax.api import ConfigError, Experiment, start, train_step
+from tfm_jax.api import ConfigError, start, train_step
+
+if TYPE_CHECKING:
+    from tfm_jax.api import Experiment
 
 TOLERANCE = 0.01  # of parameter counts that are called equal
 COUNT = 2  # of the rule FLOPs are counted by; the first took a loop's body once
 STEPS = "train.total_steps"
 
 
-def measure(experiment: Experiment) -> dict[str, Any]:
+def measure(experiment: "Experiment") -> dict[str, Any]:
     """``parameters``, and of one train step ``flops_per_step`` and ``tokens_per_step``.
 
     FLOPs are those of ``flops.count``; there are none where they cannot be counted,
     and ``uncounted`` says why. Tokens are those of the text, or of the targets of a
     translation, padding left out. Nothing is compiled or run.
     """
+    import jax
+
+    from experiments.costs import flops
+
     begun = start(experiment)
     step, state = train_step(begun.experiment)
     batch = jax.tree.map(lambda x: x[None], begun.batch)  # one micro-batch

@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.runs.identity import identity
 from experiments.stages import FIRST
@@ -12,12 +12,14 @@ from experiments.study import Study, Typed
 from tfm_jax.api import (
     ConfigError,
     DataError,
-    Experiment,
     check_new,
     check_population,
     read_command,
     to_flag,
 )
+
+if TYPE_CHECKING:
+    from tfm_jax.api import Experiment
 
 TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
     "tune",
@@ -47,11 +49,11 @@ class Cell(NamedTuple):
     settings: Mapping[str, Any]
     directory: Path
     command: tuple[str, ...]
-    experiment: Experiment
-    first: Experiment | None = None
+    experiment: "Experiment"
+    first: "Experiment | None" = None
 
     @property
-    def costly(self) -> Experiment:
+    def costly(self) -> "Experiment":
         """What is measured where arms shall cost the same."""
         return self.first or self.experiment
 
@@ -69,7 +71,7 @@ def flags(settings: Mapping[str, Any], name: str = "config") -> tuple[str, ...]:
     )
 
 
-def configure(config: str, settings: Mapping[str, Any]) -> Experiment:
+def configure(config: str, settings: Mapping[str, Any]) -> "Experiment":
     """The experiment that the command line would run, checked as it would be.
 
     Raises: ConfigError naming the flag, the value and the legal choices.

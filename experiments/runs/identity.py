@@ -2,8 +2,12 @@
 
 import functools
 import hashlib
+from typing import TYPE_CHECKING
 
-from tfm_jax.api import DATA, Experiment, prepare, to_json
+from tfm_jax.api import DATA, prepare, to_json
+
+if TYPE_CHECKING:
+    from tfm_jax.api import Experiment
 
 SCHEMA = 1  # another one makes every run another run
 ADDED = {  # later knob -> what was done before: at that, it is in no name
@@ -14,8 +18,8 @@ ADDED = {  # later knob -> what was done before: at that, it is in no name
 
 
 def identity(
-    experiment: Experiment, *, probe: str = "", repeat: int = 0,
-    vmapped: bool = False, first: Experiment | None = None,
+    experiment: "Experiment", *, probe: str = "", repeat: int = 0,
+    vmapped: bool = False, first: "Experiment | None" = None,
 ) -> str:  # fmt: skip
     """12 hexadecimal digits: equal for runs that must give equal numbers.
 

@@ -3,14 +3,16 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from experiments.runs import attempts, cells, files
 from experiments.runs.attempts import Run
 from experiments.runs.cells import FINAL
 from experiments.study import Study
 from tfm_jax.api import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def metric(run: Run, name: str) -> float | None:
@@ -59,8 +61,10 @@ def records(study: Study, runs: Iterable[Run]) -> list[dict]:
     ]
 
 
-def table(rows: Iterable[Mapping]) -> pd.DataFrame:
+def table(rows: Iterable[Mapping]) -> "pd.DataFrame":
     """The runs as a data frame, one column for each setting that varies."""
+    import pandas as pd
+
     frame = pd.DataFrame(rows)
     settings = pd.DataFrame(list(frame.pop("settings")), index=frame.index)
     varies = [c for c in settings if settings[c].map(repr).nunique() > 1]

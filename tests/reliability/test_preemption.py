@@ -115,6 +115,24 @@ def test_what_prepares_data_ends_in_about_a_second_whatever_runs(work):
     assert time.monotonic() - started < 10  # 1 on a machine that is not busy
 
 
+STARTS = """
+import os, signal, time
+signal.raise_signal(signal.{})
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_command_that_has_not_begun_a_run_ends_at_once(name, tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text(STARTS.format(name))
+    flags = [f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "tfm_jax.main", *flags]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 75
+    assert ran.stderr == "tfm_jax: asked to stop; nothing to save\n"
+
+
 SLOW_SAVE = """
 import sys, time
 import numpy as np

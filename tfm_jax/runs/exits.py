@@ -18,6 +18,8 @@ code    name            what to do
 
 import errno
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -95,6 +97,22 @@ def exit_code(exc: BaseException | None) -> int:
     if isinstance(exc, OSError) and exc.errno in NAME_ERRNOS:
         return BAD_CONFIG
     return UNKNOWN
+
+
+def end_when_asked() -> None:
+    """SIGTERM and Ctrl-C end this process at once with code 75.
+
+    For a command that is starting: a run listens itself from its first step on, see
+    ``runs.preemption``.
+    """
+
+    def end(number, frame):
+        del number, frame
+        os.write(2, b"tfm_jax: asked to stop; nothing to save\n")
+        os._exit(PREEMPTED)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
 
 
 def command(name: str) -> Callable:

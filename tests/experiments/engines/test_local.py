@@ -110,8 +110,8 @@ def test_two_runners_share_a_study(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "AGAIN", 0.1)
     found = make(tmp_path, ["done"] * 4, steps=10)
     script = (
-        "import sys; from pathlib import Path; from tests.experiments import test_local"
-        " as t; from experiments.engines import local; local.AGAIN = 0.1\n"
+        "import sys; from pathlib import Path; from experiments.engines import local\n"
+        "from tests.experiments.engines import test_local as t; local.AGAIN = 0.1\n"
         "local.run(t.make(Path(sys.argv[1]), ['done'] * 4, 10), t.TWO, {})"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
@@ -153,7 +153,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 from experiments.runs import attempts, cells
 from experiments.engines import local
-from tests.experiments import test_local as t
+from tests.experiments.engines import test_local as t
 
 local.AGAIN = 0.1
 rng = random.Random(0)

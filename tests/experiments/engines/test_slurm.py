@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.engines import slurm
-from tests.experiments import fake_slurm, real_slurm
+from tests.experiments.engines import fake_slurm, real_slurm
 from tfm_jax.runs.exits import InfrastructureError
 
 # Ends its attempts one after the other with the codes in its folder; "TERM": waits for

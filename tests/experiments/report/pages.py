@@ -3,8 +3,8 @@
 from collections import defaultdict
 from html.parser import HTMLParser
 
-from experiments import report
-from tests.experiments.reports import example
+from experiments.report import page
+from tests.experiments.report.reports import example
 
 VOID = {"meta", "img", "source", "br", "hr", "link", "input"}
 
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 
 def written(analysis, folder):
-    path = report.write(analysis, folder)
+    path = page.write(analysis, folder)
     return Page(path.read_text("utf-8")), (folder / "report.md").read_text("utf-8")
 
 

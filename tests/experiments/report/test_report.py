@@ -7,12 +7,11 @@ import time
 import jinja2
 import pytest
 
-from experiments import report
-from experiments.report import canvas, curves, numbers, plots, tables, terms
+from experiments.report import canvas, curves, numbers, page, plots, tables, terms
 from experiments.report.text import shortened
-from tests.experiments.pages import Page, small, written
-from tests.experiments.reports import ARMS, example
-from tests.experiments.test_lost_seeds import WORDS as WORDS_OF_ARMS
+from tests.experiments.report.pages import Page, small, written
+from tests.experiments.report.reports import ARMS, example
+from tests.experiments.statistics.test_lost_seeds import WORDS as WORDS_OF_ARMS
 
 
 @pytest.fixture(scope="module")
@@ -232,23 +231,23 @@ def test_a_broken_repetition_is_said_aloud(tmp_path):
 
 def test_the_json_is_canonical_and_comes_back_equal(tmp_path):
     analysis = small()
-    report.write(analysis, tmp_path)
+    page.write(analysis, tmp_path)
     text = (tmp_path / "report.json").read_text()
     assert json.loads(text) == analysis
     shuffled = dict(reversed(analysis.items()))
-    report.write(shuffled, tmp_path)
+    page.write(shuffled, tmp_path)
     assert (tmp_path / "report.json").read_text() == text
 
 
 def test_the_same_analysis_gives_the_same_bytes(tmp_path):
-    pages = [report.write(small(), tmp_path / name).read_bytes() for name in "ab"]
+    pages = [page.write(small(), tmp_path / name).read_bytes() for name in "ab"]
     assert pages[0] == pages[1]
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_leaves_nothing_behind(number, tmp_path):
     with pytest.raises(ValueError):
-        report.write(small(sesoi=number), tmp_path / "report")
+        page.write(small(sesoi=number), tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 
@@ -256,14 +255,14 @@ def test_an_analysis_without_a_field_is_refused(tmp_path):
     analysis = small(points=0)
     del analysis["answer"]
     with pytest.raises(jinja2.UndefinedError, match="answer"):
-        report.write(analysis, tmp_path)
+        page.write(analysis, tmp_path)
 
 
 def test_twelve_arms_take_less_than_five_seconds_and_three_megabytes(tmp_path):
     names = [*ARMS, *(f"variant-{letter}" for letter in "abcdef")]
     analysis = example(arms=names, diverged={"variant-b": [0, 4]}, points=100)
     start = time.process_time()
-    path = report.write(analysis, tmp_path)
+    path = page.write(analysis, tmp_path)
     assert time.process_time() - start < 5
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 3e6
     assert len(Page(path.read_text("utf-8")).pictures) == 6

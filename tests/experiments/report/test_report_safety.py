@@ -10,11 +10,10 @@ from collections import defaultdict
 import pytest
 from markdown_it import MarkdownIt
 
-from experiments import report
-from experiments.report import canvas, plots
+from experiments.report import canvas, page, plots
 from experiments.report.text import fenced, markdown, visible
-from tests.experiments.pages import small, written
-from tests.experiments.reports import example
+from tests.experiments.report.pages import small, written
+from tests.experiments.report.reports import example
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 PAYLOADS = {
@@ -137,13 +136,13 @@ def test_the_page_runs_and_loads_nothing(harmless):
 
 
 def test_the_policy_stands_before_any_style_or_text(tmp_path):
-    html = report.write(small(), tmp_path).read_text("utf-8")
+    html = page.write(small(), tmp_path).read_text("utf-8")
     meta = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     assert html.index(meta) < html.index("<title>") < html.index("<style>")
 
 
 def test_the_stylesheet_loads_nothing():
-    sheet = (report.Path(report.__file__).parent / "page.css").read_text("utf-8")
+    sheet = (page.Path(page.__file__).parent / "page.css").read_text("utf-8")
     assert not re.search(r"url\(|@import|expression", sheet)
     for need in ("@media print", "prefers-color-scheme: dark", "overflow-x: auto"):
         assert need in sheet

@@ -1,0 +1,110 @@
+"""Page: the analysis of a study as HTML, Markdown and JSON, and where they lie."""
+
+import json
+import os
+from pathlib import Path
+
+import jinja2
+
+from experiments.report import plots, tables, text
+from experiments.report.terms import TERMS, WORDS
+
+UNTUNED = "Nothing was tuned: every arm ran with the settings of the study"
+ROLES = {"json": "report.json", "md": "report.md", "html": "report.html"}
+
+
+def write(report: dict, directory) -> Path:
+    """Writes ``report.json``, ``report.md`` and ``report.html`` into ``directory``.
+
+    The page is one file without scripts: it opens from disk, loads nothing, and prints.
+    All text of ``report`` is escaped, and its control characters are made visible.
+
+    Args: report: the analysis of a study, plain JSON without NaN.
+    Returns: the path of the page.
+    Raises: ValueError for a number that is not finite, before anything is written;
+        jinja2.UndefinedError or KeyError for an analysis that lacks a field.
+    Source: layout of the booktabs package (Fear 2020); content security policy of CSP
+        Level 3, section 2.
+    """
+    numbers = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
+    view = _view(report) | {"figures": plots.draw(report)}
+    pages = {
+        "json": numbers + "\n",
+        "md": _rendered("page.md.jinja", text.markdown, view),
+        "html": _rendered("page.html.jinja", text.html, view),
+    }
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for role, content in pages.items():
+        path = directory / ROLES[role]
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(content, encoding="utf-8")
+        os.replace(temporary, path)  # a reader sees the old page or the new one
+    return directory / ROLES["html"]
+
+
+def _rendered(template, printed, view):
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=printed,  # what becomes of each value on its way into the page
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(view)
+
+
+def _view(report):
+    rate = f" ({report['fixed_rate']})" if report["fixed_rate"] else ""
+    return {
+        "r": report,
+        "design": _design(report),
+        "terms": TERMS | WORDS,
+        "goal": tables.goal(report),
+        "good_sign": tables.good_sign(report),
+        "findings": tables.findings(report),
+        "headline": tables.headline(report),
+        "details": tables.details(report),
+        "lost": any(arm["diverged"]["count"] for arm in report["arms"]),
+        "tuning": tables.tuning(report),
+        "edges": [arm["name"] for arm in report["arms"] if arm["edge"]],
+        "tuned_setting": tables.tuned_setting(report),
+        "untuned": f"{UNTUNED}{rate}.",
+        "runs": tables.runs(report),
+        "excluded": tables.excluded(report),
+        "counted": tables.counted(report),
+        "footnotes_of": tables.Footnotes,
+        "lost_of": "without {} diverged".format,
+        "fenced": text.fenced,
+    }
+
+
+def _design(report):
+    def listed(seeds):
+        return ", ".join(map(str, seeds)) or "none"
+
+    noise = report["noise"]
+    floor, identical = noise["other_seeds"], noise["identical"]
+    digits = tables.places(report)
+    rate = f"fixed, {report['fixed_rate']}" if report["fixed_rate"] else "tuned per arm"
+    rows = [
+        ("Metric", f"{report['metric']}, {tables.goal(report)}"),
+        ("Baseline", report["baseline"]),
+        ("Arms matched by", report["match"]),
+        ("Learning rate", rate),
+        ("Seeds", listed(report["seeds"])),
+        ("Seeds for tuning", listed(report["tune_seeds"])),
+        ("Smallest effect of interest", f"±{report['sesoi']:g}"),
+        (
+            "Identical run, repeated",
+            "not measured" if identical is None else f"differs by {identical:g}",
+        ),
+    ]
+    if floor:
+        mean, low, high = (
+            tables.fixed(floor[k], digits, "", sign=True).text
+            for k in ("mean", "low", "high")
+        )
+        rows.append(("Noise floor, other seeds", f"{mean} [{low}, {high}]"))
+    return rows

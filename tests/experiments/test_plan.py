@@ -1,0 +1,150 @@
+"""Plans: what follows from a study, its directory and the command line."""
+
+import collections
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from experiments import run
+from experiments.costs import sizes
+from experiments.plan import Plan
+from experiments.runs import cells, files, outcomes
+from tests.experiments import tiny_study
+from tests.reliability.processes import environment
+from tfm_jax import bounded_json
+
+TINY = str(Path(__file__).with_name("tiny_study.py"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def at_root(request):
+    """Runs find the project, and what other runs have compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(request.config.rootpath)
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        yield
+
+
+def content_of(path):
+    """An object as files of before had it: without a checksum, to be edited."""
+    return bounded_json.unsealed(json.loads(path.read_text()))
+
+
+def test_the_command_of_a_report_makes_its_plan_again(tmp_path):
+    changes = {"train.total_steps": 4, "optim.rates": ("a b=1", "c=2")}
+    plan = Plan.load(TINY, tmp_path, settings=changes, seeds=(0, 3))
+    python, module, name, *argv = shlex.split(plan.command)
+    assert (python, module, name) == ("python", "-m", "experiments.run")
+    options = run.parse(argv)
+    again = Plan.load(
+        options.study,
+        options.out,
+        settings=run._settings(options),
+        seeds=options.seeds,
+    )
+    assert again.command == plan.command and again.root == plan.root
+    assert [c.id for c in again.cells()] == [c.id for c in plan.cells()]
+
+
+@pytest.mark.parametrize(
+    "recorded, now, changes", [(None, "check", 0), ("published", "check", 1)]
+)
+def test_whose_a_finding_is_is_new_in_records_of_before(
+    tmp_path, recorded, now, changes
+):
+    """A study that was registered when nobody asked is not exploratory for it."""
+    plan = Plan.load(TINY, tmp_path)
+    assert plan.register() == []
+    path = plan.root / "study.json"
+    record = content_of(path)
+    if recorded is None:
+        del record["study"]["expect"][0]["claim"]
+        path.write_text(json.dumps(record))
+    expect = tuple(dataclasses.replace(e, claim=now) for e in plan.study.expect)
+    study = dataclasses.replace(plan.study, expect=expect)
+    plan = dataclasses.replace(plan, study=study)
+    for _ in "ab":
+        assert len(plan.register()) == changes
+
+
+def write(cell, value):
+    cell.directory.mkdir(parents=True)
+    done = {"status": "done" if value is not None else "diverged"}
+    (cell.directory / "DONE.json").write_text(json.dumps(done))
+    found = {"valid": {"nll": value}}
+    (cell.directory / "results.json").write_text(json.dumps(found))
+
+
+def test_tuning_takes_the_best_of_each_arm_and_marks_the_edge(tmp_path):
+    plan = Plan.load(f"{TINY}:tuned", tmp_path)
+    found = plan.cells()
+    assert {c.phase for c in found} == {cells.TUNE}
+    assert plan.expected() == 2 * 3 + 2 * 2 + 1
+    scores = {"pre": (3.0, 1.0, 2.0), "post": (None, 3.0, 2.0)}
+    for cell in found:
+        rate = (1e-3, 2e-3, 4e-3).index(cell.settings["optim.peak_lr"])
+        write(cell, scores[cell.arm][rate])
+    plan = plan.again()
+    best = {"pre": 2e-3, "post": 4e-3}
+    assert plan.chosen == {a: {"optim.peak_lr": rate} for a, rate in best.items()}
+    assert [t["arm"] for t in plan.trials if t["edge"]] == ["post"]
+    finals = [c for c in plan.cells() if c.phase == cells.FINAL]
+    assert {(c.arm, c.settings["optim.peak_lr"]) for c in finals} == {
+        ("pre", 2e-3),
+        ("post", 4e-3),
+    }
+
+
+def opened_by(argv, monkeypatch):
+    """How often ``run.main(argv)`` reads each file of a run, and resolves."""
+    reads, resolved = collections.Counter(), collections.Counter()
+
+    def read(path, legal=lambda content: True, read=files.read):
+        reads[path] += 1
+        return read(path, legal)
+
+    def history(directory, history=files.history):
+        reads[directory / "metrics.jsonl"] += 1
+        return history(directory)
+
+    def configure(config, settings, configure=cells.configure):
+        resolved[tuple(settings.items())] += 1
+        return configure(config, settings)
+
+    for module, stand_in in ((files, read), (files, history), (cells, configure)):
+        monkeypatch.setattr(module, stand_in.__name__, stand_in)
+    assert run.main(argv) == 0
+    return reads, resolved
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "report"])
+def test_a_command_reads_each_file_and_resolves_each_run_once(
+    command, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
+    plan = Plan.load(f"{TINY}:tuned", tmp_path)
+    for _ in "ab":  # the trials, then what follows from them
+        for n, cell in enumerate(plan.cells()):
+            if not cell.directory.exists():
+                write(cell, 1.0 / (1 + n))
+        plan = plan.again()
+    argv = [f"{TINY}:tuned", command, f"--out={tmp_path}"]
+    reads, resolved = opened_by(argv, monkeypatch)
+    assert set(reads.values()) == {1}
+    assert {cell.directory / "results.json" for cell in plan.cells()} <= set(reads)
+    again = [cell for cell in plan.cells() if cell.phase == cells.IDENTICAL]
+    assert resolved.total() == len(plan.cells()) and len(resolved) == 11 - len(again)
+
+
+def test_a_trial_that_diverged_loses_however_good_its_other_seeds(tmp_path):
+    assert outcomes._cost([1.0, None], 1) > outcomes._cost([5.0, 5.0], 1)
+    assert outcomes._cost([1.0, 1.0], -1) < outcomes._cost([0.5, 0.5], -1)
+
+
+def test_settings_reach_every_arm(tmp_path):
+    found = Plan.load(TINY, tmp_path, settings={"model.norm": "pre"}).cells()
+    assert all(c.experiment.model.norm == "pre" for c in found)
