@@ -34,14 +34,12 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
     "study": {
         '"train.total_steps": 60, "eval.every_steps": 20': '"train.total_steps": 4, '
         '"eval.every_steps": 2',
-        '"data.numerals_heldout": 50': '"data.numerals_heldout": 8',
         '"data.numerals_train": 700': '"data.numerals_train": 100, '
         '"model.encoder_depth": 1, "model.decoder_depth": 1, "eval.beam": 1, '
         '"eval.max_length_offset": 4',
     },
     "translate": {
         "total_steps=100": "total_steps=4",
-        "numerals_heldout=50": "numerals_heldout=8",
         "eval.update(every_steps=50": "eval.update(max_length_offset=4, every_steps=2",
         "log_every_steps=10": "log_every_steps=2",
     },
