@@ -10,7 +10,7 @@ from tfm_jax.data.batch import TextBatch
 from tfm_jax.decode import continuing
 from tfm_jax.decode.continuing import best_continuations, continuations
 from tfm_jax.decode.sampling import Sampling, generate
-from tfm_jax.decode.search import Search, Special
+from tfm_jax.decode.search import Search, TokenIds
 from tfm_jax.mesh import RULES, Config, make_mesh
 from tfm_jax.models import gpt
 
@@ -67,7 +67,7 @@ def test_a_wide_beam_finds_the_likeliest_continuations(parts):
 
 def test_a_beam_of_one_is_greedy(parts):
     prompts = [[3, 5, 2], [4]]
-    how = Search(1, 0.0, 5, Special(eos=-1, forbid=()), returned=1)
+    how = Search(1, 0.0, 5, TokenIds(eos=-1, forbid=()), returned=1)
     beam = best_continuations(*parts[:2], prompts, how)
     greedy = generate(*parts[:2], prompts, Sampling(5, temperature=0.0))
     np.testing.assert_array_equal(beam.tokens, greedy.tokens)

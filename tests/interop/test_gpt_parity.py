@@ -18,7 +18,7 @@ from tests.interop.text_reference import (
 from tests.models.tiny_text import rows
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.decode.continuing import best_continuations
-from tfm_jax.decode.search import Search, Special
+from tfm_jax.decode.search import Search, TokenIds
 from tfm_jax.interop import load_huggingface, save_huggingface
 from tfm_jax.interop.maps import storage
 from tfm_jax.interop.maps.gpt import GPT1, GPT2, NEO
@@ -296,7 +296,7 @@ def test_the_best_continuations_are_those_of_the_reference(pair):
     """Beam search over prompts of different lengths; 4 ends a continuation."""
     model, imported, _, _ = pair
     prompts, eos = [[3, 7, 2, 9, 1], [8, 2]], 4
-    how = Search(4, 0.0, 6, Special(eos=eos, forbid=()), returned=4)
+    how = Search(4, 0.0, 6, TokenIds(eos=eos, forbid=()), returned=4)
     found = best_continuations(imported.model, imported.params, prompts, how)
     for row, prompt in enumerate(prompts):
         wanted = model.generate(

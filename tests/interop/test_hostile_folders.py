@@ -20,7 +20,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.data.tokenizers.foreign import explodes
 from tfm_jax.data.tokenizers.subwords import TextTokenizer
-from tfm_jax.decode.search import Special
+from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop import load_huggingface, save_huggingface
 from tfm_jax.interop.maps import generation
 from tfm_jax.interop.safetensors_io import FILE, INDEX
@@ -206,7 +206,7 @@ def test_a_crafted_index_is_refused(row, folders, tmp_path, bounded):
     ],
 )
 def test_a_crafted_generation_config_is_refused(fields):
-    sound = generation.write(Special(), False)
+    sound = generation.write(TokenIds(), False)
     assert generation.read({}, sound)
     refused(lambda: generation.read({}, sound | fields), ValueError)
 

@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file, save_file
 
-from tfm_jax.decode.search import Special
+from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop import load_huggingface, save_huggingface
 from tfm_jax.interop.maps import generation, marian
 from tfm_jax.interop.safetensors_io import FILE, INDEX
@@ -30,7 +30,7 @@ SMALL = Config(
     norm_eps=1e-5,
     output_bias=True,
 )
-THEIRS = marian.MARIAN.write_config(SMALL) | generation.write(Special(), False)
+THEIRS = marian.MARIAN.write_config(SMALL) | generation.write(TokenIds(), False)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_forced_and_forbidden_tokens_come_from_the_generation_config():
         "eos_token_id": 2,
     }
     found = generation.read(THEIRS | {"forced_eos_token_id": None}, decoding)
-    assert found == (Special(pad=0, bos=1, eos=2, forbid=(0, 7)), True)
+    assert found == (TokenIds(pad=0, bos=1, eos=2, forbid=(0, 7)), True)
     assert generation.read(THEIRS, generation.write(*found)) == found
     with pytest.raises(ValueError, match=r"eos_token_id=\[2, 3\] must be one token"):
         generation.read(THEIRS | {"eos_token_id": [2, 3]}, None)

@@ -15,7 +15,7 @@ from tfm_jax.decode.sampling import (
     primed,
     prompt_rows,
 )
-from tfm_jax.decode.search import Search, Special
+from tfm_jax.decode.search import Search, TokenIds
 
 BATCH_PROMPTS = 32
 NOTHING = -1  # an id that no token has
@@ -75,7 +75,7 @@ def continuations(
     if beam:
         if samples > beam:
             raise ValueError(f"samples={samples} must be in 1 .. beam={beam}")
-        special = Special(eos=eos, forbid=forbid)
+        special = TokenIds(eos=eos, forbid=forbid)
         how = Search(beam, length_penalty, max_tokens, special, returned=samples)
 
         def run(first, batch):

@@ -15,7 +15,7 @@ from tfm_jax.decode.greedy import greedy
 from tfm_jax.decode.rows import check_lengths
 
 
-class Special(NamedTuple):
+class TokenIds(NamedTuple):
     """Token ids; ``forbid`` are never produced. Defaults are our tokenizers'."""
 
     pad: int = 0
@@ -24,7 +24,7 @@ class Special(NamedTuple):
     forbid: tuple[int, ...] = (0, 1)
 
 
-SPECIAL = Special()
+SPECIAL = TokenIds()
 ROWS = "rows"  # mesh axis of decoding: each device takes some sentences
 LEAVE = 1 / 8  # of a batch: the longest translations are put off
 
@@ -35,7 +35,7 @@ class Search(NamedTuple):
     beam: int = 4  # 1: greedy
     length_penalty: float = 0.6
     max_length: int = 64  # T, positions of the cache
-    special: Special = SPECIAL
+    special: TokenIds = SPECIAL
     force_eos: bool = False
     returned: int = 4  # best hypotheses of the beam that are kept
     leave: float = 0.0  # share of the sentences that may be left incomplete
@@ -101,7 +101,7 @@ def decode(
     length_penalty: float = 0.6,
     offset: int = 50,
     batch_sentences: int = 128,
-    special: Special = SPECIAL,
+    special: TokenIds = SPECIAL,
     force_eos: bool = False,
     returned: int | None = None,
     on_batch=lambda count: None,

@@ -11,13 +11,13 @@ from tfm_jax.data.batch import Batch, TextBatch
 from tfm_jax.decode import probing
 from tfm_jax.decode.inputs import integers, like
 from tfm_jax.decode.sampling import Samples, Sampling, generate
-from tfm_jax.decode.search import Special, decode
+from tfm_jax.decode.search import TokenIds, decode
 from tfm_jax.layers.arch import Arch
 from tfm_jax.models import transformer
 
 
 class Imported(NamedTuple):
-    """A model of pairs: what it is fed is a source and a target.
+    """An encoder-decoder model of another library, of a source and a target.
 
     Attributes:
         config: of the model. model: Linen module. params: nested dict, float32.
@@ -29,7 +29,7 @@ class Imported(NamedTuple):
     config: transformer.Config
     model: transformer.Transformer
     params: dict
-    special: Special
+    special: TokenIds
     force_eos: bool
     tokenizer: None = None
 
@@ -38,7 +38,7 @@ class Imported(NamedTuple):
 
         Args:
             source: [B, S] ids, padding (``special.pad``) on the right only.
-            target: [B, T] ids that the decoder is fed; all of them count, since the
+            target: [B, T] input ids of the decoder; all of them count, since the
                 first one may be the padding token.
         Returns: [B, T, V] float32.
         Raises: ValueError for padding between tokens, for ids out of range and for
@@ -68,7 +68,7 @@ class Imported(NamedTuple):
 
 
 class ImportedText(NamedTuple):
-    """A model of one-sided text: decoder-only or encoder-only.
+    """A decoder-only or encoder-only model of another library.
 
     Attributes:
         config: of the model, with a ``vocab``. model: Linen module, which takes a

@@ -7,10 +7,10 @@ MOST, LONGEST = 8, 200  # problems that are listed, and characters of each
 
 def listed(problems: Iterable[str]) -> str:
     """The first problems, each once and cut, and how many more there are."""
-    found = list(dict.fromkeys(problems))
-    shown = [cut(problem) for problem in found[:MOST]]
-    if len(found) > MOST:
-        shown.append(f"and {len(found) - MOST} more")
+    distinct = list(dict.fromkeys(problems))
+    shown = [cut(problem) for problem in distinct[:MOST]]
+    if len(distinct) > MOST:
+        shown.append(f"and {len(distinct) - MOST} more")
     return "; ".join(shown)
 
 

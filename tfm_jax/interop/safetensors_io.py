@@ -70,12 +70,12 @@ def _read_shards(folder):
         raise ValueError(f"{index} has no weight_map of tensors to files")
     tensors = {}
     for shard in dict.fromkeys(map(_file_name, places.values())):
-        found = _read_file(folder / shard)
+        held = _read_file(folder / shard)
         promised = {name for name, place in places.items() if place == shard}
-        if not set(found) <= promised:
-            differ = listed(sorted(set(found) - promised))
+        if not set(held) <= promised:
+            differ = listed(sorted(set(held) - promised))
             raise ValueError(f"{folder / shard} and {INDEX} differ in {differ}")
-        tensors |= found
+        tensors |= held
     return tensors
 
 

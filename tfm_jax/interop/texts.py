@@ -36,34 +36,34 @@ class Texts(NamedTuple):
 
     Attributes:
         tokenizer: where it lies, below the folder.
-        asked: whether the model is asked about them, too.
+        compared: whether outputs of the model are compared on them, too.
     """
 
     rows: list[Text]
     tokenizer: str = ""
-    asked: bool = True
+    compared: bool = True
 
 
-def read(folder, found) -> dict[str, Texts]:
+def read(folder, loaded) -> dict[str, Texts]:
     """TEXTS that fit the model, by what they are.
 
-    Args: found: what ``load_huggingface`` gave for ``folder``.
+    Args: loaded: what ``load_huggingface`` gave for ``folder``.
     Raises: DataError if the folder has no tokenizer that is read here, or if that does
         not fit the model.
     """
-    if isinstance(found, Imported):
-        return _of_pairs(Path(folder), found.config)
+    if isinstance(loaded, Imported):
+        return _of_pairs(Path(folder), loaded.config)
     tokenizer = TextTokenizer.load(folder)
-    if tokenizer.vocab > found.config.vocab:
+    if tokenizer.vocab > loaded.config.vocab:
         raise DataError(
-            f"the tokenizer has {tokenizer.vocab} ids, the model {found.config.vocab}"
+            f"the tokenizer has {tokenizer.vocab} ids, the model {loaded.config.vocab}"
         )
     texts = [text for text in TEXTS if _known(tokenizer, text)]
     rows = {"texts": [(text,) for text in texts]}
-    if getattr(found.config, "types", 1) > 1:
+    if getattr(loaded.config, "types", 1) > 1:
         rows["pairs of texts"] = list(zip(texts, reversed(texts), strict=True))
-    most = found.config.max_length
-    rows = {name: _of_texts(tokenizer, found, rows[name]) for name in rows}
+    most = loaded.config.max_length
+    rows = {name: _of_texts(tokenizer, loaded, rows[name]) for name in rows}
     rows = {name: [x for x in rows[name] if 0 < len(x.ids) <= most] for name in rows}
     if not rows["texts"]:
         raise DataError(f"none of them fits model.max_length={most}")
@@ -78,23 +78,23 @@ def _known(tokenizer, text):
     return True
 
 
-def _of_texts(tokenizer, found, texts):
+def _of_texts(tokenizer, loaded, texts):
     """A ``Text`` of each tuple of one or two."""
     firsts = [text[0] for text in texts]
     seconds = [text[1] for text in texts] if texts and len(texts[0]) > 1 else None
-    family = family_of(found.config)
+    family = family_of(loaded.config)
     continues = family.causal and (
-        found.config.head == "lm" or framed(family.frame, tokenizer.special) == NOTHING
+        loaded.config.head == "lm" or framed(family.frame, tokenizer.special) == NOTHING
     )
     if continues:
         start = begins_with(tokenizer)
         start = tokenizer.special[start] if start else None
-        asked = unlabelled.started(tokenizer, firsts, start)
+        probes = unlabelled.started(tokenizer, firsts, start)
     else:
-        asked = unlabelled.framed(tokenizer, firsts, seconds, frame=family.frame)
-    typed = getattr(found.config, "types", 1) > 1 and asked.types is not None
-    types = [row.tolist() for row in asked.types] if typed else [None] * len(texts)
-    rows = [row.tolist() for row in asked.rows]
+        probes = unlabelled.framed(tokenizer, firsts, seconds, frame=family.frame)
+    typed = getattr(loaded.config, "types", 1) > 1 and probes.types is not None
+    types = [row.tolist() for row in probes.types] if typed else [None] * len(texts)
+    rows = [row.tolist() for row in probes.rows]
     return [Text(*parts) for parts in zip(texts, rows, types, strict=True)]
 
 
@@ -106,7 +106,7 @@ def _of_pairs(folder, config):
     sides = {"texts": ("source", "", config.source_vocab)}
     if not tokenizer.shared:
         sides["target texts"] = ("target", TARGET, config.target_vocab)
-    found = {}
+    by_side = {}
     for name, (side, where, vocab) in sides.items():
         known = getattr(tokenizer, f"{side}_vocab")
         if known > vocab:
@@ -115,5 +115,5 @@ def _of_pairs(folder, config):
         rows = [Text((text,), ids.tolist()) for text, ids in encoded]
         rows = [row for row in rows if len(row.ids) <= config.max_length]
         if rows:
-            found[name] = Texts(rows, where, asked=side == "source")
-    return found
+            by_side[name] = Texts(rows, where, compared=side == "source")
+    return by_side

@@ -56,11 +56,11 @@ def framed(frame: str, special) -> Around:
 
 def meanings(special) -> dict[str, str]:
     """What transformers calls the special tokens of a vocabulary, see MEANINGS."""
-    found = {}
+    meant = {}
     for name, spellings in MEANINGS.items():
         there = [token for token in spellings if token in special]
-        found |= {name: there[0]} if there else {}
-    return found
+        meant |= {name: there[0]} if there else {}
+    return meant
 
 
 def write(folder, tokenizer: TextTokenizer, around: Around, *, longest, types) -> None:

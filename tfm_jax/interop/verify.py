@@ -14,7 +14,8 @@ from tfm_jax.interop.imported import Imported
 
 TOLERANCE = 1e-4  # absolute, on logits
 LONGEST = 64  # tokens of a row, where the model takes as many
-OF_ROWS = ("classify", "pair", "pretraining")  # heads whose last output is of a row
+# heads whose last output is sequence-level
+SEQUENCE_LEVEL = ("classify", "pair", "pretraining")
 
 
 class Rows(NamedTuple):
@@ -58,11 +59,11 @@ def compare(folder, *, say: Callable = lambda line: None) -> list[Difference]:
             "pip install torch transformers"
         ) from error
     try:
-        found = huggingface.load_huggingface(folder)
+        loaded = huggingface.load_huggingface(folder)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{folder}: {error}") from error
     folder = huggingface.local(folder)
-    theirs = huggingface.describe(found.config, huggingface.model_type(folder))
+    theirs = huggingface.describe(loaded.config, huggingface.model_type(folder))
     cls = getattr(transformers, theirs["architectures"][0])
     model = cls.from_pretrained(folder, dtype=torch.float64).eval()
 
@@ -76,10 +77,10 @@ def compare(folder, *, say: Callable = lambda line: None) -> list[Difference]:
             if name.endswith("logits") or name == "last_hidden_state"
         }
 
-    each = _of_pairs if isinstance(found, Imported) else _of_text
-    lines = [line for rows in random_rows(found) for line in each(found, ask, rows)]
+    each = _of_pairs if isinstance(loaded, Imported) else _of_text
+    lines = [line for rows in random_rows(loaded) for line in each(loaded, ask, rows)]
     try:
-        ours = texts.read(folder, found)
+        ours = texts.read(folder, loaded)
     except DataError as error:
         say(f"texts are not compared: {error}")
         return lines
@@ -88,8 +89,8 @@ def compare(folder, *, say: Callable = lambda line: None) -> list[Difference]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(where)
         differ = sum(_differs(tokenizer, row) for row in rows.rows)
         lines.append(Difference(name, "token ids", differ, len(rows.rows)))
-        if rows.asked and not differ:
-            lines += each(found, ask, _padded(name, rows.rows, found))
+        if rows.compared and not differ:
+            lines += each(loaded, ask, _padded(name, rows.rows, loaded))
     return lines
 
 
@@ -100,10 +101,10 @@ def _differs(tokenizer, row):
     return theirs["input_ids"] != row.ids or types
 
 
-def _padded(name, rows, found):
+def _padded(name, rows, loaded):
     """Rows of texts as ``Rows``."""
     lengths = np.array([len(row.ids) for row in rows])
-    pad = found.special.pad if isinstance(found, Imported) else 0
+    pad = loaded.special.pad if isinstance(loaded, Imported) else 0
     tokens = np.full((len(rows), lengths.max()), pad)
     types = None if rows[0].types is None else np.zeros_like(tokens)
     for number, row in enumerate(rows):
@@ -113,12 +114,12 @@ def _padded(name, rows, found):
     return Rows(name, tokens, lengths, types)
 
 
-def random_rows(found) -> Iterator[Rows]:
+def random_rows(loaded) -> Iterator[Rows]:
     """Rows of one token, of as many as fit, padded, and with types if there are any."""
-    config, rng = found.config, np.random.default_rng(0)
-    pairs = isinstance(found, Imported)
+    config, rng = loaded.config, np.random.default_rng(0)
+    pairs = isinstance(loaded, Imported)
     vocab = min(config.source_vocab, config.target_vocab) if pairs else config.vocab
-    words = [n for n in range(vocab) if not pairs or n != found.special.pad]
+    words = [n for n in range(vocab) if not pairs or n != loaded.special.pad]
     longest = min(LONGEST, config.max_length)
     mixed = (longest, 1, (longest + 1) // 2, min(3, longest))
     wanted = {"one token": (1,), "full rows": (longest,) * 2, "padded rows": mixed}
@@ -128,7 +129,7 @@ def random_rows(found) -> Iterator[Rows]:
         shape = len(lengths), max(lengths)
         tokens = rng.choice(words, shape)
         rows = Rows(name, tokens, np.array(lengths))
-        tokens[~rows.real] = found.special.pad if pairs else 0
+        tokens[~rows.real] = loaded.special.pad if pairs else 0
         if name.endswith("types"):
             types = np.where(rows.real, rng.integers(0, config.types, shape), 0)
             rows = rows._replace(types=types)
@@ -156,10 +157,10 @@ def passed(differences: list[Difference]) -> bool:
     return all(d.difference <= TOLERANCE for d in differences)
 
 
-def _of_text(found, ask, rows):
+def _of_text(loaded, ask, rows):
     """Differences of a model of one-sided text."""
-    head = found.config.head
-    ours = jax.tree.leaves(found.logits(rows.tokens, rows.lengths, rows.types))
+    head = loaded.config.head
+    ours = jax.tree.leaves(loaded.logits(rows.tokens, rows.lengths, rows.types))
     if head == "span":  # [B, 2, T]
         ours = [ours[0][:, 0], ours[0][:, 1]]
     choices = {"mc_token_ids": rows.lengths - 1} if len(ours) > 1 else {}
@@ -170,15 +171,15 @@ def _of_text(found, ask, rows):
         **(choices if head == "classify" else {}),
     )
     for number, (x, (name, y)) in enumerate(zip(ours, theirs.items(), strict=True), 1):
-        whole = head in OF_ROWS and number == len(ours)
+        whole = head in SEQUENCE_LEVEL and number == len(ours)
         x = np.asarray(x).reshape(y.shape)  # theirs drops the axis of one label
         yield _difference(rows.name, name, *((x, y) if whole else _at(rows, x, y)))
 
 
-def _of_pairs(found, ask, rows):
+def _of_pairs(loaded, ask, rows):
     """Differences of a model of pairs; the target has no padding."""
     targets = rows.tokens[:, ::-1]
-    ours = found.logits(rows.tokens, targets)
+    ours = loaded.logits(rows.tokens, targets)
     theirs = ask(
         input_ids=rows.tokens,
         attention_mask=rows.real.astype(int),

@@ -6,7 +6,7 @@ from pathlib import Path
 from tfm_jax.config import ConfigError, no_choice, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
-from tfm_jax.decode.search import Special
+from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop import load_huggingface, save_huggingface, tokenizer_files
 from tfm_jax.interop.tokenizer_files import TOKENIZER, meanings
 from tfm_jax.models import MODELS, family_of
@@ -34,18 +34,18 @@ def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
         there is a run in ``workdir``.
     """
     try:
-        found = load_huggingface(folder)
+        loaded = load_huggingface(folder)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{folder}: {error}") from error
     workdir = Path(workdir)
     if (workdir / "config.json").exists() or (workdir / DIRECTORY).exists():
         raise ConfigError(f"{workdir} holds a run; choose another WORKDIR")
-    name, task = task_of(found.config)
+    name, task = task_of(loaded.config)
     words = _tokenizer(task, Path(tokenizer or folder), bool(tokenizer))
-    if getattr(found, "special", Special()) != Special():
+    if getattr(loaded, "special", TokenIds()) != TokenIds():
         raise ConfigError(
-            f"{folder} has the token ids {found.special}, but runs here translate "
-            f"with {Special()}; tfm_jax.notebook.load_huggingface reads it"
+            f"{folder} has the token ids {loaded.special}, but runs here translate "
+            f"with {TokenIds()}; tfm_jax.notebook.load_huggingface reads it"
         )
     row = experiment.Experiment
     sections = [name for name in row._fields if name not in row._field_defaults]
@@ -53,17 +53,17 @@ def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
         {
             **dict.fromkeys(sections, {}),
             **dict(seed=0, model_name=name, task=task),
-            "model": dataclasses.asdict(found.config),
-            "data": _data(task, found, words),
+            "model": dataclasses.asdict(loaded.config),
+            "data": _data(task, loaded, words),
             "tokenizer": _tokenizer_section(words, workdir / TOKENIZER),
         }
     )
     built = experiment.complete(built, words)
-    report = {"folder": str(folder), "ids": _ids(found)}
-    if getattr(found, "labels", ()):
-        report["labels"] = found.labels
+    report = {"folder": str(folder), "ids": _ids(loaded)}
+    if getattr(loaded, "labels", ()):
+        report["labels"] = loaded.labels
     report = {"imported": report}
-    return write_run(workdir, built, words, found.params, report)
+    return write_run(workdir, built, words, loaded.params, report)
 
 
 def write_run(workdir, built, tokenizer, params, report: dict) -> Path:
@@ -106,19 +106,19 @@ def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Pat
         raise ConfigError(f"{workdir}: {error}") from error
     config, params, folder = run.experiment.model, run.params, Path(folder)
     config, params = _tower(config, params, tower, workdir)
-    spoken = getattr(run.tokenizer, "special", None)  # None: the run translates
-    known = {}
-    if spoken is not None:
-        named = meanings(spoken)
-        known["ids"] = {f"{n}_id": spoken.get(named.get(n)) for n in IDS}
+    special = getattr(run.tokenizer, "special", None)  # None: the run translates
+    named = {}
+    if special is not None:
+        meant = meanings(special)
+        named["ids"] = {f"{n}_id": special.get(meant.get(n)) for n in IDS}
     if hasattr(run.experiment.data, "labels"):
-        known["labels"] = saved.label_names(run)
+        named["labels"] = saved.label_names(run)
     try:
-        save_huggingface(folder, params, config, model_type=model_type, **known)
+        save_huggingface(folder, params, config, model_type=model_type, **named)
     except (ValueError, FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{workdir}: {error}") from error
     data, longest = run.experiment.data, config.max_length
-    if spoken is None:
+    if special is None:
         steps = NORMALIZERS[data.normalize]
         tokenizer_files.write_pairs(
             folder, run.tokenizer, longest=longest, lowercase=steps.lowercase
@@ -210,11 +210,11 @@ def _tokenizer(task, path, given):
 
 
 def _sentencepiece(folder):
-    found = sorted(p.name for p in folder.iterdir() if p.suffix in (".model", ".spm"))
+    pieces = sorted(p.name for p in folder.iterdir() if p.suffix in (".model", ".spm"))
     return (
-        f". What {', '.join(found)} holds, transformers writes as {TOKENIZER}: "
+        f". What {', '.join(pieces)} holds, transformers writes as {TOKENIZER}: "
         "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
-        if found
+        if pieces
         else ""
     )
 
@@ -226,9 +226,9 @@ def _tokenizer_section(tokenizer, path):
     return dict(kind=tokenizer.kind, vocab=size, shared=tokenizer.shared)
 
 
-def _data(task, found, tokenizer):
+def _data(task, loaded, tokenizer):
     """Fields of the data section for which their defaults do not suit the model."""
-    config, family = found.config, family_of(found.config)
+    config, family = loaded.config, family_of(loaded.config)
     cls, longest = WORKLOADS[task].data.Config, config.max_length
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
@@ -239,7 +239,7 @@ def _data(task, found, tokenizer):
     if "frame" in defaults:
         suited["frame"] = family.frame
     if "labels" in defaults:
-        suited["labels"] = found.labels
+        suited["labels"] = loaded.labels
     if "separator" in defaults:
         suited["separator"] = tokenizer_files.begins_with(tokenizer)
     if "pairs" in defaults:
@@ -247,7 +247,7 @@ def _data(task, found, tokenizer):
     return suited
 
 
-def _ids(found):
-    if hasattr(found, "ids"):
-        return found.ids
-    return found.special._asdict() | {"force_eos": found.force_eos}
+def _ids(loaded):
+    if hasattr(loaded, "ids"):
+        return loaded.ids
+    return loaded.special._asdict() | {"force_eos": loaded.force_eos}

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfm_jax.decode.search import Special
+from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop import Imported
 from tfm_jax.notebook.run import Run, listed
 from tfm_jax.runs import pictures, saved
@@ -37,7 +37,7 @@ class TranslationRun(Run):
         Source rows end in EOS and are padded behind it; target rows begin with BOS.
         """
         imported = Imported(
-            self.config.model, self.model, self.params, Special(), force_eos=False
+            self.config.model, self.model, self.params, TokenIds(), force_eos=False
         )
         return imported.logits(source, target)
 

@@ -39,7 +39,7 @@ def _as_written(cfg):
 
 
 def _check_activation(cfg):
-    """The reference's head of words has GELU, whatever its layers have."""
+    """The reference's LM head has GELU, whatever its layers have."""
     if cfg.head == "masked_lm" and cfg.activation != "gelu":
         raise ValueError(
             f"transformers' electra has no counterpart: model.activation="

@@ -1,13 +1,13 @@
 """Token ids that decoding needs, as ``config.json`` and ``generation_config.json``."""
 
-from tfm_jax.decode.search import Special
+from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop.maps.fields import MOST
 from tfm_jax.interop.problems import cut, listed
 
 _IDS = ("pad_token_id", "decoder_start_token_id", "eos_token_id")
 
 
-def read(config: dict, generation: dict | None) -> tuple[Special, bool]:
+def read(config: dict, generation: dict | None) -> tuple[TokenIds, bool]:
     """Token ids, and whether the last token that a limit allows must be EOS.
 
     Args:
@@ -22,8 +22,8 @@ def read(config: dict, generation: dict | None) -> tuple[Special, bool]:
     pad, bos, eos = (_single(values[name]) if name in values else None for name in _IDS)
     problems = [
         f"{name}={cut(values.get(name))} must be one token"
-        for name, found in zip(_IDS, (pad, bos, eos), strict=True)
-        if found is None
+        for name, token in zip(_IDS, (pad, bos, eos), strict=True)
+        if token is None
     ]
     given = values["forced_eos_token_id"]
     forced = _single(given)
@@ -36,10 +36,10 @@ def read(config: dict, generation: dict | None) -> tuple[Special, bool]:
     if problems:
         raise ValueError(f"token ids have no counterpart: {listed(problems)}")
     forbid = tuple(sorted(map(_single, words)))
-    return Special(pad, bos, eos, forbid), forced is not None
+    return TokenIds(pad, bos, eos, forbid), forced is not None
 
 
-def write(special: Special, force_eos: bool) -> dict:
+def write(special: TokenIds, force_eos: bool) -> dict:
     """The inverse of ``read``, for both files."""
     ids = dict(zip(_IDS, special[:3], strict=True))
     return ids | {

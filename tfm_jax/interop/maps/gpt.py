@@ -37,11 +37,11 @@ def _read_windows(values: dict) -> dict:
             f"attention_types={cut(values['attention_types'])} must name 'global' or "
             f"'local' for num_layers={values['num_layers']} layers"
         )
-    found = tuple(sizes[kind] for kind in kinds)
-    for period in range(1, len(found) + 1):
-        cycled = found[:period] * len(found)
-        if cycled[: len(found)] == found:
-            return {"windows": found[:period] if any(found) else ()}
+    windows = tuple(sizes[kind] for kind in kinds)
+    for period in range(1, len(windows) + 1):
+        cycled = windows[:period] * len(windows)
+        if cycled[: len(windows)] == windows:
+            return {"windows": windows[:period] if any(windows) else ()}
     raise AssertionError("a sequence is its own period")
 
 

@@ -20,7 +20,7 @@ import re
 import numpy as np
 
 from tfm_jax.config import build
-from tfm_jax.decode.search import Special
+from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop.imported import Imported
 from tfm_jax.interop.maps import fields, generation, storage
 from tfm_jax.interop.maps.name_map import NameMap
@@ -198,10 +198,10 @@ class MarianMap(NameMap):
         params = storage.to_params(self.table(cfg), rest)
         shape = cfg.max_length, cfg.width
         for name in set(POSITIONS) & set(tensors):
-            found, expected = np.asarray(tensors[name], np.float32), None
-            if found.shape == shape:  # which bounds what is computed
+            stored, expected = np.asarray(tensors[name], np.float32), None
+            if stored.shape == shape:  # which bounds what is computed
                 expected = np.asarray(sinusoid_halves(np.arange(shape[0]), shape[1]))
-            if expected is None or not np.allclose(found, expected, atol=1e-3):
+            if expected is None or not np.allclose(stored, expected, atol=1e-3):
                 raise ValueError(
                     f"{name} is not the sinusoid table [{cfg.max_length}, {cfg.width}] "
                     "that the model computes; trained positions are not Marian's"
@@ -220,7 +220,7 @@ class MarianMap(NameMap):
         return dict(special=special, force_eos=force_eos)
 
     def write_ids(self, special=None, force_eos=False):
-        ids = generation.write(special or Special(), force_eos)
+        ids = generation.write(special or TokenIds(), force_eos)
         return ids, ids
 
     def table(self, cfg) -> dict[str, storage.Stored]:

@@ -109,8 +109,8 @@ def to_tensors(table: Mapping[str, Stored], params) -> dict[str, np.ndarray]:
             tensors[stored.names[0]] = x.T if stored.transposed else x
     _refuse(problems)
     return tensors | {
-        name: np.concatenate([found[k] for k in sorted(found)], axis=-1)
-        for name, found in parts.items()
+        name: np.concatenate([pieces[k] for k in sorted(pieces)], axis=-1)
+        for name, pieces in parts.items()
     }
 
 
