@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from experiments import cells
 from experiments.plan import Plan
+from experiments.runs import attempts
 from tests.models import outside
 from tests.reliability import tiny
 from tests.train.text_runs import write_files
@@ -107,14 +107,14 @@ def test_it_is_an_arm_of_a_study(files, tmp_path, monkeypatch, request):
     study.write_text(STUDY.format(config=str(config)))
     plan = Plan.load(str(study), tmp_path / "studies")
     plan.check()
-    sizes = plan.sizes()
+    sizes = plan.sizes
     assert sizes["wide"]["parameters"] > sizes["narrow"]["parameters"]
     assert sizes["wide"]["flops_per_step"] > sizes["narrow"]["flops_per_step"]
     cell = next(c for c in plan.cells() if c.arm == "wide" and c.seed == 0)
-    attempt = cells.begin(cell, {})
+    attempt = attempts.begin(cell, {})
     code = main(cell.command[2:])
-    assert cells.finish(cell, attempt, code, 1.0).name == "done"
-    (row,) = (r for r in plan.rows() if r["status"] == "done")
+    assert attempts.finish(cell, attempt, code, 1.0).name == "done"
+    (row,) = (r for r in plan.again().rows() if r["status"] == "done")
     assert row["arm"] == "wide" and np.isfinite(row["metric"])
 
 
