@@ -7,7 +7,7 @@ Importing this module imports no JAX; what needs it does when it is asked for.
 import functools
 import importlib
 import types
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +23,9 @@ from tfm_jax.settings.files import DATA
 from tfm_jax.terminal import install, say, shown, spelled
 
 if TYPE_CHECKING:
+    import jax
+    from flax import linen as nn
+
     from tfm_jax.audit import audit_transformer
     from tfm_jax.ops.attention import SCORES, attention_weights
     from tfm_jax.settings.experiment import Experiment
@@ -146,7 +149,7 @@ def read_object(path: Path) -> dict[str, Any]:
     )
 
 
-def prepare(experiment: "Experiment"):
+def prepare(experiment: "Experiment") -> Any:
     """The prepared data, with ``fingerprint`` and ``tokenizer``; kept for other runs.
 
     Raises: DataError if it cannot be prepared.
@@ -235,7 +238,7 @@ def train_step(experiment: "Experiment") -> tuple[Callable, Any]:
     return functions.train_step, jax.eval_shape(functions.init, 0)
 
 
-def initial_params(experiment: "Experiment", model):
+def initial_params(experiment: "Experiment", model: "nn.Module") -> dict[str, Any]:
     """Parameters of ``experiment.build_model(...)`` as a run begins with them."""
     import jax
 
@@ -245,14 +248,16 @@ def initial_params(experiment: "Experiment", model):
     return init_params(model, key, experiment.workload.objective.example())
 
 
-def logits(model, params, batch):
+def logits(model: "nn.Module", params: Mapping[str, Any], batch: Any) -> "jax.Array":
     """Logits of a model without dropout."""
     from tfm_jax.workloads.evaluator import apply
 
     return apply(model, params, batch, rng=None, train=False)
 
 
-def mean_loss(experiment: "Experiment", model, params, batch):
+def mean_loss(
+    experiment: "Experiment", model: "nn.Module", params: Mapping[str, Any], batch: Any
+) -> "jax.Array":
     """Loss per prediction target without dropout, in nats."""
     from tfm_jax.workloads.evaluator import apply
 

@@ -7,11 +7,13 @@ decoding steps that disagree with the training-time forward pass.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from rich.console import Console
 from rich.table import Table
 
@@ -85,15 +87,15 @@ class Audit(NamedTuple):
 
 
 def audit(
-    apply,
-    params,
+    apply: Callable,
+    params: Any,
     *,
     vocab: int,
     source_length: int = 7,
     target_length: int = 6,
-    embed=None,
-    start=None,
-    step=None,
+    embed: Callable | None = None,
+    start: Callable | None = None,
+    step: Callable | None = None,
     tolerance: float = 1e-4,
     seed: int = 0,
     show: bool = True,
@@ -171,7 +173,7 @@ def audit(
         )
 
     cache = None
-    if step is not None:
+    if start is not None and step is not None:
         state, steps = start(params, source, visible, target_length), []
         for t in range(target_length):
             now, state = step(params, target[:, t], state)
@@ -192,7 +194,9 @@ def audit(
     return found
 
 
-def audit_transformer(model, params, **options) -> Audit:
+def audit_transformer(
+    model: nn.Module, params: dict[str, Any], **options: Any
+) -> Audit:
     """Audits our own model; ``options`` are those of ``audit``."""
     params = to_unrolled(params)
     cfg = dataclasses.replace(model.cfg, layout="unrolled")
@@ -232,14 +236,20 @@ def _logits(apply, params, source, visible, target):
     return np.asarray(apply(params, source, visible, target), np.float64)
 
 
-def _change(found, wanted) -> float:
+def _change(found: np.ndarray, wanted: np.ndarray) -> float:
     """Largest difference in standard deviations of ``wanted``; inf if not finite."""
     if not (np.isfinite(found).all() and np.isfinite(wanted).all()):
         return np.inf
     return float(np.abs(found - wanted).max() / max(wanted.std(), 1e-30))
 
 
-def _ahead_by_token(run, source, visible, target, others) -> float:
+def _ahead_by_token(
+    run: Callable,
+    source: np.ndarray,
+    visible: np.ndarray,
+    target: np.ndarray,
+    others: np.ndarray,
+) -> float:
     """Change of the logits before s if all tokens from s on are others."""
     base, length, worst = run(source, visible, target), target.shape[1], 0.0
     for s in range(1, length):
@@ -249,7 +259,14 @@ def _ahead_by_token(run, source, visible, target, others) -> float:
     return worst
 
 
-def _ahead_by_gradient(apply, params, embed, source, visible, target) -> float:
+def _ahead_by_gradient(
+    apply: Callable,
+    params: Any,
+    embed: Callable,
+    source: np.ndarray,
+    visible: np.ndarray,
+    target: np.ndarray,
+) -> float:
     """Largest derivative of logits before s by the vectors from s on, relative."""
     vectors = embed(params, target)
     logits, pull = jax.vjp(lambda x: apply(params, source, visible, x), vectors)
@@ -265,7 +282,7 @@ def _ahead_by_gradient(apply, params, embed, source, visible, target) -> float:
     return worst
 
 
-def _has_floats(params) -> bool:
+def _has_floats(params: Any) -> bool:
     leaves = jax.tree.leaves(params)
     return any(jnp.issubdtype(jnp.result_type(x), jnp.floating) for x in leaves)
 
@@ -280,7 +297,9 @@ def _gradient(apply, params, source, visible, *, target):
     return jax.grad(loss, allow_int=True)(params)
 
 
-def _poison(gradient, with_empty, without, *, compare) -> float:
+def _poison(
+    gradient: Callable, with_empty: tuple, without: tuple, *, compare: bool
+) -> float:
     """Change of a gradient by rows outside of its loss that see nothing."""
     worst = 0.0
     pairs = (jax.tree.leaves(gradient(*rows)) for rows in (with_empty, without))

@@ -3,13 +3,12 @@
 import json
 import os
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 MOST_BYTES = 64 * 2**20  # the largest tokenizers take half of it
 MOST_LEVELS = 64  # of brackets; whoever walks the value may recurse
-KINDS = {dict: "an object", list: "an array"}
+KINDS: dict[type, str] = {dict: "an object", list: "an array"}
 SUM = "crc32"  # the name in an object of a checksum over everything else in it
 
 
@@ -39,19 +38,19 @@ def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
     return content
 
 
-def loads(text: str | bytes, kind: type = object, **hooks: Callable) -> Any:
+def loads(text: str | bytes, kind: type = object, **hooks: Any) -> Any:
     """The value of a text; no NaN, no infinity, no deeper than ``MOST_LEVELS``.
 
     Args: hooks: of ``json.loads``, instead of what is said here.
     Raises: ValueError in one line.
     """
 
-    def refuse(name):
+    def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is no JSON")
 
     try:
         text = text.decode() if isinstance(text, bytes) else text
-        value = json.loads(text, **{"parse_constant": refuse, **hooks})
+        value = json.loads(text, **{"parse_constant": refuse} | hooks)
     except RecursionError:
         raise ValueError("nested too deep") from None
     level, levels = [value], 0

@@ -53,7 +53,7 @@ def check_overrides(
         ConfigError: for a flag that names no knob, or a whole section, and for a value
             that is not of the knob's type.
     """
-    types = {knob: _type_of(value) for knob, value in flatten(config)} | (types or {})
+    types = {knob: _type_of(x) for knob, x in flatten(config)} | dict(types or {})
     values = {}
     for argument in argv:
         flag, _, text = argument.partition("=")

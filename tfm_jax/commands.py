@@ -1,6 +1,7 @@
 """Command lines that are not a configuration's."""
 
 import argparse
+from typing import NoReturn
 
 from tfm_jax.config import ConfigError
 
@@ -8,5 +9,5 @@ from tfm_jax.config import ConfigError
 class Parser(argparse.ArgumentParser):
     """Says what is wrong as every other command here does."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise ConfigError(message)

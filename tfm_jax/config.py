@@ -180,7 +180,7 @@ def load(spec: str) -> ConfigDict:
             f"--config={spec}: no such file{nearest(path.name, siblings)}"
         )
     module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    if module_spec is None:
+    if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"--config={spec}: not a Python file (.py)")
     module = importlib.util.module_from_spec(module_spec)
     try:
@@ -273,7 +273,7 @@ def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 def _typed(expected: Any, value: Any, knob: str) -> Any:
     """``value`` as ``expected``: an int is a float too, a list is a tuple, no more."""
-    if dataclasses.is_dataclass(expected):
+    if isinstance(expected, type) and dataclasses.is_dataclass(expected):
         return build(expected, value, knob)
     element = element_of(expected)
     if element and isinstance(value, tuple | list):
@@ -289,7 +289,9 @@ def _typed(expected: Any, value: Any, knob: str) -> Any:
 def _knobs(values: Mapping[str, Any]) -> dict[str, Any]:
     """Built dataclasses as the dicts that a ``ConfigDict`` makes sections of."""
     return {
-        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        name: dataclasses.asdict(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type)
+        else value
         for name, value in values.items()
     }
 

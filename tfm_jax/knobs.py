@@ -53,7 +53,7 @@ def knob(
     """
     if role and role not in ROLES:
         raise ValueError(no_choice("role", role, tuple(ROLES)))
-    metadata = {"help": help, "role": role}
+    metadata: dict[str, Any] = {"help": help, "role": role}
     if choices := tuple(choices):
         metadata["choices"] = choices
     if low is not None:
@@ -86,14 +86,15 @@ def role_of(cls: type, name: str) -> str:
     """Role of a field: its own, or that of the class that introduces it."""
     (field,) = (f for f in dataclasses.fields(cls) if f.name == name)
     (*_, first) = (b for b in cls.__mro__ if name in vars(b).get("__annotations__", {}))
-    return field.metadata.get("role") or vars(first).get("ROLE", "architecture")
+    own: str = field.metadata.get("role", "")
+    return own or vars(first).get("ROLE", "architecture")
 
 
 def roles_of(cls: type, prefix: str = "") -> dict[str, str]:
     """Dotted name -> role of every knob of a dataclass and those in it."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, expected in typing.get_type_hints(cls).items():
-        if dataclasses.is_dataclass(expected):
+        if isinstance(expected, type) and dataclasses.is_dataclass(expected):
             found |= roles_of(expected, f"{prefix}{name}.")
         else:
             found[prefix + name] = role_of(cls, name)
@@ -169,7 +170,7 @@ def readers_of(cls: type, prefix: str = "") -> Iterator[Reader]:
     for base in cls.__mro__:
         yield from table_of(vars(base).get("READ_WITH", {}), prefix)
     for name, expected in typing.get_type_hints(cls).items():
-        if dataclasses.is_dataclass(expected):
+        if isinstance(expected, type) and dataclasses.is_dataclass(expected):
             yield from readers_of(expected, f"{prefix}{name}.")
 
 
@@ -204,9 +205,9 @@ def element_of(expected: Any) -> Any:
 
 def types_of(cls: type, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> declared type of every knob of a dataclass and those in it."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, expected in typing.get_type_hints(cls).items():
-        if dataclasses.is_dataclass(expected):
+        if isinstance(expected, type) and dataclasses.is_dataclass(expected):
             found |= types_of(expected, f"{prefix}{name}.")
         else:
             found[prefix + name] = expected

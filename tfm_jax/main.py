@@ -46,11 +46,14 @@ Exit codes:
 
 import logging
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from os.path import expanduser
 from pathlib import Path
+from typing import Any
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from tfm_jax import config as configs
 from tfm_jax import terminal
@@ -71,7 +74,7 @@ UNREAD = ("average", "replay")  # modes that take the checkpoint's configuration
 HELP = {"--help", "-help", "-h"}
 
 
-def parse(argv):
+def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     """``argv`` -> (plain flags, the ``--config.KNOB=VALUE`` and ``--each.`` ones)."""
     argv = configs.check_argv(argument for argument in argv if argument not in HELP)
     knobs = [flag for flag in argv if flag.startswith(("--config.", "--each."))]
@@ -92,8 +95,8 @@ def parse(argv):
     except flags.Error as error:  # a value of the wrong type
         raise configs.ConfigError(str(error)) from error
     for name in _FILES:
-        if values[name].value is not None:
-            values[name].value = expanduser(values[name].value)
+        if (file := values[name].value) is not None:
+            values[name].value = expanduser(file)
     for _, names in MODES.values():
         for name in set(names) - set(MODES[values.mode][1]):
             if values[name].present:
@@ -103,7 +106,7 @@ def parse(argv):
     return values, knobs
 
 
-def load_config(values, knobs):
+def load_config(values: flags.FlagValues, knobs: Sequence[str]) -> ConfigDict:
     """The config that ``--config`` or else the workdir names, with ``knobs`` set."""
     load = configs.load if values.config else load_run
     config = load(values.config or values.workdir)
@@ -117,7 +120,7 @@ def load_config(values, knobs):
     return configs.override(config, configs.check_overrides(knobs, config, types))
 
 
-def load_run(workdir):
+def load_run(workdir: str) -> ConfigDict:
     """The config of a run; if its file is damaged, that of a sound checkpoint."""
     try:
         return configs.load_run(workdir)
@@ -132,10 +135,12 @@ def load_run(workdir):
             raise error from None
         taken = f"the config.json of checkpoint {folder.name} is taken"
         logging.warning("%s: %s", exits.one_line(error), taken)
-        return configs.load_run(folder)
+        return configs.load_run(str(folder))
 
 
-def check_given(values, knobs, config):
+def check_given(
+    values: flags.FlagValues, knobs: Sequence[str], config: ConfigDict
+) -> None:
     """Refuses a flag that the other knobs of the run in the workdir ignore.
 
     Raises: ConfigError naming both; of new runs that is for ``loop.train``.
@@ -147,7 +152,9 @@ def check_given(values, knobs, config):
     new_runs.check_read(experiment.resolve(config), _knobs_of(knobs), whole=False)
 
 
-def check_named(values, knobs, config):
+def check_named(
+    values: flags.FlagValues, knobs: Sequence[str], config: ConfigDict
+) -> None:
     """Refuses to read files that nobody but a workdir from elsewhere names."""
     if values.config or "trust_data" not in MODES[values.mode][1]:
         return
@@ -169,7 +176,9 @@ def _knobs_of(given):
     return {flag.partition("=")[0].removeprefix("--config.") for flag in given}
 
 
-def members(values, knobs):
+def members(
+    values: flags.FlagValues, knobs: Sequence[str]
+) -> tuple[list[ConfigDict], tuple[str, ...]]:
     """``--each.KNOB=V1,V2`` and ``--workdir=DIR1,DIR2`` -> configs and workdirs.
 
     Raises: ConfigError if their numbers differ, or what else is wrong with the flags.
@@ -177,7 +186,7 @@ def members(values, knobs):
     workdirs = _several(values.workdir, "--workdir")
     given = {flag.partition("=")[0] for flag in knobs}
     shared = [flag for flag in knobs if flag.startswith("--config.")]
-    own = [[] for _ in workdirs]
+    own: list[list[str]] = [[] for _ in workdirs]
     for flag in set(knobs) - set(shared):
         name, _, text = flag.partition("=")
         words, knob = _several(text, name), name.replace("--each.", "--config.")
@@ -203,7 +212,7 @@ def _several(text, flag):
     return tuple(map(expanduser, configs.from_flag(text, tuple[str, ...], flag)))
 
 
-def show_help(values, knobs):
+def show_help(values: flags.FlagValues, knobs: Sequence[str]) -> None:
     """The text above, and every knob as soon as there is a config."""
     terminal.say(__doc__)
     if values.config or values.workdir:
@@ -215,7 +224,7 @@ def show_help(values, knobs):
         terminal.say(manual.describe(experiment.resolve(config)._asdict()))
 
 
-def run(values, knobs):
+def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
     """Does what the mode says; JAX is imported once the command line is right."""
     if not values.workdir:
         raise configs.ConfigError("--workdir=DIR is missing: where does the run live?")
@@ -244,7 +253,7 @@ def run(values, knobs):
     return getattr(modes, function)(values.workdir, config=config, **options)
 
 
-def version():
+def version() -> str:
     """Of the installed package."""
     try:
         return metadata.version("tfm_jax")
@@ -253,9 +262,9 @@ def version():
 
 
 @exits.command("tfm_jax")
-def main(argv):
+def main(argv: Sequence[str]) -> None:
     """Exit code of the command ``argv``; an unknown exception keeps its traceback."""
-    if argv == ["--version"]:
+    if [*argv] == ["--version"]:
         terminal.say(f"tfm_jax {version()}")
     else:
         (show_help if HELP & set(argv) else run)(*parse(argv))

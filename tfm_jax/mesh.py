@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +19,8 @@ from tfm_jax.ops.dropout import SHARDS
 AXES = ("data", "fsdp", "tensor")
 
 # logical axis of a parameter or activation -> mesh axes
-RULES = (
+Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
+RULES: Rules = (
     ("batch", ("data", "fsdp")),
     ("vocab", "tensor"),
     ("heads", "tensor"),
@@ -85,7 +89,7 @@ def _apart(sums, of_my_rows, axes, wanted):
     return of_all_rows
 
 
-def without(axes):
+def without(axes: Collection[str]) -> Rules:
     """RULES that divide nothing over the mesh ``axes``."""
     rules = []
     for name, over in RULES:
@@ -147,7 +151,9 @@ class Config:
             )
 
 
-def make_mesh(cfg: Config, devices=None) -> jax.sharding.Mesh:
+def make_mesh(
+    cfg: Config, devices: Sequence[jax.Device] | None = None
+) -> jax.sharding.Mesh:
     """Mesh over ``devices``, by default all of all processes.
 
     Raises: ConfigError if the sizes do not multiply to a divisor of their number.
@@ -155,9 +161,9 @@ def make_mesh(cfg: Config, devices=None) -> jax.sharding.Mesh:
     devices = jax.devices() if devices is None else devices
     sizes = [cfg.data, cfg.fsdp, cfg.tensor]
     if -1 in sizes:
-        known = -int(np.prod(sizes))
+        known = -math.prod(sizes)
         sizes[sizes.index(-1)] = max(len(devices) // known, 1)
-    if np.prod(sizes) > len(devices) or len(devices) % np.prod(sizes):
+    if math.prod(sizes) > len(devices) or len(devices) % math.prod(sizes):
         raise ConfigError(
             f"mesh.data={cfg.data}, mesh.fsdp={cfg.fsdp}, mesh.tensor={cfg.tensor} "
             f"need a divisor of the {len(devices)} devices there are"
@@ -166,12 +172,12 @@ def make_mesh(cfg: Config, devices=None) -> jax.sharding.Mesh:
         tuple(sizes),
         AXES,
         axis_types=(AxisType.Auto,) * 3,
-        devices=devices[: np.prod(sizes)],
+        devices=devices[: math.prod(sizes)],
     )
 
 
 @contextlib.contextmanager
-def using(cfg: Config, mesh, rules=RULES):
+def using(cfg: Config, mesh: jax.sharding.Mesh, rules: Rules = RULES) -> Iterator[None]:
     """What is traced here is for ``mesh``, divided by ``rules``, as ``cfg`` says."""
     with (
         jax.set_mesh(mesh),
@@ -183,7 +189,7 @@ def using(cfg: Config, mesh, rules=RULES):
         yield
 
 
-def shardings(mesh, abstract, params_specs):
+def shardings(mesh: jax.sharding.Mesh, abstract: Any, params_specs: Any) -> Any:
     """Tree of ``NamedSharding`` for a state whose subtrees may mirror the parameters.
 
     Args:
@@ -222,12 +228,12 @@ def _path(path):
     return tuple(getattr(k, "key", getattr(k, "name", None)) for k in path)
 
 
-def batch_sharding(mesh, leading: int = 0) -> NamedSharding:
+def batch_sharding(mesh: jax.sharding.Mesh, leading: int = 0) -> NamedSharding:
     """Rows over (data, fsdp), after ``leading`` axes that are not divided."""
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, ("data", "fsdp")))
 
 
-def put_batch(mesh, batch, leading: int = 0):
+def put_batch(mesh: jax.sharding.Mesh, batch: Any, leading: int = 0) -> Any:
     """This process's share of a batch -> global arrays; rows divide the devices."""
     sharding = batch_sharding(mesh, leading)
     if jax.process_count() == 1:
@@ -237,7 +243,7 @@ def put_batch(mesh, batch, leading: int = 0):
     )
 
 
-def put_whole(mesh, batch):
+def put_whole(mesh: jax.sharding.Mesh, batch: Any) -> Any:
     """A batch that every process has as a whole -> global arrays."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(
@@ -245,7 +251,7 @@ def put_whole(mesh, batch):
     )
 
 
-def on_this_host(tree):
+def on_this_host(tree: Any) -> Any:
     """Global arrays -> the same values where one process alone can use them.
 
     With several processes all must call it at the same point.
@@ -255,6 +261,6 @@ def on_this_host(tree):
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def row_multiple(mesh) -> int:
+def row_multiple(mesh: jax.sharding.Mesh) -> int:
     """Rows of a batch come in multiples of this."""
     return mesh.shape["data"] * mesh.shape["fsdp"]

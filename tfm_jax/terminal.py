@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 import warnings
+from typing import TextIO
 
 _SEPARATORS = "\u2028\u2029"  # which end a line
 _OBEYED = re.compile(f"[\x00-\x1f\x7f-\x9f{_SEPARATORS}\ud800-\udfff]")
@@ -33,7 +34,7 @@ def shown(text: str, kept: str = "\t\n") -> str:
     )
 
 
-def say(text: object, *, file=None, kept: str = "\t\n") -> bool:
+def say(text: object, *, file: TextIO | None = None, kept: str = "\t\n") -> bool:
     """Prints ``shown(text)`` at once; what the stream cannot encode is escaped.
 
     Returns: whether somebody reads on; no work ends because nobody does, as behind

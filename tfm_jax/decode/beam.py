@@ -1,10 +1,12 @@
 """Beam search with an exact early exit."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from tfm_jax.decode.hypotheses import Hypotheses, checked_limits, goes_on
 from tfm_jax.decode.topk import best_tokens, top_k
@@ -27,7 +29,7 @@ class _Finished(NamedTuple):
 
 
 class _State(NamedTuple):
-    index: jax.Array  # [], tokens taken
+    taken: jax.Array  # [], tokens taken
     history: _Links  # [T, B, W], every step's live hypotheses
     last: jax.Array  # [B, W]
     scores: jax.Array  # [B, W], sums of log-probabilities of the live hypotheses
@@ -37,8 +39,8 @@ class _State(NamedTuple):
 
 
 def beam_search(
-    step,
-    cache,
+    step: Callable,
+    cache: Any,
     *,
     batch: int,
     beam: int,
@@ -46,7 +48,7 @@ def beam_search(
     eos: int,
     pad: int = 0,
     max_length: int,
-    limits=None,
+    limits: ArrayLike | None = None,
     length_penalty: float = 0.6,
     force_eos: bool = False,
     forbid: tuple[int, ...] = (),
@@ -102,7 +104,7 @@ def beam_search(
         logits, cache = step(state.last, state.cache)
         gains, tokens = best_tokens(logits, 2 * beam, forbid)
         if force_eos:
-            at_limit = (state.index + 1 >= limits)[:, None, None]
+            at_limit = (state.taken + 1 >= limits)[:, None, None]
             only = jnp.where(jnp.arange(gains.shape[-1]) == 0, 0.0, HIDDEN)
             gains = jnp.where(at_limit, only, gains)
             tokens = jnp.where(at_limit, eos, tokens)
@@ -113,7 +115,7 @@ def beam_search(
 
     def advance(state):
         scores, links, cache = candidates(state)
-        length = state.index + 1
+        length = state.taken + 1
         ends = (links.tokens == eos) | (length >= limits)[:, None]
 
         enters = ends[:, :beam] & state.active[:, None]
@@ -133,9 +135,9 @@ def beam_search(
         best = scores[:, 0]
         bound = jnp.maximum(best / penalty(length + 1), best / penalty(limits))
         return _State(
-            index=length,
+            taken=length,
             history=jax.tree.map(
-                lambda past, x: past.at[state.index].set(x), state.history, links
+                lambda past, x: past.at[state.taken].set(x), state.history, links
             ),
             last=links.tokens,
             scores=scores,
@@ -147,7 +149,7 @@ def beam_search(
     nothing = jnp.zeros((batch, returned), jnp.int32)
     unused = jnp.zeros((max_length, batch, beam), jnp.int32)
     start = _State(
-        index=jnp.zeros((), jnp.int32),
+        taken=jnp.zeros((), jnp.int32),
         history=_Links(unused, unused),
         last=jnp.full((batch, beam), bos, jnp.int32),
         # at first all hypotheses are the same: only one of them counts
@@ -160,7 +162,7 @@ def beam_search(
     )
 
     def unfinished(state):
-        return goes_on(state.active, state.index, max_length, leave)
+        return goes_on(state.active, state.taken, max_length, leave)
 
     end = lax.while_loop(unfinished, advance, start)
     lengths = jnp.where(jnp.isfinite(end.finished.scores), end.finished.lengths, 0)
@@ -178,7 +180,7 @@ def _take(x, places):
     return jnp.take_along_axis(x, places, axis=1)
 
 
-def _trace_back(history: _Links, finished: _Finished, pad: int):
+def _trace_back(history: _Links, finished: _Finished, pad: int) -> jax.Array:
     """Tokens [B, R, T] of the finished hypotheses, followed from last to first."""
 
     def back(slots, at):

@@ -1,6 +1,8 @@
 """Texts that go on where prompts end, drawn or searched for."""
 
 import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ from flax import linen as nn
 
 from tfm_jax.decode.beam import beam_search
 from tfm_jax.decode.hypotheses import Hypotheses
+from tfm_jax.decode.inputs import Rows
 from tfm_jax.decode.sampling import (
     Sampling,
     check_prompts,
@@ -22,10 +25,10 @@ NOTHING = -1  # an id that no token has
 
 
 def continuations(
-    model,
-    params,
-    tokenizer,
-    prompts,
+    model: nn.Module,
+    params: Mapping[str, Any],
+    tokenizer: Any,
+    prompts: Sequence[str],
     *,
     max_tokens: int = 50,
     samples: int = 1,
@@ -37,7 +40,7 @@ def continuations(
     start: int | None = None,
     end: int | None = None,
     seed: int = 0,
-    on_batch=lambda count: None,
+    on_batch: Callable[[int], object] = lambda count: None,
 ) -> list[list[str]]:
     """What a language model writes behind each prompt.
 
@@ -82,12 +85,12 @@ def continuations(
             return best_continuations(model, params, batch, how)
 
     else:
-        how = Sampling(
+        drawing = Sampling(
             *(max_tokens, samples, temperature, top_k, top_p), eos=eos, forbid=forbid
         )
 
         def run(first, batch):
-            return generate(model, params, batch, how, seed=seed, first=first)
+            return generate(model, params, batch, drawing, seed=seed, first=first)
 
     texts = []
     with nn.logical_axis_rules(()):  # called while training, too
@@ -100,7 +103,9 @@ def continuations(
     return texts
 
 
-def best_continuations(model, params, prompts, how: Search) -> Hypotheses:
+def best_continuations(
+    model: nn.Module, params: Mapping[str, Any], prompts: Rows, how: Search
+) -> Hypotheses:
     """The likeliest continuations that a beam finds, best first.
 
     Args: prompts: as for ``sampling.generate``. how: ``max_length`` counts tokens of a

@@ -1,17 +1,19 @@
 """Greedy decoding: the likeliest token, one after the other."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from tfm_jax.decode.hypotheses import Hypotheses, checked_limits, goes_on
 from tfm_jax.decode.topk import best_tokens
 
 
 class _State(NamedTuple):
-    index: jax.Array  # [], tokens taken
+    taken: jax.Array  # [], tokens taken
     tokens: jax.Array  # [B, T]
     last: jax.Array  # [B]
     scores: jax.Array  # [B]
@@ -21,15 +23,15 @@ class _State(NamedTuple):
 
 
 def greedy(
-    step,
-    cache,
+    step: Callable,
+    cache: Any,
     *,
     batch: int,
     bos: int,
     eos: int,
     pad: int = 0,
     max_length: int,
-    limits=None,
+    limits: ArrayLike | None = None,
     force_eos: bool = False,
     forbid: tuple[int, ...] = (),
     leave: float = 0.0,
@@ -60,14 +62,14 @@ def greedy(
     def advance(state):
         logits, cache = step(state.last[:, None], state.cache)
         gains, tokens = (x[:, 0] for x in best_tokens(logits[:, 0], 1, forbid))
-        at_limit = state.index + 1 >= limits
+        at_limit = state.taken + 1 >= limits
         if force_eos:
             gains = jnp.where(at_limit, 0.0, gains)
             tokens = jnp.where(at_limit, eos, tokens)
         tokens = jnp.where(state.done, pad, tokens)
         return _State(
-            index=state.index + 1,
-            tokens=state.tokens.at[:, state.index].set(tokens),
+            taken=state.taken + 1,
+            tokens=state.tokens.at[:, state.taken].set(tokens),
             last=tokens,
             scores=state.scores + jnp.where(state.done, 0.0, gains),
             lengths=state.lengths + ~state.done,
@@ -76,7 +78,7 @@ def greedy(
         )
 
     start = _State(
-        index=jnp.zeros((), jnp.int32),
+        taken=jnp.zeros((), jnp.int32),
         tokens=jnp.full((batch, max_length), pad, jnp.int32),
         last=jnp.full((batch,), bos, jnp.int32),
         scores=jnp.zeros((batch,), jnp.float32),
@@ -86,7 +88,7 @@ def greedy(
     )
 
     def unfinished(state):
-        return goes_on(~state.done, state.index, max_length, leave)
+        return goes_on(~state.done, state.taken, max_length, leave)
 
     end = lax.while_loop(unfinished, advance, start)
     return Hypotheses(

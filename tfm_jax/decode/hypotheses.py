@@ -1,9 +1,11 @@
 """What decoding returns, and the checks on what it is asked."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
 class Hypotheses(NamedTuple):
@@ -23,7 +25,14 @@ class Hypotheses(NamedTuple):
     complete: jax.Array
 
 
-def checked_limits(limits, *, batch: int, max_length: int, eos: int, forbid):
+def checked_limits(
+    limits: ArrayLike | None,
+    *,
+    batch: int,
+    max_length: int,
+    eos: int,
+    forbid: Collection[int],
+) -> jax.Array:
     """``limits`` [B] int32, at least 1; None means ``max_length``.
 
     Raises: ValueError if ``max_length`` leaves no room or EOS may not be produced.
@@ -37,7 +46,9 @@ def checked_limits(limits, *, batch: int, max_length: int, eos: int, forbid):
     return jnp.maximum(jnp.asarray(limits, jnp.int32), 1)
 
 
-def goes_on(active, index, max_length: int, leave: float):
+def goes_on(
+    active: jax.Array, index: jax.Array, max_length: int, leave: float
+) -> jax.Array:
     """Whether to take another step: there is room and more than the rest is active.
 
     Args:

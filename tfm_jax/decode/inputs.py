@@ -3,12 +3,19 @@
 A table clips what is out of its range, so that a wrong id would give a wrong number.
 """
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+Rows = Sequence[Sequence[int] | np.ndarray]  # token ids of several texts
 AXES = ("", "[T]", "[B, T]")  # by how many there are
 
 
-def integers(values, name: str, below: int, *, least: int = 0, axes: int = 2):
+def integers(
+    values: ArrayLike, name: str, below: int, *, least: int = 0, axes: int = 2
+) -> np.ndarray:
     """``values`` as int32, all in ``least`` .. ``below`` - 1.
 
     Raises: ValueError naming ``name``, the first value out of range and the range.
@@ -24,14 +31,14 @@ def integers(values, name: str, below: int, *, least: int = 0, axes: int = 2):
     return values.astype(np.int32)
 
 
-def like(values, name: str, shape: tuple[int, ...]):
+def like(values: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """``values`` themselves. Raises: ValueError unless they have this shape."""
     if values.shape != shape:
         raise ValueError(f"{name} has the shape {values.shape}; expected {shape}")
     return values
 
 
-def check_rows(rows, cfg, fields) -> None:
+def check_rows(rows: Rows, cfg: Any, fields: Mapping[str, Sequence[ArrayLike]]) -> None:
     """The ids, and further entries of each row, fit a model of text.
 
     Args: rows: list of int arrays [T]. cfg: of the model. fields: name in ``types``,

@@ -1,13 +1,16 @@
 """What trained models make of texts: words, labels, states, doubts."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from tfm_jax.data.batch import TextBatch
+from tfm_jax.decode.inputs import Rows
 from tfm_jax.decode.rows import over_rows
 from tfm_jax.decode.scoring import lm_logits
 from tfm_jax.decode.topk import best_tokens
@@ -28,7 +31,15 @@ class Guesses(NamedTuple):
 
 
 def fill_masks(
-    model, params, rows, mask: int, *, top: int = 5, forbid=(), types=None, **options
+    model: nn.Module,
+    params: Mapping[str, Any],
+    rows: Rows,
+    mask: int,
+    *,
+    top: int = 5,
+    forbid: Collection[int] = (),
+    types: Rows | None = None,
+    **options: Any,
 ) -> list[Guesses]:
     """What a masked language model would put in the place of each mask, on its own.
 
@@ -47,7 +58,7 @@ def fill_masks(
             raise ValueError(f"text {number} has no mask")
     forbid = tuple(forbid)
     top = min(top, model.cfg.vocab - len(forbid))
-    extra = dict(places=places, types=types, options=(top, forbid))
+    extra: dict[str, Any] = dict(places=places, types=types, options=(top, forbid))
     found = over_rows(_fill, model, params, rows, **extra, **options)
     return [
         Guesses(columns, *(x[: len(columns)] for x in one))
@@ -55,7 +66,14 @@ def fill_masks(
     ]
 
 
-def label_logits(model, params, rows, *, types=None, **options) -> np.ndarray:
+def label_logits(
+    model: nn.Module,
+    params: Mapping[str, Any],
+    rows: Rows,
+    *,
+    types: Rows | None = None,
+    **options: Any,
+) -> np.ndarray:
     """Logits [B, labels] float32 of the head "classify", for rows of one text or pair.
 
     Args: rows, types, options: as in ``fill_masks``.
@@ -64,7 +82,14 @@ def label_logits(model, params, rows, *, types=None, **options) -> np.ndarray:
     return np.array(found, np.float32)
 
 
-def outputs(model, params, rows, *, types=None, **options) -> list[np.ndarray]:
+def outputs(
+    model: nn.Module,
+    params: Mapping[str, Any],
+    rows: Rows,
+    *,
+    types: Rows | None = None,
+    **options: Any,
+) -> list[np.ndarray]:
     """What the model returns for each row, axes over tokens padded with what is not.
 
     Args: rows, types, options: as in ``fill_masks``.
@@ -72,7 +97,15 @@ def outputs(model, params, rows, *, types=None, **options) -> list[np.ndarray]:
     return over_rows(_outputs, model, params, rows, types=types, **options)
 
 
-def embed(model, params, rows, *, pool: str = "mean", types=None, **options):
+def embed(
+    model: nn.Module,
+    params: Mapping[str, Any],
+    rows: Rows,
+    *,
+    pool: str = "mean",
+    types: Rows | None = None,
+    **options: Any,
+) -> np.ndarray:
     """A vector [B, D] float32 of each row, out of the states of its tokens.
 
     Args: pool: a key of POOLS. rows, types, options: as in ``fill_masks``.
@@ -80,7 +113,7 @@ def embed(model, params, rows, *, pool: str = "mean", types=None, **options):
     """
     if pool not in POOLS:
         raise ValueError(f"pool={pool!r}; choose from ({', '.join(POOLS)})")
-    extra = dict(types=types, options=(pool,))
+    extra: dict[str, Any] = dict(types=types, options=(pool,))
     found = over_rows(_embed, model, params, rows, **extra, **options)
     if not found:
         one = np.ones((1, 1), np.int32)
@@ -89,7 +122,14 @@ def embed(model, params, rows, *, pool: str = "mean", types=None, **options):
     return np.array(found)
 
 
-def replaced(model, params, rows, *, types=None, **options) -> list[np.ndarray]:
+def replaced(
+    model: nn.Module,
+    params: Mapping[str, Any],
+    rows: Rows,
+    *,
+    types: Rows | None = None,
+    **options: Any,
+) -> list[np.ndarray]:
     """Probability that each token was replaced, by ELECTRA's discriminator.
 
     Args: rows, types, options: as in ``fill_masks``.

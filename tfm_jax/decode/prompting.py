@@ -6,10 +6,11 @@ sum over its tokens, there by the mean (``scoring="mean"``).
 """
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from flax import linen as nn
 
 from tfm_jax.decode.continuing import continuations
 from tfm_jax.decode.scoring import next_log_probs
@@ -74,7 +75,7 @@ SCORINGS = {
 }
 
 
-def drawn(how: Prompting, examples, number: int) -> list[Example]:
+def drawn(how: Prompting, examples: Sequence[Example], number: int) -> list[Example]:
     """The examples shown to query ``number``; the same however many queries there are.
 
     Raises: ValueError if there are too few.
@@ -88,7 +89,7 @@ def drawn(how: Prompting, examples, number: int) -> list[Example]:
     return [examples[place] for place in places]
 
 
-def prompt(how: Prompting, shown, query: Example) -> tuple[str, str]:
+def prompt(how: Prompting, shown: Sequence[Example], query: Example) -> tuple[str, str]:
     """(context, space): an answer is ``space`` and the words of a label.
 
     Spaces in front of ``{label}`` belong to the answer, as tokenizers have them.
@@ -101,16 +102,16 @@ def prompt(how: Prompting, shown, query: Example) -> tuple[str, str]:
 
 
 def answer(
-    model,
-    params,
-    tokenizer,
-    queries,
-    examples,
-    names,
+    model: nn.Module,
+    params: Mapping[str, Any],
+    tokenizer: Any,
+    queries: Sequence[Example],
+    examples: Sequence[Example],
+    names: Sequence[str],
     how: Prompting,
     *,
     start: int | None = None,
-    on_batch=lambda count: None,
+    on_batch: Callable[[int], object] = lambda count: None,
 ) -> Answers:
     """Puts each query to a language model, behind examples of its own.
 

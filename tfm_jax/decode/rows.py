@@ -1,28 +1,31 @@
 """Rows of any lengths through few compiled shapes."""
 
 import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.decode.inputs import check_rows
+from tfm_jax.decode.inputs import Rows, check_rows
 
 BATCH_TOKENS = 2048  # padding included; times the vocabulary, the logits of a batch
 PER_TOKEN = ("tokens", "types")  # fields of a batch that have an entry a token
 
 
 def over_rows(
-    function,
-    model,
-    params,
-    tokens,
+    function: Callable,
+    model: nn.Module,
+    params: Mapping[str, Any],
+    tokens: Rows,
     *,
-    options=(),
+    options: Sequence[Any] = (),
     batch_tokens: int = BATCH_TOKENS,
-    on_batch=lambda count: None,
-    **fields,
-):
+    on_batch: Callable[[int], object] = lambda count: None,
+    **fields: Sequence[Any] | None,
+) -> list[Any]:
     """What ``function`` finds for each row.
 
     Rows are sorted by length and padded on the right to powers of two, in batches of
@@ -40,8 +43,8 @@ def over_rows(
     Raises: ValueError for a row that is empty or too long, or has ids out of range.
     """
     check_lengths(tokens, model.cfg.longest)
-    fields = {name: rows for name, rows in fields.items() if rows is not None}
-    check_rows(tokens, model.cfg, fields)
+    given = {name: rows for name, rows in fields.items() if rows is not None}
+    check_rows(tokens, model.cfg, given)
     found = {}
     for chosen, length in _plan([len(row) for row in tokens], batch_tokens):
         length = min(length, model.cfg.longest or length)
@@ -49,7 +52,7 @@ def over_rows(
         filled = [*chosen, *[chosen[0]] * (count - len(chosen))]
         padded = {
             name: pad_rows([rows[i] for i in filled], length * (name in PER_TOKEN))
-            for name, rows in {"tokens": tokens, **fields}.items()
+            for name, rows in {"tokens": tokens, **given}.items()
         }
         lengths = np.array([len(tokens[i]) for i in filled])
         segments = (np.arange(length) < lengths[:, None]).astype(np.int32)
@@ -61,7 +64,7 @@ def over_rows(
     return [found[i] for i in range(len(tokens))]
 
 
-def check_lengths(tokens, longest: int) -> None:
+def check_lengths(tokens: Rows, longest: int) -> None:
     """Raises: ValueError for a row without tokens, or of more than ``longest``."""
     for row, one in enumerate(tokens):
         if not len(one):
@@ -73,7 +76,7 @@ def check_lengths(tokens, longest: int) -> None:
             )
 
 
-def pad_rows(rows, length: int = 0) -> np.ndarray:
+def pad_rows(rows: Rows, length: int = 0) -> np.ndarray:
     """Int arrays as [B, T] int32, zeros behind; 0: T is the next power of two."""
     length = length or power_of_two(max(map(len, rows)))
     padded = np.zeros((len(rows), length), np.int32)

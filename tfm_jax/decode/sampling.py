@@ -1,14 +1,17 @@
 """Continuations drawn token by token: greedy, temperature, top-k and top-p."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax import lax
 
 from tfm_jax.data.batch import TextBatch
+from tfm_jax.decode.inputs import Rows
 from tfm_jax.decode.rows import pad_rows, power_of_two
 from tfm_jax.decode.scoring import lm_logits
 from tfm_jax.decode.topk import top_k as k_largest
@@ -71,7 +74,9 @@ def checked(how: Sampling) -> Sampling:
     return how
 
 
-def keep_likeliest(logits, *, top_k: int = 0, top_p: float = 1.0):
+def keep_likeliest(
+    logits: jax.Array, *, top_k: int = 0, top_p: float = 1.0
+) -> jax.Array:
     """Logits [..., V] in which what is not to be drawn is -inf.
 
     First all but the ``top_k`` likeliest go, then, of the distribution over what is
@@ -95,7 +100,7 @@ def keep_likeliest(logits, *, top_k: int = 0, top_p: float = 1.0):
     return jnp.where(logits >= least, logits, HIDDEN)
 
 
-def draw(logits, key, how: Sampling):
+def draw(logits: jax.Array, key: jax.Array, how: Sampling) -> jax.Array:
     """Tokens [...] int32 from logits [..., V] float32, see ``Sampling``."""
     if how.forbid:
         logits = logits.at[..., jnp.array(how.forbid)].set(HIDDEN)
@@ -106,7 +111,7 @@ def draw(logits, key, how: Sampling):
 
 
 class _State(NamedTuple):
-    index: jax.Array  # [] tokens drawn
+    taken: jax.Array  # [] tokens drawn
     tokens: jax.Array  # [B, W, T]
     last: jax.Array  # [B, W]
     scores: jax.Array  # [B, W]
@@ -115,7 +120,9 @@ class _State(NamedTuple):
     cache: object
 
 
-def sample(step, cache, start, keys, how: Sampling) -> Samples:
+def sample(
+    step: Callable, cache: Any, start: jax.Array, keys: jax.Array, how: Sampling
+) -> Samples:
     """Draws until EOS or the limit; to be called under jit.
 
     Args:
@@ -129,14 +136,14 @@ def sample(step, cache, start, keys, how: Sampling) -> Samples:
 
     def advance(state):
         logits, cache = step(state.last, state.cache)
-        now = jax.vmap(jax.random.fold_in, (0, None))(keys, state.index)
+        now = jax.vmap(jax.random.fold_in, (0, None))(keys, state.taken)
         tokens = jax.vmap(lambda row, key: draw(row, key, how))(logits, now)
         score = jax.nn.log_softmax(logits, axis=-1)
         gains = jnp.take_along_axis(score, tokens[..., None], axis=-1)[..., 0]
         tokens = jnp.where(state.done, how.pad, tokens)
         return _State(
-            index=state.index + 1,
-            tokens=state.tokens.at[:, :, state.index].set(tokens),
+            taken=state.taken + 1,
+            tokens=state.tokens.at[:, :, state.taken].set(tokens),
             last=tokens,
             scores=state.scores + jnp.where(state.done, 0.0, gains),
             lengths=state.lengths + ~state.done,
@@ -145,7 +152,7 @@ def sample(step, cache, start, keys, how: Sampling) -> Samples:
         )
 
     first = _State(
-        index=jnp.zeros((), jnp.int32),
+        taken=jnp.zeros((), jnp.int32),
         tokens=jnp.full((batch, width, how.max_tokens), how.pad, jnp.int32),
         last=start,
         scores=jnp.zeros((batch, width), jnp.float32),
@@ -155,16 +162,16 @@ def sample(step, cache, start, keys, how: Sampling) -> Samples:
     )
 
     def unfinished(state):
-        return ~jnp.all(state.done) & (state.index < how.max_tokens)
+        return ~jnp.all(state.done) & (state.taken < how.max_tokens)
 
     end = lax.while_loop(unfinished, advance, first)
     return Samples(end.tokens, end.scores, end.lengths)
 
 
 def generate(
-    model,
-    params,
-    prompts,
+    model: nn.Module,
+    params: Mapping[str, Any],
+    prompts: Rows,
     how: Sampling,
     *,
     seed: int = 0,
@@ -194,7 +201,7 @@ def generate(
     return jax.tree.map(lambda x: x[: len(prompts)], found)
 
 
-def check_prompts(prompts, max_tokens: int, longest: int) -> None:
+def check_prompts(prompts: Rows, max_tokens: int, longest: int) -> None:
     """Raises: ValueError for a prompt that is empty or leaves no room to continue."""
     if not prompts or not min(map(len, prompts)):
         raise ValueError("every prompt needs at least one token")
@@ -208,7 +215,9 @@ def check_prompts(prompts, max_tokens: int, longest: int) -> None:
             )
 
 
-def prompt_rows(prompts, max_tokens: int, longest: int):
+def prompt_rows(
+    prompts: Rows, max_tokens: int, longest: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Prompts as (tokens [B, P], lengths [B]) int32; B and P are powers of two.
 
     P is less where ``longest`` tokens, 0: no limit, would not leave ``max_tokens``.
@@ -220,7 +229,15 @@ def prompt_rows(prompts, max_tokens: int, longest: int):
     return pad_rows(filled, size), np.array([len(row) for row in filled], np.int32)
 
 
-def primed(model, params, tokens, lengths, *, width: int, max_tokens: int):
+def primed(
+    model: nn.Module,
+    params: Mapping[str, Any],
+    tokens: jax.Array,
+    lengths: jax.Array,
+    *,
+    width: int,
+    max_tokens: int,
+) -> tuple[Callable, Any, jax.Array]:
     """(``step``, cache, last tokens [B, 1]) of prompts taken but for their last token.
 
     Args: as ``prompt_rows`` makes them. width: W, continuations of each.
@@ -248,7 +265,15 @@ class _Text(NamedTuple):
     taken: jax.Array
 
 
-def recomputed(model, params, tokens, lengths, *, width: int, max_tokens: int):
+def recomputed(
+    model: nn.Module,
+    params: Mapping[str, Any],
+    tokens: jax.Array,
+    lengths: jax.Array,
+    *,
+    width: int,
+    max_tokens: int,
+) -> tuple[Callable, Any, jax.Array]:
     """As ``primed``, with a ``step`` that computes all of the text each time."""
     batch = len(tokens)
     rows = jnp.pad(tokens, ((0, 0), (0, max_tokens - 1)))

@@ -1,13 +1,20 @@
 """How likely a model finds texts, token by token."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
+from tfm_jax.decode.inputs import Rows
 from tfm_jax.decode.rows import over_rows
 
 
-def next_log_probs(model, params, rows, **options) -> list[np.ndarray]:
+def next_log_probs(
+    model: nn.Module, params: Mapping[str, Any], rows: Rows, **options: Any
+) -> list[np.ndarray]:
     """Log-probability of each token but the first of its row, given those before it.
 
     Args:
@@ -20,7 +27,16 @@ def next_log_probs(model, params, rows, **options) -> list[np.ndarray]:
     return [x[: len(row) - 1] for x, row in zip(found, rows, strict=True)]
 
 
-def masked_log_probs(model, params, rows, asked, mask: int, *, types=None, **options):
+def masked_log_probs(
+    model: nn.Module,
+    params: Mapping[str, Any],
+    rows: Rows,
+    asked: Rows,
+    mask: int,
+    *,
+    types: Rows | None = None,
+    **options: Any,
+) -> list[np.ndarray]:
     """Log-probability of some tokens of each row, given all others.
 
     Each of these tokens is masked alone in a copy of its row; their sum is the
@@ -44,7 +60,9 @@ def masked_log_probs(model, params, rows, asked, mask: int, *, types=None, **opt
             places.append([column])
             labels.append([row[column]])
             kinds.append(None if types is None else types[number])
-    extra = dict(places=places, labels=labels, types=kinds if types else None)
+    extra: dict[str, Any] = dict(
+        places=places, labels=labels, types=kinds if types else None
+    )
     found = over_rows(_masked, model, params, copies, **extra, **options)
     flat = np.array(found, np.float32).reshape(-1)
     if not asked:
@@ -52,7 +70,7 @@ def masked_log_probs(model, params, rows, asked, mask: int, *, types=None, **opt
     return np.split(flat, np.cumsum([len(columns) for columns in asked])[:-1])
 
 
-def lm_logits(output):
+def lm_logits(output: Any) -> jax.Array:
     """LM logits of a model's output, which may hold those of other heads too."""
     return getattr(output, "lm_logits", output)
 

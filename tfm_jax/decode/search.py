@@ -3,7 +3,8 @@
 import collections
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +13,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tfm_jax.decode.beam import beam_search
 from tfm_jax.decode.greedy import greedy
+from tfm_jax.decode.hypotheses import Hypotheses
+from tfm_jax.decode.inputs import Rows
 from tfm_jax.decode.rows import check_lengths
 
 
@@ -42,7 +45,15 @@ class Search(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def search(model, how: Search, mesh, params, source, segments, limits):
+def search(
+    model: nn.Module,
+    how: Search,
+    mesh: jax.sharding.Mesh,
+    params: Mapping[str, Any],
+    source: jax.Array,
+    segments: jax.Array,
+    limits: jax.Array,
+) -> Hypotheses:
     """Hypotheses for source tokens [B, S]; ``limits`` [B] on their lengths.
 
     Every device of ``mesh`` decodes its share of the rows at its own pace.
@@ -93,9 +104,9 @@ def _search(model, how, params, source, segments, limits):
 
 
 def decode(
-    model,
-    params,
-    sources,
+    model: nn.Module,
+    params: Mapping[str, Any],
+    sources: Rows,
     *,
     beam: int = 4,
     length_penalty: float = 0.6,
@@ -104,8 +115,8 @@ def decode(
     special: TokenIds = SPECIAL,
     force_eos: bool = False,
     returned: int | None = None,
-    on_batch=lambda count: None,
-):
+    on_batch: Callable[[int], object] = lambda count: None,
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Decodes token sequences, sorted by length and spread over the local devices.
 
     A batch lasts as long as its longest translation. So the last ``LEAVE`` of each

@@ -1,5 +1,6 @@
 """The k likeliest next tokens, without a pass over the vocabulary more than needed."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -9,7 +10,9 @@ from tfm_jax.ops.platform import platform
 CHUNK = 64
 
 
-def best_tokens(logits, k: int, forbid: tuple[int, ...] = ()):
+def best_tokens(
+    logits: jax.Array, k: int, forbid: tuple[int, ...] = ()
+) -> tuple[jax.Array, jax.Array]:
     """The ``k`` likeliest tokens that are not in ``forbid``, likeliest first.
 
     Args:
@@ -35,7 +38,7 @@ def best_tokens(logits, k: int, forbid: tuple[int, ...] = ()):
     return log_probs, ids
 
 
-def top_k(x, k: int):
+def top_k(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """``lax.top_k`` along the last axis, ties by lowest index, fast on CPU too.
 
     Args:
@@ -43,16 +46,17 @@ def top_k(x, k: int):
     Returns: (values [..., k], indices [..., k] int32), largest first.
     """
     if platform() != "cpu":
-        return tuple(lax.top_k(x, k))
+        values, indices = lax.top_k(x, k)
+        return values, indices
     large = x.shape[-1] >= 4 * k * CHUNK
-    best = chunked_top_k(x, k, CHUNK) if large else lax.top_k(x, k)
+    values, indices = chunked_top_k(x, k, CHUNK) if large else lax.top_k(x, k)
     # XLA on CPU merges a slice of the result into the search, which then becomes a
     # complete sort of x, a hundred times slower. One barrier each: a barrier on the
     # pair can abort XLA's compiler under shard_map.
-    return tuple(map(lax.optimization_barrier, best))
+    return lax.optimization_barrier(values), lax.optimization_barrier(indices)
 
 
-def chunked_top_k(x, k: int, chunk: int):
+def chunked_top_k(x: jax.Array, k: int, chunk: int) -> tuple[jax.Array, jax.Array]:
     """``lax.top_k`` in two stages: the k best chunks, then the k best of their entries.
 
     Exact. An entry of any other chunk is preceded, by value or at equal value by index,

@@ -3,6 +3,7 @@
 import collections
 import re
 import string
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,9 @@ class Span(NamedTuple):
     score: float
 
 
-def best_spans(logits, questions, inside, *, most: int = 30) -> list[Span]:
+def best_spans(
+    logits: np.ndarray, questions: Iterable[int], inside: np.ndarray, *, most: int = 30
+) -> list[Span]:
     """The likeliest span for each question over the windows of its text.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, sections 4.2 and 4.3, and the released
@@ -40,7 +43,8 @@ def best_spans(logits, questions, inside, *, most: int = 30) -> list[Span]:
         most: tokens of an answer.
     Raises: ValueError for a question without a column.
     """
-    best, nothing = {}, {}
+    best: dict[int, Span] = {}
+    nothing: dict[int, float] = {}
     for row, ((starts, ends), question, allowed) in enumerate(
         zip(np.asarray(logits, np.float64), questions, inside, strict=True)
     ):
@@ -70,12 +74,12 @@ def normalise(answer: str) -> str:
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_SIGNS)).split())
 
 
-def exact_match(answer: str, accepted) -> float:
+def exact_match(answer: str, accepted: Iterable[str]) -> float:
     """1 if ``answer`` is one of the ``accepted`` after `normalise`, else 0."""
     return float(normalise(answer) in map(normalise, accepted))
 
 
-def f1(answer: str, accepted) -> float:
+def f1(answer: str, accepted: Iterable[str]) -> float:
     """The most that the words of ``answer`` have in common with one of ``accepted``.
 
     Source: Rajpurkar et al. 2016, section 6.1; as in the script of SQuAD 2.0 an empty
@@ -84,7 +88,7 @@ def f1(answer: str, accepted) -> float:
     return max(_overlap(normalise(answer), normalise(one)) for one in accepted)
 
 
-def answer_scores(answers, accepted) -> dict:
+def answer_scores(answers: Iterable[str], accepted: Iterable[Iterable[str]]) -> dict:
     """``exact_match`` and ``f1``, means in [0, 1], and ``questions``.
 
     Args:

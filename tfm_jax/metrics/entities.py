@@ -1,6 +1,7 @@
 """Named things in tagged sentences, and how many of them were found."""
 
 import collections
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -12,7 +13,7 @@ class Entity(NamedTuple):
     last: int
 
 
-def entities(tags) -> list[Entity]:
+def entities(tags: Iterable[str]) -> list[Entity]:
     """What the tags of a sentence mark, in order.
 
     ``B-`` begins an entity; ``I-`` goes on with one of its kind, or begins one; ``E-``
@@ -22,7 +23,8 @@ def entities(tags) -> list[Entity]:
     Source: the released conlleval of Tjong Kim Sang and Buchholz 2000, which reads
     IOB1, IOB2 and IOBES alike. Deviates: adjacent tags without a letter are not joined.
     """
-    found, is_open = [], False
+    found: list[Entity] = []
+    is_open = False
     for word, tag in enumerate(tags):
         letter, dash, kind = tag.partition("-")
         if tag == "O":
@@ -38,7 +40,9 @@ def entities(tags) -> list[Entity]:
     return found
 
 
-def entity_scores(predicted, true) -> dict:
+def entity_scores(
+    predicted: Iterable[Sequence[str]], true: Iterable[Sequence[str]]
+) -> dict:
     """``precision``, ``recall`` and ``f1`` of entities, in [0, 1], over all sentences.
 
     An entity is right if its kind and both its ends are.
@@ -50,16 +54,16 @@ def entity_scores(predicted, true) -> dict:
         each kind.
     Raises: ValueError if the sentences differ in length.
     """
-    right, said, there = (collections.Counter() for _ in range(3))
+    right, said, there = (collections.Counter[str]() for _ in range(3))
     for number, (one, other) in enumerate(zip(predicted, true, strict=True)):
         if len(one) != len(other):
             raise ValueError(
                 f"sentence {number} has {len(other)} tags, predicted are {len(one)}"
             )
-        one, other = set(entities(one)), set(entities(other))
-        said.update(entity.kind for entity in one)
-        there.update(entity.kind for entity in other)
-        right.update(entity.kind for entity in one & other)
+        ours, theirs = set(entities(one)), set(entities(other))
+        said.update(entity.kind for entity in ours)
+        there.update(entity.kind for entity in theirs)
+        right.update(entity.kind for entity in ours & theirs)
     kinds = {
         kind: _scores(right[kind], said[kind], there[kind])
         for kind in sorted(said.keys() | there.keys())

@@ -10,7 +10,7 @@ from tfm_jax.optim import layerwise
 LEAST = 128  # rows and columns of a matrix whose moments are factored, at least
 
 
-def as_matrix(shape) -> tuple[int, ...]:
+def as_matrix(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape in which a parameter is factored: of two axes, if it is worth it.
 
     An attention kernel [D, H, K] or [H, K, D] is the map [D, H * K] or [H * K, D]: of

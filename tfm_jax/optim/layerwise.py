@@ -1,6 +1,8 @@
 """Layer-wise: which parameters move, and how fast, by the paths they have."""
 
 import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +14,12 @@ _LAYER = re.compile(r"(.*?)/?layer_(\d+)/.*")
 _SCANNED = re.compile(r"(.*?)/?layers/.*")
 
 
-def path_of(keys) -> str:
+def path_of(keys: Sequence[Any]) -> str:
     """A path of ``jax.tree_util`` as "encoder/layer_0/ffn/up/kernel"."""
     return "/".join(str(key.key) for key in keys)
 
 
-def frozen(pattern: str, params):
+def frozen(pattern: str, params: optax.Params) -> Any:
     """Tree of bool: whether ``pattern`` has a match in the path of a parameter.
 
     Raises: ConfigError if that is true of all or of none.
@@ -34,7 +36,7 @@ def frozen(pattern: str, params):
     return found
 
 
-def hold(pattern: str, params):
+def hold(pattern: str, params: optax.Params) -> optax.Params:
     """``params``, through the frozen ones of which no gradient flows."""
     return jax.tree.map(
         lambda held, x: jax.lax.stop_gradient(x) if held else x,
@@ -43,7 +45,7 @@ def hold(pattern: str, params):
     )
 
 
-def parse(rates) -> list[tuple[re.Pattern, float]]:
+def parse(rates: Sequence[str]) -> list[tuple[re.Pattern, float]]:
     """("REGEX=FACTOR", ...) -> [(pattern, factor), ...].
 
     Raises: ValueError naming the entry that is none.
@@ -61,7 +63,7 @@ def parse(rates) -> list[tuple[re.Pattern, float]]:
     return found
 
 
-def each_layer(function, tree, *rest):
+def each_layer(function: Callable, tree: Any, *rest: Any) -> Any:
     """``function(x, ...)`` of all leaves; those of scanned layers layer by layer."""
 
     def of_leaf(keys, *leaves):
@@ -71,7 +73,9 @@ def each_layer(function, tree, *rest):
     return jax.tree_util.tree_map_with_path(of_leaf, tree, *rest)
 
 
-def by_layer(transformation: optax.GradientTransformation):
+def by_layer(
+    transformation: optax.GradientTransformation,
+) -> optax.GradientTransformation:
     """A stateless transformation of whole arrays, the same in both layouts."""
 
     def update(updates, params):
@@ -83,7 +87,14 @@ def by_layer(transformation: optax.GradientTransformation):
     return optax.stateless(update)
 
 
-def factors(decay: float, rates, params, *, below=(), above=()):
+def factors(
+    decay: float,
+    rates: Sequence[str],
+    params: optax.Params,
+    *,
+    below: Sequence[str] = (),
+    above: Sequence[str] = (),
+) -> Any:
     """Tree of what the learning rate of each parameter is multiplied with.
 
     Of L layers the l-th, from 1, has decay^(L + 2 - l), embeddings decay^(L + 2) and
@@ -100,7 +111,7 @@ def factors(decay: float, rates, params, *, below=(), above=()):
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     paths = [path_of(keys) for keys, _ in leaves]
-    depths = {}
+    depths: dict[str, int] = {}
     for path, (_, x) in zip(paths, leaves, strict=True):
         if layer := _LAYER.fullmatch(path):
             depths[layer[1]] = max(depths.get(layer[1], 0), int(layer[2]) + 1)
@@ -144,7 +155,9 @@ def _under(path, names):
     return any(f"{path}/".startswith(f"{name}/") for name in names)
 
 
-def scale(decay: float, rates, **outside) -> optax.GradientTransformation:
+def scale(
+    decay: float, rates: Sequence[str], **outside: Sequence[str]
+) -> optax.GradientTransformation:
     """Multiplies updates with ``factors``.
 
     Args: outside: ``below`` and ``above``.

@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from tfm_jax.config import Above, check_numbers, knob
 from tfm_jax.optim import layerwise
@@ -188,7 +189,9 @@ class Config:
             )
 
 
-def make_schedule(cfg: Config, total_steps: int, *, peak_lr=None):
+def make_schedule(
+    cfg: Config, total_steps: int, *, peak_lr: ArrayLike | None = None
+) -> Callable[[ArrayLike], jax.Array]:
     """Learning rate as a function of the number of updates made so far.
 
     Args: peak_lr: instead of the configuration's, a number or a traced scalar.
@@ -203,7 +206,12 @@ def make_schedule(cfg: Config, total_steps: int, *, peak_lr=None):
 
 
 def make_optimizer(
-    cfg: Config, total_steps: int, *, peak_lr=None, freeze: str = "", **outside
+    cfg: Config,
+    total_steps: int,
+    *,
+    peak_lr: ArrayLike | None = None,
+    freeze: str = "",
+    **outside: Sequence[str],
 ) -> optax.GradientTransformation:
     """Gradient clipping, the optimizer under its schedule, factors of single rates.
 

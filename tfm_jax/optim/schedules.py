@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
 class Schedule(NamedTuple):
@@ -59,7 +61,9 @@ SCHEDULES = {
 }
 
 
-def learning_rate(name, *, peak, warmup, total, final_fraction=0.0):
+def learning_rate(
+    name: str, *, peak: ArrayLike, warmup: int, total: int, final_fraction: float = 0.0
+) -> Callable[[ArrayLike], jax.Array]:
     """``schedule(count)`` for optax, with ``count`` updates already made.
 
     Source: Vaswani et al. 2017, equation 3: with "inverse_sqrt" and a peak of
