@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import sacrebleu
@@ -21,7 +23,7 @@ _CODES = {  # of ISO 639-2 and 639-3
 }
 
 
-def bleu(language: str, **options) -> sacrebleu.BLEU:
+def bleu(language: str, **options: Any) -> sacrebleu.BLEU:
     """BLEU on plain text in ``language``, a code such as "de", "zh-TW" or "zho_Hans".
 
     Source: Post 2018, arXiv:1804.08771, and sacreBLEU's tokenizers of languages.
@@ -33,7 +35,14 @@ def bleu(language: str, **options) -> sacrebleu.BLEU:
     raise AssertionError(language)
 
 
-def text_scores(hypotheses, targets, references, normalizer, language, names) -> dict:
+def text_scores(
+    hypotheses: list[str],
+    targets: list[str],
+    references: list[str],
+    normalizer: Any,
+    language: str,
+    names: Collection[str],
+) -> dict:
     """BLEU and chrF through sacrebleu, with signatures, and exact match.
 
     Args:
