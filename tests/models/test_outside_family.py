@@ -14,9 +14,11 @@ from tests.models import outside
 from tests.reliability import tiny
 from tests.train.text_runs import write_files
 from tfm_jax import interop, models
+from tfm_jax.config import ConfigError
 from tfm_jax.interop import maps
 from tfm_jax.main import main
 from tfm_jax.notebook import load_run
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
 
 CONFIG = """
@@ -81,6 +83,13 @@ def test_it_trains_is_scored_and_loaded(trained):
     run = load_run(workdir)
     assert type(run.config.model) is outside.Config
     assert (run.score(["the cat says meow."])["log_prob"] < 0).all()
+
+
+def test_what_only_a_model_with_a_cached_step_can_do_is_refused(files):
+    config = outside.get_config(files)
+    config.eval.samples = 3
+    with pytest.raises(ConfigError, match="eval.samples=3: .*has no prefill and step"):
+        resolve(config)
 
 
 def test_it_goes_on_as_if_it_had_never_stopped(files, trained, tmp_path):

@@ -13,7 +13,8 @@ class Family(NamedTuple):
     Attributes:
         name: value of ``model_name``.
         config: frozen dataclass, the section ``model``.
-        model: a ``config`` -> the Linen module.
+        model: Linen class, whose only argument is a ``config``. One that generates has
+            ``prefill`` and ``step`` as in `gpt`.
         sizes: published sizes, name -> fields of ``config``.
         learns: workload -> values of ``config.head`` that can learn it, in the order
             in which an imported model is given one; () where there is no such field.
@@ -32,7 +33,7 @@ class Family(NamedTuple):
 
     name: str
     config: type
-    model: Callable[..., nn.Module]
+    model: type[nn.Module]
     sizes: Mapping[str, Mapping]
     learns: Mapping[str, tuple[str, ...]]
     task_parameters: tuple[str, ...] = ()

@@ -205,11 +205,19 @@ def _check(experiment):
             f"model.types={model.types} cannot tell the {sentences} sentences of a row "
             "of data apart"
         )
-    heads = MODELS[experiment.model_name].learns[experiment.task]
+    family = MODELS[experiment.model_name]
+    heads = family.learns[experiment.task]
     if heads and model.head not in heads:
         raise ConfigError(
             f"model.head={model.head!r} cannot learn task={experiment.task!r}; "
             f"choose from {heads}"
+        )
+    lacking = [name for name in task.samples_by if not hasattr(family.model, name)]
+    if experiment.eval.samples and lacking:
+        raise ConfigError(
+            f"eval.samples={experiment.eval.samples}: model_name="
+            f"{experiment.model_name!r} has no {' and '.join(lacking)} to draw them "
+            "by; set it to 0"
         )
     if hasattr(data, "pairs") and "masked_lm" in heads:
         wanted = "masked_lm" if data.pairs.kind == "none" else "pretraining"

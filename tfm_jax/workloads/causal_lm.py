@@ -48,4 +48,5 @@ WORKLOAD = Workload(
     objective=causal_lm,
     data=causal.KIND,
     evaluator=CausalEvaluator,
+    samples_by=("prefill", "step"),
 )

@@ -26,6 +26,7 @@ class Workload(NamedTuple):
             evaluation after training gives.
         auxiliary: ``train.auxiliary_weight`` weighs a second loss.
         evaluator: scores held-out data, see `Evaluator`.
+        samples_by: methods of a model that ``eval.samples`` are drawn by.
         vocabularies: field of the model -> attribute of the tokenizer that fills it.
         longest: tokens of a row, of a data section.
         sentences: how many a row has, of a data section.
@@ -42,6 +43,7 @@ class Workload(NamedTuple):
     whole: Callable[[Any], Iterable[str]] = lambda data: ()
     auxiliary: bool = False
     evaluator: type[Evaluator] = Evaluator
+    samples_by: tuple[str, ...] = ()
     vocabularies: Mapping[str, str] = MappingProxyType({"vocab": "vocab"})
     longest: Callable[[Any], int] = lambda data: data.length
     sentences: Callable[[Any], int] = lambda data: 1
