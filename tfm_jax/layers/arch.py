@@ -74,16 +74,18 @@ class Arch(Execution):
     value_size: int = knob(0, "d_v, per head; 0: width / heads", low=0, high=2**20)
     ffn_width: int = knob(2048, "d_ff", low=1, high=2**20)
     norm: str = knob("post", "placement of the norms", choices=NORM_PLACEMENTS)
-    norm_kind: str = knob("layernorm", "what the norms are", choices=NORM_KINDS)
+    norm_kind: str = knob("layernorm", "kind of the norms", choices=NORM_KINDS)
     norm_eps: float = knob(1e-6, "epsilon of the norms", low=0.0, high=1.0)
     residual: bool = knob(True, "residual connections")
     positions: str = knob("sinusoidal", "position scheme", choices=POSITIONS)
     max_length: int = knob(
         512, "rows of a learned position table; nothing else", low=1, high=2**24
     )
-    score: str = knob("scaled_dot", "of a query and a key", choices=SCORES)
+    score: str = knob("scaled_dot", "logit of a query and a key", choices=SCORES)
     mask_style: str = knob(
-        "before", "keys are hidden before or after the softmax", choices=MASK_STYLES
+        "before",
+        "whether keys are hidden before or after the softmax",
+        choices=MASK_STYLES,
     )
     windows: tuple[int, ...] = knob(
         (),

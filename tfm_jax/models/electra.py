@@ -139,7 +139,7 @@ class Config(EncoderArch):
     embedding_width: int = knob(768, "E, of all tables", low=1, high=2**20)
     generator_width: int = knob(256, "the generator's width", low=1, high=2**20)
     generator_heads: int = knob(4, "the generator's heads", low=1, high=2**20)
-    generator_ffn_width: int = knob(1024, "the generator's", low=1, high=2**20)
+    generator_ffn_width: int = knob(1024, "the generator's d_ff", low=1, high=2**20)
     generator_depth: int = knob(12, "the generator's layers", low=1, high=10_000)
     share: str = knob(
         "tokens", "what generator and discriminator have in common", choices=SHARES

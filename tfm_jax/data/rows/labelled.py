@@ -33,10 +33,12 @@ class Config(Order, tables.Config):
         high=2**24,
     )
     empty: str = knob(
-        "keep", "an example of which one text has no token", choices=POLICIES
+        "keep", "what an example gets of which one text has no token", choices=POLICIES
     )
     overlong: str = knob(
-        "keep", "an example longer than its row; keep: cut", choices=POLICIES
+        "keep",
+        "what an example gets that is longer than its row; keep: cut",
+        choices=POLICIES,
     )
 
 

@@ -58,7 +58,7 @@ class Config(Order):
     test_files: tuple[str, ...] = knob((), "of the test split; () is absent")
     invalid_utf8: str = knob(
         "error",
-        "a byte that is no UTF-8: an error, or U+FFFD",
+        "what a byte that is no UTF-8 gets; replace: U+FFFD",
         choices=("error", "replace"),
     )
     tfds_name: str = knob("wmt14_translate/de-en", "source=tfds: name of the data set")
@@ -80,9 +80,13 @@ class Config(Order):
     bucket_lengths: tuple[int, ...] = knob(
         (12, 16, 20, 24, 32, 48), "batching=bucket: the lengths of rows"
     )
-    empty: str = knob("drop", "a pair of which one side has no token", choices=POLICIES)
+    empty: str = knob(
+        "drop", "what a pair gets of which one side has no token", choices=POLICIES
+    )
     overlong: str = knob(
-        "drop", "a pair longer than its row; keep: cut", choices=POLICIES
+        "drop",
+        "what a pair gets that is longer than its row; keep: cut",
+        choices=POLICIES,
     )
 
     READ_WITH = {

@@ -23,7 +23,9 @@ class Config(Order, columns.Config):
 
     length: int = knob(128, "tokens of a row, special ones included", low=3, high=2**24)
     overlong: str = knob(
-        "keep", "a sentence longer than its row; keep: cut", choices=POLICIES
+        "keep",
+        "what a sentence gets that is longer than its row; keep: cut",
+        choices=POLICIES,
     )
     frame: str = knob(
         "bert",

@@ -22,13 +22,13 @@ class Config:
     valid_files: tuple[str, ...] = knob((), "of the validation split; () is absent")
     test_files: tuple[str, ...] = knob((), "of the test split; () is absent")
     word_column: int = knob(0, "number of the column of words", low=0)
-    tag_column: int = knob(-1, "of the tags; -1: the last", low=-1)
+    tag_column: int = knob(-1, "number of the column of tags; -1: the last", low=-1)
     labels: tuple[str, ...] = knob(
         (), "tags in order; (): the training split's, O first", role="architecture"
     )
     invalid_utf8: str = knob(
         "error",
-        "a byte that is no UTF-8: an error, or U+FFFD",
+        "what a byte that is no UTF-8 gets; replace: U+FFFD",
         choices=("error", "replace"),
     )
 

@@ -174,10 +174,10 @@ class Config:
     )
     test_share: float = knob(0.0, "the same of the test split")
     split_seed: int = knob(0, "chooses the documents held out", low=0)
-    empty: str = knob("drop", "a document without text", choices=POLICIES)
+    empty: str = knob("drop", "what a document without text gets", choices=POLICIES)
     invalid_utf8: str = knob(
         "error",
-        "a byte that is no UTF-8: an error, or U+FFFD",
+        "what a byte that is no UTF-8 gets; replace: U+FFFD",
         choices=("error", "replace"),
     )
     train_files: tuple[str, ...] = knob(

@@ -31,7 +31,7 @@ class Config:
     test_files: tuple[str, ...] = knob((), "of the test split; () is absent")
     misplaced: str = knob(
         "error",
-        "an answer that the text does not have at its place",
+        "what an answer gets that the text does not have at its place",
         choices=("error", "drop"),
     )
 

@@ -56,8 +56,8 @@ class Config:
         choices=("columns", *GLUE),
     )
     first_column: str = knob("0", "number or name of the column of texts")
-    second_column: str = knob("", 'of a second text; "": single texts')
-    label_column: str = knob("1", "of the labels")
+    second_column: str = knob("", 'that of second texts; "": single texts')
+    label_column: str = knob("1", "number or name of the column of labels")
     labels: tuple[str, ...] = knob(
         (), "in order; (): those of the training split, sorted", role="architecture"
     )
@@ -77,10 +77,14 @@ class Config:
     tfds_test: str = knob("test", 'its test split; "": absent')
     invalid_utf8: str = knob(
         "error",
-        "a byte that is no UTF-8: an error, or U+FFFD",
+        "what a byte that is no UTF-8 gets; replace: U+FFFD",
         choices=("error", "replace"),
     )
-    malformed: str = knob("error", "lines of other columns", choices=("error", "drop"))
+    malformed: str = knob(
+        "error",
+        "what a line with other columns than most gets",
+        choices=("error", "drop"),
+    )
 
     READ_WITH = {
         ("source", ("tsv",)): (

@@ -137,7 +137,7 @@ ON_BYTES = ("byte", "bpe", "unigram")
 class Config:
     """How text becomes tokens; trained on the training split alone."""
 
-    kind: str = knob("bpe", "of tokens, and how they are learnt", choices=KINDS)
+    kind: str = knob("bpe", "what tokens are and how they are learnt", choices=KINDS)
     vocab: int = knob(
         8000,
         "at most this many tokens, special ones included; not for bytes",

@@ -161,7 +161,7 @@ class Config:
 
     kind: str = knob(
         "byte_bpe",
-        "of tokens, and how they are learnt; published: read from a file",
+        "what tokens are and how they are learnt; published: read from a file",
         choices=(*TRAINERS, "published"),
     )
     vocab: int = knob(
@@ -170,7 +170,7 @@ class Config:
     min_frequency: int = knob(
         1, "rarer characters, words or merges are left out", low=1
     )
-    lowercase: bool = knob(True, "kind=wordpiece and unigram")
+    lowercase: bool = knob(True, "text in lower case; kind=wordpiece and unigram")
     special: tuple[str, ...] = knob((), "further special tokens of the vocabulary")
     file: str = knob(
         "", "kind=published: tokenizer.json, or a folder with a vocabulary"
