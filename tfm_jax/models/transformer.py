@@ -100,8 +100,8 @@ class Cache(NamedTuple):
 class Transformer(nn.Module):
     """Encoder-decoder Transformer; ``init_params`` makes its parameters.
 
-    Args (call): batch: ``Batch`` of [B, S] and [B, T] integers. Segments keep packed
-        sentences apart; where positions are None every row holds one sentence.
+    Args (call): batch: ``PairBatch`` of [B, S] and [B, T] integers. Segments keep
+        packed sentences apart; where positions are None every row holds one sentence.
     Returns: logits [B, T, V] float32.
     Raises: ValueError for rows longer than learned positions reach.
     """

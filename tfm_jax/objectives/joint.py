@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.objectives import tokens
 from tfm_jax.ops.losses import token_cross_entropy
 
@@ -30,21 +30,21 @@ class Joint(NamedTuple):
     sums: Callable
     means: Callable
 
-    def example(self) -> TextBatch:
+    def example(self) -> MaskedBatch:
         """The smallest batch, for shapes only."""
         ones, one = np.ones((1, 2), np.int32), np.ones((1, 1), np.int32)
-        return TextBatch(
+        return MaskedBatch(
             ones, ones, types=ones, labels=one, weights=np.ones((1, 1), np.float32),
-            places=one,
+            target_positions=one,
         )  # fmt: skip
 
-    def balance(self, batch: TextBatch):
+    def balance(self, batch: MaskedBatch):
         """Words asked for per token judged, of micro-batches [A, B, ...]."""
         judged = jnp.sum(jax.vmap(self.judged)(batch))
         return jnp.sum(batch.weights) / jnp.maximum(judged, 1.0)
 
     def loss_sum(
-        self, apply, params, batch: TextBatch, *, rng=None, smoothing=0.0,
+        self, apply, params, batch: MaskedBatch, *, rng=None, smoothing=0.0,
         auxiliary=50.0, balance, train: bool,
     ):  # fmt: skip
         """(loss sum in nats, number of words asked for).
@@ -55,7 +55,7 @@ class Joint(NamedTuple):
         Args:
             apply: ``apply(params, batch, rng=..., train=...)``, with ``words``
                 [B, M, V] and what ``losses`` takes.
-            batch: ``TextBatch``, labels and weights [B, M] at places.
+            batch: ``MaskedBatch``.
             rng: JAX key, of the samples too. smoothing: of the words' labels.
             balance: of all micro-batches.
         """
@@ -66,7 +66,7 @@ class Joint(NamedTuple):
         of_tokens = jnp.sum(self.losses(found) * self.judged(batch))
         return loss + auxiliary * balance * of_tokens, weight
 
-    def eval_sums(self, apply, params, batch: TextBatch):
+    def eval_sums(self, apply, params, batch: MaskedBatch):
         """See `tokens.sums` for the generator; ``sums`` for the discriminator."""
         found = apply(params, batch, rng=None, train=False)
         words = tokens.sums(found.lm_logits, batch.labels, batch.weights)

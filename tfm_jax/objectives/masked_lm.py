@@ -3,21 +3,21 @@
 import jax.numpy as jnp
 import numpy as np
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.objectives import tokens
 from tfm_jax.ops.losses import token_cross_entropy
 
 
-def example() -> TextBatch:
+def example() -> MaskedBatch:
     """The smallest batch, for shapes only."""
     ones, one = np.ones((1, 2), np.int32), np.ones((1, 1), np.int32)
-    return TextBatch(
+    return MaskedBatch(
         ones, ones, types=ones, labels=one, weights=np.ones((1, 1), np.float32),
-        places=one, pair_labels=one[0],
+        target_positions=one, pair_labels=one[0],
     )  # fmt: skip
 
 
-def balance(batch: TextBatch):
+def balance(batch: MaskedBatch):
     """Words asked for per pair, of a whole batch of any leading axes."""
     if batch.pair_labels is None:
         return 0.0
@@ -26,7 +26,7 @@ def balance(batch: TextBatch):
 
 
 def loss_sum(
-    apply, params, batch: TextBatch, *, rng=None, smoothing=0.0, auxiliary=1.0,
+    apply, params, batch: MaskedBatch, *, rng=None, smoothing=0.0, auxiliary=1.0,
     balance=0.0, train: bool,
 ):  # fmt: skip
     """(loss sum in nats, number of words asked for).
@@ -37,7 +37,7 @@ def loss_sum(
     Args:
         apply: ``apply(params, batch, rng=..., train=...)``, logits [B, M, V] or, where
             the batch has ``pair_labels``, those of ``words`` and of the ``pair``.
-        batch: ``TextBatch``, labels and weights [B, M] at places. rng: JAX key.
+        batch: ``MaskedBatch``. rng: JAX key.
         smoothing: of the words' labels. balance: of the whole batch.
     """
     words, pair = _logits(apply(params, batch, rng=rng, train=train), batch)
@@ -48,7 +48,7 @@ def loss_sum(
     return loss, weight
 
 
-def eval_sums(apply, params, batch: TextBatch):
+def eval_sums(apply, params, batch: MaskedBatch):
     """See `tokens.sums`, also for pairs, as ``pair_nll`` and so on."""
     words, pair = _logits(apply(params, batch, rng=None, train=False), batch)
     found = tokens.sums(words, batch.labels, batch.weights)

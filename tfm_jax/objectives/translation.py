@@ -3,29 +3,29 @@
 import jax.numpy as jnp
 import numpy as np
 
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.objectives import tokens
 from tfm_jax.ops.losses import token_cross_entropy
 
 
-def example() -> Batch:
+def example() -> PairBatch:
     """The smallest batch, for shapes only."""
-    return Batch(*(np.ones((1, 2), np.int32) for _ in Batch._fields))
+    return PairBatch(*(np.ones((1, 2), np.int32) for _ in PairBatch._fields))
 
 
-def loss_sum(apply, params, batch: Batch, *, rng=None, smoothing=0.0, train: bool):
+def loss_sum(apply, params, batch: PairBatch, *, rng=None, smoothing=0.0, train: bool):
     """(loss sum in nats, number of target tokens), label smoothing included.
 
     Args:
         apply: ``apply(params, batch, rng=..., train=...) -> logits [B, T, V]``.
-        batch: ``Batch`` of [B, S] and [B, T]. rng: JAX key for dropout.
+        batch: ``PairBatch`` of [B, S] and [B, T]. rng: JAX key for dropout.
     """
     logits = apply(params, batch, rng=rng, train=train)
     weights = (batch.target_segments > 0).astype(jnp.float32)
     return token_cross_entropy(logits, batch.target_labels, weights, smoothing)
 
 
-def eval_sums(apply, params, batch: Batch):
+def eval_sums(apply, params, batch: PairBatch):
     """See `tokens.sums`; not smoothed."""
     logits = apply(params, batch, rng=None, train=False)
     weights = (batch.target_segments > 0).astype(jnp.float32)
