@@ -5,10 +5,11 @@ Slot ``t * W + w`` of a cache holds the token that hypothesis w wrote at t. The 
 re-ordering the hypotheses re-orders rows of the table and moves no keys or values.
 """
 
+import jax
 import jax.numpy as jnp
 
 
-def write(ancestry, index):
+def write(ancestry: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
     """All hypotheses write token ``index``: (ancestry, visible [B, W, T * W] bool)."""
     batch, width, length = ancestry.shape
     each = jnp.arange(width)
@@ -18,6 +19,6 @@ def write(ancestry, index):
     return ancestry, visible.reshape(batch, width, -1)
 
 
-def follow(ancestry, parents):
+def follow(ancestry: jax.Array, parents: jax.Array) -> jax.Array:
     """Hypothesis w continues what ``parents[:, w]`` [B, W] have written."""
     return jnp.take_along_axis(ancestry, parents[:, :, None], axis=1)

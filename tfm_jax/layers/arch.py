@@ -1,6 +1,7 @@
 """Execution and Arch: the fields that all models have, and those made of our blocks."""
 
 import dataclasses
+from typing import Any
 
 import jax
 
@@ -54,7 +55,9 @@ class Execution:
         """Tokens of a row at most; 0: as many as there is memory for."""
         return 0
 
-    def unsupported(self, *, causal=False, packed=False, train=False) -> str:
+    def unsupported(
+        self, *, causal: bool = False, packed: bool = False, train: bool = False
+    ) -> str:
         """What ``attention`` cannot do of this model, in words; "" if nothing.
 
         Args:
@@ -151,7 +154,9 @@ class Arch(Execution):
         """Tokens of a row at most; 0: as many as there is memory for."""
         return self.max_length if POSITIONS[self.positions].learned else 0
 
-    def unsupported(self, *, causal=False, packed=False, train=False) -> str:
+    def unsupported(
+        self, *, causal: bool = False, packed: bool = False, train: bool = False
+    ) -> str:
         """See ``Execution``; by the kernel's own rule."""
         if self.attention != "cudnn":
             return ""
@@ -160,7 +165,8 @@ class Arch(Execution):
             for size in (self.head_key_size, self.head_value_size)
         )
         window = max(self.windows, default=0) or None
-        mask = Mask(causal=causal, window=window, q_segments=packed or None)
+        segments: Any = packed or None  # of which only matters whether there are any
+        mask = Mask(causal=causal, window=window, q_segments=segments)
         bias = POSITIONS[self.positions].bias or None
         lacks = [beyond_fused(q, v, bias, mask, self.score, self.mask_style, None)]
         if train and self.attention_dropout:

@@ -65,7 +65,9 @@ class MultiHeadAttention(nn.Module):
             init = constant if score.initial else nn.initializers.glorot_uniform()
             self.score_parameter = self.param("score", init, shape, jnp.float32)
 
-    def project(self, memory, positions=None) -> KeyValue:
+    def project(
+        self, memory: jax.Array, positions: jax.Array | None = None
+    ) -> KeyValue:
         """[B, S, D] -> keys and values; ``positions`` [B, S] rotate the keys."""
         key = self.key(memory)
         if positions is not None:
@@ -73,8 +75,15 @@ class MultiHeadAttention(nn.Module):
         return KeyValue(key, self.value(memory))
 
     def attend(
-        self, x, kv: KeyValue, *, mask=None, bias=None, positions=None, train: bool
-    ):
+        self,
+        x: jax.Array,
+        kv: KeyValue,
+        *,
+        mask: Mask | None = None,
+        bias: jax.Array | None = None,
+        positions: jax.Array | None = None,
+        train: bool,
+    ) -> jax.Array:
         """[B, T, D] queries over projected memory -> [B, T, D].
 
         Args:
@@ -110,8 +119,15 @@ class MultiHeadAttention(nn.Module):
         return self.out(y)
 
     def __call__(
-        self, x, memory, *, mask: Mask | None = None, bias=None, positions=None, train
-    ):
+        self,
+        x: jax.Array,
+        memory: jax.Array,
+        *,
+        mask: Mask | None = None,
+        bias: jax.Array | None = None,
+        positions: jax.Array | None = None,
+        train: bool,
+    ) -> jax.Array:
         """Self-attention if ``memory`` is ``x``; ``positions`` [B, T] rotate both."""
         kv = self.project(memory, positions)
         return self.attend(

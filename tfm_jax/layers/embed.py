@@ -1,5 +1,9 @@
 """Token embedding, tied output projection, position and type embeddings."""
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -35,13 +39,13 @@ class TokenEmbedding(nn.Module):
             jnp.float32,
         )
 
-    def __call__(self, tokens, table=None):
+    def __call__(self, tokens: jax.Array, table: jax.Array | None = None) -> jax.Array:
         """[B, T] int in [0, V) -> [B, T, D]."""
         table = self.table if table is None else table
         x = jnp.take(table, tokens, axis=0, mode="clip").astype(self.dtype)
         return x * jnp.asarray(self.width**0.5, self.dtype) if self.scale else x
 
-    def attend(self, x, table=None):
+    def attend(self, x: jax.Array, table: jax.Array | None = None) -> jax.Array:
         """[B, T, D] -> logits [B, T, V] float32."""
         table = self.table if table is None else table
         rows = x.reshape(-1, self.width)
@@ -62,11 +66,13 @@ class PositionEmbedding(nn.Module):
     initializer: str
 
     @nn.compact
-    def __call__(self, x, positions, drop=None):
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, drop: Callable | None = None
+    ) -> jax.Array:
         scheme, width = POSITIONS[self.scheme], x.shape[-1]
         if scheme.learned:
             init = INITS[self.initializer].embedding(width)
-            table = self.param(
+            table: Any = self.param(
                 "table",
                 nn.with_logical_partitioning(init, (None, "embed")),
                 (self.max_length, width),
@@ -109,15 +115,29 @@ class TextEmbedding(nn.Module):
             axes = (None, "embed")
             self.map = Linear((cfg.width,), axes, cfg.init, dtype=dtype)
 
-    def __call__(self, tokens, types, positions, *, train: bool):
+    def __call__(
+        self,
+        tokens: jax.Array,
+        types: jax.Array | None,
+        positions: jax.Array,
+        *,
+        train: bool,
+    ) -> jax.Array:
         return self.widen(self.look_up(tokens, types, positions, train=train))
 
-    def look_up(self, tokens, types, positions, *, train: bool):
+    def look_up(
+        self,
+        tokens: jax.Array,
+        types: jax.Array | None,
+        positions: jax.Array,
+        *,
+        train: bool,
+    ) -> jax.Array:
         """-> [B, T, E], normalised and dropped out."""
         types = jnp.zeros_like(tokens) if types is None else types
         x = self.position(self.word(tokens) + self.type(types), positions)
         return self.dropout(self.norm(x), train=train)
 
-    def widen(self, x):
+    def widen(self, x: jax.Array) -> jax.Array:
         """[B, T, E] -> [B, T, D]."""
         return self.map(x) if self.project else x

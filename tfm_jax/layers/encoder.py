@@ -1,7 +1,9 @@
 """Bidirectional encoder of text: embedding and stack."""
 
 import dataclasses
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -75,11 +77,11 @@ class TextEncoder(nn.Module):
             cfg, cfg.depth, causal=False, share=self.share, groups=self.groups
         )
 
-    def __call__(self, batch, *, train: bool):
+    def __call__(self, batch: Any, *, train: bool) -> jax.Array:
         x = self.embed(batch, train=train)
         return self.encode(self.embedding.widen(x), batch, train=train)
 
-    def embed(self, batch, *, train: bool):
+    def embed(self, batch: Any, *, train: bool) -> jax.Array:
         """Embeddings [B, T, E], before ``widen``."""
         cfg, length = self.cfg, batch.tokens.shape[1]
         if cfg.longest and length > cfg.longest:
@@ -91,7 +93,7 @@ class TextEncoder(nn.Module):
             batch.tokens, batch.types, _positions(batch), train=train
         )
 
-    def encode(self, x, batch, *, train: bool):
+    def encode(self, x: jax.Array, batch: Any, *, train: bool) -> jax.Array:
         """The stack alone, on [B, T, D]."""
         if batch.positions is None:
             lengths = jnp.sum(batch.segments > 0, axis=-1, dtype=jnp.int32)

@@ -1,5 +1,6 @@
 """Position-wise feed-forward block, plain or gated."""
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -26,7 +27,7 @@ class FeedForward(nn.Module):
     out_scale: float = 1.0  # on the initial kernel of ``down``
 
     @nn.compact
-    def __call__(self, x, *, train: bool):
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         act = ACTIVATIONS[self.activation]
 
         def expand(name):

@@ -1,7 +1,7 @@
 """Output heads: LM logits, sentence pairs, sequence and token labels, spans."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,16 @@ class LMHead(nn.Module):
     width: int  # E
 
     @nn.compact
-    def __call__(self, x, attend):
+    def __call__(
+        self, x: jax.Array, attend: Callable[[jax.Array], jax.Array]
+    ) -> jax.Array:
         cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
         x = _dense(cfg, self.width, "dense")(x)
         x = ACTIVATIONS[cfg.activation].function(x)
         make = NORM_KINDS[cfg.norm_kind]
         x = make(epsilon=cfg.norm_eps, dtype=dtype, name="norm")(x)
         zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",))
-        bias = self.param("bias", zeros, (cfg.vocab,), jnp.float32)
+        bias: Any = self.param("bias", zeros, (cfg.vocab,), jnp.float32)
         return constrain(attend(x) + bias, "batch", "length", "vocab")
 
 
@@ -47,7 +49,7 @@ class Pooler(nn.Module):
     cfg: EncoderArch
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.tanh(_dense(self.cfg, self.cfg.width, "dense")(x))
 
 
@@ -61,7 +63,7 @@ class ReplacedHead(nn.Module):
     cfg: EncoderArch
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         x = _dense(self.cfg, self.cfg.width, "dense")(x)
         x = ACTIVATIONS[self.cfg.activation].function(x)
         return _logits(self.cfg, 1, "out")(x)[..., 0]
@@ -75,7 +77,7 @@ class Labels(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x, *, train: bool):
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = Dropout(self.dropout, name="dropout")(x, train=train)
         return _logits(self.cfg, self.labels, "out")(x)
 
@@ -116,12 +118,19 @@ class Head(nn.Module):
         self.tag = Labels(cfg, cfg.labels, cfg.head_dropout)
         self.span = Labels(cfg, 2, 0.0)
 
-    def __call__(self, x, batch, attend, *, train: bool):
+    def __call__(
+        self,
+        x: jax.Array,
+        batch: Any,
+        attend: Callable[[jax.Array], jax.Array] | None,
+        *,
+        train: bool,
+    ) -> Any:
         return HEADS[self.kind](self, x, batch, attend, train)
 
 
 def _lm_logits(head, x, batch, attend, train):
-    return head.lm(at_targets(x, batch), attend)
+    return head.lm(at_targets(x, batch.places), attend)
 
 
 def _state(head, x, batch):
@@ -167,9 +176,8 @@ HEADS: dict[str, Callable] = {
 }
 
 
-def at_targets(x, batch):
-    """[B, T, D] at the batch's target positions [B, M] -> [B, M, D]; all without."""
-    targets = getattr(batch, "target_positions", None)
+def at_targets(x: jax.Array, targets: jax.Array | None) -> jax.Array:
+    """[B, T, D] at target positions ``targets`` [B, M] -> [B, M, D]; None: all."""
     if targets is None:
         return x
     return jnp.take_along_axis(x, targets[..., None], axis=1, mode="clip")

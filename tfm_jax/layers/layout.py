@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from flax import linen as nn
 _LAYER = re.compile(r"layer_(\d+)")
 
 
-def to_scanned(params):
+def to_scanned(params: dict[str, Any]) -> dict[str, Any]:
     """``{layer_0: ..., layer_1: ...}`` anywhere in it -> ``{layers: [L, ...]}``."""
     if not isinstance(params, dict):
         return params
@@ -23,7 +24,7 @@ def to_scanned(params):
     return rest
 
 
-def to_unrolled(params):
+def to_unrolled(params: dict[str, Any]) -> dict[str, Any]:
     """The inverse of ``to_scanned``."""
     if not isinstance(params, dict):
         return params
@@ -35,7 +36,7 @@ def to_unrolled(params):
     return unrolled
 
 
-def init_params(model, rng, *inputs):
+def init_params(model: nn.Module, rng: jax.Array, *inputs: Any) -> dict[str, Any]:
     """Parameters of ``model``, whose initial values do not depend on its layout.
 
     Args:
@@ -48,7 +49,7 @@ def init_params(model, rng, *inputs):
     return to_scanned(params) if model.cfg.layout == "scanned" else params
 
 
-def logical_specs(model, *inputs):
+def logical_specs(model: nn.Module, *inputs: Any) -> dict[str, Any]:
     """Tree of ``PartitionSpec`` over logical axis names, one leaf a parameter."""
     init = functools.partial(_initial(model).init, train=False)
     boxed = jax.eval_shape(lambda: init(jax.random.key(0), *inputs))

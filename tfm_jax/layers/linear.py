@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,7 @@ class Linear(nn.Module):
     scale: float = 1.0  # on the initial kernel
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         batch, shape = x.shape[: -self.inputs], x.shape[-self.inputs :]
         rows, columns = math.prod(shape), math.prod(self.features)
 
@@ -88,7 +88,7 @@ class Linear(nn.Module):
             drawn = drawn if self.scale == 1.0 else drawn * self.scale
             return drawn.reshape(full_shape)
 
-        kernel = self.param(
+        kernel: Any = self.param(
             "kernel",
             nn.with_logical_partitioning(matrix, self.axes),
             (*shape, *self.features),
@@ -100,7 +100,7 @@ class Linear(nn.Module):
             zeros = nn.with_logical_partitioning(
                 nn.initializers.zeros, self.axes[self.inputs :]
             )
-            bias = self.param("bias", zeros, self.features, jnp.float32)
+            bias: Any = self.param("bias", zeros, self.features, jnp.float32)
             y = y + bias.reshape(-1)  # in float32, and so is the sum of its gradient
             y = y.astype(self.dtype)
         return y.reshape(*batch, *self.features)
@@ -112,13 +112,13 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x, *, train: bool, of_rows: bool = True):
+    def __call__(self, x: jax.Array, *, train: bool, of_rows: bool = True) -> jax.Array:
         if not train or self.rate == 0.0:
             return x
         return dropout(x, self.rate, self.make_rng("dropout"), of_rows=of_rows)
 
 
-def constrain(x, *names):
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     """Ties the axes of an activation to logical names; nothing without a mesh."""
     if jax.sharding.get_abstract_mesh().empty:
         return x

@@ -1,8 +1,9 @@
 """Position schemes: vectors added to tokens, a rotation, or a bias on the logits."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -48,7 +49,9 @@ class PositionBias(nn.Module):
     bidirectional: bool
 
     @nn.compact
-    def __call__(self, q_positions, kv_positions):
+    def __call__(
+        self, q_positions: jax.Array, kv_positions: jax.Array
+    ) -> jax.Array | None:
         kind = POSITIONS[self.scheme].bias
         if kind == "alibi":
             return ops.alibi_bias(q_positions, kv_positions, self.heads)
@@ -56,7 +59,7 @@ class PositionBias(nn.Module):
             init = nn.with_logical_partitioning(
                 nn.initializers.normal(0.02), (None, "heads")
             )
-            table = self.param("table", init, (32, self.heads), jnp.float32)
+            table: Any = self.param("table", init, (32, self.heads), jnp.float32)
             bucket = ops.relative_buckets(
                 q_positions, kv_positions, bidirectional=self.bidirectional
             )

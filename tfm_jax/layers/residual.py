@@ -2,8 +2,9 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -71,7 +72,9 @@ class Residual(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x, sublayer, *, train: bool):
+    def __call__(
+        self, x: jax.Array, sublayer: Callable, *, train: bool
+    ) -> tuple[jax.Array, Any]:
         place = NORM_PLACEMENTS[self.placement]
 
         def norm(slot, y):

@@ -1,6 +1,7 @@
 """Block and Stack: the one place where sub-layers become layers."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -114,7 +115,14 @@ class Block(nn.Module):
         )
         self.ffn_residual = residual()
 
-    def __call__(self, x, context: Context, feeds=None, *, train: bool):
+    def __call__(
+        self,
+        x: jax.Array,
+        context: Context,
+        feeds: "Block | None" = None,
+        *,
+        train: bool,
+    ) -> jax.Array:
         """[B, T, D] -> [B, T, D]; ``feeds``: the block whose feed-forward is used."""
         see = context
 
@@ -140,7 +148,9 @@ class Block(nn.Module):
         )
         return constrain(x, "batch", "length", "embed")
 
-    def init_cache(self, batch: int, hypotheses: int, length: int, memory=None):
+    def init_cache(
+        self, batch: int, hypotheses: int, length: int, memory: jax.Array | None = None
+    ) -> LayerCache:
         """``LayerCache`` of an empty past; memory [B, S, D] is projected once."""
         cfg, slots, dtype = self.cfg, length * hypotheses, jnp.dtype(self.cfg.dtype)
         past = KeyValue(
@@ -154,7 +164,9 @@ class Block(nn.Module):
         # without the barrier XLA moves the transpositions into the decoding loop
         return LayerCache(past, jax.lax.optimization_barrier(across))
 
-    def prefill(self, x, cache: LayerCache, hypotheses: int, context: Context):
+    def prefill(
+        self, x: jax.Array, cache: LayerCache, hypotheses: int, context: Context
+    ) -> tuple[jax.Array, LayerCache]:
         """A prompt at once, in the slots of hypothesis 0: [B, P, D], cache -> both."""
         see = context
 
@@ -178,7 +190,16 @@ class Block(nn.Module):
 
         return self._advance(x, cache, look_around, see.memory_mask)
 
-    def step(self, x, cache: LayerCache, index, *, bias, positions, memory_mask):
+    def step(
+        self,
+        x: jax.Array,
+        cache: LayerCache,
+        index: jax.Array,
+        *,
+        bias: jax.Array | None,
+        positions: jax.Array | None,
+        memory_mask: Mask | None,
+    ) -> tuple[jax.Array, LayerCache]:
         """One token further: [B, W, D] -> ([B, W, D], cache); causality is the cache.
 
         Args:
@@ -258,7 +279,9 @@ class Stack(nn.Module):
             make, dtype = NORM_KINDS[cfg.norm_kind], jnp.dtype(cfg.dtype)
             self.final_norm = make(epsilon=cfg.norm_eps, dtype=dtype, name=None)
 
-    def __call__(self, x, positions, context: Context, *, train: bool):
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, context: Context, *, train: bool
+    ) -> jax.Array:
         """[B, T, D], positions [B, T] -> [B, T, D]."""
         context = self._everywhere(positions, context)
 
@@ -304,13 +327,22 @@ class Stack(nn.Module):
     def _finish(self, x):
         return self.final_norm(x) if NORM_PLACEMENTS[self.cfg.norm].final else x
 
-    def init_cache(self, batch: int, hypotheses: int, length: int, memory=None):
+    def init_cache(
+        self, batch: int, hypotheses: int, length: int, memory: jax.Array | None = None
+    ) -> tuple[LayerCache, ...]:
         """Tuple of ``LayerCache``, one a layer; memory [B, S, D] if there is cross."""
         return tuple(
             block.init_cache(batch, hypotheses, length, memory) for block in self.layer
         )
 
-    def prefill(self, x, caches, hypotheses: int, positions, context: Context):
+    def prefill(
+        self,
+        x: jax.Array,
+        caches: Sequence[LayerCache],
+        hypotheses: int,
+        positions: jax.Array,
+        context: Context,
+    ) -> tuple[jax.Array, tuple[LayerCache, ...]]:
         """[B, P, D] in slots 0 .. P - 1 of empty caches -> ([B, P, D], caches)."""
         context = self._everywhere(positions, context)
         updated = []
@@ -319,7 +351,15 @@ class Stack(nn.Module):
             updated.append(cache)
         return self._finish(x), tuple(updated)
 
-    def step(self, x, caches, index, *, visible, memory_mask):
+    def step(
+        self,
+        x: jax.Array,
+        caches: Sequence[LayerCache],
+        index: jax.Array,
+        *,
+        visible: jax.Array,
+        memory_mask: Mask | None,
+    ) -> tuple[jax.Array, tuple[LayerCache, ...]]:
         """[B, W, D] at position ``index`` -> ([B, W, D], caches).
 
         Args: visible: [B, W, T * W] bool, which slots of the past each hypothesis sees.

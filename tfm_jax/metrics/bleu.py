@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,9 @@ def bleu(language: str, **options: Any) -> sacrebleu.BLEU:
 
 
 def text_scores(
-    hypotheses: list[str],
-    targets: list[str],
-    references: list[str],
+    hypotheses: Sequence[str],
+    targets: Sequence[str],
+    references: Sequence[str],
     normalizer: Any,
     language: str,
     names: Collection[str],

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from typing import Any
 
 from tfm_jax.models.family import Family
 
@@ -19,7 +20,7 @@ def register(family: Family) -> None:
         )
 
 
-def family_of(config) -> Family:
+def family_of(config: Any) -> Family:
     """The family of a model's configuration. Raises: KeyError if there is none."""
     return {family.config: family for family in MODELS.values()}[type(config)]
 

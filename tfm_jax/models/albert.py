@@ -9,10 +9,13 @@ equal, as in transformers; ``embedding_map="where_needed"`` is the authors' code
 """
 
 import dataclasses
+from typing import Any
 
+import jax
 from flax import linen as nn
 
 from tfm_jax.config import knob
+from tfm_jax.data.batch import TextBatch
 from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
 from tfm_jax.layers.positions import POSITIONS
@@ -68,7 +71,7 @@ class Config(EncoderArch):
         return self.embedding_map == "always" or self.embedding_width != self.width
 
 
-SIZES = {  # table 1
+SIZES: dict[str, dict[str, Any]] = {  # table 1
     "base": dict(),
     "large": dict(width=1024, heads=16, ffn_width=4096, depth=24),
     "xlarge": dict(width=2048, heads=16, ffn_width=8192, depth=24),
@@ -97,11 +100,11 @@ class Albert(nn.Module):
         )
         self.head = Head(cfg, cfg.head, cfg.embedding_width, cfg.head_dropout)
 
-    def __call__(self, batch, *, train: bool):
+    def __call__(self, batch: TextBatch, *, train: bool) -> Any:
         x = self.encode(batch, train=train)
         return self.head(x, batch, self.encoder.embedding.word.attend, train=train)
 
-    def encode(self, batch, *, train: bool):
+    def encode(self, batch: TextBatch, *, train: bool) -> jax.Array:
         """States of all tokens [B, T, D]."""
         return self.encoder(batch, train=train)
 

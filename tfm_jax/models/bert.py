@@ -10,10 +10,13 @@ is ``activation="gelu_tanh"``.
 """
 
 import dataclasses
+from typing import Any
 
+import jax
 from flax import linen as nn
 
 from tfm_jax.config import knob
+from tfm_jax.data.batch import TextBatch
 from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
 from tfm_jax.models.family import Family
@@ -59,11 +62,11 @@ class Bert(nn.Module):
         self.encoder = TextEncoder(self.cfg, self.cfg.width)
         self.head = Head(self.cfg, self.cfg.head, self.cfg.width)
 
-    def __call__(self, batch, *, train: bool):
+    def __call__(self, batch: TextBatch, *, train: bool) -> Any:
         x = self.encode(batch, train=train)
         return self.head(x, batch, self.encoder.embedding.word.attend, train=train)
 
-    def encode(self, batch, *, train: bool):
+    def encode(self, batch: TextBatch, *, train: bool) -> jax.Array:
         """States of all tokens [B, T, D]."""
         return self.encoder(batch, train=train)
 

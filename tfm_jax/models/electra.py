@@ -10,14 +10,15 @@ both models have one width even where nothing is shared.
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import knob
+from tfm_jax.data.batch import TextBatch
 from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_targets
 from tfm_jax.models.family import Family
@@ -71,16 +72,15 @@ def _replace_mlm(model, batch, train):
     lm_logits = model.generate(batch, train=train)
     filled, _ = fill(batch, lm_logits, model.noise_key())
     x = model.encode(batch._replace(tokens=filled), train=train)
-    restored = model.restore_lm_logits(at_targets(x, batch))
-    return Restored(lm_logits, restored, labels_of(batch))
+    restored = model.restore_lm_logits(at_targets(x, batch.places))
+    return Restored(lm_logits, restored, batch.labels)
 
 
 def _all_tokens_mlm(model, batch, train):
     lm_logits = model.generate(batch, train=train)
     filled, replaced = fill(batch, lm_logits, model.noise_key())
     x = model.encode(batch._replace(tokens=filled), train=train)
-    labels = labels_of(batch)
-    original = batch.tokens if labels is None else put(batch, labels)
+    original = batch.tokens if batch.labels is None else put(batch, batch.labels)
     restored, copy = model.restore_lm_logits(x), model.replaced(x)
     return Restored(lm_logits, restored, original, copy, ~replaced)
 
@@ -222,30 +222,30 @@ class Electra(nn.Module):
         self.replaced = ReplacedHead(cfg)
         self.head = Head(cfg, cfg.head, width, pools=False)
 
-    def __call__(self, batch, *, train: bool):
+    def __call__(self, batch: TextBatch, *, train: bool) -> Any:
         return HEADS[self.cfg.head](self, batch, train)
 
-    def encode(self, batch, *, train: bool):
+    def encode(self, batch: TextBatch, *, train: bool) -> jax.Array:
         """States of the discriminator [B, T, D], or of a generator on its own."""
         if self.cfg.head == "masked_lm":
             return SHARES[self.cfg.share].states(self, batch, train)
         return self.discriminator(batch, train=train)
 
-    def generate(self, batch, *, train: bool):
+    def generate(self, batch: TextBatch, *, train: bool) -> jax.Array:
         """LM logits of the generator, [B, T, V] or [B, M, V] at target positions."""
         share = SHARES[self.cfg.share]
-        x = at_targets(share.states(self, batch, train), batch)
+        x = at_targets(share.states(self, batch, train), batch.places)
         return self.lm(x, getattr(self, share.tower).embedding.word.attend)
 
-    def discriminate(self, batch, *, train: bool):
+    def discriminate(self, batch: TextBatch, *, train: bool) -> jax.Array:
         """Logits [B, T], high for replaced tokens."""
         return self.replaced(self.encode(batch, train=train))
 
-    def restore_lm_logits(self, x):
+    def restore_lm_logits(self, x: jax.Array) -> jax.Array:
         """Logits [..., V] of the original tokens, of the discriminator's states."""
         return self.restore(x, self.discriminator.embedding.word.attend)
 
-    def noise_key(self):
+    def noise_key(self) -> jax.Array:
         """The key of the samples of this call."""
         return (
             self.make_rng("dropout") if self.has_rng("dropout") else jax.random.key(0)
@@ -255,19 +255,22 @@ class Electra(nn.Module):
 Model = Electra
 
 
-def fill(batch, logits, key):
+def fill(
+    batch: TextBatch, logits: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Replaces masked tokens by samples of the generator.
 
     Source: Clark et al. 2020, section 2. Deviates: no.
 
     Args:
-        batch: ``MaskedBatch``; without labels nothing is replaced.
+        batch: ``TextBatch`` with labels and weights, at its target positions if it
+            has any; without labels nothing is replaced.
         logits: [B, T, V] or [B, M, V]; no gradient flows into them.
         key: JAX key.
     Returns: (tokens [B, T], whether each differs from the original one [B, T]).
     """
     tokens = batch.tokens
-    if labels_of(batch) is None:
+    if batch.labels is None:
         return tokens, jnp.zeros_like(tokens, bool)
     rows = first_row(len(logits)) + jnp.arange(len(logits))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
@@ -277,25 +280,18 @@ def fill(batch, logits, key):
     return filled, filled != put(batch, batch.labels)
 
 
-def labels_of(batch):
-    """The original tokens at the target positions; None for text that is only read."""
-    return getattr(batch, "labels", None)
-
-
-def put(batch, new):
+def put(batch: TextBatch, new: jax.Array) -> jax.Array:
     """``batch.tokens``, ``new`` [B, T], or [B, M], at the prediction targets."""
     tokens = jnp.asarray(batch.tokens)
     is_target, length = batch.weights > 0, tokens.shape[1]
-    columns = batch.target_positions
-    if columns is None:
-        columns = jnp.arange(length)[None]
+    columns = jnp.arange(length)[None] if batch.places is None else batch.places
     columns = jnp.where(is_target, columns, length)  # beyond the row: dropped
     rows = jnp.arange(len(tokens))[:, None]
     new = jnp.asarray(new, tokens.dtype)
     return tokens.at[rows, columns].set(new, mode="drop")
 
 
-def part(cfg: Config, params, head: str) -> tuple[Config, dict]:
+def part(cfg: Config, params: Mapping[str, Any], head: str) -> tuple[Config, dict]:
     """One tower of a jointly trained model, see JOINT, as a model of its own.
 
     Args:

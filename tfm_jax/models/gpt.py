@@ -16,13 +16,14 @@ Deviates:
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import Above, knob
+from tfm_jax.data.batch import TextBatch
 from tfm_jax.layers import ancestry
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
@@ -174,12 +175,12 @@ class Cache(NamedTuple):
         ancestry: [B, W, T] int32, see ``layers.ancestry``.
     """
 
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # hides a tuple's
     layers: tuple
     starts: jax.Array
     ancestry: jax.Array
 
-    def select(self, parents):
+    def select(self, parents: jax.Array) -> "Cache":
         """Hypothesis w of the result continues ``parents[:, w]``; parents: [B, W]."""
         return self._replace(ancestry=ancestry.follow(self.ancestry, parents))
 
@@ -208,15 +209,15 @@ class Gpt(nn.Module):
         # without parameters where it is not called
         self.classify = Labels(cfg, cfg.labels, cfg.head_dropout)
 
-    def __call__(self, batch, *, train: bool):
+    def __call__(self, batch: TextBatch, *, train: bool) -> Any:
         x, table = self._states(batch, train=train)
         return HEADS[self.cfg.head](self, x, table, batch, train)
 
-    def encode(self, batch, *, train: bool):
+    def encode(self, batch: TextBatch, *, train: bool) -> jax.Array:
         """Final states of all tokens [B, T, D]."""
         return self._states(batch, train=train)[0]
 
-    def init_cache(self, batch: int, *, width: int, max_length: int):
+    def init_cache(self, batch: int, *, width: int, max_length: int) -> Cache:
         """Empty cache for ``width`` continuations of ``max_length`` tokens each."""
         self._check(max_length)
         return Cache(
@@ -226,7 +227,14 @@ class Gpt(nn.Module):
             ancestry=jnp.zeros((batch, width, max_length), jnp.int32),
         )
 
-    def prefill(self, tokens, lengths=None, *, width: int, max_length: int):
+    def prefill(
+        self,
+        tokens: jax.Array,
+        lengths: jax.Array | None = None,
+        *,
+        width: int,
+        max_length: int,
+    ) -> Cache:
         """Cache of a prompt, which is processed in one pass.
 
         Args:
@@ -253,7 +261,7 @@ class Gpt(nn.Module):
         _, layers = self.stack.prefill(x, cache.layers, width, slots, Context(mask))
         return cache._replace(index=jnp.int32(size), layers=layers)
 
-    def step(self, tokens, cache: Cache):
+    def step(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Tokens [B, W] in slot ``cache.index`` -> (logits [B, W, V], cache)."""
         positions = (cache.index - cache.starts)[:, None]
         x = self.position(self.embedding(tokens), positions)
@@ -270,7 +278,7 @@ class Gpt(nn.Module):
         cache = cache._replace(index=cache.index + 1, layers=layers, ancestry=written)
         return self.lm_logits(x, self.embedding.table), cache
 
-    def lm_logits(self, x, table):
+    def lm_logits(self, x: jax.Array, table: jax.Array) -> jax.Array:
         """States [..., D] -> logits [..., V] float32, tied to a ``table`` [V, D]."""
         if self.cfg.tie_embeddings:
             logits = self.embedding.attend(x, table)

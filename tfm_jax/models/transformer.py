@@ -7,13 +7,14 @@ Deviates: attention and feed-forward maps have biases, as in the authors' releas
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import knob
+from tfm_jax.data.batch import Batch
 from tfm_jax.layers import ancestry
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
@@ -61,7 +62,7 @@ class Config(Arch):
             )
 
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     # tensor2tensor's transformer_tiny and transformer_small
     "tiny": dict(width=128, heads=4, ffn_width=512, encoder_depth=2, decoder_depth=2),
     "small": dict(width=256, heads=4, ffn_width=1024, encoder_depth=2, decoder_depth=2),
@@ -87,12 +88,12 @@ class Cache(NamedTuple):
         ancestry: [B, W, T] int32, see ``layers.ancestry``.
     """
 
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # hides a tuple's
     layers: tuple
     memory_lengths: jax.Array
     ancestry: jax.Array
 
-    def select(self, parents):
+    def select(self, parents: jax.Array) -> "Cache":
         """Hypothesis w of the result continues ``parents[:, w]``; parents: [B, W]."""
         return self._replace(ancestry=ancestry.follow(self.ancestry, parents))
 
@@ -100,8 +101,8 @@ class Cache(NamedTuple):
 class Transformer(nn.Module):
     """Encoder-decoder Transformer; ``init_params`` makes its parameters.
 
-    Args (call): batch: ``PairBatch`` of [B, S] and [B, T] integers. Segments keep
-        packed sentences apart; where positions are None every row holds one sentence.
+    Args (call): batch: ``Batch`` of [B, S] and [B, T] integers. Segments keep packed
+        sentences apart; where positions are None every row holds one sentence.
     Returns: logits [B, T, V] float32.
     Raises: ValueError for rows longer than learned positions reach.
     """
@@ -142,13 +143,20 @@ class Transformer(nn.Module):
         self.encoder = Stack(cfg, cfg.encoder_depth, causal=False)
         self.decoder = Stack(cfg, cfg.decoder_depth, causal=True, cross=True)
 
-    def __call__(self, batch, *, train: bool):
+    def __call__(self, batch: Batch, *, train: bool) -> jax.Array:
         memory = self.encode(
             batch.source, batch.source_segments, batch.source_positions, train=train
         )
         return self.decode(batch, memory, train=train)
 
-    def encode(self, source, segments, positions=None, *, train: bool):
+    def encode(
+        self,
+        source: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array | None = None,
+        *,
+        train: bool,
+    ) -> jax.Array:
         """[B, S] tokens, segments and positions -> memory [B, S, D]."""
         table = self._table("source_embedding")
         x, positions = self._embed(
@@ -157,7 +165,7 @@ class Transformer(nn.Module):
         mask = _sees(segments, segments, packed=positions is not None)
         return self.encoder(x, _or_count(positions, x), Context(mask), train=train)
 
-    def decode(self, batch, memory, *, train: bool):
+    def decode(self, batch: Batch, memory: jax.Array, *, train: bool) -> jax.Array:
         """Teacher forcing: logits [B, T, V] for every target position at once."""
         x, positions = self._embed(
             self._table("target_embedding"),
@@ -177,7 +185,14 @@ class Transformer(nn.Module):
             self.decoder(x, _or_count(positions, x), context, train=train)
         )
 
-    def init_cache(self, memory, source_segments, *, width: int, max_length: int):
+    def init_cache(
+        self,
+        memory: jax.Array,
+        source_segments: jax.Array,
+        *,
+        width: int,
+        max_length: int,
+    ) -> Cache:
         """Cache for ``width`` hypotheses a sentence of up to ``max_length`` tokens."""
         return Cache(
             index=jnp.zeros((), jnp.int32),
@@ -186,7 +201,7 @@ class Transformer(nn.Module):
             ancestry=jnp.zeros((memory.shape[0], width, max_length), jnp.int32),
         )
 
-    def step(self, tokens, cache: Cache):
+    def step(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Tokens [B, W] at ``cache.index`` -> (logits [B, W, V], cache)."""
         table = self._table("target_embedding")
         positions = jnp.full(tokens.shape, cache.index)

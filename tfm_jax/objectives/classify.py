@@ -1,28 +1,42 @@
 """A class, or a number, for a text or a pair of texts."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from tfm_jax.data.batch import LabelledBatch
+from tfm_jax.data.batch import TextBatch
 from tfm_jax.ops.losses import token_cross_entropy
 
 
-def example() -> LabelledBatch:
+def example() -> TextBatch:
     """The smallest batch, for shapes only."""
     ones = np.ones((1, 2), np.int32)
-    return LabelledBatch(ones, ones, None, ones, ones[0, :1], np.ones(1, np.float32))
+    return TextBatch(
+        ones, ones, types=ones, labels=ones[0, :1], weights=np.ones(1, np.float32)
+    )
 
 
-def balance(batch: LabelledBatch):
+def balance(batch: TextBatch) -> ArrayLike:
     """Examples per token to predict, of a whole batch of any leading axes."""
     _, weights = _next_tokens(batch)
     return jnp.sum(batch.weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
 def loss_sum(
-    apply, params, batch: LabelledBatch, *, rng=None, smoothing=0.0, auxiliary=0.5,
-    balance, train: bool,
-):  # fmt: skip
+    apply: Callable,
+    params: Mapping[str, Any],
+    batch: TextBatch,
+    *,
+    rng: jax.Array | None = None,
+    smoothing: float = 0.0,
+    auxiliary: float = 0.5,
+    balance: ArrayLike,
+    train: bool,
+) -> tuple[jax.Array, jax.Array]:
     """(loss sum, number of examples): cross-entropy in nats, or squared error.
 
     A model that also returns logits of words has ``auxiliary`` times the mean loss of a
@@ -31,7 +45,7 @@ def loss_sum(
     Args:
         apply: ``apply(params, batch, rng=..., train=...)``, logits [B, C], or those of
             ``labels`` and of ``words`` [B, T, V].
-        batch: ``LabelledBatch``, labels [B] int32, or float32 for numbers, whose model
+        batch: ``TextBatch``, labels [B] int32, or float32 for numbers, whose model
             has C = 1. rng: JAX key. smoothing: of classes. balance: of the whole batch.
     """
     logits, words = _logits(apply(params, batch, rng=rng, train=train))
@@ -43,7 +57,9 @@ def loss_sum(
     return loss, jnp.sum(batch.weights)
 
 
-def eval_sums(apply, params, batch: LabelledBatch):
+def eval_sums(
+    apply: Callable, params: Mapping[str, Any], batch: TextBatch
+) -> dict[str, jax.Array]:
     """``loss``, and ``confusion`` [C, C], true by predicted; or moments of numbers."""
     logits, _ = _logits(apply(params, batch, rng=None, train=False))
     weights = batch.weights
@@ -57,7 +73,7 @@ def eval_sums(apply, params, batch: LabelledBatch):
     return found | {"confusion": true.T @ predicted.astype(jnp.float32)}
 
 
-def scores(totals, report) -> dict:
+def scores(totals: Mapping[str, Any], report: Mapping[str, Any]) -> dict:
     """What is reported of ``examples``.
 
     Classes: ``nll`` (nats), ``accuracy``, ``f1`` (of class 1 if there are two, else the

@@ -3,14 +3,15 @@
 Source: Clark et al. 2020, arXiv:2003.10555, section 2; table 5 for what is judged.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from tfm_jax.data.batch import MaskedBatch
+from tfm_jax.data.batch import TextBatch
 from tfm_jax.objectives import tokens
 from tfm_jax.ops.losses import token_cross_entropy
 
@@ -30,23 +31,31 @@ class Joint(NamedTuple):
     sums: Callable
     means: Callable
 
-    def example(self) -> MaskedBatch:
+    def example(self) -> TextBatch:
         """The smallest batch, for shapes only."""
         ones, one = np.ones((1, 2), np.int32), np.ones((1, 1), np.int32)
-        return MaskedBatch(
+        return TextBatch(
             ones, ones, types=ones, labels=one, weights=np.ones((1, 1), np.float32),
-            target_positions=one,
+            places=one,
         )  # fmt: skip
 
-    def balance(self, batch: MaskedBatch):
+    def balance(self, batch: TextBatch) -> ArrayLike:
         """Words asked for per token judged, of micro-batches [A, B, ...]."""
         judged = jnp.sum(jax.vmap(self.judged)(batch))
         return jnp.sum(batch.weights) / jnp.maximum(judged, 1.0)
 
     def loss_sum(
-        self, apply, params, batch: MaskedBatch, *, rng=None, smoothing=0.0,
-        auxiliary=50.0, balance, train: bool,
-    ):  # fmt: skip
+        self,
+        apply: Callable,
+        params: Mapping[str, Any],
+        batch: TextBatch,
+        *,
+        rng: jax.Array | None = None,
+        smoothing: float = 0.0,
+        auxiliary: float = 50.0,
+        balance: ArrayLike,
+        train: bool,
+    ) -> tuple[jax.Array, jax.Array]:
         """(loss sum in nats, number of words asked for).
 
         Divided by that number the loss is the generator's mean over words plus
@@ -55,7 +64,7 @@ class Joint(NamedTuple):
         Args:
             apply: ``apply(params, batch, rng=..., train=...)``, with ``words``
                 [B, M, V] and what ``losses`` takes.
-            batch: ``MaskedBatch``.
+            batch: ``TextBatch``, labels and weights [B, M] at places.
             rng: JAX key, of the samples too. smoothing: of the words' labels.
             balance: of all micro-batches.
         """
@@ -66,18 +75,20 @@ class Joint(NamedTuple):
         of_tokens = jnp.sum(self.losses(found) * self.judged(batch))
         return loss + auxiliary * balance * of_tokens, weight
 
-    def eval_sums(self, apply, params, batch: MaskedBatch):
+    def eval_sums(
+        self, apply: Callable, params: Mapping[str, Any], batch: TextBatch
+    ) -> dict[str, jax.Array]:
         """See `tokens.sums` for the generator; ``sums`` for the discriminator."""
         found = apply(params, batch, rng=None, train=False)
         words = tokens.sums(found.lm_logits, batch.labels, batch.weights)
         return words | self.sums(found, self.judged(batch))
 
-    def scores(self, totals, report) -> dict:
+    def scores(self, totals: Mapping[str, Any], report: Mapping[str, Any]) -> dict:
         """See `tokens.scores`, of the generator; and ``means`` of the discriminator."""
         del report
         return tokens.scores(totals) | self.means(totals)
 
 
-def every_token(batch):
+def every_token(batch: TextBatch) -> jax.Array:
     """All tokens but padding, [B, T]."""
     return (batch.segments > 0).astype(jnp.float32)

@@ -1,23 +1,28 @@
 """Masked language modelling, with or without a judgement of sentence pairs."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from tfm_jax.data.batch import MaskedBatch
+from tfm_jax.data.batch import TextBatch
 from tfm_jax.objectives import tokens
 from tfm_jax.ops.losses import token_cross_entropy
 
 
-def example() -> MaskedBatch:
+def example() -> TextBatch:
     """The smallest batch, for shapes only."""
     ones, one = np.ones((1, 2), np.int32), np.ones((1, 1), np.int32)
-    return MaskedBatch(
+    return TextBatch(
         ones, ones, types=ones, labels=one, weights=np.ones((1, 1), np.float32),
-        target_positions=one, pair_labels=one[0],
+        places=one, pair_labels=one[0],
     )  # fmt: skip
 
 
-def balance(batch: MaskedBatch):
+def balance(batch: TextBatch) -> ArrayLike:
     """Words asked for per pair, of a whole batch of any leading axes."""
     if batch.pair_labels is None:
         return 0.0
@@ -26,9 +31,16 @@ def balance(batch: MaskedBatch):
 
 
 def loss_sum(
-    apply, params, batch: MaskedBatch, *, rng=None, smoothing=0.0, auxiliary=1.0,
-    balance=0.0, train: bool,
-):  # fmt: skip
+    apply: Callable,
+    params: Mapping[str, Any],
+    batch: TextBatch,
+    *,
+    rng: jax.Array | None = None,
+    smoothing: float = 0.0,
+    auxiliary: float = 1.0,
+    balance: ArrayLike = 0.0,
+    train: bool,
+) -> tuple[jax.Array, jax.Array]:
     """(loss sum in nats, number of words asked for).
 
     Divided by that number the loss is the mean over words plus ``auxiliary`` times the
@@ -37,7 +49,7 @@ def loss_sum(
     Args:
         apply: ``apply(params, batch, rng=..., train=...)``, logits [B, M, V] or, where
             the batch has ``pair_labels``, those of ``words`` and of the ``pair``.
-        batch: ``MaskedBatch``. rng: JAX key.
+        batch: ``TextBatch``, labels and weights [B, M] at places. rng: JAX key.
         smoothing: of the words' labels. balance: of the whole batch.
     """
     words, pair = _logits(apply(params, batch, rng=rng, train=train), batch)
@@ -48,7 +60,9 @@ def loss_sum(
     return loss, weight
 
 
-def eval_sums(apply, params, batch: MaskedBatch):
+def eval_sums(
+    apply: Callable, params: Mapping[str, Any], batch: TextBatch
+) -> dict[str, jax.Array]:
     """See `tokens.sums`, also for pairs, as ``pair_nll`` and so on."""
     words, pair = _logits(apply(params, batch, rng=None, train=False), batch)
     found = tokens.sums(words, batch.labels, batch.weights)
@@ -58,7 +72,7 @@ def eval_sums(apply, params, batch: MaskedBatch):
     return found
 
 
-def scores(totals, report) -> dict:
+def scores(totals: Mapping[str, Any], report: Mapping[str, Any]) -> dict:
     """See `tokens.scores`; with pairs their ``pair_nll`` and ``pair_accuracy``."""
     del report
     found = tokens.scores(totals)

@@ -1,13 +1,18 @@
 """What tasks that predict tokens are scored by."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from tfm_jax.ops.losses import token_cross_entropy
 
 
-def sums(logits, labels, weights):
+def sums(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array
+) -> dict[str, jax.Array]:
     """Sums over what is asked for: ``nll`` (nats), ``correct``, ``tokens``.
 
     Args: logits: [..., V]. labels, weights: [...], as in `token_cross_entropy`.
@@ -17,7 +22,7 @@ def sums(logits, labels, weights):
     return {"nll": nll, "correct": correct, "tokens": tokens}
 
 
-def scores(totals) -> dict:
+def scores(totals: Mapping[str, Any]) -> dict:
     """``nll`` (nats per token), ``perplexity``, ``accuracy``, ``tokens``."""
     tokens = max(float(totals["tokens"]), 1.0)
     nll = float(totals["nll"]) / tokens

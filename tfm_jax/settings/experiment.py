@@ -5,6 +5,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from flax import linen as nn
+from ml_collections import ConfigDict
+
 from tfm_jax import mesh
 from tfm_jax.config import (
     ConfigError,
@@ -67,12 +70,12 @@ class Experiment(NamedTuple):
         """What it learns."""
         return WORKLOADS[self.task]
 
-    def build_model(self, **changes):
+    def build_model(self, **changes: Any) -> nn.Module:
         """The Linen module, with some fields of its configuration changed."""
         cfg = dataclasses.replace(self.model, **changes)
         return MODELS[self.model_name].model(cfg)
 
-    def reading(self, data) -> "Experiment":
+    def reading(self, data: Any) -> "Experiment":
         """The same on another data section, without variants."""
         evaluation = dataclasses.replace(self.eval, variants=())
         return self._replace(data=data, eval=evaluation)
@@ -86,13 +89,13 @@ class Experiment(NamedTuple):
         """Plain nested dict, as ``resolve`` takes it."""
         return {
             name: dataclasses.asdict(value)
-            if dataclasses.is_dataclass(value)
+            if dataclasses.is_dataclass(value) and not isinstance(value, type)
             else value
             for name, value in self._asdict().items()
         }
 
 
-def resolve(config) -> Experiment:
+def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     """Checks a ConfigDict or plain dict whole and builds its sections.
 
     A knob that a section lacks has its default: the configuration of a run from before
@@ -125,8 +128,8 @@ def resolve(config) -> Experiment:
     classes = section_types(config["model_name"], config["task"])
     sections = {n: _section(cls, config[n], n) for n, cls in classes.items()}
     texts = {name: _text(name, config[name]) for name in Experiment._field_defaults}
-    names = config["model_name"], config["task"]
-    experiment = Experiment(seed, *names, **sections, **texts)
+    names = {name: config[name] for name in ("model_name", "task")}
+    experiment = Experiment(seed=seed, **names, **sections, **texts)
     _check(experiment)
     return experiment
 
@@ -164,7 +167,9 @@ def _section(cls, values, path):
     return build(cls, values, path=path)
 
 
-def complete(experiment: Experiment, tokenizer=None, start=None) -> Experiment:
+def complete(
+    experiment: Experiment, tokenizer: Any = None, start: Any = None
+) -> Experiment:
     """Fills in the vocabularies that the configuration leaves open.
 
     They are as large as the tokenizer's, and as those of the model that the run starts

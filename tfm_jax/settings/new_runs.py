@@ -17,7 +17,9 @@ READ_WITH = {  # as in the sections; across them
 }
 
 
-def check(experiment: Experiment, workdir, given: Collection[str] = ()) -> None:
+def check(
+    experiment: Experiment, workdir: str | Path, given: Collection[str] = ()
+) -> None:
     """Refuses a new run of which a knob has no effect, or that cannot end well.
 
     A run that has begun goes on, also if it began before this was refused.
@@ -30,7 +32,9 @@ def check(experiment: Experiment, workdir, given: Collection[str] = ()) -> None:
         check_read(experiment, given)
 
 
-def check_read(experiment: Experiment, given: Collection[str], *, whole=True) -> None:
+def check_read(
+    experiment: Experiment, given: Collection[str], *, whole: bool = True
+) -> None:
     """Refuses a knob that is set while the value of another one ignores it.
 
     A knob of a configuration that a flag makes useless is none of that flag's business:

@@ -1,18 +1,19 @@
 """Variants: a data section with some knobs changed, for one more evaluation."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from tfm_jax.config import ConfigError, build, from_flag, nearest, types_of
 
 
-def read(entries, data) -> dict[str, Any]:
+def read(entries: Sequence[str], data: Any) -> dict[str, Any]:
     """Sections like ``data`` by name.
 
     Args: entries: each ``NAME:KNOB=VALUE;KNOB=VALUE``, such as ``sop:pairs.kind=sop``.
     Raises: ConfigError naming the entry and what is wrong with it.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for entry in entries:
         name, _, text = entry.partition(":")
         try:

@@ -1,5 +1,8 @@
 """Causal language modelling of running text."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from tfm_jax.data.rows import causal
@@ -14,7 +17,9 @@ PROMPT, SAMPLE = 16, 48  # tokens, at most
 class CausalEvaluator(Evaluator):
     """Draws samples besides."""
 
-    def during(self, params, *, poll=lambda: None):
+    def during(
+        self, params: dict[str, Any], *, poll: Callable[[], object] = lambda: None
+    ) -> tuple[dict, dict]:
         """(scores of the validation text, number -> "beginning -> continuation").
 
         Samples continue the first rows, with the same draws whenever it is called.

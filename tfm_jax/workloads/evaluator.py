@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,13 +16,20 @@ from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.mesh import on_this_host, put_whole, row_multiple
 
 
-def apply(model, params, batch, *, rng, train):
+def apply(
+    model: nn.Module,
+    params: Mapping[str, Any],
+    batch: Any,
+    *,
+    rng: jax.Array | None,
+    train: bool,
+) -> Any:
     """``model`` as an objective takes it: a function of parameters and a batch."""
     rngs = {} if rng is None else {"dropout": rng}
     return model.apply({"params": params}, batch, train=train, rngs=rngs)
 
 
-def make_eval_step(experiment):
+def make_eval_step(experiment: Any) -> Callable:
     """Jitted ``eval_step(params, batch) -> sums`` of the objective."""
     model = functools.partial(apply, experiment.build_model())
     return jax.jit(functools.partial(experiment.workload.objective.eval_sums, model))
@@ -46,27 +53,42 @@ class Evaluator:
 
     Attributes:
         variants: name -> evaluator of the validation data read in another way.
-        pictured: (model, tokenizer, source, target) whose attention is drawn after
-            training, or None.
     """
 
-    pictured = None
-
-    def __init__(self, experiment, data, mesh, variants=()):
+    def __init__(
+        self,
+        experiment: Any,
+        data: Any,
+        mesh: jax.sharding.Mesh,
+        variants: Mapping[str, Any] | tuple[()] = (),
+    ) -> None:
         self.experiment, self.data, self.mesh = experiment, data, mesh
         self.cfg = experiment.eval
         self.eval_step = make_eval_step(experiment)
         self.variants = dict(variants)
 
-    def during(self, params, *, poll=lambda: None) -> tuple[dict, dict]:
+    @property
+    def pictured(self) -> tuple | None:
+        """(model, tokenizer, source, target) whose attention is drawn, or None."""
+        return None
+
+    def during(
+        self, params: dict[str, Any], *, poll: Callable[[], object] = lambda: None
+    ) -> tuple[dict, dict]:
         """(scores of the validation data, number -> sample)."""
         return self.loss(params, "valid", poll=poll), {}
 
-    def final(self, params, split, *, poll=lambda: None) -> Scored:
+    def final(
+        self,
+        params: dict[str, Any],
+        split: str,
+        *,
+        poll: Callable[[], object] = lambda: None,
+    ) -> Scored:
         """All scores of a split, those of whole answers too."""
         return Scored(self.loss(params, split, poll=poll))
 
-    def batches(self, split):
+    def batches(self, split: str) -> Iterator[Any]:
         """Every row of a split once."""
         return eval_batches(
             self.data,
@@ -75,7 +97,13 @@ class Evaluator:
             row_multiple=row_multiple(self.mesh),
         )
 
-    def loss(self, params, split, *, poll=lambda: None) -> dict:
+    def loss(
+        self,
+        params: dict[str, Any],
+        split: str,
+        *,
+        poll: Callable[[], object] = lambda: None,
+    ) -> dict:
         """What ``scores`` of the objective says; {} if the split is empty.
 
         Every prediction target counts once, whatever the batches are.
@@ -92,7 +120,9 @@ class Evaluator:
         return objective.scores(totals, self.data.report.get(split, {}))
 
     @contextlib.contextmanager
-    def on_one_device(self, params):
+    def on_one_device(
+        self, params: dict[str, Any]
+    ) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
         """(model, parameters), unrolled, whatever mesh the training is on.
 
         With several processes all must call it.

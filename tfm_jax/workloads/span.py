@@ -1,8 +1,10 @@
 """Where in a text the answer to a question begins and ends."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from flax import linen as nn
 
 from tfm_jax.data.rows import spans, unlabelled
 from tfm_jax.decode import probing
@@ -22,7 +24,14 @@ class Answer(NamedTuple):
 
 
 def find_answers(
-    model, params, tokenizer, questions, cfg, *, most: int = 30, **options
+    model: nn.Module,
+    params: dict[str, Any],
+    tokenizer: Any,
+    questions: Sequence[Any],
+    cfg: Any,
+    *,
+    most: int = 30,
+    **options: Any,
 ) -> list[Answer]:
     """The likeliest answer to each question, whatever its margin.
 
@@ -62,7 +71,13 @@ def find_answers(
 class SpanEvaluator(Evaluator):
     """Scores answers besides."""
 
-    def final(self, params, split, *, poll=lambda: None):
+    def final(
+        self,
+        params: dict[str, Any],
+        split: str,
+        *,
+        poll: Callable[[], object] = lambda: None,
+    ) -> Scored:
         """Adds ``exact_match`` and ``f1`` of answers, in [0, 1]."""
         scores = self.loss(params, split, poll=poll)
         if not scores:

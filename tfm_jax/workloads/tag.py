@@ -1,5 +1,8 @@
 """A tag for every word of a text."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from tfm_jax.data.rows import tagged, unlabelled
@@ -15,7 +18,13 @@ ENTITIES = ("precision", "recall", "f1", "entities")
 class TagEvaluator(Evaluator):
     """Scores entities besides."""
 
-    def final(self, params, split, *, poll=lambda: None):
+    def final(
+        self,
+        params: dict[str, Any],
+        split: str,
+        *,
+        poll: Callable[[], object] = lambda: None,
+    ) -> Scored:
         """Adds ``precision``, ``recall`` and ``f1`` of entities, in [0, 1].
 
         Words without a token of their own in the row have no tag and do not count.

@@ -3,8 +3,14 @@
 import contextlib
 import dataclasses
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
+from flax import linen as nn
+
+from tfm_jax.data.batch import Batch
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.rows.pairs import KIND, encode_pairs, has_text
 from tfm_jax.data.sources.bitext import SOURCES, Pairs
@@ -21,7 +27,7 @@ from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 NOTHING = Pairs([], [], [])
 
 
-def to_model_inputs(experiment, batch):
+def to_model_inputs(experiment: Any, batch: Batch) -> Batch:
     """Rows that hold one sentence each say so by having no positions."""
     if experiment.data.batching == "pack":
         return batch
@@ -31,12 +37,18 @@ def to_model_inputs(experiment, batch):
 class TranslationEvaluator(Evaluator):
     """Scores the text of translations besides."""
 
-    def __init__(self, experiment, data, mesh, variants=()):
+    def __init__(
+        self,
+        experiment: Any,
+        data: Any,
+        mesh: jax.sharding.Mesh,
+        variants: Mapping[str, Any] | tuple[()] = (),
+    ) -> None:
         super().__init__(experiment, data, mesh, variants)
         self.decoder = experiment.build_model(layout="unrolled")
         self.language = experiment.data.target_language
         self.normalizer = Normalizer(experiment.data.normalize, self.language)
-        self._batches = {}
+        self._batches: dict[str, Any] = {}
         for split in ("valid", "test") if experiment.model.longest else ():
             with within(f"the {split} split"):
                 self._check_sources(self.pairs(split))
@@ -49,11 +61,11 @@ class TranslationEvaluator(Evaluator):
         except ValueError as error:
             raise DataError(str(error)) from error
 
-    def pairs(self, split) -> Pairs:
+    def pairs(self, split: str) -> Pairs:
         """The sentence pairs of a held-out split, as they are scored."""
         return self.data.examples.get(split, NOTHING)
 
-    def batches(self, split):
+    def batches(self, split: str) -> Iterator[Batch]:
         """The pairs that training would not leave out as empty or overlong, once."""
         if split not in self._batches:
             self._batches[split] = [
@@ -62,7 +74,9 @@ class TranslationEvaluator(Evaluator):
             ]
         return self._batches[split]
 
-    def during(self, params, *, poll=lambda: None):
+    def during(
+        self, params: dict[str, Any], *, poll: Callable[[], object] = lambda: None
+    ) -> tuple[dict, dict]:
         """Loss on the validation set, scores and samples of its first sentences.
 
         Returns: (scores, sample number -> "source -> translation (reference)").
@@ -78,7 +92,13 @@ class TranslationEvaluator(Evaluator):
                     samples[str(n)] = f"{source} -> {hypothesis} ({target})"
         return scores, samples
 
-    def final(self, params, split, *, poll=lambda: None):
+    def final(
+        self,
+        params: dict[str, Any],
+        split: str,
+        *,
+        poll: Callable[[], object] = lambda: None,
+    ) -> Scored:
         """Adds scores of the text, and leaves ``translations-SPLIT.txt``."""
         pairs = self.pairs(split)
         if not pairs.source:
@@ -90,7 +110,13 @@ class TranslationEvaluator(Evaluator):
         files = {f"translations-{split}.txt": to_table(rows)}
         return Scored(scores | of_texts, lines, files)
 
-    def translations(self, params, pairs, *, poll=lambda: None) -> tuple[dict, list]:
+    def translations(
+        self,
+        params: dict[str, Any],
+        pairs: Pairs,
+        *,
+        poll: Callable[[], object] = lambda: None,
+    ) -> tuple[dict, list]:
         """(scores, translations in the training text's form) of ``pairs``."""
         hypotheses = translate(
             self.decoder,
@@ -106,7 +132,7 @@ class TranslationEvaluator(Evaluator):
         return scores, hypotheses
 
     @property
-    def pictured(self):
+    def pictured(self) -> tuple | None:
         """The first held-out pair that fits a row."""
         cfg = dataclasses.replace(self.experiment.data, overlong="drop")
         split = "test" if self.pairs("test").source else "valid"
@@ -119,7 +145,14 @@ class TranslationEvaluator(Evaluator):
         return None
 
 
-def translate(model, params, tokenizer, lines, cfg, **options) -> list[str]:
+def translate(
+    model: nn.Module,
+    params: dict[str, Any],
+    tokenizer: Any,
+    lines: Sequence[str],
+    cfg: Any,
+    **options: Any,
+) -> list[str]:
     """Best translation of each line, both in the training text's form.
 
     That of a line without text, by ``pairs.has_text``, is "".
@@ -157,7 +190,7 @@ _ESCAPES = str.maketrans(_SPELLED)
 _CHARACTERS = {spelled: character for character, spelled in _SPELLED.items()}
 
 
-def to_table(rows) -> str:
+def to_table(rows: Iterable[Sequence[str]]) -> str:
     r"""A header and tab-separated lines; ``read_translations`` is its inverse.
 
     A line break, tab or backslash inside of a text is ``\n``, ``\r``, ``\t`` or ``\\``.
@@ -183,7 +216,7 @@ def _has(experiment, score):
     return experiment.eval.sentences > 0 and score in whole(experiment.data)
 
 
-def whole(data) -> tuple[str, ...]:
+def whole(data: Any) -> tuple[str, ...]:
     """Scores of the text that mean something for translations of this source."""
     return SOURCES[data.source].scores
 

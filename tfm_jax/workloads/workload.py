@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
+
 from tfm_jax.config import ConfigError
 from tfm_jax.data import cache, prepared
 from tfm_jax.workloads.evaluator import Evaluator
@@ -56,7 +58,9 @@ class Workload(NamedTuple):
         """Of its data, with ``load`` and ``to_json``."""
         return self.data.tokenizer.Tokenizer
 
-    def prepare(self, experiment, tokenizer=None, **options) -> prepared.Prepared:
+    def prepare(
+        self, experiment: Any, tokenizer: Any = None, **options: Any
+    ) -> prepared.Prepared:
         """The data of an experiment, out of the user's cache if it was prepared.
 
         Args:
@@ -81,7 +85,9 @@ class Workload(NamedTuple):
             )
         return data
 
-    def make_evaluator(self, experiment, data, mesh) -> Evaluator:
+    def make_evaluator(
+        self, experiment: Any, data: Any, mesh: jax.sharding.Mesh
+    ) -> Evaluator:
         """Of the held-out data, and of the variants of it that the experiment has."""
         variants = {
             name: self.evaluator(variant, self.prepare(variant, data.tokenizer), mesh)
