@@ -1,6 +1,7 @@
 """Every number of every section has a range, and outside of it a word, not a crash."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -13,7 +14,7 @@ from tfm_jax.settings.experiment import knob_types, resolve, section_types
 FAMILIES = [(name, task) for name, family in MODELS.items() for task in family.learns]
 # numbers whose range has an open end, or depends on one another: checked in words
 SHARES = {"short_share", "other_share", "share", "mask", "random", "valid_share"}
-SHARES |= {"test_share", "label_smoothing", "ema_decay", "b1", "b2", "layer_decay"}
+SHARES |= {"test_share", "layer_decay"}
 BOUNDLESS = {"data.numerals_max"}  # numbers are drawn and spelled, never counted up to
 
 
@@ -66,8 +67,7 @@ def test_every_number_declares_its_range(model_name, task):
             types = types_of(section)
             for field in dataclasses.fields(section):
                 number = types.get(field.name) in (int, float)
-                share = field.name in SHARES or field.name.endswith("dropout")
-                if number and not share:
+                if number and field.name not in SHARES:
                     low, high = field.metadata["range"]
                     assert low <= field.default <= high, f"{path}.{field.name}"
                     whole = types[field.name] is int
@@ -83,9 +83,12 @@ def _inner(cls, path):
 
 
 def test_the_ends_of_a_range_are_in_it():
+    """But for the one that values stay below."""
+
     @dataclasses.dataclass(frozen=True)
     class Section:
         size: int = knobs.knob(4, "", low=2, high=8)
+        rate: float = knobs.knob(0.5, "", low=0, below=1)
         name: str = "a"
 
         def __post_init__(self):
@@ -95,6 +98,10 @@ def test_the_ends_of_a_range_are_in_it():
     for size in (1, 9):
         with pytest.raises(ValueError, match=f"model.size={size} must be from 2 to 8"):
             Section(size)
+    assert (Section(rate=0.0).rate, Section(rate=0.9999).rate) == (0.0, 0.9999)
+    for rate in (-0.1, 1.0, math.nan):
+        with pytest.raises(ValueError, match=rf"model.rate={rate} must be in \[0, 1\)"):
+            Section(rate=rate)
 
 
 def test_a_run_of_no_family_lacks_a_model():

@@ -81,6 +81,7 @@ def test_a_number_has_its_range():
         steps: int = knob(10, "", low=1)
         rate: float = knob(0.1, "", low=0)
         fraction: float = knob(0.0, "", low=0.0, high=1.0)
+        dropout: float = knob(0.1, "", low=0, below=1)
 
     lines = manual.describe({"own": Bounded()}).splitlines()
     assert [line.split(maxsplit=1)[1] for line in lines] == [
@@ -88,4 +89,5 @@ def test_a_number_has_its_range():
         "integer from 1",
         "finite number from 0",
         "finite number from 0.0 to 1.0",
+        "finite number from 0 to below 1",
     ]

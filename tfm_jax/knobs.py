@@ -37,6 +37,7 @@ def knob(
     choices: Iterable[str] = (),
     low: float | None = None,
     high: float | None = None,
+    below: float | None = None,
 ) -> Any:
     """A dataclass field that says what it means and which values it takes.
 
@@ -47,6 +48,7 @@ def knob(
         low, high: the numbers it takes; with ``low`` alone integers go to ``LARGEST``,
             and other numbers, such as a rate that makes a run diverge, as far as they
             will.
+        below: instead of ``high``, the smallest number that is too large.
 
     Raises:
         ValueError: if ``default`` is not legal, or there is no such role.
@@ -57,6 +59,8 @@ def knob(
     if choices := tuple(choices):
         metadata["choices"] = choices
     if low is not None:
+        if below is not None:
+            metadata["below"], high = below, math.nextafter(below, -math.inf)
         if high is None:
             high = math.inf if isinstance(default, float) else LARGEST
         metadata["range"] = (low, high)
@@ -105,6 +109,8 @@ def range_of(field: dataclasses.Field) -> str:
     """`` from LOW to HIGH`` as its field declares; an end that is none is left out."""
     low, high = field.metadata.get("range", (-math.inf, math.inf))
     low_text = f" from {low:,}" if low > -math.inf else ""
+    if "below" in field.metadata:
+        return f"{low_text} to below {field.metadata['below']:,}"
     return low_text + (f" to {high:,}" if high < LARGEST else "")
 
 
@@ -121,7 +127,9 @@ def check_numbers(section: Any, path: str) -> None:
         value, (low, high) = getattr(section, field.name), field.metadata["range"]
         if not low <= value <= high:
             must = f"be from {low:,} to {high:,}"
-            if value < low:
+            if "below" in field.metadata:
+                must = f"be in [{low:,}, {field.metadata['below']:,})"
+            elif value < low:
                 must = lowest.get(low, must)
             raise ValueError(f"{path}.{field.name}={value} must {must}")
 

@@ -101,10 +101,14 @@ class Arch(Execution):
         0.1,
         "on every sub-layer's output and on embedding + position",
         role="training",
+        low=0,
+        below=1,
     )
-    attention_dropout: float = knob(0.0, "on the attention weights", role="training")
+    attention_dropout: float = knob(
+        0.0, "on the attention weights", role="training", low=0, below=1
+    )
     activation_dropout: float = knob(
-        0.0, "inside the feed-forward block", role="training"
+        0.0, "inside the feed-forward block", role="training", low=0, below=1
     )
     init: str = knob(
         "glorot", "distribution of kernels and tables", role="initial", choices=INITS
@@ -137,11 +141,6 @@ class Arch(Execution):
                 f"model.width={self.width} must be even with "
                 f"model.positions={self.positions!r}"
             )
-        for name in ("dropout", "attention_dropout", "activation_dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(
-                    f"model.{name}={getattr(self, name)} must be in [0, 1)"
-                )
         if min(self.windows, default=0) < 0:
             raise ValueError(f"model.windows={self.windows} must not be negative")
 

@@ -36,17 +36,14 @@ class EncoderArch(Arch):
     )
     pool: str = knob("first", "sequence-level pooling", choices=POOLS)
     head_dropout: float = knob(
-        0.1, "before the maps of the heads for labelled tasks", role="training"
+        0.1,
+        "before the maps of the heads for labelled tasks",
+        role="training",
+        low=0,
+        below=1,
     )
 
     READ_WITH = {("head", ("classify", "tag")): ("labels",)}
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0.0 <= self.head_dropout < 1.0:
-            raise ValueError(
-                f"model.head_dropout={self.head_dropout} must be in [0, 1)"
-            )
 
 
 # what describes the output head alone; every encoder has ``head`` for its own HEADS

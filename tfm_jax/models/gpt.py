@@ -68,7 +68,9 @@ class Config(Arch):
     positions: str = "learned"
     max_length: int = 1024
     activation: str = "gelu_tanh"
-    dropout: float = knob(0.1, "on every sub-layer's output", role="training")
+    dropout: float = knob(
+        0.1, "on every sub-layer's output", role="training", low=0, below=1
+    )
     attention_dropout: float = 0.1
     init: str = "normal_0.02"
     residual_init: str = "scaled"
@@ -76,7 +78,7 @@ class Config(Arch):
     vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
     tie_embeddings: bool = knob(True, "one table for input and output")
     embedding_dropout: float = knob(
-        0.1, "on word and position vectors", role="training"
+        0.1, "on word and position vectors", role="training", low=0, below=1
     )
     embedding_dropout_on: str = knob(
         "vectors",
@@ -90,6 +92,8 @@ class Config(Arch):
         0.1,
         'before the map of the head "classify"; Radford et al. 2018, section 4.1',
         role="training",
+        low=0,
+        below=1,
     )
 
     READ_WITH = {
@@ -100,14 +104,6 @@ class Config(Arch):
         ("head", ("classify",)): ("labels", "head_dropout"),
         ("embedding_dropout", Above(0)): ("embedding_dropout_on",),
     }
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("embedding_dropout", "head_dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(
-                    f"model.{name}={getattr(self, name)} must be in [0, 1)"
-                )
 
 
 def _size(depth, width, heads, **rest):

@@ -148,8 +148,8 @@ class Config:
     final_lr_fraction: float = knob(
         0.0, "of peak_lr, where the decay ends", low=0.0, high=1.0
     )
-    b1: float = knob(0.9, "decay of the first moment; momentum of sgd")
-    b2: float = knob(0.98, "decay of the second moment")
+    b1: float = knob(0.9, "decay of the first moment; momentum of sgd", low=0, below=1)
+    b2: float = knob(0.98, "decay of the second moment", low=0, below=1)
     eps: float = knob(1e-9, "added to the root of the second moment", low=0.0, high=1.0)
     weight_decay: float = knob(0.0, "decoupled, times the learning rate", low=0)
     decay: str = knob(
@@ -183,10 +183,6 @@ class Config:
         if not 0.0 < self.layer_decay <= 1.0:
             raise ValueError(f"optim.layer_decay={self.layer_decay} must be in (0, 1]")
         layerwise.parse(self.rates)
-        if not (0.0 <= self.b1 < 1.0 and 0.0 <= self.b2 < 1.0):
-            raise ValueError(
-                f"optim.b1={self.b1}, optim.b2={self.b2} must be in [0, 1)"
-            )
 
 
 def make_schedule(

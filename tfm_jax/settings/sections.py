@@ -27,7 +27,9 @@ class TrainConfig:
     row_multiple: int = knob(
         8, "of rows of a batch: as many devices, or 4, 2, 1, are alike", low=1
     )
-    label_smoothing: float = knob(0.1, "probability spread over all tokens")
+    label_smoothing: float = knob(
+        0.1, "probability spread over all tokens", low=0, below=1
+    )
     auxiliary_weight: float = knob(
         1.0,
         "of a second loss: of sentence pairs, of replaced tokens (published: 50), of "
@@ -38,6 +40,8 @@ class TrainConfig:
         0.0,
         "of a moving average of the parameters that is evaluated instead; 0: none",
         role="architecture",
+        low=0,
+        below=1,
     )
     log_every_steps: int = knob(
         50, "between two lines of metrics", role="operation", low=1
@@ -55,11 +59,6 @@ class TrainConfig:
 
     def __post_init__(self):
         check_numbers(self, "train")
-        for name in ("label_smoothing", "ema_decay"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(
-                    f"train.{name}={getattr(self, name)} must be in [0, 1)"
-                )
 
 
 @dataclasses.dataclass(frozen=True)
