@@ -169,7 +169,7 @@ def test_only_a_command_may_rank_above_its_part():
         ("from ..train import loop", "tfm_jax/models/bert.py", False),
         ("from . import attention", "tfm_jax/layers/stack.py", True),
         ("from tfm_jax import models", "tfm_jax/objectives/translation.py", False),
-        ("from tfm_jax.data.batch import Batch", "tfm_jax/objectives/vision.py", True),
+        ("from tfm_jax.data.batch import X", "tfm_jax/objectives/vision.py", True),
         ("from tfm_jax.data import prepared", "tfm_jax/objectives/vision.py", False),
         ("def f():\n    import jax", "tfm_jax/data/rows/packing.py", False),
         ("import jax.numpy as jnp", "tfm_jax/config.py", False),

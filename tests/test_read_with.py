@@ -13,7 +13,7 @@ from tests.test_knobs import OPTIM
 from tests.traced import traced
 from tfm_jax import main
 from tfm_jax.config import Above, ConfigError, readers_of, to_json
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.rows import causal, labelled, masked, pairs, spans, tagged
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.layers.arch import Arch
@@ -125,10 +125,10 @@ def _program(name, cfg):
     if name == "transformer":
         batch = jax.tree.map(lambda x: rows, translation.example())
     else:
-        places = None if name == "gpt" else rows[:, :2]
-        batch = TextBatch(
-            *(rows, rows), types=rows, places=places, labels=rows[:, :2],
+        batch = MaskedBatch(
+            *(rows, rows, None, rows), labels=rows[:, :2],
             weights=np.ones((2, 2), np.float32),
+            target_positions=None if name == "gpt" else rows[:, :2],
         )  # fmt: skip
     model = MODELS[name].model(cfg)
 

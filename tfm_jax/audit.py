@@ -17,7 +17,7 @@ from flax import linen as nn
 from rich.console import Console
 from rich.table import Table
 
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers.layout import to_unrolled
 
 ROWS = 8  # of every batch that is not about the number of rows
@@ -209,7 +209,7 @@ def audit_transformer(
     def apply(params, source, visible, target):
         segments = jnp.asarray(visible, jnp.int32)
         ones = jnp.ones(target.shape, jnp.int32)
-        batch = Batch(source, segments, None, target, target, ones, None)
+        batch = PairBatch(source, segments, None, target, target, ones, None)
         return call(params, batch, train=False)
 
     @functools.partial(jax.jit, static_argnums=3)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.published_folders import corpus, tokenizer
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.rows.masking import Config, Masker, masked_copies
 
@@ -24,7 +24,7 @@ def rows(lengths, width=128):
         text[0] = CLS
         text[[length // 2, -1]] = SEP
         tokens[row, :length], segments[row, :length] = text, 1
-    return TextBatch(tokens, segments)
+    return MaskedBatch(tokens, segments)
 
 
 def seeds(count, epoch=0, seed=0):
@@ -40,7 +40,7 @@ def columns(masked):
     """The columns asked for of each row, and nothing else."""
     return [
         places[weights > 0]
-        for places, weights in zip(masked.places, masked.weights, strict=True)
+        for places, weights in zip(masked.target_positions, masked.weights, strict=True)
     ]
 
 
@@ -56,7 +56,7 @@ def test_only_real_tokens_are_asked_for_and_their_labels_are_the_originals(
 ):
     batch = rows(lengths)
     masked = mask(batch, **kind)
-    assert masked.labels.dtype == masked.places.dtype == np.int32
+    assert masked.labels.dtype == masked.target_positions.dtype == np.int32
     assert masked.weights.dtype == np.float32
     for row, chosen in enumerate(columns(masked)):
         assert (np.diff(chosen) > 0).all()
@@ -66,7 +66,7 @@ def test_only_real_tokens_are_asked_for_and_their_labels_are_the_originals(
         size = len(chosen)
         np.testing.assert_array_equal(masked.labels[row, :size], original)
         assert not masked.labels[row, size:].any()
-        assert not masked.places[row, size:].any()
+        assert not masked.target_positions[row, size:].any()
         elsewhere = np.delete(np.arange(128), chosen)
         np.testing.assert_array_equal(
             masked.tokens[row, elsewhere], batch.tokens[row, elsewhere]
@@ -85,7 +85,7 @@ def test_a_row_is_asked_for_as_many_tokens_as_in_berts_code(length):
 def test_what_is_seen_is_split_as_asked(masked, random):
     found = mask(MANY, mask=masked, random=random)
     asked = found.weights > 0
-    seen = np.take_along_axis(found.tokens, found.places, axis=1)[asked]
+    seen = np.take_along_axis(found.tokens, found.target_positions, axis=1)[asked]
     labels = found.labels[asked]
     shares = np.array([np.mean(seen == MASK), np.mean(seen == labels)])
     # a random token is right, or [MASK], once in a vocabulary
@@ -139,13 +139,13 @@ def test_words_at_once_are_neighbours_with_a_chance_of_one_over_their_number():
 def test_masks_differ_from_epoch_to_epoch_and_not_with_the_batch_around_a_row():
     whole = mask(MANY, epoch=3)
     part = Masker(Config(), TOKENIZER)(
-        TextBatch(*(field if field is None else field[7:9] for field in MANY)),
+        MaskedBatch(*(field if field is None else field[7:9] for field in MANY)),
         [(0, 3, 7), (0, 3, 8)],
     )
-    for name in ("tokens", "places", "labels", "weights"):
+    for name in ("tokens", "target_positions", "labels", "weights"):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[7:9])
     again = mask(MANY, epoch=4)
-    assert (again.places != whole.places).any(axis=1).all()
+    assert (again.target_positions != whole.target_positions).any(axis=1).all()
 
 
 def test_static_masks_are_copies_that_stay():
@@ -155,8 +155,8 @@ def test_static_masks_are_copies_that_stay():
     assert found.tokens.shape == (12, 128)
     assert found.types is None
     same = masked_copies(batch, masker, seed=5)
-    np.testing.assert_array_equal(found.places, same.places)
-    assert len({tuple(places) for places in found.places[::3].tolist()}) == 4
+    np.testing.assert_array_equal(found.target_positions, same.target_positions)
+    assert len({tuple(places) for places in found.target_positions[::3].tolist()}) == 4
     restored = found.tokens.copy()
     for row, chosen in enumerate(columns(found)):
         restored[row, chosen] = found.labels[row, : len(chosen)]
@@ -169,7 +169,7 @@ def test_a_row_without_text_is_asked_for_nothing():
     assert not masked.weights.any()
     tokens = np.zeros((1, 128), np.int32)
     tokens[0, :3] = CLS, SEP, SEP
-    masked = mask(TextBatch(tokens, (tokens > 0).astype(np.int32)))
+    masked = mask(MaskedBatch(tokens, (tokens > 0).astype(np.int32)))
     assert not masked.weights.any()
 
 

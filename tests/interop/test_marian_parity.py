@@ -6,7 +6,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.interop.reference import EOS, PAD, SHAPES, make, sentences, torch
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.decode.search import decode
 from tfm_jax.interop import load_huggingface
 from tfm_jax.interop.maps import marian
@@ -79,7 +79,7 @@ def test_loss_and_every_gradient_are_equal(pair):
 
     real = (wanted != -100).astype(np.int32)
     segments = (source != PAD).astype(np.int32)
-    batch = Batch(source, segments, None, shifted(wanted), wanted, real, None)
+    batch = PairBatch(source, segments, None, shifted(wanted), wanted, real, None)
 
     def mean_loss(params):
         def apply(params, batch, *, rng, train):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tests.models.tiny_text import TINY, V, rows, run, sizes, tiny
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.layers.heads import HEADS
 from tfm_jax.layers.layout import to_scanned
 from tfm_jax.models import bert
@@ -53,7 +54,7 @@ def test_words_are_scored_where_places_say():
     whole = run(model, params, batch)
     assert whole.lm_logits.shape == (2, 5, V) and whole.pair.shape == (2, 2)
     places = np.array([[4, 0, 2], [1, 1, 0]])
-    some = run(model, params, batch._replace(places=places))
+    some = run(model, params, MaskedBatch(*batch, target_positions=places))
     wanted = np.take_along_axis(np.asarray(whole.lm_logits), places[..., None], 1)
     np.testing.assert_allclose(some.lm_logits, wanted, atol=1e-6)
     np.testing.assert_array_equal(some.pair, whole.pair)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.models.tiny_text import TINY, V, rows, run, sizes, tiny
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.models import electra
 from tfm_jax.models.electra import HEADS, SHARES, fill
 
@@ -50,11 +51,11 @@ def masked(lengths=(5, 3), at_places=True):
     np.put_along_axis(tokens, places[:, :2], 0, 1)
     batch = batch._replace(tokens=tokens)
     if at_places:
-        return batch._replace(labels=labels, weights=weights, places=places)
+        return MaskedBatch(*batch, labels, weights, places)
     wide = np.zeros(tokens.shape, np.int32), np.zeros(tokens.shape, np.float32)
     for array, values in zip(wide, (labels, weights), strict=True):
         np.put_along_axis(array, places[:, :2], values[:, :2], 1)
-    return batch._replace(labels=wide[0], weights=wide[1])
+    return MaskedBatch(*batch, *wide)
 
 
 @pytest.mark.parametrize("at_places", [True, False])
@@ -78,8 +79,9 @@ def test_samples_stand_where_words_were_asked_for(at_places):
 def test_samples_follow_the_softmax_of_the_logits():
     logits = jnp.log(jnp.array([0.1, 0.6, 0.3]))
     n = 4000
-    batch = rows([1])._replace(
+    batch = MaskedBatch(
         tokens=np.zeros((n, 1), np.int32),
+        segments=np.ones((n, 1), np.int32),
         labels=np.zeros((n, 1), np.int32),
         weights=np.ones((n, 1), np.float32),
     )
@@ -149,7 +151,7 @@ def test_a_discriminator_that_restores_words_reads_what_was_filled_in(head):
         assert found.copy.shape == (2, 6)
     else:
         np.testing.assert_array_equal(found.original, batch.labels)
-        wanted = np.take_along_axis(wanted, batch.places[..., None], 1)
+        wanted = np.take_along_axis(wanted, batch.target_positions[..., None], 1)
     np.testing.assert_allclose(found.restored, wanted, atol=1e-5)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.models.tiny_text import TINY, rows
 from tests.test_knobs import MODEL, assert_roles
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.layers.arch import Arch
 from tfm_jax.models import albert, bert, electra
 
@@ -68,5 +69,7 @@ def test_every_knob_changes_the_programs_of_its_role(family):
     assert set(listed) | arch == own, "say here what these knobs change"
     base = module.Config(**(TINY | dict(depth=1, dropout=0.1) | fields))
     places = np.zeros((2, 2), np.int32)
-    batch = rows([5, 3])._replace(places=places, labels=places, weights=places + 1.0)
+    batch = MaskedBatch(
+        *rows([5, 3]), labels=places, weights=places + 1.0, target_positions=places
+    )
     assert_roles(base, listed, module.Model, batch)

@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from tests.layers.weights import randomised
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers.embed import TokenEmbedding
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models.transformer import Config, Transformer
@@ -43,7 +43,7 @@ def sentences(source_lengths, target_lengths, seed=0):
 
 
 def rows(groups, source_length=0, target_length=0):
-    """A ``Batch``; a row holds a pair of sentences, or a list of pairs, packed."""
+    """A ``PairBatch``; a row holds a pair of sentences, or a list of pairs, packed."""
     packed = isinstance(groups[0], list)
     groups = groups if packed else [[pair] for pair in groups]
     fields = []
@@ -60,7 +60,7 @@ def rows(groups, source_length=0, target_length=0):
                 start = end
         fields.append((tokens, segments, positions if packed else None))
     (source, s_segments, s_positions), (target, t_segments, t_positions) = fields
-    return Batch(
+    return PairBatch(
         source, s_segments, s_positions, target, target, t_segments, t_positions
     )
 

@@ -11,9 +11,10 @@ import pytest
 from tests.reliability import tiny
 from tests.train import text_runs
 from tfm_jax.config import ConfigError, to_json
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import LabelledBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.notebook.run import Run
+from tfm_jax.objectives import masked_lm
 from tfm_jax.runs import checkpoint, pictures, resume, weights
 from tfm_jax.runs.exits import CorruptCheckpoint, InfrastructureError
 from tfm_jax.runs.log import MetricsLog
@@ -142,18 +143,34 @@ def text(tmp_path):
 
 def test_what_a_text_task_was_stopped_for_is_read_back(text, tmp_path):
     ones = np.ones((1, 2, 3), np.int32)
-    batch = TextBatch(ones, ones * 2, labels=ones[..., 0], weights=np.ones((1, 2)))
+    batch = LabelledBatch(
+        ones, ones * 2, None, None, ones[..., 0], np.ones((1, 2), np.float32)
+    )
     state = {"params": {"w": np.arange(3.0)}}
     folder = resume.dump_diverged(tmp_path, text, state, batch)
     found_state, found = resume.load_diverged(folder, text, state)
     equal(found_state, state)
-    assert type(found) is TextBatch
+    assert type(found) is LabelledBatch
     equal(found, batch)
     content = (folder / "update.npz").read_bytes()
     for damaged in (b"", content[:-30], content[:200] + b"x" * 50 + content[250:]):
         (folder / "update.npz").write_bytes(damaged)
         with pytest.raises(DataError, match="update.npz"):
             resume.load_diverged(folder, text, state)
+
+
+def test_a_dump_from_before_fields_were_renamed_is_read_back(tmp_path):
+    text_runs.write_files(tmp_path)
+    config = text_runs.get_config("masked_lm", "bert", "masked_lm", tmp_path)
+    made, state = experiment.resolve(config), {"params": {"w": np.arange(3.0)}}
+    batch = masked_lm.example()
+    folder = resume.dump_diverged(tmp_path, made, state, batch)
+    with np.load(folder / "update.npz") as dump:
+        former = ("tokens", "segments", "types", "labels", "weights", "places")
+        assert {f"batch/{name}" for name in former} <= {*dump}
+    _, found = resume.load_diverged(folder, made, state)
+    assert type(found) is type(batch)
+    equal(found, batch)
 
 
 def test_tables_larger_than_the_tokenizer_go_on(text):

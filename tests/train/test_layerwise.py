@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict
 from tests.models import tiny, tiny_text
 from tests.models.test_encoder_knobs import GENERATOR
 from tfm_jax.config import ConfigError
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.layers.heads import HEADS
 from tfm_jax.layers.layout import to_scanned
 from tfm_jax.models import MODELS, albert, bert, electra, gpt
@@ -18,9 +19,7 @@ from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import Config, make_optimizer
 
 ONE = np.ones((1, 1), np.int32)
-BATCH = tiny_text.ONE._replace(
-    pair_labels=ONE[0], labels=ONE, weights=np.ones((1, 1), np.float32), places=ONE
-)
+BATCH = MaskedBatch(*(*tiny_text.ONE, ONE, np.ones((1, 1), np.float32), ONE, ONE[0]))
 
 
 def text(module, **changes):

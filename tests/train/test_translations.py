@@ -11,7 +11,7 @@ import pytest
 import sacrebleu
 from hypothesis import strategies
 
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import prepare
 from tfm_jax.data.rows import pairs
@@ -68,7 +68,7 @@ def test_sequences_beyond_a_learned_table_are_refused(model):
         translated(model, [fits, beyond])
     row = np.ones((1, LONGEST + 1), np.int32)
     for source, target in ((row, row[:, 1:]), (row[:, 1:], row)):
-        batch = Batch(source, source, None, target, target, target, None)
+        batch = PairBatch(source, source, None, target, target, target, None)
         with pytest.raises(ValueError, match="longer than model.max_length=12"):
             jax.eval_shape(
                 lambda p, b: model[0].apply({"params": p}, b, train=False),

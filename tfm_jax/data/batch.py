@@ -1,17 +1,21 @@
-"""What a training or evaluation batch of sequence pairs holds."""
+"""What the batches, and the rows, of each kind of data hold; B rows.
+
+All of text begin with the fields of `TextBatch`, which models read; objectives read the
+rest: ``labels`` are what the logits are scored against, ``weights`` how much each of
+them counts. Integers are int32. A row may hold several texts, which do not see each
+other: segment 0 is padding, 1.. number the texts of a row, positions restart at 0 in
+every segment, and at padding every field is 0.
+"""
 
 from typing import Any, NamedTuple
 
 Array = Any  # of NumPy on the host, of JAX in a program
 
+FORMER = {"target_positions": "places"}  # field -> its name in fingerprints and dumps
 
-class Batch(NamedTuple):
-    """Sequence pairs in rows; every field is int32, B rows.
 
-    A row holds one or more pairs. Segment 0 is padding, 1.. number the pairs of a
-    row, and the same number on both sides belongs together. Positions restart at 0
-    in every segment. At padding every field is 0.
-    """
+class PairBatch(NamedTuple):
+    """Sequence pairs; segments of one number on both sides belong together."""
 
     source: Array  # [B, S] tokens, each segment ends in EOS
     source_segments: Array  # [B, S]
@@ -23,22 +27,96 @@ class Batch(NamedTuple):
 
 
 class TextBatch(NamedTuple):
-    """Rows of text, not pairs of it; integers are int32, B rows.
-
-    A row holds one or more documents, which do not see each other. What a task does
-    not need is None.
-    """
+    """What models read of text."""
 
     tokens: Array  # [B, T]
-    segments: Array  # [B, T] 0 is padding, 1.. number the documents of a row
-    positions: Array | None = None  # [B, T] restart at 0 in every segment
+    segments: Array  # [B, T]
+    positions: Array | None = None  # [B, T]; None: one text a row
     types: Array | None = None  # [B, T] 0 in sentence A, 1 in sentence B
-    labels: Array | None = None  # [B, T], [B, M] at ``places``, [B, 2] or [B]
-    weights: Array | None = None  # float32, like ``labels``; 0: not asked for
-    places: Array | None = None  # [B, M] columns at which labels are asked for
-    pair_labels: Array | None = None  # [B] int32, 0: sentence B follows A, 1: not
 
     @property
-    def shape(self):
-        """(B, T)."""
+    def shape(self) -> tuple[int, int]:
+        """(B, T): rows, and tokens of a row."""
+        return self.tokens.shape
+
+
+class CausalBatch(NamedTuple):
+    """Text, and the token after each."""
+
+    tokens: Array
+    segments: Array
+    positions: Array | None
+    types: Array | None
+    labels: Array  # [B, T]
+    weights: Array  # [B, T] float32
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T): rows, and tokens of a row."""
+        return self.tokens.shape
+
+
+class MaskedBatch(NamedTuple):
+    """Text of which some tokens are masked; without labels none is yet."""
+
+    tokens: Array
+    segments: Array
+    positions: Array | None = None
+    types: Array | None = None
+    labels: Array | None = None  # [B, M] the original tokens
+    weights: Array | None = None  # [B, M] float32
+    target_positions: Array | None = None  # [B, M] columns; None: all, M is T
+    pair_labels: Array | None = None  # [B] 0: sentence B follows A, 1: not
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T): rows, and tokens of a row."""
+        return self.tokens.shape
+
+
+class LabelledBatch(NamedTuple):
+    """Texts, or pairs of them, with a class or a number each."""
+
+    tokens: Array
+    segments: Array
+    positions: Array | None
+    types: Array | None
+    labels: Array  # [B] int32 classes or float32 numbers
+    weights: Array  # [B] float32
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T): rows, and tokens of a row."""
+        return self.tokens.shape
+
+
+class TaggedBatch(NamedTuple):
+    """Texts with a tag at the first token of every word."""
+
+    tokens: Array
+    segments: Array
+    positions: Array | None
+    types: Array | None
+    labels: Array  # [B, T]
+    weights: Array  # [B, T] float32
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T): rows, and tokens of a row."""
+        return self.tokens.shape
+
+
+class SpanBatch(NamedTuple):
+    """Questions and texts, and where in the row the answer stands."""
+
+    tokens: Array
+    segments: Array
+    positions: Array | None
+    types: Array | None
+    labels: Array  # [B, 2] first and last column; 0, 0: no answer here
+    weights: Array  # [B, 2] float32
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T): rows, and tokens of a row."""
         return self.tokens.shape

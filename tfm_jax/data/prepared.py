@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfm_jax.data.batch import FORMER
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.tokenizers import unknown, vocabularies
 from tfm_jax.data.watchdog import patience
@@ -74,6 +75,7 @@ def digest_of(row_sets) -> str:
     for rows in row_sets:
         for name, field in rows._asdict().items():
             if field is not None:
+                name = FORMER.get(name, name)
                 digest.update(f"{name}{field.dtype}{field.shape}".encode())
                 digest.update(np.ascontiguousarray(field).tobytes())
     return digest.hexdigest()

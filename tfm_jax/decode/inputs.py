@@ -42,14 +42,14 @@ def check_rows(rows: Rows, cfg: Any, fields: Mapping[str, Sequence[ArrayLike]]) 
     """The ids, and further entries of each row, fit a model of text.
 
     Args: rows: list of int arrays [T]. cfg: of the model. fields: name in ``types``,
-        ``places`` and ``labels`` -> a list like ``rows``.
+        ``target_positions`` and ``labels`` -> a list like ``rows``.
     Raises: ValueError naming the row.
     """
     for number, row in enumerate(rows):
         integers(row, f"text {number}", cfg.vocab, axes=1)
         ranges = {
             "types": getattr(cfg, "types", 2),
-            "places": len(row),
+            "target_positions": len(row),
             "labels": cfg.vocab,
         }
         for name, values in fields.items():

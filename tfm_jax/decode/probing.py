@@ -58,7 +58,8 @@ def fill_masks(
             raise ValueError(f"text {number} has no mask")
     forbid = tuple(forbid)
     top = min(top, model.cfg.vocab - len(forbid))
-    extra: dict[str, Any] = dict(places=places, types=types, options=(top, forbid))
+    where = dict(target_positions=places, types=types)
+    extra: dict[str, Any] = where | dict(options=(top, forbid))
     found = over_rows(_fill, model, params, rows, **extra, **options)
     return [
         Guesses(columns, *(x[: len(columns)] for x in one))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import MaskedBatch, TextBatch
 from tfm_jax.decode.inputs import Rows, check_rows
 
 BATCH_TOKENS = 2048  # padding included; times the vocabulary, the logits of a batch
@@ -32,14 +32,15 @@ def over_rows(
     powers of two, so that little is compiled; what fills them up is never seen.
 
     Args:
-        function: (model, params, ``TextBatch``, *options) -> tree of arrays [B, ...];
+        function: (model, params, batch, *options) -> tree of arrays [B, ...];
             compiled once for each shape and value of ``options``.
         model: a module whose ``cfg.longest`` says how long rows may be; 0: no limit.
         tokens: list of int arrays, each of at least one token.
-        fields: further integer fields of the batch, as lists of arrays; or None.
+        fields: further integer fields of a ``TextBatch``, or of a ``MaskedBatch`` if
+            ``target_positions`` is among them, as lists of arrays; or None.
         on_batch: called with the number of rows of each batch when it is done.
     Returns: one tree of numpy arrays a row, in the order of ``tokens``; axes over
-        tokens or places are padded.
+        tokens or target positions are padded.
     Raises: ValueError for a row that is empty or too long, or has ids out of range.
     """
     check_lengths(tokens, model.cfg.longest)
@@ -56,7 +57,8 @@ def over_rows(
         }
         lengths = np.array([len(tokens[i]) for i in filled])
         segments = (np.arange(length) < lengths[:, None]).astype(np.int32)
-        batch = TextBatch(segments=segments, **padded)
+        kind = MaskedBatch if "target_positions" in fields else TextBatch
+        batch = kind(segments=segments, **padded)
         result = jax.device_get(_run(function, model, tuple(options), params, batch))
         for row, i in enumerate(chosen):
             found[i] = jax.tree.map(lambda x, row=row: x[row], result)

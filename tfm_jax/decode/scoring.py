@@ -51,18 +51,17 @@ def masked_log_probs(
         options: of ``over_rows``.
     Returns: B arrays like ``asked`` float32, nats.
     """
-    copies, places, labels, kinds = [], [], [], []
+    copies, positions, labels, kinds = [], [], [], []
     for number, (row, columns) in enumerate(zip(rows, asked, strict=True)):
         for column in columns:
             copy = np.array(row, np.int32)
             copy[column] = mask
             copies.append(copy)
-            places.append([column])
+            positions.append([column])
             labels.append([row[column]])
             kinds.append(None if types is None else types[number])
-    extra: dict[str, Any] = dict(
-        places=places, labels=labels, types=kinds if types else None
-    )
+    extra: dict[str, Any] = dict(labels=labels, target_positions=positions)
+    extra["types"] = kinds if types else None
     found = over_rows(_masked, model, params, copies, **extra, **options)
     flat = np.array(found, np.float32).reshape(-1)
     if not asked:

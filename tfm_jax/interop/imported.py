@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from tfm_jax.data.batch import Batch, TextBatch
+from tfm_jax.data.batch import PairBatch, TextBatch
 from tfm_jax.decode import probing
 from tfm_jax.decode.inputs import integers, like
 from tfm_jax.decode.sampling import Samples, Sampling, generate
@@ -52,7 +52,7 @@ class Imported(NamedTuple):
         if (np.diff(segments) > 0).any():
             raise ValueError(f"source has padding {self.special.pad} before a token")
         real = np.ones_like(target)
-        batch = Batch(source, segments, None, target, target, real, None)
+        batch = PairBatch(source, segments, None, target, target, real, None)
         with jax.default_matmul_precision("float32"):
             return _logits(self.model, self.params, batch)
 

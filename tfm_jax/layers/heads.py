@@ -130,7 +130,7 @@ class Head(nn.Module):
 
 
 def _lm_logits(head, x, batch, attend, train):
-    return head.lm(at_targets(x, batch.places), attend)
+    return head.lm(at_targets(x, batch), attend)
 
 
 def _state(head, x, batch):
@@ -176,8 +176,9 @@ HEADS: dict[str, Callable] = {
 }
 
 
-def at_targets(x: jax.Array, targets: jax.Array | None) -> jax.Array:
-    """[B, T, D] at target positions ``targets`` [B, M] -> [B, M, D]; None: all."""
+def at_targets(x: jax.Array, batch: Any) -> jax.Array:
+    """[B, T, D] at the batch's target positions [B, M] -> [B, M, D]; all without."""
+    targets = getattr(batch, "target_positions", None)
     if targets is None:
         return x
     return jnp.take_along_axis(x, targets[..., None], axis=1, mode="clip")

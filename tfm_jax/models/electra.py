@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import knob
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import MaskedBatch, TextBatch
 from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_targets
 from tfm_jax.models.family import Family
@@ -72,15 +72,16 @@ def _replace_mlm(model, batch, train):
     lm_logits = model.generate(batch, train=train)
     filled, _ = fill(batch, lm_logits, model.noise_key())
     x = model.encode(batch._replace(tokens=filled), train=train)
-    restored = model.restore_lm_logits(at_targets(x, batch.places))
-    return Restored(lm_logits, restored, batch.labels)
+    restored = model.restore_lm_logits(at_targets(x, batch))
+    return Restored(lm_logits, restored, labels_of(batch))
 
 
 def _all_tokens_mlm(model, batch, train):
     lm_logits = model.generate(batch, train=train)
     filled, replaced = fill(batch, lm_logits, model.noise_key())
     x = model.encode(batch._replace(tokens=filled), train=train)
-    original = batch.tokens if batch.labels is None else put(batch, batch.labels)
+    labels = labels_of(batch)
+    original = batch.tokens if labels is None else put(batch, labels)
     restored, copy = model.restore_lm_logits(x), model.replaced(x)
     return Restored(lm_logits, restored, original, copy, ~replaced)
 
@@ -234,7 +235,7 @@ class Electra(nn.Module):
     def generate(self, batch: TextBatch, *, train: bool) -> jax.Array:
         """LM logits of the generator, [B, T, V] or [B, M, V] at target positions."""
         share = SHARES[self.cfg.share]
-        x = at_targets(share.states(self, batch, train), batch.places)
+        x = at_targets(share.states(self, batch, train), batch)
         return self.lm(x, getattr(self, share.tower).embedding.word.attend)
 
     def discriminate(self, batch: TextBatch, *, train: bool) -> jax.Array:
@@ -256,21 +257,20 @@ Model = Electra
 
 
 def fill(
-    batch: TextBatch, logits: jax.Array, key: jax.Array
+    batch: MaskedBatch, logits: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Replaces masked tokens by samples of the generator.
 
     Source: Clark et al. 2020, section 2. Deviates: no.
 
     Args:
-        batch: ``TextBatch`` with labels and weights, at its target positions if it
-            has any; without labels nothing is replaced.
+        batch: ``MaskedBatch``; without labels nothing is replaced.
         logits: [B, T, V] or [B, M, V]; no gradient flows into them.
         key: JAX key.
     Returns: (tokens [B, T], whether each differs from the original one [B, T]).
     """
     tokens = batch.tokens
-    if batch.labels is None:
+    if labels_of(batch) is None:
         return tokens, jnp.zeros_like(tokens, bool)
     rows = first_row(len(logits)) + jnp.arange(len(logits))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
@@ -280,11 +280,18 @@ def fill(
     return filled, filled != put(batch, batch.labels)
 
 
-def put(batch: TextBatch, new: jax.Array) -> jax.Array:
+def labels_of(batch: TextBatch | MaskedBatch) -> Any:
+    """The original tokens at the target positions; None for text that is only read."""
+    return getattr(batch, "labels", None)
+
+
+def put(batch: MaskedBatch, new: jax.Array) -> jax.Array:
     """``batch.tokens``, ``new`` [B, T], or [B, M], at the prediction targets."""
     tokens = jnp.asarray(batch.tokens)
     is_target, length = batch.weights > 0, tokens.shape[1]
-    columns = jnp.arange(length)[None] if batch.places is None else batch.places
+    columns = batch.target_positions
+    if columns is None:
+        columns = jnp.arange(length)[None]
     columns = jnp.where(is_target, columns, length)  # beyond the row: dropped
     rows = jnp.arange(len(tokens))[:, None]
     new = jnp.asarray(new, tokens.dtype)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import knob
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers import ancestry
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
@@ -101,8 +101,8 @@ class Cache(NamedTuple):
 class Transformer(nn.Module):
     """Encoder-decoder Transformer; ``init_params`` makes its parameters.
 
-    Args (call): batch: ``Batch`` of [B, S] and [B, T] integers. Segments keep packed
-        sentences apart; where positions are None every row holds one sentence.
+    Args (call): batch: ``PairBatch`` of [B, S] and [B, T] integers. Segments keep
+        packed sentences apart; where positions are None every row holds one sentence.
     Returns: logits [B, T, V] float32.
     Raises: ValueError for rows longer than learned positions reach.
     """
@@ -143,7 +143,7 @@ class Transformer(nn.Module):
         self.encoder = Stack(cfg, cfg.encoder_depth, causal=False)
         self.decoder = Stack(cfg, cfg.decoder_depth, causal=True, cross=True)
 
-    def __call__(self, batch: Batch, *, train: bool) -> jax.Array:
+    def __call__(self, batch: PairBatch, *, train: bool) -> jax.Array:
         memory = self.encode(
             batch.source, batch.source_segments, batch.source_positions, train=train
         )
@@ -165,7 +165,7 @@ class Transformer(nn.Module):
         mask = _sees(segments, segments, packed=positions is not None)
         return self.encoder(x, _or_count(positions, x), Context(mask), train=train)
 
-    def decode(self, batch: Batch, memory: jax.Array, *, train: bool) -> jax.Array:
+    def decode(self, batch: PairBatch, memory: jax.Array, *, train: bool) -> jax.Array:
         """Teacher forcing: logits [B, T, V] for every target position at once."""
         x, positions = self._embed(
             self._table("target_embedding"),

@@ -7,23 +7,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import CausalBatch
 from tfm_jax.objectives import tokens
 from tfm_jax.ops.losses import token_cross_entropy
 
 
-def example() -> TextBatch:
+def example() -> CausalBatch:
     """The smallest batch, for shapes only."""
     ones = np.ones((1, 2), np.int32)
-    return TextBatch(
-        ones, ones, positions=ones, labels=ones, weights=np.ones((1, 2), np.float32)
-    )
+    return CausalBatch(ones, ones, ones, None, ones, np.ones((1, 2), np.float32))
 
 
 def loss_sum(
     apply: Callable,
     params: Mapping[str, Any],
-    batch: TextBatch,
+    batch: CausalBatch,
     *,
     rng: jax.Array | None = None,
     smoothing: float = 0.0,
@@ -33,14 +31,14 @@ def loss_sum(
 
     Args:
         apply: ``apply(params, batch, rng=..., train=...) -> logits [B, T, V]``.
-        batch: ``TextBatch``, labels and weights [B, T]. rng: JAX key for dropout.
+        batch: ``CausalBatch``. rng: JAX key for dropout.
     """
     logits = apply(params, batch, rng=rng, train=train)
     return token_cross_entropy(logits, batch.labels, batch.weights, smoothing)
 
 
 def eval_sums(
-    apply: Callable, params: Mapping[str, Any], batch: TextBatch
+    apply: Callable, params: Mapping[str, Any], batch: CausalBatch
 ) -> dict[str, jax.Array]:
     """See `tokens.sums`."""
     logits = apply(params, batch, rng=None, train=False)

@@ -8,19 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import LabelledBatch
 from tfm_jax.ops.losses import token_cross_entropy
 
 
-def example() -> TextBatch:
+def example() -> LabelledBatch:
     """The smallest batch, for shapes only."""
     ones = np.ones((1, 2), np.int32)
-    return TextBatch(
-        ones, ones, types=ones, labels=ones[0, :1], weights=np.ones(1, np.float32)
-    )
+    return LabelledBatch(ones, ones, None, ones, ones[0, :1], np.ones(1, np.float32))
 
 
-def balance(batch: TextBatch) -> ArrayLike:
+def balance(batch: LabelledBatch) -> ArrayLike:
     """Examples per token to predict, of a whole batch of any leading axes."""
     _, weights = _next_tokens(batch)
     return jnp.sum(batch.weights) / jnp.maximum(jnp.sum(weights), 1.0)
@@ -29,7 +27,7 @@ def balance(batch: TextBatch) -> ArrayLike:
 def loss_sum(
     apply: Callable,
     params: Mapping[str, Any],
-    batch: TextBatch,
+    batch: LabelledBatch,
     *,
     rng: jax.Array | None = None,
     smoothing: float = 0.0,
@@ -45,7 +43,7 @@ def loss_sum(
     Args:
         apply: ``apply(params, batch, rng=..., train=...)``, logits [B, C], or those of
             ``labels`` and of ``words`` [B, T, V].
-        batch: ``TextBatch``, labels [B] int32, or float32 for numbers, whose model
+        batch: ``LabelledBatch``, labels [B] int32, or float32 for numbers, whose model
             has C = 1. rng: JAX key. smoothing: of classes. balance: of the whole batch.
     """
     logits, words = _logits(apply(params, batch, rng=rng, train=train))
@@ -58,7 +56,7 @@ def loss_sum(
 
 
 def eval_sums(
-    apply: Callable, params: Mapping[str, Any], batch: TextBatch
+    apply: Callable, params: Mapping[str, Any], batch: LabelledBatch
 ) -> dict[str, jax.Array]:
     """``loss``, and ``confusion`` [C, C], true by predicted; or moments of numbers."""
     logits, _ = _logits(apply(params, batch, rng=None, train=False))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.objectives import tokens
 from tfm_jax.ops.losses import token_cross_entropy
 
@@ -31,15 +31,19 @@ class Joint(NamedTuple):
     sums: Callable
     means: Callable
 
-    def example(self) -> TextBatch:
+    def example(self) -> MaskedBatch:
         """The smallest batch, for shapes only."""
         ones, one = np.ones((1, 2), np.int32), np.ones((1, 1), np.int32)
-        return TextBatch(
-            ones, ones, types=ones, labels=one, weights=np.ones((1, 1), np.float32),
-            places=one,
-        )  # fmt: skip
+        return MaskedBatch(
+            ones,
+            ones,
+            types=ones,
+            labels=one,
+            weights=np.ones((1, 1), np.float32),
+            target_positions=one,
+        )
 
-    def balance(self, batch: TextBatch) -> ArrayLike:
+    def balance(self, batch: MaskedBatch) -> ArrayLike:
         """Words asked for per token judged, of micro-batches [A, B, ...]."""
         judged = jnp.sum(jax.vmap(self.judged)(batch))
         return jnp.sum(batch.weights) / jnp.maximum(judged, 1.0)
@@ -48,7 +52,7 @@ class Joint(NamedTuple):
         self,
         apply: Callable,
         params: Mapping[str, Any],
-        batch: TextBatch,
+        batch: MaskedBatch,
         *,
         rng: jax.Array | None = None,
         smoothing: float = 0.0,
@@ -64,7 +68,7 @@ class Joint(NamedTuple):
         Args:
             apply: ``apply(params, batch, rng=..., train=...)``, with ``words``
                 [B, M, V] and what ``losses`` takes.
-            batch: ``TextBatch``, labels and weights [B, M] at places.
+            batch: ``MaskedBatch``.
             rng: JAX key, of the samples too. smoothing: of the words' labels.
             balance: of all micro-batches.
         """
@@ -76,7 +80,7 @@ class Joint(NamedTuple):
         return loss + auxiliary * balance * of_tokens, weight
 
     def eval_sums(
-        self, apply: Callable, params: Mapping[str, Any], batch: TextBatch
+        self, apply: Callable, params: Mapping[str, Any], batch: MaskedBatch
     ) -> dict[str, jax.Array]:
         """See `tokens.sums` for the generator; ``sums`` for the discriminator."""
         found = apply(params, batch, rng=None, train=False)
@@ -89,6 +93,6 @@ class Joint(NamedTuple):
         return tokens.scores(totals) | self.means(totals)
 
 
-def every_token(batch: TextBatch) -> jax.Array:
+def every_token(batch: MaskedBatch) -> jax.Array:
     """All tokens but padding, [B, T]."""
     return (batch.segments > 0).astype(jnp.float32)

@@ -8,21 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.objectives import tokens
 from tfm_jax.ops.losses import token_cross_entropy
 
 
-def example() -> TextBatch:
+def example() -> MaskedBatch:
     """The smallest batch, for shapes only."""
     ones, one = np.ones((1, 2), np.int32), np.ones((1, 1), np.int32)
-    return TextBatch(
-        ones, ones, types=ones, labels=one, weights=np.ones((1, 1), np.float32),
-        places=one, pair_labels=one[0],
-    )  # fmt: skip
+    return MaskedBatch(
+        ones,
+        ones,
+        types=ones,
+        labels=one,
+        weights=np.ones((1, 1), np.float32),
+        target_positions=one,
+        pair_labels=one[0],
+    )
 
 
-def balance(batch: TextBatch) -> ArrayLike:
+def balance(batch: MaskedBatch) -> ArrayLike:
     """Words asked for per pair, of a whole batch of any leading axes."""
     if batch.pair_labels is None:
         return 0.0
@@ -33,7 +38,7 @@ def balance(batch: TextBatch) -> ArrayLike:
 def loss_sum(
     apply: Callable,
     params: Mapping[str, Any],
-    batch: TextBatch,
+    batch: MaskedBatch,
     *,
     rng: jax.Array | None = None,
     smoothing: float = 0.0,
@@ -49,7 +54,7 @@ def loss_sum(
     Args:
         apply: ``apply(params, batch, rng=..., train=...)``, logits [B, M, V] or, where
             the batch has ``pair_labels``, those of ``words`` and of the ``pair``.
-        batch: ``TextBatch``, labels and weights [B, M] at places. rng: JAX key.
+        batch: ``MaskedBatch``. rng: JAX key.
         smoothing: of the words' labels. balance: of the whole batch.
     """
     words, pair = _logits(apply(params, batch, rng=rng, train=train), batch)
@@ -61,7 +66,7 @@ def loss_sum(
 
 
 def eval_sums(
-    apply: Callable, params: Mapping[str, Any], batch: TextBatch
+    apply: Callable, params: Mapping[str, Any], batch: MaskedBatch
 ) -> dict[str, jax.Array]:
     """See `tokens.sums`, also for pairs, as ``pair_nll`` and so on."""
     words, pair = _logits(apply(params, batch, rng=None, train=False), batch)

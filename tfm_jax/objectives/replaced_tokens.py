@@ -12,7 +12,8 @@ from tfm_jax.objectives.joint import Joint, every_token
 
 def _asked(batch):
     rows = jnp.arange(len(batch.tokens))[:, None]
-    columns = jnp.where(batch.weights > 0, batch.places, batch.tokens.shape[1])
+    length = batch.tokens.shape[1]
+    columns = jnp.where(batch.weights > 0, batch.target_positions, length)
     return jnp.zeros(batch.tokens.shape).at[rows, columns].set(1.0, mode="drop")
 
 

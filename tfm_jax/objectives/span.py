@@ -7,23 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import SpanBatch
 from tfm_jax.objectives import tokens
 from tfm_jax.objectives.causal_lm import loss_sum
 
 __all__ = ["eval_sums", "example", "loss_sum", "scores"]  # two columns, not T words
 
 
-def example() -> TextBatch:
+def example() -> SpanBatch:
     """The smallest batch, for shapes only."""
     ones = np.ones((1, 2), np.int32)
-    return TextBatch(
-        ones, ones, types=ones, labels=ones, weights=np.ones((1, 2), np.float32)
-    )
+    return SpanBatch(ones, ones, None, ones, ones, np.ones((1, 2), np.float32))
 
 
 def eval_sums(
-    apply: Callable, params: Mapping[str, Any], batch: TextBatch
+    apply: Callable, params: Mapping[str, Any], batch: SpanBatch
 ) -> dict[str, jax.Array]:
     """See `tokens.sums`, of columns, and how often both ends are right: ``exact``."""
     logits = apply(params, batch, rng=None, train=False)  # [B, 2, T]

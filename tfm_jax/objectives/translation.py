@@ -7,20 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.objectives import tokens
 from tfm_jax.ops.losses import token_cross_entropy
 
 
-def example() -> Batch:
+def example() -> PairBatch:
     """The smallest batch, for shapes only."""
-    return Batch(*(np.ones((1, 2), np.int32) for _ in Batch._fields))
+    return PairBatch(*(np.ones((1, 2), np.int32) for _ in PairBatch._fields))
 
 
 def loss_sum(
     apply: Callable,
     params: Mapping[str, Any],
-    batch: Batch,
+    batch: PairBatch,
     *,
     rng: jax.Array | None = None,
     smoothing: float = 0.0,
@@ -30,7 +30,7 @@ def loss_sum(
 
     Args:
         apply: ``apply(params, batch, rng=..., train=...) -> logits [B, T, V]``.
-        batch: ``Batch`` of [B, S] and [B, T]. rng: JAX key for dropout.
+        batch: ``PairBatch`` of [B, S] and [B, T]. rng: JAX key for dropout.
     """
     logits = apply(params, batch, rng=rng, train=train)
     weights = (batch.target_segments > 0).astype(jnp.float32)
@@ -38,7 +38,7 @@ def loss_sum(
 
 
 def eval_sums(
-    apply: Callable, params: Mapping[str, Any], batch: Batch
+    apply: Callable, params: Mapping[str, Any], batch: PairBatch
 ) -> dict[str, jax.Array]:
     """See `tokens.sums`; not smoothed."""
     logits = apply(params, batch, rng=None, train=False)

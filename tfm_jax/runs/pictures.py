@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.data.tokenizers.bilingual import BOS
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.runs.workdir import replacing
@@ -57,7 +57,7 @@ def attention_maps(model, params, tokenizer, source: str, target: str):
     target_ids = tokenizer.encode([target], "target")[0]
     inputs = np.concatenate([[BOS], target_ids[:-1]]).astype(np.int32)
     ones = np.ones_like
-    batch = Batch(
+    batch = PairBatch(
         *(source_ids[None], ones(source_ids)[None], None),
         *(inputs[None], target_ids[None], ones(inputs)[None], None),
     )

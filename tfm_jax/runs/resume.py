@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from tfm_jax.config import ConfigError, flatten, to_json
-from tfm_jax.data.batch import Batch, TextBatch
+from tfm_jax.data.batch import FORMER
 from tfm_jax.data.errors import DataError
 from tfm_jax.mesh import on_this_host
 from tfm_jax.optim.optimizers import make_schedule
@@ -150,7 +150,7 @@ def go_on(batches, state: dict) -> None:
         raise ConfigError(f"{error}; choose another --workdir") from error
 
 
-def dump_diverged(workdir: Path, experiment, state, batch: Batch | TextBatch) -> Path:
+def dump_diverged(workdir: Path, experiment, state, batch) -> Path:
     """Writes what is needed to see a bad update again: ``workdir/diverged/``.
 
     Args:
@@ -163,7 +163,7 @@ def dump_diverged(workdir: Path, experiment, state, batch: Batch | TextBatch) ->
         return folder
     folder.mkdir(exist_ok=True)
     named = {f"state/{k}": np.asarray(v) for k, v in arrays.leaves(state).items()}
-    rows = {f"batch/{k}": v for k, v in batch._asdict().items() if v is not None}
+    rows = {_stored(k): v for k, v in batch._asdict().items() if v is not None}
     with replacing(folder / "update.npz") as file:
         np.savez(file, **named, **jax.device_get(rows))
     describe(folder, {"config.json": to_json(experiment.as_dict())})
@@ -179,7 +179,11 @@ def load_diverged(folder: Path, experiment: Experiment, abstract) -> tuple:
     try:
         with open(folder / "update.npz", "rb") as file, np.load(file) as dump:
             leaves = [dump[f"state/{name}"] for name in arrays.leaves(abstract)]
-            batch = kind(**{name: dump.get(f"batch/{name}") for name in kind._fields})
+            batch = kind(**{name: dump.get(_stored(name)) for name in kind._fields})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{folder / 'update.npz'}: {one_line(error)}") from error
     return jax.tree.unflatten(jax.tree.structure(abstract), leaves), batch
+
+
+def _stored(field):
+    return f"batch/{FORMER.get(field, field)}"

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.rows.pairs import KIND, encode_pairs, has_text
 from tfm_jax.data.sources.bitext import SOURCES, Pairs
@@ -27,7 +27,7 @@ from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 NOTHING = Pairs([], [], [])
 
 
-def to_model_inputs(experiment: Any, batch: Batch) -> Batch:
+def to_model_inputs(experiment: Any, batch: PairBatch) -> PairBatch:
     """Rows that hold one sentence each say so by having no positions."""
     if experiment.data.batching == "pack":
         return batch
@@ -65,7 +65,7 @@ class TranslationEvaluator(Evaluator):
         """The sentence pairs of a held-out split, as they are scored."""
         return self.data.examples.get(split, NOTHING)
 
-    def batches(self, split: str) -> Iterator[Batch]:
+    def batches(self, split: str) -> Iterator[PairBatch]:
         """The pairs that training would not leave out as empty or overlong, once."""
         if split not in self._batches:
             self._batches[split] = [

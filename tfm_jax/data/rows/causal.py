@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import CausalBatch
 from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import Kind, filled_text
@@ -35,7 +35,7 @@ def encode_documents(tokenizer, texts):
 
 
 def causal_rows(texts, length, *, layout="joined", end=None, context=0):
-    """Rows of ``length`` tokens and, as labels, the token after each: a `TextBatch`.
+    """Rows of ``length`` tokens and, as labels, the token after each: a `CausalBatch`.
 
     With ``end`` a document is asked for from its first token to the ``end`` behind
     it, which is also what stands in front of it; without, from its second token to
@@ -87,9 +87,11 @@ def _joined(inputs, labels, starts, length, context):
     places = np.where(real, places, 0)
     asked = real.copy()
     asked[1:, :context] = False
-    return TextBatch(
+    return CausalBatch(
         tokens=np.where(real, inputs[places], 0).astype(np.int32),
         segments=real.astype(np.int32),
+        positions=None,
+        types=None,
         labels=np.where(asked, labels[places], 0).astype(np.int32),
         weights=asked.astype(np.float32),
     )
@@ -153,10 +155,11 @@ def _pieces(inputs, labels, bounds, length, plan=_in_order):
     lengths = sides[0].lengths
     chosen = plan(lengths, lengths, length, length)
     rows = packing.fill_rows(*sides, *chosen, (length, length))
-    return TextBatch(
+    return CausalBatch(
         tokens=rows.source,
         segments=rows.source_segments,
         positions=packing.positions(rows.source_segments)[0],
+        types=None,
         labels=rows.target,
         weights=(rows.target_segments > 0).astype(np.float32),
     )
@@ -209,4 +212,4 @@ def _rows(cfg, tokenizer, documents, split):
     return filled_text(tokenizer, TARGETS[cfg.asked](rows), report)
 
 
-KIND = Kind(Config, TextBatch, load_documents, _texts, _rows)
+KIND = Kind(Config, CausalBatch, load_documents, _texts, _rows)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import LabelledBatch
 from tfm_jax.data.batches import Order
 from tfm_jax.data.policies import POLICIES, sift
 from tfm_jax.data.prepared import Kind, filled_text
@@ -43,7 +43,7 @@ class Config(Order, tables.Config):
 
 
 def labelled_rows(cfg, tokenizer, labelled):
-    """A row per example: (`TextBatch` with ``labels`` [R], kept [R], report).
+    """A row per example: (`LabelledBatch`, kept [R], report).
 
     An example is empty if one of its texts has no token, overlong if it does not fit
     its row; then the longer text is cut at its end. ``kept`` numbers the examples that
@@ -66,9 +66,8 @@ def labelled_rows(cfg, tokenizer, labelled):
     ]
     names = framing.frame_ids(tokenizer, cfg.frame)
     rows = framing.frame_rows(texts[0], texts[1] if pair else None, names, cfg.length)
-    rows = rows._replace(
-        labels=labelled.labels[kept], weights=labelled.known[kept].astype(np.float32)
-    )
+    known = labelled.known[kept].astype(np.float32)
+    rows = LabelledBatch(*rows, labels=labelled.labels[kept], weights=known)
     return rows, kept, report | {"kept": len(kept)}
 
 
@@ -82,4 +81,4 @@ def _rows(cfg, tokenizer, labelled, split):
     return filled_text(tokenizer, rows, report)
 
 
-KIND = Kind(Config, TextBatch, tables.load_labelled, _texts, _rows)
+KIND = Kind(Config, LabelledBatch, tables.load_labelled, _texts, _rows)

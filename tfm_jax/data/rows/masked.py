@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.batches import Order
 from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import masking, sentence_pairs, sentences
@@ -51,4 +51,6 @@ def _masker(cfg, tokenizer):
     return masking.Masker(cfg.masking, tokenizer)
 
 
-KIND = Kind(Config, TextBatch, documents.load_documents, _texts, _rows, augment=_masker)
+KIND = Kind(
+    Config, MaskedBatch, documents.load_documents, _texts, _rows, augment=_masker
+)

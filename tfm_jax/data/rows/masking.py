@@ -1,11 +1,11 @@
-"""Which tokens a masked language model must guess, and what it sees there."""
+"""Prediction targets of masked language models, and what stands in their place."""
 
 import bisect
 import dataclasses
 
 import numpy as np
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.knobs import check_numbers, knob
 
@@ -14,7 +14,7 @@ _STREAM = 1  # keeps the draws apart from those that order rows
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How many tokens are asked for, which, and what stands in their places.
+    """How many tokens are predicted, which, and what stands in their place.
 
     BERT as they are; ALBERT ngrams=3 of whole_words; ELECTRA mask=0.85, random=0.
     """
@@ -61,9 +61,9 @@ class Masker:
     create_pretraining_data.py: a number per row and not a chance per token; never a
     special token; a random token may be any, also the right or a special one. Words
     at once with a chance of 1/n for n: Lan et al. 2020, arXiv:1909.11942, section 4.1.
-    Deviates: [UNK] counts as special, BERT's code may ask for it; words at once never
+    Deviates: [UNK] counts as special, BERT's code may mask it; words at once never
     reach across a special token, as ALBERT's code lets them; ELECTRA's code draws with
-    replacement, so that it asks for a few less.
+    replacement, so that it masks a few less.
     """
 
     def __init__(self, cfg, tokenizer, mask_token="[MASK]"):
@@ -77,17 +77,17 @@ class Masker:
         self._upto = np.cumsum(1 / np.arange(1, cfg.ngrams + 1)).tolist()
 
     def __call__(self, batch, seeds):
-        """Sets ``places``, ``labels`` and ``weights``, all [B, M], and the tokens.
+        """Sets ``labels``, ``weights`` and ``target_positions``, and masks the tokens.
 
         Args:
-            batch: a `TextBatch` with whole texts.
+            batch: a `MaskedBatch` with whole texts.
             seeds: [B, ...] integers; equal ones draw the same for equal rows.
         """
         if batch.labels is not None:
             return batch
         shape = len(batch.tokens), self.cfg.most
         tokens = batch.tokens.copy()
-        places, labels = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+        positions, labels = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         weights = np.zeros(shape, np.float32)
         candidates = (batch.segments > 0) & ~self._special[batch.tokens]
         starts = np.ones_like(candidates)
@@ -98,19 +98,19 @@ class Masker:
             count = self._count(np.count_nonzero(batch.segments[row]))
             chosen = self._choose(candidates[row], starts[row], count, rng)
             size = len(chosen)
-            places[row, :size] = chosen
+            positions[row, :size] = chosen
             labels[row, :size] = batch.tokens[row, chosen]
             weights[row, :size] = 1
             tokens[row, chosen] = self._seen(labels[row, :size], rng)
         return batch._replace(
-            tokens=tokens, labels=labels, weights=weights, places=places
+            tokens=tokens, labels=labels, weights=weights, target_positions=positions
         )
 
     def _count(self, length):
         return min(self.cfg.most, max(1, round(self.cfg.share * length)))
 
     def _choose(self, candidate, starts, count, rng):
-        """Columns to ask for, in order, from bool [T] what may be and what starts."""
+        """Target positions, in order, from bool [T] what may be and what starts."""
         columns = np.flatnonzero(candidate)
         if self.cfg.ngrams == 1 and not self.cfg.whole_words:
             chosen = rng.permutation(columns)[:count]
@@ -156,7 +156,7 @@ class Masker:
 
 
 def masked_copies(rows, masker, seed):
-    """Every row ``copies`` times with masks of its own, for good: a `TextBatch`.
+    """Every row ``copies`` times with masks of its own, for good: a `MaskedBatch`.
 
     Source: Devlin et al. 2019's create_pretraining_data.py, dupe_factor.
     """
@@ -167,7 +167,7 @@ def masked_copies(rows, masker, seed):
     for copy in range(masker.cfg.copies):
         seeds = [(seed, copy, row) for row in range(count)]
         copies.append(masker(rows, seeds))
-    return TextBatch(
+    return MaskedBatch(
         *(
             None if fields[0] is None else np.concatenate(fields)
             for fields in zip(*copies, strict=True)

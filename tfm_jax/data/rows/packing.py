@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfm_jax.data.batch import Batch
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.data.tokenizers.bilingual import BOS
 
 
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     """Rows of one shape; R rows, each with at least one pair."""
 
     source: np.ndarray  # [R, S] int32 tokens, 0 at padding
-    source_segments: np.ndarray  # [R, S] int32, see Batch
+    source_segments: np.ndarray  # [R, S] int32, see PairBatch
     target: np.ndarray  # [R, T] int32 labels
     target_segments: np.ndarray  # [R, T] int32
 
@@ -119,7 +119,7 @@ def _lay_out(side, examples, row, segment, rows, width):
 
 
 def as_batch(rows):
-    """The `Batch` that some rows make: with positions and the decoder's inputs."""
+    """The `PairBatch` that some rows make: with positions and the decoder's inputs."""
     source, source_segments, target, target_segments = rows
     source_positions, _ = positions(source_segments)
     target_positions, starts = positions(target_segments)
@@ -127,7 +127,7 @@ def as_batch(rows):
     inputs[:, 1:] = target[:, :-1]
     inputs[starts] = BOS
     inputs[target_segments == 0] = 0  # the EOS before the padding is no input
-    return Batch(
+    return PairBatch(
         source, source_segments, source_positions,
         inputs, target, target_segments, target_positions,
     )  # fmt: skip

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.rows import framing
 from tfm_jax.knobs import knob
@@ -37,7 +38,7 @@ class Config:
 
 
 def pair_rows(documents, cfg, tokenizer, *, length, seed):
-    """Rows of text from documents: a `TextBatch` with ``pair_labels``.
+    """Rows of text from documents: a `MaskedBatch` with ``pair_labels``.
 
     Chunks of sentences fill a row and are cut in two at a random sentence; "nsp" puts
     a piece of another document in the place of the second half, and goes on behind
@@ -70,9 +71,9 @@ def pair_rows(documents, cfg, tokenizer, *, length, seed):
     ids = framing.frame_ids(tokenizer)
     firsts, seconds, labels = zip(*pairs, strict=True)
     if cfg.kind == "none":
-        return framing.frame_rows(firsts, None, ids, length)
+        return MaskedBatch(*framing.frame_rows(firsts, None, ids, length))
     rows = framing.frame_rows(firsts, seconds, ids, length)
-    return rows._replace(pair_labels=np.array(labels, np.int32))
+    return MaskedBatch(*rows, pair_labels=np.array(labels, np.int32))
 
 
 def _pairs(documents, number, cfg, row_length, rng):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import SpanBatch
 from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import Kind, filled_text
@@ -41,7 +41,7 @@ class Config(Order, squad.Config):
 class Spans(NamedTuple):
     """Rows of questions, and what turns columns back into text."""
 
-    rows: TextBatch  # labels [R, 2]: first and last column; 0, 0: no answer here
+    rows: SpanBatch
     questions: np.ndarray  # [R] the question of each row
     places: np.ndarray  # [R, T, 2] characters of the text; 0, 0 outside of it
 
@@ -84,9 +84,9 @@ def span_rows(tokenizer, questions, cfg):
             labels.append(label)
             numbers.append(number)
             places.append(place)
-    rows = framing.frame_rows(
-        firsts, seconds, framing.frame_ids(tokenizer), cfg.length
-    )._replace(
+    names = framing.frame_ids(tokenizer)
+    rows = SpanBatch(
+        *framing.frame_rows(firsts, seconds, names, cfg.length),
         labels=np.array(labels, np.int32),
         weights=np.ones((len(labels), 2), np.float32),
     )
@@ -140,7 +140,7 @@ def _rows(cfg, tokenizer, questions, split):
 
 KIND = Kind(
     Config,
-    TextBatch,
+    SpanBatch,
     squad.load_questions,
     _texts,
     _rows,

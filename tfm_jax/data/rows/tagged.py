@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfm_jax.data.batch import TextBatch
+from tfm_jax.data.batch import TaggedBatch
 from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import POLICIES, sift
@@ -41,7 +41,7 @@ def tagged_rows(cfg, tokenizer, tagged):
     A sentence that does not fit is overlong, and cut at its end if it is kept.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, section 5.3.
-    Returns: (`TextBatch` with ``labels`` [R, T], kept [R], report); ``kept`` numbers
+    Returns: (`TaggedBatch`, kept [R], report); ``kept`` numbers
         the sentences that have a row. Words that a cut or the tokenizer's
         normalisation took away have no label and are counted.
     Raises: DataError for a tag that is not in ``names``, or nothing left.
@@ -66,12 +66,13 @@ def tagged_rows(cfg, tokenizer, tagged):
         columns, word = first_tokens(words, offsets[:room])
         row[1 + columns] = [index[tagged.tags[number][one]] for one in word]
         lost += len(words) - len(word)
-    rows = framing.frame_rows(
-        [encoded[number][0][:room] for number in kept], None,
-        framing.frame_ids(tokenizer, cfg.frame), cfg.length,
-    )._replace(
-        labels=np.maximum(labels, 0), weights=(labels >= 0).astype(np.float32)
-    )  # fmt: skip
+    texts = [encoded[number][0][:room] for number in kept]
+    names = framing.frame_ids(tokenizer, cfg.frame)
+    rows = TaggedBatch(
+        *framing.frame_rows(texts, None, names, cfg.length),
+        labels=np.maximum(labels, 0),
+        weights=(labels >= 0).astype(np.float32),
+    )
     return rows, kept, report | {"kept": len(kept), "words_without_label": lost}
 
 
@@ -94,4 +95,4 @@ def _rows(cfg, tokenizer, tagged, split):
     return filled_text(tokenizer, rows, report)
 
 
-KIND = Kind(Config, TextBatch, columns.load_tagged, _texts, _rows)
+KIND = Kind(Config, TaggedBatch, columns.load_tagged, _texts, _rows)
