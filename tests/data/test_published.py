@@ -77,7 +77,7 @@ def test_a_saved_tokenizer_of_transformers_encodes_the_same_here(tmp_path, name)
     special = dict(zip(theirs.all_special_tokens, theirs.all_special_ids, strict=True))
     assert ours.special == special
     assert ours.vocab == len(theirs)
-    with_places = ours.encode_with_places(texts)
+    with_places = ours.encode_with_offsets(texts)
     assert [ids.tolist() for ids, _ in with_places] == expected
 
 

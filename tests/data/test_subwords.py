@@ -178,7 +178,7 @@ def test_an_unknown_character_is_an_error_and_not_dropped():
 def test_places_point_at_the_text_of_each_token(kind):
     ours = tokenizer(kind)
     text = "  Naïve   dogs don't\n bark "
-    ((ids, places),) = ours.encode_with_places([text])
+    ((ids, places),) = ours.encode_with_offsets([text])
     assert ids.tolist() == ours.encode([text])[0].tolist()
     words = {text[start:end] for start, end in places}
     assert not any(word[:1].isspace() for word in words)

@@ -73,8 +73,9 @@ class TagRun(LabelledRun):
         asked = self._probes(lines, "tag")
         logits = self._over(probing.outputs, asked)
         records = []
-        for number, (_, places) in enumerate(self.tokenizer.encode_with_places(lines)):
-            columns, which = tagged.first_tokens(words[number], places)
+        encoded = self.tokenizer.encode_with_offsets(lines)
+        for number, (_, offsets) in enumerate(encoded):
+            columns, which = tagged.first_tokens(words[number], offsets)
             chances = jax.nn.softmax(logits[number][1 + columns], axis=-1)
             best = np.argmax(chances, axis=-1)
             records += [

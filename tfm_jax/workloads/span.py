@@ -55,14 +55,14 @@ def find_answers(
         strict=True,
     ):
         padded[:, : len(row)] = one[:, : len(row)]
-    inside = found.places[..., 1] > found.places[..., 0]
+    inside = found.offsets[..., 1] > found.offsets[..., 0]
     answers = [Answer("", -np.inf, 0, 0)] * len(plain)
     rows = np.flatnonzero(inside.any(axis=1))  # that may have an answer
     of_rows = logits[rows], found.questions[rows], inside[rows]
     for best in best_spans(*of_rows, most=most):
         row = rows[best.row]
-        places = found.places[row]
-        start, end = int(places[best.first, 0]), int(places[best.last, 1])
+        offsets = found.offsets[row]
+        start, end = int(offsets[best.first, 0]), int(offsets[best.last, 1])
         text = spans.span_text(found, plain, row, best.first, best.last)
         answers[found.questions[row]] = Answer(text, best.score, start, end)
     return answers

@@ -37,9 +37,9 @@ def encode_documents(tokenizer, texts):
 def causal_rows(texts, length, *, layout="joined", end=None, context=0):
     """Rows of ``length`` tokens and, as labels, the token after each: a `CausalBatch`.
 
-    With ``end`` a document is asked for from its first token to the ``end`` behind
-    it, which is also what stands in front of it; without, from its second token to
-    its last. Each of these labels is asked for exactly once in all rows.
+    With ``end`` the prediction targets are the tokens of a document and the ``end``
+    behind it, which also stands in front of it; without, its tokens from the second
+    on. Each of them counts exactly once in all rows.
 
     Args:
         texts: int32 arrays of token ids.
@@ -47,7 +47,7 @@ def causal_rows(texts, length, *, layout="joined", end=None, context=0):
         layout: a name in LAYOUTS.
         end: the token between documents; None: none.
         context: with "joined", so many tokens of a row repeat those before it and
-            are not asked for, for evaluation: no label has less context.
+            are no targets, for evaluation: no label has less context.
 
     Source: Radford et al. 2019 and Brown et al. 2020, section 2.2 (joined);
     Krell et al. 2021, arXiv:2107.02027 (packed).
@@ -82,18 +82,18 @@ def _joined(inputs, labels, starts, length, context):
     del starts
     step = length - context
     rows = max(-(-(len(inputs) - context) // step), 1)
-    places = np.arange(rows)[:, None] * step + np.arange(length)
-    real = places < len(inputs)
-    places = np.where(real, places, 0)
-    asked = real.copy()
-    asked[1:, :context] = False
+    columns = np.arange(rows)[:, None] * step + np.arange(length)
+    real = columns < len(inputs)
+    columns = np.where(real, columns, 0)
+    is_target = real.copy()
+    is_target[1:, :context] = False
     return CausalBatch(
-        tokens=np.where(real, inputs[places], 0).astype(np.int32),
+        tokens=np.where(real, inputs[columns], 0).astype(np.int32),
         segments=real.astype(np.int32),
         positions=None,
         types=None,
-        labels=np.where(asked, labels[places], 0).astype(np.int32),
-        weights=asked.astype(np.float32),
+        labels=np.where(is_target, labels[columns], 0).astype(np.int32),
+        weights=is_target.astype(np.float32),
     )
 
 

@@ -31,14 +31,14 @@ class Config(Order, documents.Config):
     masking: _Masking = _Masking()
 
 
-def _texts(cfg, found):
+def _texts(cfg, examples):
     del cfg
-    return found.texts
+    return examples.texts
 
 
-def _rows(cfg, tokenizer, found, split):
+def _rows(cfg, tokenizer, examples, split):
     """Rows for training are masked for good if so configured."""
-    read, report = sentences.encode_sentences(tokenizer, found.texts, cfg.sentences)
+    read, report = sentences.encode_sentences(tokenizer, examples.texts, cfg.sentences)
     rows = sentence_pairs.pair_rows(
         read, cfg.pairs, tokenizer, length=cfg.length, seed=cfg.row_seed
     )

@@ -117,12 +117,12 @@ def _elsewhere(documents, number, goal, rng):
         if other != number:
             break
     document = documents[other]
-    found = []
+    sentences = []
     for sentence in document[int(rng.integers(len(document))) :]:
-        found.append(sentence)
-        if sum(map(len, found)) >= goal:
+        sentences.append(sentence)
+        if sum(map(len, sentences)) >= goal:
             break
-    return np.concatenate(found)
+    return np.concatenate(sentences)
 
 
 def _trim(tokens, size, rng):

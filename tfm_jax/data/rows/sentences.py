@@ -15,14 +15,14 @@ def _by_line(text):
 
 def _by_punctuation(text):
     """An approximation that no abbreviation but single initials is known to."""
-    found = []
+    parts = []
     for paragraph in _PARAGRAPH.split(text):
         start, line = 0, " ".join(paragraph.split())
         for end in _END.finditer(line):
-            found.append(line[start : end.end()])
+            parts.append(line[start : end.end()])
             start = end.end()
-        found.append(line[start:])
-    return found
+        parts.append(line[start:])
+    return parts
 
 
 SENTENCES = {

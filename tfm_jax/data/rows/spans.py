@@ -43,7 +43,7 @@ class Spans(NamedTuple):
 
     rows: SpanBatch
     questions: np.ndarray  # [R] the question of each row
-    places: np.ndarray  # [R, T, 2] characters of the text; 0, 0 outside of it
+    offsets: np.ndarray  # [R, T, 2] characters of the text; 0, 0 outside of it
 
 
 def span_rows(tokenizer, questions, cfg):
@@ -58,32 +58,32 @@ def span_rows(tokenizer, questions, cfg):
     """
     if not questions:
         raise DataError("there are no questions")
-    asked = tokenizer.encode([question.question for question in questions])
+    encoded = tokenizer.encode([question.question for question in questions])
     contexts = sorted({question.context for question in questions})
-    read = dict(zip(contexts, tokenizer.encode_with_places(contexts), strict=True))
-    firsts, seconds, labels, numbers, places = [], [], [], [], []
+    read = dict(zip(contexts, tokenizer.encode_with_offsets(contexts), strict=True))
+    firsts, seconds, labels, numbers, offsets = [], [], [], [], []
     answerable, labelled = set(), set()
     for number, question in enumerate(questions):
-        first = asked[number][: cfg.question_length]
-        ids, where = read[question.context]
-        answer = _answer(question, where)
+        first = encoded[number][: cfg.question_length]
+        ids, of_text = read[question.context]
+        answer = _answer(question, of_text)
         if answer:
             answerable.add(number)
         room = framing.room(cfg.length, pair=True) - len(first)
         for start in _windows(len(ids), room, cfg.stride):
             window = slice(start, start + room)
-            offset = len(first) + 2
-            place = np.zeros((cfg.length, 2), np.int32)
-            place[offset : offset + len(ids[window])] = where[window]
+            column = len(first) + 2  # of the first token of the text
+            of_row = np.zeros((cfg.length, 2), np.int32)
+            of_row[column : column + len(ids[window])] = of_text[window]
             label = (0, 0)
             if answer and start <= answer[0] and answer[1] < start + room:
-                label = tuple(offset + column - start for column in answer)
+                label = tuple(column + token - start for token in answer)
                 labelled.add(number)
             firsts.append(first)
             seconds.append(ids[window])
             labels.append(label)
             numbers.append(number)
-            places.append(place)
+            offsets.append(of_row)
     names = framing.frame_ids(tokenizer)
     rows = SpanBatch(
         *framing.frame_rows(firsts, seconds, names, cfg.length),
@@ -95,12 +95,12 @@ def span_rows(tokenizer, questions, cfg):
         "rows": len(labels),
         "answer_in_no_window": len(answerable - labelled),
     }
-    return Spans(rows, np.array(numbers), np.stack(places)), report
+    return Spans(rows, np.array(numbers), np.stack(offsets)), report
 
 
 def span_text(spans, questions, row, first, last):
     """The text from column ``first`` to ``last`` of a row; "" outside of its text."""
-    begin, end = spans.places[row, first], spans.places[row, last]
+    begin, end = spans.offsets[row, first], spans.offsets[row, last]
     if last < first or begin[0] == begin[1] or end[0] == end[1]:
         return ""
     return questions[spans.questions[row]].context[begin[0] : end[1]]
@@ -116,13 +116,13 @@ def _windows(tokens, room, stride):
         start += stride
 
 
-def _answer(question, places):
+def _answer(question, offsets):
     """(first, last) token of the first answer, None if there is none."""
     if not question.answers:
         return None
     begin = question.starts[0]
     end = begin + len(question.answers[0])
-    touched = np.flatnonzero((places[:, 0] < end) & (places[:, 1] > begin))
+    touched = np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > begin))
     return (int(touched[0]), int(touched[-1])) if touched.size else None
 
 

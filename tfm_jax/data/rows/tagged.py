@@ -56,7 +56,7 @@ def tagged_rows(cfg, tokenizer, tagged):
             )
     texts = [" ".join(words) for words in tagged.words]
     room = framing.room(cfg.length, pair=False)
-    encoded = tokenizer.encode_with_places(texts)
+    encoded = tokenizer.encode_with_offsets(texts)
     overlong = [len(ids) > room for ids, _ in encoded]
     keep, report = sift(cfg, {"overlong": overlong}, "sentence", some=True)
     kept, lost = np.flatnonzero(keep), 0
@@ -76,11 +76,11 @@ def tagged_rows(cfg, tokenizer, tagged):
     return rows, kept, report | {"kept": len(kept), "words_without_label": lost}
 
 
-def first_tokens(words, places):
+def first_tokens(words, offsets):
     """(columns of first tokens, their words) of words joined by single spaces."""
     ends = np.cumsum([len(word) + 1 for word in words])
-    real = np.flatnonzero(places[:, 1] > places[:, 0])
-    word_of = np.searchsorted(ends, places[real, 0], side="right")
+    real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
+    word_of = np.searchsorted(ends, offsets[real, 0], side="right")
     word, index = np.unique(word_of, return_index=True)
     return real[index], word
 

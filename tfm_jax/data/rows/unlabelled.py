@@ -1,4 +1,4 @@
-"""Texts that a trained model is asked about, as rows of any lengths."""
+"""Texts that a trained model is run on, as rows of any lengths."""
 
 from typing import NamedTuple
 

@@ -137,7 +137,7 @@ class Labelled(NamedTuple):
 
     firsts: list
     seconds: list | None
-    labels: np.ndarray  # [n] int32 places in ``names``, or float32 scores; 0: unknown
+    labels: np.ndarray  # [n] int32 indices in ``names``, or float32 scores; 0: unknown
     known: np.ndarray  # [n] bool
     names: tuple[str, ...]  # () for scores
 
@@ -154,14 +154,14 @@ def load_labelled(cfg, split, names=None):
         as the header or most others, or a label that is unknown or no number.
     """
     table = cfg.layout(split)
-    columns, places, report = _COLUMNS[cfg.source](cfg, split, table)
+    columns, origins, report = _COLUMNS[cfg.source](cfg, split, table)
     firsts, seconds, labels = columns
     known = np.array([label is not None for label in labels], bool)
     if table.scores:
-        values, names = _scores(labels, places), ()
+        values, names = _scores(labels, origins), ()
     else:
         names = tuple(names or table.names or _sorted({*labels} - {None}))
-        values = _numbers(labels, places, names)
+        values = _numbers(labels, origins, names)
     labelled = Labelled(firsts, seconds, values, known, names)
     report |= {"read": len(firsts), "labels": list(names)}
     return labelled, {**report, "unlabelled": int((~known).sum())}
@@ -172,7 +172,7 @@ def _read_tsv(cfg, split, table):
     knob = f"data.{split}_files"
     if split == "train" and not cfg.train_files:
         raise DataError("data.train_files is empty; name .tsv files")
-    rows, places, files, malformed = [], [], {}, 0
+    rows, origins, files, malformed = [], [], {}, 0
     for path in getattr(cfg, knob.removeprefix("data.")):
         lines, files[str(path)] = read_lines(path, knob, cfg.invalid_utf8)
         cells = [line.split("\t") for line in lines]
@@ -199,9 +199,9 @@ def _read_tsv(cfg, split, table):
         for number in np.flatnonzero(keep):
             row = cells[number]
             rows.append([None if c is None else row[c] for c in chosen])
-            places.append(f"{path}: line {number + first}")
+            origins.append(f"{path}: line {number + first}")
     report = {"policy": cfg.malformed, "lines": malformed}
-    return _sides(rows, table), places, {"files": files, "malformed": report}
+    return _sides(rows, table), origins, {"files": files, "malformed": report}
 
 
 def _column(name, header, path, *, optional):
@@ -223,8 +223,8 @@ def _read_tfds(cfg, split, table):
     *columns, report = tfds.load_features(cfg, split, wanted)
     labels = [None if str(x) in UNLABELLED else str(x) for x in columns[-1]]
     seconds = columns[1] if table.second else [None] * len(labels)
-    places = [f"{cfg.tfds_name} {split}: example {n}" for n in range(len(labels))]
-    return _sides(zip(columns[0], seconds, labels, strict=True), table), places, report
+    origins = [f"{cfg.tfds_name} {split}: example {n}" for n in range(len(labels))]
+    return _sides(zip(columns[0], seconds, labels, strict=True), table), origins, report
 
 
 _COLUMNS = {"tsv": _read_tsv, "tfds": _read_tfds}
@@ -240,9 +240,9 @@ def _sorted(labels):
     return sorted(labels, key=int) if numbers else sorted(labels)
 
 
-def _numbers(labels, places, names):
+def _numbers(labels, origins, names):
     place = {name: number for number, name in enumerate(names)}
-    for label, where in zip(labels, places, strict=True):
+    for label, where in zip(labels, origins, strict=True):
         if label is not None and label not in place:
             raise DataError(
                 f"{where} has the label {label!r}; choose from ({', '.join(names)})"
@@ -250,9 +250,9 @@ def _numbers(labels, places, names):
     return np.array([place.get(label, 0) for label in labels], np.int32)
 
 
-def _scores(labels, places):
+def _scores(labels, origins):
     values = np.zeros(len(labels), np.float32)
-    for number, (label, where) in enumerate(zip(labels, places, strict=True)):
+    for number, (label, where) in enumerate(zip(labels, origins, strict=True)):
         try:
             values[number] = 0 if label is None else float(label)
         except ValueError as error:

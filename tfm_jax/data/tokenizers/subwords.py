@@ -94,10 +94,10 @@ class TextTokenizer:
             self._check_complete(texts, rows)
         return rows
 
-    def encode_with_places(self, texts):
-        """Each text as (ids [T], places [T, 2]), int32.
+    def encode_with_offsets(self, texts):
+        """Each text as (ids [T], offsets [T, 2]), int32.
 
-        Token t is ``text[slice(*places[t])]``, without white space in front.
+        Token t is ``text[slice(*offsets[t])]``, without white space in front.
         """
         encodings = foreign.called(
             self._rules.encode_batch,
@@ -105,14 +105,14 @@ class TextTokenizer:
             add_special_tokens=False,
             what=_CANNOT,
         )
-        found = []
+        rows = []
         for text, encoding in zip(texts, encodings, strict=True):
-            places = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-            for place in places:
-                while place[0] < place[1] and text[place[0]].isspace():
-                    place[0] += 1
-            found.append((np.array(encoding.ids, np.int32), places))
-        return found
+            offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+            for edges in offsets:
+                while edges[0] < edges[1] and text[edges[0]].isspace():
+                    edges[0] += 1
+            rows.append((np.array(encoding.ids, np.int32), offsets))
+        return rows
 
     def decode(self, rows, *, special=False):
         """Each row of ids as a text, with special tokens spelled out or without."""
