@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.models.tiny_text import NARROW
 from tests.reliability.tiny import get_config
 from tests.test_knobs import OPTIM
 from tests.traced import traced
@@ -149,12 +150,9 @@ def test_a_model_ignores_what_the_table_says_it_ignores(cls, other, readers, kno
     config = MODELS[name].config
     (field,) = (f for f in dataclasses.fields(config) if f.name == other)
     choices = field.metadata.get("choices", (0.0,))
-    sizes = dict(depth=1 + (name == "albert"), vocab=11)
+    sizes = dict(depth=1 + (name == "albert"), vocab=11) | NARROW.get(name, {})
     if name == "transformer":
         sizes = dict(source_vocab=11, target_vocab=11, encoder_depth=1, decoder_depth=1)
-    elif name == "electra":
-        sizes |= dict(embedding_width=8, generator_width=8, generator_heads=2)
-        sizes |= dict(generator_ffn_width=12, generator_depth=1)
     silent = next(choice for choice in choices if choice not in readers)
     base = config(**TINY | sizes | {other: silent})
     changed = dataclasses.replace(base, **{knob: OTHER[knob] for knob in knobs})

@@ -12,6 +12,13 @@ from tfm_jax.layers.layout import init_params
 
 V = 19
 TINY = dict(width=8, heads=2, ffn_width=12, depth=2, vocab=V, max_length=12)
+NARROW = {  # family -> what else it has to be small in
+    "albert": dict(embedding_width=8),
+    "electra": dict(
+        embedding_width=8, generator_width=4, generator_heads=1, generator_ffn_width=8,
+        generator_depth=1,
+    ),
+}  # fmt: skip
 ONE = TextBatch(np.ones((1, 2), np.int32), np.ones((1, 2), np.int32))
 
 

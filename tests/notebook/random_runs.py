@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tests.layers.weights import randomised
+from tests.models.tiny_text import NARROW
 from tfm_jax import mesh
 from tfm_jax.config import section
 from tfm_jax.data.batch import TextBatch
@@ -26,16 +27,13 @@ SPECIAL = ("<|endoftext|>", "_start_", "_delimiter_", "_classify_")
 TINY = dict(width=8, heads=2, ffn_width=12, depth=1, max_length=16)
 ALONE = dict(pairs=dict(kind="none"))
 WINDOWS = dict(length=16, question_length=3, stride=4)
-ELECTRA = dict(
-    embedding_width=8, generator_width=4, generator_heads=1, generator_ffn_width=8,
-    generator_depth=1,
-)  # fmt: skip
 
 
 def made(task, model, head, *, sizes=None, data=None, path=Path("none")):
     """A run with random weights."""
     c = ConfigDict(dict(seed=0, model_name=model, task=task))
-    c.model = section(MODELS[model].config, **TINY, head=head, **(sizes or {}))
+    sizes = TINY | NARROW.get(model, {}) | (sizes or {})
+    c.model = section(MODELS[model].config, **sizes, head=head)
     short = {} if task == "span" else dict(length=16)
     c.data = section(WORKLOADS[task].data.Config, **short, **(data or {}))
     c.tokenizer = section(vocabularies.Config, kind="wordpiece", vocab=60)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.notebook.random_runs import ALONE, ELECTRA, WINDOWS, logits_of, made
+from tests.notebook.random_runs import ALONE, WINDOWS, logits_of, made
 
 
 def test_a_mask_is_filled_with_words_of_the_tokenizer_alone():
@@ -45,7 +45,7 @@ def test_an_empty_list_gives_an_empty_answer(causal, masked, tmp_path):
     assert run.classify([]).columns.tolist() == ["O", "A", "B"]
     assert made("tag", "bert", "tag", **settings).tag([]).empty
     assert made("span", "bert", "span", data=WINDOWS).answer([]).empty
-    run = made("replaced_tokens", "electra", "pretraining", sizes=ELECTRA)
+    run = made("replaced_tokens", "electra", "pretraining")
     assert run.detect_replaced([]).empty
 
 

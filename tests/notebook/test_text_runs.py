@@ -10,7 +10,6 @@ import pytest
 
 from tests.notebook.random_runs import (
     ALONE,
-    ELECTRA,
     TEXTS,
     WINDOWS,
     logits_of,
@@ -155,7 +154,7 @@ def test_vectors_come_from_the_framed_text(masked):
 
 
 def test_electra_doubts_words_and_its_generator_fills_them_in():
-    run = made("replaced_tokens", "electra", "pretraining", sizes=ELECTRA)
+    run = made("replaced_tokens", "electra", "pretraining")
     doubts = run.detect_replaced(TEXTS)
     assert doubts.text.tolist() == [0] * 6 + [1] * 2 + [2] * 3
     assert doubts.token.tolist()[-3:] == ["the", "mat", "sat"]
@@ -183,8 +182,8 @@ def test_labels_of_models_from_elsewhere_are_numbers(tmp_path):
 
 
 def test_a_generator_alone_has_states_of_its_own():
-    run = made("masked_lm", "electra", "masked_lm", sizes=ELECTRA, data=ALONE)
-    assert run.embed(TEXTS).shape == (3, ELECTRA["generator_width"])
+    run = made("masked_lm", "electra", "masked_lm", data=ALONE)
+    assert run.embed(TEXTS).shape == (3, run.config.model.generator_width)
     assert len(run.fill_mask(["a [MASK]"], top=2)) == 2
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.notebook.random_runs import ALONE, ELECTRA, WINDOWS, made
+from tests.notebook.random_runs import ALONE, WINDOWS, made
 from tests.reliability.tiny import get_config
 from tfm_jax.data.sources.bitext import SOURCES
 from tfm_jax.settings.experiment import resolve
@@ -23,10 +23,10 @@ CASES = [
     ("classify", "bert", "classify", NUMBERS),
     ("tag", "bert", "tag", dict(sizes=dict(labels=3))),
     ("span", "bert", "span", dict(data=WINDOWS)),
-    ("replaced_tokens", "electra", "pretraining", dict(sizes=ELECTRA)),
-    ("replaced_asked_tokens", "electra", "pretraining", dict(sizes=ELECTRA)),
-    ("replace_mlm", "electra", "replace_mlm", dict(sizes=ELECTRA)),
-    ("all_tokens_mlm", "electra", "all_tokens_mlm", dict(sizes=ELECTRA)),
+    ("replaced_tokens", "electra", "pretraining", {}),
+    ("replaced_asked_tokens", "electra", "pretraining", {}),
+    ("replace_mlm", "electra", "replace_mlm", {}),
+    ("all_tokens_mlm", "electra", "all_tokens_mlm", {}),
 ]
 
 
