@@ -19,7 +19,7 @@ from tfm_jax.runs import exits
 from tfm_jax.runs.exits import AlreadyRunning, InfrastructureError, one_line
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.workdir import Lease, preflight, replace
-from tfm_jax.settings.files import DATA
+from tfm_jax.settings.files import DATA_FILES
 from tfm_jax.terminal import install, say, shown, spelled
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ __all__ = [
     "exits",
     "one_line",
     # knobs and their text
-    "DATA",
+    "DATA_FILES",
     "nearest",
     "no_choice",
     "to_flag",

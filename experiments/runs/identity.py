@@ -4,7 +4,7 @@ import functools
 import hashlib
 from typing import TYPE_CHECKING
 
-from tfm_jax.api import DATA, prepare, to_json
+from tfm_jax.api import DATA_FILES, prepare, to_json
 
 if TYPE_CHECKING:
     from tfm_jax.api import Experiment
@@ -37,7 +37,7 @@ def identity(
         section, knob = path.split(".")
         if sections[section].get(knob) == before:
             del sections[section][knob]
-    for knob in DATA:
+    for knob in DATA_FILES:
         sections["data"].pop(knob.removeprefix("data."), None)
     content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
     if vmapped:

@@ -27,7 +27,7 @@ FREE = {
     "train.total_steps",  # see ``check_length``
     "train.extended_at",
     "train.skip_limit",  # only says when to give up
-    *files.DATA,  # the content is compared, wherever it lies
+    *files.DATA_FILES,  # the content is compared, wherever it lies
     # the devices of another machine; the other knobs of execution round otherwise
     *("mesh.data", "mesh.fsdp", "mesh.tensor", "mesh.cpu_devices", "mesh.processes"),
 }
@@ -134,7 +134,9 @@ def _differences(saved, now, free):
 def shared(experiment: Experiment) -> dict:
     """What the processes of one run have in common: all knobs but places of files."""
     knobs = dict(flatten(experiment.as_dict()))
-    return {name: value for name, value in knobs.items() if name not in files.DATA}
+    return {
+        name: value for name, value in knobs.items() if name not in files.DATA_FILES
+    }
 
 
 def go_on(batches, state: dict) -> None:

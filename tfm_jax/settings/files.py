@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from os.path import expanduser
 from typing import Any
 
-DATA = {  # what lies there is in the fingerprint of the data
+DATA_FILES = {  # what lies there is in the fingerprint of the data
     *("data.train_files", "data.valid_files", "data.test_files"),
     *("data.folder", "data.tfds_data_dir"),
 }
 STARTS = {"tokenizer.file", "init_from"}  # read before the first step alone
-PLACES = DATA | STARTS
+PLACES = DATA_FILES | STARTS
 
 
 def at_home(value: Any) -> Any:
