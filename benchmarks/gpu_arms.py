@@ -47,7 +47,7 @@ class TorchGpu(Torch):
         train = pairs.form_rows(cfg, pairs.Encoded(*ragged, kept, {}))
         batches = train_batches(
             cfg,
-            Prepared(None, train, [], [], {}, {}, "", {}, pairs.as_batch),
+            Prepared(None, train, [], [], {}, {}, "", {}, packing.as_batch),
             batch_tokens=self.config["train"]["batch_tokens"],
             total_batches=self.config["train"]["total_steps"],
             seed=self.config["seed"],

@@ -79,7 +79,7 @@ def test_a_test_file_without_labels_is_read_and_asked_nothing(tmp_path, task):
     )
     found, report = load(path, "test", table=task)
     assert not found.known.any() and report["unlabelled"] == 1
-    rows, _, _ = labelled_rows(Config(), TOKENIZER, found)
+    rows, _ = labelled_rows(Config(), TOKENIZER, found)
     assert rows.weights.tolist() == [0.0]
     message = f"has no column '{table.label}'"
     if not GLUE[task].header:
@@ -97,8 +97,8 @@ def test_sst2_has_as_many_sentences_as_published(data_dir):
     for split, count in counts.items():
         found, report = load_labelled(cfg, split)
         assert report["read"] == count and found.names == ("0", "1")
-        rows, kept, _ = labelled_rows(cfg, TOKENIZER, found)
-        assert len(kept) == count
+        rows, _ = labelled_rows(cfg, TOKENIZER, found)
+        assert len(rows.labels) == count
         assert set(np.unique(rows.labels)) == {0, 1}
         assert rows.weights.sum() == count
 
@@ -203,13 +203,13 @@ AWKWARD = Labelled(
 
 
 def test_empty_and_overlong_examples_are_counted_and_never_shift_the_labels():
-    rows, kept, report = labelled_rows(Config(length=16), TOKENIZER, AWKWARD)
-    assert kept.tolist() == rows.labels.tolist() == [0, 1, 2, 3]
+    rows, report = labelled_rows(Config(length=16), TOKENIZER, AWKWARD)
+    assert rows.labels.tolist() == [0, 1, 2, 3]
     assert rows.segments.sum(1).tolist()[1:] == [2, 16, 2]
     assert report["empty"]["examples"] == 2 and report["overlong"]["examples"] == 1
     cfg = Config(length=16, empty="drop", overlong="drop")
-    rows, kept, report = labelled_rows(cfg, TOKENIZER, AWKWARD)
-    assert kept.tolist() == rows.labels.tolist() == [0] and report["kept"] == 1
+    rows, report = labelled_rows(cfg, TOKENIZER, AWKWARD)
+    assert rows.labels.tolist() == [0] and report["kept"] == 1
     with pytest.raises(
         DataError, match=r"example 2 is empty, 2 in all; .*\.empty=drop"
     ):
@@ -221,7 +221,7 @@ def test_empty_and_overlong_examples_are_counted_and_never_shift_the_labels():
 
 def test_the_longer_of_two_texts_is_cut():
     pair = AWKWARD._replace(seconds=["b", "b", "b", "b " * 30])
-    rows, _, _ = labelled_rows(Config(length=16), TOKENIZER, pair)
+    rows, _ = labelled_rows(Config(length=16), TOKENIZER, pair)
     assert rows.segments.sum(1).tolist()[2] == 16
     assert rows.types.sum(1).tolist() == [2, 2, 2, 14]
 

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from tfm_jax.data.batches import eval_batches
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.data.rows import packing
-from tfm_jax.data.rows.pairs import as_batch
 from tfm_jax.data.tokenizers.bilingual import BOS, EOS
 
 ROOM = (12, 9)
@@ -95,7 +94,7 @@ def test_packing_fills_rows_of_sentence_like_lengths_to_93_percent():
 
 def test_a_batch_is_padded_with_empty_rows_only():
     rows = packed([(4, 4)] * 3)
-    data = Prepared(None, [rows], [rows], [], {}, {}, "", {}, as_batch)
+    data = Prepared(None, [rows], [rows], [], {}, {}, "", {}, packing.as_batch)
     (padded,) = eval_batches(data, "valid", batch_tokens=5 * rows.shape[-1])
     (real,) = eval_batches(data, "valid", batch_tokens=rows.target.size)
     for whole, field in zip(padded, real, strict=True):

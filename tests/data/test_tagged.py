@@ -57,7 +57,7 @@ def test_a_line_with_too_few_columns_is_named(tmp_path):
 def test_a_tag_is_asked_for_at_the_first_token_of_its_word(ours):
     words = ["Naïve", "(", "assertively", "don't", "…", "数据", "x"]
     tagged = Tagged([words], [list("ABCDEFG")], tuple("ABCDEFG"))
-    rows, _, report = tagged_rows(Config(length=64), ours, tagged)
+    rows, report = tagged_rows(Config(length=64), ours, tagged)
     asked = np.flatnonzero(rows.weights[0])
     assert rows.labels[0, asked].tolist() == list(range(7))
     assert report["words_without_label"] == 0
@@ -73,7 +73,7 @@ def test_a_tag_is_asked_for_at_the_first_token_of_its_word(ours):
 
 def test_words_that_have_no_token_get_no_label_and_are_counted():
     tagged = Tagged([["a", "\x01", "b"]], [["X", "Y", "Z"]], ("X", "Y", "Z"))
-    rows, _, report = tagged_rows(Config(length=8), WORDPIECE, tagged)
+    rows, report = tagged_rows(Config(length=8), WORDPIECE, tagged)
     assert rows.weights[0].tolist() == [0, 1, 1, 0, 0, 0, 0, 0]
     assert rows.labels[0, 1:3].tolist() == [0, 2]
     assert report["words_without_label"] == 1
@@ -89,12 +89,13 @@ def test_tags_are_numbered_from_o_in_order(tmp_path):
 
 def test_overlong_sentences_are_cut_left_out_or_an_error():
     tagged = Tagged([["a"] * 20, ["b"]], [["O"] * 20, ["X"]], ("O", "X"))
-    rows, kept, report = tagged_rows(Config(length=12), WORDPIECE, tagged)
-    assert rows.weights.sum(1).tolist() == [10, 1] and kept.tolist() == [0, 1]
+    rows, report = tagged_rows(Config(length=12), WORDPIECE, tagged)
+    assert rows.weights.sum(1).tolist() == [10, 1]
     assert report["words_without_label"] == 10
     cfg = Config(length=12, overlong="drop")
-    _, kept, report = tagged_rows(cfg, WORDPIECE, tagged)
-    assert kept.tolist() == [1] and report["overlong"]["sentences"] == 1
+    rows, report = tagged_rows(cfg, WORDPIECE, tagged)
+    assert rows.labels[rows.weights > 0].tolist() == [1]
+    assert report["overlong"]["sentences"] == 1 == report["kept"]
     with pytest.raises(DataError, match="sentence 1 is overlong, 1 in all"):
         tagged_rows(Config(length=12, overlong="error"), WORDPIECE, tagged)
     alone = Tagged([["a"] * 20], [["O"] * 20], ("O",))

@@ -10,7 +10,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import packing
 from tfm_jax.data.sources.documents import Config as Source
-from tfm_jax.data.sources.documents import load_documents
+from tfm_jax.data.sources.documents import load_documents, texts_of
 from tfm_jax.knobs import knob
 
 
@@ -197,11 +197,6 @@ class Config(Order, Source):
             )
 
 
-def _texts(cfg, documents):
-    del cfg
-    return documents.texts
-
-
 def _rows(cfg, tokenizer, documents, split):
     del split
     end = tokenizer.ids_of(cfg.separator)[0] if cfg.separator else None
@@ -212,4 +207,4 @@ def _rows(cfg, tokenizer, documents, split):
     return filled_text(tokenizer, TARGETS[cfg.asked](rows), report)
 
 
-KIND = Kind(Config, CausalBatch, load_documents, _texts, _rows)
+KIND = Kind(Config, CausalBatch, load_documents, texts_of, _rows)

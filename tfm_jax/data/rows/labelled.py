@@ -43,11 +43,10 @@ class Config(Order, tables.Config):
 
 
 def labelled_rows(cfg, tokenizer, labelled):
-    """A row per example: (`LabelledBatch`, kept [R], report).
+    """A row per example: (`LabelledBatch`, report).
 
     An example is empty if one of its texts has no token, overlong if it does not fit
-    its row; then the longer text is cut at its end. ``kept`` numbers the examples that
-    were kept.
+    its row; then the longer text is cut at its end.
 
     Raises: DataError if a policy says error or nothing is left.
     """
@@ -68,7 +67,7 @@ def labelled_rows(cfg, tokenizer, labelled):
     rows = framing.frame_rows(texts[0], texts[1] if pair else None, names, cfg.length)
     known = labelled.known[kept].astype(np.float32)
     rows = LabelledBatch(*rows, labels=labelled.labels[kept], weights=known)
-    return rows, kept, report | {"kept": len(kept)}
+    return rows, report | {"kept": len(kept)}
 
 
 def _texts(cfg, labelled):
@@ -77,8 +76,7 @@ def _texts(cfg, labelled):
 
 def _rows(cfg, tokenizer, labelled, split):
     del split
-    rows, _, report = labelled_rows(cfg, tokenizer, labelled)
-    return filled_text(tokenizer, rows, report)
+    return filled_text(tokenizer, *labelled_rows(cfg, tokenizer, labelled))
 
 
 KIND = Kind(Config, LabelledBatch, tables.load_labelled, _texts, _rows)

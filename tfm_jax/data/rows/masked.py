@@ -31,11 +31,6 @@ class Config(Order, documents.Config):
     masking: _Masking = _Masking()
 
 
-def _texts(cfg, examples):
-    del cfg
-    return examples.texts
-
-
 def _rows(cfg, tokenizer, examples, split):
     """Rows for training are masked for good if so configured."""
     read, report = sentences.encode_sentences(tokenizer, examples.texts, cfg.sentences)
@@ -52,5 +47,10 @@ def _masker(cfg, tokenizer):
 
 
 KIND = Kind(
-    Config, MaskedBatch, documents.load_documents, _texts, _rows, augment=_masker
+    Config,
+    MaskedBatch,
+    documents.load_documents,
+    documents.texts_of,
+    _rows,
+    augment=_masker,
 )

@@ -118,8 +118,9 @@ def _lay_out(side, examples, row, segment, rows, width):
     return tokens.reshape(rows, width), segments.reshape(rows, width)
 
 
-def as_batch(rows):
-    """The `PairBatch` that some rows make: with positions and the decoder's inputs."""
+def as_batch(rows, seeds=None):
+    """The `PairBatch` of rows, with positions and the decoder's inputs; not random."""
+    del seeds
     source, source_segments, target, target_segments = rows
     source_positions, _ = positions(source_segments)
     target_positions, starts = positions(target_segments)

@@ -235,19 +235,13 @@ def _fingerprint(cfg, tokenizer, digests, examples):
     return sha256_of([content, *held_out]), content | {"batching": cfg.batching}
 
 
-def as_batch(rows, seeds):
-    """See `packing.as_batch`; nothing is drawn."""
-    del seeds
-    return packing.as_batch(rows)
-
-
 KIND = Kind(
     Config,
     packing.Rows,
     load_pairs,
     _texts,
     _rows,
-    augment=lambda cfg, tokenizer: as_batch,
+    augment=lambda cfg, tokenizer: packing.as_batch,
     evaluated=lambda lists: Pairs(*lists),
     tokenizer=bilingual,
     fingerprint=_fingerprint,

@@ -41,9 +41,8 @@ def tagged_rows(cfg, tokenizer, tagged):
     A sentence that does not fit is overlong, and cut at its end if it is kept.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, section 5.3.
-    Returns: (`TaggedBatch`, kept [R], report); ``kept`` numbers
-        the sentences that have a row. Words that a cut or the tokenizer's
-        normalisation took away have no label and are counted.
+    Returns: (`TaggedBatch`, report). Words that a cut or the tokenizer's normalisation
+        took away have no label and are counted.
     Raises: DataError for a tag that is not in ``names``, or nothing left.
     """
     index = {name: number for number, name in enumerate(tagged.names)}
@@ -73,7 +72,7 @@ def tagged_rows(cfg, tokenizer, tagged):
         labels=np.maximum(labels, 0),
         weights=(labels >= 0).astype(np.float32),
     )
-    return rows, kept, report | {"kept": len(kept), "words_without_label": lost}
+    return rows, report | {"kept": len(kept), "words_without_label": lost}
 
 
 def first_tokens(words, offsets):
@@ -91,8 +90,7 @@ def _texts(cfg, tagged):
 
 def _rows(cfg, tokenizer, tagged, split):
     del split
-    rows, _, report = tagged_rows(cfg, tokenizer, tagged)
-    return filled_text(tokenizer, rows, report)
+    return filled_text(tokenizer, *tagged_rows(cfg, tokenizer, tagged))
 
 
 KIND = Kind(Config, TaggedBatch, columns.load_tagged, _texts, _rows)

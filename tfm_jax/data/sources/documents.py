@@ -265,3 +265,9 @@ def load_documents(cfg, split, names=None):
         "kept": len(kept),
         "characters": sum(map(len, documents.texts)),
     }
+
+
+def texts_of(cfg, documents):
+    """What a tokenizer is trained on."""
+    del cfg
+    return documents.texts
