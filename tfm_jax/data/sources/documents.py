@@ -54,10 +54,7 @@ def _files(cfg, split):
 
 def _folder(cfg, split):
     """Every file below a folder whose name fits a pattern, in the order of names."""
-    folder = Path(cfg.folder)
-    if not cfg.folder or not folder.is_dir():
-        raise DataError(f"data.folder={cfg.folder!r} is no folder")
-    paths = folder_files(cfg)
+    folder, paths = Path(cfg.folder), folder_files(cfg)
     if not paths:
         raise DataError(f"data.folder={cfg.folder!r} has no file {cfg.pattern!r}")
     named, files = [], {}
@@ -68,8 +65,10 @@ def _folder(cfg, split):
 
 
 def folder_files(cfg):
-    """The paths of source=folder, in the order of names."""
+    """The paths of source=folder, in the order of names. Raises: DataError."""
     folder = Path(cfg.folder)
+    if not cfg.folder or not folder.is_dir():
+        raise DataError(f"data.folder={cfg.folder!r} is no folder")
     with awaited(folder):
         return sorted(path for path in folder.rglob(cfg.pattern) if path.is_file())
 
