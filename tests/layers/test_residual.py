@@ -3,9 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import linen as nn
 
 from tests.layers.weights import normal, random_params
-from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS, Residual
+from tfm_jax.layers.residual import (
+    CONDITIONS,
+    NORM_KINDS,
+    NORM_PLACEMENTS,
+    Residual,
+)
 
 D = 6
 X = normal(0, 2, 3, D)
@@ -65,6 +71,9 @@ def test_without_the_connection_only_the_sublayer_is_left():
 REFERENCES = {
     "layernorm": lambda: torch.nn.LayerNorm(D, eps=1e-3),
     "layernorm_no_bias": lambda: torch.nn.LayerNorm(D, eps=1e-3, bias=False),
+    "layernorm_no_affine": lambda: torch.nn.LayerNorm(
+        D, 1e-3, elementwise_affine=False
+    ),
     "rmsnorm": lambda: torch.nn.RMSNorm(D, eps=1e-3),
     "none": torch.nn.Identity,
 }
@@ -110,3 +119,40 @@ def test_dropout_acts_on_the_sublayer_and_not_on_the_connection():
     kept = X + 2 * twice(X)[0]
     assert np.all(np.isclose(y, X) | np.isclose(y, kept, rtol=1e-5))
     assert 0 < np.isclose(y, X).mean() < 1
+
+
+@pytest.mark.parametrize("placement", ["pre", "post", "sandwich"])
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_condition_shifts_and_scales_the_input_and_gates_the_output(
+    condition, placement
+):
+    """Peebles and Xie 2023, figure 3, written out; also behind a tanh gate."""
+    module = Residual(
+        placement, "layernorm_no_affine", 1e-6, 0.0, gate="tanh", condition=condition
+    )
+    given = normal(1, 2, 5)
+    params = random_params(module, X, twice, given, train=False)
+    y, _ = module.apply({"params": params}, X, twice, given, train=False)
+    terms = dict(shift=0.0, scale=0.0, gate=1.0)
+    if condition != "none":
+        regress = params["modulation"]["map"]
+        z = np.einsum("bc,ctd->tbd", given / (1 + np.exp(-given)), regress["kernel"])
+        z = z[:, :, None] + np.asarray(regress["bias"])[:, None, None]
+        terms |= zip(("shift", "scale", "gate"), z, strict=False)
+    place = NORM_PLACEMENTS[placement]
+    norms = [layernorm if here else lambda x: x for here in place[:3]]
+    before, inside, after = norms
+    z = inside(twice(before(X) * (1 + terms["scale"]) + terms["shift"])[0])
+    wanted = after(X + np.tanh(params["alpha"]) * terms["gate"] * z)
+    np.testing.assert_allclose(y, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [dict(gate="tanh"), dict(condition="adaln_zero")], ids=str
+)
+def test_closed_gates_make_the_identity_at_the_start(options):
+    module = Residual("pre", "layernorm_no_affine", 1e-6, 0.0, **options)
+    inputs = (X, twice, normal(1, 2, 5))
+    params = module.init(jax.random.key(0), *inputs, train=False)
+    y, _ = module.apply(nn.unbox(params), *inputs, train=False)
+    np.testing.assert_array_equal(y, X)

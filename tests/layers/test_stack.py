@@ -7,7 +7,8 @@ import torch
 from tests.layers import weights
 from tests.layers.weights import normal
 from tfm_jax.layers.arch import Arch
-from tfm_jax.layers.stack import Context, Stack
+from tfm_jax.layers.parts import DECODER, Context, Memory
+from tfm_jax.layers.stack import Stack
 from tfm_jax.ops.masks import Mask
 
 B, T, S, D, DEPTH = 2, 5, 6, 8, 2
@@ -52,8 +53,9 @@ def test_encoder_and_decoder_equal_torch_forward_and_backward(norm, activation):
             memory = Stack(cfg, DEPTH, causal=False).apply(
                 {"params": params[0]}, x, None, Context(seen), train=False
             )
-            past = Context(Mask(causal=True), memory=memory, memory_mask=seen)
-            z = Stack(cfg, DEPTH, causal=True, cross=True).apply(
+            memories = {"encoder": Memory(memory, seen)}
+            past = Context(Mask(causal=True), memories=memories)
+            z = Stack(cfg, DEPTH, causal=True, pattern=(DECODER,)).apply(
                 {"params": params[1]}, y, None, past, train=False
             )
             return jnp.sum(z * readout), z

@@ -30,7 +30,7 @@ def randomised(shapes, seed=0):
         match path[-1].key:
             case "scale" | "score":
                 x = 1 + 0.3 * x
-            case "bias" | "output_bias":
+            case "bias" | "output_bias" | "alpha":
                 x = 0.3 * x
             case "table":
                 x = x / np.sqrt(leaf.shape[-1])

@@ -54,8 +54,8 @@ def copied(params, share, groups, depth):
         first = next(
             j for j in range(depth) if j * groups // depth == i * groups // depth
         )
-        attends = first if SHARES[share].attention else i
-        feeds = first if SHARES[share].ffn else i
+        attends = first if "self_attention" in SHARES[share] else i
+        feeds = first if "feed_forward" in SHARES[share] else i
         kept = {
             attends: ("self_attention", "self_attention_residual"),
             feeds: ("ffn", "ffn_residual"),
@@ -90,7 +90,7 @@ def test_shared_layers_are_copies_of_one_another(share, groups, remat):
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     stacks = [x["encoder"]["stack"] for x in (gradient, apart)]
     kernel = [x["layer_0"]["ffn"]["up"]["kernel"] for x in stacks]
-    borrowers = range(1, 4 // groups) if SHARES[share].ffn else ()
+    borrowers = range(1, 4 // groups) if "feed_forward" in SHARES[share] else ()
     for i in borrowers:
         kernel[1] += stacks[1][f"layer_{i}"]["ffn"]["up"]["kernel"]
     np.testing.assert_allclose(*kernel, rtol=1e-4, atol=1e-4)

@@ -13,7 +13,7 @@ from tests.models.test_encoder_knobs import GENERATOR
 from tfm_jax.config import ConfigError
 from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.layers.heads import HEADS
-from tfm_jax.layers.layout import to_scanned
+from tfm_jax.layers.layout import to_scanned, to_unrolled
 from tfm_jax.models import MODELS, albert, bert, electra, gpt
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import Config, make_optimizer
@@ -91,6 +91,22 @@ def test_position_tables_of_both_sides_move_like_embeddings():
 def tree(name="head"):
     layer = {"ffn": {"kernel": np.ones((2, 2), np.float32)}}
     return {"stack": {"layer_0": layer, "layer_1": layer}, name: layer["ffn"]}
+
+
+def test_layers_of_two_kinds_have_the_rates_of_their_numbers_in_both_layouts():
+    layer = {"ffn": {"kernel": np.ones((2, 2), np.float32)}}
+    more = layer | {"cross_attention": {"kernel": np.ones((3, 2), np.float32)}}
+    stack = {"stack": {f"layer_{i}": (more, layer)[i % 2] for i in range(6)}}
+    unrolled = layerwise.factors(0.5, (), stack)
+    scanned = layerwise.factors(0.5, (), to_scanned(stack))
+    shaped = jax.tree.map(
+        lambda x, factor: np.broadcast_to(factor, x.shape), to_scanned(stack), scanned
+    )
+    jax.tree.map(
+        lambda factor, x: np.testing.assert_array_equal(x, factor),
+        unrolled,
+        jax.tree.map(lambda x: x.flat[0], to_unrolled(shaped)),
+    )
 
 
 @pytest.mark.parametrize("of_layout", [dict, to_scanned])

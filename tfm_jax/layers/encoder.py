@@ -11,7 +11,8 @@ from tfm_jax.config import knob
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import TextEmbedding
 from tfm_jax.layers.linear import constrain
-from tfm_jax.layers.stack import Context, Stack
+from tfm_jax.layers.parts import Context
+from tfm_jax.layers.stack import Stack
 from tfm_jax.ops.masks import Mask
 from tfm_jax.ops.pooling import POOLS
 

@@ -1,8 +1,13 @@
-"""Stored layouts of a stack: a subtree a layer, or one with a leading axis L."""
+"""Stored layouts of a stack: a subtree a layer, or one with a leading axis L.
+
+Where layers differ, and repeat with a period of n, the second layout has n subtrees:
+that of layer i holds layers i, i + n, i + 2 n, ...
+"""
 
 import dataclasses
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,17 +15,46 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 _LAYER = re.compile(r"layer_(\d+)")
+_SCANNED = re.compile(r"layers(?:_(\d+)_of_(\d+))?")
+
+
+def _period(layers: Sequence[Any]) -> int:
+    """The smallest n at which ``layers`` repeat, a divisor of their number."""
+    depth = len(layers)
+    return next(
+        n
+        for n in range(1, depth + 1)
+        if depth % n == 0 and list(layers) == list(layers[:n]) * (depth // n)
+    )
+
+
+def _scanned_names(layers: Sequence[Any]) -> list[str]:
+    n = _period(layers)
+    return ["layers"] if n == 1 else [f"layers_{i}_of_{n}" for i in range(n)]
+
+
+# layers that can be compared -> names of the subtrees that hold them
+NAMES = {
+    "unrolled": lambda layers: [f"layer_{i}" for i in range(len(layers))],
+    "scanned": _scanned_names,
+}
 
 
 def to_scanned(params: dict[str, Any]) -> dict[str, Any]:
-    """``{layer_0: ..., layer_1: ...}`` anywhere in it -> ``{layers: [L, ...]}``."""
+    """``{layer_0: ..., layer_1: ...}`` anywhere in it -> ``{layers: [L, ...]}``.
+
+    Layers count as equal if their trees of parameters are.
+    """
     if not isinstance(params, dict):
         return params
     numbered = {int(m[1]): params[k] for k in params if (m := _LAYER.fullmatch(k))}
     rest = {k: to_scanned(v) for k, v in params.items() if not _LAYER.fullmatch(k)}
     if numbered:
         layers = [numbered[i] for i in range(len(numbered))]
-        rest["layers"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
+        names = NAMES["scanned"](list(map(jax.tree.structure, layers)))
+        for i, name in enumerate(names):
+            alike = layers[i :: len(names)]
+            rest[name] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alike)
     return rest
 
 
@@ -28,11 +62,13 @@ def to_unrolled(params: dict[str, Any]) -> dict[str, Any]:
     """The inverse of ``to_scanned``."""
     if not isinstance(params, dict):
         return params
-    unrolled = {k: to_unrolled(v) for k, v in params.items() if k != "layers"}
-    if "layers" in params:
-        depth = jax.tree.leaves(params["layers"])[0].shape[0]
-        for i in range(depth):
-            unrolled[f"layer_{i}"] = jax.tree.map(lambda x, i=i: x[i], params["layers"])
+    scanned = {k: m for k in params if (m := _SCANNED.fullmatch(k))}
+    unrolled = {k: to_unrolled(v) for k, v in params.items() if k not in scanned}
+    for k, match in scanned.items():
+        first, period = int(match[1] or 0), int(match[2] or 1)
+        for i in range(jax.tree.leaves(params[k])[0].shape[0]):
+            layer = jax.tree.map(lambda x, i=i: x[i], params[k])
+            unrolled[f"layer_{first + i * period}"] = layer
     return unrolled
 
 

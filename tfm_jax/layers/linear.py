@@ -71,7 +71,9 @@ class Linear(nn.Module):
     """
 
     features: tuple[int, ...]  # output shape
-    axes: tuple[str, ...]  # logical names of the kernel's axes, inputs then outputs
+    axes: tuple[
+        str | None, ...
+    ]  # logical names of the kernel's axes, inputs then outputs
     initializer: str  # a key of INITS
     inputs: int = 1  # how many trailing axes of x are contracted
     bias: bool = True

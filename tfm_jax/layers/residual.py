@@ -1,4 +1,4 @@
-"""Residual connection and normalisation: placement (Post-LN, Pre-LN) and kind."""
+"""Residual connection: normalisation (Post-LN, Pre-LN), gate, modulation (adaLN)."""
 
 import functools
 from collections.abc import Callable
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from tfm_jax.layers.linear import Dropout
+from tfm_jax.layers.linear import Dropout, Linear
 
 
 class Placement(NamedTuple):
-    """``after(x + inside(sublayer(before(x))))``; ``final``: also after the stack."""
+    """Norms of ``after(x + inside(sublayer(before(x))))``; ``final``: of the stack."""
 
     before: bool = False
     inside: bool = False
@@ -38,9 +38,14 @@ class _Identity(nn.Module):
         return x
 
 
-def _layernorm(*, epsilon, dtype, name, bias=True):
+def _layernorm(*, epsilon, dtype, name, bias=True, scale=True):
     return nn.LayerNorm(
-        epsilon, dtype, use_bias=bias, use_fast_variance=False, name=name
+        epsilon,
+        dtype,
+        use_bias=bias,
+        use_scale=scale,
+        use_fast_variance=False,
+        name=name,
     )
 
 
@@ -50,17 +55,66 @@ NORM_KINDS: dict[str, Callable[..., nn.Module]] = {
     "layernorm_no_bias": functools.partial(
         _layernorm, bias=False
     ),  # Karpathy's nanoGPT
+    # Peebles and Xie 2023, arXiv:2212.09748, released code: adaLN has the affine map
+    "layernorm_no_affine": functools.partial(_layernorm, bias=False, scale=False),
     "rmsnorm": nn.RMSNorm,  # Zhang and Sennrich 2019, arXiv:1910.07467
     "none": _Identity,
 }
 
 
+def _tanh_gate(residual, y):
+    alpha = residual.param("alpha", nn.initializers.zeros, (), jnp.float32)
+    return jnp.tanh(alpha).astype(y.dtype) * y
+
+
+# (residual, y [B, T, D]) -> what is added to x
+GATES: dict[str, Callable] = {
+    "none": lambda residual, y: y,
+    # a scalar, 0 at the start; Alayrac et al. 2022, arXiv:2204.14198, section 2.2
+    "tanh": _tanh_gate,
+}
+
+
+class Modulation(nn.Module):
+    """Vectors regressed from a condition, ``map(silu(condition))``; zero at the start.
+
+    Source: Peebles and Xie 2023, arXiv:2212.09748, section 3.2 and released code.
+    Deviates: each residual connection has its own map, which the code stacks for all of
+    a layer.
+    Args (call): condition: [B, C]. Returns: ``terms`` of [B, 1, D].
+    """
+
+    terms: int
+    width: int  # D
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, condition: jax.Array) -> list[jax.Array]:
+        shape, axes = (self.terms, self.width), ("embed", None, None)
+        regress = Linear(shape, axes, "lecun", dtype=self.dtype, scale=0.0, name="map")
+        return jnp.split(regress(nn.silu(condition)), self.terms, axis=1)
+
+
+def modulate(y: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
+    """``y (1 + scale) + shift``, of [B, T, D] by [B, 1, D]."""
+    return y * (1 + scale) + shift
+
+
+# what is regressed from the condition; Peebles and Xie 2023, arXiv:2212.09748, figure 3
+CONDITIONS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "adaln": ("shift", "scale"),  # of the sub-layer's input, see ``modulate``
+    "adaln_zero": ("shift", "scale", "gate"),  # and a factor of its output
+}
+
+
 class Residual(nn.Module):
-    """A sub-layer with its residual connection, dropout and normalisation.
+    """``after(x + gate * inside(sublayer(modulate(before(x), condition))))``.
 
     Source: Vaswani et al. 2017, section 3.1 and "Residual Dropout" in 5.4: dropout is
     applied to the sub-layer's output before it is added. Deviates: no.
     Args (call): x: [B, T, D]. sublayer: callable [B, T, D] -> ([B, T, D], anything).
+        condition: [B, C], unless ``condition`` is "none".
     Returns: ([B, T, D], what the sub-layer returned besides).
     """
 
@@ -70,20 +124,35 @@ class Residual(nn.Module):
     dropout: float
     add: bool = True  # False: no residual connection
     dtype: DTypeLike = jnp.float32
+    gate: str = "none"  # a key of GATES
+    condition: str = "none"  # a key of CONDITIONS
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, sublayer: Callable, *, train: bool
+        self,
+        x: jax.Array,
+        sublayer: Callable,
+        condition: jax.Array | None = None,
+        *,
+        train: bool,
     ) -> tuple[jax.Array, Any]:
-        place = NORM_PLACEMENTS[self.placement]
+        place, terms = NORM_PLACEMENTS[self.placement], CONDITIONS[self.condition]
 
         def norm(slot, y):
             make = NORM_KINDS[self.kind]
             return make(epsilon=self.epsilon, dtype=self.dtype, name=slot)(y)
 
-        y, rest = sublayer(norm("norm_before", x) if place.before else x)
+        def regress():
+            make = Modulation(len(terms), x.shape[-1], self.dtype, name="modulation")
+            return make(condition)
+
+        regressed = regress() if terms else []
+        affine, gates = regressed[:2], regressed[2:]
+        y = norm("norm_before", x) if place.before else x
+        y, rest = sublayer(modulate(y, *affine) if affine else y)
         if place.inside:
             y = norm("norm_inside", y)
         y = Dropout(self.dropout, name="dropout")(y, train=train)
+        y = functools.reduce(jnp.multiply, gates, GATES[self.gate](self, y))
         y = x + y if self.add else y
         return (norm("norm_after", y) if place.after else y), rest

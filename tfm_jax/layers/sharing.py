@@ -1,28 +1,18 @@
-"""Which layers of a stack own their parameters, and which borrow those of another."""
+"""Cross-layer parameter sharing: which layer each part shares its parameters from."""
 
-from typing import NamedTuple
+from collections.abc import Container, Sequence
 
+from tfm_jax.layers.parts import PARTS, Part
 
-class Shared(NamedTuple):
-    """Which sub-layers the layers of a group have in common, their norms included."""
-
-    attention: bool
-    ffn: bool
-
-
-SHARES = {  # Lan et al. 2020, arXiv:1909.11942, section 3.1 and table 4
-    "none": Shared(False, False),
-    "attention": Shared(True, False),
-    "ffn": Shared(False, True),
-    "all": Shared(True, True),
+SHARES: dict[
+    str, Container[str]
+] = {  # kinds of parts that a group of layers shares, their norms included
+    # Lan et al. 2020, arXiv:1909.11942, section 3.1 and table 4
+    "none": (),
+    "attention": ("self_attention", "cross_attention"),
+    "ffn": ("feed_forward",),
+    "all": PARTS,
 }
-
-
-class Lenders(NamedTuple):
-    """Numbers of the layers whose parameters a layer uses."""
-
-    attention: int
-    ffn: int
 
 
 def group(layer: int, groups: int, depth: int) -> int:
@@ -34,17 +24,24 @@ def group(layer: int, groups: int, depth: int) -> int:
     return int(layer / (depth / groups))
 
 
-def lenders(share: str, groups: int, depth: int) -> list[Lenders]:
-    """For each layer, in order; the first layer of a group lends what it shares.
+def shared_from(
+    share: str, groups: int, layers: Sequence[Sequence[Part]]
+) -> list[tuple[int, ...]]:
+    """For each part of each layer, the number of the layer that has its parameters.
+
+    That is the first layer of the group with an equal part, if its kind is shared.
 
     Args:
         share: a key of SHARES.
-        groups: see ``group``; at most ``depth``.
+        groups: see ``group``; at most the number of layers.
+        layers: the parts of each layer.
     """
-    shared = SHARES[share]
-    of = [group(layer, groups, depth) for layer in range(depth)]
-    first = [of.index(number) for number in of]
-    return [
-        Lenders(first[i] if shared.attention else i, first[i] if shared.ffn else i)
-        for i in range(depth)
-    ]
+    of = [group(i, groups, len(layers)) for i in range(len(layers))]
+
+    def owner(i, part):
+        if part.kind not in SHARES[share]:
+            return i
+        first = of.index(of[i])
+        return next(j for j in range(first, i + 1) if part in layers[j])
+
+    return [tuple(owner(i, part) for part in x) for i, x in enumerate(layers)]

@@ -1,21 +1,31 @@
-"""Block and Stack: the one place where sub-layers become layers."""
+"""Block and Stack: a layer of parts, and a pattern of layers."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from tfm_jax.layers import layout
 from tfm_jax.layers.arch import Arch
-from tfm_jax.layers.attention import KeyValue, MultiHeadAttention
-from tfm_jax.layers.feedforward import FeedForward
-from tfm_jax.layers.linear import BIASES, RESIDUAL_INITS, constrain
+from tfm_jax.layers.linear import RESIDUAL_INITS, constrain
+from tfm_jax.layers.parts import (
+    ENCODER,
+    PARTS,
+    ROWS,
+    Cache,
+    CachedStep,
+    Context,
+    Memory,
+    Part,
+    Prefill,
+)
 from tfm_jax.layers.positions import POSITIONS, PositionBias
 from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS, Residual
-from tfm_jax.layers.sharing import lenders
-from tfm_jax.ops.masks import Mask, combine, to_bias
+from tfm_jax.layers.sharing import shared_from
+from tfm_jax.ops.masks import combine, to_bias
 
 _POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -24,257 +34,134 @@ _POLICIES = {
 NO_WINDOW = 1 << 30  # wider than any row
 
 
-class Context(NamedTuple):
-    """What all layers of a stack share.
-
-    Attributes:
-        mask: structure of self-attention. bias: [B, H, T, T] by distance, or None.
-        positions: [B, T] if queries and keys are rotated, else None.
-        memory: [B, S, D] for cross-attention, or None. memory_mask: its structure.
-    """
-
-    mask: Mask
-    bias: jax.Array | None = None
-    positions: jax.Array | None = None
-    memory: jax.Array | None = None
-    memory_mask: Mask | None = None
-
-
-class LayerCache(NamedTuple):
-    """One decoder layer's memory while decoding W hypotheses a sentence.
-
-    Keys and values lie as the two products of attention read them, so that a step
-    copies neither.
-
-    Attributes:
-        past: self-attention, [B, H, K, T * W] and [B, H, K', T * W], the W hypotheses
-            of the first token before those of the second.
-        memory: cross-attention, [B, H, K, S] and [B, H, K', S], once per sentence; None
-            in decoders without encoder.
-    """
-
-    past: KeyValue
-    memory: KeyValue | None = None
-
-
 class Block(nn.Module):
-    """Self-attention, cross-attention if ``cross``, feed-forward; each residual.
+    """One layer: its parts in order, each with its residual connection.
 
     Source: Vaswani et al. 2017, section 3.1 and figure 1. Deviates: no.
     """
 
     cfg: Arch
-    cross: bool = False
-    depth: int = 1  # blocks of the stack, for the initial values
+    parts: tuple[Part, ...]
+    sublayers: int  # of the whole stack, for the initial values
+    condition: str = "none"  # a key of CONDITIONS
 
     def setup(self):
-        cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
-        biases = BIASES[cfg.biases]
-        sublayers = self.depth * (3 if self.cross else 2)
-        out_scale = RESIDUAL_INITS[cfg.residual_init](sublayers)
-
-        def attention():
-            return MultiHeadAttention(
-                width=cfg.width,
-                heads=cfg.heads,
-                key_size=cfg.head_key_size,
-                value_size=cfg.head_value_size,
-                score=cfg.score,
-                mask_style=cfg.mask_style,
-                implementation=cfg.attention,
-                initializer=cfg.init,
-                dropout=cfg.attention_dropout,
-                dtype=dtype,
-                biases=biases,
-                out_scale=out_scale,
-            )
-
-        def residual():
-            return Residual(
+        each = [
+            (part, dataclasses.replace(self.cfg, **dict(part.changes)))
+            for part in self.parts
+        ]
+        out_scale = RESIDUAL_INITS[self.cfg.residual_init](self.sublayers)
+        self.modules = [
+            PARTS[part.kind].build(cfg, out_scale, part.name) for part, cfg in each
+        ]
+        self.residuals = [
+            Residual(
                 placement=cfg.norm,
                 kind=cfg.norm_kind,
                 epsilon=cfg.norm_eps,
                 dropout=cfg.dropout,
                 add=cfg.residual,
-                dtype=dtype,
+                dtype=jnp.dtype(cfg.dtype),
+                gate=part.gate,
+                condition=self.condition,
+                name=f"{part.name}_residual",
             )
-
-        self.self_attention = attention()
-        self.self_attention_residual = residual()
-        if self.cross:
-            self.cross_attention = attention()
-            self.cross_attention_residual = residual()
-        self.ffn = FeedForward(
-            cfg.ffn_width,
-            cfg.activation,
-            cfg.init,
-            cfg.activation_dropout,
-            dtype,
-            biases.others,
-            out_scale,
-        )
-        self.ffn_residual = residual()
+            for part, cfg in each
+        ]
 
     def __call__(
         self,
         x: jax.Array,
         context: Context,
-        feeds: "Block | None" = None,
+        caches: tuple[Cache, ...] | None = None,
+        owners: "tuple[Block, ...] | None" = None,
         *,
         train: bool,
-    ) -> jax.Array:
-        """[B, T, D] -> [B, T, D]; ``feeds``: the block whose feed-forward is used."""
-        see = context
-
-        def look_around(y):
-            z = self.self_attention(
-                y, y, mask=see.mask, bias=see.bias, positions=see.positions, train=train
-            )
-            return z, None
-
-        def look_across(y):
-            z = self.cross_attention(y, see.memory, mask=see.memory_mask, train=train)
-            return z, None
-
-        x, _ = self.self_attention_residual(x, look_around, train=train)
-        if self.cross:
-            x, _ = self.cross_attention_residual(x, look_across, train=train)
-        lender = self if feeds is None else feeds
-        return lender._feed_forward(x, train=train)
-
-    def _feed_forward(self, x, *, train):
-        x, _ = self.ffn_residual(
-            x, lambda y: (self.ffn(y, train=train), None), train=train
-        )
-        return constrain(x, "batch", "length", "embed")
-
-    def init_cache(
-        self, batch: int, hypotheses: int, length: int, memory: jax.Array | None = None
-    ) -> LayerCache:
-        """``LayerCache`` of an empty past; memory [B, S, D] is projected once."""
-        cfg, slots, dtype = self.cfg, length * hypotheses, jnp.dtype(self.cfg.dtype)
-        past = KeyValue(
-            jnp.zeros((batch, cfg.heads, cfg.head_key_size, slots), dtype),
-            jnp.zeros((batch, cfg.heads, cfg.head_value_size, slots), dtype),
-        )
-        if not self.cross:
-            return LayerCache(past)
-        key, value = self.cross_attention.project(memory)
-        across = KeyValue(jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 3))
-        # without the barrier XLA moves the transpositions into the decoding loop
-        return LayerCache(past, jax.lax.optimization_barrier(across))
-
-    def prefill(
-        self, x: jax.Array, cache: LayerCache, hypotheses: int, context: Context
-    ) -> tuple[jax.Array, LayerCache]:
-        """A prompt at once, in the slots of hypothesis 0: [B, P, D], cache -> both."""
-        see = context
-
-        def look_around(y):
-            now = self.self_attention.project(y, see.positions)
-            slots = slice(0, y.shape[1] * hypotheses, hypotheses)
-            past = jax.tree.map(
-                lambda old, new: old.at[..., slots].set(jnp.moveaxis(new, 1, 3)),
-                cache.past,
-                now,
-            )
-            z = self.self_attention.attend(
-                y,
-                now,
-                mask=see.mask,
-                bias=see.bias,
-                positions=see.positions,
-                train=False,
-            )
-            return z, past
-
-        return self._advance(x, cache, look_around, see.memory_mask)
-
-    def step(
-        self,
-        x: jax.Array,
-        cache: LayerCache,
-        index: jax.Array,
-        *,
-        bias: jax.Array | None,
-        positions: jax.Array | None,
-        memory_mask: Mask | None,
-    ) -> tuple[jax.Array, LayerCache]:
-        """One token further: [B, W, D] -> ([B, W, D], cache); causality is the cache.
+    ) -> tuple[jax.Array, tuple[Cache, ...]]:
+        """[B, T, D] -> ([B, T, D], caches), in any mode of ``Context``.
 
         Args:
-            x: [B, W, D], token ``index`` of each of W hypotheses.
-            bias: [B, H|1, W, T * W] hides what lies ahead and other hypotheses.
-            positions: [1, 1] or None.
+            caches: one a part, see ``Stack.init_cache``; None in a full pass.
+            owners: the block that has the parameters of each part; None: this one.
         """
-        slot = index * x.shape[1]
+        caches = caches or (None,) * len(self.parts)
+        owners = owners or (self,) * len(self.parts)
+        updated = []
+        for part, cache, owner in zip(self.parts, caches, owners, strict=True):
+            x, cache = owner.apply_part(part, x, context, cache, train=train)
+            updated.append(cache)
+        return constrain(x, "batch", "length", "embed"), tuple(updated)
 
-        def look_back(y):
-            now = self.self_attention.project(y, positions)  # [B, W, H, K]
-            past = jax.tree.map(
-                lambda old, new: jax.lax.dynamic_update_slice_in_dim(
-                    old, jnp.moveaxis(new, 1, 3), slot, 3
-                ),
-                cache.past,
-                now,
-            )
-            z = self.self_attention.attend(
-                y, _as_projected(past), bias=bias, positions=positions, train=False
-            )
-            return z, past
+    def apply_part(
+        self, part: Part, x: jax.Array, context: Context, cache: Cache, *, train: bool
+    ) -> tuple[jax.Array, Cache]:
+        """One residual sub-layer: [B, T, D] -> ([B, T, D], cache)."""
+        i, length = self.parts.index(part), x.shape[1]
+        first, end, _ = ROWS[part.rows](context.queries).indices(length)
+        if first >= end:
+            return x, cache
 
-        return self._advance(x, cache, look_back, memory_mask)
+        def sublayer(y):
+            call = PARTS[part.kind].call
+            return call(self.modules[i], part, y, context, cache, train)
 
-    def _advance(self, x, cache, look_back, memory_mask):
-        """``look_back``: [B, T, D] -> ([B, T, D], the past with these tokens)."""
+        whole = end - first == length
+        y, cache = self.residuals[i](
+            x if whole else x[:, first:end], sublayer, context.condition, train=train
+        )
+        if not whole:
+            y = jax.lax.dynamic_update_slice_in_dim(x, y, first, 1)
+        return y, cache
 
-        def look_across(y):
-            z = self.cross_attention.attend(
-                y, _as_projected(cache.memory), mask=memory_mask, train=False
-            )
-            return z, None
-
-        x, past = self.self_attention_residual(x, look_back, train=False)
-        if self.cross:
-            x, _ = self.cross_attention_residual(x, look_across, train=False)
-        return self._feed_forward(x, train=False), cache._replace(past=past)
+    def init_cache(
+        self, part: Part, batch: int, slots: int, memories: Mapping[str, Memory]
+    ) -> Cache:
+        """Cache of one part, before the first token."""
+        module = self.modules[self.parts.index(part)]
+        return PARTS[part.kind].cache(module, part, batch, slots, memories)
 
 
-def _as_projected(kv: KeyValue) -> KeyValue:
-    """[B, H, K, S] and [B, H, K', S] -> [B, S, H, K] and [B, S, H, K']; no copy."""
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 3, 1), kv)
+class _Period(nn.Module):
+    """The blocks of one period of a pattern, for a scan over periods."""
+
+    blocks: tuple[Block, ...]
 
 
 def _within(context, window):
     """``context`` for a layer that sees ``window`` keys on either side; 0: all."""
     if isinstance(window, int) and window == 0:
         return context
-    return context._replace(mask=dataclasses.replace(context.mask, window=window))
+    mask = dataclasses.replace(context.mask, window=window)
+    return dataclasses.replace(context, mask=mask)
 
 
 class Stack(nn.Module):
-    """``depth`` blocks and, where the placement asks for it, a final norm.
+    """``depth`` layers that cycle a pattern, and a final norm if the placement has one.
 
-    Blocks that borrow all of their parameters have none; see ``layers.sharing``.
+    A scan runs over periods of the pattern, of which ``depth`` holds a whole number.
     """
 
     cfg: Arch
     depth: int
     causal: bool
-    cross: bool = False
-    share: str = (
-        "none"  # a key of SHARES; others need the unrolled layout, and no cache
-    )
+    pattern: tuple[tuple[Part, ...], ...] = (ENCODER,)
+    share: str = "none"  # a key of SHARES; others need the unrolled layout
     groups: int = 1
+    condition: str = "none"  # a key of CONDITIONS
 
     def setup(self):
         cfg = self.cfg
         self.position_bias = PositionBias(cfg.positions, cfg.heads, not self.causal)
         self.windows = [cfg.window(i) for i in range(self.depth)]
-        if cfg.layout == "scanned":
-            self.layers = Block(cfg, self.cross, self.depth)
-        else:
-            self.layer = [Block(cfg, self.cross, self.depth) for _ in range(self.depth)]
+        layers = layers_of(self.pattern, self.depth)
+        self.owners = shared_from(self.share, self.groups, layers)
+        names = layout.NAMES[cfg.layout](layers)
+        sublayers = sum(map(len, layers))
+        self.layer = [
+            Block(cfg, layers[i], sublayers, self.condition, name=name)
+            for i, name in enumerate(names)
+        ]
+        self.period = _Period(tuple(self.layer))
         if NORM_PLACEMENTS[cfg.norm].final:
             make, dtype = NORM_KINDS[cfg.norm_kind], jnp.dtype(cfg.dtype)
             self.final_norm = make(epsilon=cfg.norm_eps, dtype=dtype, name=None)
@@ -283,43 +170,63 @@ class Stack(nn.Module):
         self, x: jax.Array, positions: jax.Array, context: Context, *, train: bool
     ) -> jax.Array:
         """[B, T, D], positions [B, T] -> [B, T, D]."""
-        context = self._everywhere(positions, context)
+        cfg, context = self.cfg, self._everywhere(positions, context)
 
-        def body(block, x, context, window=None, feeds=None):
+        def body(block, x, context, window=None, owners=None):
             if window is not None:
                 context = _within(context, window)
-            return block(x, context, feeds, train=train)
+            return block(x, context, owners=owners, train=train)[0]
 
-        if self.cfg.remat != "none":
-            policy = _POLICIES[self.cfg.remat]
+        if cfg.remat != "none":
             body = nn.remat(
-                body, prevent_cse=self.cfg.layout == "unrolled", policy=policy
+                body,
+                prevent_cse=cfg.layout == "unrolled",
+                policy=_POLICIES[cfg.remat],
             )
-        if self.cfg.layout == "scanned":
-            windows = None  # one body for all layers: where they differ, it is told
-            if len(set(self.windows)) == 1:
-                context = _within(context, self.windows[0])
-            else:
-                windows = jnp.array([w or NO_WINDOW for w in self.windows])
-            scan = nn.scan(
-                lambda block, x, context, w: (body(block, x, context, w), None),
-                variable_axes={"params": 0, "intermediates": 0},
-                split_rngs={"params": True, "dropout": True},
-                in_axes=(nn.broadcast, 0),
-                length=self.depth,
-                metadata_params={nn.PARTITION_NAME: "layers"},
-            )
-            x, _ = scan(self.layers, x, context, windows)
-        else:
-            lent = lenders(self.share, self.groups, self.depth)
-            for (attends, feeds), window in zip(lent, self.windows, strict=True):
-                other = None if feeds == attends else self.layer[feeds]
-                x = body(self.layer[attends], x, _within(context, window), None, other)
-        return self._finish(x)
+        run = {"unrolled": self._unrolled, "scanned": self._scanned}[cfg.layout]
+        return self._finish(run(body, x, context))
+
+    def _unrolled(self, body, x, context):
+        for block, owners, window in self._layers(self.windows):
+            x = body(block, x, _within(context, window), None, owners)
+        return x
+
+    def _scanned(self, body, x, context):
+        windows = [self.windows[i :: len(self.layer)] for i in range(len(self.layer))]
+        # one body for many layers: where their windows differ, they are its inputs
+        differing = [
+            jnp.array([w or NO_WINDOW for w in each]) if len(set(each)) > 1 else None
+            for each in windows
+        ]
+
+        alone = len(self.layer) == 1  # needs no module around it, which has keys too
+
+        def one_period(period, x, context, differing):
+            blocks = (period,) if alone else period.blocks
+            for block, each, window in zip(blocks, windows, differing, strict=True):
+                seen = _within(context, each[0]) if window is None else context
+                x = body(block, x, seen, window)
+            return x, None
+
+        scan = nn.scan(
+            one_period,
+            variable_axes={"params": 0, "intermediates": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast, 0),
+            length=self.depth // len(self.layer),
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        return scan(self.layer[0] if alone else self.period, x, context, differing)[0]
+
+    def _layers(self, *of_each):
+        """(block, blocks that have the parameters of its parts, ...) of each layer."""
+        owners = [tuple(self.layer[i] for i in numbers) for numbers in self.owners]
+        return zip(self.layer, owners, *of_each, strict=True)
 
     def _everywhere(self, positions, context):
         """``context`` with what all layers share of the ``positions`` [B, T]."""
-        return context._replace(
+        return dataclasses.replace(
+            context,
             bias=self.position_bias(positions, positions),
             positions=positions if POSITIONS[self.cfg.positions].rotates else None,
         )
@@ -328,41 +235,56 @@ class Stack(nn.Module):
         return self.final_norm(x) if NORM_PLACEMENTS[self.cfg.norm].final else x
 
     def init_cache(
-        self, batch: int, hypotheses: int, length: int, memory: jax.Array | None = None
-    ) -> tuple[LayerCache, ...]:
-        """Tuple of ``LayerCache``, one a layer; memory [B, S, D] if there is cross."""
+        self,
+        batch: int,
+        hypotheses: int,
+        length: int,
+        memories: Mapping[str, Memory] = MappingProxyType({}),
+    ) -> tuple[tuple[Cache, ...], ...]:
+        """Caches before the first token: a tuple a layer, in it one entry a part.
+
+        They are those of ``PARTS``: the past of self-attention, [B, H, K, T * W] and
+        [B, H, K', T * W], the W hypotheses of the first token before those of the
+        second; keys and values of a memory, [B, H, K, S] and [B, H, K', S]; or None.
+        They lie as the two products of attention read them: a step copies neither.
+
+        Args: memories: name -> ``Memory``, for cross-attention.
+        """
         return tuple(
-            block.init_cache(batch, hypotheses, length, memory) for block in self.layer
+            tuple(
+                owner.init_cache(part, batch, length * hypotheses, memories)
+                for part, owner in zip(block.parts, owners, strict=True)
+            )
+            for block, owners in self._layers()
         )
 
     def prefill(
         self,
         x: jax.Array,
-        caches: Sequence[LayerCache],
+        caches: Sequence[tuple[Cache, ...]],
         hypotheses: int,
         positions: jax.Array,
         context: Context,
-    ) -> tuple[jax.Array, tuple[LayerCache, ...]]:
+    ) -> tuple[jax.Array, tuple[tuple[Cache, ...], ...]]:
         """[B, P, D] in slots 0 .. P - 1 of empty caches -> ([B, P, D], caches)."""
         context = self._everywhere(positions, context)
-        updated = []
-        for block, cache, window in zip(self.layer, caches, self.windows, strict=True):
-            x, cache = block.prefill(x, cache, hypotheses, _within(context, window))
-            updated.append(cache)
-        return self._finish(x), tuple(updated)
+        context = dataclasses.replace(context, mode=Prefill(hypotheses))
+        return self._advance(x, caches, [_within(context, w) for w in self.windows])
 
     def step(
         self,
         x: jax.Array,
-        caches: Sequence[LayerCache],
+        caches: Sequence[tuple[Cache, ...]],
         index: jax.Array,
+        context: Context,
         *,
         visible: jax.Array,
-        memory_mask: Mask | None,
-    ) -> tuple[jax.Array, tuple[LayerCache, ...]]:
+    ) -> tuple[jax.Array, tuple[tuple[Cache, ...], ...]]:
         """[B, W, D] at position ``index`` -> ([B, W, D], caches).
 
-        Args: visible: [B, W, T * W] bool, which slots of the past each hypothesis sees.
+        Args:
+            context: memories without states. Causality is in ``visible``, no mask.
+            visible: [B, W, T * W] bool, which slots of the past each hypothesis sees.
         """
         width = x.shape[1]
         here = jnp.full((1, 1), index)
@@ -371,23 +293,42 @@ class Stack(nn.Module):
         if distance is not None:
             distance = jnp.repeat(distance, width, axis=-1)
         near = jnp.repeat(index - slots, width)
-        biases = {
-            w: combine(
-                to_bias(visible & (near < w) if w else visible)[:, None], distance
+        rotates = POSITIONS[self.cfg.positions].rotates
+        contexts = {
+            w: dataclasses.replace(
+                context,
+                bias=combine(
+                    to_bias(visible & (near < w) if w else visible)[:, None], distance
+                ),
+                positions=here if rotates else None,
+                mode=CachedStep(index * width),
             )
             for w in set(self.windows)
         }
-        rotates = POSITIONS[self.cfg.positions].rotates
-        positions = here if rotates else None
+        return self._advance(x, caches, [contexts[w] for w in self.windows])
+
+    def _advance(self, x, caches, contexts):
         updated = []
-        for block, cache, window in zip(self.layer, caches, self.windows, strict=True):
-            x, cache = block.step(
-                x,
-                cache,
-                index,
-                bias=biases[window],
-                positions=positions,
-                memory_mask=memory_mask,
-            )
+        for block, owners, cache, context in self._layers(caches, contexts):
+            x, cache = block(x, context, cache, owners, train=False)
             updated.append(cache)
         return self._finish(x), tuple(updated)
+
+
+def layers_of(
+    pattern: tuple[tuple[Part, ...], ...], depth: int
+) -> tuple[tuple[Part, ...], ...]:
+    """The parts of each of ``depth`` layers.
+
+    Raises: ValueError for layers that differ, but not in the names of their parts, by
+        which stored parameters are told apart.
+    """
+    by_names: dict[frozenset[str], tuple[Part, ...]] = {}
+    for parts in pattern:
+        names = frozenset(part.name for part in parts)
+        if len(names) < len(parts) or by_names.setdefault(names, parts) != parts:
+            raise ValueError(
+                f"pattern={pattern}: the names of its parts, {sorted(names)}, must "
+                "differ within a layer and between layers that are not equal"
+            )
+    return tuple(pattern[i % len(pattern)] for i in range(depth))

@@ -29,8 +29,9 @@ from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.heads import LabelledLogits, Labels
 from tfm_jax.layers.linear import Dropout, Linear, constrain
+from tfm_jax.layers.parts import Context
 from tfm_jax.layers.residual import NORM_PLACEMENTS
-from tfm_jax.layers.stack import Context, Stack
+from tfm_jax.layers.stack import Stack
 from tfm_jax.models.family import Family
 from tfm_jax.ops import pooling
 from tfm_jax.ops.masks import Mask
@@ -166,7 +167,7 @@ class Cache(NamedTuple):
 
     Attributes:
         index: [] int32, tokens so far.
-        layers: tuple of ``LayerCache``.
+        layers: see ``Stack.init_cache``.
         starts: [B] int32, the slot of a row's first token; prompts end together.
         ancestry: [B, W, T] int32, see ``layers.ancestry``.
     """
@@ -268,8 +269,8 @@ class Gpt(nn.Module):
             x,
             cache.layers,
             cache.index,
+            Context(),
             visible=visible & (slots >= cache.starts[:, None, None]),
-            memory_mask=None,
         )
         cache = cache._replace(index=cache.index + 1, layers=layers, ancestry=written)
         return self.lm_logits(x, self.embedding.table), cache

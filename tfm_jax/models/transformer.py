@@ -19,8 +19,9 @@ from tfm_jax.layers import ancestry
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.linear import Dropout, Linear, constrain
+from tfm_jax.layers.parts import DECODER, Context, Memory
 from tfm_jax.layers.residual import NORM_PLACEMENTS
-from tfm_jax.layers.stack import Context, Stack
+from tfm_jax.layers.stack import Stack
 from tfm_jax.models.family import Family
 from tfm_jax.ops.masks import Mask
 
@@ -83,7 +84,7 @@ class Cache(NamedTuple):
 
     Attributes:
         index: [] int32, tokens so far.
-        layers: tuple of ``LayerCache``.
+        layers: see ``Stack.init_cache``.
         memory_lengths: [B] int32, real source tokens.
         ancestry: [B, W, T] int32, see ``layers.ancestry``.
     """
@@ -141,7 +142,7 @@ class Transformer(nn.Module):
         self.target_positions = positions()
         self.embedding_dropout = Dropout(cfg.dropout)
         self.encoder = Stack(cfg, cfg.encoder_depth, causal=False)
-        self.decoder = Stack(cfg, cfg.decoder_depth, causal=True, cross=True)
+        self.decoder = Stack(cfg, cfg.decoder_depth, causal=True, pattern=(DECODER,))
 
     def __call__(self, batch: PairBatch, *, train: bool) -> jax.Array:
         memory = self.encode(
@@ -178,8 +179,7 @@ class Transformer(nn.Module):
         q, kv = batch.target_segments, batch.source_segments
         context = Context(
             mask=dataclasses.replace(_sees(q, q, packed=packed), causal=True),
-            memory=memory,
-            memory_mask=_sees(q, kv, packed=packed),
+            memories={"encoder": Memory(memory, _sees(q, kv, packed=packed))},
         )
         return self._logits(
             self.decoder(x, _or_count(positions, x), context, train=train)
@@ -196,7 +196,9 @@ class Transformer(nn.Module):
         """Cache for ``width`` hypotheses a sentence of up to ``max_length`` tokens."""
         return Cache(
             index=jnp.zeros((), jnp.int32),
-            layers=self.decoder.init_cache(len(memory), width, max_length, memory),
+            layers=self.decoder.init_cache(
+                len(memory), width, max_length, {"encoder": Memory(memory)}
+            ),
             memory_lengths=_lengths(source_segments),
             ancestry=jnp.zeros((memory.shape[0], width, max_length), jnp.int32),
         )
@@ -211,8 +213,12 @@ class Transformer(nn.Module):
             x,
             cache.layers,
             cache.index,
+            Context(
+                memories={
+                    "encoder": Memory(None, Mask(kv_lengths=cache.memory_lengths))
+                }
+            ),
             visible=visible,
-            memory_mask=Mask(kv_lengths=cache.memory_lengths),
         )
         cache = cache._replace(index=cache.index + 1, layers=layers, ancestry=written)
         return self._logits(x), cache

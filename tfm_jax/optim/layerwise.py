@@ -11,7 +11,7 @@ import optax
 from tfm_jax.config import ConfigError
 
 _LAYER = re.compile(r"(.*?)/?layer_(\d+)/.*")
-_SCANNED = re.compile(r"(.*?)/?layers/.*")
+_SCANNED = re.compile(r"(.*?)/?layers(?:_(\d+)_of_(\d+))?/.*")
 
 
 def path_of(keys: Sequence[Any]) -> str:
@@ -116,7 +116,7 @@ def factors(
         if layer := _LAYER.fullmatch(path):
             depths[layer[1]] = max(depths.get(layer[1], 0), int(layer[2]) + 1)
         elif stack := _SCANNED.fullmatch(path):
-            depths[stack[1]] = x.shape[0]
+            depths[stack[1]] = x.shape[0] * int(stack[3] or 1)
     deepest = max(depths.values(), default=0)
     patterns = parse(rates)
     for entry, (pattern, _) in zip(rates, patterns, strict=True):
@@ -133,10 +133,9 @@ def factors(
         if layer := _LAYER.fullmatch(path):
             return chosen * decay ** (depths[layer[1]] + 1 - int(layer[2]))
         if stack := _SCANNED.fullmatch(path):
-            count = depths[stack[1]]
-            of_each = chosen * decay ** (
-                count + 1 - jnp.arange(count, dtype=jnp.float32)
-            )
+            depth, first, period = depths[stack[1]], stack[2] or 0, stack[3] or 1
+            layers = jnp.arange(int(first), depth, int(period), dtype=jnp.float32)
+            of_each = chosen * decay ** (depth + 1 - layers)
             return of_each.reshape(-1, *(1,) * (x.ndim - 1))
         if _under(path, below):
             return chosen * decay ** (deepest + 2)

@@ -66,7 +66,10 @@ def attention_maps(model, params, tokenizer, source: str, target: str):
 
     def layers(stack, name):
         found = kept[stack]
-        order = sorted(found, key=lambda layer: int(layer.rpartition("_")[2]))
+        order = sorted(
+            (layer for layer in found if name in found[layer]),
+            key=lambda layer: int(layer.rpartition("_")[2]),
+        )
         return np.stack([np.asarray(found[k][name]["weights"][0][0]) for k in order])
 
     return AttentionMaps(
