@@ -134,7 +134,7 @@ def test_a_resumed_run_compiles_one_train_step(runs, tmp_path, monkeypatch):
 
     assert not tiny.run(tmp_path, tiny.get_config(**SHORT), stop=(3,))
     # a function of its own: the cache of the first run's must not help
-    monkeypatch.setattr(loop.program, "build", build)
+    monkeypatch.setattr(assemble.program, "build", build)
     monkeypatch.setattr(loop.Training, "update", keep)
     assert tiny.run(tmp_path, tiny.get_config(**SHORT))
     assert made[-1].train_step._cache_size() == 1

@@ -1,17 +1,172 @@
 """Assemble: from the description of a run to its data, programs and state."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tfm_jax.data.batches import train_batches
+from tfm_jax.config import to_json
+from tfm_jax.data.batches import TrainBatches, train_batches
+from tfm_jax.data.prepared import Prepared
 from tfm_jax.mesh import on_this_host, row_multiple
 from tfm_jax.runs import initial, peers, resume
-from tfm_jax.runs.workdir import replace
+from tfm_jax.runs.checkpoint import Checkpointer
+from tfm_jax.runs.workdir import describe, replace
 from tfm_jax.settings.experiment import Experiment, complete
 from tfm_jax.terminal import say
-from tfm_jax.train.origin import Origin
+from tfm_jax.train import program
 from tfm_jax.train.program import Compiled
+from tfm_jax.train.state import TrainState
+from tfm_jax.workloads.evaluator import Evaluator
+
+
+class Assembled(NamedTuple):
+    """A run that can make its next step.
+
+    Attributes:
+        experiment: with the vocabularies of its tokenizer.
+        step: how many steps are made. scores: of its newest evaluation.
+        data: prepared. batches: of training, standing at the next one.
+        texts: files that say what the run is, name -> content.
+        compiled: its functions on the mesh. evaluator: of the held-out data.
+        state: before the next step.
+    """
+
+    experiment: Experiment
+    step: int
+    scores: dict
+    data: Prepared
+    batches: TrainBatches
+    texts: dict[str, str]
+    compiled: Compiled
+    evaluator: Evaluator
+    state: TrainState
+
+
+def assemble(
+    experiment: Experiment,
+    workdir: Path,
+    mesh,
+    checkpoints: Checkpointer,
+    stop,
+    *,
+    like=None,
+    read_initial: Callable[[str], initial.Source] = initial.read,
+) -> Assembled:
+    """Data, programs and state of a run, from where its checkpoints left it.
+
+    Args:
+        stop: ``Preemption``; before there is anything to save, it ends the process.
+        like: ``Training`` of the same program and data, other seed or rate; what was
+            prepared and compiled for it serves this one too.
+        read_initial: see ``loop.train``.
+    Raises: ConfigError if ``experiment`` cannot go on from there or does not fit the
+        data; DataError; CorruptCheckpoint.
+    """
+    origin = _origin_of(experiment, checkpoints, read_initial)
+    experiment, workload = origin.experiment, origin.experiment.workload
+    with stop.nothing_to_save():
+        data = like.data if like else workload.prepare(experiment, origin.tokenizer)
+        experiment = complete(experiment, data.tokenizer, origin.model)
+        batches = batches_from(experiment, data, mesh, 0)
+    if origin.source:
+        labels = data.report["train"].get("labels", ())
+        initial.check_labels(origin.source, labels)
+    if origin.extras:
+        resume.go_on(batches, origin.extras["data.json"])
+    peers.require_agreement("data", batches.get_state())
+    texts = {
+        "config.json": to_json(experiment.as_dict()),
+        "tokenizer.json": data.tokenizer.to_json(),
+        "data_report.json": to_json(data.report),
+    }
+    if jax.process_index() == 0:
+        describe(workdir, texts)
+    compiled = program.on_mesh(program.build(experiment), mesh)
+    if like:
+        compiled = compiled._replace(init=like.compiled.init)
+        evaluator = like.evaluator
+    else:
+        with stop.nothing_to_save():
+            evaluator = workload.make_evaluator(experiment, data, mesh)
+    if origin.extras:
+        state = checkpoints.restore(origin.step, compiled.abstract)
+    else:
+        state = compiled.init(experiment.seed)
+    if origin.source:
+        state = _started_from(origin.source, experiment, state, compiled, workdir)
+    return Assembled(
+        *(experiment, origin.step, origin.scores, data, batches, texts),
+        *(compiled, evaluator, state),
+    )
+
+
+class Origin(NamedTuple):
+    """What there is before the data is read.
+
+    Attributes:
+        experiment: the run; of a resumed one with all vocabularies.
+        step: how many are made. extras: files of the checkpoint after that step, {} of
+            a run that begins. scores: of its newest evaluation.
+        source: whose parameters a new run takes, or None.
+        tokenizer: of the checkpoint or the source, or None.
+    """
+
+    experiment: Experiment
+    step: int = 0
+    extras: dict = {}
+    scores: dict = {}
+    source: initial.Source | None = None
+    tokenizer: Any = None
+
+    @property
+    def model(self):
+        """Configuration of the model whose parameters are taken, or None."""
+        return self.source and self.source.model
+
+
+def _origin_of(
+    experiment: Experiment,
+    checkpoints: Checkpointer,
+    read_initial: Callable[[str], initial.Source],
+) -> Origin:
+    newest = checkpoints.latest_good()
+    if newest is not None:
+        path, extras = checkpoints.path(newest), checkpoints.extras(newest)
+        if "data.json" in extras:
+            return _resumed(experiment, newest, path, extras, checkpoints)
+        # a model that was imported has made no step
+        experiment = experiment._replace(init_from=str(path))
+    if not experiment.init_from:
+        return Origin(experiment)
+    source = read_initial(experiment.init_from)
+    initial.check(experiment, source)
+    return Origin(experiment, source=source, tokenizer=source.tokenizer)
+
+
+def _resumed(experiment, step, path, extras, checkpoints):
+    before = resume.experiment_of(extras, path)
+    resume.check_kind(before, experiment, path)
+    tokenizer = experiment.workload.tokenizer(extras["tokenizer.json"])
+    experiment = complete(experiment, tokenizer, before.model)
+    resume.check_continues(before, experiment, step)
+    scores = checkpoints.metrics(step)
+    return Origin(experiment, step, extras, scores, tokenizer=tokenizer)
+
+
+def _started_from(source, experiment, state, compiled, workdir):
+    """A new state with the parameters of ``source`` where they fit; says which."""
+    fresh = jax.tree.map(np.asarray, on_this_host(state.params))
+    params, report = initial.merge(experiment, source, fresh)
+    params = initial.place(params, compiled.placed.params)
+    ema = state.ema and jax.tree.map(jnp.copy, params)
+    if jax.process_index() == 0:
+        say(f"init_from={source.path}: {report}")
+        replace(workdir / "init_from.json", report._asdict())
+    return state._replace(params=params, ema=ema)
 
 
 def left_out(report: dict) -> str:
@@ -43,41 +198,3 @@ def batches_from(experiment: Experiment, data, mesh, first: int):
         start=first,
         row_multiple=rows * cfg.accumulate_steps,
     )
-
-
-def data_of(origin: Origin, mesh, like=None):
-    """(the experiment with all vocabularies, its data, its training batches).
-
-    Args: like: data that was prepared for the same, or None.
-    Raises: ConfigError, DataError.
-    """
-    experiment, workload = origin.experiment, origin.experiment.workload
-    data = like or workload.prepare(experiment, origin.tokenizer)
-    experiment = complete(experiment, data.tokenizer, origin.model)
-    if origin.source:
-        labels = data.report["train"].get("labels", ())
-        initial.check_labels(origin.source, labels)
-    batches = batches_from(experiment, data, mesh, 0)
-    if origin.extras:
-        resume.go_on(batches, origin.extras["data.json"])
-    peers.require_agreement("data", batches.get_state())
-    return experiment, data, batches
-
-
-def state_of(
-    origin: Origin, experiment: Experiment, compiled: Compiled, checkpoints, workdir
-):
-    """The training state: restored, or new, maybe with parameters of another model."""
-    if origin.extras:
-        return checkpoints.restore(origin.step, compiled.abstract)
-    state = compiled.init(experiment.seed)
-    if origin.source is None:
-        return state
-    fresh = jax.tree.map(np.asarray, on_this_host(state.params))
-    params, report = initial.merge(experiment, origin.source, fresh)
-    params = initial.place(params, compiled.placed.params)
-    ema = state.ema and jax.tree.map(jnp.copy, params)
-    if jax.process_index() == 0:
-        say(f"init_from={origin.source.path}: {report}")
-        replace(workdir / "init_from.json", report._asdict())
-    return state._replace(params=params, ema=ema)

@@ -10,19 +10,18 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tfm_jax import mesh as mesh_section
-from tfm_jax.config import to_json
 from tfm_jax.mesh import put_batch
 from tfm_jax.runs import initial, named_data, peers, resume, runtime
 from tfm_jax.runs.checkpoint import Checkpointer
 from tfm_jax.runs.exits import Diverged, Preempted
 from tfm_jax.runs.log import MetricsLog, Progress, read_history
 from tfm_jax.runs.preemption import Preemption
-from tfm_jax.runs.workdir import Lease, describe, preflight
+from tfm_jax.runs.workdir import Lease, preflight
 from tfm_jax.settings import new_runs
-from tfm_jax.settings.experiment import Experiment, resolve
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say
-from tfm_jax.train import assemble, finish, program
-from tfm_jax.train.origin import find
+from tfm_jax.train import finish
+from tfm_jax.train.assemble import Assembled, assemble, batches_from, left_out
 from tfm_jax.train.state import averaged
 
 
@@ -57,9 +56,8 @@ def train(
         ) as checkpoints,
     ):
         peers.require_agreement("settings", resume.shared(experiment))
-        run = Training(
-            *(experiment, workdir, mesh, checkpoints, stop), read_initial=read_initial
-        )
+        held = workdir, mesh, checkpoints, stop
+        run = Training(assemble(experiment, *held, read_initial=read_initial), *held)
         is_main_process = jax.process_index() == 0
         if is_main_process:
             say(run.headline())
@@ -87,51 +85,23 @@ def session(cfg: mesh_section.Config, workdirs: Iterable[Path]):
 
 
 class Training:
-    """What one process holds while it trains; ``name``, if it trains others too.
-
-    Args:
-        like: a run with the same program and data, other seed or rate; what was
-            prepared and compiled for it serves this one too.
-        read_initial: see ``train``.
-    """
+    """A run that trains in this process; ``name``, if it trains others too."""
 
     name = ""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        workdir: Path,
-        mesh,
-        checkpoints,
-        stop,
-        like=None,
-        read_initial=initial.read,
-    ):
+    def __init__(self, made: Assembled, workdir: Path, mesh, checkpoints, stop):
         self.workdir, self.mesh = workdir, mesh
         self.checkpoints, self.stop = checkpoints, stop
-        origin = find(experiment, checkpoints, read_initial)
-        self.step = self.saved = origin.step
-        self._scores, self._tokens = origin.scores, []  # tokens since the last record
-        with stop.nothing_to_save():
-            self.experiment, self.data, self.batches = assemble.data_of(
-                origin, mesh, like and like.data
-            )
-        self.work = self.experiment.workload
-        self._describe()
-        self.compiled = program.on_mesh(program.build(self.experiment), mesh)
-        if like:
-            self.compiled = self.compiled._replace(init=like.compiled.init)
-        with stop.nothing_to_save():
-            self.evaluator = (
-                like.evaluator
-                if like
-                else self.experiment.workload.make_evaluator(
-                    self.experiment, self.data, mesh
-                )
-            )
-        self.state = assemble.state_of(
-            origin, self.experiment, self.compiled, checkpoints, workdir
+        self.experiment, self.work = made.experiment, made.experiment.workload
+        self.data, self.compiled, self.evaluator = (
+            made.data,
+            made.compiled,
+            made.evaluator,
         )
+        self._texts = made.texts
+        self.step = self.saved = made.step
+        self.batches, self.state = made.batches, made.state
+        self._scores, self._tokens = made.scores, []  # tokens since the last record
 
     def headline(self) -> str:
         """One line that says what is about to run, and on what."""
@@ -145,7 +115,7 @@ class Training:
             begin += f"; all steps are warm-up (optim.warmup_steps={warmup})"
         return (
             f"{self.experiment.model_name} with {count / 1e6:.2f} M parameters on "
-            f"{self.work.size(self.data)}{assemble.left_out(self.data.report)}, "
+            f"{self.work.size(self.data)}{left_out(self.data.report)}, "
             f"{self.mesh.size} {jax.default_backend()} device(s) as {shape}; {begin}"
         )
 
@@ -221,7 +191,7 @@ class Training:
         streak = int(newest["streak"])  # never shrinks beyond the limit
         if streak >= self.experiment.train.skip_limit:
             first = self.step - streak
-            again = assemble.batches_from(self.experiment, self.data, self.mesh, first)
+            again = batches_from(self.experiment, self.data, self.mesh, first)
             batch = self._shape(next(again))
             before = self.state._replace(
                 step=np.int32(first),
@@ -256,7 +226,7 @@ class Training:
             raise Preempted(f"stopped as asked; step {self.step} is saved")
 
     def _save(self) -> None:
-        extras = self._description() | {"data.json": self.batches.get_state()}
+        extras = self._texts | {"data.json": self.batches.get_state()}
         self.checkpoints.save(
             self.step,
             self.state,
@@ -265,18 +235,6 @@ class Training:
             wait=self.stop.requested,
         )
         self.saved = self.step
-
-    def _describe(self) -> None:
-        """Leaves in the workdir what the run is, for people and for ``load_run``."""
-        if jax.process_index() == 0:
-            describe(self.workdir, self._description())
-
-    def _description(self) -> dict[str, str]:
-        return {
-            "config.json": to_json(self.experiment.as_dict()),
-            "tokenizer.json": self.data.tokenizer.to_json(),
-            "data_report.json": to_json(self.data.report),
-        }
 
     def _shape(self, batch):
         """[B, ...] -> [A, B / A, ...], one leading entry a micro-batch."""

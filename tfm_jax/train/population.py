@@ -28,6 +28,7 @@ from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.terminal import say
 from tfm_jax.train import loop, program
+from tfm_jax.train.assemble import assemble
 
 MAY_DIFFER = ("seed", "optim.peak_lr")
 
@@ -75,9 +76,10 @@ def train(
                     experiment.workload.scores,
                 )
             )
-            like = members[0] if members else None
-            parts = experiment, workdir, mesh, checkpoints, stop, like
-            members.append(Member(*parts, read_initial))
+            held = workdir, mesh, checkpoints, stop
+            how = {"like": members[0]} if members else {}
+            made = assemble(experiment, *held, read_initial=read_initial, **how)
+            members.append(Member(made, *held))
             say(f"{workdir.name}: {members[-1].headline()}")
         first = min(member.step for member in members)
         progress = stack.enter_context(
