@@ -15,8 +15,7 @@ from tfm_jax.mesh import make_mesh
 from tfm_jax.runs import arrays, manifest
 from tfm_jax.runs.log import read_history
 from tfm_jax.settings.experiment import complete, resolve
-from tfm_jax.train import loop
-from tfm_jax.train.assemble import batches_from
+from tfm_jax.train import assemble, loop
 from tfm_jax.train.program import build
 
 pytestmark = pytest.mark.slow  # what they share takes long
@@ -68,7 +67,7 @@ def test_the_loss_does_not_depend_on_the_number_of_devices(runs):
 
 def test_the_batches_do_not_depend_on_the_number_of_devices(runs):
     one, eight = (
-        batches_from(run.experiment, run.data, run.mesh, 0)
+        assemble.batches_from(run.experiment, run.data, run.mesh, 0)
         for _, run in (runs[1], runs[8])
     )
     assert one.get_state() == eight.get_state()
@@ -137,7 +136,7 @@ def test_a_resumed_run_compiles_one_train_step(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(assemble.program, "build", build)
     monkeypatch.setattr(loop.Training, "update", keep)
     assert tiny.run(tmp_path, tiny.get_config(**SHORT))
-    assert made[-1].train_step._cache_size() == 1
+    assert made[-1].compiled.train_step._cache_size() == 1
 
 
 def test_the_evaluation_does_not_depend_on_its_batches():

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping
+from os.path import expanduser
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -19,8 +20,7 @@ from tfm_jax.config import (
 )
 from tfm_jax.models import MODELS
 from tfm_jax.optim import optimizers
-from tfm_jax.settings import variants
-from tfm_jax.settings.files import with_homes
+from tfm_jax.settings import files, variants
 from tfm_jax.settings.sections import CheckpointConfig, EvalConfig, TrainConfig
 from tfm_jax.workloads import WORKLOADS, Workload
 
@@ -104,7 +104,7 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     Raises: ConfigError naming the knob, its value and the legal choices.
     """
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    config = with_homes(Experiment._field_defaults | config)
+    config = _with_homes(Experiment._field_defaults | config)
     unknown = sorted(set(config) ^ set(Experiment._fields))
     if unknown:
         raise ConfigError(
@@ -153,6 +153,25 @@ def knob_types(model_name: str, task: str) -> dict[str, Any]:
     for name, cls in section_types(model_name, task).items():
         types |= types_of(cls, f"{name}.")
     return types
+
+
+def _at_home(value: Any) -> Any:
+    """A path, or several, with ``~`` spelled out; all else as it is."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_at_home, value))
+    return expanduser(value) if isinstance(value, str) else value
+
+
+def _with_homes(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration whose files and folders have ``~`` spelled out."""
+    return {
+        name: _with_homes(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping)
+        else _at_home(value)
+        if prefix + name in files.PLACES
+        else value
+        for name, value in config.items()
+    }
 
 
 def _text(name, value):
