@@ -88,6 +88,7 @@ ELECTRA = encoders.EncoderMap(
         "head/tag/out": "classifier",
         "head/span/out": "qa_outputs",
     },
+    untold=frozenset({"share", *(f"generator_{name}" for name in _SIZES)}),
     as_read=_as_read,
     as_written=_as_written,
 )

@@ -74,6 +74,7 @@ class EncoderMap(NameMap):
         defaults: of their fields, for what a file leaves out.
         head_dropout: their name for ours.
         beside: names of tensors that belong to heads which a model does without.
+        untold: further fields of ours that need no counterpart.
         number: (config, layer) -> their number of the layer.
         as_read: the config that a file spells -> the model's.
         as_written: the model's -> the one that a file spells, with equal parameters.
@@ -86,6 +87,7 @@ class EncoderMap(NameMap):
     defaults: Mapping[str, object]
     head_dropout: str = "classifier_dropout"
     beside: re.Pattern = re.compile("(?!)")
+    untold: frozenset[str] = frozenset()
     number: Callable[..., int] = lambda cfg, layer: layer
     as_read: Callable = lambda cfg: cfg
     as_written: Callable = lambda cfg: cfg
@@ -117,7 +119,7 @@ class EncoderMap(NameMap):
 
     def write_config(self, cfg):
         cfg = self.as_written(cfg)
-        apart = APART | self.family.task_fields | set(self.fields)
+        apart = APART | self.untold | set(self.fields)
         problems = [
             f"model.{name}={getattr(cfg, name)!r} must be {getattr(type(cfg), name)!r}"
             for name in fields.of_tensors(type(cfg))
