@@ -23,13 +23,15 @@ Exit codes: 0 done, verify: PASS; 1 verify: FAIL, or anything else with a traceb
 """
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from tfm_jax import terminal
 from tfm_jax.commands import Parser
 from tfm_jax.runs import exits
 
 
-def parse(argv):
+def parse(argv: Sequence[str]) -> Any:
     """The command line. Raises: ConfigError."""
     parser = Parser(prog="tfm_jax.interop", add_help=False, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -76,7 +78,7 @@ COMMANDS = {  # name: what does it, its arguments, its options
 
 
 @exits.command("tfm_jax.interop")
-def main(argv):
+def main(argv: Sequence[str]) -> Any:
     """Exit code of the command ``argv``; an unknown exception keeps its traceback."""
     if not argv or {"--help", "-h"} & set(argv):
         terminal.say(__doc__)

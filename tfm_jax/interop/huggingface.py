@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ PER_LAYER = 4  # tensors of a layer that shares none, at least
 CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
-def load_huggingface(folder) -> Imported | ImportedText:
+def load_huggingface(folder: str | Path) -> Imported | ImportedText:
     """Loads ``config.json`` and safetensors, whole or in shards; see ``MAPS``.
 
     Raises:
@@ -43,7 +44,9 @@ def load_huggingface(folder) -> Imported | ImportedText:
     )
 
 
-def save_huggingface(folder, params, config, *, model_type: str = "", **ids) -> None:
+def save_huggingface(
+    folder: str | Path, params: Any, config: Any, *, model_type: str = "", **ids: Any
+) -> None:
     """Writes a folder that ``from_pretrained`` of transformers reads.
 
     The tokenizer is not written, see ``tokenizer_files``.
@@ -76,7 +79,7 @@ def save_huggingface(folder, params, config, *, model_type: str = "", **ids) -> 
     safetensors_io.write(folder, tensors)
 
 
-def describe(config, model_type: str = "") -> dict:
+def describe(config: Any, model_type: str = "") -> dict:
     """The content of ``config.json`` for ``config``, token ids apart.
 
     Args: model_type: see ``save_huggingface``.
@@ -85,12 +88,12 @@ def describe(config, model_type: str = "") -> dict:
     return _representing(config, model_type)[1]
 
 
-def model_type(folder) -> str:
+def model_type(folder: str | Path) -> str:
     """What a folder names. Raises: as ``load_huggingface``."""
     return bounded_json.read(local(folder) / CONFIG, dict).get("model_type")
 
 
-def _of_type(model_type) -> NameMap:
+def _of_type(model_type: object) -> NameMap:
     if not isinstance(model_type, str) or model_type not in MAPS:
         legal = ", ".join(MAPS)
         raise ValueError(f"model_type={cut(repr(model_type))}; choose from ({legal})")
@@ -111,7 +114,7 @@ def _representing(config, model_type):
     raise ValueError(" | ".join(problems) or f"{ours} has no counterpart {model_type}")
 
 
-def local(folder) -> Path:
+def local(folder: str | Path) -> Path:
     """``folder``. Raises: ValueError if there is none, which may be a model's name."""
     if Path(folder).expanduser().exists():
         return Path(folder).expanduser()

@@ -1,18 +1,19 @@
 """What is read from another library: a model that can be run, trained or ablated."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from tfm_jax.data.batch import PairBatch, TextBatch
 from tfm_jax.decode import probing
 from tfm_jax.decode.inputs import integers, like
 from tfm_jax.decode.sampling import Samples, Sampling, generate
 from tfm_jax.decode.search import TokenIds, decode
-from tfm_jax.layers.arch import Arch
 from tfm_jax.models import transformer
 
 
@@ -33,7 +34,7 @@ class Imported(NamedTuple):
     force_eos: bool
     tokenizer: None = None
 
-    def logits(self, source, target):
+    def logits(self, source: ArrayLike, target: ArrayLike) -> jax.Array:
         """Teacher forcing without dropout, every product in float32.
 
         Args:
@@ -56,15 +57,15 @@ class Imported(NamedTuple):
         with jax.default_matmul_precision("float32"):
             return _logits(self.model, self.params, batch)
 
-    def decode(self, sources, **options) -> list:
+    def decode(self, sources: Sequence[Any], **options: Any) -> list:
         """Greedy or beam search over source ids; see ``decode.search.decode``.
 
         Raises: ValueError for ids out of range.
         """
         for row, source in enumerate(sources):
             integers(source, f"source {row}", self.config.source_vocab, axes=1)
-        options = {"special": self.special, "force_eos": self.force_eos} | options
-        return decode(self.model, self.params, sources, **options)
+        decoding: dict[str, Any] = dict(special=self.special, force_eos=self.force_eos)
+        return decode(self.model, self.params, sources, **decoding | options)
 
 
 class ImportedText(NamedTuple):
@@ -78,14 +79,19 @@ class ImportedText(NamedTuple):
         tokenizer: None; texts are token ids.
     """
 
-    config: Arch
+    config: Any
     model: nn.Module
     params: dict
     ids: dict[str, int]
     labels: tuple[str, ...] = ()
     tokenizer: None = None
 
-    def logits(self, tokens, lengths=None, types=None):
+    def logits(
+        self,
+        tokens: ArrayLike,
+        lengths: ArrayLike | None = None,
+        types: ArrayLike | None = None,
+    ) -> Any:
         """What the model returns for rows of one text each; no dropout, float32.
 
         Args:
@@ -110,7 +116,13 @@ class ImportedText(NamedTuple):
         with jax.default_matmul_precision("float32"):
             return _logits(self.model, self.params, batch)
 
-    def embed(self, rows, *, pool: str = "mean", types=None) -> np.ndarray:
+    def embed(
+        self,
+        rows: Sequence[Any],
+        *,
+        pool: str = "mean",
+        types: Sequence[Any] | None = None,
+    ) -> np.ndarray:
         """A vector [B, D] float32 of each row of ids; see ``decode.probing.embed``.
 
         Args: rows: sequences of token ids. types: like ``rows``, or None.
@@ -125,7 +137,7 @@ class ImportedDecoder(ImportedText):
 
     __slots__ = ()
 
-    def generate(self, prompts, *, seed: int = 0, **how) -> Samples:
+    def generate(self, prompts: Sequence[Any], *, seed: int = 0, **how: Any) -> Samples:
         """Draws continuations; see ``decode.sampling.generate``.
 
         Args:

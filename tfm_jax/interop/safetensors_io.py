@@ -16,7 +16,7 @@ WRAPPERS = ("module.", "_orig_mod.")
 _RUNS_CODE = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
 
-def read(folder) -> dict[str, np.ndarray]:
+def read(folder: str | Path) -> dict[str, np.ndarray]:
     """Every tensor in ``folder`` by name, from one file or from shards by their index.
 
     Raises:
@@ -39,7 +39,7 @@ def read(folder) -> dict[str, np.ndarray]:
     raise FileNotFoundError(f"neither {FILE} nor {INDEX} in {folder}")
 
 
-def write(folder, tensors: dict[str, np.ndarray]) -> None:
+def write(folder: str | Path, tensors: dict[str, np.ndarray]) -> None:
     """Writes one file; safetensors would store a transposed view silently wrong."""
     contiguous = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
     save_file(contiguous, Path(folder, FILE), metadata={"format": "pt"})

@@ -25,9 +25,14 @@ def read_initial(path: str) -> initial.Source:
         raise ConfigError(f"init_from={path!r}: {error}") from error
     if loaded is None:
         return initial.read(path)
+    tokenizer, without = _tokenizer(folder, loaded)
     return initial.Source(
-        *(path, family_of(loaded.config).name, loaded.config, loaded.params),
-        *_tokenizer(folder, loaded),
+        path=path,
+        model_name=family_of(loaded.config).name,
+        model=loaded.config,
+        params=loaded.params,
+        tokenizer=tokenizer,
+        without=without,
         labels=getattr(loaded, "labels", ()),
     )
 

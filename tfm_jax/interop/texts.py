@@ -1,7 +1,7 @@
 """Texts as a folder's model reads them, to be compared with transformers."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.rows import unlabelled
@@ -44,7 +44,7 @@ class Texts(NamedTuple):
     compared: bool = True
 
 
-def read(folder, loaded) -> dict[str, Texts]:
+def read(folder: str | Path, loaded: Any) -> dict[str, Texts]:
     """TEXTS that fit the model, by what they are.
 
     Args: loaded: what ``load_huggingface`` gave for ``folder``.
@@ -59,7 +59,7 @@ def read(folder, loaded) -> dict[str, Texts]:
             f"the tokenizer has {tokenizer.vocab} ids, the model {loaded.config.vocab}"
         )
     texts = [text for text in TEXTS if _known(tokenizer, text)]
-    rows = {"texts": [(text,) for text in texts]}
+    rows: dict[str, list] = {"texts": [(text,) for text in texts]}
     if getattr(loaded.config, "types", 1) > 1:
         rows["pairs of texts"] = list(zip(texts, reversed(texts), strict=True))
     most = loaded.config.max_length

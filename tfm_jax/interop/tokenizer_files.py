@@ -7,7 +7,7 @@ stands around a text is in ``tokenizer.json`` as a template, of which
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfm_jax.data.rows.framing import FRAMES
 from tfm_jax.data.tokenizers.bilingual import (
@@ -48,22 +48,29 @@ class Around(NamedTuple):
 NOTHING = Around()
 
 
-def framed(frame: str, special) -> Around:
+def framed(frame: str, special: Any) -> Around:
     """A key of FRAMES; nothing where the vocabulary lacks a token of it."""
     tokens = Around(*FRAMES[frame])
     return tokens if {*tokens} <= {*special} else NOTHING
 
 
-def meanings(special) -> dict[str, str]:
+def meanings(special: Any) -> dict[str, str]:
     """What transformers calls the special tokens of a vocabulary, see MEANINGS."""
-    meant = {}
+    meant: dict[str, str] = {}
     for name, spellings in MEANINGS.items():
         there = [token for token in spellings if token in special]
         meant |= {name: there[0]} if there else {}
     return meant
 
 
-def write(folder, tokenizer: TextTokenizer, around: Around, *, longest, types) -> None:
+def write(
+    folder: str | Path,
+    tokenizer: TextTokenizer,
+    around: Around,
+    *,
+    longest: int,
+    types: int,
+) -> None:
     """Writes the tokenizer of a model of texts.
 
     Args:
@@ -85,7 +92,9 @@ def begins_with(tokenizer: TextTokenizer) -> str:
     return first.get("SpecialToken", {}).get("id", "")
 
 
-def write_pairs(folder, tokenizer: Tokenizer, *, longest, lowercase=False) -> None:
+def write_pairs(
+    folder: str | Path, tokenizer: Tokenizer, *, longest: int, lowercase: bool = False
+) -> None:
     """Writes the tokenizer of a translation: as it is, and for transformers.
 
     Args: lowercase: whether the model has read lower-cased text.
@@ -108,7 +117,7 @@ def write_pairs(folder, tokenizer: Tokenizer, *, longest, lowercase=False) -> No
         _write(where, document, settings, longest)
 
 
-def of_pairs(folder) -> Path:
+def of_pairs(folder: str | Path) -> Path:
     """Where a translation's own tokenizer lies; earlier exports have one file."""
     own = Path(folder, PAIRS)
     return own if own.exists() else Path(folder, TOKENIZER)

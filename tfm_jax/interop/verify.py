@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ class Rows(NamedTuple):
     types: np.ndarray | None = None
 
     @property
-    def real(self):
+    def real(self) -> np.ndarray:
         """[B, T] bool: what is not padding."""
         return np.arange(self.tokens.shape[1]) < self.lengths[:, None]
 
@@ -41,7 +41,9 @@ class Difference(NamedTuple):
     value: float
 
 
-def compare(folder, *, say: Callable = lambda line: None) -> list[Difference]:
+def compare(
+    folder: str | Path, *, say: Callable = lambda line: None
+) -> list[Difference]:
     """Loads ``folder`` here and with transformers, and asks both the same.
 
     The reference computes in float64, so that all rounding is ours. Besides random rows
@@ -114,7 +116,7 @@ def _padded(name, rows, loaded):
     return Rows(name, tokens, lengths, types)
 
 
-def random_rows(loaded) -> Iterator[Rows]:
+def random_rows(loaded: Any) -> Iterator[Rows]:
     """Rows of one token, of as many as fit, padded, and with types if there are any."""
     config, rng = loaded.config, np.random.default_rng(0)
     pairs = isinstance(loaded, Imported)

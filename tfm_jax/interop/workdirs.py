@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from tfm_jax.config import ConfigError, no_choice, to_json
 from tfm_jax.data.errors import DataError
@@ -20,7 +21,9 @@ from tfm_jax.workloads import WORKLOADS
 IDS = ("bos_token", "eos_token", "pad_token")  # those that a model's config.json names
 
 
-def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
+def import_folder(
+    folder: str | Path, workdir: str | Path, *, tokenizer: str = ""
+) -> Path:
     """Leaves the model of ``folder`` in ``workdir`` as a run that made no step.
 
     Its task is the first that the model's head can learn; what the folder does not
@@ -34,7 +37,7 @@ def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
         there is a run in ``workdir``.
     """
     try:
-        loaded = load_huggingface(folder)
+        loaded: Any = load_huggingface(folder)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{folder}: {error}") from error
     workdir = Path(workdir)
@@ -66,7 +69,9 @@ def import_folder(folder, workdir, *, tokenizer: str = "") -> Path:
     return write_run(workdir, built, words, loaded.params, report)
 
 
-def write_run(workdir, built, tokenizer, params, report: dict) -> Path:
+def write_run(
+    workdir: str | Path, built: Any, tokenizer: Any, params: Any, report: dict
+) -> Path:
     """Leaves a model in ``workdir`` as a run that made no step.
 
     Args:
@@ -86,7 +91,9 @@ def write_run(workdir, built, tokenizer, params, report: dict) -> Path:
         return checkpoints.path(0)
 
 
-def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Path:
+def export_run(
+    workdir: str | Path, folder: str | Path, *, model_type: str = "", tower: str = ""
+) -> Path:
     """Writes the newest sound checkpoint of ``workdir`` as ``save_huggingface`` does.
 
     And its tokenizer: transformers makes the same ids of a text as the run does, with
@@ -107,7 +114,7 @@ def export_run(workdir, folder, *, model_type: str = "", tower: str = "") -> Pat
     config, params, folder = run.experiment.model, run.params, Path(folder)
     config, params = _tower(config, params, tower, workdir)
     special = getattr(run.tokenizer, "special", None)  # None: the run translates
-    named = {}
+    named: dict[str, Any] = {}
     if special is not None:
         meant = meanings(special)
         named["ids"] = {f"{n}_id": special.get(meant.get(n)) for n in IDS}
@@ -151,7 +158,7 @@ def _tower(config, params, tower, workdir):
         raise ConfigError(f"{workdir}: {error}; {others}") from error
 
 
-def unwritten(workdir) -> str:
+def unwritten(workdir: str | Path) -> str:
     """What transformers has to do to a run's texts, and cannot be told; "" is nothing.
 
     Raises: as ``export_run`` does.
@@ -178,7 +185,7 @@ def _around(run):
     return tokenizer_files.framed(frame, run.tokenizer.special)
 
 
-def task_of(config) -> tuple[str, str]:
+def task_of(config: Any) -> tuple[str, str]:
     """(key of MODELS, key of WORKLOADS) for a model's configuration.
 
     Raises: ConfigError if no task trains its head.

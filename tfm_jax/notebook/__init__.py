@@ -1,5 +1,7 @@
 """Trained models in a notebook: ``run = load_run("runs/n")``, then ask it things."""
 
+from pathlib import Path
+
 from tfm_jax.interop import load_huggingface
 from tfm_jax.notebook.causal import CausalRun
 from tfm_jax.notebook.labels import ClassifyRun, SpanRun, TagRun
@@ -24,7 +26,7 @@ RUNS = {  # task -> what a run that has learnt it can be asked
 }
 
 
-def load_run(path, *, ema: bool | None = None) -> Run:
+def load_run(path: str | Path, *, ema: bool | None = None) -> Run:
     """Loads a workdir (its newest sound checkpoint) or one checkpoint of it.
 
     Any machine will do, whatever devices the run had. Nothing of the run is executed:

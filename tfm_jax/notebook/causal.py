@@ -1,6 +1,8 @@
 """Trained language models in a notebook."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,12 @@ class CausalRun(TextRun):
     __slots__ = ()
 
     def generate(
-        self, prompts, *, samples: int | None = None, end: str = "", **settings
+        self,
+        prompts: Sequence[str],
+        *,
+        samples: int | None = None,
+        end: str = "",
+        **settings: Any,
     ) -> list:
         """What the model writes behind each prompt.
 
@@ -44,7 +51,7 @@ class CausalRun(TextRun):
             )
         return found if samples else [text for (text,) in found]
 
-    def score(self, texts, *, prefix: str | None = None) -> pd.DataFrame:
+    def score(self, texts: Sequence[str], *, prefix: str | None = None) -> pd.DataFrame:
         """How likely the model finds each text: ``log_prob`` (nats), and per token.
 
         Without a ``data.separator`` and without a prefix the first token is what the
@@ -67,7 +74,14 @@ class CausalRun(TextRun):
         return score_table(texts, [x[max(len(front) - 1, 0) :] for x in found])
 
     def few_shot(
-        self, queries, examples=(), *, k: int = 0, labels=(), table="columns", **how
+        self,
+        queries: Any,
+        examples: Any = (),
+        *,
+        k: int = 0,
+        labels: Sequence[str] = (),
+        table: str = "columns",
+        **how: Any,
     ) -> pd.DataFrame:
         """Puts labelled texts to the model in words, behind ``k`` examples each.
 
@@ -89,14 +103,14 @@ class CausalRun(TextRun):
         settings = Prompting(examples=k, **how)
         found = prompted.few_shot(self, queries, examples, settings, labels)
         chosen = [found.names[n] if n >= 0 else "" for n in found.answers.chosen]
-        table = pd.DataFrame(found.queries, columns=Example._fields)
-        if not table["second"].any():
-            table = table.drop(columns="second")
-        table = table.assign(answer=chosen, right=table["label"] == chosen)
+        answers = pd.DataFrame(found.queries, columns=Example._fields)
+        if not answers["second"].any():
+            answers = answers.drop(columns="second")
+        answers = answers.assign(answer=chosen, right=answers["label"] == chosen)
         if found.answers.written:
-            return table.assign(written=found.answers.written)
+            return answers.assign(written=found.answers.written)
         scores = dict(zip(found.names, found.answers.scores.T, strict=True))
-        return table.assign(**{f"score of {name}": x for name, x in scores.items()})
+        return answers.assign(**{f"score of {name}": x for name, x in scores.items()})
 
     def _probes(self, texts, method):
         texts = listed(texts, method)

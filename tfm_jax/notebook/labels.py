@@ -1,5 +1,8 @@
 """Trained models that give texts labels, in a notebook."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import numpy as np
 import pandas as pd
@@ -32,7 +35,7 @@ class ClassifyRun(LabelledRun):
 
     __slots__ = ()
 
-    def classify(self, texts) -> pd.DataFrame:
+    def classify(self, texts: Any) -> pd.DataFrame:
         """Probability of each label, a column each; or ``score`` if that was learnt.
 
         Args: texts: texts, or (first, second) pairs, as the run has learnt; "" is one.
@@ -61,7 +64,7 @@ class TagRun(LabelledRun):
 
     __slots__ = ()
 
-    def tag(self, texts) -> pd.DataFrame:
+    def tag(self, texts: Sequence[str]) -> pd.DataFrame:
         """The likeliest ``tag`` of each ``word`` and its ``probability``.
 
         Args: texts: words with white space between them.
@@ -90,7 +93,9 @@ class SpanRun(TextRun):
 
     __slots__ = ()
 
-    def answer(self, pairs, *, most: int = 30, margin: float = 0.0) -> pd.DataFrame:
+    def answer(
+        self, pairs: Sequence[tuple[str, str]], *, most: int = 30, margin: float = 0.0
+    ) -> pd.DataFrame:
         """The span of each text that answers a question.
 
         Args:
@@ -112,7 +117,7 @@ class SpanRun(TextRun):
         parts = self.model, self.params, self.tokenizer, questions, self.config.data
         with counted(len(questions)) as done:
             found = span.find_answers(*parts, most=most, on_batch=done)
-        nothing = dict(text="", start=0, end=0)
+        nothing: dict[str, Any] = dict(text="", start=0, end=0)
         found = [x if x.margin >= margin else x._replace(**nothing) for x in found]
         table = pd.DataFrame(found, columns=span.Answer._fields)
         table = table.rename(columns={"text": "answer"})

@@ -2,11 +2,14 @@
 
 import html
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
+from jax.typing import ArrayLike
 
 from tfm_jax import mesh
 from tfm_jax.data.rows import unlabelled
@@ -46,7 +49,7 @@ class Run(saved.Saved):
         """
         return pd.DataFrame(read_history(self.workdir))
 
-    def plot(self):
+    def plot(self) -> Any:
         """The learning curve, a matplotlib figure."""
         return pictures.curve(read_history(self.workdir))
 
@@ -82,19 +85,24 @@ class TextRun(Run):
 
     __slots__ = ()
 
-    def logits(self, tokens, lengths=None, types=None):
+    def logits(
+        self,
+        tokens: ArrayLike,
+        lengths: ArrayLike | None = None,
+        types: ArrayLike | None = None,
+    ) -> Any:
         """What the model returns for ids [B, T]; see ``ImportedText.logits``."""
         imported = ImportedText(self.config.model, self.model, self.params, {})
         return imported.logits(tokens, lengths, types)
 
-    def evaluate(self, file=None) -> dict:
+    def evaluate(self, file: str | Path | None = None) -> dict:
         """Scores of a file built as the run's validation files; see ``runs.heldout``.
 
         Args: file: by default what ``--mode=eval`` scores.
         """
         return heldout.evaluate(self, file, mesh=mesh.Config(data=1))
 
-    def embed(self, texts, *, pool: str = "mean") -> np.ndarray:
+    def embed(self, texts: Any, *, pool: str = "mean") -> np.ndarray:
         """A vector [n, D] float32 of each text or (first, second) pair of texts.
 
         Args: pool: "mean" of the tokens' states, special tokens included, or that of
@@ -104,7 +112,7 @@ class TextRun(Run):
         asked = self._probes(texts, "embed")
         return self._over(probing.embed, asked, pool=pool)
 
-    def _probes(self, texts, method) -> unlabelled.Probes:
+    def _probes(self, texts: Any, method: str) -> unlabelled.Probes:
         """Texts as the model was trained to read them."""
         firsts, seconds = sides(texts, method)
         frame = getattr(self.config.data, "frame", "bert")
@@ -119,7 +127,7 @@ class TextRun(Run):
             )
 
 
-def listed(texts, method, name="texts") -> list[str]:
+def listed(texts: Any, method: str, name: str = "texts") -> list[str]:
     """Raises: TypeError for a single string, and for what is no string."""
     if isinstance(texts, str):
         raise TypeError(f"{name} is one string; write {method}([text])")
@@ -130,12 +138,12 @@ def listed(texts, method, name="texts") -> list[str]:
     return texts
 
 
-def are_pairs(texts) -> bool:
+def are_pairs(texts: Any) -> bool:
     """Whether these are (first, second) pairs of texts."""
     return bool(len(texts)) and not isinstance(texts[0], str)
 
 
-def sides(texts, method):
+def sides(texts: Any, method: str) -> tuple[list[str], list[str] | None]:
     """(firsts, seconds or None) of texts or pairs of texts."""
     if not are_pairs(texts):
         return listed(texts, method), None
@@ -146,14 +154,14 @@ def sides(texts, method):
     return [first for first, _ in texts], [second for _, second in texts]
 
 
-def check_scored(texts, counts, hint: str = "") -> None:
+def check_scored(texts: Sequence[Any], counts: Sequence[int], hint: str = "") -> None:
     """Raises: ValueError for a text of which no token is scored: it has no mean."""
     for number, (text, count) in enumerate(zip(texts, counts, strict=True)):
         if count < 1:
             raise ValueError(f"text {number}, {text!r}, has no token to score{hint}")
 
 
-def score_table(texts, log_probs):
+def score_table(texts: Sequence[Any], log_probs: Sequence[np.ndarray]) -> pd.DataFrame:
     """A table of sums and means of log-probabilities [T] of each text."""
     found = pd.DataFrame(
         {

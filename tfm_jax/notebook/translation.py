@@ -1,6 +1,11 @@
 """Trained translation models in a notebook."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.typing import ArrayLike
 
 from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop import Imported
@@ -14,12 +19,12 @@ class TranslationRun(Run):
 
     __slots__ = ()
 
-    def about(self):
+    def about(self) -> str:
         """The languages."""
         data = self.config.data
         return f"{data.source_language!r} to {data.target_language!r}"
 
-    def translate(self, lines, **settings) -> list[str]:
+    def translate(self, lines: Sequence[str], **settings: Any) -> list[str]:
         """The best translation of each line.
 
         Args:
@@ -31,7 +36,7 @@ class TranslationRun(Run):
         changed = self._replace(experiment=self.config._replace(eval=cfg))
         return saved.translate(changed, lines)
 
-    def logits(self, source, target):
+    def logits(self, source: ArrayLike, target: ArrayLike) -> jax.Array:
         """Teacher forcing: source [B, S] and target [B, T] ids -> [B, T, V] float32.
 
         Source rows end in EOS and are padded behind it; target rows begin with BOS.
@@ -41,7 +46,7 @@ class TranslationRun(Run):
         )
         return imported.logits(source, target)
 
-    def attention(self, source: str, target: str | None = None):
+    def attention(self, source: str, target: str | None = None) -> Any:
         """Who looks at whom in every layer and head: ``pictures.AttentionMaps``.
 
         Args: target: what is predicted; by default the model's own translation.

@@ -1,5 +1,7 @@
 """Trained models that fill in words, or doubt them, in a notebook."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -15,7 +17,7 @@ class MaskedRun(TextRun):
 
     __slots__ = ()
 
-    def fill_mask(self, texts, *, top: int = 5) -> pd.DataFrame:
+    def fill_mask(self, texts: Any, *, top: int = 5) -> pd.DataFrame:
         """The likeliest words at every [MASK], each mask on its own.
 
         Args: texts: with one ``[MASK]`` or more in each. top: words a mask.
@@ -44,14 +46,14 @@ class MaskedRun(TextRun):
             return pd.DataFrame(columns=_FILLED)
         return pd.concat(tables, ignore_index=True)
 
-    def score(self, texts) -> pd.DataFrame:
+    def score(self, texts: Any) -> pd.DataFrame:
         """Pseudo-log-likelihood of each text or pair: ``log_prob`` (nats), per token.
 
         Source: Salazar et al. 2020, arXiv:1910.14659: each token is masked alone.
         Raises: ValueError for a text that has no token of its own.
         """
         asked = self._probes(texts, "score")
-        check_scored(texts, map(len, asked.inside))
+        check_scored(texts, [len(columns) for columns in asked.inside])
         (mask,) = self.tokenizer.ids_of(unlabelled.MASK)
         with counted(sum(map(len, asked.inside))) as done:
             found = scoring.masked_log_probs(
@@ -99,7 +101,7 @@ class ReplacedRun(JointRun):
 
     __slots__ = ()
 
-    def detect_replaced(self, texts) -> pd.DataFrame:
+    def detect_replaced(self, texts: Any) -> pd.DataFrame:
         """``probability`` that each ``token`` was replaced; ``text`` is a number."""
         asked = self._probes(texts, "detect_replaced")
         found = self._over(probing.replaced, asked)

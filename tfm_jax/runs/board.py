@@ -20,8 +20,8 @@ class Board:
     Args: directory: of the event file. step: the first that this process makes.
     """
 
-    def __init__(self, directory: Path, step: int):
-        self._waiting = queue.Queue(WAITING)
+    def __init__(self, directory: Path, step: int) -> None:
+        self._waiting: queue.Queue = queue.Queue(WAITING)
         self._lost = False
         self._thread = threading.Thread(
             target=self._run, args=(directory, step), name="tensorboard", daemon=True

@@ -58,7 +58,7 @@ class Checkpointer:
         directory: str | os.PathLike,
         cfg: Config,
         scores: Mapping[str, Callable] = MappingProxyType({"nll": min}),
-    ):
+    ) -> None:
         """Args.
 
         scores: of the workload, score -> min or max; the first one is its own loss.
@@ -170,7 +170,7 @@ class Checkpointer:
         """
         self.wait()
         nothing, all_bad = -1, -2
-        found = self._newest_sound() if jax.process_index() == 0 else None
+        found: Any = self._newest_sound() if jax.process_index() == 0 else None
         if jax.process_index() == 0 and found is None:
             found = all_bad if any(self.directory.glob("[0-9]*.corrupt*")) else nothing
         if jax.process_count() > 1:
@@ -284,7 +284,7 @@ class Checkpointer:
         steps, best_of = list(values), self._scores.get(metric, min)
         ranked = sorted(
             (step for step in steps if math.isfinite(values[step])),
-            key=values.get,
+            key=values.__getitem__,
             reverse=best_of is max,
         )
         kept = {*steps[-self.cfg.keep :], *ranked[: self.cfg.keep_best]}

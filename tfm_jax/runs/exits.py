@@ -65,7 +65,7 @@ class CheckpointMismatch(ValueError):
     """The checkpoint is sound, but belongs to another model or optimizer."""
 
 
-def one_line(exc: BaseException) -> str:
+def one_line(exc: object) -> str:
     """What ``exc`` says, without line breaks and control characters.
 
     Not all of it if a value of somebody else's made it endless.

@@ -1,6 +1,7 @@
 """Scores of a trained model on held-out text; its training files may be gone."""
 
 import dataclasses
+from pathlib import Path
 
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
@@ -11,7 +12,9 @@ FILES = ("files", "tsv")  # values of data.source that read files
 TEXTS = ("folder", "pydocs", "recall")  # of running text, which a file holds as well
 
 
-def evaluate(run: saved.Saved, file=None, *, mesh: Config | None = None) -> dict:
+def evaluate(
+    run: saved.Saved, file: str | Path | None = None, *, mesh: Config | None = None
+) -> dict:
     """Scores of the run's test set, or of its validation set where it has none.
 
     Args:

@@ -1,5 +1,6 @@
 """Initial: parameters that a run starts from because another one learnt them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +100,7 @@ def check(experiment: Experiment, source: Source) -> None:
         )
 
 
-def check_labels(source: Source, labels) -> None:
+def check_labels(source: Source, labels: Sequence[str]) -> None:
     """Refuses a head whose outputs are the labels of the data in another order.
 
     Raises: ConfigError with both orders.
@@ -113,7 +114,9 @@ def check_labels(source: Source, labels) -> None:
         )
 
 
-def merge(experiment: Experiment, source: Source, fresh) -> tuple[dict, Report]:
+def merge(
+    experiment: Experiment, source: Source, fresh: dict[str, Any]
+) -> tuple[dict, Report]:
     """``fresh`` with the parameters of ``source`` where both have them.
 
     Words that the vocabulary has gained keep their fresh vectors.
@@ -174,7 +177,7 @@ def _heads(paths):
     return dict.fromkeys(path.partition("/")[0] for path in paths)
 
 
-def place(values, placed):
+def place(values: Any, placed: Any) -> Any:
     """Host arrays as global ones that lie as ``placed``, a tree of shardings, says."""
     return jax.tree.map(
         lambda x, s: jax.make_array_from_callback(x.shape, s, x.__getitem__),

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class MetricsLog:
         step: int = 0,
         tensorboard: bool = True,
         writes: bool = True,
-    ):
+    ) -> None:
         self.path = Path(workdir) / NAME if writes else Path(os.devnull)
         if writes and os.path.lexists(self.path):
             kept = [
@@ -65,7 +65,7 @@ class MetricsLog:
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """Append one record; numbers may be scalars of numpy or JAX."""
         require_held(self.path.parent)
-        record = {"step": int(step), "kind": kind}
+        record: dict[str, Any] = {"step": int(step), "kind": kind}
         for name, value in values.items():
             record[name] = _plain(value)
             if self._board and _finite(record[name]):
@@ -155,11 +155,11 @@ class Progress:
         start: int = 0,
         every_seconds: float = 30,
         shown: bool = True,
-    ):
+    ) -> None:
         self.shown = shown
         self.total_steps = total_steps
         self.every_seconds = every_seconds
-        self._first = None  # (time, step) of the first update: compilation is over
+        self._first: Any = None  # (time, step) of the first update: compilation is over
         self._printed = -math.inf
         self._started = not shown or start >= total_steps  # nothing is compiled
         shown_as_bar = shown and sys.stdout.isatty()
@@ -238,7 +238,9 @@ def spoken(scores: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def counted(total: int, *, least: int = 256, every_seconds: float = 30):
+def counted(
+    total: int, *, least: int = 256, every_seconds: float = 30
+) -> Iterator[Callable[[int], None]]:
     """Yields a function that is told how much more of ``total`` is done.
 
     From ``least`` on this is shown, as by ``Progress``.
@@ -259,7 +261,7 @@ def counted(total: int, *, least: int = 256, every_seconds: float = 30):
         yield advance
 
 
-def _bar(total_steps: int, start: int, text: str = ""):
+def _bar(total_steps: int, start: int, text: str = "") -> Any:
     from rich import progress
 
     columns = (

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from tfm_jax import bounded_json
 from tfm_jax.runs.exits import CheckpointMismatch, CorruptCheckpoint
@@ -94,7 +95,7 @@ def _writer(manifest: dict) -> str:
 
 def _well_formed(manifest: dict) -> bool:
     """Whether the values have their types; a sha256 of its own is no proof of that."""
-    parts = [manifest.get(name) for name in ("tree", "files", "versions")]
+    parts: list[Any] = [manifest.get(name) for name in ("tree", "files", "versions")]
     if not all(isinstance(part, dict) for part in parts):
         return False
     leaves, files = parts[0].values(), parts[1].values()

@@ -30,7 +30,7 @@ def remember(experiment: Experiment) -> None:
         logging.info("which data was named is not remembered: %s", error)
 
 
-def check(experiment: Experiment, given: Collection[str], workdir) -> None:
+def check(experiment: Experiment, given: Collection[str], workdir: str | Path) -> None:
     """Refuses files that only the run's own configuration names.
 
     A run with a checkpoint has its parameters and its tokenizer from there.

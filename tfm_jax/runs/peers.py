@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,8 +52,8 @@ def require_agreement(what: str, settings: Mapping) -> None:
     """
     if jax.process_count() == 1:
         return
-    mine = json.dumps(settings, indent=0, sort_keys=True).encode()
-    mine = np.frombuffer(mine, np.uint8)
+    text = json.dumps(settings, indent=0, sort_keys=True)
+    mine = np.frombuffer(text.encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.int32(mine.size))
     padded = np.zeros(sizes.max(), np.uint8)
     padded[: mine.size] = mine
@@ -75,7 +76,7 @@ def _only(text, other):
 
 
 @contextlib.contextmanager
-def watched():
+def watched() -> Iterator[None]:
     """Ends this process with 69 and a word when another one of the run has ended.
 
     And an error that it alone has ends it with its own code, once the others know:
@@ -115,7 +116,8 @@ def watched():
 
 def _watch(stop: threading.Event) -> None:
     """Gives signs of life and looks for those of the others."""
-    client, me = distributed.global_state.client, jax.process_index()
+    client: Any = distributed.global_state.client
+    me = jax.process_index()
     others = [p for p in range(jax.process_count()) if p != me]
     beats, seen = 0, dict.fromkeys(others, ("", time.monotonic()))
     failed_at = None
@@ -145,13 +147,14 @@ def _watch(stop: threading.Event) -> None:
 
 
 def _tell(text: str) -> None:
-    client, key = distributed.global_state.client, _key(jax.process_index())
+    client: Any = distributed.global_state.client
+    key = _key(jax.process_index())
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         if not _said(client, jax.process_index()).startswith(ENDED):
             client.key_value_set(key, text[:1000], allow_overwrite=True)
 
 
-def _said(client, process: int) -> str:
+def _said(client: Any, process: int) -> str:
     try:
         return client.key_value_try_get(_key(process))
     except jax.errors.JaxRuntimeError as error:

@@ -2,8 +2,9 @@
 
 import functools
 import io
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -42,12 +43,14 @@ class AttentionMaps(NamedTuple):
         pair = f"{' '.join(self.source)!r} -> {' '.join(self.outputs)!r}"
         return f"AttentionMaps({pair}: {', '.join(shapes)})"
 
-    def plot(self, kind="cross", layer=None):
+    def plot(self, kind: str = "cross", layer: int | None = None) -> Any:
         """``attention`` of these maps."""
         return attention(self, kind=kind, layer=layer)
 
 
-def attention_maps(model, params, tokenizer, source: str, target: str):
+def attention_maps(
+    model: nn.Module, params: Any, tokenizer: Any, source: str, target: str
+) -> AttentionMaps:
     """Weights of every layer and head while ``target`` is predicted from ``source``.
 
     Args:
@@ -87,7 +90,13 @@ def _intermediates(model, params, batch):
     return kept["intermediates"]
 
 
-def attention(maps: AttentionMaps, path=None, *, kind="cross", layer=None):
+def attention(
+    maps: AttentionMaps,
+    path: str | Path | None = None,
+    *,
+    kind: str = "cross",
+    layer: int | None = None,
+) -> Any:
     """Draws one kind of attention, a panel a head; ``path`` saves it as PNG.
 
     Args: kind: "encoder", "decoder" or "cross". layer: index, by default the last.
@@ -154,12 +163,12 @@ def _fonts() -> tuple[list[str], frozenset[int]]:
     return names, frozenset().union(*charmaps)
 
 
-def legible(label: str, known) -> str:
+def legible(label: str, known: Collection[int]) -> str:
     """``label``, with characters that no font draws as their code points: U+AC00."""
     return "".join(c if ord(c) in known else f"U+{ord(c):04X}" for c in label)
 
 
-def curve(history: list[dict], path=None):
+def curve(history: list[dict], path: str | Path | None = None) -> Any:
     """Draws training and validation loss against steps; ``path`` saves it as PNG."""
     figure = _figure((6.4, 3.6))
     axis = figure.subplots()

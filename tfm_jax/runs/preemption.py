@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 
 import jax
 from jax.experimental import multihost_utils
@@ -57,7 +58,7 @@ class Preemption:
             raise Preempted(NOTHING)
 
     @contextlib.contextmanager
-    def nothing_to_save(self):
+    def nothing_to_save(self) -> Iterator[None]:
         """Within, a signal is no request but the end, with code 75 in about a second.
 
         Python code is left by `Preempted`. A library that works on, such as one that

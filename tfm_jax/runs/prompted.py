@@ -1,6 +1,8 @@
 """Labelled texts put to a language model in words, and how often it is right."""
 
 import collections
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +31,7 @@ class Result(NamedTuple):
 
 
 def read_examples(
-    path, *, table: str = "columns", columns: str = "", knob: str
+    path: str | Path, *, table: str = "columns", columns: str = "", knob: str
 ) -> list[Example]:
     """The labelled texts of a tab-separated file; those without a label are left out.
 
@@ -72,7 +74,13 @@ def read_examples(
     ]
 
 
-def few_shot(run: saved.Saved, queries, examples, how: Prompting, names=()) -> Result:
+def few_shot(
+    run: saved.Saved,
+    queries: Sequence[Example],
+    examples: Sequence[Example],
+    how: Prompting,
+    names: Sequence[str] = (),
+) -> Result:
     """Puts ``queries`` to a causal language model, behind some of ``examples``.
 
     Args:

@@ -3,12 +3,13 @@
 import logging
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from tfm_jax.config import ConfigError, flatten, to_json
-from tfm_jax.data.batch import FORMER
+from tfm_jax.data.batch import FORMER, TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.mesh import on_this_host
 from tfm_jax.optim.optimizers import make_schedule
@@ -139,7 +140,7 @@ def shared(experiment: Experiment) -> dict:
     }
 
 
-def go_on(batches, state: dict) -> None:
+def go_on(batches: Any, state: dict) -> None:
     """Puts the training batches where a checkpoint left them.
 
     Raises: ConfigError naming what differs if they are not those it was trained on.
@@ -152,7 +153,9 @@ def go_on(batches, state: dict) -> None:
         raise ConfigError(f"{error}; choose another --workdir") from error
 
 
-def dump_diverged(workdir: Path, experiment, state, batch) -> Path:
+def dump_diverged(
+    workdir: Path, experiment: Experiment, state: Any, batch: TextBatch
+) -> Path:
     """Writes what is needed to see a bad update again: ``workdir/diverged/``.
 
     Args:
@@ -164,7 +167,9 @@ def dump_diverged(workdir: Path, experiment, state, batch) -> Path:
     if jax.process_index() > 0:
         return folder
     folder.mkdir(exist_ok=True)
-    named = {f"state/{k}": np.asarray(v) for k, v in arrays.leaves(state).items()}
+    named: dict[str, Any] = {
+        f"state/{k}": np.asarray(v) for k, v in arrays.leaves(state).items()
+    }
     rows = {_stored(k): v for k, v in batch._asdict().items() if v is not None}
     with replacing(folder / "update.npz") as file:
         np.savez(file, **named, **jax.device_get(rows))
@@ -172,7 +177,7 @@ def dump_diverged(workdir: Path, experiment, state, batch) -> Path:
     return folder
 
 
-def load_diverged(folder: Path, experiment: Experiment, abstract) -> tuple:
+def load_diverged(folder: Path, experiment: Experiment, abstract: Any) -> tuple:
     """(state like ``abstract``, batch of the task) of ``dump_diverged``.
 
     Raises: DataError if it is damaged.

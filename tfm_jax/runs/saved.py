@@ -1,6 +1,7 @@
 """Saved: a run or a checkpoint of it, loaded to be used, on whatever machine."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ class Saved(NamedTuple):
     tokenizer: Any
 
 
-def load(path, *, config=None, ema: bool | None = None) -> Saved:
+def load(path: str | Path, *, config: Any = None, ema: bool | None = None) -> Saved:
     """Loads a workdir (its newest sound checkpoint) or one checkpoint.
 
     Args:
@@ -66,7 +67,7 @@ def normalizer(run: Saved, side: str) -> Normalizer:
     return Normalizer(data.normalize, getattr(data, f"{side}_language"))
 
 
-def translate(run: Saved, lines, **options) -> list[str]:
+def translate(run: Saved, lines: Sequence[str], **options: Any) -> list[str]:
     """Plain text of the best translation of each plain line."""
     apply, undo = normalizer(run, "source").apply, normalizer(run, "target").undo
     parts = run.model, run.params, run.tokenizer

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -86,7 +87,7 @@ def _flat_params(path: Path, ema: bool) -> dict[str, np.ndarray]:
 
 
 def _nested(flat: Mapping[str, np.ndarray]) -> dict:
-    nested = {}
+    nested: dict[str, Any] = {}
     for path, value in flat.items():
         *parents, leaf = path.split("/")
         node = nested
@@ -110,7 +111,8 @@ def newest_sound(directory: Path, most: int) -> list[Path]:
 
     Raises: CorruptCheckpoint if there are checkpoints and none is sound.
     """
-    sound, there = [], numbered(directory)
+    sound: list[Path] = []
+    there = numbered(directory)
     for path in reversed(there):
         if len(sound) == most:
             break

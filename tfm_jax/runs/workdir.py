@@ -116,7 +116,7 @@ class Lease:
 
     def __init__(
         self, workdir: str | os.PathLike, *, beat: float = 10.0, patience: float = 90.0
-    ):
+    ) -> None:
         self.path = Path(workdir).absolute() / LEASE
         self.beat = beat
         self.patience = patience
@@ -224,7 +224,7 @@ def _started(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path) -> str | None:
     try:
         return bounded_json.read_bytes(path, most=4096).decode(errors="replace")
     except FileNotFoundError:

@@ -185,7 +185,9 @@ def left_out(report: dict) -> str:
     return f" (left out: {', '.join(words)})" if words else ""
 
 
-def batches_from(experiment: Experiment, data, mesh, first: int):
+def batches_from(
+    experiment: Experiment, data: Any, mesh: jax.sharding.Mesh, first: int
+) -> Any:
     """The training batches from number ``first`` on, [B, ...], on the host."""
     cfg = experiment.train
     rows = int(np.lcm(cfg.row_multiple, row_multiple(mesh)))

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -13,7 +14,7 @@ from tfm_jax.terminal import one_line, say
 from tfm_jax.train.state import averaged
 
 
-def final_params(workdir: Path, state, cfg):
+def final_params(workdir: Path, state: Any, cfg: Any) -> Any:
     """The parameters that are scored: of the last step, or a mean of checkpoints.
 
     Args: cfg: the ``eval`` section; ``average_last`` above 1 averages checkpoints, as
@@ -48,7 +49,7 @@ def left_out(report: dict) -> str:
     return f" (left out: {', '.join(words)})" if words else ""
 
 
-def finish(run, log) -> dict:
+def finish(run: Any, log: Any) -> dict:
     """Scores the held-out sets, and their variants, and leaves it all in the workdir.
 
     That is ``results.json``, files of the evaluator, such as ``translations-test.txt``,
@@ -80,7 +81,7 @@ def finish(run, log) -> dict:
     return results
 
 
-def show(name: str, scored) -> None:
+def show(name: str, scored: Any) -> None:
     """Prints the scores of a split and its lines."""
     say(f"{name}: {spoken(scored.scores)}")
     for line in scored.lines:

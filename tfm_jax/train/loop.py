@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,8 +27,8 @@ from tfm_jax.train.state import averaged
 
 
 def train(
-    config,
-    workdir,
+    config: Any,
+    workdir: str | Path,
     *,
     given: Collection[str] = (),
     read_initial: Callable[[str], initial.Source] = initial.read,
@@ -71,7 +72,9 @@ def train(
 
 
 @contextlib.contextmanager
-def session(cfg: mesh_section.Config, workdirs: Iterable[Path]):
+def session(
+    cfg: mesh_section.Config, workdirs: Iterable[Path]
+) -> Iterator[tuple[jax.sharding.Mesh, Preemption]]:
     """Holds ``workdirs``, listens for signals, makes the mesh: yields (mesh, stop)."""
     runtime.prepare(cfg.cpu_devices, cfg.processes)
     with contextlib.ExitStack() as stack:
@@ -119,7 +122,7 @@ class Training:
             f"{self.mesh.size} {jax.default_backend()} device(s) as {shape}; {begin}"
         )
 
-    def loop(self, log, progress, started: float) -> None:
+    def loop(self, log: MetricsLog, progress: Progress, started: float) -> None:
         """Steps, evaluations and checkpoints until ``total_steps``."""
         self.begin(log, progress, started)
         while not self.at_end:
@@ -130,7 +133,7 @@ class Training:
         """Whether all steps were made."""
         return self.step >= self.experiment.train.total_steps
 
-    def begin(self, log, progress, started: float) -> None:
+    def begin(self, log: MetricsLog, progress: Progress, started: float) -> None:
         """Opens the books; an evaluation that was interrupted comes first."""
         self.log, self.progress, self._started = log, progress, started
         self._newest, self._tokens, self._untimed, self._since = None, [], 0, None
@@ -143,7 +146,7 @@ class Training:
         self.state, metrics = self.compiled.train_step(self.state, batch)
         return metrics
 
-    def next_batch(self):
+    def next_batch(self) -> Any:
         """On the host, [A, B, ...]: this process's share of each micro-batch."""
         batch = self._shape(next(self.batches))
         self._tokens.append(self.work.tokens(batch))
@@ -173,7 +176,7 @@ class Training:
         if self._due(self.experiment.checkpoint.every_steps):
             self._save()
 
-    def finish(self, log) -> dict:
+    def finish(self, log: MetricsLog) -> dict:
         """Saves the last state, scores the held-out sets and leaves the results."""
         if self.saved < self.step:
             self._save()
@@ -218,7 +221,7 @@ class Training:
         valid = [r for r in history if r["step"] == self.step and r["kind"] == "valid"]
         return bool(multihost_utils.broadcast_one_to_all(np.asarray(bool(valid))))
 
-    def poll(self):
+    def poll(self) -> None:
         """Between two batches of an evaluation: stop now rather than after it."""
         if self.stop.requested:
             if self.saved < self.step:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import Any, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -36,14 +37,21 @@ CHUNK = 1024  # lines translated at a time
 ATTEMPTS = 5  # to read checkpoints beside a training
 
 
-def evaluate(workdir, *, config, checkpoint=None, input=None, reference=None) -> dict:
+def evaluate(
+    workdir: str | Path,
+    *,
+    config: Any,
+    checkpoint: int | None = None,
+    input: str | None = None,
+    reference: str | None = None,
+) -> dict:
     """Scores the test set, or ``input`` against ``reference``; prints and returns."""
     run = _load(workdir, config, checkpoint)
     if run.experiment.task != "translation":
         return _evaluate_text(run, input, reference)
     if (input is None) != (reference is None):
         raise ConfigError("--input and --reference belong together: name both files")
-    if input is None:
+    if input is None or reference is None:
         pairs, _ = load_pairs(run.experiment.data, "test")
         if not pairs.source:
             raise DataError("the run has no test set; name --input and --reference")
@@ -71,7 +79,14 @@ def _evaluate_text(run, input, reference):
     return scores
 
 
-def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
+def translate(
+    workdir: str | Path,
+    *,
+    config: Any,
+    checkpoint: int | None = None,
+    stdin: TextIO,
+    stdout: Any,
+) -> None:
     """One sentence per line from ``stdin``, its translation on ``stdout``.
 
     Lines are those of files, see ``data.parallel.read_lines``.
@@ -96,9 +111,18 @@ def translate(workdir, *, config, checkpoint=None, stdin, stdout) -> None:
 
 
 def prompt(
-    workdir, *, config, checkpoint=None, task_file=None, examples_file=None,
-    examples=0, table=None, columns=None, words=None, **how,
-) -> dict:  # fmt: skip
+    workdir: str | Path,
+    *,
+    config: Any,
+    checkpoint: int | None = None,
+    task_file: str | None = None,
+    examples_file: str | None = None,
+    examples: int = 0,
+    table: str | None = None,
+    columns: str | None = None,
+    words: str | None = None,
+    **how: Any,
+) -> dict:
     """Puts labelled texts to a language model in words; prints and returns scores.
 
     Args: how: template and scoring, see ``decode.prompting.Prompting``; None: its own.
@@ -136,7 +160,7 @@ def prompt(
     return scores
 
 
-def average(workdir, *, config, last: int) -> Path:
+def average(workdir: str | Path, *, config: Any, last: int) -> Path:
     """Averages the parameters of the newest checkpoints into ``workdir/averaged``.
 
     Source: Vaswani et al. 2017, section 6.1 (the last 5 for base, 20 for big).
@@ -154,7 +178,7 @@ def average(workdir, *, config, last: int) -> Path:
     return where
 
 
-def _mean(folder: Path, last: int):
+def _mean(folder: Path, last: int) -> tuple:
     """(newest run, "params" or "ema", their mean) of ``last`` sound checkpoints.
 
     A training in the same workdir deletes old checkpoints: then these are read again.
@@ -182,7 +206,7 @@ def _mean(folder: Path, last: int):
     )
 
 
-def replay(workdir, *, config) -> dict:
+def replay(workdir: str | Path, *, config: Any) -> dict:
     """Computes the update again that a diverged run was stopped for.
 
     Prints and returns its metrics, and ``not_finite``: how many numbers of the gradient
@@ -210,7 +234,7 @@ def replay(workdir, *, config) -> dict:
         )
         found = jax.jit(again)(state, put_batch(mesh, batch, leading=1))
     metrics, bad = jax.device_get(found)
-    result = {"step": int(state.step) + 1}
+    result: dict[str, Any] = {"step": int(state.step) + 1}
     result |= {name: str(value) for name, value in metrics.items()}  # nan is no JSON
     counts = arrays.leaves(bad).items()
     result["not_finite"] = {name: int(count) for name, count in counts if count}
@@ -233,7 +257,7 @@ def _load(workdir, config, step):
         raise ConfigError(f"--workdir={workdir}: {error}") from error
 
 
-def _pairs(run, source, reference) -> Pairs:
+def _pairs(run: Any, source: str, reference: str) -> Pairs:
     """Two files of equal length, as the model sees text."""
     invalid = run.experiment.data.invalid_utf8
     sources, _ = read_lines(source, "--input", invalid)

@@ -8,8 +8,9 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ def train(
     workdirs: Sequence,
     *,
     given: Collection[str] = (),
-    read_initial=initial.read,
+    read_initial: Callable = initial.read,
 ) -> None:
     """Trains one run for each config in its workdir, from where each left off.
 
@@ -126,20 +127,20 @@ class Member(loop.Training):
     read = None
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Its folder, among those of the others."""
         return self.workdir.name
 
     @property
-    def state(self):
+    def state(self) -> Any:
         """Own parameters, optimizer and the rest; made when asked for."""
         return self._alone if self.read is None else self.read()
 
     @state.setter
-    def state(self, state):
+    def state(self, state: Any) -> Any:
         self._alone = state
 
-    def join(self, read) -> None:
+    def join(self, read: Callable[[], Any]) -> None:
         """From now on the state is what ``read()`` says."""
         self._alone, self.read = None, read
 
@@ -151,7 +152,7 @@ class Member(loop.Training):
 class Population:
     """Members, and the one program that makes a step of all of them."""
 
-    def __init__(self, members: Sequence[Member]):
+    def __init__(self, members: Sequence[Member]) -> None:
         self.members, first = members, members[0]
         stacked = jax.tree.map(_stacked, first.compiled.placed)
         stack = jax.jit(lambda *each: _stack(jnp.stack, each), out_shardings=stacked)
@@ -200,7 +201,7 @@ class Population:
                 member.leave()
         return [m for m in self.members if not m.at_end and m not in early]
 
-    def step(self, going):
+    def step(self, going: Any) -> Any:
         """One step: metrics of each; the places of those not ``going`` are idle."""
         for i, member in enumerate(self.members):
             if member in going:
@@ -212,7 +213,7 @@ class Population:
         return metrics
 
 
-def make_step(experiment: Experiment, size: int):
+def make_step(experiment: Experiment, size: int) -> Callable:
     """``step(rates [S], states, batches) -> (states, metrics of each)``.
 
     Every array of states and batches has a leading axis of ``size`` members.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+from jax.typing import ArrayLike
 
 from tfm_jax.config import ConfigError
 from tfm_jax.layers.layout import init_params, logical_specs
@@ -35,7 +36,7 @@ class Program(NamedTuple):
     train_step: Callable
     specs: dict
 
-    def abstract(self, mesh) -> TrainState:
+    def abstract(self, mesh: jax.sharding.Mesh) -> TrainState:
         """Shape, dtype and place of every array of the state."""
         shapes = jax.eval_shape(self.init, 0)
         return jax.tree.map(
@@ -60,7 +61,7 @@ class Compiled(NamedTuple):
     placed: TrainState
 
 
-def on_mesh(functions: Program, mesh) -> Compiled:
+def on_mesh(functions: Program, mesh: jax.sharding.Mesh) -> Compiled:
     """``functions``, jitted for the devices of ``mesh``."""
     abstract = functions.abstract(mesh)
     placed = jax.tree.map(lambda x: x.sharding, abstract)
@@ -71,7 +72,7 @@ def on_mesh(functions: Program, mesh) -> Compiled:
     return Compiled(init, train_step, abstract, placed)
 
 
-def build(experiment: Experiment, *, peak_lr=None) -> Program:
+def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Program:
     """The program of ``experiment``, whose vocabularies must be filled in.
 
     Args: peak_lr: instead of the configuration's; may be traced.
@@ -87,9 +88,12 @@ def build(experiment: Experiment, *, peak_lr=None) -> Program:
     freeze = experiment.freeze
     family = MODELS[experiment.model_name]
     optimizer = make_optimizer(
-        *(experiment.optim, cfg.total_steps),
-        **dict(peak_lr=peak_lr, freeze=freeze),
-        **dict(below=family.below, above=family.above),
+        experiment.optim,
+        cfg.total_steps,
+        peak_lr=peak_lr,
+        freeze=freeze,
+        below=family.below,
+        above=family.above,
     )
 
     def init(seed):

@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from tfm_jax.train import program
 from tfm_jax.workloads.evaluator import make_eval_step
 
 
-def names(experiment: Experiment, data) -> Iterator[str]:
+def names(experiment: Experiment, data: Any) -> Iterator[str]:
     """``split/score`` of all that ``results.json`` of a run will hold.
 
     Nothing is compiled or run. Args: data: the prepared one.

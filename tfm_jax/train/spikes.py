@@ -26,7 +26,9 @@ def start() -> Recent:
     return Recent(nothing, nothing, jnp.zeros((), jnp.int32))
 
 
-def watch(recent: Recent, step, loss, grad_norm, sigma: float):
+def watch(
+    recent: Recent, step: jax.Array, loss: jax.Array, grad_norm: jax.Array, sigma: float
+) -> tuple[jax.Array, Recent]:
     """(whether this step is a spike, ``Recent`` with it).
 
     One is whose loss or gradient norm lies more than ``sigma`` standard deviations

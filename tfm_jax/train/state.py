@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from tfm_jax.train import spikes
 
@@ -35,7 +36,12 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-    params, optimizer, seed: int | jax.Array, *, ema: bool, watched: bool = False
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    seed: int | jax.Array,
+    *,
+    ema: bool,
+    watched: bool = False,
 ) -> TrainState:
     """State before the first step; dropout's root key is independent of ``params``."""
     root = jax.random.fold_in(jax.random.key(seed), 1)
@@ -51,6 +57,6 @@ def init_state(
     )
 
 
-def averaged(state: TrainState):
+def averaged(state: TrainState) -> Any:
     """The parameters to evaluate: the moving average if one is kept."""
     return state.params if state.ema is None else state.ema

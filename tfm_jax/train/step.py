@@ -1,5 +1,8 @@
 """One optimizer update as a pure function of (state, batch)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,7 +12,9 @@ from tfm_jax.train import spikes
 from tfm_jax.train.state import TrainState
 
 
-def make_gradients(loss_sum, balance=None, exchange: str = "arrays"):
+def make_gradients(
+    loss_sum: Callable, balance: Callable | None = None, exchange: str = "arrays"
+) -> Callable:
     """Builds ``gradients(state, batch) -> (loss, weight, gradients)``.
 
     The objective is (sum of losses) / (sum of weights) over all micro-batches, so that
@@ -42,7 +47,7 @@ def make_gradients(loss_sum, balance=None, exchange: str = "arrays"):
 
     of_all_devices = EXCHANGES[exchange](sums)
 
-    def gradients(state: TrainState, batch):
+    def gradients(state: TrainState, batch: Any) -> tuple:
         root = jax.random.wrap_key_data(state.rng)
         rng = jax.random.fold_in(root, state.step)  # resume-safe: no rng to carry
         whole = {} if balance is None else {"balance": balance(batch)}
@@ -54,14 +59,14 @@ def make_gradients(loss_sum, balance=None, exchange: str = "arrays"):
 
 
 def make_train_step(
-    gradients,
-    optimizer,
-    schedule,
+    gradients: Callable,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable,
     *,
     ema_decay: float = 0.0,
     skip_limit: int,
     skip_sigma: float = 0.0,
-):
+) -> Callable:
     """Builds ``train_step(state, batch) -> (state, metrics)``, not yet jitted.
 
     An update whose loss or gradient is not finite is skipped and counted; once
@@ -76,7 +81,7 @@ def make_train_step(
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def train_step(state: TrainState, batch):
+    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict]:
         loss, weight, grads = gradients(state, batch)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)

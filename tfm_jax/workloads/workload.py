@@ -54,7 +54,7 @@ class Workload(NamedTuple):
     to_model_inputs: Callable[[Any, Any], Any] = lambda experiment, batch: batch
 
     @property
-    def tokenizer(self) -> type:
+    def tokenizer(self) -> Any:
         """Of its data, with ``load`` and ``to_json``."""
         return self.data.tokenizer.Tokenizer
 

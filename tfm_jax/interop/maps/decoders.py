@@ -3,6 +3,9 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 
 from tfm_jax.config import build
 from tfm_jax.interop.imported import ImportedDecoder
@@ -63,7 +66,7 @@ class DecoderMap(NameMap):
     read: Callable[[dict], dict] = lambda values: {}
     write: Callable[..., dict] = lambda cfg: {}
 
-    def read_config(self, values):
+    def read_config(self, values: dict) -> Any:
         values, cls = (
             dict(self.fixed) | dict(self.defaults) | values,
             self.family.config,
@@ -91,7 +94,7 @@ class DecoderMap(NameMap):
             ours |= dict(head=head, labels=1)
         return build(cls, fields.complete(cls, ours))
 
-    def write_config(self, cfg):
+    def write_config(self, cfg: Any) -> dict:
         told = fields.of_tensors(type(cfg))
         problems = [
             f"model.{name}={getattr(cfg, name)!r} must be {expected!r}"
@@ -134,14 +137,14 @@ class DecoderMap(NameMap):
             "dtype": "float32",
         }
 
-    def to_params(self, cfg, tensors):
+    def to_params(self, cfg: Any, tensors: Mapping[str, np.ndarray]) -> dict:
         rest = {name: x for name, x in tensors.items() if not BUFFERS.fullmatch(name)}
         return storage.to_params(self.table(cfg), rest)
 
-    def to_tensors(self, cfg, params):
+    def to_tensors(self, cfg: Any, params: Any) -> dict:
         return storage.to_tensors(self.table(cfg), to_unrolled(params))
 
-    def table(self, cfg) -> dict[str, storage.Stored]:
+    def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter of a model to its place in the reference."""
         model = self.family.model(dataclasses.replace(cfg, layout="unrolled"))
         shapes = storage.shapes(model, causal_lm.example())

@@ -3,6 +3,9 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 
 from tfm_jax.config import build
 from tfm_jax.interop.maps import fields, label_names, storage
@@ -92,7 +95,7 @@ class EncoderMap(NameMap):
     as_read: Callable = lambda cfg: cfg
     as_written: Callable = lambda cfg: cfg
 
-    def read_config(self, values):
+    def read_config(self, values: dict) -> Any:
         values = dict(self.defaults) | values
         cls = self.family.config
         theirs = {ours: (name,) for ours, name in self.fields.items()}
@@ -117,7 +120,7 @@ class EncoderMap(NameMap):
         )
         return self.as_read(build(cls, fields.complete(cls, ours)))
 
-    def write_config(self, cfg):
+    def write_config(self, cfg: Any) -> dict:
         cfg = self.as_written(cfg)
         apart = APART | self.untold | set(self.fields)
         problems = [
@@ -150,7 +153,7 @@ class EncoderMap(NameMap):
             **{theirs: getattr(cfg, ours) for ours, theirs in self.fields.items()},
         }
 
-    def to_params(self, cfg, tensors):
+    def to_params(self, cfg: Any, tensors: Mapping[str, np.ndarray]) -> dict:
         prefix = f"{self.model_type}."
         if not any(name.startswith(prefix) for name in tensors):  # of the bare model
             tensors = {f"{prefix}{name}": x for name, x in tensors.items()}
@@ -164,14 +167,14 @@ class EncoderMap(NameMap):
         }
         return storage.to_params(places, rest)
 
-    def to_tensors(self, cfg, params):
+    def to_tensors(self, cfg: Any, params: Any) -> dict:
         tensors = storage.to_tensors(self.table(cfg), to_unrolled(params))
         if cfg.head == "states":  # the bare model's names
             prefix = f"{self.model_type}."
             return {name.removeprefix(prefix): x for name, x in tensors.items()}
         return tensors
 
-    def table(self, cfg) -> dict[str, storage.Stored]:
+    def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter of a model to its place in the reference."""
         cfg = dataclasses.replace(self.as_written(cfg), layout="unrolled")
         shapes = storage.shapes(self.family.model(cfg), causal_lm.example())

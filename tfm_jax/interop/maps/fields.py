@@ -75,7 +75,9 @@ def fixed_type(values: Mapping, name: str, kind: type) -> list[str]:
     return [f"{name}={cut(repr(values[name]))} must be {wanted}"] if wanted else []
 
 
-def chosen(values: Mapping, name: str, choices: Mapping[str, str], problems) -> str:
+def chosen(
+    values: Mapping, name: str, choices: Mapping[str, str], problems: list[str]
+) -> str:
     """Ours for the word that a field holds; appends to ``problems`` if it is none."""
     value = values.get(name)
     if not isinstance(value, str) or value not in choices:

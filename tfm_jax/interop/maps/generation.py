@@ -36,7 +36,8 @@ def read(config: dict, generation: dict | None) -> tuple[TokenIds, bool]:
     if problems:
         raise ValueError(f"token ids have no counterpart: {listed(problems)}")
     forbid = tuple(sorted(map(_single, words)))
-    return TokenIds(pad, bos, eos, forbid), forced is not None
+    ids_here = TokenIds(pad, bos, eos, forbid)  # type: ignore[arg-type]  # all there
+    return ids_here, forced is not None
 
 
 def write(special: TokenIds, force_eos: bool) -> dict:

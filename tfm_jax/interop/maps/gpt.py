@@ -9,6 +9,8 @@ Deviates from the reference: GPT-1's dropout of whole tables, as in its released
     row is classified, which is where ``mc_token_ids`` has to point.
 """
 
+from typing import Any
+
 from tfm_jax.interop.maps import fields
 from tfm_jax.interop.maps.decoders import DecoderMap
 from tfm_jax.interop.problems import cut
@@ -59,7 +61,7 @@ def _layer_kinds(repeated, most):
     return kinds
 
 
-def _write_windows(cfg) -> dict:
+def _write_windows(cfg: Any) -> dict:
     """Their kinds of layers. Raises: ValueError for windows of several sizes."""
     windows = [cfg.window(layer) for layer in range(cfg.depth)]
     sizes = {w for w in windows if w}

@@ -1,6 +1,7 @@
 """Names of the outputs of a classifier, as ``config.json`` has them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 BOTH = 2  # what transformers takes where a file says nothing
 
@@ -32,7 +33,7 @@ def read(values: dict) -> tuple[str, ...]:
     if not isinstance(given, dict):
         raise ValueError(f"id2label is a {type(given).__name__}, not an object")
     wanted = [str(number) for number in range(len(given))]
-    names = tuple(given.get(number) for number in wanted)
+    names: tuple[Any, ...] = tuple(given.get(number) for number in wanted)
     if not all(isinstance(name, str) for name in names):
         raise ValueError("id2label must have a name for each of 0, 1, 2, ...")
     if len(set(names)) != len(names):

@@ -16,7 +16,10 @@ Deviates from the reference: the row of the padding token in an embedding table 
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from tfm_jax.config import build
@@ -136,9 +139,9 @@ _OURS = re.compile(r"(encoder|decoder)/layer_(\d+)/(.+)/(\w+)")
 class MarianMap(NameMap):
     """How transformers calls and stores an encoder-decoder Transformer."""
 
-    imported = Imported
+    imported: ClassVar[type] = Imported
 
-    def read_config(self, values):
+    def read_config(self, values: dict) -> Any:
         values = DEFAULTS | values
         if values["decoder_vocab_size"] is None:
             values["decoder_vocab_size"] = values["vocab_size"]
@@ -163,7 +166,7 @@ class MarianMap(NameMap):
         ours |= dict(activation=activation, tie=tie, output_bias=True)
         return build(transformer.Config, fields.complete(transformer.Config, ours))
 
-    def write_config(self, cfg):
+    def write_config(self, cfg: Any) -> dict:
         problems = [
             f"model.{name}={getattr(cfg, name)!r} must be {expected!r}"
             for name, expected in FIXED.items()
@@ -193,14 +196,14 @@ class MarianMap(NameMap):
             "dtype": "float32",
         }
 
-    def to_params(self, cfg, tensors):
+    def to_params(self, cfg: Any, tensors: Mapping[str, np.ndarray]) -> dict:
         rest = {name: x for name, x in tensors.items() if name not in POSITIONS}
         params = storage.to_params(self.table(cfg), rest)
         shape = cfg.max_length, cfg.width
         for name in set(POSITIONS) & set(tensors):
             stored, expected = np.asarray(tensors[name], np.float32), None
             if stored.shape == shape:  # which bounds what is computed
-                expected = np.asarray(sinusoid_halves(np.arange(shape[0]), shape[1]))
+                expected = np.asarray(sinusoid_halves(jnp.arange(shape[0]), shape[1]))
             if expected is None or not np.allclose(stored, expected, atol=1e-3):
                 raise ValueError(
                     f"{name} is not the sinusoid table [{cfg.max_length}, {cfg.width}] "
@@ -208,22 +211,24 @@ class MarianMap(NameMap):
                 )
         return params
 
-    def to_tensors(self, cfg, params):
+    def to_tensors(self, cfg: Any, params: Any) -> dict:
         """A model without bias gets zeros."""
         tensors = storage.to_tensors(self.table(cfg), to_unrolled(params))
         if not cfg.output_bias:
             tensors[BIAS] = np.zeros((1, cfg.target_vocab), np.float32)
         return tensors
 
-    def read_ids(self, values, decoding):
+    def read_ids(self, values: dict, decoding: dict | None) -> Any:
         special, force_eos = generation.read(DEFAULTS | values, decoding)
         return dict(special=special, force_eos=force_eos)
 
-    def write_ids(self, special=None, force_eos=False):
+    def write_ids(  # type: ignore[override]  # ids of decoding, no labels
+        self, special: Any = None, force_eos: bool = False
+    ) -> tuple[dict, dict | None]:
         ids = generation.write(special or TokenIds(), force_eos)
         return ids, ids
 
-    def table(self, cfg) -> dict[str, storage.Stored]:
+    def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter of a model to its place in the reference."""
         model = self.family.model(dataclasses.replace(cfg, layout="unrolled"))
         shapes = storage.shapes(model, translation.example())

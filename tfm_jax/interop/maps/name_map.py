@@ -1,6 +1,10 @@
 """NameMap: how one ``model_type`` of transformers is read and written."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
 
 from tfm_jax.interop.imported import ImportedText
 from tfm_jax.interop.maps import fields, label_names
@@ -18,9 +22,9 @@ class NameMap:
 
     model_type: str
     family: Family
-    imported = ImportedText
+    imported: ClassVar[type] = ImportedText
 
-    def read_config(self, values: dict):
+    def read_config(self, values: dict) -> Any:
         """The model that the content of a ``config.json`` describes.
 
         What the file leaves out has the default of transformers.
@@ -29,21 +33,21 @@ class NameMap:
         """
         raise NotImplementedError
 
-    def write_config(self, cfg) -> dict:
+    def write_config(self, cfg: Any) -> dict:
         """The content of ``config.json`` for ``cfg``, token ids apart.
 
         Raises: ValueError listing every field that transformers cannot represent.
         """
         raise NotImplementedError
 
-    def to_params(self, cfg, tensors) -> dict:
+    def to_params(self, cfg: Any, tensors: Mapping[str, np.ndarray]) -> dict:
         """Nested dict of float32 parameters for the unrolled model of ``cfg``.
 
         Raises: ValueError listing all that is unknown, missing or does not fit.
         """
         raise NotImplementedError
 
-    def to_tensors(self, cfg, params) -> dict:
+    def to_tensors(self, cfg: Any, params: Any) -> dict:
         """The inverse of ``to_params``, of any layout."""
         raise NotImplementedError
 
@@ -55,7 +59,9 @@ class NameMap:
         """
         return {"ids": _token_ids(values), "labels": label_names.read(values)}
 
-    def write_ids(self, ids=None, labels=()) -> tuple[dict, dict | None]:
+    def write_ids(
+        self, ids: Any = None, labels: Sequence[str] = ()
+    ) -> tuple[dict, dict | None]:
         """The inverse of ``read_ids``: what is added to ``config.json``, and the other.
 
         Args: those fields, all optional.

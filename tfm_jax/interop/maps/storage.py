@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tfm_jax.interop.problems import listed
@@ -31,7 +32,7 @@ class Stored(NamedTuple):
     part: tuple[int, int] | None = None
 
 
-def stored(names, path: str, ours, *, transposed: bool = True) -> Stored:
+def stored(names: Any, path: str, ours: Any, *, transposed: bool = True) -> Stored:
     """A parameter at ``path``: tables as they are here, affine maps as matrices.
 
     Args: names: see ``Stored``. ours: its shape. transposed: of matrices.
@@ -45,7 +46,7 @@ def stored(names, path: str, ours, *, transposed: bool = True) -> Stored:
     return Stored(names, matrix[::-1] if transposed else matrix, ours, transposed)
 
 
-def shapes(model, example) -> dict[str, tuple[int, ...]]:
+def shapes(model: nn.Module, example: Any) -> dict[str, tuple[int, ...]]:
     """Path of each parameter of ``model`` to its shape; nothing is computed."""
     key = jax.random.key(0)
     params = jax.eval_shape(lambda: init_params(model, key, example))
@@ -81,7 +82,7 @@ def to_params(table: Mapping[str, Stored], tensors: Mapping[str, np.ndarray]) ->
     return unflatten_dict(params, sep="/")
 
 
-def to_tensors(table: Mapping[str, Stored], params) -> dict[str, np.ndarray]:
+def to_tensors(table: Mapping[str, Stored], params: Any) -> dict[str, np.ndarray]:
     """The inverse of ``to_params``: float32 tensors under their first names.
 
     Raises: ValueError listing every parameter unknown, missing or of another shape.
@@ -90,7 +91,8 @@ def to_tensors(table: Mapping[str, Stored], params) -> dict[str, np.ndarray]:
     problems = [
         f"parameter {path} is unknown" for path in sorted(set(flat) - set(table))
     ]
-    tensors, parts = {}, {}
+    tensors: dict[str, np.ndarray] = {}
+    parts: dict[str, Any] = {}
     for path, stored in table.items():
         if path not in flat:
             problems.append(f"parameter {path} is missing")
