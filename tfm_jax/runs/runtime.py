@@ -25,7 +25,7 @@ def prepare(cpu_devices: int = 0, processes: int = 1) -> None:
     The cache is private to the user, or not used, which a warning says;
     JAX_COMPILATION_CACHE_DIR chooses another place.
     """
-    if jax.config.values["jax_compilation_cache_dir"] is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         _keep_compiled(home("xla"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     try:
