@@ -49,11 +49,11 @@ class Assembled(NamedTuple):
 def assemble(
     experiment: Experiment,
     workdir: Path,
-    mesh,
+    mesh: jax.sharding.Mesh,
     checkpoints: Checkpointer,
-    stop,
+    stop: Any,
     *,
-    like=None,
+    like: Any = None,
     read_initial: Callable[[str], initial.Source] = initial.read,
 ) -> Assembled:
     """Data, programs and state of a run, from where its checkpoints left it.
@@ -123,7 +123,7 @@ class Origin(NamedTuple):
     tokenizer: Any = None
 
     @property
-    def model(self):
+    def model(self) -> Any:
         """Configuration of the model whose parameters are taken, or None."""
         return self.source and self.source.model
 

@@ -92,7 +92,14 @@ class Training:
 
     name = ""
 
-    def __init__(self, made: Assembled, workdir: Path, mesh, checkpoints, stop):
+    def __init__(
+        self,
+        made: Assembled,
+        workdir: Path,
+        mesh: jax.sharding.Mesh,
+        checkpoints: Checkpointer,
+        stop: Preemption,
+    ) -> None:
         self.workdir, self.mesh = workdir, mesh
         self.checkpoints, self.stop = checkpoints, stop
         self.experiment, self.work = made.experiment, made.experiment.workload

@@ -137,7 +137,7 @@ class Member(loop.Training):
         return self._alone if self.read is None else self.read()
 
     @state.setter
-    def state(self, state: Any) -> Any:
+    def state(self, state: Any) -> None:
         self._alone = state
 
     def join(self, read: Callable[[], Any]) -> None:
