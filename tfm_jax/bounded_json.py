@@ -12,7 +12,7 @@ KINDS: dict[type, str] = {dict: "an object", list: "an array"}
 SUM = "crc32"  # the name in an object of a checksum over everything else in it
 
 
-def read(path: Path, kind: type = object, *, most: int = MOST_BYTES) -> Any:
+def read(path: str | Path, kind: type = object, *, most: int = MOST_BYTES) -> Any:
     """The value in a file.
 
     Args:
@@ -26,7 +26,7 @@ def read(path: Path, kind: type = object, *, most: int = MOST_BYTES) -> Any:
         raise ValueError(f"{path}: {error}") from error
 
 
-def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: str | Path, *, most: int = MOST_BYTES) -> bytes:
     """All of a regular file. Raises: ValueError if it is none, or larger; OSError."""
     path = Path(path)
     if os.path.lexists(path) and not path.is_file():

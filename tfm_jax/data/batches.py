@@ -8,6 +8,8 @@ tokens, or 1 where a row is an item.
 import bisect
 import dataclasses
 import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,9 +45,17 @@ class Order:
 
 
 def train_batches(
-    cfg: Order, data, *, batch_tokens, total_batches, seed, start=0,
-    process_index=0, process_count=1, row_multiple=1,
-):  # fmt: skip
+    cfg: Order,
+    data: Any,
+    *,
+    batch_tokens: int,
+    total_batches: int,
+    seed: int,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    row_multiple: int = 1,
+) -> "TrainBatches":
     """Endless shuffled epochs cut off after ``total_batches``: a `TrainBatches`.
 
     Args:
@@ -95,7 +105,9 @@ def train_batches(
     )  # fmt: skip
 
 
-def eval_batches(data, split: str, *, batch_tokens, row_multiple=1):
+def eval_batches(
+    data: Any, split: str, *, batch_tokens: int, row_multiple: int = 1
+) -> Iterator[Any]:
     """Every row of a split exactly once, in the batch shapes of training.
 
     The last batch of a shape is filled up with empty rows: segments and weights 0. What
@@ -110,7 +122,7 @@ def eval_batches(data, split: str, *, batch_tokens, row_multiple=1):
             yield _each(batch, lambda field, size=size: _filled_up(field, size))
 
 
-def rows_per_batch(rows, batch_tokens, row_multiple):
+def rows_per_batch(rows: Any, batch_tokens: int, row_multiple: int) -> int:
     """How many rows of a shape make a batch of ``batch_tokens`` tokens."""
     wanted = batch_tokens // rows.shape[-1]
     return max(wanted // row_multiple, 1) * row_multiple
@@ -140,8 +152,16 @@ class BatchSource:
     """
 
     def __init__(
-        self, row_sets, sizes, *, total, seed, shuffle, part=(0, 1), augment=None
-    ):
+        self,
+        row_sets: Sequence[Any],
+        sizes: Sequence[int],
+        *,
+        total: int,
+        seed: int,
+        shuffle: bool,
+        part: tuple[int, int] = (0, 1),
+        augment: Callable | None = None,
+    ) -> None:
         """Args.
 
         row_sets, sizes: one per row shape, and the rows of a batch of it.
@@ -151,8 +171,8 @@ class BatchSource:
         self._sets, self._sizes, self._total = row_sets, sizes, total
         self._seed, self._shuffle, self._part = seed, shuffle, part
         self._augment = augment
-        self._order = functools.lru_cache(4 * len(row_sets))(self._order)
-        self._epoch = functools.lru_cache(2)(self._epoch)
+        self._order = functools.lru_cache(4 * len(row_sets))(self._order)  # type: ignore[method-assign]
+        self._epoch = functools.lru_cache(2)(self._epoch)  # type: ignore[method-assign]
 
     def __len__(self):
         return self._total
@@ -202,7 +222,15 @@ class BatchSource:
 class TrainBatches:
     """Iterator over training batches whose state is a few numbers of plain JSON."""
 
-    def __init__(self, source, *, start, prefetch, identity, timeout_seconds=0.0):
+    def __init__(
+        self,
+        source: BatchSource,
+        *,
+        start: int,
+        prefetch: int,
+        identity: Mapping[str, Any],
+        timeout_seconds: float = 0.0,
+    ) -> None:
         import grain
 
         self._dataset = grain.MapDataset.source(source)
@@ -220,11 +248,11 @@ class TrainBatches:
         self._next += 1
         return batch
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """Where the iterator stands and on what data; plain JSON."""
         return {"next_batch": self._next, **self._identity}
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Continues where ``state`` was taken.
 
         Raises: ValueError naming what differs, if it was taken on other data, with

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,14 @@ _UNFINISHED = ".making-"  # begins the names of folders that are being written
 _DAY = 86_400  # seconds
 
 
-def prepared(kind, cfg, tokenizer_cfg, directory, *, tokenizer=None) -> Prepared:
+def prepared(
+    kind: Any,
+    cfg: Any,
+    tokenizer_cfg: Any,
+    directory: str | Path,
+    *,
+    tokenizer: Any = None,
+) -> Prepared:
     """``prepared.prepare``, out of ``directory`` if the same was prepared before.
 
     The same: the kind, the two sections (or the tokenizer), the bytes of the files they
@@ -79,7 +87,7 @@ def home(name: str) -> Path:
     return Path(root) / "tfm_jax" / name
 
 
-def make_private(directory):
+def make_private(directory: Path) -> None:
     """Makes a directory to which nobody but the user writes, or finds that it is one.
 
     Raises: OSError if it cannot be, belongs to another user or is open to others.

@@ -1,6 +1,7 @@
 """The one exception of `tfm_jax.data`."""
 
 import contextlib
+from collections.abc import Iterator
 
 
 class DataError(ValueError):
@@ -8,7 +9,7 @@ class DataError(ValueError):
 
 
 @contextlib.contextmanager
-def within(place):
+def within(place: object) -> Iterator[None]:
     """Puts ``place`` in front of what a DataError inside of the context says."""
     try:
         yield

@@ -1,6 +1,7 @@
 """Policies for bad examples: dropped, kept (cut where they are too long), refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,14 @@ POLICIES = ("drop", "keep", "error")
 _ROOM = {"length", "source_length", "target_length"}
 
 
-def sift(cfg, bad, what: str, *, clause: Callable | None = None, some=False):
+def sift(
+    cfg: Any,
+    bad: Mapping[str, Any],
+    what: str,
+    *,
+    clause: Callable | None = None,
+    some: bool = False,
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Which examples stay: (bool [n], report of how many were bad).
 
     Args:
@@ -22,7 +30,8 @@ def sift(cfg, bad, what: str, *, clause: Callable | None = None, some=False):
     Raises: DataError naming the first bad example if a policy says so.
     """
     clause = clause or (lambda knob, number: f"{what} {number + 1} is {knob}")
-    keep, report = np.ones(len(next(iter(bad.values()))), bool), {}
+    report: dict[str, Any] = {}
+    keep: Any = np.ones(len(next(iter(bad.values()))), bool)
     for knob, wrong in bad.items():
         policy, wrong = getattr(cfg, knob), np.asarray(wrong, bool) & keep
         count = int(wrong.sum())

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ class Filled(NamedTuple):
     digest: str = ""
 
 
-def filled_text(tokenizer, rows, report) -> Filled:
+def filled_text(tokenizer: Any, rows: Any, report: dict[str, Any]) -> Filled:
     """Rows of text, with the share of their tokens that are unknown, special apart."""
     tokens = rows.tokens[rows.segments > 0]
     special = {*tokenizer.special.values()} - {tokenizer.unknown}
@@ -64,12 +64,12 @@ def filled_text(tokenizer, rows, report) -> Filled:
     return Filled([rows], report | {"unknown_share": share})
 
 
-def sha256_of(document) -> str:
+def sha256_of(document: Any) -> str:
     """Of plain JSON, hexadecimal."""
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
-def digest_of(row_sets) -> str:
+def digest_of(row_sets: Sequence[Any]) -> str:
     """sha256 of rows, hexadecimal."""
     digest = hashlib.sha256()
     for rows in row_sets:
@@ -117,7 +117,13 @@ class Kind(NamedTuple):
 
 
 def prepare(
-    kind: Kind, cfg, tokenizer_cfg, *, tokenizer=None, splits=SPLITS, names=None
+    kind: Kind,
+    cfg: Any,
+    tokenizer_cfg: Any,
+    *,
+    tokenizer: Any = None,
+    splits: Sequence[str] = SPLITS,
+    names: Sequence[str] | None = None,
 ) -> Prepared:
     """Loads the splits, makes the tokenizer unless one is given, fills the rows.
 
@@ -141,9 +147,15 @@ def prepare(
     return of_examples(kind, cfg, tokenizer, examples, report)
 
 
-def of_examples(kind: Kind, cfg, tokenizer, examples, report) -> Prepared:
+def of_examples(
+    kind: Kind,
+    cfg: Any,
+    tokenizer: Any,
+    examples: Mapping[str, Any],
+    report: dict[str, Any],
+) -> Prepared:
     """Fills the rows of examples that are loaded, by split as their report is."""
-    row_sets = {split: [] for split in SPLITS}
+    row_sets: dict[str, list] = {split: [] for split in SPLITS}
     digests = dict.fromkeys(SPLITS, digest_of([]))
     for split, some in examples.items():
         if kind.size(some):

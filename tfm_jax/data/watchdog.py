@@ -6,15 +6,17 @@ import faulthandler
 import os
 import threading
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 _SECONDS = contextvars.ContextVar("data.timeout_seconds", default=0.0)
 _TICK = 0.1  # seconds
-_waits = {}  # context -> [seconds left, seconds, for what]
+_waits: dict[Any, list] = {}  # context -> [seconds left, seconds, for what]
 _thread = threading.Thread()
 
 
 @contextlib.contextmanager
-def patience(seconds):
+def patience(seconds: float) -> Iterator[None]:
     """Whatever is ``awaited`` inside may take so long; 0: for ever."""
     token = _SECONDS.set(seconds)
     try:
@@ -30,7 +32,7 @@ class awaited:
     Args: what: named in the message.
     """
 
-    def __init__(self, what):
+    def __init__(self, what: object) -> None:
         self._what = what
 
     def __enter__(self):
@@ -43,7 +45,7 @@ class awaited:
         _waits.pop(self, None)
 
 
-def each(items, what):
+def each(items: Iterable[Any], what: object) -> Iterator[Any]:
     """The items of an iterable, each of them ``awaited``."""
     items = iter(items)
     while True:

@@ -1,6 +1,8 @@
 """Documents as rows for causal language models."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,9 @@ from tfm_jax.data.sources.documents import load_documents, texts_of
 from tfm_jax.knobs import knob
 
 
-def encode_documents(tokenizer, texts):
+def encode_documents(
+    tokenizer: Any, texts: Sequence[str]
+) -> tuple[list[np.ndarray], dict[str, Any]]:
     """Texts as arrays of ids, those without a token left out: (ids, report).
 
     Args: tokenizer: has ``encode(texts)`` and ``vocab``.
@@ -34,7 +38,14 @@ def encode_documents(tokenizer, texts):
     return kept, report
 
 
-def causal_rows(texts, length, *, layout="joined", end=None, context=0):
+def causal_rows(
+    texts: Sequence[np.ndarray],
+    length: int,
+    *,
+    layout: str = "joined",
+    end: int | None = None,
+    context: int = 0,
+) -> CausalBatch:
     """Rows of ``length`` tokens and, as labels, the token after each: a `CausalBatch`.
 
     With ``end`` the prediction targets are the tokens of a document and the ``end``

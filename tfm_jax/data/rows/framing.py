@@ -1,6 +1,7 @@
 """One or two texts between special tokens, in rows."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,17 +32,17 @@ class Ids(NamedTuple):
     end: int
 
 
-def frame_ids(tokenizer, frame="bert"):
+def frame_ids(tokenizer: Any, frame: str = "bert") -> tuple[int, ...]:
     """The frame's tokens of a vocabulary. Raises: DataError if it lacks one."""
     return Ids(*tokenizer.ids_of(*FRAMES[frame]))
 
 
-def room(length, *, pair):
+def room(length: int, *, pair: bool) -> int:
     """Tokens of text that fit a row of ``length`` tokens."""
     return length - (3 if pair else 2)
 
 
-def cut_lengths(first, second, room):
+def cut_lengths(first: Any, second: Any, room: Any) -> tuple:
     """What is left of two lengths when the longer gives way, the second if equal.
 
     Source: Devlin et al. 2019's run_classifier.py.  Returns: two int arrays [B].
@@ -57,7 +58,12 @@ def cut_lengths(first, second, room):
     )
 
 
-def frame_rows(firsts, seconds, ids, length):
+def frame_rows(
+    firsts: Sequence[np.ndarray],
+    seconds: Sequence[np.ndarray] | None,
+    ids: Any,
+    length: int,
+) -> TextBatch:
     """Texts in rows of their own: a `TextBatch` of tokens, segments and types.
 
     Args:

@@ -1,6 +1,7 @@
 """Texts or pairs of texts with a label each, as rows."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Config(Order, tables.Config):
     )
 
 
-def labelled_rows(cfg, tokenizer, labelled):
+def labelled_rows(cfg: Any, tokenizer: Any, labelled: Any) -> tuple:
     """A row per example: (`LabelledBatch`, report).
 
     An example is empty if one of its texts has no token, overlong if it does not fit

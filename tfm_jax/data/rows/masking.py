@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class Masker:
     replacement, so that it masks a few less.
     """
 
-    def __init__(self, cfg, tokenizer, mask_token="[MASK]"):
+    def __init__(self, cfg: Any, tokenizer: Any, mask_token: str = "[MASK]") -> None:
         """Args: tokenizer: a `TextTokenizer` that has ``mask_token``."""
         self.cfg = cfg
         (self._mask,) = tokenizer.ids_of(mask_token)
@@ -76,7 +77,7 @@ class Masker:
         self._word_starts = tokenizer.word_starts
         self._upto = np.cumsum(1 / np.arange(1, cfg.ngrams + 1)).tolist()
 
-    def __call__(self, batch, seeds):
+    def __call__(self, batch: MaskedBatch, seeds: Any) -> MaskedBatch:
         """Sets ``labels``, ``weights`` and ``target_positions``, and masks the tokens.
 
         Args:
@@ -155,7 +156,7 @@ class Masker:
         return np.where(fate < self.cfg.mask, self._mask, seen)
 
 
-def masked_copies(rows, masker, seed):
+def masked_copies(rows: MaskedBatch, masker: Masker, seed: int) -> MaskedBatch:
     """Every row ``copies`` times with masks of its own, for good: a `MaskedBatch`.
 
     Source: Devlin et al. 2019's create_pretraining_data.py, dupe_factor.

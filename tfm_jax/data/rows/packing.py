@@ -1,6 +1,7 @@
 """Sequence pairs into rows of fixed shape, packed; and the batch that rows make."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,12 +16,12 @@ class Ragged(NamedTuple):
     offsets: np.ndarray  # int64, sequence n is ids[offsets[n] : offsets[n + 1]]
 
     @property
-    def lengths(self):
+    def lengths(self) -> np.ndarray:
         """int64, tokens of each sequence."""
         return np.diff(self.offsets)
 
 
-def ragged(sequences):
+def ragged(sequences: Sequence[np.ndarray]) -> Ragged:
     """Joins a list of int32 arrays."""
     lengths = [len(sequence) for sequence in sequences]
     ids = np.concatenate([*sequences, np.zeros(0, np.int32)])
@@ -36,12 +37,17 @@ class Rows(NamedTuple):
     target_segments: np.ndarray  # [R, T] int32
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """(R, S, T); target tokens are those that the size of a batch counts."""
         return (*self.source.shape, self.target.shape[1])
 
 
-def plan(source_lengths, target_lengths, source_room, target_room):
+def plan(
+    source_lengths: np.ndarray,
+    target_lengths: np.ndarray,
+    source_room: int,
+    target_room: int,
+) -> tuple:
     """Chooses which examples share a row, filling both sides at once.
 
     Each row starts with the longest example left and then takes the one that leaves
@@ -94,7 +100,13 @@ def plan(source_lengths, target_lengths, source_room, target_room):
     return np.concatenate(examples or empty), np.concatenate(counts or empty)
 
 
-def fill_rows(source, target, examples, counts, shape):
+def fill_rows(
+    source: Ragged,
+    target: Ragged,
+    examples: np.ndarray,
+    counts: np.ndarray,
+    shape: tuple[int, int],
+) -> Rows:
     """Lays examples out in rows: `Rows` of ``shape`` (S, T)."""
     row = np.repeat(np.arange(len(counts)), counts)
     segment = np.arange(len(examples)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -118,7 +130,7 @@ def _lay_out(side, examples, row, segment, rows, width):
     return tokens.reshape(rows, width), segments.reshape(rows, width)
 
 
-def as_batch(rows, seeds=None):
+def as_batch(rows: Rows, seeds: Any = None) -> PairBatch:
     """The `PairBatch` of rows, with positions and the decoder's inputs; not random."""
     del seeds
     source, source_segments, target, target_segments = rows
@@ -134,7 +146,7 @@ def as_batch(rows, seeds=None):
     )  # fmt: skip
 
 
-def positions(segments):
+def positions(segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions within each segment, and where segments start."""
     starts = segments > 0
     starts[:, 1:] &= segments[:, 1:] != segments[:, :-1]

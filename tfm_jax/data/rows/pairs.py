@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -131,12 +131,12 @@ class Encoded(NamedTuple):
     report: dict
 
 
-def has_text(line, ids):
+def has_text(line: str, ids: np.ndarray) -> bool:
     """Whether a line, and its ids that end in EOS, have anything in them."""
     return bool(line.strip()) and len(ids) > 1
 
 
-def encode_pairs(cfg, tokenizer, pairs, split="train") -> Encoded:
+def encode_pairs(cfg: Any, tokenizer: Any, pairs: Any, split: str = "train") -> Encoded:
     """Tokenises pairs and applies the policies for empty and overlong ones.
 
     A pair is empty if either side has no visible character or no token, overlong if
@@ -189,7 +189,7 @@ def _check_ids(ids, vocab, side):
         )
 
 
-def form_rows(cfg, encoded):
+def form_rows(cfg: Any, encoded: Encoded) -> list[packing.Rows]:
     """The examples in rows: one `Rows` per row shape, smallest first."""
     lengths = encoded.source.lengths, encoded.target.lengths
     full = (cfg.source_length, cfg.target_length)

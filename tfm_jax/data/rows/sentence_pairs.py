@@ -1,6 +1,8 @@
 """Pairs of neighbouring text and others, to tell apart in pre-training."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +39,14 @@ class Config:
                 )
 
 
-def pair_rows(documents, cfg, tokenizer, *, length, seed):
+def pair_rows(
+    documents: Sequence[Sequence[np.ndarray]],
+    cfg: Any,
+    tokenizer: Any,
+    *,
+    length: int,
+    seed: int,
+) -> MaskedBatch:
     """Rows of text from documents: a `MaskedBatch` with ``pair_labels``.
 
     Chunks of sentences fill a row and are cut in two at a random sentence; "nsp" puts

@@ -1,6 +1,10 @@
 """Documents into sentences of tokens."""
 
 import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from tfm_jax.data.errors import DataError
 
@@ -31,12 +35,14 @@ SENTENCES = {
 }
 
 
-def split_sentences(text, how):
+def split_sentences(text: str, how: str) -> list[str]:
     """The sentences of a document that are not blank; ``how`` names SENTENCES."""
     return [part.strip() for part in SENTENCES[how](text) if part.strip()]
 
 
-def encode_sentences(tokenizer, texts, how):
+def encode_sentences(
+    tokenizer: Any, texts: Sequence[str], how: str
+) -> tuple[list[list[np.ndarray]], dict[str, Any]]:
     """Documents as lists of int32 arrays, one per sentence: (documents, report).
 
     Sentences without a token and documents without a sentence are left out.

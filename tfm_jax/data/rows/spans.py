@@ -1,7 +1,8 @@
 """Questions that a span of a text answers, as rows."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Spans(NamedTuple):
     offsets: np.ndarray  # [R, T, 2] characters of the text; 0, 0 outside of it
 
 
-def span_rows(tokenizer, questions, cfg):
+def span_rows(tokenizer: Any, questions: Sequence[Any], cfg: Any) -> tuple:
     """Each question with windows over its text, in rows of their own: (Spans, report).
 
     The label is the first answer; a window that does not have all of it is labelled
@@ -98,7 +99,9 @@ def span_rows(tokenizer, questions, cfg):
     return Spans(rows, np.array(numbers), np.stack(offsets)), report
 
 
-def span_text(spans, questions, row, first, last):
+def span_text(
+    spans: Any, questions: Sequence[Any], row: int, first: int, last: int
+) -> str:
     """The text from column ``first`` to ``last`` of a row; "" outside of its text."""
     begin, end = spans.offsets[row, first], spans.offsets[row, last]
     if last < first or begin[0] == begin[1] or end[0] == end[1]:

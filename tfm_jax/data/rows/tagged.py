@@ -1,6 +1,8 @@
 """Sentences with a tag for every word, as rows."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,7 @@ class Config(Order, columns.Config):
     )
 
 
-def tagged_rows(cfg, tokenizer, tagged):
+def tagged_rows(cfg: Any, tokenizer: Any, tagged: Any) -> tuple:
     """A row per sentence, with labels at the first token of each word.
 
     A sentence that does not fit is overlong, and cut at its end if it is kept.
@@ -75,7 +77,7 @@ def tagged_rows(cfg, tokenizer, tagged):
     return rows, report | {"kept": len(kept), "words_without_label": lost}
 
 
-def first_tokens(words, offsets):
+def first_tokens(words: Sequence[str], offsets: np.ndarray) -> tuple:
     """(columns of first tokens, their words) of words joined by single spaces."""
     ends = np.cumsum([len(word) + 1 for word in words])
     real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])

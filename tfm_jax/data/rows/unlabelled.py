@@ -1,6 +1,7 @@
 """Texts that a trained model is run on, as rows of any lengths."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,14 @@ class Probes(NamedTuple):
     inside: list[np.ndarray]
 
 
-def framed(tokenizer, firsts, seconds=None, *, frame: str = "bert", encode=None):
+def framed(
+    tokenizer: Any,
+    firsts: Sequence[str],
+    seconds: Sequence[str] | None = None,
+    *,
+    frame: str = "bert",
+    encode: Callable | None = None,
+) -> Probes:
     """Texts, or pairs of texts, between the special tokens of ``frame``: `Probes`.
 
     Args:
@@ -46,7 +54,7 @@ def framed(tokenizer, firsts, seconds=None, *, frame: str = "bert", encode=None)
     return Probes(rows, types, inside)
 
 
-def unpadded(batch):
+def unpadded(batch: Any) -> tuple:
     """Lists of the tokens and of the types of each row of a `TextBatch`."""
     lengths = (batch.segments > 0).sum(axis=1)
     return tuple(
@@ -55,14 +63,16 @@ def unpadded(batch):
     )
 
 
-def started(tokenizer, texts, start: int | None):
+def started(tokenizer: Any, texts: Sequence[str], start: int | None) -> Probes:
     """Texts as a causal model reads them, maybe behind ``start``: `Probes`."""
     front = [] if start is None else [start]
     rows = [np.array([*front, *ids], np.int32) for ids in tokenizer.encode(texts)]
     return Probes(rows, None, [np.arange(len(front), len(row)) for row in rows])
 
 
-def encode_masked(tokenizer, texts, mask: str = MASK):
+def encode_masked(
+    tokenizer: Any, texts: Sequence[str], mask: str = MASK
+) -> list[np.ndarray]:
     """Ids of texts in which ``mask`` stands for a word.
 
     The texts around masks are encoded apart, so each of them begins a word.

@@ -1,7 +1,7 @@
 """Where sentence pairs come from, behind one interface."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfm_jax.data.sources import numerals, text_files, tfds
 from tfm_jax.data.tokenizers.normalize import Normalizer
@@ -37,7 +37,7 @@ class Pairs(NamedTuple):
     references: Sequence[str] = ()  # the target as it was read, for scoring
 
 
-def load_pairs(cfg, split, names=None):
+def load_pairs(cfg: Any, split: str, names: Any = None) -> tuple[Pairs, dict[str, Any]]:
     """Loads one split: (Pairs, report of what was read).
 
     Args:

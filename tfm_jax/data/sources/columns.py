@@ -1,7 +1,8 @@
 """Sentences with a tag for every word, from files of columns."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.sources.text_files import column_count, read_lines
@@ -41,7 +42,7 @@ class Tagged(NamedTuple):
     names: tuple[str, ...]  # all tags in order
 
 
-def load_tagged(cfg, split, names=None):
+def load_tagged(cfg: Any, split: str, names: Any = None) -> tuple:
     """The sentences of one split: (Tagged, report of what was read).
 
     Args: names: the tags in order; None: those of the config, or all there are.
@@ -57,8 +58,13 @@ def load_tagged(cfg, split, names=None):
 
 
 def read_columns(
-    paths, *, knob="data.train_files", word=0, tag=-1, invalid_utf8="error"
-):
+    paths: Sequence[str],
+    *,
+    knob: str = "data.train_files",
+    word: int = 0,
+    tag: int = -1,
+    invalid_utf8: str = "error",
+) -> tuple:
     """(words, tags, report) of files of a word a line, blank lines between sentences.
 
     Columns are separated by spaces or tabs, as in the files of CoNLL-2000 and 2003.
@@ -82,7 +88,7 @@ def read_columns(
         ]
         needed = 1 + max(word, tag, 1 if tag < 0 else 0)
         width = column_count(filter(_tagged, rows), needed)
-        sentence = []
+        sentence: list[tuple[str, str]] = []
         for number, columns in enumerate([*rows, []], start=1):
             if not _tagged(columns):
                 if sentence:
@@ -106,7 +112,7 @@ def _tagged(columns):
     return bool(columns) and columns[0] != _DOCUMENT
 
 
-def tag_names(tags):
+def tag_names(tags: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """All tags in order: "O" first, the rest sorted."""
     distinct = {tag for sentence in tags for tag in sentence}
     return tuple(sorted(distinct, key=lambda tag: (tag != "O", tag)))

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import POLICIES, sift
@@ -64,7 +64,7 @@ def _folder(cfg, split):
     return named, {"folder": cfg.folder, "files": files}
 
 
-def folder_files(cfg):
+def folder_files(cfg: Any) -> list[Path]:
     """The paths of source=folder, in the order of names. Raises: DataError."""
     folder = Path(cfg.folder)
     if not cfg.folder or not folder.is_dir():
@@ -237,7 +237,9 @@ class Config:
             )
 
 
-def load_documents(cfg, split, names=None):
+def load_documents(
+    cfg: Any, split: str, names: Any = None
+) -> tuple[Documents, dict[str, Any]]:
     """The documents of one split: (Documents, report of what was read).
 
     Raises: DataError if the data is absent or malformed, or nothing is left of the
@@ -266,7 +268,7 @@ def load_documents(cfg, split, names=None):
     }
 
 
-def texts_of(cfg, documents):
+def texts_of(cfg: Any, documents: Documents) -> Sequence[str]:
     """What a tokenizer is trained on."""
     del cfg
     return documents.texts

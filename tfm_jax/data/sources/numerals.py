@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from typing import Any
 
 from tfm_jax.data.errors import DataError
 
@@ -9,7 +10,7 @@ SEPARATOR = "; "
 MOST_NUMBERS = 10_000_000  # more than this are sampled, never listed
 
 
-def load(cfg, split):
+def load(cfg: Any, split: str) -> tuple[list[str], list[str], dict[str, Any]]:
     """The numbers of one split, spelled out: (sources, targets, report).
 
     A line has ``numerals_joined`` of them, numbers that do not fill one are left out.
@@ -31,7 +32,7 @@ def load(cfg, split):
     return *sides, {"numerals_max": cfg.numerals_max, "numerals_joined": count}
 
 
-def split_numbers(cfg, split):
+def split_numbers(cfg: Any, split: str) -> list:
     """The integers of ``split`` ("train", "valid" or "test"), a list."""
     held_out, size = cfg.numerals_heldout, cfg.numerals_max + 1
     wanted = 2 * held_out + max(cfg.numerals_train, 1)
@@ -55,7 +56,7 @@ def split_numbers(cfg, split):
     return [number for number in range(size) if number not in excluded]
 
 
-def spell(numbers, language, knob):
+def spell(numbers: Any, language: str, knob: str) -> list[str]:
     """Spells integers out: 305 -> "three hundred and five"."""
     import num2words
 

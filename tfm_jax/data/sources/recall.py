@@ -5,13 +5,14 @@ task of Ba et al. 2016, arXiv:1610.06258, section 4.1, with keys that come again
 """
 
 import string
+from typing import Any
 
 import numpy as np
 
 _SPLITS = ("train", "valid", "test")
 
 
-def load(cfg, split):
+def load(cfg: Any, split: str) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """The texts of one split: ((name, text) pairs, report).
 
     A text has ``recall_examples`` pairs of a letter and a digit and then one more, all

@@ -1,7 +1,7 @@
 """Questions that a span of a text answers, from the JSON of SQuAD."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfm_jax import bounded_json
 from tfm_jax.data.errors import DataError
@@ -36,7 +36,7 @@ class Config:
     )
 
 
-def load_questions(cfg, split, names=None):
+def load_questions(cfg: Any, split: str, names: Any = None) -> tuple:
     """The questions of one split: (list of `Question`, report), none if not configured.
 
     Source: the JSON of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018).

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -121,7 +121,7 @@ class Config:
                 "features in data.first_column and the like"
             )
 
-    def layout(self, split="train"):
+    def layout(self, split: str = "train") -> Table:
         """The `Table` of the files of a split."""
         if self.table != "columns":
             other = GLUE_TESTS if split == "test" else {}
@@ -142,7 +142,7 @@ class Labelled(NamedTuple):
     names: tuple[str, ...]  # () for scores
 
 
-def load_labelled(cfg, split, names=None):
+def load_labelled(cfg: Any, split: str, names: Any = None) -> tuple:
     """The examples of one split: (Labelled, report of what was read).
 
     Args:

@@ -5,6 +5,9 @@ import gzip
 import hashlib
 import io
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.normalize import decode
@@ -13,7 +16,7 @@ from tfm_jax.data.watchdog import awaited, each
 _PIECE = 1 << 24  # bytes that are read at once
 
 
-def load(cfg, split):
+def load(cfg: Any, split: str) -> tuple[list[str], list[str], dict[str, Any]]:
     """The line pairs of one split: (sources, targets, report).
 
     Raises: DataError for a missing or damaged file, unequal line counts, a row of a
@@ -41,7 +44,9 @@ def load(cfg, split):
     return sources, targets, {"files": files}
 
 
-def read_lines(path, knob, invalid_utf8):
+def read_lines(
+    path: str | Path, knob: str, invalid_utf8: str
+) -> tuple[list[str], dict[str, Any]]:
     r"""The lines of a plain or gzipped UTF-8 file, and what was seen on the way.
 
     Only ``\n`` ends a line: ``str.splitlines`` and text mode also split at U+2028,
@@ -57,7 +62,9 @@ def read_lines(path, knob, invalid_utf8):
     }
 
 
-def lines_of(file, name, invalid_utf8):
+def lines_of(
+    file: BinaryIO, name: object, invalid_utf8: str
+) -> Iterator[tuple[str, bool]]:
     """(line, whether bytes were replaced) of a binary file, one after the other.
 
     Args: name: of the file, in messages. invalid_utf8: "error" or "replace".
@@ -69,13 +76,13 @@ def lines_of(file, name, invalid_utf8):
         yield decode(line, invalid_utf8, f"{name}: line {number}")
 
 
-def column_count(rows, needed: int) -> int:
+def column_count(rows: Iterable[Sequence[str]], needed: int) -> int:
     """Columns of a table without a header: those of most of its rows, or ``needed``."""
     counts = collections.Counter(map(len, rows)).most_common(1)
     return max([needed, *(count for count, _ in counts)])
 
 
-def pieces(path):
+def pieces(path: str | Path) -> Iterator[bytes]:
     """The bytes of a file as they come, each piece ``awaited``."""
     with awaited(path):
         file = open(path, "rb", buffering=0)
@@ -83,7 +90,7 @@ def pieces(path):
         yield from each(iter(lambda: file.read(_PIECE), b""), path)
 
 
-def read_bytes(path, knob):
+def read_bytes(path: str | Path, knob: str) -> bytes:
     """The bytes of a plain or gzipped file. Raises: DataError that names the knob."""
     try:
         data = b"".join(pieces(path))

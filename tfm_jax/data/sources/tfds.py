@@ -5,13 +5,15 @@ downloaded or prepared here.
 """
 
 import importlib
+from collections.abc import Sequence
+from typing import Any
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.normalize import decode
 from tfm_jax.data.watchdog import each
 
 
-def load(cfg, split):
+def load(cfg: Any, split: str) -> tuple[list[str], list[str], dict[str, Any]]:
     """The pairs of one split: (sources, targets, report).
 
     Raises: DataError, one line that says what to do, if TFDS or the data set is
@@ -32,7 +34,7 @@ def load(cfg, split):
     return _read(cfg, builder, split, languages)
 
 
-def load_features(cfg, split, features):
+def load_features(cfg: Any, split: str, features: Sequence[str]) -> tuple:
     """Named features of one split: (a list per feature, report).
 
     Text comes as strings, numbers as they are; an absent split is empty lists.

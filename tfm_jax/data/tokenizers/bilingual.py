@@ -5,7 +5,9 @@ import dataclasses
 import hashlib
 import itertools
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -108,7 +110,7 @@ def _train_unigram(cfg, lines):
     return tokenizer
 
 
-def in_order(pieces):
+def in_order(pieces: Any) -> list:
     """Pieces of a unigram trainer, without the accidents of a run: (piece, score).
 
     The trainer visits words in hash order: scores differ in the last digits, and the
@@ -177,7 +179,7 @@ class Tokenizer:
         source_vocab, target_vocab: number of ids.
     """
 
-    def __init__(self, document):
+    def __init__(self, document: Mapping[str, Any]) -> None:
         """Args: document: what `save` writes, as plain data."""
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise DataError(f"this is no tokenizer file of format {FORMAT!r}")
@@ -195,7 +197,7 @@ class Tokenizer:
         self.source_vocab = self.first_id + source.get_vocab_size()
         self.target_vocab = self.first_id + target.get_vocab_size()
 
-    def encode(self, lines, side):
+    def encode(self, lines: Sequence[str], side: str) -> list[np.ndarray]:
         """Each line as int32 ids ending in EOS; side is "source" or "target"."""
         encodings = foreign.called(
             self._sides[side].encode_batch_fast,
@@ -209,7 +211,7 @@ class Tokenizer:
             for encoding in encodings
         ]
 
-    def decode(self, rows, side):
+    def decode(self, rows: Any, side: str) -> list[str]:
         """Each row of ids as a line, up to its first EOS; UNK reads "<unk>"."""
         rows = [np.asarray(row) for row in rows]
         rows = [row[: np.argmax(row == EOS)] if EOS in row else row for row in rows]
@@ -219,11 +221,11 @@ class Tokenizer:
             return [line.removeprefix(" ") for line in lines]
         return lines
 
-    def unspelled(self, rows):
+    def unspelled(self, rows: int) -> tuple[int, ...]:
         """The ids below ``rows`` that no translation has: PAD, BOS and no token's."""
         return (PAD, BOS, *range(self.target_vocab, rows))
 
-    def tokens(self, ids, side):
+    def tokens(self, ids: Any, side: str) -> list[str]:
         """A printable label for every id, for plots and logs; "▁" is a space."""
         return [self._label(int(index), self._sides[side]) for index in ids]
 
@@ -239,16 +241,16 @@ class Tokenizer:
         return label if label.isprintable() else repr(label)[1:-1]
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """sha256 of the vocabulary and rules, hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
-    def to_json(self):
+    def to_json(self) -> str:
         """One canonical JSON text; equal tokenizers give equal texts."""
         return json.dumps(self._document, sort_keys=True, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str | bytes) -> "Tokenizer":
         """The tokenizer that `to_json` wrote. Raises: DataError if it is none."""
         try:
             document = bounded_json.loads(text)
@@ -256,12 +258,12 @@ class Tokenizer:
             raise DataError(f"this is no tokenizer file: {error}") from error
         return cls(document)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Writes the JSON file."""
         Path(path).write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "Tokenizer":
         """Reads the JSON file; nothing in it is ever executed."""
         try:
             return cls.from_json(bounded_json.read_bytes(path))
@@ -271,7 +273,9 @@ class Tokenizer:
             raise DataError(f"{path}: {error}") from error
 
 
-def train_tokenizer(cfg, source_lines, target_lines):
+def train_tokenizer(
+    cfg: Any, source_lines: Iterable[str], target_lines: Iterable[str]
+) -> "Tokenizer":
     """Trains a Tokenizer; pass the lines of the training split only.
 
     The same on every run, with one reservation: which of several equally good pieces
@@ -288,7 +292,7 @@ def train_tokenizer(cfg, source_lines, target_lines):
     )
 
 
-def make(cfg: Config, pairs) -> Tokenizer:
+def make(cfg: Config, pairs: Any) -> "Tokenizer":
     """The tokenizer that the section describes, trained on (source, target) pairs."""
     return train_tokenizer(
         cfg, *(with_short_words(pair[side] for pair in pairs) for side in (0, 1))

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tokenizers
 
@@ -13,7 +15,7 @@ LONGEST = 200  # characters of the library's complaints
 _UNBOUNDED = re.compile(r"[+*]|\{\d+,\}")
 
 
-def rules(document) -> tokenizers.Tokenizer:
+def rules(document: Mapping[str, Any]) -> tokenizers.Tokenizer:
     """The library's tokenizer of plain data.
 
     Raises: DataError in one line for what is none, for ids beyond ``MOST_IDS``, and for
@@ -40,12 +42,12 @@ def rules(document) -> tokenizers.Tokenizer:
     return made
 
 
-def is_id(value) -> bool:
+def is_id(value: object) -> bool:
     """Whether a value of a file is a token id; large ones cost the library time."""
     return type(value) is int and 0 <= value < MOST_IDS
 
 
-def called(function, *arguments, what: str, **options):
+def called(function: Callable, *arguments: Any, what: str, **options: Any) -> Any:
     """What the library's ``function`` returns. Raises: DataError for all it raises."""
     try:
         return function(*arguments, **options)

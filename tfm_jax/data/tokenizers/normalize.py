@@ -61,7 +61,7 @@ class Normalizer:
     order of the Multi30k preparation (Elliott et al. 2016), by way of sacremoses.
     """
 
-    def __init__(self, name, language):
+    def __init__(self, name: str, language: str) -> None:
         self.steps = NORMALIZERS[name]
         if self.steps.moses:
             import sacremoses
@@ -71,7 +71,7 @@ class Normalizer:
             self._tokenizer = sacremoses.MosesTokenizer(language)
             self._detokenizer = sacremoses.MosesDetokenizer(language)
 
-    def apply(self, line):
+    def apply(self, line: str) -> str:
         """The line as the tokenizer shall see it."""
         if self.steps.lowercase:
             line = line.lower()
@@ -80,12 +80,12 @@ class Normalizer:
             line = self._tokenizer.tokenize(line, return_str=True)
         return line
 
-    def undo(self, line):
+    def undo(self, line: str) -> str:
         """Joins tokens to running text; lost case stays lost."""
         return self._detokenizer.detokenize(line.split()) if self.steps.moses else line
 
 
-def decode(data, invalid_utf8, where):
+def decode(data: bytes, invalid_utf8: str, where: object) -> tuple[str, bool]:
     """UTF-8 bytes as text: (text, whether bytes were replaced).
 
     Args:

@@ -1,7 +1,9 @@
 """Tokenizers that models were published with, as one document each."""
 
 import json
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
@@ -27,8 +29,13 @@ END_OF_WORD = "</w>"  # GPT-1
 
 
 def wordpiece(
-    vocab, *, lowercase=True, special=BERT_SPECIAL, unknown="[UNK]", **normalizer
-):
+    vocab: Mapping[str, int],
+    *,
+    lowercase: bool = True,
+    special: Sequence[str] = BERT_SPECIAL,
+    unknown: str = "[UNK]",
+    **normalizer: Any,
+) -> tokenizers.Tokenizer:
     """BERT's tokenizer of a vocabulary: a `tokenizers.Tokenizer`.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1, and the released
@@ -45,12 +52,17 @@ def wordpiece(
     return _with_special(rules, special)
 
 
-def bert_normalizer(lowercase, **others):
+def bert_normalizer(lowercase: bool, **others: Any) -> Any:
     """The normalisation that `wordpiece` does; others: of the library's class."""
     return normalizers.BertNormalizer(lowercase=lowercase, **others)
 
 
-def unigram(pieces, *, lowercase=True, special=ALBERT_SPECIAL):
+def unigram(
+    pieces: Sequence[tuple[str, float]],
+    *,
+    lowercase: bool = True,
+    special: Any = ALBERT_SPECIAL,
+) -> tokenizers.Tokenizer:
     """ALBERT's tokenizer of (piece, log probability) pairs: a `tokenizers.Tokenizer`.
 
     Source: Kudo 2018, arXiv:1804.10959; Lan et al. 2020, arXiv:1909.11942, section 4.1,
@@ -71,7 +83,13 @@ def unigram(pieces, *, lowercase=True, special=ALBERT_SPECIAL):
     return _with_special(rules, special)
 
 
-def byte_bpe(vocab, merges, *, special=(END_OF_TEXT,), prefix_space=False):
+def byte_bpe(
+    vocab: Mapping[str, int],
+    merges: Any,
+    *,
+    special: Any = (END_OF_TEXT,),
+    prefix_space: bool = False,
+) -> tokenizers.Tokenizer:
     """GPT-2's byte-level BPE: a `tokenizers.Tokenizer`.
 
     Source: Radford et al. 2019, section 2.2, and the released encoder.py.
@@ -83,7 +101,9 @@ def byte_bpe(vocab, merges, *, special=(END_OF_TEXT,), prefix_space=False):
     return _with_special(rules, special)
 
 
-def character_bpe(vocab, merges, *, special=("<unk>",)):
+def character_bpe(
+    vocab: Mapping[str, int], merges: Any, *, special: Any = ("<unk>",)
+) -> tokenizers.Tokenizer:
     """GPT-1's BPE of lower-cased words: a `tokenizers.Tokenizer`.
 
     Source: Radford et al. 2018, section 4.1.  Deviates: BERT's rules split words,
@@ -117,7 +137,7 @@ class Layout(NamedTuple):
     read: object  # paths -> document
 
 
-def read(path):
+def read(path: str | Path) -> dict[str, Any]:
     """The tokenizer of a file or a folder, as plain data.
 
     Raises: DataError if nothing is found there, or it is damaged.

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -27,7 +29,7 @@ class TextTokenizer:
     made elsewhere; so is BPE dropout, the same text always gives the same ids.
     """
 
-    def __init__(self, document):
+    def __init__(self, document: Mapping[str, Any]) -> None:
         """Args: document: a ``tokenizer.json`` as plain data."""
         document = {**document} if isinstance(document, dict) else document
         if isinstance(document, dict) and isinstance(document.get("model"), dict):
@@ -47,7 +49,7 @@ class TextTokenizer:
         self._opens, self._closes = _word_edges(self._document, self._labels())
 
     @property
-    def unknown(self):
+    def unknown(self) -> int | None:
         """The id of what the vocabulary does not know; None if it knows everything."""
         model = self._document["model"]
         index = model.get("unk_id")
@@ -57,7 +59,7 @@ class TextTokenizer:
             else index
         )
 
-    def ids_of(self, *names):
+    def ids_of(self, *names: str) -> list[int]:
         """The id of each special token; one that is absent is a DataError."""
         for name in names:
             if name not in self.special:
@@ -67,7 +69,7 @@ class TextTokenizer:
                 )
         return [self.special[name] for name in names]
 
-    def with_special(self, names):
+    def with_special(self, names: Sequence[str]) -> "TextTokenizer":
         """This tokenizer, or one that has the ``names`` it lacks as its last ids."""
         absent = [name for name in names if name not in self.special]
         if not absent:
@@ -78,7 +80,7 @@ class TextTokenizer:
         )
         return TextTokenizer(json.loads(rules.to_str()))
 
-    def encode(self, texts):
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Each text as int32 ids.
 
         Raises: DataError if the vocabulary lacks a character and an unknown token.
@@ -94,7 +96,9 @@ class TextTokenizer:
             self._check_complete(texts, rows)
         return rows
 
-    def encode_with_offsets(self, texts):
+    def encode_with_offsets(
+        self, texts: Sequence[str]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Each text as (ids [T], offsets [T, 2]), int32.
 
         Token t is ``text[slice(*offsets[t])]``, without white space in front.
@@ -114,21 +118,21 @@ class TextTokenizer:
             rows.append((np.array(encoding.ids, np.int32), offsets))
         return rows
 
-    def decode(self, rows, *, special=False):
+    def decode(self, rows: Any, *, special: bool = False) -> list[str]:
         """Each row of ids as a text, with special tokens spelled out or without."""
         rows = [np.asarray(row).tolist() for row in rows]
         return self._rules.decode_batch(rows, skip_special_tokens=not special)
 
-    def tokens(self, ids):
+    def tokens(self, ids: Any) -> list[str]:
         """The vocabulary's own label of every id; "" for an id without one."""
         return [self._rules.id_to_token(int(index)) or "" for index in ids]
 
-    def unspelled(self, rows):
+    def unspelled(self, rows: int) -> tuple[int, ...]:
         """The ids below ``rows`` that no token has: they only fill a table up."""
         named = {*self._rules.get_vocab(with_added_tokens=True).values()}
         return tuple(index for index in range(rows) if index not in named)
 
-    def word_starts(self, ids):
+    def word_starts(self, ids: np.ndarray) -> np.ndarray:
         """Whether a word starts at each token: bool like ``ids`` [..., T].
 
         Source: the marks the vocabularies carry: "##" inside of words (BERT), "▁" or
@@ -156,16 +160,16 @@ class TextTokenizer:
                 raise DataError(f"the tokenizer does not know {absent}")
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """sha256 of the vocabulary and rules, hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
-    def to_json(self):
+    def to_json(self) -> str:
         """One canonical JSON text; equal tokenizers give equal texts."""
         return json.dumps(self._document, sort_keys=True, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str | bytes) -> "TextTokenizer":
         """The tokenizer of a ``tokenizer.json``. Raises: DataError if it is none."""
         try:
             document = bounded_json.loads(text)
@@ -173,12 +177,12 @@ class TextTokenizer:
             raise DataError(f"this is no tokenizer.json: {error}") from error
         return cls(document)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Writes a ``tokenizer.json`` that other libraries read too."""
         Path(path).write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "TextTokenizer":
         """Reads a ``tokenizer.json``, or the folder of a published model.
 
         Nothing in the files is ever executed. Raises: DataError.

@@ -7,7 +7,7 @@ import numpy as np
 LARGE = 0.1  # of the tokens; published vocabularies on their languages stay below 0.01
 
 
-def share(tokens, unknown) -> float:
+def share(tokens: np.ndarray, unknown: int | None) -> float:
     """Share of ``tokens`` [n] that are the id ``unknown``, rounded; None: of none."""
     tokens = np.asarray(tokens)
     if unknown is None or not tokens.size:

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import itertools
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tokenizers
@@ -132,8 +133,14 @@ TRAINERS = {  # kind -> (how it is trained, its special tokens)
 
 
 def train_text_tokenizer(
-    kind, texts, *, vocab=8000, special=None, min_frequency=1, lowercase=True
-):
+    kind: str,
+    texts: Iterable[str],
+    *,
+    vocab: int = 8000,
+    special: Sequence[str] | None = None,
+    min_frequency: int = 1,
+    lowercase: bool = True,
+) -> TextTokenizer:
     """A TextTokenizer of at most ``vocab`` tokens; pass texts of the training split.
 
     Args:
@@ -191,7 +198,7 @@ class Config:
             )
 
 
-def make(cfg: Config, texts) -> TextTokenizer:
+def make(cfg: Config, texts: Sequence[str]) -> TextTokenizer:
     """The tokenizer that the section describes, trained on ``texts`` if it must be."""
     if cfg.kind == "published":
         path = Path(cfg.file)

@@ -5,6 +5,7 @@ Source: ``_from_pretrained`` of the base class of transformers' tokenizers: toke
 ``special_tokens_map.json`` do.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ class Settings(NamedTuple):
     values: dict
     later: list[tokenizers.AddedToken]
 
-    def choice(self, name, default):
+    def choice(self, name: str, default: bool) -> bool:
         """A boolean setting, or ``default``. Raises: DataError if it is none."""
         value = self.values.get(name, default)
         if value is None or type(value) is bool:
@@ -38,12 +39,12 @@ class Settings(NamedTuple):
             f"{self.folder}: {name}={str(value)[:99]!r} must be true or false"
         )
 
-    def token(self, name, default):
+    def token(self, name: str, default: str) -> str:
         """How a special token is spelled. Raises: DataError if it is no token."""
         value = self.values.get(name, default)
         return value if value is None else _token(self.folder, value).content
 
-    def added(self, names):
+    def added(self, names: Sequence[str]) -> list:
         """All tokens beside the vocabulary's own: ``AddedToken`` in order.
 
         Args: names: transformers' name -> spelling, where nothing else is said.
@@ -61,7 +62,7 @@ class Settings(NamedTuple):
         return later + [_special(content) for content in fresh if content not in known]
 
 
-def read(folder) -> Settings:
+def read(folder: str | Path) -> Settings:
     """The settings of the files in ``folder``; none of them must be there.
 
     Raises: DataError for a file that is damaged.
