@@ -17,16 +17,8 @@ Expect  published accuracy 54.0 of masked words, 86.5 of the order (table 5, bas
 Cost    262 B tokens; tiny: minutes on 2 cores
 """
 
-from ml_collections import ConfigDict
-
-from tfm_jax import mesh
-from tfm_jax.config import section
-from tfm_jax.data.rows import masked
-from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import albert
-from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.settings.configure import configure
 
 
 def _published(size):
@@ -62,22 +54,14 @@ SIZES = {
 
 def get_config(size="base"):
     given = SIZES[size]
-    c = ConfigDict(
-        dict(seed=0, model_name="albert", task="masked_lm", init_from="", freeze="")
+    return configure(
+        "albert",
+        "masked_lm",
+        model=given["model"],
+        data=dict(given["data"], pairs=dict(kind="sop")),
+        tokenizer=dict(kind="unigram", **given["tokenizer"]),
+        optim=given["optim"],
+        train=given["train"],
+        eval=dict(every_steps=given["every_steps"]),
+        checkpoint=dict(every_steps=given["every_steps"], metric="nll"),
     )
-    c.model = section(albert.Config, **given["model"])
-    c.data = section(masked.Config, pairs=dict(kind="sop"), **given["data"])
-    c.tokenizer = section(vocabularies.Config, kind="unigram", **given["tokenizer"])
-    c.optim = section(
-        optimizers.Config,
-        **dict(schedule="linear", b2=0.999, eps=1e-6, weight_decay=0.01),
-        **dict(decay="kernels_and_tables", clip_norm=1.0),
-        **given["optim"],
-    )
-    c.train = section(TrainConfig, label_smoothing=0.0, **given["train"])
-    c.eval = section(EvalConfig, every_steps=given["every_steps"])
-    c.checkpoint = section(
-        checkpoint.Config, every_steps=given["every_steps"], metric="nll"
-    )
-    c.mesh = section(mesh.Config)
-    return c

@@ -17,16 +17,8 @@ Expect  published perplexity 3.99 on masked words (table 6, 12 layers of 768)
 Cost    33 B tokens; tiny: minutes on 2 cores
 """
 
-from ml_collections import ConfigDict
-
-from tfm_jax import mesh
-from tfm_jax.config import section
-from tfm_jax.data.rows import masked
-from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import bert
-from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.settings.configure import configure
 
 
 def _published(size):
@@ -61,22 +53,14 @@ SIZES = {
 
 def get_config(size="base"):
     given = SIZES[size]
-    c = ConfigDict(
-        dict(seed=0, model_name="bert", task="masked_lm", init_from="", freeze="")
+    return configure(
+        "bert",
+        "masked_lm",
+        model=given["model"],
+        data=given["data"],
+        tokenizer=dict(kind="wordpiece", **given["tokenizer"]),
+        optim=given["optim"],
+        train=given["train"],
+        eval=dict(every_steps=given["every_steps"]),
+        checkpoint=dict(every_steps=given["every_steps"], metric="nll"),
     )
-    c.model = section(bert.Config, **given["model"])
-    c.data = section(masked.Config, **given["data"])
-    c.tokenizer = section(vocabularies.Config, kind="wordpiece", **given["tokenizer"])
-    c.optim = section(
-        optimizers.Config,
-        **dict(schedule="linear", b2=0.999, eps=1e-6, weight_decay=0.01),
-        **dict(decay="kernels_and_tables", clip_norm=1.0),
-        **given["optim"],
-    )
-    c.train = section(TrainConfig, label_smoothing=0.0, **given["train"])
-    c.eval = section(EvalConfig, every_steps=given["every_steps"])
-    c.checkpoint = section(
-        checkpoint.Config, every_steps=given["every_steps"], metric="nll"
-    )
-    c.mesh = section(mesh.Config)
-    return c

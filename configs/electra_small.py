@@ -16,16 +16,8 @@ Expect  published GLUE 80.0 on the development sets for small
 Cost    16 B tokens, four days of a V100 in the paper; tiny: minutes on 2 cores
 """
 
-from ml_collections import ConfigDict
-
-from tfm_jax import mesh
-from tfm_jax.config import section
-from tfm_jax.data.rows import masked
-from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import electra
-from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.settings.configure import configure
 
 
 def _published(size, steps, rate, rows, share):
@@ -67,31 +59,18 @@ SIZES = {
 
 def get_config(size="small"):
     given = SIZES[size]
-    c = ConfigDict(
-        dict(
-            **dict(seed=0, model_name="electra", task="replaced_tokens"),
-            **dict(init_from="", freeze=""),
-        )
+    return configure(
+        "electra",
+        "replaced_tokens",
+        model=given["model"],
+        data=dict(
+            given["data"],
+            pairs=dict(kind="none"),
+            masking=dict(mask=0.85, random=0.0) | given["masking"],
+        ),
+        tokenizer=dict(kind="wordpiece", **given["tokenizer"]),
+        optim=given["optim"],
+        train=given["train"],
+        eval=dict(every_steps=given["every_steps"]),
+        checkpoint=dict(every_steps=given["every_steps"], metric="judged_nll"),
     )
-    c.model = section(electra.Config, **given["model"])
-    c.data = section(
-        masked.Config,
-        **dict(given["data"], pairs=dict(kind="none")),
-        masking=dict(mask=0.85, random=0.0) | given["masking"],
-    )
-    c.tokenizer = section(vocabularies.Config, kind="wordpiece", **given["tokenizer"])
-    c.optim = section(
-        optimizers.Config,
-        **dict(schedule="linear_from_start", b2=0.999, eps=1e-6, weight_decay=0.01),
-        **dict(decay="kernels_and_tables", clip_norm=1.0),
-        **given["optim"],
-    )
-    c.train = section(
-        TrainConfig, label_smoothing=0.0, auxiliary_weight=50.0, **given["train"]
-    )
-    c.eval = section(EvalConfig, every_steps=given["every_steps"])
-    c.checkpoint = section(
-        checkpoint.Config, every_steps=given["every_steps"], metric="judged_nll"
-    )
-    c.mesh = section(mesh.Config)
-    return c

@@ -15,16 +15,8 @@ Cost    100 epochs of a billion tokens: a month of 8 GPUs of its time; tiny: min
         2 cores
 """
 
-from ml_collections import ConfigDict
-
-from tfm_jax import mesh
-from tfm_jax.config import section
-from tfm_jax.data.rows import causal
-from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import gpt
-from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.settings.configure import configure
 
 SIZES = {
     "gpt1": dict(
@@ -50,26 +42,18 @@ SIZES = {
 
 def get_config(size="gpt1"):
     given = SIZES[size]
-    c = ConfigDict(
-        dict(seed=0, model_name="gpt", task="causal_lm", init_from="", freeze="")
+    return configure(
+        "gpt",
+        "causal_lm",
+        model=given["model"],
+        data=given["data"],
+        tokenizer=dict(
+            special=("_start_", "_delimiter_", "_classify_"), **given["tokenizer"]
+        ),
+        optim=dict(
+            b2=0.999, final_lr_fraction=0.0, weight_decay=0.01, **given["optim"]
+        ),
+        train=given["train"],
+        eval=dict(every_steps=given["every_steps"]),
+        checkpoint=dict(every_steps=given["every_steps"], metric="nll"),
     )
-    c.model = section(gpt.Config, **given["model"])
-    c.data = section(causal.Config, **given["data"])
-    c.tokenizer = section(
-        vocabularies.Config,
-        special=("_start_", "_delimiter_", "_classify_"),
-        **given["tokenizer"],
-    )
-    c.optim = section(
-        optimizers.Config,
-        **dict(optimizer="adamw", schedule="cosine", b2=0.999, eps=1e-8),
-        **dict(weight_decay=0.01, decay="kernels_and_tables", clip_norm=1.0),
-        **given["optim"],
-    )
-    c.train = section(TrainConfig, label_smoothing=0.0, **given["train"])
-    c.eval = section(EvalConfig, every_steps=given["every_steps"])
-    c.checkpoint = section(
-        checkpoint.Config, every_steps=given["every_steps"], metric="nll"
-    )
-    c.mesh = section(mesh.Config)
-    return c

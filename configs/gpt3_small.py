@@ -18,16 +18,8 @@ Expect  no loss was published for text that can be had; tiny learns words of the
 Cost    300 B tokens; tiny: minutes on 2 cores
 """
 
-from ml_collections import ConfigDict
-
-from tfm_jax import mesh
-from tfm_jax.config import section
-from tfm_jax.data.rows import causal
-from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import gpt
-from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.settings.configure import configure
 
 OFF = dict(dropout=0.0, attention_dropout=0.0, embedding_dropout=0.0)
 TOKENS = 300e9
@@ -71,22 +63,14 @@ SIZES = {
 
 def get_config(size="gpt3_small"):
     given = SIZES[size]
-    c = ConfigDict(
-        dict(seed=0, model_name="gpt", task="causal_lm", init_from="", freeze="")
+    return configure(
+        "gpt",
+        "causal_lm",
+        model=given["model"],
+        data=given["data"],
+        tokenizer=given["tokenizer"],
+        optim=given["optim"],
+        train=given["train"],
+        eval=dict(every_steps=given["every_steps"]),
+        checkpoint=dict(every_steps=given["every_steps"], metric="nll"),
     )
-    c.model = section(gpt.Config, **given["model"])
-    c.data = section(causal.Config, **given["data"])
-    c.tokenizer = section(vocabularies.Config, **given["tokenizer"])
-    c.optim = section(
-        optimizers.Config,
-        **dict(optimizer="adamw", schedule="cosine", final_lr_fraction=0.1),
-        **dict(b2=0.95, eps=1e-8, weight_decay=0.1, decay="kernels_and_tables"),
-        **dict(clip_norm=1.0) | given["optim"],
-    )
-    c.train = section(TrainConfig, label_smoothing=0.0, **given["train"])
-    c.eval = section(EvalConfig, every_steps=given["every_steps"])
-    c.checkpoint = section(
-        checkpoint.Config, every_steps=given["every_steps"], metric="nll"
-    )
-    c.mesh = section(mesh.Config)
-    return c

@@ -16,16 +16,8 @@ Expect  published 1.88 nats a character on the held-out text (cpu; here 1.76, an
 Cost    1.5 M characters: minutes on 2 cores (cpu); 82 M: minutes of a GPU (gpu)
 """
 
-from ml_collections import ConfigDict
-
-from tfm_jax import mesh
-from tfm_jax.config import section
-from tfm_jax.data.rows import causal
-from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.models import gpt
-from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.settings.configure import configure
 
 SOME = dict(dropout=0.2, attention_dropout=0.2, embedding_dropout=0.2)
 
@@ -46,24 +38,15 @@ SIZES = {  # size -> (model, tokens of a row, rows, steps, peak rate, exchange)
 
 def get_config(size="cpu"):
     model, length, rows, steps, rate, exchange = SIZES[size]
-    c = ConfigDict(
-        dict(seed=0, model_name="gpt", task="causal_lm", init_from="", freeze="")
+    return configure(
+        "gpt",
+        "causal_lm",
+        model=model,
+        data=dict(source="files", valid_share=0.1, length=length),
+        tokenizer=dict(kind="character"),
+        optim=dict(peak_lr=rate, warmup_steps=100, b2=0.99),
+        train=dict(total_steps=steps, batch_tokens=rows * length, row_multiple=4),
+        eval=dict(every_steps=250),
+        checkpoint=dict(every_steps=250, metric="nll"),
+        mesh=dict(exchange=exchange),
     )
-    c.model = section(gpt.Config, **model)
-    c.data = section(causal.Config, source="files", valid_share=0.1, length=length)
-    c.tokenizer = section(vocabularies.Config, kind="character")
-    c.optim = section(
-        optimizers.Config,
-        **dict(optimizer="adamw", schedule="cosine", peak_lr=rate, warmup_steps=100),
-        **dict(final_lr_fraction=0.1, b2=0.99, eps=1e-8, weight_decay=0.1),
-        **dict(decay="kernels_and_tables", clip_norm=1.0),
-    )
-    c.train = section(
-        TrainConfig,
-        **dict(total_steps=steps, batch_tokens=rows * length, label_smoothing=0.0),
-        row_multiple=4,
-    )
-    c.eval = section(EvalConfig, every_steps=250)
-    c.checkpoint = section(checkpoint.Config, every_steps=250, metric="nll")
-    c.mesh = section(mesh.Config, exchange=exchange)
-    return c

@@ -19,16 +19,8 @@ Expect  published accuracy 93.5 on the GLUE server for BERT base
 Cost    6,920 sentences, three epochs: minutes on a GPU; tiny: a minute on 2 cores
 """
 
-from ml_collections import ConfigDict
-
-from tfm_jax import mesh
-from tfm_jax.config import section
-from tfm_jax.data.rows import labelled
-from tfm_jax.data.tokenizers import vocabularies
-from tfm_jax.models import MODELS, albert, bert, electra, gpt
-from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.models import albert, bert, electra, gpt
+from tfm_jax.settings.configure import configure
 
 _STEPS = 650
 _BERT = dict(optimizer="bert_adam", schedule="linear", warmup_steps=_STEPS // 10)
@@ -78,30 +70,21 @@ SIZES = {  # size -> (model, its fields, the rest)
 
 def get_config(size="bert_base"):
     name, fields, rest = SIZES[size]
-    c = ConfigDict(
-        dict(seed=0, model_name=name, task="classify", init_from="", freeze="")
+    return configure(
+        name,
+        "classify",
+        model=dict(fields, head="classify"),
+        data=dict(
+            source="tsv",
+            length=rest["length"],
+            frame=rest["frame"],
+            first_column="0",
+            label_column="1",
+            labels=("0", "1"),
+        ),
+        tokenizer=dict(kind="wordpiece", vocab=8_000, special=rest["special"]),
+        optim=rest["optim"],
+        train=dict(total_steps=_STEPS, batch_tokens=32 * rest["length"]),
+        eval=dict(every_steps=100),
+        checkpoint=dict(every_steps=100, metric="nll"),
     )
-    c.model = section(MODELS[name].config, **dict(fields, head="classify"))
-    c.data = section(
-        labelled.Config,
-        **dict(source="tsv", length=rest["length"], frame=rest["frame"]),
-        **dict(first_column="0", label_column="1", labels=("0", "1")),
-    )
-    c.tokenizer = section(
-        vocabularies.Config,
-        **dict(kind="wordpiece", vocab=8_000, special=rest["special"]),
-    )
-    c.optim = section(
-        optimizers.Config,
-        **dict(b2=0.999, weight_decay=0.01, clip_norm=1.0, decay="kernels_and_tables"),
-        **rest["optim"],
-    )
-    c.train = section(
-        TrainConfig,
-        **dict(total_steps=_STEPS, batch_tokens=32 * rest["length"]),
-        **dict(label_smoothing=0.0, auxiliary_weight=0.5),
-    )
-    c.eval = section(EvalConfig, every_steps=100)
-    c.checkpoint = section(checkpoint.Config, every_steps=100, metric="nll")
-    c.mesh = section(mesh.Config)
-    return c

@@ -15,42 +15,24 @@ Cost    about 65 M target tokens: an hour of 2 cores makes a quarter of it, for 
         smaller batches need less dropout, see docs/multi30k.md
 """
 
-from ml_collections import ConfigDict
-
-from tfm_jax import mesh
-from tfm_jax.config import section
-from tfm_jax.data.rows import pairs
-from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
-from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.settings.configure import configure
 
 
 def get_config(size="multi30k_tiny"):
-    c = ConfigDict(
-        dict(
-            seed=0,
-            model_name="transformer",
-            task="translation",
-            init_from="",
-            freeze="",
-        )
+    return configure(
+        "transformer",
+        "translation",
+        model=transformer.SIZES[size],
+        data=dict(
+            source="parallel",
+            normalize="moses_lowercase",
+            source_length=48,
+            target_length=48,
+        ),
+        tokenizer=dict(kind="bpe", vocab=10_000),
+        optim=dict(peak_lr=5e-3, warmup_steps=2_000, eps=1e-8, clip_norm=25.0),
+        train=dict(total_steps=8_000, batch_tokens=8_192),
+        eval=dict(every_steps=500, sentences=0, beam=5, average_last=10),
+        checkpoint=dict(every_steps=110, keep=10, metric="nll"),
     )
-    c.model = section(transformer.Config, **transformer.SIZES[size])
-    c.data = section(
-        pairs.Config,
-        source="parallel",
-        normalize="moses_lowercase",
-        source_length=48,
-        target_length=48,
-    )
-    c.tokenizer = section(bilingual.Config, kind="bpe", vocab=10_000)
-    c.optim = section(
-        optimizers.Config, peak_lr=5e-3, warmup_steps=2_000, eps=1e-8, clip_norm=25.0
-    )
-    c.train = section(TrainConfig, total_steps=8_000, batch_tokens=8_192)
-    c.eval = section(EvalConfig, every_steps=500, sentences=0, beam=5, average_last=10)
-    c.checkpoint = section(checkpoint.Config, every_steps=110, keep=10, metric="nll")
-    c.mesh = section(mesh.Config)
-    return c

@@ -9,41 +9,25 @@ Ablate  append --config.model.norm=pre --config.model.positions=rotary
 Sizes   tiny (default), small, base, big: those of models/transformer.py
 """
 
-from ml_collections import ConfigDict
-
-from tfm_jax import mesh
-from tfm_jax.config import section
-from tfm_jax.data.rows import pairs
-from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
-from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.settings.configure import configure
 
 
 def get_config(size="tiny"):
-    c = ConfigDict(
-        dict(
-            seed=0,
-            model_name="transformer",
-            task="translation",
-            init_from="",
-            freeze="",
-        )
+    return configure(
+        "transformer",
+        "translation",
+        model=transformer.SIZES[size],
+        data=dict(
+            source="numerals",
+            numerals_max=99_999,
+            numerals_train=10_000,
+            source_length=32,
+            target_length=32,
+        ),
+        tokenizer=dict(kind="bpe", vocab=400),
+        optim=dict(peak_lr=2e-3, warmup_steps=200),
+        train=dict(total_steps=1_000, batch_tokens=2_048),
+        eval=dict(every_steps=250, sentences=100, beam=1, samples=5),
+        checkpoint=dict(every_steps=250, metric="nll"),
     )
-    c.model = section(transformer.Config, **transformer.SIZES[size])
-    c.data = section(
-        pairs.Config,
-        source="numerals",
-        numerals_max=99_999,
-        numerals_train=10_000,
-        source_length=32,
-        target_length=32,
-    )
-    c.tokenizer = section(bilingual.Config, kind="bpe", vocab=400)
-    c.optim = section(optimizers.Config, peak_lr=2e-3, warmup_steps=200)
-    c.train = section(TrainConfig, total_steps=1_000, batch_tokens=2_048)
-    c.eval = section(EvalConfig, every_steps=250, sentences=100, beam=1, samples=5)
-    c.checkpoint = section(checkpoint.Config, every_steps=250, metric="nll")
-    c.mesh = section(mesh.Config)
-    return c

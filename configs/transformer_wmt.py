@@ -12,16 +12,8 @@ Expect  paper 27.3 (base), 28.4 (big) BLEU on newstest2014, tokenised and with c
 Cost    paper: 3.3e18 (base), 2.3e19 (big) floating point operations
 """
 
-from ml_collections import ConfigDict
-
-from tfm_jax import mesh
-from tfm_jax.config import section
-from tfm_jax.data.rows import pairs
-from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
-from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
-from tfm_jax.settings.sections import EvalConfig, TrainConfig
+from tfm_jax.settings.configure import configure
 
 TRAINING = {  # peak rate is (width * warm-up)^-0.5; steps, checkpoints averaged
     "base": dict(peak_lr=7e-4, total_steps=100_000, average_last=5),
@@ -31,36 +23,19 @@ TRAINING = {  # peak rate is (width * warm-up)^-0.5; steps, checkpoints averaged
 
 def get_config(size="base"):
     training = TRAINING["big" if size == "big" else "base"]
-    c = ConfigDict(
-        dict(
-            seed=0,
-            model_name="transformer",
-            task="translation",
-            init_from="",
-            freeze="",
-        )
+    return configure(
+        "transformer",
+        "translation",
+        model=transformer.SIZES[size],
+        data=dict(
+            source="tfds",
+            tfds_name="wmt14_translate/de-en",
+            source_length=256,
+            target_length=256,
+        ),
+        tokenizer=dict(kind="bpe", vocab=37_000),
+        optim=dict(peak_lr=training["peak_lr"], warmup_steps=4_000),
+        train=dict(total_steps=training["total_steps"], batch_tokens=25_000),
+        eval=dict(average_last=training["average_last"]),
+        checkpoint=dict(every_steps=1_500, keep=training["average_last"], metric="nll"),
     )
-    c.model = section(transformer.Config, **transformer.SIZES[size])
-    c.data = section(
-        pairs.Config,
-        source="tfds",
-        tfds_name="wmt14_translate/de-en",
-        source_length=256,
-        target_length=256,
-    )
-    c.tokenizer = section(bilingual.Config, kind="bpe", vocab=37_000)
-    c.optim = section(
-        optimizers.Config, peak_lr=training["peak_lr"], warmup_steps=4_000
-    )
-    c.train = section(
-        TrainConfig, total_steps=training["total_steps"], batch_tokens=25_000
-    )
-    c.eval = section(EvalConfig, average_last=training["average_last"])
-    c.checkpoint = section(
-        checkpoint.Config,
-        every_steps=1_500,
-        keep=training["average_last"],
-        metric="nll",
-    )
-    c.mesh = section(mesh.Config)
-    return c

@@ -50,8 +50,8 @@ BELOW |= {"api": {*BELOW}}  # the public face: nothing in the package imports it
 BESIDE = {
     "experiments": {"api"},
     "configs": {
-        *("config", "settings.sections", "mesh", "optim", "runs.checkpoint"),
-        *("data", "models"),
+        *("config", "settings.configure", "settings.sections", "mesh", "optim"),
+        *("runs.checkpoint", "data", "models"),
     },
 }
 

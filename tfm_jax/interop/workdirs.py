@@ -16,6 +16,7 @@ from tfm_jax.runs.checkpoint import Checkpointer
 from tfm_jax.runs.weights import DIRECTORY
 from tfm_jax.runs.workdir import describe, preflight
 from tfm_jax.settings import experiment
+from tfm_jax.settings.configure import configure
 from tfm_jax.workloads import WORKLOADS
 
 IDS = ("bos_token", "eos_token", "pad_token")  # those that a model's config.json names
@@ -50,17 +51,12 @@ def import_folder(
             f"{folder} has the token ids {loaded.special}, but runs here translate "
             f"with {TokenIds()}; tfm_jax.notebook.load_huggingface reads it"
         )
-    row = experiment.Experiment
-    sections = [name for name in row._fields if name not in row._field_defaults]
-    built = experiment.resolve(
-        {
-            **dict.fromkeys(sections, {}),
-            **dict(seed=0, model_name=name, task=task),
-            "model": dataclasses.asdict(loaded.config),
-            "data": _data(task, loaded, words),
-            "tokenizer": _tokenizer_section(words, workdir / TOKENIZER),
-        }
-    )
+    sections = {
+        "model": dataclasses.asdict(loaded.config),
+        "data": _data(task, loaded, words),
+        "tokenizer": _tokenizer_section(words, workdir / TOKENIZER),
+    }
+    built = experiment.resolve(configure(name, task, **sections))
     built = experiment.complete(built, words)
     report = {"folder": str(folder), "ids": _ids(loaded)}
     if getattr(loaded, "labels", ()):

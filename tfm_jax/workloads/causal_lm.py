@@ -48,10 +48,25 @@ class CausalEvaluator(Evaluator):
         return {str(n): f"{prompt} -> {text}" for n, (prompt, text) in enumerate(pairs)}
 
 
+DEFAULTS = {  # Brown et al. 2020, arXiv:2005.14165, appendix B
+    "optim": dict(
+        optimizer="adamw",
+        schedule="cosine",
+        final_lr_fraction=0.1,
+        b2=0.95,
+        eps=1e-8,
+        weight_decay=0.1,
+        decay="kernels_and_tables",
+        clip_norm=1.0,
+    ),
+    "train": dict(label_smoothing=0.0),
+}
+
 WORKLOAD = Workload(
     name="causal_lm",
     objective=causal_lm,
     data=causal.KIND,
     evaluator=CausalEvaluator,
+    defaults=DEFAULTS,
     samples_by=("prefill", "step"),
 )

@@ -2,6 +2,7 @@
 
 from tfm_jax.data.rows import labelled
 from tfm_jax.objectives import classify
+from tfm_jax.workloads.masked_lm import DEFAULTS
 from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 
 
@@ -17,5 +18,9 @@ WORKLOAD = Workload(
     scores={**TOKEN_SCORES, "f1": max, "matthews": max, "pearson": max},
     has=_has,
     auxiliary=True,
+    defaults={  # Radford et al. 2018, section 3.2: the loss of the words besides
+        **DEFAULTS,
+        "train": {**DEFAULTS["train"], "auxiliary_weight": 0.5},
+    },
     sentences=lambda data: 2 if data.layout().second else 1,
 )

@@ -12,6 +12,19 @@ def sentences(data: Any) -> int:
     return 1 if data.pairs.kind == "none" else 2
 
 
+DEFAULTS = {  # Devlin et al. 2019, arXiv:1810.04805, appendix A.2, and its release
+    "optim": dict(
+        optimizer="bert_adam",
+        schedule="linear",
+        b2=0.999,
+        eps=1e-6,
+        weight_decay=0.01,
+        decay="kernels_and_tables",
+        clip_norm=1.0,
+    ),
+    "train": dict(label_smoothing=0.0),
+}
+
 WORKLOAD = Workload(
     name="masked_lm",
     objective=masked_lm,
@@ -21,5 +34,6 @@ WORKLOAD = Workload(
         score != "pair_accuracy" or sentences(experiment.data) == 2
     ),
     auxiliary=True,
+    defaults=DEFAULTS,
     sentences=sentences,
 )

@@ -5,8 +5,13 @@ Source: Clark et al. 2020, arXiv:2003.10555, sections 2 and 3.4.
 
 from tfm_jax.data.rows import masked
 from tfm_jax.objectives import replaced_tokens, restored_words
-from tfm_jax.workloads.masked_lm import sentences
+from tfm_jax.workloads.masked_lm import DEFAULTS, sentences
 from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
+
+JOINT = {  # table 6 and its release
+    "optim": {**DEFAULTS["optim"], "schedule": "linear_from_start"},
+    "train": {**DEFAULTS["train"], "auxiliary_weight": 50.0},
+}
 
 
 def _joint(name, objective, loss):
@@ -16,6 +21,7 @@ def _joint(name, objective, loss):
         data=masked.KIND,
         scores={loss: min, **TOKEN_SCORES},
         auxiliary=True,
+        defaults=JOINT,
         sentences=sentences,
     )
 

@@ -11,6 +11,7 @@ from tfm_jax.decode import probing
 from tfm_jax.metrics.answers import answer_scores, best_spans
 from tfm_jax.objectives import span
 from tfm_jax.workloads.evaluator import Evaluator, Scored
+from tfm_jax.workloads.masked_lm import DEFAULTS
 from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 
 
@@ -100,5 +101,6 @@ WORKLOAD = Workload(
     scores={**TOKEN_SCORES, "exact": max},
     whole=lambda data: answer_scores(["a"], [["a"]]),
     evaluator=SpanEvaluator,
+    defaults=DEFAULTS,
     sentences=lambda data: 2,
 )

@@ -10,6 +10,7 @@ from tfm_jax.decode import probing
 from tfm_jax.metrics.entities import entity_scores
 from tfm_jax.objectives import tag
 from tfm_jax.workloads.evaluator import Evaluator, Scored
+from tfm_jax.workloads.masked_lm import DEFAULTS
 from tfm_jax.workloads.workload import Workload
 
 ENTITIES = ("precision", "recall", "f1", "entities")
@@ -52,4 +53,5 @@ WORKLOAD = Workload(
     data=tagged.KIND,
     whole=lambda data: ENTITIES,
     evaluator=TagEvaluator,
+    defaults=DEFAULTS,
 )

@@ -34,6 +34,8 @@ class Workload(NamedTuple):
         sentences: how many a row has, of a data section.
         tokens: how many of a batch the rate of training counts, padding left out.
         size: how much there is to train on, in words.
+        defaults: section -> knobs that have other defaults than the section says, see
+            ``settings.configure``.
         to_model_inputs: (experiment, batch) -> a batch as the model takes it.
     """
 
@@ -51,6 +53,7 @@ class Workload(NamedTuple):
     sentences: Callable[[Any], int] = lambda data: 1
     tokens: Callable[[Any], int] = lambda batch: int((batch.segments > 0).sum())
     size: Callable[[prepared.Prepared], str] = lambda data: _tokens_in_rows(data.train)
+    defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     to_model_inputs: Callable[[Any, Any], Any] = lambda experiment, batch: batch
 
     @property
