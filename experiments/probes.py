@@ -7,8 +7,8 @@ Takes the flags of ``tfm_jax.main`` and leaves ``config.json`` and ``results.jso
 
 import functools
 import sys
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +137,7 @@ def _softness(weights):
 
 
 @api.exits.command("experiments.probes")
-def main(argv):
+def main(argv: Sequence[str]) -> Any:
     """Exit code of the command ``argv``."""
     name = next((a for a in argv if a.startswith("--probe=")), "")
     rest = [argument for argument in argv if argument != name]

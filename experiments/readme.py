@@ -12,6 +12,7 @@ import inspect
 import json
 import pkgutil
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import jinja2
@@ -78,7 +79,7 @@ def _said(expectation):
     return f"{word}: {expectation['text']} ({expectation['detail']})"
 
 
-def waiting(reported) -> list[tuple[str, str]]:
+def waiting(reported: Collection[str]) -> list[tuple[str, str]]:
     """(name, question) of every study without a report."""
     names = [module.name for module in pkgutil.iter_modules(studies.__path__)]
     docs = {
@@ -91,7 +92,7 @@ def waiting(reported) -> list[tuple[str, str]]:
     ]
 
 
-def main():
+def main() -> None:
     """Writes the page and copies the reports."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

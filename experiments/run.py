@@ -28,7 +28,9 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.engines import batch, local, screen
 from experiments.plan import ROOT, Plan
@@ -47,7 +49,7 @@ from tfm_jax.api import (
 )
 
 
-def parse(argv):
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line. Raises: ConfigError naming what is wrong with it."""
     parser = Parser(
         prog="python -m experiments.run",
@@ -70,7 +72,7 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def show(options, plan):
+def show(options: argparse.Namespace, plan: Any) -> None:
     """Prints the plan."""
     slots = _slots(options)
     plan.check()
@@ -95,7 +97,7 @@ def show(options, plan):
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
 
 
-def run(options, plan):
+def run(options: argparse.Namespace, plan: Any) -> Any:
     """Runs what is missing, tuning first, then reports."""
     slots = _slots(options)
     plan.check()
@@ -115,7 +117,7 @@ def run(options, plan):
     return exits.UNKNOWN if plan.count("failed") else exits.OK
 
 
-def status(options, plan):
+def status(options: argparse.Namespace, plan: Any) -> None:
     """One line a run."""
     for row in plan.rows():
         value = "" if row["metric"] is None else rounded(row["metric"], 4)
@@ -125,14 +127,14 @@ def status(options, plan):
             say("\n".join(f"    | {line}" for line in row["error"].splitlines()))
 
 
-def retry(options, plan):
+def retry(options: argparse.Namespace, plan: Any) -> Any:
     """Forgets failures and runs."""
     for cell in plan.cells():
         attempts.forget(cell)
     return run(options, plan.again())
 
 
-def report(options, plan):
+def report(options: argparse.Namespace, plan: Any) -> Any:
     """Writes the report and says what came out."""
     from experiments.report import page
     from experiments.statistics import verdicts
@@ -148,7 +150,7 @@ def report(options, plan):
     say(f"\n{analysis['verdict']}: {analysis['answer']}\nsee {where}")
 
 
-def headline(analysis):
+def headline(analysis: Any) -> Any:
     """A line an arm: mean, and difference from the baseline with its interval."""
     lines = [f"{'arm':24}{analysis['metric']:>12}  difference, 95 % interval"]
     for arm in analysis["arms"]:
@@ -165,7 +167,7 @@ def headline(analysis):
     return "\n".join(lines)
 
 
-def one(options, plan):
+def one(options: argparse.Namespace, plan: Any) -> Any:
     """Runs a cell of plan.json, and those that train with it; the exit code."""
     listed = [entry["id"] for entry in batch.read_plan(plan.root)]
     if options.index not in range(len(listed)):
@@ -247,7 +249,7 @@ def _submit(options, plan, todo, planned):
     return exits.OK
 
 
-def again(options, plan, out):
+def again(options: argparse.Namespace, plan: Any, out: Any) -> list[str]:
     """Arguments that make this study again elsewhere, to run one cell of it.
 
     Args: plan: whose own file is then named by its whole path; None: as it was given.
@@ -308,7 +310,7 @@ def _check(options):
 
 
 @exits.command("experiments")
-def main(argv):
+def main(argv: Sequence[str]) -> Any:
     """Exit code of the command ``argv``."""
     try:
         options = parse(argv)

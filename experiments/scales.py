@@ -1,5 +1,7 @@
 """What most studies are run on, and how carefully; a study may say otherwise."""
 
+from typing import Any
+
 NUMERALS = dict(  # a study of five arms takes some minutes on two cores
     config="configs/transformer_numerals_small.py",
     seeds=(0, 1, 2, 3, 4),
@@ -38,7 +40,7 @@ MASKED_LETTERS = LETTERS | {
 }
 
 
-def letters_first(steps):
+def letters_first(steps: int) -> Any:
     """Settings: masked letters for so many steps, then sentences with labels."""
     first = MASKED_LETTERS | {"train.total_steps": steps}
     second = LETTERS | {"train.total_steps": 500, "train.batch_tokens": 32 * 128}

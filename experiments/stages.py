@@ -1,7 +1,9 @@
 """Stages: a run that begins where another one, made for it, ended."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.runs import files
 from tfm_jax.api import exits, install, replace, run_command, to_flag
@@ -9,7 +11,7 @@ from tfm_jax.api import exits, install, replace, run_command, to_flag
 FIRST = "first"  # folder of the first run, and what its flags begin with
 
 
-def main(argv):
+def main(argv: Sequence[str]) -> Any:
     """Exit code of the command ``argv``: that of the run which ended it.
 
     ``--first=FILE --first.KNOB=VALUE`` is the first run; all else, with ``--workdir``,

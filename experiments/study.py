@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Arms = Mapping[str, Mapping[str, Any]]  # name -> {dotted knob: value}
@@ -56,52 +56,56 @@ class Expectation:
     claim: str = "published"
 
 
-def better(arm, than, text) -> Expectation:
+def better(arm: str, than: str, text: str) -> Expectation:
     """``arm`` beats ``than``: the paired 95 % interval lies on the good side of 0."""
     return Expectation("better", (arm, than), text)
 
 
-def worse(arm, than, text) -> Expectation:
+def worse(arm: str, than: str, text: str) -> Expectation:
     """``arm`` loses against ``than``."""
     return Expectation("better", (than, arm), text)
 
 
-def equivalent(arm, to, text) -> Expectation:
+def equivalent(arm: str, to: str, text: str) -> Expectation:
     """Two one-sided tests put ``arm`` within the study's ``sesoi`` of ``to``."""
     return Expectation("equivalent", (arm, to), text)
 
 
-def monotone(arms, text) -> Expectation:
+def monotone(arms: Sequence[str], text: str) -> Expectation:
     """The metric improves from each arm to the next."""
     return Expectation("monotone", tuple(arms), text)
 
 
-def diverges(arm, text) -> Expectation:
+def diverges(arm: str, text: str) -> Expectation:
     """Most runs of ``arm`` end with a loss that is not finite."""
     return Expectation("diverges", (arm,), text)
 
 
-def within(arm, low, high, text, metric="") -> Expectation:
+def within(
+    arm: str, low: float, high: float, text: str, metric: str = ""
+) -> Expectation:
     """The interval of the metric's mean lies in [low, high]."""
     return Expectation("within", (arm,), text, low, high, metric)
 
 
-def on(metric, expectation, goal="", sesoi=0.0) -> Expectation:
+def on(
+    metric: str, expectation: Expectation, goal: str = "", sesoi: float = 0.0
+) -> Expectation:
     """``expectation`` of another metric than the study's; its arms must have it."""
     return dataclasses.replace(expectation, metric=metric, goal=goal, sesoi=sesoi)
 
 
-def check(expectation) -> Expectation:
+def check(expectation: Expectation) -> Expectation:
     """``expectation`` as one of ours, which the study's source does not claim."""
     return dataclasses.replace(expectation, claim="check")
 
 
-def identical(arm, text) -> Expectation:
+def identical(arm: str, text: str) -> Expectation:
     """Runs of equal seeds end with equal numbers, to the last bit."""
     return Expectation("identical", (arm,), text)
 
 
-def steady(arm, text) -> Expectation:
+def steady(arm: str, text: str) -> Expectation:
     """The mean over other seeds lies within ``sesoi``, with 95 % confidence."""
     return Expectation("steady", (arm,), text)
 

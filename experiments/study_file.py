@@ -56,7 +56,7 @@ def read(spec: str) -> StudyFile:
     return StudyFile(Path(name).stem, scale, paragraphs[0], paragraphs[-1], study, path)
 
 
-def _ours(name) -> ModuleType:
+def _ours(name: str) -> ModuleType:
     package = importlib.import_module(PACKAGE)
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
     if name not in names:
@@ -69,7 +69,7 @@ def _ours(name) -> ModuleType:
     return module
 
 
-def _own(name, path) -> ModuleType:
+def _own(name: str, path: Path) -> ModuleType:
     place = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(place)
     try:

@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ class Uncountable(ValueError):
     """An operation whose FLOPs cannot be read off the traced function."""
 
 
-def count(function, *arguments) -> Counter:
+def count(function: Callable, *arguments: Any) -> Counter:
     """FLOPs of ``function(*arguments)``: ``products`` and ``elementwise``.
 
     A multiply-add of a product or a convolution is two operations. Anything else on
@@ -72,7 +73,7 @@ def _of_equation(equation):
     return Counter({k: n * times for each in inner for k, n in each.items()})
 
 
-def _inner(parameters) -> Iterator[Jaxpr]:
+def _inner(parameters: Any) -> Iterator[Jaxpr]:
     for value in parameters.values():
         for part in value if isinstance(value, tuple | list) else [value]:
             if isinstance(part, ClosedJaxpr):

@@ -24,6 +24,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import yaml
 
@@ -124,7 +125,9 @@ def manifest(
     return yaml.safe_dump(job, sort_keys=False)
 
 
-def submit(study: str, directory: Path, indices: Iterable[int], **settings) -> Path:
+def submit(
+    study: str, directory: Path, indices: Iterable[int], **settings: Any
+) -> Path:
     """Writes the Job of those runs that have not ended: ``kubernetes/job.yaml``.
 
     Create it with ``kubectl create --filename``.

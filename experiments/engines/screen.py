@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from typing import Any
 
 from rich import progress
 
@@ -11,7 +12,7 @@ from tfm_jax.api import say, shown
 
 
 @contextlib.contextmanager
-def screen(total: int, done: int):
+def screen(total: int, done: int) -> Any:
     """A bar for the study and one for each run; lines only where nobody watches."""
     if not sys.stdout.isatty():
         yield Lines(total, done)
@@ -29,14 +30,14 @@ def screen(total: int, done: int):
 class Lines:
     """One line for each start and end, and a failure's last log lines at once."""
 
-    def __init__(self, total: int, done: int):
+    def __init__(self, total: int, done: int) -> None:
         self.total, self.done = total, done
 
-    def started(self, cell, slot) -> None:
+    def started(self, cell: Any, slot: Any) -> None:
         """Names the run and where it runs."""
         self._print(f"start   {cell.directory.name}  on {slot.name}")
 
-    def ended(self, cell, status, again) -> None:
+    def ended(self, cell: Any, status: Any, again: Any) -> None:
         """How it ended; the end of its log if it failed."""
         self.done += status.finished
         word = f"{status.name:7}" if not again else "again  "
@@ -46,7 +47,7 @@ class Lines:
             lines = status.error.splitlines()
             self._print("\n".join(f"        | {line}" for line in lines))
 
-    def tick(self, running) -> None:
+    def tick(self, running: Any) -> None:
         """Nothing: a log is no place for a bar."""
 
     def _print(self, text):
@@ -56,12 +57,12 @@ class Lines:
 class Bars(Lines):
     """The same with bars below."""
 
-    def __init__(self, bars: progress.Progress, total: int, done: int):
+    def __init__(self, bars: progress.Progress, total: int, done: int) -> None:
         super().__init__(total, done)
         self._bars, self._of, self._looked = bars, {}, 0.0
         self._all = bars.add_task("study", total=total, completed=done)
 
-    def tick(self, running) -> None:
+    def tick(self, running: Any) -> None:
         """Once a second."""
         if time.monotonic() - self._looked < 1.0:
             return

@@ -33,6 +33,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.engines import batch
 from tfm_jax.api import ConfigError, InfrastructureError, exits
@@ -128,7 +129,7 @@ def script(
     return "\n".join(["#!/bin/bash", *(f"#SBATCH {line}" for line in header), body])
 
 
-def submit(study: str, directory: Path, indices: Iterable[int], **settings) -> str:
+def submit(study: str, directory: Path, indices: Iterable[int], **settings: Any) -> str:
     """Submits those of the runs that have not ended; the job's id.
 
     The script stays in the study directory, ``slurm/array.sh``.

@@ -5,7 +5,7 @@ import io
 import math
 import re
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -82,7 +82,7 @@ class Picture(NamedTuple):
     caption: str
 
 
-def figure(height: float, **options) -> Figure:
+def figure(height: float, **options: Any) -> Figure:
     """An empty figure ``WIDTH`` wide and ``height`` inches high."""
     return Figure(figsize=(WIDTH, height), **{"layout": "constrained"} | options)
 
@@ -113,12 +113,12 @@ def _uri(svg):
     return f"data:image/svg+xml;base64,{encoded}"
 
 
-def styled():
+def styled() -> Any:
     """The context in which figures are made and drawn."""
     return matplotlib.rc_context(STYLE)
 
 
-def name(arm: str, length=24) -> str:
+def name(arm: str, length: int = 24) -> str:
     """An arm's name for a figure; legends would skip one that begins with "_"."""
     short = shortened(arm, length)
     return f" {short}" if short.startswith("_") else short
@@ -138,7 +138,7 @@ def look(report: dict, arm: str) -> dict:
     return {"color": SERIES[place], "linestyle": dashes, "marker": marker}
 
 
-def grid(count: int, height: float):
+def grid(count: int, height: float) -> Any:
     """Small panels that share both axes, three to a row.
 
     Returns: figure, the panels in use, the leftmost of each row, the lowest of each
@@ -162,7 +162,7 @@ def grid(count: int, height: float):
     return drawn, used, list(panels[:, 0]), lowest
 
 
-def rows(axis, arms: list[str]):
+def rows(axis: Any, arms: list[str]) -> None:
     """Makes ``axis`` a list: arm i at height i, the first on top."""
     axis.set_yticks(range(len(arms)), [name(arm) for arm in arms])
     axis.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
@@ -170,13 +170,13 @@ def rows(axis, arms: list[str]):
     axis.spines["left"].set_visible(False)
 
 
-def beside(axis, row: float, text: str, color: str):
+def beside(axis: Any, row: float, text: str, color: str) -> None:
     """Writes ``text`` right of the frame at height ``row``."""
     style = dict(va="center", fontsize=8.5, linespacing=1.25, color=color)
     axis.text(1.015, row, text, transform=axis.get_yaxis_transform(), **style)
 
 
-def window(values, goal: str) -> tuple[float, float]:
+def window(values: Any, goal: str) -> tuple[float, float]:
     """Limits that show the good three quarters of ``values`` and what lies near them.
 
     Source: the fence of Tukey 1977, wider: 2.5 times the good part's range beyond it.
@@ -189,7 +189,7 @@ def window(values, goal: str) -> tuple[float, float]:
     return (low, high) if goal == "min" else (-high, -low)
 
 
-def legend(drawn, axis, entries: int):
+def legend(drawn: Any, axis: Any, entries: int) -> None:
     """The axis' legend in a row above all panels."""
     handles, labels = axis.get_legend_handles_labels()
     drawn.legend(

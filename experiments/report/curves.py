@@ -1,5 +1,7 @@
 """Learning curves: the metric while training, and its paired difference."""
 
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
@@ -63,7 +65,7 @@ def _late(lines):
     return np.concatenate(late)[:, 1]
 
 
-def values(report: dict):
+def values(report: dict) -> Any:
     """Every run thin, the mean of each arm over its common steps thick."""
     lines = _lines(report)
     if not lines:
@@ -101,7 +103,7 @@ def values(report: dict):
     )
 
 
-def differences(report: dict):
+def differences(report: dict) -> Any:
     """Paired difference to the baseline against steps, a panel an arm."""
     lines = _lines(report)
     base = lines.get(report["baseline"], {})

@@ -1,7 +1,8 @@
 """Numbers as the tables print them; each keeps the exact value it was rounded from."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 DASH = "–"
 MINUS = "−"
@@ -25,19 +26,21 @@ def absent(reason: str) -> Shown:
     return Shown(DASH, None, reason)
 
 
-def fixed(value, places: int, reason="", *, sign=False) -> Shown:
+def fixed(
+    value: float | None, places: int, reason: str = "", *, sign: bool = False
+) -> Shown:
     """``value`` with ``places`` decimals; ``sign`` prints a plus too; never "-0.0"."""
     if value is None:
         return absent(reason)
     return Shown(rounded(value, places, sign=sign).replace("-", MINUS), value)
 
 
-def rounded(value: float, places: int, *, sign=False) -> str:
+def rounded(value: float, places: int, *, sign: bool = False) -> str:
     """``fixed`` for a terminal, in ASCII."""
     return f"{value:{'+' if sign else ''}z.{places}f}"
 
 
-def decimals(spreads) -> int:
+def decimals(spreads: Iterable[float]) -> int:
     """Decimals, at most 9, that leave two digits of the smallest positive spread.
 
     Source: the uncertainty's two digits, as in the GUM, JCGM 100:2008, 7.2.6.
@@ -48,14 +51,14 @@ def decimals(spreads) -> int:
     return min(max(1 - math.floor(math.log10(min(positive))), 0), 9)
 
 
-def p_value(p, reason="") -> Shown:
+def p_value(p: float | None, reason: str = "") -> Shown:
     """A probability, cut off below one in a thousand."""
     if p is None:
         return absent(reason)
     return Shown("< 0.001" if p < 0.001 else f"{p:.3f}", p)
 
 
-def quantity(value, reason="") -> Shown:
+def quantity(value: float | None, reason: str = "") -> Shown:
     """A count with three digits and the letter of its thousands: 12.3 M."""
     if value is None:
         return absent(reason)
@@ -70,7 +73,7 @@ def quantity(value, reason="") -> Shown:
     return Shown(text + letters[power], value)
 
 
-def duration(seconds, reason="") -> Shown:
+def duration(seconds: float | None, reason: str = "") -> Shown:
     """Seconds below two minutes, then minutes, then hours."""
     if seconds is None:
         return absent(reason)
@@ -80,7 +83,7 @@ def duration(seconds, reason="") -> Shown:
     return Shown(f"{seconds:.{1 if seconds < 10 else 0}f} s", seconds)
 
 
-def memory(size, reason="") -> Shown:
+def memory(size: float | None, reason: str = "") -> Shown:
     """Bytes, as MiB or GiB."""
     if size is None:
         return absent(reason)
@@ -90,7 +93,7 @@ def memory(size, reason="") -> Shown:
     return Shown(f"{mebibytes / 1024:.1f} GiB", size)
 
 
-def plain(value) -> str:
+def plain(value: Any) -> str:
     """A setting's value on one line: 0.0003, true, a word."""
     if isinstance(value, bool):
         return str(value).lower()

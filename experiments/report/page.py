@@ -13,7 +13,7 @@ UNTUNED = "Nothing was tuned: every arm ran with the settings of the study"
 ROLES = {"json": "report.json", "md": "report.md", "html": "report.html"}
 
 
-def write(report: dict, directory) -> Path:
+def write(report: dict, directory: str | Path) -> Path:
     """Writes ``report.json``, ``report.md`` and ``report.html`` into ``directory``.
 
     The page is one file without scripts: it opens from disk, loads nothing, and prints.

@@ -1,5 +1,7 @@
 """The figures of the report, each None when the runs cannot fill it."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
@@ -22,7 +24,7 @@ def draw(report: dict) -> dict:
         return {key: drawing(report) for key, drawing in drawings.items()}
 
 
-def differences(report: dict):
+def differences(report: dict) -> Any:
     """Paired differences: a dot a seed, mean, both intervals, noise and sesoi bands."""
     arms = [arm for arm in report["arms"] if (arm["difference"] or {}).get("n")]
     if not arms:
@@ -100,7 +102,7 @@ def _bands_said(report):
     return said.strip()
 
 
-def rates(report: dict):
+def rates(report: dict) -> Any:
     """Metric against the tuned setting, a panel an arm, a dot a tuning seed."""
     key = tables.tuned_setting(report)
     if key is None:
@@ -172,7 +174,7 @@ def _label(left, lowest, report, xlabel):
     lowest[len(lowest) // 2].set_xlabel(xlabel)
 
 
-def divergence(report: dict):
+def divergence(report: dict) -> Any:
     """Share of diverged runs with its Clopper-Pearson interval."""
     arms = [arm for arm in report["arms"] if arm["diverged"]["n"]]
     if not any(arm["diverged"]["count"] for arm in arms):
@@ -203,7 +205,7 @@ COSTS = {  # field of an arm -> its axis
 }
 
 
-def cost(report: dict):
+def cost(report: dict) -> Any:
     """Metric against FLOPs per step and against time, a panel each."""
     arms = [arm for arm in report["arms"] if arm["mean"] is not None]
     if len(arms) < 2:

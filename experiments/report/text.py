@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from typing import Any
 
 from markupsafe import Markup
 
@@ -31,14 +32,14 @@ def _spelled(character):
     return spelled(character)
 
 
-def html(value):
+def html(value: Any) -> Any:
     """What jinja escapes and prints for ``value``: a string made ``visible``."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(value)
     return value
 
 
-def markdown(value):
+def markdown(value: Any) -> str:
     """``value`` as one line of literal Markdown: no emphasis, link, code or HTML.
 
     ``Markup`` passes as it is.

@@ -4,6 +4,7 @@ Whatever draws at random takes a ``numpy.random.Generator``.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata, trim_mean
@@ -11,12 +12,18 @@ from scipy.stats import rankdata, trim_mean
 from experiments.statistics.stats import percentiles
 
 
-def iqm(scores) -> float:
+def iqm(scores: Any) -> float:
     """Interquartile mean over all runs and tasks; Agarwal et al. 2021, section 4.3."""
     return float(trim_mean(scores, 0.25, axis=None))
 
 
-def stratified_bootstrap(scores, statistic, rng, confidence=0.95, resamples=2_000):
+def stratified_bootstrap(
+    scores: Any,
+    statistic: Callable,
+    rng: Any,
+    confidence: float = 0.95,
+    resamples: int = 2_000,
+) -> Any:
     """Percentile ``Interval`` of ``statistic``: runs are redrawn within each task.
 
     Source: Agarwal et al. 2021, arXiv:2108.13264, section 4.1. For several tasks; over
@@ -32,7 +39,7 @@ def stratified_bootstrap(scores, statistic, rng, confidence=0.95, resamples=2_00
     return percentiles(drawn, confidence)
 
 
-def probability_of_improvement(x, y) -> float:
+def probability_of_improvement(x: Any, y: Any) -> float:
     """Chance that a run of x beats one of y on a task drawn at random; ties are half.
 
     Source: Agarwal et al. 2021, section 4.3. Args: x, y: [runs, tasks], more is better.

@@ -3,6 +3,9 @@
 Whatever draws at random takes a ``numpy.random.Generator``.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import sacrebleu
 from scipy import stats
@@ -10,7 +13,9 @@ from scipy import stats
 from experiments.statistics.stats import percentiles
 
 
-def bleu_statistics(hypotheses, references, metric=None) -> np.ndarray:
+def bleu_statistics(
+    hypotheses: Sequence[str], references: Sequence[str], metric: Any = None
+) -> np.ndarray:
     """Sufficient statistics of corpus BLEU, summed over sentences to score a corpus.
 
     Args:
@@ -26,7 +31,7 @@ def bleu_statistics(hypotheses, references, metric=None) -> np.ndarray:
     return np.array([[s.sys_len, s.ref_len, *s.counts, *s.totals] for s in scores])
 
 
-def bleu(sums) -> float:
+def bleu(sums: np.ndarray) -> float:
     """BLEU (0 to 100, sacreBLEU's default smoothing) of [10] summed statistics."""
     hypothesis, reference, *counts = (int(value) for value in sums)
     return sacrebleu.BLEU.compute_bleu(
@@ -34,7 +39,9 @@ def bleu(sums) -> float:
     ).score
 
 
-def paired_randomisation(arm, baseline, rng, trials=10_000) -> float:
+def paired_randomisation(
+    arm: np.ndarray, baseline: np.ndarray, rng: Any, trials: int = 10_000
+) -> float:
     """Two-sided p of swapping the two systems' sentences at random.
 
     Covers the choice of test sentences, not the training seed. A swap that changes
@@ -61,7 +68,13 @@ def paired_randomisation(arm, baseline, rng, trials=10_000) -> float:
     return float(test.pvalue)
 
 
-def hierarchical_bootstrap(arm, baseline, rng, confidence=0.95, resamples=1_000):
+def hierarchical_bootstrap(
+    arm: np.ndarray,
+    baseline: np.ndarray,
+    rng: Any,
+    confidence: float = 0.95,
+    resamples: int = 1_000,
+) -> Any:
     """Percentile ``Interval`` of the mean BLEU difference over seeds and sentences.
 
     Redraws seeds, which stay paired, then sentences: one draw serves all seeds of both

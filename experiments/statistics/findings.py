@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.statistics import stats
 from experiments.study import Expectation, Study
@@ -43,7 +43,7 @@ class Pairs(NamedTuple):
         p = stats.rates_differ(self.diverged, self.other, self.seeds)
         return p < 1 - CONFIDENCE
 
-    def word(self, study: Study, interval) -> str:
+    def word(self, study: Study, interval: Any) -> str:
         """``stats.verdict`` of the arm against the other one."""
         return stats.verdict(
             self.differences,
@@ -89,7 +89,9 @@ def planned(study: Study) -> set[str]:
     return named - {study.baseline}
 
 
-def judge(expectation: Expectation, values: Mapping, study: Study, noise=None) -> dict:
+def judge(
+    expectation: Expectation, values: Mapping, study: Study, noise: Any = None
+) -> dict:
     """``verdict`` and ``detail`` of one finding."""
     missing = [a for a in expectation.arms if set(values[a]) < set(study.seeds)]
     if missing:

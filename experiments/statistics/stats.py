@@ -7,7 +7,7 @@ where the run diverged. Whatever draws at random takes a ``numpy.random.Generato
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
@@ -54,7 +54,7 @@ class Wins(NamedTuple):
     ties: int
 
 
-def complete_pairs(arm: Sequence, baseline: Sequence):
+def complete_pairs(arm: Sequence, baseline: Sequence) -> tuple[np.ndarray, np.ndarray]:
     """Values of the seeds at which neither run diverged: two [n] float64 arrays.
 
     Raises: ValueError if the two do not list the same number of seeds.
@@ -64,7 +64,7 @@ def complete_pairs(arm: Sequence, baseline: Sequence):
     return tuple(np.array(kept, np.float64).reshape(-1, 2).T)
 
 
-def paired(differences, confidence=0.95) -> Paired:
+def paired(differences: Any, confidence: float = 0.95) -> Paired:
     """Mean of paired differences, t interval and two-sided p, n - 1 degrees of freedom.
 
     Source: Student 1908; the paired t test. Differences that are all equal have the
@@ -89,7 +89,7 @@ def paired(differences, confidence=0.95) -> Paired:
     return Paired(n, *map(_plain, (mean, sd, mean - half, mean + half, p)))
 
 
-def unpaired(values, others, confidence=0.95) -> Unpaired:
+def unpaired(values: Any, others: Any, confidence: float = 0.95) -> Unpaired:
     """Mean of ``values`` minus that of ``others``, which share no seed: t interval, p.
 
     Source: Welch 1947; the variances may differ. Samples of no variance have the
@@ -113,7 +113,7 @@ def unpaired(values, others, confidence=0.95) -> Unpaired:
     return Unpaired(*sizes, mean, mean - half, mean + half, p)
 
 
-def equivalent(differences, margin: float) -> float | None:
+def equivalent(differences: Any, margin: float) -> float | None:
     """Value p of two one-sided t tests that the mean lies strictly within +-``margin``.
 
     Source: Schuirmann 1987 (TOST): the larger of the two one-sided p-values, so
@@ -139,7 +139,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def holm_intervals(samples: Sequence, confidence=0.95) -> list[Interval | None]:
+def holm_intervals(
+    samples: Sequence, confidence: float = 0.95
+) -> list[Interval | None]:
     """Intervals (t) that exclude 0 exactly where ``holm``'s p is below 1 - confidence.
 
     The arm of rank r (0: smallest p) of m has its interval at level alpha / (m - r).
@@ -163,7 +165,7 @@ def holm_intervals(samples: Sequence, confidence=0.95) -> list[Interval | None]:
 
 
 @functools.cache
-def clopper_pearson(count: int, n: int, confidence=0.95) -> Interval:
+def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> Interval:
     """Exact interval of a proportion, ``count`` out of ``n``; [0, 1] for n = 0.
 
     Source: Clopper & Pearson 1934.
@@ -183,7 +185,9 @@ def rates_differ(count: int, other: int, n: int) -> float:
     return float(stats.fisher_exact([[count, n - count], [other, n - other]]).pvalue)
 
 
-def sign_flip(differences, rng=None, resamples=10_000) -> float | None:
+def sign_flip(
+    differences: Any, rng: Any = None, resamples: int = 10_000
+) -> float | None:
     """Two-sided p of the sign-flip test of the mean: differences symmetric about 0.
 
     Source: Fisher 1935, section 21. All 2**n flips up to n = 16, so that p is at least
@@ -203,7 +207,7 @@ def sign_flip(differences, rng=None, resamples=10_000) -> float | None:
     return float(test.pvalue)
 
 
-def bca(differences, rng, confidence=0.95) -> Interval | None:
+def bca(differences: Any, rng: Any, confidence: float = 0.95) -> Interval | None:
     """Bias-corrected and accelerated bootstrap interval of the mean; None for n < 20.
 
     Source: Efron 1987. With fewer pairs it is too narrow: .867 for .95 at n = 5.
@@ -219,7 +223,9 @@ def bca(differences, rng, confidence=0.95) -> Interval | None:
     return Interval(*map(float, bootstrapped.confidence_interval))
 
 
-def minimum_detectable_effect(sd, n: int, alpha=0.05, power=0.8) -> float | None:
+def minimum_detectable_effect(
+    sd: float | None, n: int, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
     """Mean difference that the two-sided paired t test finds with ``power``.
 
     Source: Cohen 1988, chapter 2, through the noncentral t distribution.
@@ -265,15 +271,15 @@ def correlation(arm: Sequence, baseline: Sequence) -> float | None:
 
 
 def verdict(
-    differences,
-    interval,
+    differences: Any,
+    interval: Any,
     *,
     goal: str,
     sesoi: float,
     seeds: int,
-    diverged=0,
-    baseline_diverged=0,
-    both_diverged=0,
+    diverged: int = 0,
+    baseline_diverged: int = 0,
+    both_diverged: int = 0,
 ) -> str:
     """The word for an arm; the first that applies.
 
@@ -341,7 +347,7 @@ def _ranked(p_values):
     return sorted(known, key=p_values.__getitem__)
 
 
-def percentiles(drawn, confidence) -> Interval:
+def percentiles(drawn: Any, confidence: float) -> Interval:
     """The middle ``confidence`` of what a bootstrap has drawn."""
     tail = (1 - confidence) / 2
     return Interval(*np.quantile(drawn, [tail, 1 - tail]).tolist())
