@@ -72,7 +72,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def show(options: argparse.Namespace, plan: Any) -> None:
+def show(options: argparse.Namespace, plan: Plan) -> None:
     """Prints the plan."""
     slots = _slots(options)
     plan.check()
@@ -97,7 +97,7 @@ def show(options: argparse.Namespace, plan: Any) -> None:
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
 
 
-def run(options: argparse.Namespace, plan: Any) -> Any:
+def run(options: argparse.Namespace, plan: Plan) -> Any:
     """Runs what is missing, tuning first, then reports."""
     slots = _slots(options)
     plan.check()
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace, plan: Any) -> Any:
     return exits.UNKNOWN if plan.count("failed") else exits.OK
 
 
-def status(options: argparse.Namespace, plan: Any) -> None:
+def status(options: argparse.Namespace, plan: Plan) -> None:
     """One line a run."""
     for row in plan.rows():
         value = "" if row["metric"] is None else rounded(row["metric"], 4)
@@ -127,14 +127,14 @@ def status(options: argparse.Namespace, plan: Any) -> None:
             say("\n".join(f"    | {line}" for line in row["error"].splitlines()))
 
 
-def retry(options: argparse.Namespace, plan: Any) -> Any:
+def retry(options: argparse.Namespace, plan: Plan) -> Any:
     """Forgets failures and runs."""
     for cell in plan.cells():
         attempts.forget(cell)
     return run(options, plan.again())
 
 
-def report(options: argparse.Namespace, plan: Any) -> Any:
+def report(options: argparse.Namespace, plan: Plan) -> Any:
     """Writes the report and says what came out."""
     from experiments.report import page
     from experiments.statistics import verdicts
@@ -167,7 +167,7 @@ def headline(analysis: Any) -> Any:
     return "\n".join(lines)
 
 
-def one(options: argparse.Namespace, plan: Any) -> Any:
+def one(options: argparse.Namespace, plan: Plan) -> Any:
     """Runs a cell of plan.json, and those that train with it; the exit code."""
     listed = [entry["id"] for entry in batch.read_plan(plan.root)]
     if options.index not in range(len(listed)):
@@ -249,7 +249,7 @@ def _submit(options, plan, todo, planned):
     return exits.OK
 
 
-def again(options: argparse.Namespace, plan: Any, out: Any) -> list[str]:
+def again(options: argparse.Namespace, plan: Plan, out: Any) -> list[str]:
     """Arguments that make this study again elsewhere, to run one cell of it.
 
     Args: plan: whose own file is then named by its whole path; None: as it was given.
