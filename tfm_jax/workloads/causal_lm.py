@@ -48,7 +48,9 @@ class CausalEvaluator(Evaluator):
         return {str(n): f"{prompt} -> {text}" for n, (prompt, text) in enumerate(pairs)}
 
 
-DEFAULTS = {  # Brown et al. 2020, arXiv:2005.14165, appendix B
+DEFAULTS: dict[
+    str, dict[str, Any]
+] = {  # Brown et al. 2020, arXiv:2005.14165, appendix B
     "optim": dict(
         optimizer="adamw",
         schedule="cosine",

@@ -12,7 +12,9 @@ def sentences(data: Any) -> int:
     return 1 if data.pairs.kind == "none" else 2
 
 
-DEFAULTS = {  # Devlin et al. 2019, arXiv:1810.04805, appendix A.2, and its release
+DEFAULTS: dict[
+    str, dict[str, Any]
+] = {  # Devlin et al. 2019, arXiv:1810.04805, appendix A.2, and its release
     "optim": dict(
         optimizer="bert_adam",
         schedule="linear",
