@@ -12,7 +12,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from tfm_jax.config import ConfigError, flatten
+from tfm_jax.config import ConfigError
 from tfm_jax.data.cache import home, make_private
 from tfm_jax.runs import weights
 from tfm_jax.settings import files
@@ -56,7 +56,7 @@ def check(experiment: Experiment, given: Collection[str], workdir: str | Path) -
 
 def _named(experiment, knobs):
     """Knob -> value, of those that name something."""
-    values = dict(flatten(experiment.as_dict()))
+    values = experiment.knobs()
     return {k: values[k] for k in sorted(knobs & values.keys()) if values[k]}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tfm_jax.config import ConfigError, flatten, to_json
+from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.batch import FORMER, TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.mesh import on_this_host
@@ -124,7 +124,7 @@ def used(trained: Experiment, now: Experiment) -> Experiment:
 def _differences(saved, now, free):
     """What differs, in words, but for knobs that are ``free(knob, role)``."""
     roles = saved.roles() | now.roles()
-    old, new = (dict(flatten(run.as_dict())) for run in (saved, now))
+    old, new = saved.knobs(), now.knobs()
     return [
         f"{knob}: {old.get(knob)!r} in the checkpoint, {new.get(knob)!r} now"
         for knob in sorted(old.keys() | new.keys())
@@ -134,7 +134,7 @@ def _differences(saved, now, free):
 
 def shared(experiment: Experiment) -> dict:
     """What the processes of one run have in common: all knobs but places of files."""
-    knobs = dict(flatten(experiment.as_dict()))
+    knobs = experiment.knobs()
     return {
         name: value for name, value in knobs.items() if name not in files.DATA_FILES
     }

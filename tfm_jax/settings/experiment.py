@@ -13,6 +13,7 @@ from tfm_jax import mesh
 from tfm_jax.config import (
     ConfigError,
     build,
+    flatten,
     no_choice,
     roles_of,
     types_of,
@@ -84,6 +85,10 @@ class Experiment(NamedTuple):
         """Name -> the same on a variant of the data. Raises: ConfigError."""
         sections = variants.read(self.eval.variants, self.data)
         return {name: self.reading(data) for name, data in sections.items()}
+
+    def knobs(self) -> dict[str, Any]:
+        """Dotted knob -> its value."""
+        return dict(flatten(self.as_dict()))
 
     def as_dict(self) -> dict:
         """Plain nested dict, as ``resolve`` takes it."""

@@ -84,7 +84,7 @@ def ranking(experiment: Experiment) -> dict[str, bool]:
 
 def _ignored(experiment):
     sections = section_types(experiment.model_name, experiment.task)
-    values = dict(flatten(experiment.as_dict()))
+    values = experiment.knobs()
     usual = dict(flatten({n: with_defaults(cls, {}) for n, cls in sections.items()}))
     readers = list(table_of(READ_WITH))
     for name, cls in sections.items():
