@@ -6,6 +6,7 @@ import types
 
 import hypothesis
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import sacrebleu
@@ -25,6 +26,7 @@ from tfm_jax.metrics.bleu import text_scores
 from tfm_jax.models import transformer
 from tfm_jax.objectives.translation import example
 from tfm_jax.runs import saved
+from tfm_jax.runs.log import MetricsLog
 from tfm_jax.runs.workdir import replace
 from tfm_jax.settings.sections import EvalConfig
 from tfm_jax.train import finish, modes
@@ -200,6 +202,20 @@ def test_the_picture_is_of_a_pair_that_fits_a_row():
     pairs = Pairs(["", "abcdef", "ab"], ["x", "y", "z"])
     assert held_out(pairs).pictured == ("decoder", TOKENIZER, "ab", "z")
     assert held_out(Pairs(["abcdef"], ["y"])).pictured is None
+
+
+def test_a_finished_run_leaves_its_curve_and_its_attention(model, tmp_path, capsys):
+    with MetricsLog(tmp_path, tensorboard=False) as log:
+        for step in (1, 2):
+            log.write(step, "train", {"loss": 1.0 / step})
+    module, params = model
+    finish._draw(tmp_path, params, (module, TOKENIZER, "ab", "cd"))
+    said = capsys.readouterr().out
+    for name in ("curve.png", "attention.png"):
+        picture = plt.imread(tmp_path / name)  # there, and a picture
+        assert picture.std() > 0 and name in said
+    finish._draw(tmp_path, None, None)
+    assert "attention" not in capsys.readouterr().out
 
 
 # Scores ------------------------------------------------------------------------------
