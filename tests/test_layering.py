@@ -20,6 +20,7 @@ BELOW = {
     "terminal": set(),
     "knobs": set(),
     "flag_values": {"knobs"},
+    "registry": set(),
     "command_line": {"knobs", "flag_values"},
     "config": {"knobs", "flag_values", "command_line", "bounded_json"},
     "commands": {"config"},
@@ -30,7 +31,7 @@ BELOW = {
     "mesh": {"config", "ops"},
     "optim": {"config"},
     "layers": {"config", "ops"},
-    "models": {"config", "ops", "layers", "data.batch"},
+    "models": {"config", "ops", "layers", "data.batch", "registry"},
     "objectives": {"config", "ops", "data.batch"},
     "decode": {"config", "ops", "data.batch"},
 }

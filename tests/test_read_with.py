@@ -23,6 +23,7 @@ from tfm_jax.models import MODELS
 from tfm_jax.objectives import translation
 from tfm_jax.optim import optimizers
 from tfm_jax.runs import checkpoint
+from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import knob_types, resolve
 from tfm_jax.settings.new_runs import (
     READ_WITH,
@@ -169,6 +170,19 @@ def test_what_is_set_for_nothing_is_refused_by_both_names():
     with pytest.raises(ConfigError, match=message):
         check_read(resolve(config), ())
     check_read(resolve(get_config()), ())
+
+
+def test_a_workload_of_somebody_elses_says_whether_samples_are_drawn(monkeypatch):
+    gpt, causal_lm = MODELS["gpt"], WORKLOADS["causal_lm"]
+    learns = {**gpt.learns, "mine": gpt.learns["causal_lm"]}
+    monkeypatch.setitem(MODELS, "gpt", gpt._replace(learns=learns))
+    monkeypatch.setitem(WORKLOADS, "mine", causal_lm._replace(name="mine"))
+    made = resolve(configure("gpt", "mine", eval=dict(samples=0)))
+    check_read(made, ("eval.samples",))
+    silent = causal_lm._replace(name="mine", samples_by=())
+    monkeypatch.setitem(WORKLOADS, "mine", silent)
+    with pytest.raises(ConfigError, match="eval.samples=0 has no effect with task="):
+        check_read(made, ("eval.samples",))
 
 
 def test_one_flag_is_one_ablation():

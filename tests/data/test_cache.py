@@ -194,6 +194,26 @@ def test_a_pipe_in_an_entry_is_not_waited_for(tmp_path, made, caplog, name):
     assert (len(made), len(caplog.records)) == (2, 1)
 
 
+def test_a_link_to_itself_is_replaced(tmp_path, made, caplog):
+    first = cached(CONFIG, TOKENIZER, tmp_path)
+    entry = entry_of(tmp_path)
+    shutil.rmtree(entry)
+    entry.symlink_to(entry.name)
+    for _ in range(2):
+        assert_same(cached(CONFIG, TOKENIZER, tmp_path), first)
+    assert (len(made), len(caplog.records)) == (2, 1)
+
+
+def test_json_that_is_too_deep_to_read_is_made_again(tmp_path, made, caplog):
+    first = cached(CONFIG, TOKENIZER, tmp_path)
+    entry = entry_of(tmp_path)
+    (entry / "rest.json").write_text("[" * 100_000)
+    (entry / "SHA256SUMS").write_text(cache._sums(entry))
+    for _ in range(2):
+        assert_same(cached(CONFIG, TOKENIZER, tmp_path), first)
+    assert (len(made), len(caplog.records)) == (2, 1)
+
+
 @pytest.mark.parametrize("damage", ["flip", "remove"])
 def test_a_resumed_run_mends_what_the_first_one_prepared(tmp_path, made, damage):
     first = cached(CONFIG, TOKENIZER, tmp_path)

@@ -17,7 +17,7 @@ from tfm_jax import interop, models
 from tfm_jax.config import ConfigError
 from tfm_jax.interop import maps
 from tfm_jax.main import main
-from tfm_jax.notebook import load_run
+from tfm_jax.notebook import RUNS, load_run
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
 
@@ -83,6 +83,12 @@ def test_it_trains_is_scored_and_loaded(trained):
     run = load_run(workdir)
     assert type(run.config.model) is outside.Config
     assert (run.score(["the cat says meow."])["log_prob"] < 0).all()
+
+
+def test_a_run_of_a_task_of_somebody_elses_is_loaded_too(trained, monkeypatch):
+    workdir, results = trained
+    monkeypatch.delitem(RUNS, "causal_lm")
+    assert load_run(workdir).evaluate()["nll"] == pytest.approx(results["valid"]["nll"])
 
 
 def test_what_only_a_model_with_a_cached_step_can_do_is_refused(files):

@@ -59,7 +59,7 @@ def prepared(
         try:
             key = functools.partial(_key, kind, cfg, tokenizer_cfg)
             make_private(directory)
-            entry = (directory / key(tokenizer)).resolve()
+            entry = Path(os.path.realpath(directory / key(tokenizer)))
             lock = stack.enter_context(open(entry.with_suffix(".lock"), "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
@@ -68,7 +68,13 @@ def prepared(
         if os.path.lexists(entry):
             try:
                 return _read(kind, cfg, entry)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (
+                OSError,
+                ValueError,
+                LookupError,
+                TypeError,
+                RecursionError,
+            ) as error:
                 logging.warning("prepared data is made again: %s", error)
         data = make()
         try:

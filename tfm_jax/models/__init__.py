@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from typing import Any
 
+from tfm_jax import registry
 from tfm_jax.models.family import Family
 
 MODELS: dict[str, Family] = {}  # by value of ``model_name``
@@ -12,12 +13,9 @@ MODELS: dict[str, Family] = {}  # by value of ``model_name``
 def register(family: Family) -> None:
     """Makes a family known; one of another package is so before a run names it.
 
-    Raises: ValueError if another family has the name.
+    Raises: ValueError if a family of another module has the name.
     """
-    if MODELS.setdefault(family.name, family) is not family:
-        raise ValueError(
-            f"model_name={family.name!r} is taken, like all of {tuple(MODELS)}"
-        )
+    registry.enter(MODELS, "model_name", family.name, family)
 
 
 def family_of(config: Any) -> Family:

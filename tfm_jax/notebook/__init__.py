@@ -5,7 +5,7 @@ from pathlib import Path
 from tfm_jax.interop import load_huggingface
 from tfm_jax.notebook.causal import CausalRun
 from tfm_jax.notebook.labels import ClassifyRun, SpanRun, TagRun
-from tfm_jax.notebook.run import Run
+from tfm_jax.notebook.run import Run, TextRun
 from tfm_jax.notebook.translation import TranslationRun
 from tfm_jax.notebook.words import JointRun, MaskedRun, ReplacedRun
 from tfm_jax.runs import saved
@@ -35,8 +35,9 @@ def load_run(path: str | Path, *, ema: bool | None = None) -> Run:
     Args:
         path: workdir, or a folder below its ``checkpoints`` or ``averaged``.
         ema: take the moving average; by default where the run keeps one.
-    Returns: a run of the class that RUNS has for its task.
+    Returns: a run of the class that RUNS has for its task; of somebody else's task one
+        that is asked what any model of text is.
     Raises: FileNotFoundError, CorruptCheckpoint, CheckpointMismatch, ConfigError.
     """
     found = saved.load(path, ema=ema)
-    return RUNS[found.experiment.task](*found)
+    return RUNS.get(found.experiment.task, TextRun)(*found)

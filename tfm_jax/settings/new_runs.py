@@ -13,7 +13,6 @@ READ_WITH = {  # as in the sections; across them
         *("eval.sentences", "eval.batch_sentences", "eval.beam"),
         *("eval.length_penalty", "eval.max_length_offset"),
     ),
-    ("task", ("translation", "causal_lm")): ("eval.samples",),
 }
 
 
@@ -86,7 +85,8 @@ def _ignored(experiment):
     sections = section_types(experiment.model_name, experiment.task)
     values = experiment.knobs()
     usual = dict(flatten({n: with_defaults(cls, {}) for n, cls in sections.items()}))
-    readers = list(table_of(READ_WITH))
+    sampling = tuple(task for task, each in WORKLOADS.items() if each.samples_by)
+    readers = list(table_of(READ_WITH | {("task", sampling): ("eval.samples",)}))
     for name, cls in sections.items():
         readers += readers_of(cls, f"{name}.")
     for reader in readers:

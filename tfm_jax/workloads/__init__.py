@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 
+from tfm_jax import registry
 from tfm_jax.workloads.workload import Workload
 
 __all__ = ["WORKLOADS", "Workload", "register"]
@@ -11,9 +12,8 @@ WORKLOADS: dict[str, Workload] = {}
 
 
 def register(workload: Workload) -> None:
-    """Makes ``task=NAME`` known. Raises: ValueError if there is another one."""
-    if WORKLOADS.setdefault(workload.name, workload) is not workload:
-        raise ValueError(f"there is a workload {workload.name!r} already")
+    """Makes ``task=NAME`` known. Raises: ValueError if another module has the name."""
+    registry.enter(WORKLOADS, "task", workload.name, workload)
 
 
 for _found in pkgutil.iter_modules(__path__):

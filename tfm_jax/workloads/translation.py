@@ -229,6 +229,7 @@ WORKLOAD = Workload(
     has=_has,
     whole=whole,
     evaluator=TranslationEvaluator,
+    samples_by=("encode", "init_cache", "step"),
     vocabularies={"source_vocab": "source_vocab", "target_vocab": "target_vocab"},
     longest=lambda data: max(data.source_length, data.target_length),
     tokens=lambda batch: int((batch.target_segments > 0).sum()),

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 
+from tfm_jax import registry
 from tfm_jax.interop.maps.name_map import NameMap
 
 MAPS: dict[str, NameMap] = {}  # by transformers' model_type
@@ -11,12 +12,9 @@ MAPS: dict[str, NameMap] = {}  # by transformers' model_type
 def register(name_map: NameMap) -> None:
     """Makes a model type known; of several with one config, the first is written.
 
-    Raises: ValueError if another name map has the type.
+    Raises: ValueError if a name map of another module has the type.
     """
-    if MAPS.setdefault(name_map.model_type, name_map) is not name_map:
-        raise ValueError(
-            f"model_type={name_map.model_type!r} is taken, like all of {tuple(MAPS)}"
-        )
+    registry.enter(MAPS, "model_type", name_map.model_type, name_map)
 
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
