@@ -20,11 +20,11 @@ from tfm_jax.models import electra
 from tfm_jax.settings.configure import configure
 
 
-def _published(size, steps, rate, rows, share):
+def _published(size, steps, rate, rows, mask_rate):
     return dict(
         model=electra.SIZES[size],
         data=dict(source="folder", length=512),
-        masking=dict(most=int(512 * share) + 1, share=share),
+        masking=dict(most=int(512 * mask_rate) + 1, mask_rate=mask_rate),
         tokenizer=dict(vocab=30_522),
         optim=dict(optimizer="bert_adam", peak_lr=rate, warmup_steps=10_000),
         train=dict(total_steps=steps, batch_tokens=rows * 512),

@@ -21,8 +21,8 @@ from tfm_jax.settings.configure import configure
 
 SOME = dict(dropout=0.2, attention_dropout=0.2, embedding_dropout=0.2)
 
-SIZES = {  # size -> (model, tokens of a row, rows, steps, peak rate, exchange)
-    "cpu": (gpt.SIZES["shakespeare"], 64, 12, 2_000, 4e-3, "flat"),
+SIZES = {  # size -> (model, tokens of a row, rows, steps, peak rate, allreduce)
+    "cpu": (gpt.SIZES["shakespeare"], 64, 12, 2_000, 4e-3, "fused"),
     "gpu": (
         dict(width=384, heads=6, ffn_width=1_536, depth=6, biases="none")
         | dict(max_length=256, norm_kind="layernorm_no_bias")
@@ -31,13 +31,13 @@ SIZES = {  # size -> (model, tokens of a row, rows, steps, peak rate, exchange)
         64,
         5_000,
         1e-3,
-        "arrays",
+        "per_array",
     ),
 }
 
 
 def get_config(size="cpu"):
-    model, length, rows, steps, rate, exchange = SIZES[size]
+    model, length, rows, steps, rate, allreduce = SIZES[size]
     return configure(
         "gpt",
         "causal_lm",
@@ -48,5 +48,5 @@ def get_config(size="cpu"):
         train=dict(total_steps=steps, batch_tokens=rows * length, row_multiple=4),
         eval=dict(every_steps=250),
         checkpoint=dict(every_steps=250, metric="nll"),
-        mesh=dict(exchange=exchange),
+        mesh=dict(gradient_allreduce=allreduce),
     )

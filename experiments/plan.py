@@ -20,6 +20,7 @@ from tfm_jax.api import (
     ConfigError,
     no_choice,
     preflight,
+    renamed,
     replace,
     score_names,
     to_flag,
@@ -245,11 +246,23 @@ def _scores(cell, probe):
 
 
 def _fill(kept, now):
-    """Adds what studies could not say yet when ``kept`` was written: no change."""
+    """Says ``kept`` in the names of now, and what studies could not say: no change."""
+    kept |= _modern(kept)
     if isinstance(kept["expect"], list) and len(kept["expect"]) == len(now["expect"]):
         for before, after in zip(kept["expect"], now["expect"], strict=True):
             for field in after.keys() - before.keys():
                 before[field] = after[field]
+
+
+def _modern(kept):
+    if not isinstance(kept, dict):
+        return kept
+    found = {}
+    for knob, value in kept.items():
+        stage = f"{FIRST}." if knob.startswith(f"{FIRST}.") else ""
+        now = renamed.modern({knob.removeprefix(stage): _modern(value)})
+        found |= {stage + name: x for name, x in now.items()}
+    return found
 
 
 def _with_seeds(study, seeds):

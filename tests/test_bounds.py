@@ -13,7 +13,7 @@ from tfm_jax.settings.experiment import knob_types, resolve, section_types
 
 FAMILIES = [(name, task) for name, family in MODELS.items() for task in family.learns]
 # numbers whose range has an open end, or depends on one another: checked in words
-SHARES = {"short_share", "other_share", "share", "mask", "random", "valid_share"}
+SHARES = {"short_share", "other_share", "mask_rate", "mask", "random", "valid_share"}
 SHARES |= {"test_share", "layer_decay"}
 BOUNDLESS = {"data.numerals_max"}  # numbers are drawn and spelled, never counted up to
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from tests import make_snapshots
 from tests.make_snapshots import FILES, sizes
 from tfm_jax import config as configs
+from tfm_jax import renamed
 from tfm_jax.models import MODELS
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import complete, resolve
@@ -60,7 +61,7 @@ def test_a_configuration_of_an_earlier_release_means_what_it_meant(path):
     for size, before in make_snapshots.read(path).items():
         tuples = {n: tuple(x) if type(x) is list else x for n, x in before.items()}
         config = configs.override(ConfigDict(), tuples)
-        now = make_snapshots.knobs(resolve(config).as_dict())
+        now = make_snapshots.knobs(renamed.former(resolve(config).as_dict()))
         assert {knob: now[knob] for knob in before} == before, size
 
 

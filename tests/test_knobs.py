@@ -72,7 +72,7 @@ OPTIM = {
     "weight_decay": dict(weight_decay=0.1, optimizer="adamw"),
     "clip_norm": 1.0,
     "layer_decay": 0.5,
-    "rates": ("kernel=0.5",),
+    "lr_multipliers": ("kernel=0.5",),
 }
 # a choice that differs from the default only in company
 ALONE = {("optimizer", "adamw"): dict(weight_decay=0.1)}
@@ -123,7 +123,7 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
     "mesh.data": f"{_MESH}::test_the_rest_of_the_devices_goes_where_minus_one_stands",
     "mesh.fsdp": _EIGHT,
     "mesh.tensor": _EIGHT,
-    "mesh.exchange": f"{_MESH}::test_gradients_travel_as_one_array",
+    "mesh.gradient_allreduce": f"{_MESH}::test_gradients_travel_as_one_array",
     "mesh.matmul_precision": f"{_MESH}::"
     "test_float32_products_are_as_exact_as_asked_forward_and_backward",
     "mesh.processes": "tests/reliability/test_two_processes.py::"

@@ -81,7 +81,7 @@ BERT = {
     "data.pairs.kind": "nsp",
     "data.pairs.other_share": 0.5,
     "data.pairs.short_share": 0.1,
-    "data.masking.share": 0.15,
+    "data.masking.mask_rate": 0.15,
     "data.masking.mask": 0.8,
     "data.masking.random": 0.1,
     "data.masking.most": 20,
@@ -156,19 +156,19 @@ RECIPES = {
     "electra_small.py:small": ELECTRA
     | size(12, 256, 4, 1_024, 512)
     | {"model.embedding_width": 128, "model.generator_width": 64}
-    | {"data.masking.share": 0.15}
+    | {"data.masking.mask_rate": 0.15}
     | rates("bert_adam", "linear_from_start", 5e-4, 10_000, 0.01)
     | budget(1_000_000, 128, 128),
     "electra_small.py:base": ELECTRA
     | size(12, 768, 12, 3_072, 512)
     | {"model.embedding_width": 768, "model.generator_width": 256}
-    | {"data.masking.share": 0.15}
+    | {"data.masking.mask_rate": 0.15}
     | rates("bert_adam", "linear_from_start", 2e-4, 10_000, 0.01)
     | budget(766_000, 256, 512),
     "electra_small.py:large": ELECTRA
     | size(24, 1_024, 16, 4_096, 512)
     | {"model.embedding_width": 1_024, "model.generator_width": 256}
-    | {"data.masking.share": 0.25}
+    | {"data.masking.mask_rate": 0.25}
     | rates("bert_adam", "linear_from_start", 2e-4, 10_000, 0.01)
     | budget(400_000, 2_048, 512),
     # Radford et al. 2018, section 4.1

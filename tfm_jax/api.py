@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tfm_jax import bounded_json, main
+from tfm_jax import bounded_json, main, renamed
 from tfm_jax.commands import Parser
 from tfm_jax.config import ConfigError, nearest, no_choice, to_flag, to_json
 from tfm_jax.data.errors import DataError
@@ -42,6 +42,7 @@ __all__ = [
     "DATA_FILES",
     "nearest",
     "no_choice",
+    "renamed",
     "to_flag",
     "to_json",
     # commands and what they print

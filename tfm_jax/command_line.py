@@ -7,6 +7,7 @@ from typing import Any
 
 from tfm_jax.flag_values import from_flag
 from tfm_jax.knobs import ConfigError, flatten, nearest
+from tfm_jax.renamed import hint
 
 _FLAG = re.compile(r"--?(?P<name>[a-z_]\w*(\.[A-Za-z_]\w*)*)(=(?P<value>.*))?", re.S)
 
@@ -66,9 +67,8 @@ def check_overrides(
                     f"{argument} would replace the whole section; "
                     f"set its knobs one by one: {flag}.knob=value"
                 )
-            raise ConfigError(
-                f"{argument}: there is no knob {knob!r}{_nearest_knob(knob, types)}"
-            )
+            instead = hint(knob, types) or _nearest_knob(knob, types)
+            raise ConfigError(f"{argument}: there is no knob {knob!r}{instead}")
         values[knob] = from_flag(text, types[knob], flag)
     return values
 

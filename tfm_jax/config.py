@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from tfm_jax import bounded_json
+from tfm_jax import bounded_json, renamed
 from tfm_jax.command_line import check_argv, check_overrides
 from tfm_jax.flag_values import from_flag, to_flag
 from tfm_jax.knobs import (
@@ -197,9 +197,10 @@ def load(spec: str) -> ConfigDict:
         config = module.get_config(*[size] if size else [])
     except (AttributeError, KeyError) as error:
         if locked := _LOCKED.search(str(error)):
+            knob, there = locked["knob"], re.findall(_NAMED, str(error))
             raise ConfigError(
-                f"--config={spec}: there is no knob {locked['knob']!r} to set in its "
-                f"section{nearest(locked['knob'], re.findall(_NAMED, str(error)))}"
+                f"--config={spec}: there is no knob {knob!r} to set in its section"
+                f"{renamed.hint(knob, there) or nearest(knob, there)}"
             ) from error
         if error.args != (size,):
             raise
@@ -244,7 +245,8 @@ def load_run(workdir: str) -> ConfigDict:
     if not path.is_file():
         raise ConfigError(f"--config=FILE is missing, and there is no run: no {path}")
     try:
-        return ConfigDict(from_json(bounded_json.read_bytes(path))).lock()
+        config = from_json(bounded_json.read_bytes(path))
+        return ConfigDict(renamed.modern(config)).lock()
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -256,7 +258,7 @@ def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
         raise ConfigError(f"{path}={values!r}; expected a section of knobs")
     for name in values:
         if name not in fields:
-            hint = nearest(name, fields)
+            hint = renamed.hint(name, fields) or nearest(name, fields)
             raise ConfigError(f"{path}.{name}: there is no such knob{hint}")
     types = typing.get_type_hints(cls)
     checked = {}

@@ -32,7 +32,7 @@ RULES: Rules = (
 )
 
 
-def _flat(sums):
+def _fused(sums):
     """``sums`` of each device's own rows; all that it found travels as one array.
 
     On CPU devices they meet once then, not once for every array (0.1 ms each on 2
@@ -46,7 +46,7 @@ def _flat(sums):
     return _apart(sums, of_my_rows, set(AXES), lambda micro: True)
 
 
-def _arrays(sums):
+def _per_array(sums):
     """XLA divides the rows and exchanges every sum where it arises.
 
     Of several micro-batches each shard of the rows first adds up its own sums, so that
@@ -99,7 +99,7 @@ def without(axes: Collection[str]) -> Rules:
 
 
 # sums(params, rng, batch [A, B, ...], what is the same for all rows) -> tree of sums
-EXCHANGES = {"arrays": _arrays, "flat": _flat}
+ALLREDUCES = {"per_array": _per_array, "fused": _fused}
 
 
 PRECISIONS = ("default", "high", "highest")
@@ -122,8 +122,10 @@ class Config:
         low=0,
         high=4_096,
     )
-    exchange: str = knob(
-        "arrays", "of gradients; flat: faster on CPUs", choices=EXCHANGES
+    gradient_allreduce: str = knob(
+        "per_array",
+        "of gradients; fused: as one array, faster on CPUs",
+        choices=ALLREDUCES,
     )
     matmul_precision: str = knob(
         "default",
@@ -144,10 +146,11 @@ class Config:
                 f"mesh.data={self.data}, mesh.fsdp={self.fsdp}, "
                 f"mesh.tensor={self.tensor} must be positive, one of them may be -1"
             )
-        if self.exchange == "flat" and (self.fsdp, self.tensor) != (1, 1):
+        if self.gradient_allreduce == "fused" and (self.fsdp, self.tensor) != (1, 1):
             raise ValueError(
-                f"mesh.exchange={self.exchange!r} needs whole copies of the model, "
-                f"mesh.fsdp=1 and mesh.tensor=1, not {self.fsdp} and {self.tensor}"
+                f"mesh.gradient_allreduce={self.gradient_allreduce!r} needs whole "
+                f"copies of the model, mesh.fsdp=1 and mesh.tensor=1, not {self.fsdp} "
+                f"and {self.tensor}"
             )
 
 

@@ -4,7 +4,7 @@ import functools
 import hashlib
 from typing import TYPE_CHECKING
 
-from tfm_jax.api import DATA_FILES, prepare, to_json
+from tfm_jax.api import DATA_FILES, prepare, renamed, to_json
 
 if TYPE_CHECKING:
     from tfm_jax.api import Experiment
@@ -39,6 +39,7 @@ def identity(
             del sections[section][knob]
     for knob in DATA_FILES:
         sections["data"].pop(knob.removeprefix("data."), None)
+    sections = renamed.former(sections)  # a new name makes no other run
     content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
     if vmapped:
         content["vmapped"] = True

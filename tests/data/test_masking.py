@@ -122,7 +122,7 @@ def test_whole_words_are_asked_for_whole():
 
 def test_words_at_once_are_neighbours_with_a_chance_of_one_over_their_number():
     batch = rows([512] * 200, width=512)
-    masked = mask(batch, ngrams=3, share=0.02, most=10)
+    masked = mask(batch, ngrams=3, mask_rate=0.02, most=10)
     lengths = Counter()
     for chosen in columns(masked):
         runs = np.split(chosen, np.flatnonzero(np.diff(chosen) > 1) + 1)
@@ -131,7 +131,7 @@ def test_words_at_once_are_neighbours_with_a_chance_of_one_over_their_number():
     found = np.array([lengths[n] / total for n in (1, 2, 3)])
     # the last of a row may be cut for lack of room
     assert np.abs(found - np.array([6, 3, 2]) / 11).max() < 0.06
-    plain = mask(batch, ngrams=1, share=0.02, most=10)
+    plain = mask(batch, ngrams=1, mask_rate=0.02, most=10)
     neighbours = [np.mean(np.diff(c) == 1) for c in columns(plain)]
     assert np.mean(neighbours) < 0.05
 
@@ -181,7 +181,7 @@ def test_a_tokenizer_without_a_mask_token_is_refused():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"share": 0.0}, r"masking\.share=0\.0"),
+        ({"mask_rate": 0.0}, r"masking\.mask_rate=0\.0"),
         ({"mask": 0.8, "random": 0.3}, r"mask=0\.8 and data\.masking\.random=0\.3"),
         ({"most": 0}, r"masking\.most=0 must be positive"),
     ],

@@ -35,7 +35,7 @@ def content_of(path):
 
 
 def test_the_command_of_a_report_makes_its_plan_again(tmp_path):
-    changes = {"train.total_steps": 4, "optim.rates": ("a b=1", "c=2")}
+    changes = {"train.total_steps": 4, "optim.lr_multipliers": ("a b=1", "c=2")}
     plan = Plan.load(TINY, tmp_path, settings=changes, seeds=(0, 3))
     python, module, name, *argv = shlex.split(plan.command)
     assert (python, module, name) == ("python", "-m", "experiments.run")
@@ -69,6 +69,25 @@ def test_whose_a_finding_is_is_new_in_records_of_before(
     plan = dataclasses.replace(plan, study=study)
     for _ in "ab":
         assert len(plan.register()) == changes
+
+
+def test_a_new_name_of_a_knob_changes_nothing_that_was_registered(tmp_path):
+    names = {"optim.rates": "optim.lr_multipliers"}
+    names |= {f"first.{before}": f"first.{now}" for before, now in names.items()}
+    plan = Plan.load(TINY, tmp_path)
+    knobs = dict.fromkeys(names.values(), ("kernel=2",))
+    arms = {arm: own | knobs for arm, own in plan.study.arms.items()}
+    changed = dict(settings=plan.study.settings | knobs, arms=arms)
+    study = dataclasses.replace(plan.study, **changed)
+    plan = dataclasses.replace(plan, study=study)
+    assert plan.register() == []
+    path = plan.root / "study.json"
+    record = content_of(path)
+    for own in (record["study"]["settings"], *record["study"]["arms"].values()):
+        for before, now in names.items():
+            own[before] = own.pop(now)
+    path.write_text(json.dumps(record))
+    assert plan.register() == []
 
 
 def write(cell, value):

@@ -41,7 +41,7 @@ def study(tmp_path_factory):
         arms={
             "scratch": {"first": ""},
             "pretrained": {},
-            "wider": {"first.data.masking.share": 0.3},
+            "wider": {"first.data.masking.mask_rate": 0.3},
         },
         baseline="pretrained",
         metric="valid/accuracy",
@@ -58,9 +58,9 @@ def test_what_the_first_run_does_is_part_of_what_the_second_is(study, tmp_path):
     assert len({scratch.id, pretrained.id, wider.id}) == 3
     assert scratch.first is None and "tfm_jax.main" in scratch.command
     assert "experiments.stages" in wider.command
-    assert "--first.data.masking.share=0.3" in wider.command
+    assert "--first.data.masking.mask_rate=0.3" in wider.command
     assert "--first.seed=3" in wider.command and "--config.seed=3" in wider.command
-    assert wider.first.data.masking.share == 0.3
+    assert wider.first.data.masking.mask_rate == 0.3
     assert wider.experiment == pretrained.experiment == scratch.experiment
 
 

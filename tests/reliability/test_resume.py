@@ -196,7 +196,8 @@ CHANGES = {  # flag -> what the error says
     "seed=1": "seed: 0 in the checkpoint, 1 now",
     "train.accumulate_steps=1": "train.accumulate_steps: 2 in the checkpoint, 1 now",
     "tokenizer.kind=byte": "tokenizer.kind: 'character' in the checkpoint, 'byte' now",
-    "mesh.exchange=flat": "mesh.exchange: 'arrays' in the checkpoint, 'flat' now",
+    "mesh.gradient_allreduce=fused": "mesh.gradient_allreduce: 'per_array' in the "
+    "checkpoint, 'fused' now",
     "data.numerals_train=99": "data.numerals_train: 256 in the checkpoint, 99 now",
 }
 

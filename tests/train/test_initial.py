@@ -205,7 +205,9 @@ def test_updates_are_scaled_and_a_rate_of_nothing_is_no_step():
     cfg = dict(optimizer="sgd", b1=0.0, schedule="constant", peak_lr=1.0)
     cfg |= dict(warmup_steps=0)
     optimizer = make_optimizer(
-        Config(**cfg, layer_decay=0.5, rates=("layer_1=0", "head=3")), 10, **OUTSIDE
+        Config(**cfg, layer_decay=0.5, lr_multipliers=("layer_1=0", "head=3")),
+        10,
+        **OUTSIDE,
     )
     params = tree()
     grads = jax.tree.map(jnp.ones_like, params)
@@ -227,8 +229,10 @@ def test_updates_are_scaled_and_a_rate_of_nothing_is_no_step():
 
 @pytest.mark.parametrize("entry", ["no factor", "(=1", "head=-1", "=2", "head=nan"])
 def test_rates_that_are_none_are_refused(entry):
-    with pytest.raises(ValueError, match="optim.rates=.*expected REGEX=FACTOR"):
-        Config(rates=(entry,))
+    with pytest.raises(
+        ValueError, match="optim.lr_multipliers=.*expected REGEX=FACTOR"
+    ):
+        Config(lr_multipliers=(entry,))
 
 
 @pytest.mark.parametrize("pattern, which", [("nothing", "none"), ("e", "every")])

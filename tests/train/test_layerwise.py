@@ -119,6 +119,8 @@ def test_a_parameter_that_no_rule_knows_is_refused_before_the_first_step(of_layo
 
 
 def test_a_rate_of_nothing_is_refused_before_the_first_step():
-    optimizer = make_optimizer(Config(rates=("head=2", "embeding=0.1")), 10)
-    with pytest.raises(ConfigError, match="optim.rates='embeding=0.1' matches none of"):
+    optimizer = make_optimizer(Config(lr_multipliers=("head=2", "embeding=0.1")), 10)
+    with pytest.raises(
+        ConfigError, match="optim.lr_multipliers='embeding=0.1' matches none of"
+    ):
         optimizer.init(tree())

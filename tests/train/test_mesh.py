@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 from tests.models.tiny import rows, sentences, tiny
 from tfm_jax.layers.layout import logical_specs, to_scanned
 from tfm_jax.mesh import (
-    EXCHANGES,
+    ALLREDUCES,
     PRECISIONS,
     RULES,
     Config,
@@ -44,7 +44,7 @@ def sharded(cfg, devices, micro=1, **changes):
         translation.loss_sum, functools.partial(apply, model), train=True
     )
     step = make_train_step(
-        make_gradients(loss_sum, exchange=cfg.exchange),
+        make_gradients(loss_sum, gradient_allreduce=cfg.gradient_allreduce),
         OPTIMIZER,
         lambda updates: 1e-2,
         ema_decay=0.5,
@@ -90,8 +90,10 @@ def test_eight_devices_lose_what_one_loses(alone, spread):
 
 @pytest.mark.parametrize(("devices", "micro"), [(8, 1), (4, 2)])
 def test_gradients_travel_as_one_array(alone, devices, micro):
-    """mesh.exchange=flat: all devices lose what one loses, and meet once a step."""
-    losses, _, state, program = sharded(Config(exchange="flat"), devices, micro)
+    """mesh.gradient_allreduce=fused: all devices lose what one does, and meet once."""
+    losses, _, state, program = sharded(
+        Config(gradient_allreduce="fused"), devices, micro
+    )
     np.testing.assert_allclose(losses, alone, rtol=1e-5)
     exchanged = re.findall(r"= (\S+) all-reduce\(", program)
     size = sum(x.size for x in jax.tree.leaves(state.params))
@@ -115,27 +117,27 @@ def test_micro_batches_are_added_up_before_they_are_exchanged(alone, fsdp):
     assert placed.shard_shape((8, 12)) == (8 // fsdp, 12)
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES)
-def test_rows_are_dropped_alike_on_one_device_and_on_many(exchange):
+@pytest.mark.parametrize("name", ALLREDUCES)
+def test_rows_are_dropped_alike_on_one_device_and_on_many(name):
     def sums(params, rng, batch, same):
         first = jax.lax.axis_index("data") if same else 0
         drawn = dropout(batch[0], 0.5, rng) + dropout(batch[1], 0.5, rng)
         return jnp.zeros((16, 3)).at[2 * first + jnp.arange(len(drawn))].set(drawn)
 
     rows, key = jnp.ones((2, 16, 3)), jax.random.key(0)
-    alone = EXCHANGES[exchange](sums)({}, key, rows, {})
+    alone = ALLREDUCES[name](sums)({}, key, rows, {})
     assert 0 < np.count_nonzero(alone) < alone.size
     with jax.set_mesh(make_mesh(Config())):
-        apart = jax.jit(EXCHANGES[exchange](sums))({}, key, rows, {"here": 1.0})
+        apart = jax.jit(ALLREDUCES[name](sums))({}, key, rows, {"here": 1.0})
     np.testing.assert_array_equal(apart, alone)
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES)
-def test_without_a_mesh_there_is_nothing_to_exchange(exchange):
+@pytest.mark.parametrize("name", ALLREDUCES)
+def test_without_a_mesh_there_is_nothing_to_reduce(name):
     def sums(params, rng, batch, same):
         return params["w"] * batch.sum(), same["factor"]
 
-    found = EXCHANGES[exchange](sums)({"w": 2.0}, None, np.ones((1, 3)), {"factor": 5})
+    found = ALLREDUCES[name](sums)({"w": 2.0}, None, np.ones((1, 3)), {"factor": 5})
     assert found == (6.0, 5)
 
 
@@ -207,7 +209,9 @@ def test_the_rest_of_the_devices_goes_where_minus_one_stands():
 def test_impossible_meshes_are_refused_by_name(fields):
     with pytest.raises(ValueError, match="mesh."):
         Config(**fields)
-    with pytest.raises(ValueError, match="mesh.exchange='flat' needs whole copies"):
-        Config(exchange="flat", fsdp=2)
+    with pytest.raises(
+        ValueError, match="mesh.gradient_allreduce='fused' needs whole copies"
+    ):
+        Config(gradient_allreduce="fused", fsdp=2)
     with pytest.raises(ValueError, match="need a divisor of the 8 devices"):
         make_mesh(Config(data=3))

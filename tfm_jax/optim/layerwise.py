@@ -45,21 +45,23 @@ def hold(pattern: str, params: optax.Params) -> optax.Params:
     )
 
 
-def parse(rates: Sequence[str]) -> list[tuple[re.Pattern, float]]:
+def parse(multipliers: Sequence[str]) -> list[tuple[re.Pattern, float]]:
     """("REGEX=FACTOR", ...) -> [(pattern, factor), ...].
 
     Raises: ValueError naming the entry that is none.
     """
     found = []
-    for entry in rates:
+    for entry in multipliers:
         pattern, _, factor = entry.rpartition("=")
         try:
             found.append((re.compile(pattern), float(factor)))
         except (re.error, ValueError) as error:
-            message = f"optim.rates={entry!r}; expected REGEX=FACTOR: {error}"
+            message = f"optim.lr_multipliers={entry!r}; expected REGEX=FACTOR: {error}"
             raise ValueError(message) from error
         if not pattern or not found[-1][1] >= 0.0:
-            raise ValueError(f"optim.rates={entry!r}; expected REGEX=FACTOR, 0 or more")
+            raise ValueError(
+                f"optim.lr_multipliers={entry!r}; expected REGEX=FACTOR, 0 or more"
+            )
     return found
 
 
@@ -89,7 +91,7 @@ def by_layer(
 
 def factors(
     decay: float,
-    rates: Sequence[str],
+    multipliers: Sequence[str],
     params: optax.Params,
     *,
     below: Sequence[str] = (),
@@ -98,15 +100,15 @@ def factors(
     """Tree of what the learning rate of each parameter is multiplied with.
 
     Of L layers the l-th, from 1, has decay^(L + 2 - l), embeddings decay^(L + 2) and
-    heads 1; the first of ``rates`` that matches is multiplied to that.
+    heads 1; the first of ``multipliers`` that matches is multiplied to that.
 
     Source: Clark et al. 2020, arXiv:2003.10555, appendix B and the released code;
     Howard and Ruder 2018, arXiv:1801.06146, section 3.2, is decay 1 / 2.6.
     Deviates: what two stacks share, or lies above them, counts by the deeper one.
     Args: below, above: first names of the paths of parameters below the first layer and
         above the last, such as "encoder/embedding".
-    Raises: ConfigError for an entry of ``rates`` that matches no parameter, and for a
-        parameter that lies neither in a layer nor ``below`` or ``above`` them if
+    Raises: ConfigError for an entry of ``multipliers`` that matches no parameter, and
+        for a parameter that lies neither in a layer nor ``below`` or ``above`` them if
         ``decay`` is not 1.
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
@@ -118,11 +120,12 @@ def factors(
         elif stack := _SCANNED.fullmatch(path):
             depths[stack[1]] = x.shape[0] * int(stack[3] or 1)
     deepest = max(depths.values(), default=0)
-    patterns = parse(rates)
-    for entry, (pattern, _) in zip(rates, patterns, strict=True):
+    patterns = parse(multipliers)
+    for entry, (pattern, _) in zip(multipliers, patterns, strict=True):
         if not any(map(pattern.search, paths)):
             raise ConfigError(
-                f"optim.rates={entry!r} matches none of {', '.join(paths[:3])}, ..."
+                f"optim.lr_multipliers={entry!r} matches none of "
+                f"{', '.join(paths[:3])}, ..."
             )
 
     def factor(keys, x):
@@ -155,7 +158,7 @@ def _under(path, names):
 
 
 def scale(
-    decay: float, rates: Sequence[str], **outside: Sequence[str]
+    decay: float, multipliers: Sequence[str], **outside: Sequence[str]
 ) -> optax.GradientTransformation:
     """Multiplies updates with ``factors``.
 
@@ -164,12 +167,12 @@ def scale(
 
     def init(params):
         # what is wrong is said before the first step
-        factors(decay, rates, params, **outside)
+        factors(decay, multipliers, params, **outside)
         return optax.EmptyState()
 
     def update(updates, state, params=None):
         del params
-        found = factors(decay, rates, updates, **outside)
+        found = factors(decay, multipliers, updates, **outside)
         return jax.tree.map(jnp.multiply, updates, found), state
 
     return optax.GradientTransformation(init, update)

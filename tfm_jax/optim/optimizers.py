@@ -157,7 +157,7 @@ class Config:
     )
     clip_norm: float = knob(0.0, "global gradient norm; 0: not clipped", low=0)
     layer_decay: float = knob(1.0, "of the rate, from one layer to the one below it")
-    rates: tuple[str, ...] = knob(
+    lr_multipliers: tuple[str, ...] = knob(
         (), "REGEX=FACTOR, of the rate of parameters it matches"
     )
 
@@ -182,7 +182,7 @@ class Config:
         check_numbers(self, "optim")
         if not 0.0 < self.layer_decay <= 1.0:
             raise ValueError(f"optim.layer_decay={self.layer_decay} must be in (0, 1]")
-        layerwise.parse(self.rates)
+        layerwise.parse(self.lr_multipliers)
 
 
 def make_schedule(
@@ -232,6 +232,6 @@ def make_optimizer(
         moved = optax.chain(*parts) if len(parts) > 1 else parts[0]
         which = functools.partial(layerwise.frozen, freeze)
         parts = [optax.partition({False: moved, True: optax.set_to_zero()}, which)]
-    if cfg.layer_decay != 1.0 or cfg.rates:  # of all layers, frozen ones too
-        parts.append(layerwise.scale(cfg.layer_decay, cfg.rates, **outside))
+    if cfg.layer_decay != 1.0 or cfg.lr_multipliers:  # of all layers, frozen ones too
+        parts.append(layerwise.scale(cfg.layer_decay, cfg.lr_multipliers, **outside))
     return optax.chain(*parts) if len(parts) > 1 else parts[0]

@@ -21,6 +21,7 @@ from tfm_jax.config import (
 )
 from tfm_jax.models import MODELS
 from tfm_jax.optim import optimizers
+from tfm_jax.renamed import modern
 from tfm_jax.settings import files, variants
 from tfm_jax.settings.sections import CheckpointConfig, EvalConfig, TrainConfig
 from tfm_jax.workloads import WORKLOADS, Workload
@@ -103,13 +104,13 @@ class Experiment(NamedTuple):
 def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     """Checks a ConfigDict or plain dict whole and builds its sections.
 
-    A knob that a section lacks has its default: the configuration of a run from before
-    the knob existed still says what that run was.
+    A knob that a section lacks has its default, and one under its former name counts:
+    the configuration of a run from before still says what that run was.
 
     Raises: ConfigError naming the knob, its value and the legal choices.
     """
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    config = _with_homes(Experiment._field_defaults | config)
+    config = _with_homes(Experiment._field_defaults | modern(config))
     unknown = sorted(set(config) ^ set(Experiment._fields))
     if unknown:
         raise ConfigError(

@@ -113,7 +113,7 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
         return apply(model, layerwise.hold(freeze, params), *inputs, **options)
 
     loss_sum = functools.partial(task.loss_sum, run, **options)
-    gradients = make_gradients(loss_sum, balance, experiment.mesh.exchange)
+    gradients = make_gradients(loss_sum, balance, experiment.mesh.gradient_allreduce)
     train_step = make_train_step(
         gradients,
         optimizer,

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tfm_jax.mesh import EXCHANGES
+from tfm_jax.mesh import ALLREDUCES
 from tfm_jax.train import spikes
 from tfm_jax.train.state import TrainState
 
 
 def make_gradients(
-    loss_sum: Callable, balance: Callable | None = None, exchange: str = "arrays"
+    loss_sum: Callable,
+    balance: Callable | None = None,
+    gradient_allreduce: str = "per_array",
 ) -> Callable:
     """Builds ``gradients(state, batch) -> (loss, weight, gradients)``.
 
@@ -24,7 +26,7 @@ def make_gradients(
         loss_sum: ``loss_sum(params, batch, rng=...) -> (loss sum, weight sum)``, nats.
         balance: what a second loss is multiplied with so that it too is divided once
             over all micro-batches, of the whole batch; ``loss_sum`` takes it then.
-        exchange: a key of ``mesh.EXCHANGES``.
+        gradient_allreduce: a key of ``mesh.ALLREDUCES``.
     Every array of the batch has a leading axis of micro-batches, [A, B, ...].
     """
     grad_of_sum = jax.value_and_grad(loss_sum, has_aux=True)
@@ -45,7 +47,7 @@ def make_gradients(
         nothing = jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
         return jax.lax.scan(add, nothing, (jnp.arange(count), batch))[0]
 
-    of_all_devices = EXCHANGES[exchange](sums)
+    of_all_devices = ALLREDUCES[gradient_allreduce](sums)
 
     def gradients(state: TrainState, batch: Any) -> tuple:
         root = jax.random.wrap_key_data(state.rng)

@@ -76,6 +76,13 @@ def test_a_run_is_called_as_it_was_before_later_knobs(config, name):
     assert identity.identity(made._replace(train=spikes)) != name
 
 
+def test_a_run_is_called_as_it_was_when_its_knobs_had_other_names():
+    settings = {"optim.lr_multipliers": ("decoder=0.5",)}
+    settings |= {"mesh.gradient_allreduce": "fused"}
+    made = cells.configure(SMALL_CONFIG, settings)
+    assert identity.identity(made) == "5a01151a43b4"  # of optim.rates, mesh.exchange
+
+
 def test_new_arms_seeds_and_axes_change_no_id(tmp_path):
     before = {c.id for c in ids(tmp_path).values()}
     more = axis("model.norm", ("pre", "post", "sandwich"))

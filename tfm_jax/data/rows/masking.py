@@ -20,7 +20,7 @@ class Config:
     BERT as they are; ALBERT ngrams=3 of whole_words; ELECTRA mask=0.85, random=0.
     """
 
-    share: float = knob(0.15, "of a row's tokens, special ones counted")
+    mask_rate: float = knob(0.15, "of a row's tokens, special ones counted")
     most: int = knob(
         20, "prediction targets of a row at most; 77 for rows of 512", low=1, high=2**24
     )
@@ -43,9 +43,9 @@ class Config:
     READ_WITH = {("draw", ("static",)): ("copies",)}
 
     def __post_init__(self):
-        if not 0 < self.share <= 1:
+        if not 0 < self.mask_rate <= 1:
             raise ValueError(
-                f"data.masking.share={self.share} must be above 0, at most 1"
+                f"data.masking.mask_rate={self.mask_rate} must be above 0, at most 1"
             )
         if min(self.mask, self.random) < 0 or self.mask + self.random > 1 + 1e-9:
             raise ValueError(
@@ -108,7 +108,7 @@ class Masker:
         )
 
     def _count(self, length):
-        return min(self.cfg.most, max(1, round(self.cfg.share * length)))
+        return min(self.cfg.most, max(1, round(self.cfg.mask_rate * length)))
 
     def _choose(self, candidate, starts, count, rng):
         """Target positions, in order, from bool [T] what may be and what starts."""
