@@ -15,7 +15,6 @@ from tfm_jax import renamed
 from tfm_jax.models import MODELS
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import complete, resolve
-from tfm_jax.workloads import WORKLOADS
 
 FOLDER = Path(__file__).parents[1] / "configs"
 OLD = sorted(Path(__file__).with_name("golden").glob("*/configs/*.json"))
@@ -40,9 +39,9 @@ def test_every_size_of_a_config_may_start_and_its_model_has_a_shape(file, tmp_pa
         scanned = getattr(experiment.model, "share", "none") in ("none", "tokens")
         layout = "scanned" if scanned else "unrolled"
         model = experiment.build_model(layout=layout)
-        task = WORKLOADS[experiment.task].objective
+        objective = experiment.workload.objective
         shapes = jax.eval_shape(
-            lambda: model.init(jax.random.key(0), task.example(), train=False)  # noqa: B023
+            lambda: model.init(jax.random.key(0), objective.example(), train=False)  # noqa: B023
         )
         assert sum(x.size for x in jax.tree.leaves(shapes)) > vocab
 

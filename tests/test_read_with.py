@@ -26,7 +26,7 @@ from tfm_jax.runs import checkpoint
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import knob_types, resolve
 from tfm_jax.settings.new_runs import (
-    READ_WITH,
+    across_sections,
     check,
     check_read,
     check_settings,
@@ -60,8 +60,9 @@ def test_the_tables_name_knobs_and_choices_that_there_are(cls):
 
 def test_the_table_across_sections_names_knobs_that_there_are():
     knobs = knob_types("transformer", "translation")
-    for (other, _), ignored in READ_WITH.items():
-        assert {other, *ignored} <= knobs.keys()
+    readers = list(across_sections())
+    assert {reader.other for reader in readers} == {"task"}
+    assert {reader.knob for reader in readers} <= knobs.keys()
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)

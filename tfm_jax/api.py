@@ -6,7 +6,6 @@ Importing this module imports no JAX; what needs it does when it is asked for.
 
 import functools
 import importlib
-import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -144,10 +143,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises: OSError; ValueError if it is damaged, too long or no object.
     """
-    content = bounded_json.read_bytes(path)
-    return bounded_json.unsealed(
-        bounded_json.loads(content, dict, parse_constant=float)
-    )
+    return bounded_json.read_sealed(path)
 
 
 def prepare(experiment: "Experiment") -> Any:
@@ -162,8 +158,7 @@ def prepare(experiment: "Experiment") -> Any:
 def _prepared(task, data, tokenizer):
     from tfm_jax.workloads import WORKLOADS
 
-    sections = types.SimpleNamespace(task=task, data=data, tokenizer=tokenizer)
-    return WORKLOADS[task].prepare(sections)
+    return WORKLOADS[task].read(data, tokenizer)
 
 
 def score_names(experiment: "Experiment") -> list[str]:
@@ -212,7 +207,7 @@ def start(experiment: "Experiment") -> Start:
     from tfm_jax.data.batches import train_batches
     from tfm_jax.settings.experiment import complete
 
-    data, work = prepare(experiment), experiment.workload
+    data = prepare(experiment)
     experiment = complete(experiment, data.tokenizer)
     batches = train_batches(
         experiment.data,
@@ -222,8 +217,8 @@ def start(experiment: "Experiment") -> Start:
         seed=experiment.seed,
         row_multiple=experiment.train.row_multiple,
     )
-    batch = work.to_model_inputs(experiment, next(batches))
-    return Start(experiment, batch, work.tokens(batch))
+    batch = next(batches)
+    return Start(experiment, batch, experiment.workload.tokens(batch))
 
 
 def train_step(experiment: "Experiment") -> tuple[Callable, Any]:

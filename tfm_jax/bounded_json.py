@@ -85,6 +85,14 @@ def unsealed(value: dict) -> dict:
     return plain
 
 
+def read_sealed(path: str | Path) -> dict:
+    """The object in a file, ``sealed`` or without checksum; numbers may be not finite.
+
+    Raises: ValueError if it is damaged, too long or no object. OSError as it is.
+    """
+    return unsealed(loads(read_bytes(path), dict, parse_constant=float))
+
+
 def _differ(name, other):
     return sum(a != b for a, b in zip(name, other, strict=True))
 

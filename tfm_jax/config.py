@@ -39,7 +39,6 @@ from tfm_jax.knobs import (
     readers_of,
     role_of,
     roles_of,
-    table_of,
     type_name,
     types_of,
 )
@@ -66,7 +65,6 @@ __all__ = [
     "nearest",
     "override",
     "section",
-    "table_of",
     "to_flag",
     "to_json",
     "type_name",

@@ -166,17 +166,12 @@ class Reader(NamedTuple):
         )
 
 
-def table_of(read_with: Mapping, prefix: str = "") -> Iterator[Reader]:
-    """The rows of a ``READ_WITH``, a knob each."""
-    for (other, readers), knobs in read_with.items():
-        for knob in knobs:
-            yield Reader(prefix + knob, prefix + other, readers)
-
-
 def readers_of(cls: type, prefix: str = "") -> Iterator[Reader]:
     """What ``READ_WITH`` of a dataclass says, of its parents and of those in it."""
     for base in cls.__mro__:
-        yield from table_of(vars(base).get("READ_WITH", {}), prefix)
+        for (other, readers), knobs in vars(base).get("READ_WITH", {}).items():
+            for knob in knobs:
+                yield Reader(prefix + knob, prefix + other, readers)
     for name, expected in typing.get_type_hints(cls).items():
         if isinstance(expected, type) and dataclasses.is_dataclass(expected):
             yield from readers_of(expected, f"{prefix}{name}.")

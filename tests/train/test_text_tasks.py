@@ -197,7 +197,12 @@ def test_the_second_loss_is_weighed():
     given = type("Logits", (), ones)
     losses = [
         masked_lm.loss_sum(
-            lambda *_, **__: given, {}, batch, train=True, auxiliary=weight, balance=1.0
+            lambda *_, **__: given,
+            {},
+            batch,
+            train=True,
+            auxiliary=weight,
+            auxiliary_scale=1.0,
         )[0]
         for weight in (0.0, 1.0, 3.0)
     ]
@@ -215,7 +220,7 @@ def test_the_losses_are_the_means_that_the_papers_add():
     log = jax.nn.log_softmax
     loss, weight = masked_lm.loss_sum(
         lambda *_, **__: given, {}, batch, train=True, auxiliary=0.3,
-        balance=masked_lm.balance(batch),
+        auxiliary_scale=masked_lm.auxiliary_scale(batch),
     )  # fmt: skip
     expected = -log(words)[0, 0, 1] - 0.3 * log(pair)[0, 1]
     np.testing.assert_allclose(loss / weight, expected, rtol=1e-6)
@@ -231,11 +236,11 @@ def test_the_losses_are_the_means_that_the_papers_add():
         replaced_tokens.ALL: judged.mean(),
         replaced_tokens.ASKED: judged[1],  # the only place
     }
-    for task, of_tokens in expected.items():
-        loss, weight = task.loss_sum(
-            lambda *_, **__: given, {}, batch, train=True,
-            balance=task.balance(jax.tree.map(lambda x: x[None], batch)),
-        )  # fmt: skip
+    for objective, of_tokens in expected.items():
+        scale = objective.auxiliary_scale(jax.tree.map(lambda x: x[None], batch))
+        loss, weight = objective.loss_sum(
+            lambda *_, **__: given, {}, batch, train=True, auxiliary_scale=scale
+        )
         np.testing.assert_allclose(
             loss / weight, -log(words)[0, 0, 1] + 50 * of_tokens, rtol=1e-6
         )
@@ -259,22 +264,22 @@ def test_words_are_restored_by_the_softmax_or_kept():
     asked = given | dict(
         restored=given["restored"][:, 1:], original=batch.labels, copy=None
     )
-    for task, found, of_tokens in (
+    for objective, outputs, of_tokens in (
         (restored_words.ALL, given, -(kept + drawn) / 2),
         (restored_words.ASKED, asked, -np.log(softmax[0, 1, 1])),
     ):
-        out = type("Restored", (), found)
-        balance = task.balance(jax.tree.map(lambda x: x[None], batch))
-        loss, weight = task.loss_sum(
+        out = type("Restored", (), outputs)
+        scale = objective.auxiliary_scale(jax.tree.map(lambda x: x[None], batch))
+        loss, weight = objective.loss_sum(
             lambda *_, out=out, **__: out, {}, batch, train=True, auxiliary=2.0,
-            balance=balance,
+            auxiliary_scale=scale,
         )  # fmt: skip
         np.testing.assert_allclose(
             loss / weight, of_generator + 2 * of_tokens, rtol=1e-6
         )
-        sums = task.eval_sums(lambda *_, out=out, **__: out, {}, batch)
+        sums = objective.eval_sums(lambda *_, out=out, **__: out, {}, batch)
         np.testing.assert_allclose(
-            task.scores(sums, {})["restored_nll"], of_tokens, rtol=1e-6
+            objective.scores(sums, {})["restored_nll"], of_tokens, rtol=1e-6
         )
 
 

@@ -19,11 +19,11 @@ class PairBatch(NamedTuple):
 
     source: Array  # [B, S] tokens, each segment ends in EOS
     source_segments: Array  # [B, S]
-    source_positions: Array  # [B, S]
+    source_positions: Array | None  # [B, S]; None: one pair a row
     target_inputs: Array  # [B, T] each segment is BOS, then its labels shifted
     target_labels: Array  # [B, T] each segment ends in EOS
     target_segments: Array  # [B, T]
-    target_positions: Array  # [B, T]
+    target_positions: Array | None  # [B, T]
 
 
 class TextBatch(NamedTuple):

@@ -119,7 +119,7 @@ class TextRun(Run):
         return unlabelled.framed(self.tokenizer, firsts, seconds, frame=frame)
 
     def _over(self, function, asked, *arguments, **options):
-        """One of ``infer``'s functions on ``asked``, with a bar if there is much."""
+        """A function of ``decode`` on ``asked``, with a bar if there is much."""
         parts = self.model, self.params, asked.rows
         with counted(len(asked.rows)) as done:
             return function(

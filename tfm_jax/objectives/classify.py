@@ -18,7 +18,7 @@ def example() -> LabelledBatch:
     return LabelledBatch(ones, ones, None, ones, ones[0, :1], np.ones(1, np.float32))
 
 
-def balance(batch: LabelledBatch) -> ArrayLike:
+def auxiliary_scale(batch: LabelledBatch) -> ArrayLike:
     """Examples per token to predict, of a whole batch of any leading axes."""
     _, weights = _next_tokens(batch)
     return jnp.sum(batch.weights) / jnp.maximum(jnp.sum(weights), 1.0)
@@ -32,7 +32,7 @@ def loss_sum(
     rng: jax.Array | None = None,
     smoothing: float = 0.0,
     auxiliary: float = 0.5,
-    balance: ArrayLike,
+    auxiliary_scale: ArrayLike,
     train: bool,
 ) -> tuple[jax.Array, jax.Array]:
     """(loss sum, number of examples): cross-entropy in nats, or squared error.
@@ -44,14 +44,15 @@ def loss_sum(
         apply: ``apply(params, batch, rng=..., train=...)``, logits [B, C], or those of
             ``labels`` and of ``words`` [B, T, V].
         batch: ``LabelledBatch``, labels [B] int32, or float32 for numbers, whose model
-            has C = 1. rng: JAX key. smoothing: of classes. balance: of the whole batch.
+            has C = 1. rng: JAX key. smoothing: of classes.
+        auxiliary_scale: of the whole batch.
     """
     logits, words = _logits(apply(params, batch, rng=rng, train=train))
     loss = jnp.sum(_losses(logits, batch, smoothing))
     if words is not None:
         labels, weights = _next_tokens(batch)
         of_words, _ = token_cross_entropy(words[:, :-1], labels, weights)
-        loss += auxiliary * balance * of_words
+        loss += auxiliary * auxiliary_scale * of_words
     return loss, jnp.sum(batch.weights)
 
 

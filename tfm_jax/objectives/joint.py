@@ -43,7 +43,7 @@ class Joint(NamedTuple):
             target_positions=one,
         )
 
-    def balance(self, batch: MaskedBatch) -> ArrayLike:
+    def auxiliary_scale(self, batch: MaskedBatch) -> ArrayLike:
         """Words asked for per token judged, of micro-batches [A, B, ...]."""
         judged = jnp.sum(jax.vmap(self.judged)(batch))
         return jnp.sum(batch.weights) / jnp.maximum(judged, 1.0)
@@ -57,7 +57,7 @@ class Joint(NamedTuple):
         rng: jax.Array | None = None,
         smoothing: float = 0.0,
         auxiliary: float = 50.0,
-        balance: ArrayLike,
+        auxiliary_scale: ArrayLike,
         train: bool,
     ) -> tuple[jax.Array, jax.Array]:
         """(loss sum in nats, number of words asked for).
@@ -70,14 +70,14 @@ class Joint(NamedTuple):
                 [B, M, V] and what ``losses`` takes.
             batch: ``MaskedBatch``.
             rng: JAX key, of the samples too. smoothing: of the words' labels.
-            balance: of all micro-batches.
+            auxiliary_scale: of all micro-batches.
         """
         found = apply(params, batch, rng=rng, train=train)
         loss, weight = token_cross_entropy(
             found.lm_logits, batch.labels, batch.weights, smoothing
         )
         of_tokens = jnp.sum(self.losses(found) * self.judged(batch))
-        return loss + auxiliary * balance * of_tokens, weight
+        return loss + auxiliary * auxiliary_scale * of_tokens, weight
 
     def eval_sums(
         self, apply: Callable, params: Mapping[str, Any], batch: MaskedBatch

@@ -27,7 +27,7 @@ def example() -> MaskedBatch:
     )
 
 
-def balance(batch: MaskedBatch) -> ArrayLike:
+def auxiliary_scale(batch: MaskedBatch) -> ArrayLike:
     """Words asked for per pair, of a whole batch of any leading axes."""
     if batch.pair_labels is None:
         return 0.0
@@ -43,7 +43,7 @@ def loss_sum(
     rng: jax.Array | None = None,
     smoothing: float = 0.0,
     auxiliary: float = 1.0,
-    balance: ArrayLike = 0.0,
+    auxiliary_scale: ArrayLike = 0.0,
     train: bool,
 ) -> tuple[jax.Array, jax.Array]:
     """(loss sum in nats, number of words asked for).
@@ -55,13 +55,13 @@ def loss_sum(
         apply: ``apply(params, batch, rng=..., train=...)``, logits [B, M, V] or, where
             the batch has ``pair_labels``, those of ``words`` and of the ``pair``.
         batch: ``MaskedBatch``. rng: JAX key.
-        smoothing: of the words' labels. balance: of the whole batch.
+        smoothing: of the words' labels. auxiliary_scale: of the whole batch.
     """
     words, pair = _logits(apply(params, batch, rng=rng, train=train), batch)
     loss, weight = token_cross_entropy(words, batch.labels, batch.weights, smoothing)
     if pair is not None:
         of_pairs, _ = token_cross_entropy(pair, batch.pair_labels, _pair_weights(batch))
-        loss += auxiliary * balance * of_pairs
+        loss += auxiliary * auxiliary_scale * of_pairs
     return loss, weight
 
 

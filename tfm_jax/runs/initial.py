@@ -48,7 +48,7 @@ class Report(NamedTuple):
         for name in ("grown", "new", "unused"):
             paths = getattr(self, name)
             if paths:
-                parts.append(f"{len(paths)} {name} ({', '.join(_heads(paths))})")
+                parts.append(f"{len(paths)} {name} ({', '.join(_first_names(paths))})")
         return ", ".join(parts)
 
 
@@ -60,8 +60,11 @@ def read(path: str) -> Source:
     except (OSError, ValueError) as error:
         raise ConfigError(f"init_from={path!r}: {error}") from error
     return Source(
-        *(path, run.experiment.model_name, run.experiment.model),
-        *(to_unrolled(run.params), run.tokenizer),
+        path,
+        model_name=run.experiment.model_name,
+        model=run.experiment.model,
+        params=run.params,
+        tokenizer=run.tokenizer,
         labels=tuple(labels),
     )
 
@@ -130,21 +133,21 @@ def merge(
     heads = MODELS[experiment.model_name].task_parameters
     report, problems = Report([], [], [], []), []
     for path, x in ours.items():
-        found = theirs.get(path)
-        if found is None:
+        their_x = theirs.get(path)
+        if their_x is None:
             report.new.append(path)
             continue
-        if found.shape == x.shape:
-            ours[path] = np.asarray(found, x.dtype)
+        if their_x.shape == x.shape:
+            ours[path] = np.asarray(their_x, x.dtype)
             report.loaded.append(path)
-        elif _gained(found, x, source.model, experiment.model):
-            ours[path] = np.concatenate([found, x[len(found) :]]).astype(x.dtype)
+        elif _gained(their_x, x, source.model, experiment.model):
+            ours[path] = np.concatenate([their_x, x[len(their_x) :]]).astype(x.dtype)
             report.grown.append(path)
         elif path.partition("/")[0] in heads:
             report.new.append(path)  # such as another number of classes
             report.unused.append(path)
         else:
-            problems.append(f"{path} has shape {x.shape} here, there {found.shape}")
+            problems.append(f"{path} has shape {x.shape} here, there {their_x.shape}")
     report.unused.extend(sorted(set(theirs) - set(ours)))
     for name in ("new", "unused"):
         problems += [
@@ -162,17 +165,17 @@ def merge(
     return merged, report
 
 
-def _gained(found, x, before, now):
+def _gained(their_x, x, before, now):
     """Whether only the vocabulary grew between two shapes."""
     rows = getattr(before, "vocab", None), getattr(now, "vocab", None)
     return (
-        found.shape[1:] == x.shape[1:]
-        and (len(found), len(x)) == rows
+        their_x.shape[1:] == x.shape[1:]
+        and (len(their_x), len(x)) == rows
         and rows[0] < rows[1]
     )
 
 
-def _heads(paths):
+def _first_names(paths):
     """First names of paths, each once."""
     return dict.fromkeys(path.partition("/")[0] for path in paths)
 

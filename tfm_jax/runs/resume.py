@@ -30,7 +30,11 @@ FREE = {
     "train.skip_limit",  # only says when to give up
     *files.DATA_FILES,  # the content is compared, wherever it lies
     # the devices of another machine; the other knobs of execution round otherwise
-    *("mesh.data", "mesh.fsdp", "mesh.tensor", "mesh.cpu_devices", "mesh.processes"),
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+    "mesh.cpu_devices",
+    "mesh.processes",
 }
 
 

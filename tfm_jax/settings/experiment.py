@@ -221,15 +221,15 @@ def complete(
 
 def _check(experiment):
     """What no section can see alone."""
-    data, model, task = experiment.data, experiment.model, WORKLOADS[experiment.task]
+    data, model, workload = experiment.data, experiment.model, experiment.workload
     check_kernel(experiment)
-    longest = task.longest(data)
+    longest = workload.longest(data)
     if 0 < model.longest < longest:
         raise ConfigError(
             f"model.max_length={model.longest} is below the {longest} tokens of a "
             "row of data, and the model has no more positions"
         )
-    sentences = task.sentences(data)
+    sentences = workload.sentences(data)
     if getattr(model, "types", sentences) < sentences:
         raise ConfigError(
             f"model.types={model.types} cannot tell the {sentences} sentences of a row "
@@ -242,40 +242,30 @@ def _check(experiment):
             f"model.head={model.head!r} cannot learn task={experiment.task!r}; "
             f"choose from {heads}"
         )
-    lacking = [name for name in task.samples_by if not hasattr(family.model, name)]
+    lacking = [name for name in workload.samples_by if not hasattr(family.model, name)]
     if experiment.eval.samples and lacking:
         raise ConfigError(
             f"eval.samples={experiment.eval.samples}: model_name="
             f"{experiment.model_name!r} has no {' and '.join(lacking)} to draw them "
             "by; set it to 0"
         )
-    if hasattr(data, "pairs") and "masked_lm" in heads:
-        wanted = "masked_lm" if data.pairs.kind == "none" else "pretraining"
-        if model.head != wanted:
-            raise ConfigError(
-                f"model.head={model.head!r} does not fit data.pairs.kind="
-                f"{data.pairs.kind!r}, which needs model.head={wanted!r}"
-            )
+    workload.check(experiment)
     try:
         re.compile(experiment.freeze)
     except re.error as error:
         raise ConfigError(
             f"freeze={experiment.freeze!r} is no regular expression: {error}"
         ) from error
-    if experiment.eval.variants and experiment.task == "translation":
-        raise ConfigError(
-            f"eval.variants={experiment.eval.variants}: task='translation' has none"
-        )
     scores = dict.fromkeys(s for each in WORKLOADS.values() for s in each.scores)
-    if experiment.checkpoint.metric not in ("loss", *scores):
-        metric = experiment.checkpoint.metric
-        raise ConfigError(no_choice("checkpoint.metric", metric, ("loss", *scores)))
+    metric, metrics = experiment.checkpoint.metric, ("loss", *scores)
+    if metric not in metrics:
+        raise ConfigError(no_choice("checkpoint.metric", metric, metrics))
     for name, variant in experiment.variants().items():
         try:
             _check(variant)
         except ConfigError as error:
             raise ConfigError(f"eval.variants, {name!r}: {error}") from error
-    if experiment.train.auxiliary_weight != 1.0 and not task.auxiliary:
+    if experiment.train.auxiliary_weight != 1.0 and not workload.auxiliary:
         raise ConfigError(
             f"train.auxiliary_weight={experiment.train.auxiliary_weight} has no "
             f"effect: task={experiment.task!r} has one loss; leave it at 1"

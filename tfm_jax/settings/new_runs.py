@@ -1,19 +1,12 @@
 """New runs: what is refused before anything is prepared or written."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from tfm_jax.config import ConfigError, flatten, readers_of, table_of, with_defaults
+from tfm_jax.config import ConfigError, Reader, flatten, readers_of, with_defaults
 from tfm_jax.data.tokenizers import normalize
 from tfm_jax.settings.experiment import Experiment, check_kernel, section_types
 from tfm_jax.workloads import WORKLOADS
-
-READ_WITH = {  # as in the sections; across them
-    ("task", ("translation",)): (
-        *("eval.sentences", "eval.batch_sentences", "eval.beam"),
-        *("eval.length_penalty", "eval.max_length_offset"),
-    ),
-}
 
 
 def check(
@@ -77,16 +70,26 @@ def check_settings(experiment: Experiment) -> None:
 def ranking(experiment: Experiment) -> dict[str, bool]:
     """Score of an evaluation while training -> whether this run has it."""
     every = [score for workload in WORKLOADS.values() for score in workload.scores]
-    own, there = experiment.workload.scores, experiment.workload.has
+    own, there = experiment.workload.scores, experiment.workload.has_score
     return {n: n in own and there(experiment, n) for n in (*own, *every)}
+
+
+def across_sections() -> Iterator[Reader]:
+    """Which workloads read a knob of ``eval``, where not all of them do."""
+    readers: dict[str, list[str]] = {}
+    for task, workload in WORKLOADS.items():
+        samples = ("samples",) if workload.samples_by else ()
+        for knob in (*samples, *workload.eval_knobs):
+            readers.setdefault(f"eval.{knob}", []).append(task)
+    for knob, tasks in readers.items():
+        yield Reader(knob, "task", tuple(tasks))
 
 
 def _ignored(experiment):
     sections = section_types(experiment.model_name, experiment.task)
     values = experiment.knobs()
     usual = dict(flatten({n: with_defaults(cls, {}) for n, cls in sections.items()}))
-    sampling = tuple(task for task, each in WORKLOADS.items() if each.samples_by)
-    readers = list(table_of(READ_WITH | {("task", sampling): ("eval.samples",)}))
+    readers = list(across_sections())
     for name, cls in sections.items():
         readers += readers_of(cls, f"{name}.")
     for reader in readers:

@@ -99,8 +99,15 @@ def assemble(
     if origin.source:
         state = _started_from(origin.source, experiment, state, compiled, workdir)
     return Assembled(
-        *(experiment, origin.step, origin.scores, data, batches, texts),
-        *(compiled, evaluator, state),
+        experiment,
+        step=origin.step,
+        scores=origin.scores,
+        data=data,
+        batches=batches,
+        texts=texts,
+        compiled=compiled,
+        evaluator=evaluator,
+        state=state,
     )
 
 

@@ -27,26 +27,12 @@ def final_params(workdir: Path, state: Any, cfg: Any) -> Any:
     if len(folders) < cfg.average_last:
         logging.warning(
             "eval.average_last=%d, but %s has %d sound checkpoints, which are averaged",
-            *(cfg.average_last, workdir, len(folders)),
+            cfg.average_last,
+            workdir,
+            len(folders),
         )
     mean = weights.average(folders, ema=state.ema is not None)
     return jax.tree.map(lambda p, m: jax.device_put(m, p.sharding), params, mean)
-
-
-def left_out(report: dict) -> str:
-    """What was read and has no part in a split: " (left out: 3 of train)", or "".
-
-    Args: report: of the data, see ``data_report.json``.
-    """
-    counts = {}
-    for split in ("train", "valid", "test"):
-        said = report.get(split, {})
-        counts[split] = said.get("read", 0) - said.get("kept", said.get("read", 0))
-        counts[split] += said.get("malformed", {}).get("lines", 0)
-        files = said.get("files", {}).values()
-        counts[split] += sum(file.get("misplaced", 0) for file in files)
-    words = [f"{count:,} of {split}" for split, count in counts.items() if count > 0]
-    return f" (left out: {', '.join(words)})" if words else ""
 
 
 def finish(run: Any, log: Any) -> dict:
@@ -64,14 +50,14 @@ def finish(run: Any, log: Any) -> dict:
     scored = {split: (evaluator, split) for split in ("valid", "test")}
     scored |= {name: (other, "valid") for name, other in evaluator.variants.items()}
     for name, (each, split) in scored.items():
-        found = each.final(params, split, poll=run.poll)
-        if not found.scores:
+        final = each.final(params, split, poll=run.poll)
+        if not final.scores:
             continue
-        results[name] = found.scores
-        log.write(run.step, f"final_{name}", found.scores)
+        results[name] = final.scores
+        log.write(run.step, f"final_{name}", final.scores)
         if is_main_process:
-            show(name, found)
-            for file, text in found.files.items():
+            show(name, final)
+            for file, text in final.files.items():
                 replace(workdir / file, text)
     pictured = evaluator.pictured
     params = on_this_host(params) if pictured else None

@@ -248,7 +248,6 @@ class Training:
 
     def _shape(self, batch):
         """[B, ...] -> [A, B / A, ...], one leading entry a micro-batch."""
-        batch = self.work.to_model_inputs(self.experiment, batch)
         count = self.experiment.train.accumulate_steps
         return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 

@@ -89,7 +89,7 @@ def translate(
 ) -> None:
     """One sentence per line from ``stdin``, its translation on ``stdout``.
 
-    Lines are those of files, see ``data.parallel.read_lines``.
+    Lines are those of files, see ``data.sources.text_files.lines_of``.
     """
     run = _load(workdir, config, checkpoint)
     if (task := run.experiment.task) != "translation":

@@ -84,7 +84,7 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
             f"{platform()!r}; choose from (auto, xla)"
         )
     model, cfg = experiment.build_model(), experiment.train
-    task = experiment.workload.objective
+    objective = experiment.workload.objective
     freeze = experiment.freeze
     family = MODELS[experiment.model_name]
     optimizer = make_optimizer(
@@ -98,22 +98,24 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
 
     def init(seed):
         key = jax.random.key(seed)
-        params = init_params(model, key, task.example())
+        params = init_params(model, key, objective.example())
         watched = cfg.skip_sigma > 0
         return init_state(
             params, optimizer, seed, ema=cfg.ema_decay > 0, watched=watched
         )
 
     options = dict(smoothing=cfg.label_smoothing, train=True)
-    balance = None
+    auxiliary_scale = None
     if experiment.workload.auxiliary:
-        options["auxiliary"], balance = cfg.auxiliary_weight, task.balance
+        options["auxiliary"] = cfg.auxiliary_weight
+        auxiliary_scale = objective.auxiliary_scale
 
     def run(params, *inputs, **options):
         return apply(model, layerwise.hold(freeze, params), *inputs, **options)
 
-    loss_sum = functools.partial(task.loss_sum, run, **options)
-    gradients = make_gradients(loss_sum, balance, experiment.mesh.gradient_allreduce)
+    loss_sum = functools.partial(objective.loss_sum, run, **options)
+    allreduce = experiment.mesh.gradient_allreduce
+    gradients = make_gradients(loss_sum, auxiliary_scale, allreduce)
     train_step = make_train_step(
         gradients,
         optimizer,
@@ -122,4 +124,5 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
         skip_limit=cfg.skip_limit,
         skip_sigma=cfg.skip_sigma,
     )
-    return Program(init, gradients, train_step, logical_specs(model, task.example()))
+    specs = logical_specs(model, objective.example())
+    return Program(init, gradients, train_step, specs)

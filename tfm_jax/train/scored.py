@@ -33,7 +33,7 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
             totals = _totals(each, params, its_data, split)
             workload = each.workload
             of_sums = workload.objective.scores(totals, its_data.report[split])
-            for score in dict.fromkeys((*of_sums, *workload.whole(each.data))):
+            for score in dict.fromkeys((*of_sums, *workload.final_scores(each.data))):
                 yield f"{name}/{score}"
 
 
@@ -42,7 +42,7 @@ def _of_translation(experiment, data):
     of_sums = workload.objective.scores(collections.Counter(), {})
     for split in ("valid", "test"):
         if getattr(data, split):
-            for name in (*of_sums, *workload.whole(experiment.data)):
+            for name in (*of_sums, *workload.final_scores(experiment.data)):
                 yield f"{split}/{name}"
 
 

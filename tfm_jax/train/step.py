@@ -14,7 +14,7 @@ from tfm_jax.train.state import TrainState
 
 def make_gradients(
     loss_sum: Callable,
-    balance: Callable | None = None,
+    auxiliary_scale: Callable | None = None,
     gradient_allreduce: str = "per_array",
 ) -> Callable:
     """Builds ``gradients(state, batch) -> (loss, weight, gradients)``.
@@ -24,8 +24,8 @@ def make_gradients(
 
     Args:
         loss_sum: ``loss_sum(params, batch, rng=...) -> (loss sum, weight sum)``, nats.
-        balance: what a second loss is multiplied with so that it too is divided once
-            over all micro-batches, of the whole batch; ``loss_sum`` takes it then.
+        auxiliary_scale: what a second loss is multiplied with so that it too is divided
+            once over all micro-batches, of the whole batch; ``loss_sum`` takes it then.
         gradient_allreduce: a key of ``mesh.ALLREDUCES``.
     Every array of the batch has a leading axis of micro-batches, [A, B, ...].
     """
@@ -52,7 +52,9 @@ def make_gradients(
     def gradients(state: TrainState, batch: Any) -> tuple:
         root = jax.random.wrap_key_data(state.rng)
         rng = jax.random.fold_in(root, state.step)  # resume-safe: no rng to carry
-        whole = {} if balance is None else {"balance": balance(batch)}
+        whole = {}
+        if auxiliary_scale is not None:
+            whole["auxiliary_scale"] = auxiliary_scale(batch)
         loss, weight, grads = of_all_devices(state.params, rng, batch, whole)
         scale = 1.0 / jnp.maximum(weight, 1.0)
         return loss * scale, weight, jax.tree.map(lambda g: g * scale, grads)

@@ -6,7 +6,7 @@ from tfm_jax.workloads.masked_lm import DEFAULTS
 from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 
 
-def _has(experiment, score):
+def _has_score(experiment, score):
     numbers = experiment.data.layout().scores
     return score == "nll" or numbers == (score == "pearson")
 
@@ -16,7 +16,8 @@ WORKLOAD = Workload(
     objective=classify,
     data=labelled.KIND,
     scores={**TOKEN_SCORES, "f1": max, "matthews": max, "pearson": max},
-    has=_has,
+    has_score=_has_score,
+    labels="labels",
     auxiliary=True,
     defaults={  # Radford et al. 2018, section 3.2: the loss of the words besides
         **DEFAULTS,

@@ -51,7 +51,8 @@ WORKLOAD = Workload(
     name="tag",
     objective=tag,
     data=tagged.KIND,
-    whole=lambda data: ENTITIES,
+    final_scores=lambda data: ENTITIES,
+    labels="labels",
     evaluator=TagEvaluator,
     defaults=DEFAULTS,
 )

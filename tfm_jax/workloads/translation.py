@@ -3,14 +3,14 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from flax import linen as nn
 
-from tfm_jax.data.batch import PairBatch
+from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.rows.pairs import KIND, encode_pairs, has_text
 from tfm_jax.data.sources.bitext import SOURCES, Pairs
@@ -23,15 +23,6 @@ from tfm_jax.metrics.bleu import text_scores
 from tfm_jax.objectives import translation
 from tfm_jax.workloads.evaluator import Evaluator, Scored
 from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
-
-NOTHING = Pairs([], [], [])
-
-
-def to_model_inputs(experiment: Any, batch: PairBatch) -> PairBatch:
-    """Rows that hold one sentence each say so by having no positions."""
-    if experiment.data.batching == "pack":
-        return batch
-    return batch._replace(source_positions=None, target_positions=None)
 
 
 class TranslationEvaluator(Evaluator):
@@ -48,7 +39,6 @@ class TranslationEvaluator(Evaluator):
         self.decoder = experiment.build_model(layout="unrolled")
         self.language = experiment.data.target_language
         self.normalizer = Normalizer(experiment.data.normalize, self.language)
-        self._batches: dict[str, Any] = {}
         for split in ("valid", "test") if experiment.model.longest else ():
             with within(f"the {split} split"):
                 self._check_sources(self.pairs(split))
@@ -62,17 +52,11 @@ class TranslationEvaluator(Evaluator):
             raise DataError(str(error)) from error
 
     def pairs(self, split: str) -> Pairs:
-        """The sentence pairs of a held-out split, as they are scored."""
-        return self.data.examples.get(split, NOTHING)
+        """The sentence pairs of a held-out split, as they are scored.
 
-    def batches(self, split: str) -> Iterator[PairBatch]:
-        """The pairs that training would not leave out as empty or overlong, once."""
-        if split not in self._batches:
-            self._batches[split] = [
-                to_model_inputs(self.experiment, batch)
-                for batch in super().batches(split)
-            ]
-        return self._batches[split]
+        The loss leaves out what training does, as empty or overlong.
+        """
+        return self.data.examples.get(split) or Pairs([], [], [])
 
     def during(
         self, params: dict[str, Any], *, poll: Callable[[], object] = lambda: None
@@ -126,7 +110,7 @@ class TranslationEvaluator(Evaluator):
             self.cfg,
             on_batch=lambda _: poll(),
         )
-        names = SOURCES[self.experiment.data.source].scores
+        names = _final_scores(self.experiment.data)
         texts = hypotheses, pairs.target, pairs.references
         scores = text_scores(*texts, self.normalizer, self.language, names)
         return scores, hypotheses
@@ -210,15 +194,22 @@ def _unescaped(text):
     return re.sub(r"\\.", lambda match: _CHARACTERS.get(match[0], match[0]), text)
 
 
-def _has(experiment, score):
+def _final_scores(data):
+    """Those of the text that mean something for translations of this source."""
+    return SOURCES[data.source].scores
+
+
+def _has_score(experiment, score):
     if score in TOKEN_SCORES:
         return True
-    return experiment.eval.sentences > 0 and score in whole(experiment.data)
+    return experiment.eval.sentences > 0 and score in _final_scores(experiment.data)
 
 
-def whole(data: Any) -> tuple[str, ...]:
-    """Scores of the text that mean something for translations of this source."""
-    return SOURCES[data.source].scores
+def _check(experiment):
+    if experiment.eval.variants:
+        raise ConfigError(
+            f"eval.variants={experiment.eval.variants}: task='translation' has none"
+        )
 
 
 WORKLOAD = Workload(
@@ -226,13 +217,20 @@ WORKLOAD = Workload(
     objective=translation,
     data=KIND,
     scores={**TOKEN_SCORES, "bleu": max, "chrf": max, "exact_match": max},
-    has=_has,
-    whole=whole,
+    has_score=_has_score,
+    final_scores=_final_scores,
+    check=_check,
     evaluator=TranslationEvaluator,
     samples_by=("encode", "init_cache", "step"),
+    eval_knobs=(
+        "sentences",
+        "batch_sentences",
+        "beam",
+        "length_penalty",
+        "max_length_offset",
+    ),
     vocabularies={"source_vocab": "source_vocab", "target_vocab": "target_vocab"},
     longest=lambda data: max(data.source_length, data.target_length),
     tokens=lambda batch: int((batch.target_segments > 0).sum()),
     size=lambda data: f"{data.report['train']['kept']:,} pairs",
-    to_model_inputs=to_model_inputs,
 )

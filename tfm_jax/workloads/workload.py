@@ -19,42 +19,48 @@ class Workload(NamedTuple):
     Attributes:
         name: value of ``task``.
         objective: has ``example``, ``loss_sum``, ``eval_sums`` and ``scores``, see
-            `objectives`; and ``balance`` if there is an auxiliary loss.
+            `objectives`; and ``auxiliary_scale`` if there is an auxiliary loss.
         data: the kind of data, with the class of its section and its tokenizer.
         scores: score of an evaluation while training -> min or max, whichever is
             better. The first one is its own loss, by which checkpoints are ranked.
-        has: (experiment, score) -> whether the evaluations of this run give it.
-        whole: data section -> names of the scores of whole answers, which only the
-            evaluation after training gives.
+        has_score: (experiment, score) -> whether evaluations of this run, while
+            training, give it.
+        final_scores: data section -> names of the scores of whole answers, which the
+            evaluation after training adds.
         auxiliary: ``train.auxiliary_weight`` weighs a second loss.
         evaluator: scores held-out data, see `Evaluator`.
+        eval_knobs: those that its evaluator reads of the section ``eval``, and others
+            do not, besides ``samples``.
         samples_by: methods of a model that ``eval.samples`` are drawn by.
         vocabularies: field of the model -> attribute of the tokenizer that fills it.
+        labels: field of the model that is the number of labels of the data; "": none.
+        check: raises ConfigError for an experiment whose parts do not fit.
         longest: tokens of a row, of a data section.
         sentences: how many a row has, of a data section.
         tokens: how many of a batch the rate of training counts, padding left out.
         size: how much there is to train on, in words.
         defaults: section -> knobs that have other defaults than the section says, see
             ``settings.configure``.
-        to_model_inputs: (experiment, batch) -> a batch as the model takes it.
     """
 
     name: str
     objective: Any
     data: prepared.Kind
     scores: Mapping[str, Callable] = TOKEN_SCORES
-    has: Callable[[Any, str], bool] = lambda experiment, score: True
-    whole: Callable[[Any], Iterable[str]] = lambda data: ()
+    has_score: Callable[[Any, str], bool] = lambda experiment, score: True
+    final_scores: Callable[[Any], Iterable[str]] = lambda data: ()
     auxiliary: bool = False
     evaluator: type[Evaluator] = Evaluator
+    eval_knobs: tuple[str, ...] = ()
     samples_by: tuple[str, ...] = ()
     vocabularies: Mapping[str, str] = MappingProxyType({"vocab": "vocab"})
+    labels: str = ""
+    check: Callable[[Any], None] = lambda experiment: None
     longest: Callable[[Any], int] = lambda data: data.length
     sentences: Callable[[Any], int] = lambda data: 1
     tokens: Callable[[Any], int] = lambda batch: int((batch.segments > 0).sum())
     size: Callable[[prepared.Prepared], str] = lambda data: _tokens_in_rows(data.train)
     defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
-    to_model_inputs: Callable[[Any, Any], Any] = lambda experiment, batch: batch
 
     @property
     def tokenizer(self) -> Any:
@@ -72,21 +78,25 @@ class Workload(NamedTuple):
         Raises: DataError; ConfigError if the model has another number of labels.
         """
         sections = experiment.data, experiment.tokenizer
-        if options:
-            data = prepared.prepare(
-                self.data, *sections, tokenizer=tokenizer, **options
-            )
-        else:
-            directory = cache.home("data")
-            data = cache.prepared(self.data, *sections, directory, tokenizer=tokenizer)
-        names = data.report.get("train", {}).get("labels")
-        model = getattr(experiment, "model", None)  # None: asked for the data alone
-        if names is not None and model and model.labels != (len(names) or 1):
-            raise ConfigError(
-                f"model.labels={model.labels}, but the training data has "
-                f"{len(names) or 'numbers, which need 1'}: {', '.join(names[:20])}"
-            )
+        data = self.read(*sections, tokenizer, **options)
+        if self.labels and "train" in data.report:
+            names = data.report["train"]["labels"]
+            count = getattr(experiment.model, self.labels)
+            if count != (len(names) or 1):
+                raise ConfigError(
+                    f"model.{self.labels}={count}, but the training data has "
+                    f"{len(names) or 'numbers, which need 1'}: {', '.join(names[:20])}"
+                )
         return data
+
+    def read(
+        self, cfg: Any, tokenizer_cfg: Any, tokenizer: Any = None, **options: Any
+    ) -> prepared.Prepared:
+        """``prepare`` of the sections of data and tokenizer, for whatever model."""
+        sections = self.data, cfg, tokenizer_cfg
+        if options:
+            return prepared.prepare(*sections, tokenizer=tokenizer, **options)
+        return cache.prepared(*sections, cache.home("data"), tokenizer=tokenizer)
 
     def make_evaluator(
         self, experiment: Any, data: Any, mesh: jax.sharding.Mesh

@@ -130,8 +130,11 @@ def _lay_out(side, examples, row, segment, rows, width):
     return tokens.reshape(rows, width), segments.reshape(rows, width)
 
 
-def as_batch(rows: Rows, seeds: Any = None) -> PairBatch:
-    """The `PairBatch` of rows, with positions and the decoder's inputs; not random."""
+def as_batch(rows: Rows, seeds: Any = None, *, packed: bool = True) -> PairBatch:
+    """The `PairBatch` of rows, with the decoder's inputs; not random.
+
+    Args: packed: a row may hold several pairs, so that it needs positions.
+    """
     del seeds
     source, source_segments, target, target_segments = rows
     source_positions, _ = positions(source_segments)
@@ -141,9 +144,14 @@ def as_batch(rows: Rows, seeds: Any = None) -> PairBatch:
     inputs[starts] = BOS
     inputs[target_segments == 0] = 0  # the EOS before the padding is no input
     return PairBatch(
-        source, source_segments, source_positions,
-        inputs, target, target_segments, target_positions,
-    )  # fmt: skip
+        source=source,
+        source_segments=source_segments,
+        source_positions=source_positions if packed else None,
+        target_inputs=inputs,
+        target_labels=target,
+        target_segments=target_segments,
+        target_positions=target_positions if packed else None,
+    )
 
 
 def positions(segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

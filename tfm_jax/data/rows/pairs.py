@@ -1,6 +1,7 @@
 """Sentence pairs as rows, several in a row or one."""
 
 import dataclasses
+import functools
 import hashlib
 import math
 from typing import Any, NamedTuple
@@ -235,13 +236,17 @@ def _fingerprint(cfg, tokenizer, digests, examples):
     return sha256_of([content, *held_out]), content | {"batching": cfg.batching}
 
 
+def _augment(cfg, tokenizer):
+    return functools.partial(packing.as_batch, packed=cfg.batching == "pack")
+
+
 KIND = Kind(
     Config,
     packing.Rows,
     load_pairs,
     _texts,
     _rows,
-    augment=lambda cfg, tokenizer: packing.as_batch,
+    augment=_augment,
     evaluated=lambda lists: Pairs(*lists),
     tokenizer=bilingual,
     fingerprint=_fingerprint,
