@@ -40,8 +40,13 @@ SIZES = {
     **{size: _published(size) for size in albert.SIZES},
     "tiny": dict(
         model=dict(
-            **dict(width=64, heads=2, ffn_width=256, depth=2, embedding_width=32),
-            **dict(max_length=64, init="glorot"),
+            width=64,
+            heads=2,
+            ffn_width=256,
+            depth=2,
+            embedding_width=32,
+            max_length=64,
+            init="glorot",
         ),
         data=dict(source="pydocs", length=64, masking=dict(most=10, whole_words=True)),
         tokenizer=dict(vocab=1_000),

@@ -36,11 +36,18 @@ SIZES = {
     **{size: _published(size) for size in ("base", "large", "medium", "small", "mini")},
     "tiny": dict(
         model=dict(
-            **dict(width=64, heads=2, ffn_width=256, depth=2, max_length=64),
-            **dict(head="masked_lm", init="glorot"),
+            width=64,
+            heads=2,
+            ffn_width=256,
+            depth=2,
+            max_length=64,
+            head="masked_lm",
+            init="glorot",
         ),
         data=dict(
-            **dict(source="pydocs", length=64, pairs=dict(kind="none")),
+            source="pydocs",
+            length=64,
+            pairs=dict(kind="none"),
             masking=dict(most=10),
         ),
         tokenizer=dict(vocab=1_000),

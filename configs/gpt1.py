@@ -29,8 +29,7 @@ SIZES = {
     ),
     "tiny": dict(
         model=gpt.SIZES["gpt1"]
-        | dict(width=64, heads=2, ffn_width=256, depth=2, max_length=64)
-        | dict(init="glorot"),
+        | dict(width=64, heads=2, ffn_width=256, depth=2, max_length=64, init="glorot"),
         data=dict(source="pydocs", length=64),
         tokenizer=dict(vocab=1_000),
         optim=dict(peak_lr=2e-3, warmup_steps=100),

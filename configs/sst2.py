@@ -25,20 +25,30 @@ from tfm_jax.settings.configure import configure
 _STEPS = 650
 _BERT = dict(optimizer="bert_adam", schedule="linear", warmup_steps=_STEPS // 10)
 _LARGE = dict(
-    **dict(length=128, frame="bert", special=()),
+    length=128,
+    frame="bert",
+    special=(),
     optim=dict(_BERT, peak_lr=3e-5, eps=1e-6),
 )
 _ELECTRA = dict(schedule="linear_from_start", layer_decay=0.8)
 _GPT1 = dict(frame="gpt1", special=("_start_", "_delimiter_", "_classify_"))
 _GPT1_OPTIM = dict(
-    **dict(optimizer="adamw", schedule="linear_from_start"),
-    **dict(warmup_steps=_STEPS // 500, peak_lr=6.25e-5, eps=1e-8),
+    optimizer="adamw",
+    schedule="linear_from_start",
+    warmup_steps=_STEPS // 500,
+    peak_lr=6.25e-5,
+    eps=1e-8,
 )
 _SMALL = dict(
-    **dict(length=64, frame="bert", special=()),
+    length=64,
+    frame="bert",
+    special=(),
     optim=dict(
-        **dict(optimizer="adamw", schedule="linear", warmup_steps=100),
-        **dict(peak_lr=2e-3, eps=1e-6),
+        optimizer="adamw",
+        schedule="linear",
+        warmup_steps=100,
+        peak_lr=2e-3,
+        eps=1e-6,
     ),
 )
 _TINY = dict(depth=2, width=64, heads=2, ffn_width=256, max_length=64, init="glorot")

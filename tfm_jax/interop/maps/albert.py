@@ -51,10 +51,18 @@ ALBERT = encoders.EncoderMap(
     | {"embedding_width": "embedding_size", "groups": "num_hidden_groups"},
     fixed=encoders.FIXED | {"inner_group_num": 1},
     defaults=encoders.DEFAULTS
-    | dict(hidden_size=4096, num_attention_heads=64, intermediate_size=16384)
-    | dict(vocab_size=30000, embedding_size=128, num_hidden_groups=1)
-    | dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    | dict(hidden_act="gelu_new", classifier_dropout_prob=0.1),
+    | dict(
+        hidden_size=4096,
+        num_attention_heads=64,
+        intermediate_size=16384,
+        vocab_size=30000,
+        embedding_size=128,
+        num_hidden_groups=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        hidden_act="gelu_new",
+        classifier_dropout_prob=0.1,
+    ),
     head_dropout="classifier_dropout_prob",
     modules={
         **{

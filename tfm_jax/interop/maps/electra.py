@@ -60,8 +60,12 @@ ELECTRA = encoders.EncoderMap(
     fields=encoders.FIELDS | {"embedding_width": "embedding_size"},
     fixed=encoders.FIXED,
     defaults=encoders.DEFAULTS
-    | dict(hidden_size=256, num_attention_heads=4, intermediate_size=1024)
-    | dict(embedding_size=128),
+    | dict(
+        hidden_size=256,
+        num_attention_heads=4,
+        intermediate_size=1024,
+        embedding_size=128,
+    ),
     modules={
         **{
             f"{tower}/{ours}": f"electra.{theirs}"

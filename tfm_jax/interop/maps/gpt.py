@@ -134,8 +134,9 @@ GPT1 = DecoderMap(
         "silu": ("silu", "swish"),
     },
     values=_VALUES
-    | dict(norm="post", score="scaled_dot", windows=(), biases="all")
-    | dict(residual_init="plain"),
+    | dict(
+        norm="post", score="scaled_dot", windows=(), biases="all", residual_init="plain"
+    ),
     fixed={},
     defaults=_DEFAULTS | dict(vocab_size=40478, n_positions=512, afn="gelu"),
     outside={"embedding": "tokens_embed", "position": "positions_embed"},
@@ -159,8 +160,13 @@ GPT2 = DecoderMap(
     values=_VALUES | dict(norm="pre", windows=(), biases="all"),
     fixed=dict(scale_attn_by_inverse_layer_idx=False, add_cross_attention=False),
     defaults=_DEFAULTS
-    | dict(vocab_size=50257, n_positions=1024, n_inner=None)
-    | dict(activation_function="gelu_new", scale_attn_weights=True),
+    | dict(
+        vocab_size=50257,
+        n_positions=1024,
+        n_inner=None,
+        activation_function="gelu_new",
+        scale_attn_weights=True,
+    ),
     outside=_OUTSIDE,
     layer=_FUSED_LAYER | _PRE,
     transposed=False,
