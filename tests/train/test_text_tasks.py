@@ -195,16 +195,10 @@ def test_the_second_loss_is_weighed():
     batch = masked_lm.example()
     ones = dict(lm_logits=jnp.ones((1, 1, 5)), pair=jnp.ones((1, 2)))
     given = type("Logits", (), ones)
+    how = dict(train=True, auxiliary_scale=1.0)
     losses = [
-        masked_lm.loss_sum(
-            lambda *_, **__: given,
-            {},
-            batch,
-            train=True,
-            auxiliary=weight,
-            auxiliary_scale=1.0,
-        )[0]
-        for weight in (0.0, 1.0, 3.0)
+        masked_lm.loss_sum(lambda *_, **__: given, {}, batch, auxiliary=w, **how)[0]
+        for w in (0.0, 1.0, 3.0)
     ]
     np.testing.assert_allclose(losses, np.log(5) + np.log(2) * np.array([0, 1, 3]))
 

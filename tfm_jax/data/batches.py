@@ -88,9 +88,14 @@ def train_batches(
             f"{sizes}: lower train.batch_tokens={batch_tokens}"
         )
     source = BatchSource(
-        row_sets, sizes, total=total_batches, seed=seed, shuffle=cfg.shuffle,
-        part=(process_index, process_count), augment=data.augment,
-    )  # fmt: skip
+        row_sets,
+        sizes,
+        total=total_batches,
+        seed=seed,
+        shuffle=cfg.shuffle,
+        part=(process_index, process_count),
+        augment=data.augment,
+    )
     identity = {
         **data.identity,
         "seed": seed,
@@ -100,9 +105,12 @@ def train_batches(
         "shuffle": cfg.shuffle,
     }
     return TrainBatches(
-        source, start=start, prefetch=cfg.prefetch, identity=identity,
+        source,
+        start=start,
+        prefetch=cfg.prefetch,
+        identity=identity,
         timeout_seconds=cfg.timeout_seconds,
-    )  # fmt: skip
+    )
 
 
 def eval_batches(

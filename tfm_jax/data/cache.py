@@ -34,7 +34,7 @@ def prepared(
     kind: Any,
     cfg: Any,
     tokenizer_cfg: Any,
-    directory: str | Path,
+    directory: Path,
     *,
     tokenizer: Any = None,
 ) -> Prepared:

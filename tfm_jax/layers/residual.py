@@ -52,9 +52,8 @@ def _layernorm(*, epsilon, dtype, name, bias=True, scale=True):
 # epsilon, dtype, name -> module; statistics are float32 in all of them
 NORM_KINDS: dict[str, Callable[..., nn.Module]] = {
     "layernorm": _layernorm,  # Ba et al. 2016, arXiv:1607.06450
-    "layernorm_no_bias": functools.partial(
-        _layernorm, bias=False
-    ),  # Karpathy's nanoGPT
+    # Karpathy's nanoGPT
+    "layernorm_no_bias": functools.partial(_layernorm, bias=False),
     # Peebles and Xie 2023, arXiv:2212.09748, released code: adaLN has the affine map
     "layernorm_no_affine": functools.partial(_layernorm, bias=False, scale=False),
     "rmsnorm": nn.RMSNorm,  # Zhang and Sennrich 2019, arXiv:1910.07467

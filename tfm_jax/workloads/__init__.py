@@ -16,8 +16,7 @@ def register(workload: Workload) -> None:
     registry.enter(WORKLOADS, "task", workload.name, workload)
 
 
-for _found in pkgutil.iter_modules(__path__):
-    _module = importlib.import_module(f"{__name__}.{_found.name}")
-    for _value in vars(_module).values():
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    for _value in vars(importlib.import_module(_module.name)).values():
         if isinstance(_value, Workload):
             register(_value)

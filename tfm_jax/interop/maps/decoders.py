@@ -11,7 +11,6 @@ from tfm_jax.config import build
 from tfm_jax.interop.imported import ImportedDecoder
 from tfm_jax.interop.maps import fields, storage
 from tfm_jax.interop.maps.name_map import NameMap
-from tfm_jax.interop.problems import listed
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.objectives import causal_lm
 
@@ -67,10 +66,8 @@ class DecoderMap(NameMap):
     write: Callable[..., dict] = lambda cfg: {}
 
     def read_config(self, values: dict) -> Any:
-        values, cls = (
-            dict(self.fixed) | dict(self.defaults) | values,
-            self.family.config,
-        )
+        values = {**self.fixed, **self.defaults, **values}
+        cls = self.family.config
         heads = {theirs: ours for ours, theirs in self.architectures.items()}
         head = heads.get(fields.architecture(values), "lm")
         theirs = {ours: (name,) for ours, name in self.fields.items()}
@@ -106,9 +103,7 @@ class DecoderMap(NameMap):
                 f"model.activation={cfg.activation!r}; "
                 f"choose from {tuple(self.activations)}"
             )
-        sizes = {cfg.head_key_size * cfg.heads, cfg.head_value_size * cfg.heads}
-        if sizes != {cfg.width}:
-            problems.append("model.key_size and model.value_size must be width / heads")
+        problems += fields.head_sizes(cfg)
         if "ffn_width" not in self.fields and cfg.ffn_width != 4 * cfg.width:
             problems.append(f"model.ffn_width={cfg.ffn_width} must be 4 * width")
         if cfg.head not in self.architectures:
@@ -122,9 +117,7 @@ class DecoderMap(NameMap):
             others = self.write(cfg)
         except ValueError as error:
             problems.append(str(error))
-        if problems:
-            called = f"transformers' {self.model_type}"
-            raise ValueError(f"{called} has no counterpart: {listed(problems)}")
+        fields.refuse(problems, f"transformers' {self.model_type}")
         if cfg.head == "classify":
             others |= _SUMMARY | {_SUMMARY_DROPOUT: cfg.head_dropout}
         return {

@@ -11,7 +11,6 @@ from tfm_jax.config import build
 from tfm_jax.interop.maps import fields, label_names, storage
 from tfm_jax.interop.maps.fields import ACTIVATIONS
 from tfm_jax.interop.maps.name_map import NameMap
-from tfm_jax.interop.problems import listed
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.objectives import causal_lm
 
@@ -133,12 +132,8 @@ class EncoderMap(NameMap):
             value = getattr(cfg, name)
             if value not in table:
                 problems.append(f"model.{name}={value!r}; choose from {tuple(table)}")
-        sizes = {cfg.head_key_size * cfg.heads, cfg.head_value_size * cfg.heads}
-        if sizes != {cfg.width}:
-            problems.append("model.key_size and model.value_size must be width / heads")
-        if problems:
-            called = f"transformers' {self.model_type}"
-            raise ValueError(f"{called} has no counterpart: {listed(problems)}")
+        problems += fields.head_sizes(cfg)
+        fields.refuse(problems, f"transformers' {self.model_type}")
         number = cfg.head == "classify" and cfg.labels == 1
         return {
             "model_type": self.model_type,

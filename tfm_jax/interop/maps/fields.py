@@ -8,6 +8,7 @@ import dataclasses
 import sys
 import typing
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from tfm_jax.config import roles_of
 from tfm_jax.interop.problems import cut, listed
@@ -100,10 +101,17 @@ def inverse(table: Mapping[str, Iterable[str]]) -> dict[str, str]:
     return {name: ours for ours, theirs in table.items() for name in theirs}
 
 
-def refuse(problems: list[str]) -> None:
-    """Raises: ValueError if there are any."""
+def head_sizes(cfg: Any) -> list[str]:
+    """The problem with heads that do not divide the width among them."""
+    sizes = {cfg.head_key_size * cfg.heads, cfg.head_value_size * cfg.heads}
+    wrong = sizes != {cfg.width}
+    return ["model.key_size and model.value_size must be width / heads"] * wrong
+
+
+def refuse(problems: list[str], source: str = "config.json") -> None:
+    """Raises: ValueError if there are any. Args: source: what has no counterpart."""
     if problems:
-        raise ValueError(f"config.json has no counterpart: {listed(problems)}")
+        raise ValueError(f"{source} has no counterpart: {listed(problems)}")
 
 
 def floats(cls: type, values: Mapping) -> dict:

@@ -27,7 +27,7 @@ from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop.imported import Imported
 from tfm_jax.interop.maps import fields, generation, storage
 from tfm_jax.interop.maps.name_map import NameMap
-from tfm_jax.interop.problems import cut, listed
+from tfm_jax.interop.problems import cut
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.models import transformer
 from tfm_jax.objectives import translation
@@ -176,12 +176,8 @@ class MarianMap(NameMap):
             problems.append(
                 f"model.activation={cfg.activation!r}; choose from {tuple(ACTIVATIONS)}"
             )
-        if {cfg.head_key_size * cfg.heads, cfg.head_value_size * cfg.heads} != {
-            cfg.width
-        }:
-            problems.append("model.key_size and model.value_size must be width / heads")
-        if problems:
-            raise ValueError(f"MarianMT has no counterpart: {listed(problems)}")
+        problems += fields.head_sizes(cfg)
+        fields.refuse(problems, "MarianMT")
         share, tie = TIES[cfg.tie]
         return THEIRS_FIXED | {
             **{
