@@ -12,7 +12,7 @@ from tfm_jax.config import to_json
 from tfm_jax.data.batches import TrainBatches, train_batches
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.mesh import on_this_host, row_multiple
-from tfm_jax.runs import initial, peers, resume
+from tfm_jax.runs import initial, peers, resume, weights
 from tfm_jax.runs.checkpoint import Checkpointer
 from tfm_jax.runs.workdir import describe, replace
 from tfm_jax.settings.experiment import Experiment, complete
@@ -44,6 +44,12 @@ class Assembled(NamedTuple):
     compiled: Compiled
     evaluator: Evaluator
     state: TrainState
+
+
+def open_checkpoints(experiment: Experiment, workdir: Path) -> Checkpointer:
+    """The checkpoints of a run in ``workdir``."""
+    scores = experiment.workload.scores
+    return Checkpointer(workdir / weights.DIRECTORY, experiment.checkpoint, scores)
 
 
 def assemble(

@@ -22,7 +22,13 @@ from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say
 from tfm_jax.train import finish
-from tfm_jax.train.assemble import Assembled, assemble, batches_from, left_out
+from tfm_jax.train.assemble import (
+    Assembled,
+    assemble,
+    batches_from,
+    left_out,
+    open_checkpoints,
+)
 from tfm_jax.train.state import averaged
 
 
@@ -50,11 +56,7 @@ def train(
     named_data.remember(experiment)
     with (
         session(experiment.mesh, [workdir]) as (mesh, stop),
-        Checkpointer(
-            workdir / "checkpoints",
-            experiment.checkpoint,
-            experiment.workload.scores,
-        ) as checkpoints,
+        open_checkpoints(experiment, workdir) as checkpoints,
     ):
         peers.require_agreement("settings", resume.shared(experiment))
         held = workdir, mesh, checkpoints, stop

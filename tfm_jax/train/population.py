@@ -21,7 +21,6 @@ from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
 from tfm_jax.runs import initial, named_data
-from tfm_jax.runs.checkpoint import Checkpointer
 from tfm_jax.runs.exits import Diverged, Preempted
 from tfm_jax.runs.log import MetricsLog, Progress
 from tfm_jax.runs.workdir import preflight
@@ -29,7 +28,7 @@ from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.terminal import say
 from tfm_jax.train import loop, program
-from tfm_jax.train.assemble import assemble
+from tfm_jax.train.assemble import assemble, open_checkpoints
 
 MAY_DIFFER = ("seed", "optim.peak_lr")
 
@@ -70,13 +69,7 @@ def train(
         mesh, stop = stack.enter_context(loop.session(experiments[0].mesh, folders))
         members = []
         for experiment, workdir in todo:
-            checkpoints = stack.enter_context(
-                Checkpointer(
-                    workdir / "checkpoints",
-                    experiment.checkpoint,
-                    experiment.workload.scores,
-                )
-            )
+            checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
             held = workdir, mesh, checkpoints, stop
             how = {"like": members[0]} if members else {}
             made = assemble(experiment, *held, read_initial=read_initial, **how)
