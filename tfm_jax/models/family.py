@@ -24,7 +24,7 @@ class Family(NamedTuple):
         below, above: first names of the parameter paths ("encoder/embedding") below the
             first layer and above the last, for layer-wise learning rates.
         frame: special tokens around texts, key of ``data.rows.framing.FRAMES``.
-        pairs: head -> kind of sentence pairs that it was pretrained on.
+        pairs: head that judges sentence pairs -> the kind that it was pretrained on.
         causal: its layers see no future tokens.
         joint: heads with which several towers are trained together.
         towers: name -> (config, params) of such a model -> those of one tower as a

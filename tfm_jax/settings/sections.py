@@ -71,7 +71,7 @@ class EvalConfig:
     sentences: int = knob(
         500, "of the validation set, decoded while training; 0: none", low=0
     )
-    samples: int = knob(3, "translations that are logged", low=0)
+    samples: int = knob(3, "translations, or continuations, that are logged", low=0)
     batch_tokens: int = knob(8_192, "target tokens of one batch of the loss", low=1)
     batch_sentences: int = knob(128, "sentences decoded at a time", low=1)
     beam: int = knob(4, "hypotheses of a sentence; 1: greedy", low=1, high=1_000)

@@ -73,7 +73,7 @@ def _train_byte(cfg, lines):
     return tokenizer
 
 
-def _train_pieces(cfg, lines, model, trainer):
+def _train_pieces(lines, model, trainer):
     """Pieces of space-separated words, on bytes: no text is out of vocabulary."""
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = normalizers.Prepend(" ")  # the first word like any other
@@ -95,7 +95,7 @@ def _train_bpe(cfg, lines):
         initial_alphabet=BYTE_LABELS,
         show_progress=False,
     )
-    return _train_pieces(cfg, lines, models.BPE(), trainer)
+    return _train_pieces(lines, models.BPE(), trainer)
 
 
 def _train_unigram(cfg, lines):
@@ -104,7 +104,7 @@ def _train_unigram(cfg, lines):
         initial_alphabet=BYTE_LABELS,
         show_progress=False,
     )
-    tokenizer = _train_pieces(cfg, lines, models.Unigram(), trainer)
+    tokenizer = _train_pieces(lines, models.Unigram(), trainer)
     pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
     tokenizer.model = models.Unigram(in_order(pieces))
     return tokenizer
