@@ -56,6 +56,14 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
+def test_rows_of_one_pair_have_no_positions(batching):
+    batch = next(train(with_batching(batching)))
+    assert (batch.target_segments.max() > 1) == (batching == "pack")
+    for positions in (batch.source_positions, batch.target_positions):
+        assert (positions is not None) == (batching == "pack")
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
 def test_evaluation_holds_every_example_exactly_once(batching):
     cfg = with_batching(batching)
     data = prepared(cfg)._replace(valid=prepared(cfg).train)
@@ -142,7 +150,9 @@ def test_processes_hold_the_slices_of_one_global_batch(batching):
         for index in range(4)
     ]
     for batch, *slices in zip(whole, *parts, strict=True):
-        assert_same([batch], [[np.concatenate(f) for f in zip(*slices, strict=True)]])
+        fields = zip(*slices, strict=True)
+        joined = [f[0] if f[0] is None else np.concatenate(f) for f in fields]
+        assert_same([batch], [joined])
     with pytest.raises(ValueError, match="multiple of process_count=3"):
         train(cfg, row_multiple=4, process_count=3)
 
