@@ -97,8 +97,13 @@ def test_an_augmentation_is_drawn_anew_in_every_epoch_and_the_same_for_a_row():
 
 
 def test_too_few_texts_for_a_batch_are_an_error_and_not_an_endless_loop():
-    with pytest.raises(DataError, match=r"make \[21\] rows, less than one batch of"):
+    message = (
+        r"make \[21\] rows, less than one batch of \[22\]: lower train.batch_tokens"
+    )
+    with pytest.raises(DataError, match=message):
         train(batch_tokens=8 * 22)
+    with pytest.raises(DataError, match="lower train.row_multiple"):
+        train(batch_tokens=8, row_multiple=22)
 
 
 def test_the_fingerprint_changes_with_any_field():

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.data.tokenizers.bilingual import (
     BOS,
     BYTE_LABELS,
@@ -199,3 +200,10 @@ def test_a_million_characters_are_one_line():
     line = "ab " * 333_333
     (ids,) = ALL["bpe"].encode([line], "source")
     assert ALL["bpe"].decode([ids], "source") == [line]
+
+
+def test_a_published_tokenizer_and_its_file_belong_together():
+    with pytest.raises(ValueError, match="'published' needs tokenizer.file=PATH"):
+        vocabularies.Config(kind="published")
+    with pytest.raises(ValueError, match="'published', not 'byte'"):
+        vocabularies.Config(kind="byte", file="tokenizer.json")

@@ -83,9 +83,12 @@ def train_batches(
     sizes = [rows_per_batch(rows, batch_tokens, row_multiple) for rows in row_sets]
     counts = [rows.shape[0] for rows in row_sets]
     if all(count < size for count, size in zip(counts, sizes, strict=True)):
+        lower = f"train.batch_tokens={batch_tokens}"
+        if max(counts) < row_multiple:
+            lower = "train.row_multiple, accumulate_steps or the number of devices"
         raise DataError(
             f"the training examples make {counts} rows, less than one batch of "
-            f"{sizes}: lower train.batch_tokens={batch_tokens}"
+            f"{sizes}: lower {lower}"
         )
     source = BatchSource(
         row_sets,

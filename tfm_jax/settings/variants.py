@@ -21,7 +21,10 @@ def read(entries: Sequence[str], data: Any) -> dict[str, Any]:
                 raise ConfigError(f"{name!r} is no new name")
             section = dataclasses.asdict(data)
             for part in text.split(";"):
-                _set(section, types_of(type(data)), *part.partition("=")[::2])
+                knob, is_set, value = part.partition("=")
+                if not is_set:
+                    raise ConfigError("write NAME:KNOB=VALUE;KNOB=VALUE")
+                _set(section, types_of(type(data)), knob, value)
             found[name] = build(type(data), section, "data")
         except ConfigError as error:
             raise ConfigError(f"eval.variants={entry!r}: {error}") from error

@@ -191,7 +191,9 @@ class Config:
 
     def __post_init__(self):
         check_numbers(self, "tokenizer")
-        if (self.kind == "published") != bool(self.file):
+        if self.kind == "published" and not self.file:
+            raise ValueError("tokenizer.kind='published' needs tokenizer.file=PATH")
+        if self.kind != "published" and self.file:
             raise ValueError(
                 f"tokenizer.file={self.file!r} belongs to tokenizer.kind='published', "
                 f"not {self.kind!r}"
