@@ -17,7 +17,7 @@ class Ours:
     def __init__(self, folder, config, workdir, sentences, offset):
         from tfm_jax.interop import save_huggingface
         from tfm_jax.models.transformer import Transformer
-        from tfm_jax.runs import runtime
+        from tfm_jax.runs.process import runtime
 
         runtime.prepare()
         make = _random if workdir is None else _trained

@@ -34,7 +34,7 @@ def start(cached, workdir, prompts, prompt, tokens, **sizes):
     """(facts, arm) for ``rounds.serve``."""
     import jax
 
-    from tfm_jax.runs import runtime
+    from tfm_jax.runs.process import runtime
 
     runtime.prepare(1)
     if workdir:

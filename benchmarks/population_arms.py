@@ -16,7 +16,7 @@ class Members:
         import jax
 
         from tfm_jax import main
-        from tfm_jax.runs.checkpoint import Checkpointer
+        from tfm_jax.runs.storage.checkpoint import Checkpointer
         from tfm_jax.settings.experiment import resolve
         from tfm_jax.train import loop, population
 

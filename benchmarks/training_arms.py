@@ -46,9 +46,9 @@ class Ours(Training):
         from flax import linen as nn
 
         from tfm_jax import mesh
-        from tfm_jax.runs import runtime
-        from tfm_jax.runs.checkpoint import Checkpointer
-        from tfm_jax.runs.preemption import Preemption
+        from tfm_jax.runs.process import runtime
+        from tfm_jax.runs.process.preemption import Preemption
+        from tfm_jax.runs.storage.checkpoint import Checkpointer
         from tfm_jax.settings.experiment import resolve
         from tfm_jax.train import loop
 

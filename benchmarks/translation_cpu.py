@@ -21,7 +21,7 @@ import tempfile
 
 from benchmarks import rounds
 
-# glibc's counterpart of what tfm_jax.runs.runtime sets
+# glibc's counterpart of what tfm_jax.runs.process.runtime sets
 KEEP_PAGES = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),

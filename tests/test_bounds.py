@@ -8,7 +8,7 @@ import pytest
 from tfm_jax import knobs
 from tfm_jax.config import ConfigError, check_numbers, flatten, types_of
 from tfm_jax.models import MODELS
-from tfm_jax.runs import exits
+from tfm_jax.runs.process import exits
 from tfm_jax.settings.experiment import knob_types, resolve, section_types
 
 FAMILIES = [(name, task) for name, family in MODELS.items() for task in family.learns]

@@ -16,7 +16,7 @@ from tfm_jax import main
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.interop import read_initial
-from tfm_jax.runs import exits
+from tfm_jax.runs.process import exits
 
 ROOT = Path(__file__).resolve().parents[1]
 

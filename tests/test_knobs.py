@@ -76,8 +76,8 @@ OPTIM = {
 }
 # a choice that differs from the default only in company
 ALONE = {("optimizer", "adamw"): dict(weight_decay=0.1)}
-_DATA, _TFDS = "tests/data/test_encoding.py", "tests/data/test_tfds.py"
-_PARALLEL, _MESH = "tests/data/test_parallel.py", "tests/train/test_mesh.py"
+_DATA, _TFDS = "tests/data/rows/test_encoding.py", "tests/data/sources/test_tfds.py"
+_PARALLEL, _MESH = "tests/data/sources/test_parallel.py", "tests/test_mesh.py"
 _HERE = "tests/train/test_run_knobs.py"
 _CHECKPOINTS = "tests/reliability/test_checkpoints.py"
 _READ_TFDS = f"{_TFDS}::test_a_prepared_set_is_read_without_tensorflow"
@@ -87,7 +87,7 @@ _EIGHT = f"{_MESH}::test_every_device_holds_its_part_of_parameters_and_optimizer
 ELSEWHERE = {  # knob -> the test that would fail if it were dead
     "model.attention": "tests/test_knobs.py::test_the_attention_kernel_is_a_choice",
     "data.source": _READ_TFDS,
-    "data.normalize": "tests/data/test_normalize.py::"
+    "data.normalize": "tests/data/tokenizers/test_normalize.py::"
     "test_lowercase_is_part_of_exactly_the_names_that_say_so",
     "data.train_files": f"{_PARALLEL}::"
     "test_gzip_plain_and_tab_separated_files_give_the_same_pairs",
@@ -104,15 +104,15 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
     "data.overlong": f"{_DATA}::"
     "test_kept_overlong_pairs_are_cut_to_the_row_and_end_in_eos",
     # batches are the same with and without a thread
-    "data.prefetch": "tests/data/test_pairs.py::"
+    "data.prefetch": "tests/data/rows/test_pairs.py::"
     "test_resuming_anywhere_gives_the_batches_that_were_to_come",
     "data.timeout_seconds": "tests/data/test_watchdog.py::"
     "test_data_that_comes_to_a_halt_ends_the_process_with_all_stacks",
-    "train.extended_at": "tests/train/test_use.py::"
+    "train.extended_at": "tests/runs/test_use.py::"
     "test_a_schedule_that_ends_is_made_longer_on_an_explicit_act_alone",
-    "train.auxiliary_weight": "tests/train/test_text_tasks.py::"
+    "train.auxiliary_weight": "tests/workloads/test_text_tasks.py::"
     "test_the_second_loss_is_weighed",
-    "eval.variants": "tests/train/test_text_tasks.py::"
+    "eval.variants": "tests/workloads/test_text_tasks.py::"
     "test_the_validation_text_is_read_in_other_ways_too",
     "checkpoint.keep": _KEPT,
     "checkpoint.keep_best": _KEPT,
@@ -292,7 +292,7 @@ def test_the_attention_kernel_is_a_choice():
 
 
 def test_outside_of_sections_there_are_only_the_seed_and_names():
-    """Where a run starts from and what stays: tests/train/test_initial.py."""
+    """Where a run starts from and what stays: tests/runs/test_initial.py."""
     assert Experiment._fields[:3] == ("seed", "model_name", "task")
     assert Experiment._fields[-2:] == ("init_from", "freeze")
     built = [resolve(get_config(seed=seed)) for seed in (0, 1)]

@@ -53,7 +53,7 @@ BESIDE = {
     "experiments": {"api"},
     "configs": {
         *("config", "settings.configure", "settings.sections", "mesh", "optim"),
-        *("runs.checkpoint", "data", "models"),
+        *("runs.storage.checkpoint", "data", "models"),
     },
 }
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.reliability import tiny
 from tfm_jax import main
-from tfm_jax.runs import exits
 from tfm_jax.runs.log import read_history
+from tfm_jax.runs.process import exits
 
 
 @pytest.mark.slow

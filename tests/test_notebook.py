@@ -21,10 +21,10 @@ from tfm_jax.mesh import Config as MeshConfig
 from tfm_jax.mesh import make_mesh, shardings
 from tfm_jax.notebook import load_huggingface, load_run
 from tfm_jax.objectives import translation
-from tfm_jax.runs import manifest
-from tfm_jax.runs.checkpoint import Checkpointer
-from tfm_jax.runs.exits import CorruptCheckpoint
 from tfm_jax.runs.pictures import KINDS, AttentionMaps, legible
+from tfm_jax.runs.process.exits import CorruptCheckpoint
+from tfm_jax.runs.storage import manifest
+from tfm_jax.runs.storage.checkpoint import Checkpointer
 from tfm_jax.train import loop
 
 ROOT = Path(__file__).resolve().parents[1]

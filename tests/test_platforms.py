@@ -12,7 +12,7 @@ import pytest
 from tests.elsewhere import KINDS, lowered, on, with_cudnn
 from tests.reliability import tiny
 from tests.test_configs import Vocabularies
-from tests.train.text_runs import get_config
+from tests.workloads.text_runs import get_config
 from tfm_jax.decode.topk import top_k
 from tfm_jax.layers.layout import init_params, logical_specs
 from tfm_jax.mesh import Config, make_mesh

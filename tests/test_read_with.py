@@ -22,7 +22,7 @@ from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.models import MODELS
 from tfm_jax.objectives import translation
 from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
+from tfm_jax.runs.storage import checkpoint
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import knob_types, resolve
 from tfm_jax.settings.new_runs import (

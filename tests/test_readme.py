@@ -12,7 +12,7 @@ import pytest
 from tfm_jax import config as configs
 from tfm_jax import main
 from tfm_jax.notebook import RUNS, Run
-from tfm_jax.runs import exits
+from tfm_jax.runs.process import exits
 from tfm_jax.settings.experiment import resolve
 
 ROOT = Path(__file__).resolve().parents[1]

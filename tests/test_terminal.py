@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from experiments.engines import screen
 from experiments.runs.attempts import Status
 from tfm_jax import terminal
-from tfm_jax.runs import exits
 from tfm_jax.runs.log import Progress
+from tfm_jax.runs.process import exits
 from tfm_jax.train import finish
 from tfm_jax.workloads.evaluator import Scored
 

@@ -14,9 +14,13 @@ from tfm_jax import bounded_json, main, renamed
 from tfm_jax.commands import Parser
 from tfm_jax.config import ConfigError, nearest, no_choice, to_flag, to_json
 from tfm_jax.data.errors import DataError
-from tfm_jax.runs import exits
-from tfm_jax.runs.exits import AlreadyRunning, InfrastructureError, one_line
 from tfm_jax.runs.log import read_history
+from tfm_jax.runs.process import exits
+from tfm_jax.runs.process.exits import (
+    AlreadyRunning,
+    InfrastructureError,
+    one_line,
+)
 from tfm_jax.runs.workdir import Lease, preflight, replace
 from tfm_jax.settings.files import DATA_FILES
 from tfm_jax.terminal import install, say, shown, spelled
@@ -180,7 +184,7 @@ def leave_accelerators() -> None:
 
 def set_up(experiment: "Experiment") -> None:
     """Devices and the cache of compiled programs, before the first array exists."""
-    from tfm_jax.runs import runtime
+    from tfm_jax.runs.process import runtime
 
     runtime.prepare(experiment.mesh.cpu_devices)
 

@@ -57,7 +57,7 @@ from ml_collections import ConfigDict
 
 from tfm_jax import config as configs
 from tfm_jax import terminal
-from tfm_jax.runs import exits
+from tfm_jax.runs.process import exits
 
 _PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
 _FILES = ("config", "workdir", "input", "reference", "task_file", "examples_file")
@@ -127,7 +127,7 @@ def load_run(workdir: str) -> ConfigDict:
     except configs.ConfigError as error:
         if not Path(workdir, "checkpoints").is_dir():
             raise
-        from tfm_jax.runs import weights
+        from tfm_jax.runs.storage import weights
 
         try:
             folder = weights.find(workdir)

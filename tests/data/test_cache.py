@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train.text_runs import data_of, write_files
+from tests.workloads.text_runs import data_of, write_files
 from tfm_jax.config import build
 from tfm_jax.data import cache
 from tfm_jax.data.batches import train_batches

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train.text_runs import data_of, write_files
+from tests.workloads.text_runs import data_of, write_files
 from tfm_jax.config import build
 from tfm_jax.data.batches import eval_batches, train_batches
 from tfm_jax.data.prepared import digest_of, prepare
@@ -17,9 +17,9 @@ from tfm_jax.workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENIZER = vocabularies.Config(kind="wordpiece", vocab=90)
-_DOCUMENTS = "tests/data/test_documents.py::"
-_LABELLED = "tests/data/test_labelled.py::"
-_TFDS = "tests/data/test_tfds.py::"
+_DOCUMENTS = "tests/data/sources/test_documents.py::"
+_LABELLED = "tests/data/rows/test_labelled.py::"
+_TFDS = "tests/data/sources/test_tfds.py::"
 
 # knob -> another value, or its value with companions that bring it to life
 RUNNING = {
@@ -82,16 +82,16 @@ SAME = {  # what these do cannot be seen in rows of good files
     "train_files": _DOCUMENTS,
     "valid_files": _DOCUMENTS,
     "header": _LABELLED,
-    "overlong": "tests/data/test_tagged.py",
-    "question_length": "tests/data/test_spans.py",
-    "stride": "tests/data/test_spans.py",
+    "overlong": "tests/data/rows/test_tagged.py",
+    "question_length": "tests/data/rows/test_spans.py",
+    "stride": "tests/data/rows/test_spans.py",
     "source": _LABELLED,
     "folder": _DOCUMENTS,
     "empty": _DOCUMENTS,
     "invalid_utf8": _DOCUMENTS,
-    "frame": "tests/train/test_text_tasks.py",
+    "frame": "tests/workloads/test_text_tasks.py",
     "malformed": _LABELLED,
-    "misplaced": "tests/data/test_spans.py",
+    "misplaced": "tests/data/rows/test_spans.py",
     "timeout_seconds": "tests/data/test_watchdog.py",
     "table": _LABELLED,
     "label_column": _LABELLED,

@@ -10,12 +10,12 @@ from experiments.costs import sizes
 from experiments.runs import cells
 from experiments.statistics import findings
 from experiments.study import Study, better, on
-from tests.train.text_runs import write_files
+from tests.workloads.text_runs import write_files
 
 CONFIG = """
 from pathlib import Path
 
-from tests.train.text_runs import get_config as make
+from tests.workloads.text_runs import get_config as make
 
 SIZES = {{
     "first": (("masked_lm", "bert", "masked_lm"), {{}}),

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from tests.reliability import tiny
-from tests.train import text_runs
+from tests.workloads import text_runs
 from tfm_jax.notebook import load_run
 from tfm_jax.train import loop
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.data import published_folders
+from tests.data.tokenizers import published_folders
 from tests.models.tiny import tiny as tiny_pairs
 from tests.models.tiny_text import tiny
 from tfm_jax.config import ConfigError
@@ -27,7 +27,7 @@ from tfm_jax.interop.safetensors_io import read
 from tfm_jax.main import main as train_main
 from tfm_jax.models import albert, bert, electra, gpt
 from tfm_jax.notebook import load_run
-from tfm_jax.runs import manifest
+from tfm_jax.runs.storage import manifest
 
 WORDS = published_folders.tokenizer("byte_bpe")
 PIECES = published_folders.tokenizer("wordpiece")

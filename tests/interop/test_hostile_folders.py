@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.data import published_folders
+from tests.data.tokenizers import published_folders
 from tests.models.tiny import tiny as tiny_pairs
 from tests.models.tiny_text import tiny
 from tfm_jax.config import ConfigError

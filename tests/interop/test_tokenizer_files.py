@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.data import published_folders
-from tests.data.published_folders import AWKWARD, corpus
+from tests.data.tokenizers import published_folders
+from tests.data.tokenizers.published_folders import AWKWARD, corpus
 from tests.models.tiny import tiny as tiny_pairs
 from tests.models.tiny_text import tiny
 from tfm_jax.data.rows import framing, unlabelled

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tests.train import text_runs
+from tests.workloads import text_runs
 from tfm_jax.config import knob, section
 from tfm_jax.layers.arch import Execution
 from tfm_jax.models.family import Family

@@ -12,7 +12,7 @@ from experiments.plan import Plan
 from experiments.runs import attempts
 from tests.models import outside
 from tests.reliability import tiny
-from tests.train.text_runs import write_files
+from tests.workloads.text_runs import write_files
 from tfm_jax import interop, models
 from tfm_jax.config import ConfigError
 from tfm_jax.interop import maps

@@ -17,7 +17,7 @@ from tfm_jax.layers.layout import init_params
 from tfm_jax.models import MODELS
 from tfm_jax.notebook import RUNS
 from tfm_jax.optim import optimizers
-from tfm_jax.runs import checkpoint
+from tfm_jax.runs.storage import checkpoint
 from tfm_jax.settings.experiment import complete, resolve
 from tfm_jax.settings.sections import EvalConfig, TrainConfig
 from tfm_jax.workloads import WORKLOADS

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from tests.reliability import tiny
-from tests.train import text_runs
+from tests.workloads import text_runs
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.batch import LabelledBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.notebook.run import Run
 from tfm_jax.objectives import masked_lm
-from tfm_jax.runs import checkpoint, pictures, resume, weights
-from tfm_jax.runs.exits import CorruptCheckpoint, InfrastructureError
+from tfm_jax.runs import pictures, resume
 from tfm_jax.runs.log import MetricsLog
+from tfm_jax.runs.process.exits import CorruptCheckpoint, InfrastructureError
+from tfm_jax.runs.storage import checkpoint, weights
 from tfm_jax.settings import experiment
 from tfm_jax.train import finish, loop, modes
 

@@ -13,19 +13,19 @@ from jax.sharding import PartitionSpec as P
 
 from tests.reliability.states import OPTIMIZER, make_state
 from tfm_jax.config import ConfigError, build, section
-from tfm_jax.runs import arrays
-from tfm_jax.runs.checkpoint import (
+from tfm_jax.runs.process.exits import (
+    CheckpointMismatch,
+    CorruptCheckpoint,
+    InfrastructureError,
+)
+from tfm_jax.runs.storage import arrays
+from tfm_jax.runs.storage.checkpoint import (
     Checkpointer,
     Config,
     average,
     find,
     load_params,
     verify,
-)
-from tfm_jax.runs.exits import (
-    CheckpointMismatch,
-    CorruptCheckpoint,
-    InfrastructureError,
 )
 
 

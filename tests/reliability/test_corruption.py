@@ -11,14 +11,19 @@ import numpy as np
 import pytest
 
 from tests.reliability.states import make_state
-from tfm_jax.runs import checkpoint, manifest
-from tfm_jax.runs.checkpoint import Checkpointer, Config, load_params, verify
-from tfm_jax.runs.exits import (
+from tfm_jax.runs.process.exits import (
     BAD_CONFIG,
     BAD_DATA,
     CheckpointMismatch,
     CorruptCheckpoint,
     exit_code,
+)
+from tfm_jax.runs.storage import checkpoint, manifest
+from tfm_jax.runs.storage.checkpoint import (
+    Checkpointer,
+    Config,
+    load_params,
+    verify,
 )
 
 
@@ -243,7 +248,7 @@ def test_another_format_is_a_mismatch_not_corruption(directory):
 
 @pytest.mark.parametrize(
     "function",
-    ["tfm_jax.runs.manifest.file_digest", "tfm_jax.bounded_json.read_bytes"],
+    ["tfm_jax.runs.storage.manifest.file_digest", "tfm_jax.bounded_json.read_bytes"],
 )
 def test_a_failing_disk_is_not_mistaken_for_corruption(
     directory, monkeypatch, function
@@ -262,7 +267,7 @@ def test_a_failing_disk_is_not_mistaken_for_corruption(
 LOAD_EVERYTHING = """
 import sys
 from tests.reliability.states import make_state
-from tfm_jax.runs.checkpoint import Checkpointer, Config, load_params
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config, load_params
 
 for directory in sys.argv[1:]:
     with Checkpointer(directory, Config()) as checkpointer:

@@ -8,9 +8,9 @@ import pytest
 from experiments.runs import files
 from tfm_jax import bounded_json, main
 from tfm_jax.config import ConfigError, from_json, to_json
-from tfm_jax.runs.checkpoint import Checkpointer, Config
-from tfm_jax.runs.exits import InfrastructureError
 from tfm_jax.runs.log import MetricsLog, read_history
+from tfm_jax.runs.process.exits import InfrastructureError
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
 from tfm_jax.runs.workdir import Lease, preflight, replace
 
 VALUE = {"step": 20, "valid": {"nll": 0.1, "worst": float("nan")}, "names": ["a", 1]}

@@ -10,8 +10,8 @@ import pytest
 
 from tests.reliability import tiny
 from tfm_jax import main
-from tfm_jax.runs import exits
 from tfm_jax.runs.log import read_history
+from tfm_jax.runs.process import exits
 from tfm_jax.train.state import init_state
 from tfm_jax.train.step import make_gradients, make_train_step
 

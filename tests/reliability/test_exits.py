@@ -6,7 +6,7 @@ import pytest
 
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
-from tfm_jax.runs import exits
+from tfm_jax.runs.process import exits
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from tests.reliability.states import make_state
-from tfm_jax.runs.checkpoint import Checkpointer, Config, verify
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config, verify
 
 SAVE_FOREVER = """
 import os, resource, signal, sys
 import numpy as np
-from tfm_jax.runs.checkpoint import Checkpointer, Config
-from tfm_jax.runs.exits import exit_code
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
+from tfm_jax.runs.process.exits import exit_code
 
 def state(step):
     values = np.random.default_rng(step).normal(size=(64, 64)).astype(np.float32)

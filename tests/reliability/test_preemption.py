@@ -11,9 +11,9 @@ import pytest
 from jax.experimental import multihost_utils
 
 from tests.reliability.states import make_state
-from tfm_jax.runs.checkpoint import Checkpointer, Config
-from tfm_jax.runs.exits import Preempted
-from tfm_jax.runs.preemption import Preemption
+from tfm_jax.runs.process.exits import Preempted
+from tfm_jax.runs.process.preemption import Preemption
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -83,7 +83,7 @@ PREPARES = """
 import hashlib, sys, time
 from tfm_jax import main
 from tfm_jax.train import loop
-from tfm_jax.runs.preemption import Preemption
+from tfm_jax.runs.process.preemption import Preemption
 
 works = {
     "python": lambda: [time.sleep(0.001) for _ in range(10**6)],
@@ -136,10 +136,10 @@ def test_a_command_that_has_not_begun_a_run_ends_at_once(name, tmp_path):
 SLOW_SAVE = """
 import sys, time
 import numpy as np
-from tfm_jax.runs import arrays
-from tfm_jax.runs.checkpoint import Checkpointer, Config
-from tfm_jax.runs.exits import PREEMPTED
-from tfm_jax.runs.preemption import Preemption
+from tfm_jax.runs.storage import arrays
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
+from tfm_jax.runs.process.exits import PREEMPTED
+from tfm_jax.runs.process.preemption import Preemption
 
 write = arrays.write
 def slow(directory, host):

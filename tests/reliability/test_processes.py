@@ -11,9 +11,9 @@ import pytest
 
 from tests.reliability import tiny
 from tests.reliability.processes import Commands
-from tfm_jax.runs import exits
-from tfm_jax.runs.checkpoint import verify
 from tfm_jax.runs.log import read_history
+from tfm_jax.runs.process import exits
+from tfm_jax.runs.storage.checkpoint import verify
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -13,9 +13,10 @@ from tests.reliability import tiny
 from tfm_jax import main
 from tfm_jax.data import batches, cache
 from tfm_jax.data.sources import numerals
-from tfm_jax.runs import arrays, exits, manifest
-from tfm_jax.runs.checkpoint import Checkpointer, Config
 from tfm_jax.runs.log import MetricsLog, read_history
+from tfm_jax.runs.process import exits
+from tfm_jax.runs.storage import arrays, manifest
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
 from tfm_jax.train import program
 from tfm_jax.workloads import evaluator
 

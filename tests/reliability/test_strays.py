@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from tfm_jax.runs import arrays, manifest
-from tfm_jax.runs.checkpoint import Checkpointer, Config, load_params
-from tfm_jax.runs.exits import CorruptCheckpoint, InfrastructureError, exit_code
-from tfm_jax.runs.weights import newest_sound
+from tfm_jax.runs.process.exits import (
+    CorruptCheckpoint,
+    InfrastructureError,
+    exit_code,
+)
+from tfm_jax.runs.storage import arrays, manifest
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config, load_params
+from tfm_jax.runs.storage.weights import newest_sound
 
 
 def state(step):

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from tests.reliability import processes, tiny
-from tfm_jax.runs import exits, peers
 from tfm_jax.runs.log import read_history
+from tfm_jax.runs.process import exits, peers
 from tfm_jax.train import loop
 
 PROCESS = """
@@ -29,8 +29,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec as P
 
-from tfm_jax.runs.checkpoint import Checkpointer, Config
-from tfm_jax.runs.preemption import Preemption
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
+from tfm_jax.runs.process.preemption import Preemption
 
 me, directory, address = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_num_cpu_devices", 2)

@@ -10,9 +10,13 @@ import time
 import numpy as np
 import pytest
 
-from tfm_jax.runs.checkpoint import Checkpointer, Config
-from tfm_jax.runs.exits import AlreadyRunning, InfrastructureError, exit_code
 from tfm_jax.runs.log import MetricsLog, read_history
+from tfm_jax.runs.process.exits import (
+    AlreadyRunning,
+    InfrastructureError,
+    exit_code,
+)
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
 from tfm_jax.runs.workdir import Lease, preflight, replace
 
 FAST = {"beat": 0.05, "patience": 0.4}
@@ -47,8 +51,8 @@ def test_every_step_of_the_probe_counts(tmp_path, monkeypatch, call):
 def test_a_second_process_leaves_with_zero_while_the_first_runs(tmp_path):
     program = """
 import sys
-from tfm_jax.runs.checkpoint import Checkpointer, Config
-from tfm_jax.runs.exits import exit_code
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
+from tfm_jax.runs.process.exits import exit_code
 from tfm_jax.runs.workdir import Lease
 try:
     with Lease(sys.argv[1]):

@@ -18,9 +18,10 @@ from tfm_jax.data.rows import pairs
 from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.models import transformer
 from tfm_jax.optim import optimizers
-from tfm_jax.runs import arrays, checkpoint, manifest, preemption
-from tfm_jax.runs.exits import Preempted
 from tfm_jax.runs.log import read_history
+from tfm_jax.runs.process import preemption
+from tfm_jax.runs.process.exits import Preempted
+from tfm_jax.runs.storage import arrays, checkpoint, manifest
 from tfm_jax.settings.sections import EvalConfig, TrainConfig
 from tfm_jax.train import finish, loop, program
 from tfm_jax.workloads import evaluator

@@ -12,8 +12,8 @@ from tfm_jax import mesh
 from tfm_jax.data.prepared import prepare
 from tfm_jax.data.rows.pairs import KIND
 from tfm_jax.mesh import make_mesh
-from tfm_jax.runs import arrays, manifest
 from tfm_jax.runs.log import read_history
+from tfm_jax.runs.storage import arrays, manifest
 from tfm_jax.settings.experiment import complete, resolve
 from tfm_jax.train import assemble, loop
 from tfm_jax.train.program import build

@@ -9,9 +9,9 @@ import pytest
 from tests.reliability import tiny
 from tfm_jax import main
 from tfm_jax.config import ConfigError
-from tfm_jax.runs import arrays, manifest
-from tfm_jax.runs.exits import Diverged, Preempted
 from tfm_jax.runs.log import read_history
+from tfm_jax.runs.process.exits import Diverged, Preempted
+from tfm_jax.runs.storage import arrays, manifest
 from tfm_jax.train import finish, loop, population
 
 pytestmark = pytest.mark.slow  # what they share takes long

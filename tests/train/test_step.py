@@ -10,8 +10,8 @@ from tests.layers.weights import normal
 from tests.models.tiny import V, rows, sentences
 from tfm_jax.objectives import translation
 from tfm_jax.ops.dropout import dropout
-from tfm_jax.runs import arrays, checkpoint
-from tfm_jax.runs.checkpoint import Checkpointer
+from tfm_jax.runs.storage import arrays, checkpoint
+from tfm_jax.runs.storage.checkpoint import Checkpointer
 from tfm_jax.train import spikes
 from tfm_jax.train.state import TrainState, averaged, init_state
 from tfm_jax.train.step import make_gradients, make_train_step

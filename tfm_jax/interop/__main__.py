@@ -28,7 +28,7 @@ from typing import Any
 
 from tfm_jax import terminal
 from tfm_jax.commands import Parser
-from tfm_jax.runs import exits
+from tfm_jax.runs.process import exits
 
 
 def parse(argv: Sequence[str]) -> Any:

@@ -12,8 +12,8 @@ from tfm_jax.interop import load_huggingface, save_huggingface, tokenizer_files
 from tfm_jax.interop.tokenizer_files import TOKENIZER, meanings
 from tfm_jax.models import MODELS, family_of
 from tfm_jax.runs import saved
-from tfm_jax.runs.checkpoint import Checkpointer
-from tfm_jax.runs.weights import DIRECTORY
+from tfm_jax.runs.storage.checkpoint import Checkpointer
+from tfm_jax.runs.storage.weights import DIRECTORY
 from tfm_jax.runs.workdir import describe, preflight
 from tfm_jax.settings import experiment
 from tfm_jax.settings.configure import configure

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tfm_jax.config import ConfigError
 from tfm_jax.data.cache import home, make_private
-from tfm_jax.runs import weights
+from tfm_jax.runs.storage import weights
 from tfm_jax.settings import files
 from tfm_jax.settings.experiment import Experiment
 

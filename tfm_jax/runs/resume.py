@@ -14,8 +14,8 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.mesh import on_this_host
 from tfm_jax.optim.optimizers import make_schedule
 from tfm_jax.optim.schedules import SCHEDULES
-from tfm_jax.runs import arrays
-from tfm_jax.runs.exits import CorruptCheckpoint, one_line
+from tfm_jax.runs.process.exits import CorruptCheckpoint, one_line
+from tfm_jax.runs.storage import arrays
 from tfm_jax.runs.workdir import describe, replacing
 from tfm_jax.settings import files
 from tfm_jax.settings.experiment import Experiment, complete, resolve

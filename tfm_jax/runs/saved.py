@@ -11,8 +11,9 @@ from tfm_jax import bounded_json
 from tfm_jax.config import from_json
 from tfm_jax.data.tokenizers.normalize import Normalizer
 from tfm_jax.layers.layout import to_unrolled
-from tfm_jax.runs import checkpoint, resume
-from tfm_jax.runs.exits import CorruptCheckpoint
+from tfm_jax.runs import resume
+from tfm_jax.runs.process.exits import CorruptCheckpoint
+from tfm_jax.runs.storage import checkpoint
 from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.workloads.translation import translate as translate_normalised
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tfm_jax import bounded_json
-from tfm_jax.runs.exits import AlreadyRunning, InfrastructureError
+from tfm_jax.runs.process.exits import AlreadyRunning, InfrastructureError
 
 LEASE = "lease.json"
 _HELD: dict[Path, str] = {}  # workdir -> what the lease of this process says

@@ -12,8 +12,10 @@ from tfm_jax.config import to_json
 from tfm_jax.data.batches import TrainBatches, train_batches
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.mesh import on_this_host, row_multiple
-from tfm_jax.runs import initial, peers, resume, weights
-from tfm_jax.runs.checkpoint import Checkpointer
+from tfm_jax.runs import initial, resume
+from tfm_jax.runs.process import peers
+from tfm_jax.runs.storage import weights
+from tfm_jax.runs.storage.checkpoint import Checkpointer
 from tfm_jax.runs.workdir import describe, replace
 from tfm_jax.settings.experiment import Experiment, complete
 from tfm_jax.terminal import say

@@ -7,8 +7,10 @@ from typing import Any
 import jax
 
 from tfm_jax.mesh import on_this_host
-from tfm_jax.runs import pictures, runtime, weights
+from tfm_jax.runs import pictures
 from tfm_jax.runs.log import read_history, spoken
+from tfm_jax.runs.process import runtime
+from tfm_jax.runs.storage import weights
 from tfm_jax.runs.workdir import replace
 from tfm_jax.terminal import one_line, say
 from tfm_jax.train.state import averaged

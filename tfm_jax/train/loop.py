@@ -12,11 +12,12 @@ from jax.experimental import multihost_utils
 
 from tfm_jax import mesh as mesh_section
 from tfm_jax.mesh import put_batch
-from tfm_jax.runs import initial, named_data, peers, resume, runtime
-from tfm_jax.runs.checkpoint import Checkpointer
-from tfm_jax.runs.exits import Diverged, Preempted
+from tfm_jax.runs import initial, named_data, resume
 from tfm_jax.runs.log import MetricsLog, Progress, read_history
-from tfm_jax.runs.preemption import Preemption
+from tfm_jax.runs.process import peers, runtime
+from tfm_jax.runs.process.exits import Diverged, Preempted
+from tfm_jax.runs.process.preemption import Preemption
+from tfm_jax.runs.storage.checkpoint import Checkpointer
 from tfm_jax.runs.workdir import Lease, preflight
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import resolve

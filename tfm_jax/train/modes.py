@@ -17,17 +17,11 @@ from tfm_jax.data.sources.bitext import Pairs, load_pairs
 from tfm_jax.data.sources.text_files import lines_of, read_lines
 from tfm_jax.decode.prompting import Prompting
 from tfm_jax.mesh import make_mesh, put_batch, using
-from tfm_jax.runs import (
-    arrays,
-    heldout,
-    prompted,
-    resume,
-    runtime,
-    saved,
-    weights,
-)
-from tfm_jax.runs.checkpoint import Checkpointer
-from tfm_jax.runs.exits import CorruptCheckpoint, InfrastructureError
+from tfm_jax.runs import heldout, prompted, resume, saved
+from tfm_jax.runs.process import runtime
+from tfm_jax.runs.process.exits import CorruptCheckpoint, InfrastructureError
+from tfm_jax.runs.storage import arrays, weights
+from tfm_jax.runs.storage.checkpoint import Checkpointer
 from tfm_jax.runs.workdir import Lease, preflight
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say

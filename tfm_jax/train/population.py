@@ -21,8 +21,8 @@ from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
 from tfm_jax.runs import initial, named_data
-from tfm_jax.runs.exits import Diverged, Preempted
 from tfm_jax.runs.log import MetricsLog, Progress
+from tfm_jax.runs.process.exits import Diverged, Preempted
 from tfm_jax.runs.workdir import preflight
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import Experiment, resolve

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from tfm_jax.runs import exits
-from tfm_jax.runs.exits import AlreadyRunning
+from tfm_jax.runs.process import exits
+from tfm_jax.runs.process.exits import AlreadyRunning
 from tfm_jax.runs.workdir import Lease, replace
 
 

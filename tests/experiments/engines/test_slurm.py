@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from experiments.engines import slurm
 from tests.experiments.engines import fake_slurm, real_slurm
-from tfm_jax.runs.exits import InfrastructureError
+from tfm_jax.runs.process.exits import InfrastructureError
 
 # Ends its attempts one after the other with the codes in its folder; "TERM": waits for
 # that signal and ends with 75. Of several codes the last one is for ever.

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.runs import attempts, cells, files, outcomes
 from tfm_jax import api
-from tfm_jax.runs import exits
+from tfm_jax.runs.process import exits
 from tfm_jax.runs.workdir import Lease
 
 

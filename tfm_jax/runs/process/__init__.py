@@ -1,0 +1,1 @@
+"""The process of a run: exit codes, signals, peers, settings of its runtime."""

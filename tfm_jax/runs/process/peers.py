@@ -1,0 +1,185 @@
+"""Peers: the other processes of a run; joined, agreed with, missed when they end."""
+
+import contextlib
+import json
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax._src import distributed  # whose key-value store has no public name
+from jax.experimental import multihost_utils
+
+from tfm_jax.config import ConfigError
+from tfm_jax.runs.process import exits
+from tfm_jax.terminal import say
+
+BEAT = 1.0  # seconds between two signs of life
+PATIENCE = 60.0  # seconds without one until a peer is believed dead; JAX's own are 100
+GRACE = 5.0  # seconds that peers have to fail for the same reason
+ENDED = "ended"
+# what XLA raises when a collective loses its peer
+_LOST = re.compile("gloo|nccl|rccl|connection|coordination|heartbeat|barrier", re.I)
+
+
+def join(processes: int) -> None:
+    """Finds the other processes, as ``jax.distributed.initialize()`` does.
+
+    Raises: ConfigError if there are not so many.
+    """
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"mesh.processes={processes}, but jax.distributed finds no others: {error}"
+        ) from error
+    if jax.process_count() != processes:
+        raise ConfigError(
+            f"mesh.processes={processes}, but {jax.process_count()} were started"
+        )
+
+
+def require_agreement(what: str, settings: Mapping) -> None:
+    """All processes call it, with the same plain dict.
+
+    Raises: ConfigError in all of them if it is not the same, naming what differs.
+    """
+    if jax.process_count() == 1:
+        return
+    text = json.dumps(settings, indent=0, sort_keys=True)
+    mine = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(mine.size))
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: mine.size] = mine
+    rows = multihost_utils.process_allgather(padded)
+    texts = [bytes(row[:n]).decode() for row, n in zip(rows, sizes, strict=True)]
+    for process, text in enumerate(texts):
+        one, other = _only(texts[0], text), _only(text, texts[0])
+        if one != other:
+            raise ConfigError(
+                f"the processes of the run have different {what}: process 0 has {one}, "
+                f"process {process} has {other}"
+            )
+
+
+def _only(text, other):
+    """The lines that ``other`` lacks."""
+    others = set(other.splitlines())
+    only = [line for line in text.splitlines() if line not in others]
+    return " ".join(only).rstrip(",")
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Ends this process with 69 and a word when another one of the run has ended.
+
+    And an error that it alone has ends it with its own code, once the others know:
+    JAX would first wait for them for minutes.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    stop = threading.Event()
+    thread = threading.Thread(target=_watch, args=(stop,), name="peers", daemon=True)
+    thread.start()
+
+    def leave():
+        """No sign of life follows the word that this process has ended."""
+        stop.set()
+        thread.join(GRACE)
+
+    try:
+        yield
+    except (exits.Preempted, exits.Diverged):  # all of them, at the same step
+        raise
+    except Exception as error:
+        leave()
+        if isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)):
+            _end(exits.INFRASTRUCTURE, f"another process of the run has ended: {error}")
+        _tell(f"{ENDED} with an error: {exits.one_line(error)}")
+        if not _all_ended(time.monotonic() + 2 * GRACE):
+            code = exits.exit_code(error)
+            if code == exits.UNKNOWN:
+                traceback.print_exc()
+            _end(code, str(error))
+        raise
+    finally:
+        leave()
+        _tell(ENDED)
+
+
+def _watch(stop: threading.Event) -> None:
+    """Gives signs of life and looks for those of the others."""
+    client: Any = distributed.global_state.client
+    me = jax.process_index()
+    others = [p for p in range(jax.process_count()) if p != me]
+    beats, seen = 0, dict.fromkeys(others, ("", time.monotonic()))
+    failed_at = None
+    while not stop.wait(BEAT):
+        beats += 1
+        try:
+            client.key_value_set(_key(me), str(beats), allow_overwrite=True)
+            said = {p: _said(client, p) for p in others}
+        except jax.errors.JaxRuntimeError as error:
+            if not stop.wait(BEAT):  # process 0 keeps the store
+                _end(exits.INFRASTRUCTURE, f"process 0 of the run has ended: {error}")
+            return
+        now = time.monotonic()
+        for process, text in said.items():
+            if text != seen[process][0]:
+                seen[process] = text, now
+            elif text != ENDED and now - seen[process][1] > PATIENCE:
+                _end(
+                    exits.INFRASTRUCTURE,
+                    f"process {process} of the run gives no sign of life since "
+                    f"{PATIENCE:.0f} s",
+                )
+            if text.startswith(f"{ENDED} with"):
+                failed_at = failed_at or now
+                if now - failed_at > GRACE:
+                    _end(exits.INFRASTRUCTURE, f"process {process} of the run {text}")
+
+
+def _tell(text: str) -> None:
+    client: Any = distributed.global_state.client
+    key = _key(jax.process_index())
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        if not _said(client, jax.process_index()).startswith(ENDED):
+            client.key_value_set(key, text[:1000], allow_overwrite=True)
+
+
+def _said(client: Any, process: int) -> str:
+    try:
+        return client.key_value_try_get(_key(process))
+    except jax.errors.JaxRuntimeError as error:
+        if "NOT_FOUND" not in str(error):
+            raise
+        return ""
+
+
+def _all_ended(deadline: float) -> bool:
+    client = distributed.global_state.client
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        while time.monotonic() < deadline:
+            everyone = range(jax.process_count())
+            if all(_said(client, process).startswith(ENDED) for process in everyone):
+                return True
+            time.sleep(BEAT / 4)
+    return False
+
+
+def _key(process: int) -> str:
+    return f"tfm_jax/process/{process}"
+
+
+def _end(code: int, text: str) -> None:
+    """Ends the process; what ends it otherwise would wait for the others."""
+    say(f"tfm_jax: {exits.one_line(text)}", file=sys.stderr)
+    sys.stdout.flush()
+    os._exit(code)

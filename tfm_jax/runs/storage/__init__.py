@@ -1,0 +1,1 @@
+"""Checkpoints: arrays, manifest, weights; whole or absent."""

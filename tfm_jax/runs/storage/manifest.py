@@ -1,0 +1,169 @@
+"""The manifest of a checkpoint: sha256 and size of every file, and the state's tree.
+
+Orbax restores a flipped bit as a wrong number and never complains (72 of 72 tried), so
+the manifest is what makes a checkpoint trustworthy. It also protects itself: it holds
+the sha256 of its own body and has exactly one spelling.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tfm_jax import bounded_json
+from tfm_jax.runs.process.exits import CheckpointMismatch, CorruptCheckpoint
+
+NAME = "manifest.json"
+FORMAT = 1
+LIBRARIES = ("tfm_jax", "jax", "flax", "orbax-checkpoint", "numpy")
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of one file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _text(body: Mapping) -> str:
+    """The one spelling of a manifest with this body."""
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**body, "sha256": digest}, indent=1, sort_keys=True) + "\n"
+
+
+def write(directory: Path, *, step: int, tree: Mapping) -> None:
+    """Describe everything that lies in ``directory``; the last file of a checkpoint.
+
+    Args:
+        directory: complete but for the manifest.
+        step: of the checkpoint.
+        tree: path of a leaf -> {"shape": list of int, "dtype": name}.
+    """
+    files = {
+        path.relative_to(directory).as_posix(): {
+            "size": path.stat().st_size,
+            "sha256": file_digest(path),
+        }
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+    versions = {name: _version(name) for name in LIBRARIES}
+    body = dict(format=FORMAT, step=step, tree=tree, versions=versions, files=files)
+    (directory / NAME).write_text(_text(body))
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return "not installed"
+
+
+def read(directory: Path) -> dict:
+    """The manifest of a checkpoint.
+
+    Raises:
+        CorruptCheckpoint: it is missing or damaged.
+        CheckpointMismatch: another release wrote it in another format.
+    """
+    try:
+        content = bounded_json.read_bytes(directory / NAME)
+        manifest = bounded_json.loads(content, dict)
+        del manifest["sha256"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise CorruptCheckpoint(f"{NAME}: missing") from None
+    except (ValueError, KeyError) as error:
+        raise CorruptCheckpoint(f"{NAME}: unreadable ({error})") from error
+    if _text(manifest).encode() != content:
+        raise CorruptCheckpoint(f"{NAME}: content differs from its sha256")
+    if manifest.get("format") != FORMAT:
+        raise CheckpointMismatch(
+            f"{directory}: format {manifest.get('format')}, this release reads "
+            f"{FORMAT}; load it with tfm_jax {_writer(manifest)}"
+        )
+    if not _well_formed(manifest):
+        raise CorruptCheckpoint(f"{NAME}: not what this format holds")
+    return manifest
+
+
+def _writer(manifest: dict) -> str:
+    versions = manifest.get("versions")
+    return versions.get("tfm_jax", "?") if isinstance(versions, dict) else "?"
+
+
+def _well_formed(manifest: dict) -> bool:
+    """Whether the values have their types; a sha256 of its own is no proof of that."""
+    parts: list[Any] = [manifest.get(name) for name in ("tree", "files", "versions")]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    leaves, files = parts[0].values(), parts[1].values()
+    return (
+        type(manifest.get("step")) is int
+        and all(isinstance(entry, dict) for entry in (*leaves, *files))
+        and all(isinstance(leaf.get("dtype"), str) for leaf in leaves)
+        and all(isinstance(leaf.get("shape"), list) for leaf in leaves)
+        and all(type(n) is int and n >= 0 for leaf in leaves for n in leaf["shape"])
+        and all(type(file.get("size")) is int for file in files)
+        and all(isinstance(file.get("sha256"), str) for file in files)
+    )
+
+
+def problems(directory: Path, *, contents: bool = True) -> list[str]:
+    """What is wrong with the checkpoint in ``directory``; empty if it is sound.
+
+    An error of the disk itself is raised as it is: it says nothing about the data.
+
+    Args:
+        directory: of one checkpoint.
+        contents: also compare the sha256 of every file, not only its size.
+    """
+    try:
+        manifest = read(directory)
+    except CorruptCheckpoint as error:
+        return [str(error)]
+    found = []
+    if directory.name.isdigit() and int(directory.name) != manifest["step"]:
+        found.append(f"{NAME}: step {manifest['step']} in directory {directory.name}")
+    for name, recorded in manifest["files"].items():
+        fault = _fault(directory, name, recorded, contents)
+        if fault:
+            found.append(f"{name[:255]}: {fault}")
+    return found
+
+
+def _fault(directory: Path, name: str, recorded: Mapping, contents: bool) -> str:
+    """What is wrong with one file; "" if nothing is."""
+    path = directory / name
+    if len(name) > 255 or "\0" in name:
+        return "no name of a file"
+    try:
+        inside = path.resolve().is_relative_to(directory.resolve())
+    except RuntimeError:
+        return "a link to itself"
+    if not inside:
+        return "outside the checkpoint"
+    if not path.is_file():
+        return "missing"
+    size = path.stat().st_size
+    if size != recorded["size"]:
+        return f"{size} bytes instead of {recorded['size']}"
+    if contents and file_digest(path) != recorded["sha256"]:
+        return "content differs from its sha256"
+    return ""
+
+
+def sync_tree(directory: Path) -> None:
+    """Force every file and directory below ``directory``, and itself, to the disk."""
+    for path in (*directory.rglob("*"), directory):
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Force one file, or the entries of one directory, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
