@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -36,6 +37,9 @@ def pytest_configure(config):
     if jax.__version_info__ < (0, 11):  # an unknown flag would end the process
         flags = os.environ.get("XLA_FLAGS", "").split()
         os.environ["XLA_FLAGS"] = " ".join([*flags, *COMPILE_FAST])
+    # child processes import what the first of them has compiled
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("prepared"))
     jax.devices()  # started now, so that no run of a test asks for other ones
     if hasattr(config.option, "loadscopereorder"):

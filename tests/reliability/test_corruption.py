@@ -5,12 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from tests.reliability.states import make_state
+from tfm_jax.runs import log
 from tfm_jax.runs.process.exits import (
     BAD_CONFIG,
     BAD_DATA,
@@ -18,7 +20,7 @@ from tfm_jax.runs.process.exits import (
     CorruptCheckpoint,
     exit_code,
 )
-from tfm_jax.runs.storage import checkpoint, manifest
+from tfm_jax.runs.storage import arrays, checkpoint, manifest, weights
 from tfm_jax.runs.storage.checkpoint import (
     Checkpointer,
     Config,
@@ -266,6 +268,7 @@ def test_a_failing_disk_is_not_mistaken_for_corruption(
 # In a process of its own: Orbax leaves work behind when it meets files like these.
 LOAD_EVERYTHING = """
 import sys
+from pathlib import Path
 from tests.reliability.states import make_state
 from tfm_jax.runs.storage.checkpoint import Checkpointer, Config, load_params
 
@@ -315,8 +318,6 @@ def test_planted_pickles_are_never_executed(directory, tmp_path):
 
 def test_the_loading_code_knows_no_way_to_execute_data():
     forbidden = ("pickle", "dill", "joblib", "marshal", "eval(", "exec(", "__import__")
-    package = os.path.dirname(checkpoint.__file__)
-    for name in ("arrays.py", "checkpoint.py", "manifest.py", "weights.py", "log.py"):
-        with open(os.path.join(package, name)) as file:
-            code = file.read().replace("ever unpickled", "")
-        assert not [word for word in forbidden if word in code], name
+    for module in (arrays, checkpoint, manifest, weights, log):
+        code = Path(module.__file__).read_text().replace("ever unpickled", "")
+        assert not [word for word in forbidden if word in code], module

@@ -221,7 +221,8 @@ def test_extras_that_are_no_json_are_refused_in_one_line(directory):
 
 @pytest.mark.parametrize("own", ["nll", "judged_nll"])
 def test_by_default_the_workloads_own_loss_says_what_is_best(tmp_path, own):
-    with Checkpointer(tmp_path, Config(keep=1)) as run:
+    scores = {own: min, "nll": min}  # the first is its own
+    with Checkpointer(tmp_path, Config(keep=1), scores) as run:
         for step, value in {1: 3.0, 2: 1.0, 3: 2.0, 4: 4.0}.items():
             save(run, step, **{"nll": -value, own: value})
         assert run.steps() == [2, 4]

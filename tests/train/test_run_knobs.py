@@ -90,7 +90,7 @@ def test_every_knob_of_the_data_changes_what_reaches_the_model(knob):
         batches = train_batches(
             experiment.data, data, batch_tokens=64, total_batches=4, seed=0
         )
-        arrays = [x.tolist() for batch in batches for x in batch]
+        arrays = [x if x is None else x.tolist() for batch in batches for x in batch]
         seen.append((arrays, data.examples))
     assert seen[0] != seen[1]
 
