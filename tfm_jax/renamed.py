@@ -57,7 +57,7 @@ def hint(name: str, names: Iterable[str]) -> str:
 
 
 def _spelled(config, names, prefix=""):
-    found = {}
+    spelled = {}
     for name, value in config.items():
         knob = f"{prefix}{name}"
         if isinstance(value, Mapping):
@@ -73,8 +73,8 @@ def _spelled(config, names, prefix=""):
                 value = names[knob].values.get(value, value)
         elif knob == "eval.variants" and isinstance(value, tuple | list):
             value = type(value)(_variant(entry, names) for entry in value)
-        found[name] = value
-    return found
+        spelled[name] = value
+    return spelled
 
 
 def _variant(entry, names):

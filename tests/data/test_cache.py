@@ -76,7 +76,7 @@ def test_a_resumed_run_reads_what_the_first_one_prepared(tmp_path, made):
 
 @pytest.mark.parametrize("task", ["causal_lm", "masked_lm", "classify", "tag", "span"])
 def test_what_is_read_of_any_kind_of_text_is_what_was_prepared(tmp_path, made, task):
-    """Rows that are masked for good, and questions that evaluation reads, among it."""
+    """Static masks, and the questions that evaluation reads, among it."""
     write_files(tmp_path)
     changes = {"masking": dict(draw="static", most=5)}
     section = data_of(task, tmp_path, **changes if task == "masked_lm" else {})

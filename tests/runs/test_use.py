@@ -30,6 +30,8 @@ TRAINED = resolve(get_config(model__source_vocab=31, model__target_vocab=31))
         ("data.source_language", "fr"),
         ("tokenizer.kind", "byte"),
         ("train.ema_decay", 0.0),
+        ("data.numerals_seed", 1),  # would score numbers that were trained on
+        ("data.numerals_heldout", 5),
     ],
 )
 def test_another_use_of_the_parameters_is_refused_by_name(knob, value):

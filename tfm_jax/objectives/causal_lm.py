@@ -27,7 +27,7 @@ def loss_sum(
     smoothing: float = 0.0,
     train: bool,
 ) -> tuple[jax.Array, jax.Array]:
-    """(loss sum in nats, number of tokens asked for), label smoothing included.
+    """(loss sum in nats, number of prediction targets), label smoothing included.
 
     Args:
         apply: ``apply(params, batch, rng=..., train=...) -> logits [B, T, V]``.
@@ -48,7 +48,7 @@ def eval_sums(
 def scores(totals: Mapping[str, Any], report: Mapping[str, Any]) -> dict:
     """See `tokens.scores`; and ``bits_per_character``, whatever the tokenizer is.
 
-    Args: report: of the split, with its ``characters``; None: not all are asked for.
+    Args: report: of the split, with its ``characters``; None: not all are targets.
     """
     if report["characters"] is None:
         return tokens.scores(totals)

@@ -44,7 +44,7 @@ class Joint(NamedTuple):
         )
 
     def auxiliary_scale(self, batch: MaskedBatch) -> ArrayLike:
-        """Words asked for per token judged, of micro-batches [A, B, ...]."""
+        """Masked words per token judged, of micro-batches [A, B, ...]."""
         judged = jnp.sum(jax.vmap(self.judged)(batch))
         return jnp.sum(batch.weights) / jnp.maximum(judged, 1.0)
 
@@ -60,7 +60,7 @@ class Joint(NamedTuple):
         auxiliary_scale: ArrayLike,
         train: bool,
     ) -> tuple[jax.Array, jax.Array]:
-        """(loss sum in nats, number of words asked for).
+        """(loss sum in nats, number of masked words).
 
         Divided by that number the loss is the generator's mean over words plus
         ``auxiliary`` times the discriminator's mean over the tokens it judges.

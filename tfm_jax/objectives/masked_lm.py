@@ -28,7 +28,7 @@ def example() -> MaskedBatch:
 
 
 def auxiliary_scale(batch: MaskedBatch) -> ArrayLike:
-    """Words asked for per pair, of a whole batch of any leading axes."""
+    """Masked words per pair, of a whole batch of any leading axes."""
     if batch.pair_labels is None:
         return 0.0
     pairs = jnp.sum(_pair_weights(batch))
@@ -46,7 +46,7 @@ def loss_sum(
     auxiliary_scale: ArrayLike = 0.0,
     train: bool,
 ) -> tuple[jax.Array, jax.Array]:
-    """(loss sum in nats, number of words asked for).
+    """(loss sum in nats, number of masked words).
 
     Divided by that number the loss is the mean over words plus ``auxiliary`` times the
     mean over pairs. Source: Devlin et al. 2019, arXiv:1810.04805, appendix A.2.

@@ -52,5 +52,5 @@ def _means(totals):
 
 
 ALL = Joint(every_token, _cross_entropy, _sums, _means)
-# those that the generator was asked for: "ELECTRA 15 %"
+# the generator's prediction targets alone: "ELECTRA 15 %"
 ASKED = ALL._replace(judged=_asked)

@@ -13,7 +13,7 @@ from tfm_jax.ops.losses import token_cross_entropy
 def sums(
     logits: jax.Array, labels: jax.Array, weights: jax.Array
 ) -> dict[str, jax.Array]:
-    """Sums over what is asked for: ``nll`` (nats), ``correct``, ``tokens``.
+    """Sums over prediction targets: ``nll`` (nats), ``correct``, ``tokens``.
 
     Args: logits: [..., V]. labels, weights: [...], as in `token_cross_entropy`.
     """

@@ -39,8 +39,8 @@ def evaluate(
     made = make_mesh(cfg)
     with using(cfg, made, rules=()):
         evaluator = workload.make_evaluator(experiment, data, made)
-        found = evaluator.final(run.params, split)
-    return {"split": split if file is None else str(file)} | found.scores
+        scored = evaluator.final(run.params, split)
+    return {"split": split if file is None else str(file)} | scored.scores
 
 
 def _reading(data, file):

@@ -68,12 +68,14 @@ def attention_maps(
         kept = _intermediates(model, to_unrolled(params), batch)
 
     def layers(stack, name):
-        found = kept[stack]
+        layers_kept = kept[stack]
         order = sorted(
-            (layer for layer in found if name in found[layer]),
+            (layer for layer in layers_kept if name in layers_kept[layer]),
             key=lambda layer: int(layer.rpartition("_")[2]),
         )
-        return np.stack([np.asarray(found[k][name]["weights"][0][0]) for k in order])
+        return np.stack(
+            [np.asarray(layers_kept[k][name]["weights"][0][0]) for k in order]
+        )
 
     return AttentionMaps(
         **{kind: layers(*place) for kind, place in KINDS.items()},

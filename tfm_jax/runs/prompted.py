@@ -62,13 +62,13 @@ def read_examples(
     if cfg.layout().scores:
         raise ConfigError(f"table={table!r} has numbers, and no labels to choose from")
     try:
-        found, _ = tables.load_labelled(cfg, "train")
+        labelled, _ = tables.load_labelled(cfg, "train")
     except DataError as error:
         raise DataError(f"{knob}: {error}") from error
-    seconds = found.seconds or [""] * len(found.firsts)
-    rows = zip(found.firsts, seconds, found.labels, found.known, strict=True)
+    seconds = labelled.seconds or [""] * len(labelled.firsts)
+    rows = zip(labelled.firsts, seconds, labelled.labels, labelled.known, strict=True)
     return [
-        Example(text, found.names[label], second)
+        Example(text, labelled.names[label], second)
         for text, second, label, known in rows
         if known
     ]

@@ -38,6 +38,11 @@ FREE = {
 }
 
 
+# of examples that are made: which of them are held out, and what they are; under other
+# values a held-out one may have been trained on
+MADE = ("data.numerals_", "data.recall_")
+
+
 def experiment_of(extras: dict, path: Path) -> Experiment:
     """The experiment that a checkpoint continues. Raises: CorruptCheckpoint."""
     there = {name for name in extras if isinstance(extras[name], dict)}
@@ -110,12 +115,16 @@ def check_length(before: Experiment, now: Experiment, step: int) -> None:
 def used(trained: Experiment, now: Experiment) -> Experiment:
     """``now`` with the vocabularies of ``trained`` where it leaves them open.
 
-    Raises: ConfigError naming every field of role "architecture" that differs from what
-        the parameters were trained with.
+    Raises: ConfigError naming every field of role "architecture", and of MADE, that
+        differs from what the parameters were trained with.
     """
     if now.task == trained.task:
         now = complete(now, start=trained.model)
-    differ = _differences(trained, now, lambda knob, role: role != "architecture")
+    differ = _differences(
+        trained,
+        now,
+        lambda knob, role: role != "architecture" and not knob.startswith(MADE),
+    )
     if differ:
         raise ConfigError(
             f"the parameters were trained otherwise; {'; '.join(differ)}. "

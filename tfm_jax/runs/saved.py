@@ -73,8 +73,8 @@ def translate(run: Saved, lines: Sequence[str], **options: Any) -> list[str]:
     apply, undo = normalizer(run, "source").apply, normalizer(run, "target").undo
     parts = run.model, run.params, run.tokenizer
     normal = [apply(line) for line in lines]
-    found = translate_normalised(*parts, normal, run.experiment.eval, **options)
-    return [undo(line) for line in found]
+    translated = translate_normalised(*parts, normal, run.experiment.eval, **options)
+    return [undo(line) for line in translated]
 
 
 def label_names(run: Saved) -> list[str]:

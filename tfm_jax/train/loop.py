@@ -106,12 +106,8 @@ class Training:
         self.workdir, self.mesh = workdir, mesh
         self.checkpoints, self.stop = checkpoints, stop
         self.experiment, self.work = made.experiment, made.experiment.workload
-        self.data, self.compiled, self.evaluator = (
-            made.data,
-            made.compiled,
-            made.evaluator,
-        )
-        self._texts = made.texts
+        self.data, self._texts = made.data, made.texts
+        self.compiled, self.evaluator = made.compiled, made.evaluator
         self.step = self.saved = made.step
         self.batches, self.state = made.batches, made.state
         self._scores, self._tokens = made.scores, []  # tokens since the last record

@@ -95,11 +95,11 @@ def translate(
         if not chunk:
             return
         try:
-            found = saved.translate(run, chunk)
+            translated = saved.translate(run, chunk)
         except ValueError as error:
             where = f"standard input from line {first} on"
             raise DataError(f"{where}: {error}") from error
-        for line in found:
+        for line in translated:
             if not say(line, file=stdout, kept="\t"):
                 return  # whoever read them has had enough
 
@@ -226,8 +226,8 @@ def replay(workdir: str | Path, *, config: Any) -> dict:
         state = jax.tree.map(
             lambda x, a: jax.device_put(x, a.sharding), state, abstract
         )
-        found = jax.jit(again)(state, put_batch(mesh, batch, leading=1))
-    metrics, bad = jax.device_get(found)
+        recomputed = jax.jit(again)(state, put_batch(mesh, batch, leading=1))
+    metrics, bad = jax.device_get(recomputed)
     result: dict[str, Any] = {"step": int(state.step) + 1}
     result |= {name: str(value) for name, value in metrics.items()}  # nan is no JSON
     counts = arrays.leaves(bad).items()

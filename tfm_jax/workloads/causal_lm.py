@@ -48,9 +48,8 @@ class CausalEvaluator(Evaluator):
         return {str(n): f"{prompt} -> {text}" for n, (prompt, text) in enumerate(pairs)}
 
 
-DEFAULTS: dict[
-    str, dict[str, Any]
-] = {  # Brown et al. 2020, arXiv:2005.14165, appendix B
+# Brown et al. 2020, arXiv:2005.14165, appendix B
+DEFAULTS: dict[str, dict[str, Any]] = {
     "optim": dict(
         optimizer="adamw",
         schedule="cosine",

@@ -28,9 +28,8 @@ def _check(experiment):
         )
 
 
-DEFAULTS: dict[
-    str, dict[str, Any]
-] = {  # Devlin et al. 2019, arXiv:1810.04805, appendix A.2, and its release
+# Devlin et al. 2019, arXiv:1810.04805, appendix A.2, and its release
+DEFAULTS: dict[str, dict[str, Any]] = {
     "optim": dict(
         optimizer="bert_adam",
         schedule="linear",

@@ -46,8 +46,8 @@ def find_answers(
     if not questions:
         return []
     plain = [question._replace(answers=(), starts=()) for question in questions]
-    found, _ = spans.span_rows(tokenizer, plain, cfg)
-    tokens, types = unlabelled.unpadded(found.rows)
+    windows, _ = spans.span_rows(tokenizer, plain, cfg)
+    tokens, types = unlabelled.unpadded(windows.rows)
     logits = np.full((len(tokens), 2, cfg.length), -np.inf)
     for padded, row, one in zip(
         logits,
@@ -56,16 +56,16 @@ def find_answers(
         strict=True,
     ):
         padded[:, : len(row)] = one[:, : len(row)]
-    inside = found.offsets[..., 1] > found.offsets[..., 0]
+    inside = windows.offsets[..., 1] > windows.offsets[..., 0]
     answers = [Answer("", -np.inf, 0, 0)] * len(plain)
     rows = np.flatnonzero(inside.any(axis=1))  # that may have an answer
-    of_rows = logits[rows], found.questions[rows], inside[rows]
+    of_rows = logits[rows], windows.questions[rows], inside[rows]
     for best in best_spans(*of_rows, most=most):
         row = rows[best.row]
-        offsets = found.offsets[row]
+        offsets = windows.offsets[row]
         start, end = int(offsets[best.first, 0]), int(offsets[best.last, 1])
-        text = spans.span_text(found, plain, row, best.first, best.last)
-        answers[found.questions[row]] = Answer(text, best.score, start, end)
+        text = spans.span_text(windows, plain, row, best.first, best.last)
+        answers[windows.questions[row]] = Answer(text, best.score, start, end)
     return answers
 
 

@@ -146,7 +146,7 @@ def translate(
     texts = [
         n for n, pair in enumerate(zip(lines, sources, strict=True)) if has_text(*pair)
     ]
-    found = decode(
+    decoded = decode(
         model,
         to_unrolled(params),
         [sources[n] for n in texts],
@@ -158,7 +158,7 @@ def translate(
         batch_sentences=min(cfg.batch_sentences, power_of_two(len(texts))),
         **options,
     )
-    written = tokenizer.decode([tokens[0] for tokens, _, _ in found], "target")
+    written = tokenizer.decode([tokens[0] for tokens, _, _ in decoded], "target")
     translated = dict(zip(texts, written, strict=True))
     return [translated.get(n, "") for n in range(len(lines))]
 
