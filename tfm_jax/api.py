@@ -6,7 +6,7 @@ Importing this module imports no JAX; what needs it does when it is asked for.
 
 import functools
 import importlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tfm_jax.audit import audit_transformer
     from tfm_jax.ops.attention import SCORES, attention_weights
     from tfm_jax.settings.experiment import Experiment
+    from tfm_jax.train.costs import Start
 
 __all__ = [
     # errors, and what the exit code of a command says
@@ -79,13 +80,14 @@ __all__ = [
     "leave_accelerators",
     "logits",
     "mean_loss",
+    "measure",
     "start",
-    "train_step",
 ]
 _OF_JAX = {  # name -> its module, which imports JAX
     "Experiment": "settings.experiment",
     "SCORES": "ops.attention",
     "attention_weights": "ops.attention",
+    "Start": "train.costs",
     "audit_transformer": "audit",
 }
 
@@ -189,53 +191,21 @@ def set_up(experiment: "Experiment") -> None:
     runtime.prepare(experiment.mesh.cpu_devices)
 
 
-class Start(NamedTuple):
-    """A run before its first step.
-
-    Attributes:
-        experiment: with the vocabularies of its tokenizer filled in.
-        batch: what the first step sees, not yet in micro-batches.
-        tokens: of the batch, padding left out; of a translation those of its targets.
-    """
-
-    experiment: "Experiment"
-    batch: Any
-    tokens: int
-
-
-def start(experiment: "Experiment") -> Start:
+def start(experiment: "Experiment") -> "Start":
     """Prepares the data and takes the first batch.
 
     Raises: ConfigError, DataError if it cannot be run.
     """
-    from tfm_jax.data.batches import train_batches
-    from tfm_jax.settings.experiment import complete
+    from tfm_jax.train import costs
 
-    data = prepare(experiment)
-    experiment = complete(experiment, data.tokenizer)
-    batches = train_batches(
-        experiment.data,
-        data,
-        batch_tokens=experiment.train.batch_tokens,
-        total_batches=1,
-        seed=experiment.seed,
-        row_multiple=experiment.train.row_multiple,
-    )
-    batch = next(batches)
-    return Start(experiment, batch, experiment.workload.tokens(batch))
+    return costs.start(experiment, prepare(experiment))
 
 
-def train_step(experiment: "Experiment") -> tuple[Callable, Any]:
-    """``train_step(state, micro_batches)``, not jitted, and the shapes of its state.
+def measure(experiment: "Experiment") -> dict[str, Any]:
+    """Parameters, and FLOPs and tokens of a train step, see ``costs.measure``."""
+    from tfm_jax.train import costs
 
-    Args: experiment: of a ``Start``.
-    """
-    import jax
-
-    from tfm_jax.train import program
-
-    functions = program.build(experiment)
-    return functions.train_step, jax.eval_shape(functions.init, 0)
+    return costs.measure(start(experiment))
 
 
 def initial_params(experiment: "Experiment", model: "nn.Module") -> dict[str, Any]:

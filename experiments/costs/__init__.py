@@ -1,1 +1,1 @@
-"""What a run costs: parameters, and operations of a step."""
+"""What a run costs, and arms that cost the same."""

@@ -1,4 +1,4 @@
-"""What a run costs, known before it runs: parameters and operations of a step."""
+"""Sizes of the arms of a study, and steps that make them cost the same."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from experiments.runs import cells
 from experiments.stages import FIRST
 from experiments.study import Study
-from tfm_jax.api import ConfigError, start, train_step
+from tfm_jax import api
+from tfm_jax.api import ConfigError
 
 if TYPE_CHECKING:
     from tfm_jax.api import Experiment
@@ -18,29 +19,8 @@ STEPS = "train.total_steps"
 
 
 def measure(experiment: "Experiment") -> dict[str, Any]:
-    """``parameters``, and of one train step ``flops_per_step`` and ``tokens_per_step``.
-
-    FLOPs are those of ``flops.count``; there are none where they cannot be counted,
-    and ``uncounted`` says why. Tokens are those of the text, or of the targets of a
-    translation, padding left out. Nothing is compiled or run.
-    """
-    import jax
-
-    from experiments.costs import flops
-
-    begun = start(experiment)
-    step, state = train_step(begun.experiment)
-    batch = jax.tree.map(lambda x: x[None], begun.batch)  # one micro-batch
-    try:
-        operations = flops.count(step, state, batch)
-        counted = {"flops_per_step": float(operations.total())}
-    except flops.Uncountable as error:
-        counted = {"uncounted": str(error)}
-    return counted | {
-        "count": COUNT,
-        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
-        "tokens_per_step": begun.tokens,
-    }
+    """What ``api.measure`` says, and by which rule it counts."""
+    return api.measure(experiment) | {"count": COUNT}
 
 
 def matched(study: Study, measured: Mapping[str, Mapping]) -> Study:

@@ -98,3 +98,10 @@ def test_a_study_that_has_begun_keeps_the_steps_of_its_count(
         (plan.root / "study.json").write_text("{}")
     again = steps_of(Plan.load(str(path), out))
     assert again == {"wide": 2 if begun else 1, "narrow": 6}
+
+
+def test_a_study_of_equal_flops_refuses_an_arm_that_cannot_be_counted():
+    study = tiny_study._study(match="flops")
+    found = {"slow": {"flops_per_step": 1.0}, "fast": {"uncounted": "it has 'while'"}}
+    with pytest.raises(ConfigError, match="arm 'fast': it has 'while'"):
+        sizes.matched(study, found)

@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from experiments.costs import flops, sizes
 from experiments.runs import cells
-from tests.experiments import tiny_study
 from tfm_jax import api
-from tfm_jax.config import ConfigError
+from tfm_jax.train import flops, program
 
 W = jax.ShapeDtypeStruct((4, 4), jnp.float32)  # x @ w: 2 * 4 * 4 * 4 operations
 LANGUAGE = "configs/gpt2_small.py:tiny"
@@ -96,8 +94,9 @@ def step_of(config, settings):
     """A train step with its state and batch, shapes alone."""
     experiment = cells.configure(config, settings)
     experiment, batch, _ = api.start(experiment)
-    step, state = api.train_step(experiment)
-    return step, state, jax.tree.map(lambda x: x[None], batch)
+    functions = program.build(experiment)
+    state = jax.eval_shape(functions.init, 0)
+    return functions.train_step, state, jax.tree.map(lambda x: x[None], batch)
 
 
 ARMS = {
@@ -145,10 +144,3 @@ def test_additive_scores_have_the_products_of_dots_and_their_tanh_besides(counte
     assert additive["products"] == dot["products"]
     pairs = L * B * T * T * D  # of queries and keys, each entry of each head
     assert additive["elementwise"] > dot["elementwise"] + 2 * pairs  # add and tanh
-
-
-def test_a_study_of_equal_flops_refuses_an_arm_that_cannot_be_counted():
-    study = tiny_study._study(match="flops")
-    found = {"slow": {"flops_per_step": 1.0}, "fast": {"uncounted": "it has 'while'"}}
-    with pytest.raises(ConfigError, match="arm 'fast': it has 'while'"):
-        sizes.matched(study, found)
