@@ -35,12 +35,13 @@ from typing import Any
 from experiments.engines import batch, local, screen
 from experiments.plan import ROOT, Plan
 from experiments.report.numbers import rounded
-from experiments.runs import attempts, environment, files
+from experiments.runs import attempts, files
 from experiments.runs.cells import FINISHED
 from experiments.study import Typed
 from tfm_jax.api import (
     ConfigError,
     Parser,
+    environment,
     exits,
     install,
     leave_accelerators,
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
         if options.engine != "local":
             return _submit(options, plan, todo, planned)
         with screen.screen(plan.expected(), plan.count(*FINISHED)) as shown:
-            if not local.run(todo, slots, environment.describe(), shown):
+            if not local.run(todo, slots, environment(), shown):
                 say("stopped; the same command goes on", file=sys.stderr)
                 return exits.PREEMPTED
         plan = plan.again()
@@ -187,7 +188,7 @@ def one(options: argparse.Namespace, plan: Plan) -> Any:
         attempts.forget(cell)
     if os.environ.get("SLURM_PROCID", "0") != "0":
         return local.follow(group[0].cell)
-    return local.run_group(left, environment.describe()) if left else exits.OK
+    return local.run_group(left, environment()) if left else exits.OK
 
 
 COMMANDS = {

@@ -16,6 +16,7 @@ from tfm_jax.config import ConfigError, nearest, no_choice, to_flag, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process import exits
+from tfm_jax.runs.process.environment import describe as environment
 from tfm_jax.runs.process.exits import (
     AlreadyRunning,
     InfrastructureError,
@@ -57,6 +58,7 @@ __all__ = [
     "spelled",
     # the directory of a run
     "Lease",
+    "environment",
     "preflight",
     "read_history",
     "read_object",

@@ -93,11 +93,13 @@ def test_a_run_compiles_one_train_step_and_one_evaluation(runs, size):
 
 
 @pytest.mark.parametrize("size", [1, 8])
-def test_the_log_says_how_long_the_start_took(runs, size):
+def test_the_log_says_how_long_the_start_took_and_on_what(runs, size):
     start, *others = (r for r in read_history(runs[size][0]) if r["kind"] == "start")
     assert others == []
-    assert set(start) == {"step", "kind", "seconds"}
+    assert set(start) == {"step", "kind", "seconds", "environment"}
     assert start["step"] == 1 and 0 < start["seconds"] < 600
+    assert start["environment"]["jax"] == jax.__version__
+    assert start["environment"]["devices"] == f"{size} cpu"
 
 
 def test_a_checkpoint_of_eight_devices_goes_on_on_one(runs, tmp_path):

@@ -14,7 +14,7 @@ from tfm_jax import mesh as mesh_section
 from tfm_jax.mesh import put_batch
 from tfm_jax.runs import initial, named_data, resume
 from tfm_jax.runs.log import MetricsLog, Progress, read_history
-from tfm_jax.runs.process import peers, runtime
+from tfm_jax.runs.process import environment, peers, runtime
 from tfm_jax.runs.process.exits import Diverged, Preempted
 from tfm_jax.runs.process.preemption import Preemption
 from tfm_jax.runs.storage.checkpoint import Checkpointer
@@ -167,10 +167,14 @@ class Training:
         jax.block_until_ready(before)  # at most two steps are in flight
         if self._since is None:
             jax.block_until_ready(metrics)
-            seconds, self._since = time.monotonic() - self._started, time.monotonic()
-            self._untimed = 1  # the step that was compiled says nothing of the rate
+            seconds = time.monotonic() - self._started
             self.progress.first_step(seconds)
-            self.log.write(self.step, "start", {"seconds": seconds})
+            devices = f"{self.mesh.size} {self.mesh.devices.flat[0].device_kind}"
+            where = environment.describe() | {"devices": devices}
+            begun = {"seconds": seconds, "environment": where}
+            self.log.write(self.step, "start", begun)
+            # the step that was compiled says nothing of the rate
+            self._untimed, self._since = 1, time.monotonic()
         if self._due(cfg.log_every_steps) or self.at_end:
             self._log(jax.device_get(metrics))
         if self.stop.should_stop(self.step):

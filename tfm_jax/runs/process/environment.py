@@ -1,4 +1,4 @@
-"""What the numbers of a run may depend on besides its configuration."""
+"""Environment: what the numbers of a run may depend on besides its configuration."""
 
 import hashlib
 import importlib.metadata
@@ -24,7 +24,7 @@ def describe() -> dict[str, str]:
 
 
 def _git(*arguments):
-    here = Path(__file__).parents[2]
+    here = Path(__file__).parents[3]
     try:
         ran = subprocess.run(
             ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
