@@ -329,6 +329,11 @@ def main(argv: Sequence[str]) -> Any:
         return exits.PREEMPTED
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The command of this process."""
     install()
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    program()

@@ -103,6 +103,8 @@ def answers(folder):
         "help": ["--help"],
         "no config": [f"--workdir={folder}/new"],
         "no workdir": [f"--config={folder}/small.py"],
+        "no name": ["--config=", f"--workdir={folder}/new"],
+        "wrong name": ["--config=transfomer_wmt:big", f"--workdir={folder}/new"],
         "missing file": [f"--config={folder}/smal.py", f"--workdir={folder}/new"],
         "a folder": [f"--config={folder}", f"--workdir={folder}/new"],
         "near size": [f"--config={folder}/small.py:tin", f"--workdir={folder}/new"],
@@ -148,6 +150,8 @@ def test_a_mistake_is_one_line_and_exit_code_78_without_jax(answers, mistake):
     [
         ("no config", "--config=FILE is missing"),
         ("no workdir", "--workdir=DIR is missing"),
+        ("no name", "no such file; names are (albert_base, bert_base,"),
+        ("wrong name", "did you mean 'transformer_wmt'?"),
         ("missing file", "no such file; did you mean 'small.py'?"),
         ("a folder", "no such file"),
         ("wrong size", "has no size 'huge'"),
@@ -176,7 +180,7 @@ def test_help_names_every_flag_mode_and_exit_code_without_jax(answers):
 def test_the_version_is_one_line_without_jax(answers):
     code, out, err, heavy = answers["version"]
     assert (code, err, heavy) == (exits.OK, "", [])
-    assert out.startswith("tfm_jax ") and out.count("\n") == 1
+    assert out == f"tfm_jax {tfm_jax.__version__}\n"
 
 
 def test_the_process_itself_ends_with_the_code():

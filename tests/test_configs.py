@@ -91,6 +91,25 @@ def test_a_config_says_how_to_run_it_and_names_itself(file):
     assert f"configs/{file}" in docstring
 
 
+def test_a_config_is_found_by_name_and_by_its_old_path_from_anywhere(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    wanted = configs.load(f"{FOLDER}/gpt1.py:tiny")
+    assert configs.load("gpt1:tiny") == configs.load("configs/gpt1.py:tiny") == wanted
+    with pytest.raises(configs.ConfigError, match="no such file"):
+        configs.load("elsewhere/gpt1.py")
+
+
+def test_the_file_at_a_path_is_taken_before_one_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = Path("configs", "gpt1.py")
+    own.parent.mkdir()
+    own.write_text((FOLDER / "sst2.py").read_text())
+    assert configs.load("configs/gpt1.py").task == "classify"
+    assert configs.load("gpt1").task == "causal_lm"
+
+
 def test_sizes_are_named_where_there_is_no_such():
     with pytest.raises(
         configs.ConfigError, match=r"no size 'tiny'; choose from \(bert_"

@@ -22,8 +22,11 @@ BELOW = {
     "renamed": {"knobs"},
     "flag_values": {"knobs"},
     "registry": set(),
+    "shipped": set(),
+    "config_files": {"knobs", "renamed", "shipped"},
     "command_line": {"knobs", "flag_values", "renamed"},
-    "config": {"knobs", "flag_values", "command_line", "bounded_json", "renamed"},
+    "config": {"knobs", "flag_values", "command_line", "bounded_json", "renamed"}
+    | {"config_files"},
     "commands": {"config"},
     "manual": {"config"},
     "ops": set(),
@@ -44,8 +47,9 @@ _ON_RUNS = _BELOW_RUNS | {"workloads", "settings", "runs"}
 BELOW |= {"train": _ON_RUNS, "interop": _ON_RUNS, "audit": _BELOW_RUNS}
 BELOW |= {"notebook": _ON_RUNS | {"interop", "audit"}}
 BELOW |= {"main": {"config", "manual", "terminal", "settings", "runs", "train"}}
-BELOW["main"] |= {"interop"}
+BELOW["main"] |= {"interop", "__version__"}
 BELOW |= {"interop.__main__": {"config", "commands", "terminal", "runs"}}
+BELOW |= {"notebook.__main__": {"config", "shipped", "terminal", "runs"}}
 BELOW |= {"api": {*BELOW}}  # the public face: nothing in the package imports it
 
 # programs beside the package -> the parts they may import
@@ -60,7 +64,7 @@ BESIDE = {
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "ml_collections", "absl"}
 FORBIDDEN = {  # part -> packages of others that it does without
     **dict.fromkeys(("knobs", "renamed", "flag_values", "command_line"), FRAMEWORKS),
-    "config": FRAMEWORKS - {"ml_collections"},
+    **dict.fromkeys(("config", "config_files"), FRAMEWORKS - {"ml_collections"}),
     "ops": FRAMEWORKS - {"jax"},
     "data": FRAMEWORKS,
 }
@@ -158,8 +162,11 @@ def test_every_part_has_a_rank():
     assert {Path(part).stem for part in parts} - {"__init__"} <= set(BELOW)
 
 
-def test_only_a_command_may_rank_above_its_part():
-    assert [name for name in BELOW if "." in name] == ["interop.__main__"]
+def test_only_commands_rank_otherwise_than_their_parts():
+    assert [name for name in BELOW if "." in name] == [
+        "interop.__main__",
+        "notebook.__main__",
+    ]
 
 
 @pytest.mark.parametrize(

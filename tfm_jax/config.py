@@ -8,10 +8,7 @@ what comes back into the dataclass or says in one line which knob is wrong.
 import collections
 import contextlib
 import dataclasses
-import importlib.util
-import inspect
 import json
-import re
 import sys
 import typing
 from collections.abc import Mapping
@@ -22,6 +19,7 @@ from ml_collections import ConfigDict
 
 from tfm_jax import bounded_json, renamed
 from tfm_jax.command_line import check_argv, check_overrides
+from tfm_jax.config_files import load
 from tfm_jax.flag_values import from_flag, to_flag
 from tfm_jax.knobs import (
     SCALARS,
@@ -72,10 +70,6 @@ __all__ = [
     "with_defaults",
 ]
 T = TypeVar("T")
-
-# what ml_collections says of a name that a locked config does not have
-_LOCKED = re.compile(r'Key "(?P<knob>\w+)" does not exist .*since the config is locked')
-_NAMED = re.compile(r"'(\w+)\\?': ")
 
 
 def section(cls: type, **overrides: Any) -> ConfigDict:
@@ -160,63 +154,6 @@ def from_json(text: str | bytes) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"config JSON: {error}") from error
     return _plain(config, "")
-
-
-def load(spec: str) -> ConfigDict:
-    """Runs ``FILE.py[:size]``: its ``get_config``, with the size as argument if given.
-
-    The file is executed: it is the user's own code, never one found beside data.
-
-    Raises:
-        ConfigError: for a missing file, one without ``get_config``, an unknown size.
-    """
-    file, _, size = spec.partition(":")
-    path = Path(file)
-    if not path.is_file():
-        siblings = sorted(other.name for other in path.parent.glob("*.py"))
-        raise ConfigError(
-            f"--config={spec}: no such file{nearest(path.name, siblings)}"
-        )
-    module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    if module_spec is None or module_spec.loader is None:
-        raise ConfigError(f"--config={spec}: not a Python file (.py)")
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise ConfigError(
-            f"--config={spec}: line {error.lineno}: {error.msg}"
-        ) from error
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"--config={spec}: the file defines no get_config()")
-    if size and not inspect.signature(module.get_config).parameters:
-        raise ConfigError(f"--config={spec}: get_config() of {file} takes no size")
-    try:
-        config = module.get_config(*[size] if size else [])
-    except (AttributeError, KeyError) as error:
-        if locked := _LOCKED.search(str(error)):
-            knob, there = locked["knob"], re.findall(_NAMED, str(error))
-            raise ConfigError(
-                f"--config={spec}: there is no knob {knob!r} to set in its section"
-                f"{renamed.hint(knob, there) or nearest(knob, there)}"
-            ) from error
-        if error.args != (size,):
-            raise
-        sizes = _sizes(module)
-        names = ", ".join(sizes)
-        choices = f"; choose from ({names}){nearest(size, sizes)}" if names else ""
-        raise ConfigError(
-            f"--config={spec}: {file} has no size {size!r}{choices}"
-        ) from error
-    if not isinstance(config, ConfigDict):
-        raise ConfigError(f"--config={spec}: get_config() returned no ConfigDict")
-    return config.lock()
-
-
-def _sizes(module):
-    """Names of a config file's ``SIZES``, or of those of the model it imports."""
-    tables = (getattr(m, "SIZES", ()) for m in (module, *vars(module).values()))
-    return list(map(str, next(filter(None, tables), ())))
 
 
 def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:

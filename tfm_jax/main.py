@@ -1,12 +1,13 @@
 r"""Train a Transformer, or use one that was trained.
 
 Usage:
-  python -m tfm_jax.main --workdir=DIR --config=FILE[:SIZE] [--config.KNOB=VALUE ...]
+  python -m tfm_jax.main --workdir=DIR --config=NAME[:SIZE] [--config.KNOB=VALUE ...]
   python -m tfm_jax.main --workdir=DIR --mode=MODE [FLAG ...] [--config.KNOB=VALUE ...]
 
   --workdir=DIR         where the run lives: checkpoints, logs, config.json
-  --config=FILE[:SIZE]  what to train, see configs/; not needed once the workdir has
-                        a run: what it was trained with is in its config.json
+  --config=NAME[:SIZE]  what to train: a name, which --config= lists, or FILE.py; not
+                        needed once the workdir has a run: what it was trained with is
+                        in its config.json
   --config.KNOB=VALUE   another value for one knob: --config.model.norm=pre; several
                         values stand between commas, one with a comma in quotes
 
@@ -31,7 +32,7 @@ Usage:
   of a header or numbers from 0
 
 Examples:
-  python -m tfm_jax.main --config=configs/transformer_numerals.py --workdir=runs/n
+  python -m tfm_jax.main --config=transformer_numerals --workdir=runs/n
   python -m tfm_jax.main --workdir=runs/n --mode=eval --config.eval.beam=1
   echo "twenty-one" | python -m tfm_jax.main --workdir=runs/n --mode=translate
 
@@ -47,7 +48,6 @@ Exit codes:
 import logging
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from os.path import expanduser
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from tfm_jax import __version__, terminal
 from tfm_jax import config as configs
-from tfm_jax import terminal
 from tfm_jax.runs.process import exits
 
 _PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
@@ -108,8 +108,8 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
 
 def load_config(values: flags.FlagValues, knobs: Sequence[str]) -> ConfigDict:
     """The config that ``--config`` or else the workdir names, with ``knobs`` set."""
-    load = configs.load if values.config else load_run
-    config = load(values.config or values.workdir)
+    named = values.config is not None
+    config = configs.load(values.config) if named else load_run(values.workdir)
     if not knobs:
         return config.lock()
     types = {}
@@ -215,7 +215,7 @@ def _several(text, flag):
 def show_help(values: flags.FlagValues, knobs: Sequence[str]) -> None:
     """The text above, and every knob as soon as there is a config."""
     terminal.say(__doc__)
-    if values.config or values.workdir:
+    if values.config is not None or values.workdir:
         shared = [flag for flag in knobs if flag.startswith("--config.")]
         config = load_config(values, shared)
         from tfm_jax import manual
@@ -253,24 +253,21 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
     return getattr(modes, function)(values.workdir, config=config, **options)
 
 
-def version() -> str:
-    """Of the installed package."""
-    try:
-        return metadata.version("tfm_jax")
-    except metadata.PackageNotFoundError:
-        return "of a checkout that is not installed"
-
-
 @exits.command("tfm_jax")
 def main(argv: Sequence[str]) -> None:
     """Exit code of the command ``argv``; an unknown exception keeps its traceback."""
     if [*argv] == ["--version"]:
-        terminal.say(f"tfm_jax {version()}")
+        terminal.say(f"tfm_jax {__version__}")
     else:
         (show_help if HELP & set(argv) else run)(*parse(argv))
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The command of this process."""
     exits.end_when_asked()
     terminal.install()
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    program()

@@ -38,8 +38,6 @@ from typing import Any
 from experiments.engines import batch
 from tfm_jax.api import ConfigError, InfrastructureError, exits
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-
 _PATH = re.compile(r"/[A-Za-z0-9._/@+,=:~-]*")  # no blank, no % of a file name pattern
 _TIME = re.compile(r"([0-9]+-)?[0-9]+(:[0-9][0-9]){0,2}")
 _OPTION = re.compile(r"[a-z][a-z-]*")
@@ -48,7 +46,7 @@ _VALUE = re.compile(r"[A-Za-z0-9._/@+,=:%&|*()\[\]-]+")
 _BODY = """
 task=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 trap 'ending=1' TERM  # cancelled, requeued or out of time: Slurm decides what follows
-cd -- %(checkout)s || exit %(infrastructure)d
+cd -- %(where)s || exit %(infrastructure)d
 %(run)s --index="$SLURM_ARRAY_TASK_ID"
 code=$?
 again=
@@ -72,7 +70,7 @@ def script(
     time_limit: str = "",
     options: Mapping[str, object] | None = None,
     command: Sequence[str] = (),
-    checkout: Path = CHECKOUT,
+    where: str | Path = ".",
 ) -> str:
     """The batch script of an array job.
 
@@ -86,7 +84,7 @@ def script(
             "gpus-per-node": 1, "cpus-per-task": 8}``.
         command: argv that runs a cell, given ``--index=N``; default
             ``experiments.run STUDY one`` with this Python.
-        checkout: where it runs.
+        where: the folder it runs in; by default where it is submitted.
     Raises: ConfigError for what could end a ``#SBATCH`` line or begin another one.
     """
     directory = Path(directory).absolute()
@@ -118,7 +116,7 @@ def script(
     default = [sys.executable, "-m", "experiments.run", study, "one"]
     run += command or [*default, f"--out={directory.parent}"]
     body = _BODY % {
-        "checkout": shlex.quote(str(checkout)),
+        "where": shlex.quote(str(Path(where).absolute())),
         "run": shlex.join(map(str, run)),
         "logs": shlex.quote(str(logs)),
         "final": " | ".join(map(str, (exits.OK, *batch.FINAL))),

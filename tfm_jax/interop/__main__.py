@@ -87,6 +87,11 @@ def main(argv: Sequence[str]) -> Any:
     return COMMANDS[given.command][0](given)
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The command of this process."""
     terminal.install()
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    program()

@@ -238,18 +238,16 @@ def test_what_the_engine_relies_on_cannot_be_changed(name):
 
 def test_hostile_arguments_of_the_command_stay_arguments(fake, tmp_path):
     words = [text for text in HOSTILE if "\0" not in text]
-    path, checkout = tmp_path / "array.sh", tmp_path / "a 'b' $(touch pwned)"
-    checkout.mkdir()
+    path, where = tmp_path / "array.sh", tmp_path / "a 'b' $(touch pwned)"
+    where.mkdir()
     (tmp_path / "bin" / "job-1").mkdir()
     show = "import json, os, sys; print(json.dumps([os.getcwd(), *sys.argv[1:]]))"
-    path.write_text(
-        script(command=(sys.executable, "-c", show, *words), checkout=checkout)
-    )
+    path.write_text(script(command=(sys.executable, "-c", show, *words), where=where))
     task = {"SLURM_ARRAY_JOB_ID": "1", "SLURM_ARRAY_TASK_ID": "5"}
     done = subprocess.run(
         ["bash", str(path)], env=os.environ | task, capture_output=True, text=True
     )
-    assert json.loads(done.stdout) == [str(checkout), *words, "--index=5"]
+    assert json.loads(done.stdout) == [str(where), *words, "--index=5"]
     assert not list(tmp_path.rglob("pwned"))
 
 
