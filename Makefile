@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg setup.py pyproject.toml
 
-.PHONY: quickstart train test lint clean
+.PHONY: quickstart train test lint docs clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/.package  ## A study from plan to report, no download
@@ -22,6 +22,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs  ## The site, build/site/index.html, which needs no server
+	$(BIN)/python -m sphinx --fail-on-warning --quiet -d build/doctrees docs build/site
+
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -35,6 +38,6 @@ $(VENV)/.package: $(METADATA) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(METADATA) | $(BIN)/python
+$(VENV)/.test $(VENV)/.dev $(VENV)/.docs: $(VENV)/.%: $(METADATA) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@

@@ -31,7 +31,7 @@ class Run(saved.Saved):
 
     @property
     def config(self) -> Experiment:
-        """Everything the run was started with: ``run.config.model.norm``."""
+        """Everything the run was started with, ``run.config.model.norm`` and so on."""
         return self.experiment
 
     @property
@@ -43,7 +43,7 @@ class Run(saved.Saved):
 
     @property
     def history(self) -> pd.DataFrame:
-        """What the run has logged so far: ``step``, ``kind`` and the metrics.
+        """What the run has logged so far, with ``step``, ``kind`` and the metrics.
 
         Raises: FileNotFoundError if the checkpoint lies outside of its workdir.
         """

@@ -1,0 +1,63 @@
+"""How Sphinx builds the site from this folder: ``make docs``."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from tfm_jax import __version__ as release  # noqa: F401
+
+DOCS = Path(__file__).parent
+PAGES = {  # files of the project -> the pages that include them
+    "../README.md": "index.md",
+    "../README.ko.md": "index.ko.md",
+    "../CHANGELOG.md": "changelog.md",
+    "../CONTRIBUTING.md": "contributing.md",
+    "../SECURITY.md": "security.md",
+    "../benchmarks/README.md": "benchmarks.md",
+    "../experiments/README.md": "studies.md",
+}
+SECTION = re.compile(r"^(Args|Raises|Returns|Source|Deviates): +(?=\S)")
+LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)[^)#]+")
+
+project = html_title = "tfm_jax"
+copyright = "the authors of tfm_jax"  # noqa: A001
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_heading_anchors = 4
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+napoleon_use_ivar = True
+napoleon_custom_sections = ["Source", "Deviates"]
+html_theme = "furo"
+html_copy_source = html_show_sourcelink = False
+
+
+def follow(text: str, written: str, page: str) -> str:
+    """Links of the file ``written`` as links of ``page``, both as seen from here."""
+
+    def moved(link):
+        path = os.path.normpath(os.path.join(os.path.dirname(written), link[0]))
+        return os.path.relpath(PAGES.get(path, path), os.path.dirname(page))
+
+    return LINK.sub(moved, text)
+
+
+def _fields(app, what, name, thing, options, lines):
+    """A section of one line, ``Raises: ValueError if``, is a field of its own."""
+    for number, line in reversed([*enumerate(lines)]):
+        if SECTION.match(line):
+            lines[number : number + 1] = ["", SECTION.sub(r":\1: ", line)]
+
+
+def setup(app: Any) -> None:
+    """What Sphinx calls: the texts it reads go through the functions above."""
+
+    def read(app, page, source):
+        source[0] = follow(source[0], page, page)
+
+    def include(app, path, page, source):
+        source[0] = follow(source[0], path, page)
+
+    app.connect("source-read", read)
+    app.connect("include-read", include)
+    app.connect("autodoc-process-docstring", _fields, priority=400)  # before napoleon
