@@ -20,7 +20,7 @@ import jinja2
 from experiments import studies
 from experiments.plan import ROOT
 from experiments.report.text import markdown
-from experiments.statistics.findings import CHECKED
+from experiments.statistics.answers import CHECKED
 from tfm_jax.api import say
 
 HERE = Path(__file__).parent

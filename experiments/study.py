@@ -120,15 +120,17 @@ class Study:
             from its parameters; its knobs are "first.KNOB", and an arm that sets
             "first" to "" has none. What arms have in common, it has.
         arms: name -> knobs it sets. baseline: the arm all others are compared with.
-        expect: the published findings, and checks of our own.
+        expect: the published findings, and checks of our own; none of an open question,
+            whose verdict says what was found.
         settings: knobs set for every arm.
         seeds: one run each; data order, dropout and initial values depend on it, so
             runs of one seed are pairs.
         metric: ``split/score`` of the results, such as ``valid/nll``.
-        sesoi: smallest effect of interest, in units of the metric.
+        sesoi: smallest effect of interest, in units of the metric; 0 if nobody has
+            said, and then no arms are called equivalent.
         tune: knob -> values tried for every arm, with ``tune_seeds``; the best on
             ``metric``, which must be of the validation set, is then run with ``seeds``.
-        fixed_rate: why nothing is tuned; one of the two must be given.
+        fixed_rate: why nothing is tuned; without a reason, that is a caveat.
         match: what the arms have in common; FLOPs are those of ``costs.flops``.
         vmapped: train the runs of an arm, which then differ in seed and rate alone, in
             one program; their numbers are compared with those of such runs only.
@@ -142,10 +144,10 @@ class Study:
     config: str
     arms: Arms
     baseline: str
-    expect: tuple[Expectation, ...]
     seeds: tuple[int, ...]
     metric: str
-    sesoi: float
+    expect: tuple[Expectation, ...] = ()
+    sesoi: float = 0.0
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     goal: str = "min"
     first: str = ""
@@ -177,14 +179,17 @@ class Study:
         one_score = len({name.rpartition("/")[2] for name in names}) == 1
         return expectation.sesoi or (self.sesoi if one_score else 0.0)
 
+    @property
+    def published(self) -> bool:
+        """Whether it expects what a source has published."""
+        return any(expectation.claim == "published" for expectation in self.expect)
+
     def _names(self):
         for name in self.arms:
             if not _NAME.fullmatch(name):
                 yield f"arm {name!r}: letters, digits and . _ + - only, at most 60"
         if self.baseline not in self.arms:
             yield f"baseline={self.baseline!r}; choose from {tuple(self.arms)}"
-        if not self.expect:
-            yield "expect is empty: what was published?"
 
     def _expected(self, expectation):
         kind, arms = expectation.kind, expectation.arms
@@ -200,16 +205,21 @@ class Study:
             yield f"expect: {kind} of arms={arms}; {least} distinct ones are compared"
         if expectation.goal not in ("", *GOALS):
             yield f"expect: goal={expectation.goal!r}; choose from {GOALS}"
+        own = expectation.metric in ("", self.metric)
+        if own and expectation.goal not in ("", self.goal):
+            yield f"expect: goal={expectation.goal!r}; that of {self.metric} is goal"
         if expectation.metric and expectation.metric.count("/") != 1:
             yield f"expect: metric={expectation.metric!r}; write split/score"
         if not 0 <= expectation.sesoi < math.inf:
             yield f"expect: sesoi={expectation.sesoi} must be positive, or 0"
-        if expectation.sesoi and expectation.metric in ("", self.metric):
+        if expectation.sesoi and own:
             yield f"expect: sesoi={expectation.sesoi}; that of {self.metric} is sesoi"
-        if kind == "equivalent" and not self.sesoi_of(expectation):
+        if kind in ("equivalent", "steady") and not self.sesoi_of(expectation):
+            metric = expectation.metric or self.metric
+            give = "give on() a sesoi" if expectation.metric else "give one"
             yield (
-                f"expect: equivalent on metric={expectation.metric!r}, of which "
-                f"sesoi={self.sesoi} of {self.metric!r} says nothing: give on() a sesoi"
+                f"expect: {kind} on metric={metric!r}, of which "
+                f"sesoi={self.sesoi} of {self.metric!r} says nothing: {give}"
             )
         if kind == "within" and not expectation.low <= expectation.high:
             yield f"expect: within low={expectation.low} and high={expectation.high}"
@@ -229,8 +239,8 @@ class Study:
             yield f"first={self.first!r} is neither for probes nor vmapped"
         if self.metric.count("/") != 1:
             yield f"metric={self.metric!r}; write split/score, such as valid/nll"
-        if not self.sesoi > 0:
-            yield f"sesoi={self.sesoi} must be positive"
+        if not 0 <= self.sesoi < math.inf:
+            yield f"sesoi={self.sesoi} must be positive, or 0 if nobody has said"
 
     def _seeds(self):
         for name in SEEDS:
@@ -247,8 +257,8 @@ class Study:
             yield f"other_seeds={self.other_seeds} must be fresh"
 
     def _tuning(self):
-        if bool(self.tune) == bool(self.fixed_rate):
-            yield "either tune a rate for every arm or say in fixed_rate why not"
+        if self.tune and self.fixed_rate:
+            yield f"fixed_rate={self.fixed_rate!r} and tune={self.tune}: one of the two"
         for knob, values in self.tune.items():
             if not values or len(set(map(repr, values))) < len(values):
                 yield f"tune: {knob}={values!r} must be distinct, and one at least"

@@ -14,6 +14,7 @@ from experiments.study import Study
 from tfm_jax.api import ConfigError, nearest
 
 PACKAGE = "experiments.studies"
+_YEAR = re.compile(r"\b(19|20)\d\d\b")
 _SPEC = re.compile(r"(?P<name>.+\.py|[^:]*)(:(?P<scale>.*))?", re.DOTALL)
 
 
@@ -22,7 +23,8 @@ class StudyFile(NamedTuple):
 
     Attributes:
         name: of the file, without folder and ending. scale: as it was asked for.
-        question, source: the first and the last paragraph of the docstring.
+        question: the first paragraph of the docstring. source: the last one, if it
+            names the year of a publication, else "".
         path: of a file of the user's own; None of ours.
     """
 
@@ -48,12 +50,20 @@ def read(spec: str) -> StudyFile:
     module = _own(name, path) if path else _ours(name)
     study = _get(name, module, scale)
     paragraphs = inspect.cleandoc(module.__doc__ or "").split("\n\n")
-    if not paragraphs[0]:
+    question, *rest = paragraphs
+    if not question:
         raise ConfigError(
             f"study {name!r}: the file has no docstring; its first paragraph is the "
-            "question, its last one the source"
+            "question"
         )
-    return StudyFile(Path(name).stem, scale, paragraphs[0], paragraphs[-1], study, path)
+    source = rest[-1] if rest and _YEAR.search(rest[-1]) else ""
+    if study.published and not source:
+        raise ConfigError(
+            f"study {name!r}: expect has published findings, but the docstring's last "
+            "paragraph names no source and its year; write check(...) around those of "
+            "your own, or leave expect out"
+        )
+    return StudyFile(Path(name).stem, scale, question, source, study, path)
 
 
 def _ours(name: str) -> ModuleType:

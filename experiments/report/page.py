@@ -57,7 +57,9 @@ def _rendered(template, printed, view):
 
 def _view(report):
     rate = f" ({report['fixed_rate']})" if report["fixed_rate"] else ""
+    claims = [e["claim"] for e in report["expectations"]]
     return {
+        "source_label": "Finding under test" if "published" in claims else "Background",
         "r": report,
         "design": _design(report),
         "terms": TERMS | WORDS,
@@ -87,7 +89,10 @@ def _design(report):
     noise = report["noise"]
     floor, identical = noise["other_seeds"], noise["identical"]
     digits = tables.places(report)
-    rate = f"fixed, {report['fixed_rate']}" if report["fixed_rate"] else "tuned per arm"
+    rate = "tuned per arm" if report["tuning"] else "that of the configuration"
+    if report["fixed_rate"]:
+        rate = f"fixed, {report['fixed_rate']}"
+    sesoi = f"±{report['sesoi']:g}" if report["sesoi"] else "not given"
     rows = [
         ("Metric", f"{report['metric']}, {tables.goal(report)}"),
         ("Baseline", report["baseline"]),
@@ -95,7 +100,7 @@ def _design(report):
         ("Learning rate", rate),
         ("Seeds", listed(report["seeds"])),
         ("Seeds for tuning", listed(report["tune_seeds"])),
-        ("Smallest effect of interest", f"±{report['sesoi']:g}"),
+        ("Smallest effect of interest", sesoi),
         (
             "Identical run, repeated",
             "not measured" if identical is None else f"differs by {identical:g}",

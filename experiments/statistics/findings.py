@@ -49,7 +49,7 @@ class Pairs(NamedTuple):
             self.differences,
             interval,
             goal=study.goal,
-            sesoi=study.sesoi,
+            sesoi=study.sesoi or NOTHING,
             seeds=self.seeds,
             diverged=self.diverged,
             baseline_diverged=self.other,
@@ -98,8 +98,9 @@ def judge(
         return {"verdict": INCOMPLETE, "detail": f"runs of {', '.join(missing)} lack"}
     study = dataclasses.replace(
         study,
+        expect=(),
         goal=expectation.goal or study.goal,
-        sesoi=study.sesoi_of(expectation) or NOTHING,
+        sesoi=study.sesoi_of(expectation),
     )
     if expectation.kind in OF_NOISE:
         return OF_NOISE[expectation.kind](noise, study)
@@ -110,52 +111,6 @@ def overall(verdicts: Sequence[str]) -> str:
     """One word for several: a contradiction counts most, then what is not known."""
     order = (INCOMPLETE, NOT_REPRODUCED, UNDERPOWERED, REPRODUCED)
     return next(word for word in order if word in verdicts)
-
-
-def headline(judged: Sequence[Mapping]) -> tuple[str, str]:
-    """The verdict on what was published, and the sentences that say why.
-
-    REPRODUCED needs every check to hold: a study that does not find what must be there
-    would not find a difference either (assay sensitivity, ICH E10, section 1.5). No
-    check makes a verdict better. If all expectations are checks, it is on those.
-    Args: judged: ``text``, ``claim``, ``verdict`` and ``detail`` of each expectation.
-    """
-    published = [e for e in judged if e["claim"] == "published"]
-    checks = [e for e in judged if e["claim"] == "check"]
-    leads = LEADS["published" if published else "check"]
-    verdict = overall([e["verdict"] for e in published or checks])
-    decisive = next(e for e in published or checks if e["verdict"] == verdict)
-    if verdict == REPRODUCED and checks:
-        held = overall([e["verdict"] for e in checks])
-        verdict = {NOT_REPRODUCED: UNDERPOWERED}.get(held, held)
-    sentences = [f"{leads[verdict]}: {decisive['text']} ({decisive['detail']})."]
-    for check in checks if published else ():
-        word = CHECKED[check["verdict"]]
-        because = "" if check["verdict"] == REPRODUCED else f" ({check['detail']})"
-        sentences.append(f"Check {word}: {check['text']}{because}.")
-    return verdict, " ".join(sentences)
-
-
-LEADS = {
-    "published": {
-        REPRODUCED: "The published finding was reproduced",
-        NOT_REPRODUCED: "The published finding was not reproduced",
-        UNDERPOWERED: "These runs cannot tell",
-        INCOMPLETE: "Runs are missing",
-    },
-    "check": {
-        REPRODUCED: "No published finding is tested; what was checked holds",
-        NOT_REPRODUCED: "No published finding is tested; a check failed",
-        UNDERPOWERED: "These runs cannot tell",
-        INCOMPLETE: "Runs are missing",
-    },
-}
-CHECKED = {
-    REPRODUCED: "holds",
-    NOT_REPRODUCED: "failed",
-    UNDERPOWERED: "undecided",
-    INCOMPLETE: "incomplete",
-}
 
 
 def _compared(expectation, values, study):
@@ -299,8 +254,19 @@ PREDICATES: dict[str, Callable] = {
 }
 
 
+def interval(
+    n: int,
+    mean: float | None,
+    low: float | None,
+    high: float | None,
+    unit: str = "pairs",
+) -> str:
+    """A mean with its interval in words; what there is of it."""
+    if low is None or high is None:
+        few = f"only {n} {unit}" if n else f"no {unit}"
+        return f"{mean:+z.4g}, {few}" if n else few
+    return f"{mean:+z.4g} [{low:+z.4g}, {high:+z.4g}], n = {n}"
+
+
 def _interval(p, unit="pairs"):
-    if p.low is None:
-        few = f"only {p.n} {unit}" if p.n else f"no {unit}"
-        return f"{p.mean:+z.4g}, {few}" if p.n else few
-    return f"{p.mean:+z.4g} [{p.low:+z.4g}, {p.high:+z.4g}], n = {p.n}"
+    return interval(p.n, p.mean, p.low, p.high, unit)

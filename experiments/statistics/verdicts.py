@@ -9,7 +9,7 @@ from experiments.costs import sizes
 from experiments.plan import Plan
 from experiments.runs import outcomes
 from experiments.runs.cells import FINAL, FINISHED, IDENTICAL, OTHER_SEEDS
-from experiments.statistics import findings, stats
+from experiments.statistics import answers, findings, stats
 from experiments.statistics.findings import CONFIDENCE, INCOMPLETE, judge
 from experiments.study import CLAIMS, Expectation
 
@@ -43,7 +43,16 @@ def analyse(plan: Plan) -> dict:
         for e in study.expect
     ]
     judged.sort(key=lambda e: CLAIMS.index(e["claim"]))  # what was published leads
-    verdict, answer = findings.headline(judged)
+    verdict, answer = answers.headline(
+        {
+            "expectations": judged,
+            "arms": arms,
+            "baseline": study.baseline,
+            "seeds": study.seeds,
+            "metric": study.metric,
+            "goal": study.goal,
+        }
+    )
     edges = [arm["name"] for arm in arms if arm["edge"]]
     if edges and verdict != INCOMPLETE:
         verdict = INCOMPLETE
@@ -58,7 +67,10 @@ def analyse(plan: Plan) -> dict:
         "question": " ".join(plan.question.split()),
         "source": " ".join(plan.source.split()),
         "caveat": " ".join(
-            filter(None, [study.caveat, _count_caveat(study, measured)])
+            filter(
+                None,
+                [study.caveat, _rate_caveat(study), _count_caveat(study, measured)],
+            )
         ),
         "answer": answer,
         "verdict": verdict,
@@ -87,6 +99,12 @@ def analyse(plan: Plan) -> dict:
         "commands": [plan.command],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _rate_caveat(study):
+    if study.tune or study.fixed_rate or study.probe:
+        return ""
+    return "No learning rate was tuned: each arm has that of its configuration."
 
 
 def _count_caveat(study, measured):

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import ttest_ind
 
 from experiments.runs import cells
-from experiments.statistics import findings, verdicts
+from experiments.statistics import answers, findings, verdicts
 from experiments.study import (
     better,
     check,
@@ -161,11 +161,17 @@ def judged_as(text, claim, verdict):
     return dict(text=text, claim=claim, verdict=verdict, detail="n = 5")
 
 
+def headline_of(judged):
+    arm = dict(name="a", values={"0": 1.0}, mean=1.0, diverged=dict(count=0, n=1))
+    of_arms = dict(arms=[arm], baseline="a", seeds=[0], metric="valid/nll", goal="min")
+    return answers.headline(of_arms | dict(expectations=judged))
+
+
 def test_what_was_published_leads_whatever_comes_first():
     ours = judged_as("order is lost", "check", YES)
     theirs = judged_as("learned equals sinusoidal", "published", YES)
     for order in ([ours, theirs], [theirs, ours]):
-        verdict, answer = findings.headline(order)
+        verdict, answer = headline_of(order)
         lead, _, rest = answer.partition(". ")
         assert verdict == YES
         assert lead == (
@@ -179,25 +185,27 @@ def test_what_was_published_leads_whatever_comes_first():
     [
         (NO, YES, NO, "was not reproduced: theirs (n = 5). Check holds: ours."),
         (NO, NO, NO, "was not reproduced: theirs (n = 5). Check failed: ours (n = 5)."),
-        (YES, NO, UNKNOWN, "tell: theirs (n = 5). Check failed: ours (n = 5)."),
-        (YES, UNKNOWN, UNKNOWN, "tell: theirs (n = 5). Check undecided: ours (n = 5)."),
-        (
-            YES,
-            LACKING,
-            LACKING,
-            "missing: theirs (n = 5). Check incomplete: ours (n = 5).",
-        ),
+        (UNKNOWN, NO, answers.CHECK_FAILED, "These runs cannot tell: theirs (n = 5)."),
+        (YES, NO, answers.CHECK_FAILED, "was reproduced: theirs (n = 5)."),
+        (YES, UNKNOWN, UNKNOWN, "was reproduced: theirs (n = 5)."),
+        (YES, LACKING, LACKING, "was reproduced: theirs (n = 5)."),
     ],
 )
 def test_a_check_is_reported_and_makes_no_verdict_better(theirs, ours, word, said):
     found = [judged_as("ours", "check", ours), judged_as("theirs", "published", theirs)]
-    verdict, answer = findings.headline(found)
+    verdict, answer = headline_of(found)
     assert verdict == word and answer.endswith(said)
+    assert "blocks the verdict" in answer or verdict == theirs == NO
 
 
 def test_checks_alone_claim_no_publication():
-    verdict, answer = findings.headline([judged_as("ours", "check", YES)])
-    assert verdict == YES and answer.startswith("No published finding is tested")
+    for ours, word in (
+        (YES, answers.HOLDS),
+        (NO, answers.CHECK_FAILED),
+        (UNKNOWN, answers.CANNOT_TELL),
+    ):
+        verdict, answer = headline_of([judged_as("ours", "check", ours)])
+        assert verdict == word and "ublished" not in answer
 
 
 def test_an_expectation_is_published_unless_it_is_a_check():
