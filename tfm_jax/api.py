@@ -115,7 +115,10 @@ def read_command(argv: Sequence[str]) -> Command:
     from tfm_jax.settings.experiment import resolve
 
     values, knobs = main.parse(argv)
-    return Command(resolve(main.load_config(values, knobs)), values.workdir)
+    config = main.load_config(values, knobs)
+    if main.is_fork(values):  # its data will be read
+        main.check_named(values, knobs, config)
+    return Command(resolve(config), values.workdir)
 
 
 def run_command(argv: Sequence[str]) -> int:

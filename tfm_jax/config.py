@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from tfm_jax import bounded_json, renamed
 from tfm_jax.command_line import check_argv, check_overrides
-from tfm_jax.config_files import load
+from tfm_jax.config_files import is_run, load
 from tfm_jax.flag_values import from_flag, to_flag
 from tfm_jax.knobs import (
     SCALARS,
@@ -51,6 +51,7 @@ __all__ = [
     "check_numbers",
     "flatten",
     "inherit",
+    "is_run",
     "knob",
     "range_of",
     "readers_of",

@@ -53,6 +53,12 @@ def load(spec: str) -> ConfigDict:
     return config.lock()
 
 
+def is_run(spec: str) -> bool:
+    """Whether it is the folder of a run, or of a checkpoint, and no name of ours."""
+    there = bool(spec) and Path(spec, "config.json").is_file()
+    return there and spec not in shipped.files("configs", ".py")
+
+
 def _find(spec: str, file: str) -> Path:
     """The file that ``file`` is the path or the name of."""
     ours, path = shipped.files("configs", ".py"), Path(file)
@@ -62,6 +68,9 @@ def _find(spec: str, file: str) -> Path:
         return path
     if path.stem in ours and path == Path("configs", f"{path.stem}.py"):
         return ours[path.stem]
+    if file and path.is_dir():
+        lacks = "a run has no size" if file != spec else "no such file, and no run"
+        raise ConfigError(f"--config={spec}: {lacks}; {file} is a folder")
     siblings = sorted(other.name for other in path.parent.glob("*.py"))
     hint = nearest(path.name, siblings)
     named = f"; names are ({', '.join(ours)}){nearest(path.stem, ours)}"

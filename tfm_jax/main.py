@@ -8,6 +8,8 @@ Usage:
   --config=NAME[:SIZE]  what to train: a name, which --config= lists, or FILE.py; not
                         needed once the workdir has a run: what it was trained with is
                         in its config.json
+  --config=DIR          what the run in another workdir, or checkpoint, was; here it
+                        begins anew, with what --config.KNOB changes
   --config.KNOB=VALUE   another value for one knob: --config.model.norm=pre; several
                         values stand between commas, one with a comma in quotes
 
@@ -108,8 +110,13 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
 
 def load_config(values: flags.FlagValues, knobs: Sequence[str]) -> ConfigDict:
     """The config that ``--config`` or else the workdir names, with ``knobs`` set."""
-    named = values.config is not None
-    config = configs.load(values.config) if named else load_run(values.workdir)
+    fork = is_fork(values)
+    load = configs.load if values.config is not None and not fork else load_run
+    config = load(values.workdir if values.config is None else values.config)
+    if fork and _NAMES <= set(config):
+        from tfm_jax.runs import forks
+
+        config = forks.recipe(config, values.config)
     if not knobs:
         return config.lock()
     types = {}
@@ -118,6 +125,20 @@ def load_config(values: flags.FlagValues, knobs: Sequence[str]) -> ConfigDict:
 
         types = experiment.knob_types(config.model_name, config.task)
     return configs.override(config, configs.check_overrides(knobs, config, types))
+
+
+def is_fork(values: flags.FlagValues) -> bool:
+    """Whether ``--config`` names a run, or a checkpoint of one, and no file."""
+    return values.config is not None and configs.is_run(values.config)
+
+
+def check_elsewhere(values: flags.FlagValues, workdirs: Sequence[str]) -> None:
+    """Refuses a run like another one in the workdir of that one."""
+    if is_fork(values):
+        from tfm_jax.runs import forks
+
+        for workdir in workdirs:
+            forks.check_elsewhere(values.config, workdir)
 
 
 def load_run(workdir: str) -> ConfigDict:
@@ -156,7 +177,9 @@ def check_named(
     values: flags.FlagValues, knobs: Sequence[str], config: ConfigDict
 ) -> None:
     """Refuses to read files that nobody but a workdir from elsewhere names."""
-    if values.config or "trust_data" not in MODES[values.mode][1]:
+    if values.config and not is_fork(values):
+        return
+    if "trust_data" not in MODES[values.mode][1]:
         return
     if values.input is not None:
         return  # what the user has named is all that is read
@@ -234,7 +257,11 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
         from tfm_jax.train import population
 
         given = dict(given=_knobs_of(knobs), read_initial=read_initial)
-        return population.train(*members(values, knobs), **given)
+        made, workdirs = members(values, knobs)
+        check_elsewhere(values, workdirs)
+        check_named(values, knobs, made[0])  # they differ in seed and rate
+        return population.train(made, workdirs, **given)
+    check_elsewhere(values, [values.workdir])
     config = load_config(values, knobs)
     check_given(values, knobs, config)
     check_named(values, knobs, config)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.reliability.tiny import get_config
-from tfm_jax import main
+from tfm_jax import api, main
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.runs import named_data
 from tfm_jax.settings.experiment import resolve
@@ -65,6 +65,25 @@ def test_the_command_asks_and_opens_nothing(mode, workdir, capsys):
     error = capsys.readouterr().err
     assert "--trust_data=true" in error and error.count("\n") == 1
     assert [path.name for path in workdir.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--each.seed=0,1",)])
+def test_what_is_forked_may_be_of_somebody_else_too(flags, workdir, tmp_path, capsys):
+    """Neither a run like it, nor a study, has the files read that it names."""
+    workdir.mkdir()
+    (workdir / "config.json").write_text(to_json(foreign().as_dict()))
+    new = ",".join(f"{tmp_path}/{n}" for n in range(1 + bool(flags)))
+    command = [f"--config={workdir}", f"--workdir={new}", *flags]
+    assert main.main(command) == 78
+    error = capsys.readouterr().err
+    assert "--trust_data=true" in error and error.count("\n") == 1
+    assert not (tmp_path / "0").exists()
+    if not flags:
+        with pytest.raises(ConfigError, match="secrets"):
+            api.read_command(command)
+        named = "--config.data.train_files=mine.tsv"
+        made = api.read_command([*command, named]).experiment
+        assert made.data.train_files == ("mine.tsv",)
 
 
 def test_a_file_of_ones_own_is_scored_without_a_question(workdir, capsys):
