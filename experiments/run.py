@@ -70,7 +70,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT)
     parser.add_argument("--allow-mixed", action="store_true")
     parser.add_argument("--index", type=int, help="of a run in plan.json, for `one`")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def show(options: argparse.Namespace, plan: Plan) -> None:

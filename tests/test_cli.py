@@ -103,7 +103,7 @@ def answers(folder):
         "help": ["--help"],
         "no config": [f"--workdir={folder}/new"],
         "no workdir": [f"--config={folder}/small.py"],
-        "no name": ["--config=", f"--workdir={folder}/new"],
+        "no name": ["--config="],
         "wrong name": ["--config=transfomer_wmt:big", f"--workdir={folder}/new"],
         "missing file": [f"--config={folder}/smal.py", f"--workdir={folder}/new"],
         "a folder": [f"--config={folder}", f"--workdir={folder}/new"],

@@ -249,6 +249,8 @@ def show_help(values: flags.FlagValues, knobs: Sequence[str]) -> None:
 
 def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
     """Does what the mode says; JAX is imported once the command line is right."""
+    if values.config == "":
+        configs.load("")  # says which there are
     if not values.workdir:
         raise configs.ConfigError("--workdir=DIR is missing: where does the run live?")
     flags.FLAGS.mark_as_parsed()  # the worker processes of Grain ask for it
