@@ -18,7 +18,7 @@ Cost    262 B tokens; tiny: minutes on 2 cores
 """
 
 from tfm_jax.models import albert
-from tfm_jax.settings.configure import configure
+from tfm_jax.settings.configure import configure, every
 
 
 def _published(size):
@@ -32,7 +32,7 @@ def _published(size):
         tokenizer=dict(vocab=30_000),
         optim=dict(optimizer="lamb", peak_lr=1.76e-3, warmup_steps=3_125),
         train=dict(total_steps=125_000, batch_tokens=4_096 * 512, accumulate_steps=16),
-        every_steps=2_500,
+        **every(2_500),
     )
 
 
@@ -52,21 +52,16 @@ SIZES = {
         tokenizer=dict(vocab=1_000),
         optim=dict(optimizer="adamw", peak_lr=4e-3, warmup_steps=100),
         train=dict(total_steps=1_500, batch_tokens=1_024),
-        every_steps=500,
+        **every(500),
     ),
 }
 
 
 def get_config(size="base"):
-    given = SIZES[size]
     return configure(
         "albert",
         "masked_lm",
-        model=given["model"],
-        data=dict(given["data"], pairs=dict(kind="sop")),
-        tokenizer=dict(kind="unigram", **given["tokenizer"]),
-        optim=given["optim"],
-        train=given["train"],
-        eval=dict(every_steps=given["every_steps"]),
-        checkpoint=dict(every_steps=given["every_steps"], metric="nll"),
+        SIZES[size],
+        data=dict(pairs=dict(kind="sop")),
+        tokenizer=dict(kind="unigram"),
     )

@@ -18,7 +18,7 @@ Cost    33 B tokens; tiny: minutes on 2 cores
 """
 
 from tfm_jax.models import bert
-from tfm_jax.settings.configure import configure
+from tfm_jax.settings.configure import configure, every
 
 
 def _published(size):
@@ -28,7 +28,7 @@ def _published(size):
         tokenizer=dict(vocab=30_522),
         optim=dict(optimizer="bert_adam", peak_lr=1e-4, warmup_steps=10_000),
         train=dict(total_steps=1_000_000, batch_tokens=256 * 128),
-        every_steps=10_000,
+        **every(10_000),
     )
 
 
@@ -53,21 +53,10 @@ SIZES = {
         tokenizer=dict(vocab=1_000),
         optim=dict(optimizer="adamw", peak_lr=4e-3, warmup_steps=100),
         train=dict(total_steps=1_500, batch_tokens=1_024),
-        every_steps=500,
+        **every(500),
     ),
 }
 
 
 def get_config(size="base"):
-    given = SIZES[size]
-    return configure(
-        "bert",
-        "masked_lm",
-        model=given["model"],
-        data=given["data"],
-        tokenizer=dict(kind="wordpiece", **given["tokenizer"]),
-        optim=given["optim"],
-        train=given["train"],
-        eval=dict(every_steps=given["every_steps"]),
-        checkpoint=dict(every_steps=given["every_steps"], metric="nll"),
-    )
+    return configure("bert", "masked_lm", SIZES[size], tokenizer=dict(kind="wordpiece"))

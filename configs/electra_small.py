@@ -17,30 +17,28 @@ Cost    16 B tokens, four days of a V100 in the paper; tiny: minutes on 2 cores
 """
 
 from tfm_jax.models import electra
-from tfm_jax.settings.configure import configure
+from tfm_jax.settings.configure import configure, every
 
 
-def _published(size, steps, rate, rows, mask_rate):
+def _published(size, steps, rate, rows, length=512, mask_rate=0.15):
     return dict(
         model=electra.SIZES[size],
-        data=dict(source="folder", length=512),
-        masking=dict(most=int(512 * mask_rate) + 1, mask_rate=mask_rate),
+        data=dict(
+            source="folder",
+            length=length,
+            masking=dict(most=int(length * mask_rate) + 1, mask_rate=mask_rate),
+        ),
         tokenizer=dict(vocab=30_522),
         optim=dict(optimizer="bert_adam", peak_lr=rate, warmup_steps=10_000),
-        train=dict(total_steps=steps, batch_tokens=rows * 512),
-        every_steps=10_000,
+        train=dict(total_steps=steps, batch_tokens=rows * length),
+        **every(10_000),
     )
 
 
 SIZES = {
-    "small": _published("small", 1_000_000, 5e-4, 128, 0.15)
-    | dict(
-        data=dict(source="folder", length=128),
-        masking=dict(most=20),
-        train=dict(total_steps=1_000_000, batch_tokens=128 * 128),
-    ),
-    "base": _published("base", 766_000, 2e-4, 256, 0.15),
-    "large": _published("large", 400_000, 2e-4, 2_048, 0.25),
+    "small": _published("small", 1_000_000, 5e-4, 128, length=128),
+    "base": _published("base", 766_000, 2e-4, 256),
+    "large": _published("large", 400_000, 2e-4, 2_048, mask_rate=0.25),
     "tiny": dict(
         model=dict(
             width=64,
@@ -55,30 +53,20 @@ SIZES = {
             max_length=64,
             init="glorot",
         ),
-        data=dict(source="pydocs", length=64),
-        masking=dict(most=10),
+        data=dict(source="pydocs", length=64, masking=dict(most=10)),
         tokenizer=dict(vocab=1_000),
         optim=dict(optimizer="adamw", peak_lr=4e-3, warmup_steps=100),
         train=dict(total_steps=1_500, batch_tokens=1_024),
-        every_steps=500,
+        **every(500),
     ),
 }
 
 
 def get_config(size="small"):
-    given = SIZES[size]
     return configure(
         "electra",
         "replaced_tokens",
-        model=given["model"],
-        data=dict(
-            given["data"],
-            pairs=dict(kind="none"),
-            masking=dict(mask=0.85, random=0.0) | given["masking"],
-        ),
-        tokenizer=dict(kind="wordpiece", **given["tokenizer"]),
-        optim=given["optim"],
-        train=given["train"],
-        eval=dict(every_steps=given["every_steps"]),
-        checkpoint=dict(every_steps=given["every_steps"], metric="judged_nll"),
+        SIZES[size],
+        data=dict(pairs=dict(kind="none"), masking=dict(mask=0.85, random=0.0)),
+        tokenizer=dict(kind="wordpiece"),
     )

@@ -16,7 +16,7 @@ Cost    100 epochs of a billion tokens: a month of 8 GPUs of its time; tiny: min
 """
 
 from tfm_jax.models import gpt
-from tfm_jax.settings.configure import configure
+from tfm_jax.settings.configure import configure, every
 
 SIZES = {
     "gpt1": dict(
@@ -25,7 +25,7 @@ SIZES = {
         tokenizer=dict(vocab=40_478),
         optim=dict(peak_lr=2.5e-4, warmup_steps=2_000),
         train=dict(total_steps=3_000_000, batch_tokens=64 * 512),
-        every_steps=5_000,
+        **every(5_000),
     ),
     "tiny": dict(
         model=gpt.SIZES["gpt1"]
@@ -34,25 +34,16 @@ SIZES = {
         tokenizer=dict(vocab=1_000),
         optim=dict(peak_lr=2e-3, warmup_steps=100),
         train=dict(total_steps=1_000, batch_tokens=1_024),
-        every_steps=200,
+        **every(200),
     ),
 }
 
 
 def get_config(size="gpt1"):
-    given = SIZES[size]
     return configure(
         "gpt",
         "causal_lm",
-        model=given["model"],
-        data=given["data"],
-        tokenizer=dict(
-            special=("_start_", "_delimiter_", "_classify_"), **given["tokenizer"]
-        ),
-        optim=dict(
-            b2=0.999, final_lr_fraction=0.0, weight_decay=0.01, **given["optim"]
-        ),
-        train=given["train"],
-        eval=dict(every_steps=given["every_steps"]),
-        checkpoint=dict(every_steps=given["every_steps"], metric="nll"),
+        SIZES[size],
+        tokenizer=dict(special=("_start_", "_delimiter_", "_classify_")),
+        optim=dict(b2=0.999, final_lr_fraction=0.0, weight_decay=0.01),
     )

@@ -19,7 +19,7 @@ Cost    300 B tokens; tiny: minutes on 2 cores
 """
 
 from tfm_jax.models import gpt
-from tfm_jax.settings.configure import configure
+from tfm_jax.settings.configure import configure, every
 
 OFF = dict(dropout=0.0, attention_dropout=0.0, embedding_dropout=0.0)
 TOKENS = 300e9
@@ -35,7 +35,7 @@ def _published(size, millions, rate):
         train=dict(
             total_steps=int(TOKENS / tokens), batch_tokens=tokens, accumulate_steps=8
         ),
-        every_steps=1_000,
+        **every(1_000),
     )
 
 
@@ -56,21 +56,10 @@ SIZES = {
         tokenizer=dict(vocab=1_000),
         optim=dict(peak_lr=4e-3, warmup_steps=50),
         train=dict(total_steps=1_000, batch_tokens=1_024),
-        every_steps=200,
+        **every(200),
     ),
 }
 
 
 def get_config(size="gpt3_small"):
-    given = SIZES[size]
-    return configure(
-        "gpt",
-        "causal_lm",
-        model=given["model"],
-        data=given["data"],
-        tokenizer=given["tokenizer"],
-        optim=given["optim"],
-        train=given["train"],
-        eval=dict(every_steps=given["every_steps"]),
-        checkpoint=dict(every_steps=given["every_steps"], metric="nll"),
-    )
+    return configure("gpt", "causal_lm", SIZES[size])

@@ -17,7 +17,7 @@ Cost    1.5 M characters: minutes on 2 cores (cpu); 82 M: minutes of a GPU (gpu)
 """
 
 from tfm_jax.models import gpt
-from tfm_jax.settings.configure import configure
+from tfm_jax.settings.configure import configure, every
 
 SOME = dict(dropout=0.2, attention_dropout=0.2, embedding_dropout=0.2)
 
@@ -46,7 +46,6 @@ def get_config(size="cpu"):
         tokenizer=dict(kind="character"),
         optim=dict(peak_lr=rate, warmup_steps=100, b2=0.99),
         train=dict(total_steps=steps, batch_tokens=rows * length, row_multiple=4),
-        eval=dict(every_steps=250),
-        checkpoint=dict(every_steps=250, metric="nll"),
+        **every(250),
         mesh=dict(gradient_allreduce=allreduce),
     )

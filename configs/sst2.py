@@ -20,81 +20,65 @@ Cost    6,920 sentences, three epochs: minutes on a GPU; tiny: a minute on 2 cor
 """
 
 from tfm_jax.models import albert, bert, electra, gpt
-from tfm_jax.settings.configure import configure
+from tfm_jax.settings.configure import configure, every
 
 _STEPS = 650
-_BERT = dict(optimizer="bert_adam", schedule="linear", warmup_steps=_STEPS // 10)
-_LARGE = dict(
-    length=128,
-    frame="bert",
-    special=(),
-    optim=dict(_BERT, peak_lr=3e-5, eps=1e-6),
-)
+_BERT = dict(warmup_steps=_STEPS // 10, peak_lr=3e-5)
 _ELECTRA = dict(schedule="linear_from_start", layer_decay=0.8)
-_GPT1 = dict(frame="gpt1", special=("_start_", "_delimiter_", "_classify_"))
-_GPT1_OPTIM = dict(
+_GPT1 = dict(
     optimizer="adamw",
     schedule="linear_from_start",
     warmup_steps=_STEPS // 500,
     peak_lr=6.25e-5,
     eps=1e-8,
 )
-_SMALL = dict(
-    length=64,
-    frame="bert",
-    special=(),
-    optim=dict(
-        optimizer="adamw",
-        schedule="linear",
-        warmup_steps=100,
-        peak_lr=2e-3,
-        eps=1e-6,
-    ),
-)
+_SMALL = dict(optimizer="adamw", warmup_steps=100, peak_lr=2e-3)
 _TINY = dict(depth=2, width=64, heads=2, ffn_width=256, max_length=64, init="glorot")
 _GENERATOR = dict(generator_width=32, generator_heads=1, generator_ffn_width=128)
+_AS_GPT1 = dict(frame="gpt1", special=("_start_", "_delimiter_", "_classify_"))
 
-SIZES = {  # size -> (model, its fields, the rest)
-    "bert_base": ("bert", bert.SIZES["base"], _LARGE),
-    "albert_base": ("albert", albert.SIZES["base"], _LARGE),
+
+def _sized(model, length, optim, frame="bert", special=()):
+    return dict(
+        model=model,
+        data=dict(length=length, frame=frame),
+        tokenizer=dict(special=special),
+        optim=optim,
+        train=dict(batch_tokens=32 * length),
+    )
+
+
+SIZES = {  # size -> (family, what differs)
+    "bert_base": ("bert", _sized(bert.SIZES["base"], 128, _BERT)),
+    "albert_base": ("albert", _sized(albert.SIZES["base"], 128, _BERT)),
     "electra_small": (
         "electra",
-        electra.SIZES["small"],
-        dict(_LARGE, optim=dict(_LARGE["optim"], **_ELECTRA, peak_lr=3e-4)),
+        _sized(electra.SIZES["small"], 128, _BERT | _ELECTRA | dict(peak_lr=3e-4)),
     ),
-    "gpt1": (
-        "gpt",
-        gpt.SIZES["gpt1"],
-        dict(_LARGE | _GPT1, optim=_GPT1_OPTIM),
-    ),
-    "bert_tiny": ("bert", _TINY, _SMALL),
-    "albert_tiny": ("albert", dict(_TINY, embedding_width=32), _SMALL),
+    "gpt1": ("gpt", _sized(gpt.SIZES["gpt1"], 128, _GPT1, **_AS_GPT1)),
+    "bert_tiny": ("bert", _sized(_TINY, 64, _SMALL)),
+    "albert_tiny": ("albert", _sized(_TINY | dict(embedding_width=32), 64, _SMALL)),
     "electra_tiny": (
         "electra",
-        dict(_TINY, embedding_width=64, generator_depth=2, **_GENERATOR),
-        dict(_SMALL, optim=dict(_SMALL["optim"], layer_decay=0.8, peak_lr=1e-3)),
+        _sized(
+            _TINY | _GENERATOR | dict(embedding_width=64, generator_depth=2),
+            64,
+            _SMALL | dict(layer_decay=0.8, peak_lr=1e-3),
+        ),
     ),
-    "gpt1_tiny": ("gpt", gpt.SIZES["gpt1"] | _TINY, _SMALL | _GPT1),
-}  # fmt: skip
+    "gpt1_tiny": ("gpt", _sized(gpt.SIZES["gpt1"] | _TINY, 64, _SMALL, **_AS_GPT1)),
+}
 
 
 def get_config(size="bert_base"):
-    name, fields, rest = SIZES[size]
+    family, differs = SIZES[size]
     return configure(
-        name,
+        family,
         "classify",
-        model=dict(fields, head="classify"),
-        data=dict(
-            source="tsv",
-            length=rest["length"],
-            frame=rest["frame"],
-            first_column="0",
-            label_column="1",
-            labels=("0", "1"),
-        ),
-        tokenizer=dict(kind="wordpiece", vocab=8_000, special=rest["special"]),
-        optim=rest["optim"],
-        train=dict(total_steps=_STEPS, batch_tokens=32 * rest["length"]),
-        eval=dict(every_steps=100),
-        checkpoint=dict(every_steps=100, metric="nll"),
+        differs,
+        model=dict(head="classify"),
+        data=dict(source="tsv", first_column="0", label_column="1", labels=("0", "1")),
+        tokenizer=dict(kind="wordpiece", vocab=8_000),
+        train=dict(total_steps=_STEPS),
+        **every(100),
     )

@@ -34,5 +34,5 @@ def get_config(size="multi30k_tiny"):
         optim=dict(peak_lr=5e-3, warmup_steps=2_000, eps=1e-8, clip_norm=25.0),
         train=dict(total_steps=8_000, batch_tokens=8_192),
         eval=dict(every_steps=500, sentences=0, beam=5, average_last=10),
-        checkpoint=dict(every_steps=110, keep=10, metric="nll"),
+        checkpoint=dict(every_steps=110, keep=10),
     )

@@ -29,5 +29,5 @@ def get_config(size="tiny"):
         optim=dict(peak_lr=2e-3, warmup_steps=200),
         train=dict(total_steps=1_000, batch_tokens=2_048),
         eval=dict(every_steps=250, sentences=100, beam=1, samples=5),
-        checkpoint=dict(every_steps=250, metric="nll"),
+        checkpoint=dict(every_steps=250),
     )

@@ -34,6 +34,6 @@ def get_config(size="tiny"):
         optim=dict(peak_lr=2e-3, warmup_steps=50),
         train=dict(total_steps=400, batch_tokens=512),
         eval=dict(every_steps=50, sentences=0, beam=1),
-        checkpoint=dict(every_steps=400, keep=1, metric="nll"),
+        checkpoint=dict(every_steps=400, keep=1),
         mesh=dict(cpu_devices=1),
     )

@@ -37,5 +37,5 @@ def get_config(size="base"):
         optim=dict(peak_lr=training["peak_lr"], warmup_steps=4_000),
         train=dict(total_steps=training["total_steps"], batch_tokens=25_000),
         eval=dict(average_last=training["average_last"]),
-        checkpoint=dict(every_steps=1_500, keep=training["average_last"], metric="nll"),
+        checkpoint=dict(every_steps=1_500, keep=training["average_last"]),
     )

@@ -1,6 +1,7 @@
 """Configure: a whole configuration from what differs from the defaults."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ from tfm_jax.workloads import WORKLOADS
 def configure(
     model_name: str,
     task: str,
+    size: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     *,
     seed: int = 0,
     init_from: str = "",
@@ -22,13 +24,18 @@ def configure(
     """Every section with every knob, so that each one is a command line flag.
 
     Args:
+        size: sections that one size has to itself, or in part: its knobs come before
+            those of ``sections``.
         sections: ``model``, ``data``, ``tokenizer``, ``optim``, ``train``, ``eval``,
             ``checkpoint`` and ``mesh``, each the knobs that differ from the defaults:
-            those that the workload has, else those of the section.
+            those that the workload has, else those of the section. Checkpoints are
+            ranked by the workload's own loss.
     Raises: ConfigError for a knob or a section that there is not, and for a value that
         is not legal.
     """
-    classes, usual = section_types(model_name, task), WORKLOADS[task].defaults
+    classes, workload = section_types(model_name, task), WORKLOADS[task]
+    usual = {"checkpoint": {"metric": next(iter(workload.scores))}, **workload.defaults}
+    sections = _merged(sections, size)
     if unknown := sorted(sections.keys() - classes.keys()):
         raise ConfigError(f"sections {unknown} are unknown; choose from {(*classes,)}")
     config = ConfigDict(
@@ -44,3 +51,18 @@ def configure(
         knobs = {**usual.get(name, {}), **sections.get(name, {})}
         config[name] = section(cls, **knobs)
     return config
+
+
+def every(steps: int) -> dict[str, dict[str, int]]:
+    """Sections: an evaluation and a checkpoint after so many steps."""
+    return {name: {"every_steps": steps} for name in ("eval", "checkpoint")}
+
+
+def _merged(outer, inner):
+    """``outer`` with what ``inner`` says, mapping by mapping."""
+    both = {
+        name: _merged(outer[name], value)
+        for name, value in inner.items()
+        if isinstance(value, Mapping) and name in outer
+    }
+    return {**outer, **inner, **both}
