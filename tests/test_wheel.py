@@ -1,7 +1,12 @@
-"""The wheel is all one needs: built here, unpacked and used from an empty folder."""
+"""The wheel is all one needs: built here, unpacked and used from an empty folder.
 
+It is built of the files that .dockerignore leaves an image; no image is built.
+"""
+
+import configparser
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +26,11 @@ FOLDERS = {  # of the checkout -> where it is installed
     "configs": "tfm_jax/configs",
     "notebooks": "tfm_jax/notebooks",
 }
+CONTEXT = [  # what an image is built of
+    line.removeprefix("!")
+    for line in Path(ROOT, ".dockerignore").read_text().splitlines()
+    if line.startswith("!")
+]
 FROM_THE_WHEEL = """
     import importlib.metadata, json, sys
     import tfm_jax
@@ -49,11 +59,13 @@ def wheel(tmp_path_factory):
     """The wheel of this checkout, unpacked."""
     folder = tmp_path_factory.mktemp("wheel")
     checkout, unpacked = folder / "checkout", folder / "unpacked"
-    for name in FOLDERS:
-        ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-        shutil.copytree(ROOT / name, checkout / name, ignore=ignore)
-    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, checkout)
+    checkout.mkdir()
+    for name in CONTEXT:
+        if Path(ROOT, name).is_dir():
+            ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+            shutil.copytree(ROOT / name, checkout / name, ignore=ignore)
+        else:
+            shutil.copy(ROOT / name, checkout)
     build = "from setuptools import build_meta; build_meta.build_wheel('.')"
     command = [sys.executable, "-c", build]
     subprocess.run(command, cwd=checkout, check=True, capture_output=True)
@@ -113,3 +125,24 @@ def test_a_notebook_is_copied_once_and_never_over_a_file(answer):
     assert answer["codes"] == [0, 0, 78, 78]
     copies = {path.name for path in answer["folder"].glob("*.ipynb")}
     assert copies == {"study.ipynb"}
+
+
+def test_the_docker_recipe_copies_and_starts_what_is_there(answer):
+    text = Path(ROOT, "Dockerfile").read_text()
+    steps = [
+        line.split(maxsplit=1) for line in text.splitlines() if line and line[0] != "#"
+    ]
+    copied = [words.split()[:-1] for step, words in steps if step == "COPY"]
+    assert copied == [["."], ["requirements.lock"], ["--from=wheel", "/wheels"]]
+    assert "requirements.lock" in CONTEXT
+    program, *_ = json.loads(dict(steps)["CMD"])
+    assert program in answer["scripts"]
+
+
+def test_the_docker_recipe_has_the_python_of_the_lock_and_extras_there_are():
+    text = Path(ROOT, "Dockerfile").read_text()
+    assert {*re.findall(r"^FROM python:(\S+)-slim", text, re.M)} == {"3.11"}
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    named = {*re.findall(r"EXTRA=(\w+)", text), *re.findall(r"(\w+): Cloud TPUs", text)}
+    assert named == {"gpu", "tpu"} <= {*setup["options.extras_require"]}

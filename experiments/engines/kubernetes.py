@@ -54,7 +54,8 @@ def manifest(
         study: ``NAME:SCALE``. directory: of the study; its last part is its folder on
             the volume.
         indices: of runs in the study's ``plan.json``, which lies on the volume too.
-        image: container image with the package, and with files that the study names.
+        image: container image with the package, as the Dockerfile makes it, and with
+            the files that the study names.
         claim: PersistentVolumeClaim that holds the studies; mounted at ``mount``. The
             caches of compiled programs and prepared data live on it as well.
         jobs: pods at a time; 0: all.
