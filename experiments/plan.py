@@ -193,6 +193,7 @@ class Plan:
         from experiments.probes import PROBES
 
         study, checked = self.study, {}
+        _check_early_stops(self.cells())
         if study.probe not in ("", *PROBES):
             raise ConfigError(f"probe={study.probe!r}; choose from {tuple(PROBES)}")
         wanted = {arm: {study.metric: "metric"} for arm in study.arms}
@@ -283,6 +284,21 @@ def _check_settings(study, settings):
                 f"--set config.{knob}: {owners[knob]} says what it is, for which it "
                 "would have no effect"
             )
+
+
+def _check_early_stops(planned):
+    """All arms may stop early or none: other arms would have seen less than they."""
+    for stage in ("first", "experiment"):
+        runs = {cell.arm: getattr(cell, stage) for cell in planned}
+        waits = {arm: run.train.stop_patience for arm, run in runs.items() if run}
+        if all(waits.values()) or not any(waits.values()):
+            continue
+        early = next(arm for arm, patience in waits.items() if patience)
+        late = next(arm for arm, patience in waits.items() if not patience)
+        raise ConfigError(
+            f"train.stop_patience={waits[early]}: arm {early!r} may stop early, arm "
+            f"{late!r} may not; set it for all arms, or for none"
+        )
 
 
 def _check_first(study):

@@ -78,6 +78,7 @@ OPTIM = {
 ALONE = {("optimizer", "adamw"): dict(weight_decay=0.1)}
 _DATA, _TFDS = "tests/data/rows/test_encoding.py", "tests/data/sources/test_tfds.py"
 _PARALLEL, _MESH = "tests/data/sources/test_parallel.py", "tests/test_mesh.py"
+_ENDS = "tests/train/test_ends.py"
 _HERE = "tests/train/test_run_knobs.py"
 _CHECKPOINTS = "tests/reliability/test_checkpoints.py"
 _READ_TFDS = f"{_TFDS}::test_a_prepared_set_is_read_without_tensorflow"
@@ -112,6 +113,9 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
     "test_a_schedule_that_ends_is_made_longer_on_an_explicit_act_alone",
     "train.auxiliary_weight": "tests/workloads/test_text_tasks.py::"
     "test_the_second_loss_is_weighed",
+    "train.stop_patience": f"{_ENDS}::test_a_run_stops_early_once_and_for_all",
+    "train.stop_metric": f"{_ENDS}::test_patience_counts_from_the_best_of_its_metric",
+    "train.max_hours": f"{_ENDS}::test_after_its_hours_a_run_is_saved_and_goes_on",
     "eval.variants": "tests/workloads/test_text_tasks.py::"
     "test_the_validation_text_is_read_in_other_ways_too",
     "checkpoint.keep": _KEPT,

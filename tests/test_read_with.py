@@ -32,12 +32,13 @@ from tfm_jax.settings.new_runs import (
     check_settings,
     ranking,
 )
+from tfm_jax.settings.sections import TrainConfig
 from tfm_jax.train import loop, population
 from tfm_jax.workloads import WORKLOADS
 
 SECTIONS = [family.config for family in MODELS.values()]
 SECTIONS += [optimizers.Config, checkpoint.Config, bilingual.Config]
-SECTIONS += [vocabularies.Config]
+SECTIONS += [vocabularies.Config, TrainConfig]
 TEXTS = (causal, masked, labelled, tagged, spans, pairs)
 SECTIONS += [module.Config for module in TEXTS]
 
@@ -243,6 +244,10 @@ def test_a_bound_says_itself():
             r"choose from \(loss, nll, accuracy, chrf, exact_match\)",
         ),
         (dict(checkpoint__metric="pearson"), r"choose from \(loss, nll, accuracy\)"),
+        (
+            dict(train__stop_metric="chrf", train__stop_patience=1),
+            "train.stop_metric='chrf' is no score",
+        ),
     ],
 )
 def test_what_a_run_cannot_do_at_its_end_is_refused_at_its_start(changes, words):

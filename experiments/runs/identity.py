@@ -14,6 +14,8 @@ ADDED = {  # later knob -> what was done before: at that, it is in no name
     "mesh.matmul_precision": "default",
     "train.extended_at": 0,
     "train.skip_sigma": 0.0,
+    "train.stop_metric": "loss",
+    "train.stop_patience": 0,
 }
 
 

@@ -86,6 +86,13 @@ def test_what_an_arm_sets_of_a_first_run_it_must_have_one_for(tmp_path, capsys):
     assert "first.model.width=8, but first=''" in capsys.readouterr().err
 
 
+def test_all_arms_may_stop_early_or_none(tmp_path, capsys):
+    arms = {"fast": {"train.stop_patience": 3}, "slow": {"optim.peak_lr": 1e-5}}
+    assert run.main([changed(tmp_path, arms=arms), "plan", f"--out={tmp_path}"]) == 78
+    said = capsys.readouterr().err
+    assert "train.stop_patience=3: arm 'fast' may stop early, arm 'slow'" in said
+
+
 @pytest.mark.parametrize(
     "settings, code, words",
     [

@@ -160,6 +160,9 @@ def test_what_has_finished_is_left_alone(together, capsys):
 
 def test_runs_that_need_two_programs_are_refused(tmp_path):
     other = config(1, model__norm="pre")
+    patient = config(0, train__stop_patience=2)
+    with pytest.raises(ConfigError, match="train.stop_patience=2: members of a pop"):
+        population.train([patient, patient], [tmp_path / "a", tmp_path / "b"])
     with pytest.raises(ConfigError, match="model.norm cannot differ.*optim.peak_lr"):
         population.train([config(0), other], [tmp_path / "a", tmp_path / "b"])
     bucket = [config(seed, data__batching="bucket") for seed in (0, 1)]

@@ -27,6 +27,8 @@ EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
 FREE = {
     "train.total_steps",  # see ``check_length``
     "train.extended_at",
+    "train.stop_patience",  # and the metric only say where it ends
+    "train.stop_metric",
     "train.skip_limit",  # only says when to give up
     *files.DATA_FILES,  # the content is compared, wherever it lies
     # the devices of another machine; the other knobs of execution round otherwise

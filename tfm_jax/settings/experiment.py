@@ -257,9 +257,13 @@ def _check(experiment):
             f"freeze={experiment.freeze!r} is no regular expression: {error}"
         ) from error
     scores = dict.fromkeys(s for each in WORKLOADS.values() for s in each.scores)
-    metric, metrics = experiment.checkpoint.metric, ("loss", *scores)
-    if metric not in metrics:
-        raise ConfigError(no_choice("checkpoint.metric", metric, metrics))
+    ranked_by = {
+        "checkpoint.metric": experiment.checkpoint.metric,
+        "train.stop_metric": experiment.train.stop_metric,
+    }
+    for knob, metric in ranked_by.items():
+        if metric not in ("loss", *scores):
+            raise ConfigError(no_choice(knob, metric, ("loss", *scores)))
     for name, variant in experiment.variants().items():
         try:
             _check(variant)

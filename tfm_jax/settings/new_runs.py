@@ -58,13 +58,17 @@ def check_settings(experiment: Experiment) -> None:
             f"eval.average_last={wanted} checkpoints are more than checkpoint.keep="
             f"{kept.keep} leaves; raise the one or lower the other"
         )
-    scores = {"loss": True} | ranking(experiment)
-    if kept.keep_best and not scores.get(kept.metric):
-        able = ", ".join(name for name, there in scores.items() if there)
-        raise ConfigError(
-            f"checkpoint.metric={kept.metric!r} is no score of the evaluations of "
-            f"task={experiment.task!r}; choose from ({able})"
-        )
+    scores, train = {"loss": True} | ranking(experiment), experiment.train
+    for knob, metric, read in (
+        ("checkpoint.metric", kept.metric, kept.keep_best),
+        ("train.stop_metric", train.stop_metric, train.stop_patience),
+    ):
+        if read and not scores.get(metric):
+            able = ", ".join(name for name, there in scores.items() if there)
+            raise ConfigError(
+                f"{knob}={metric!r} is no score of the evaluations of "
+                f"task={experiment.task!r}; choose from ({able})"
+            )
 
 
 def ranking(experiment: Experiment) -> dict[str, bool]:

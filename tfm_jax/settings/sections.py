@@ -56,6 +56,24 @@ class TrainConfig:
         "none is",
         low=0,
     )
+    stop_patience: int = knob(
+        0,
+        "evaluations in a row without a better stop_metric after which training ends "
+        "early; 0: never",
+        low=0,
+    )
+    stop_metric: str = knob(
+        "loss", "score of the held-out data; loss: the workload's own one"
+    )
+    max_hours: float = knob(
+        0.0,
+        "of one start, after which the run is saved and left with exit code 75; the "
+        "same command goes on; 0: no limit",
+        role="operation",
+        low=0,
+    )
+
+    READ_WITH = {("stop_patience", Above(0)): ("stop_metric",)}
 
     def __post_init__(self):
         check_numbers(self, "train")

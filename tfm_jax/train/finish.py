@@ -49,6 +49,7 @@ def finish(run: Any, log: Any) -> dict:
     is_main_process = jax.process_index() == 0
     params = final_params(workdir, run.state, evaluator.cfg)
     results = {"step": run.step, "memory_bytes": runtime.peak_memory()}
+    results |= {"stopped": run.stopped} if run.stopped else {}
     scored = {split: (evaluator, split) for split in ("valid", "test")}
     scored |= {name: (other, "valid") for name, other in evaluator.variants.items()}
     for name, (each, split) in scored.items():

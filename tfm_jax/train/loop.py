@@ -11,9 +11,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tfm_jax import mesh as mesh_section
+from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
 from tfm_jax.runs import initial, named_data, resume
-from tfm_jax.runs.log import MetricsLog, Progress, read_history
+from tfm_jax.runs.log import MetricsLog, Progress
 from tfm_jax.runs.process import environment, peers, runtime
 from tfm_jax.runs.process.exits import Diverged, Preempted
 from tfm_jax.runs.process.preemption import Preemption
@@ -22,7 +23,7 @@ from tfm_jax.runs.workdir import Lease, preflight
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say
-from tfm_jax.train import finish
+from tfm_jax.train import finish, stopping
 from tfm_jax.train.assemble import (
     Assembled,
     assemble,
@@ -60,6 +61,7 @@ def train(
         open_checkpoints(experiment, workdir) as checkpoints,
     ):
         peers.require_agreement("settings", resume.shared(experiment))
+        stop.limit(experiment.train.max_hours, started)
         held = workdir, mesh, checkpoints, stop
         run = Training(assemble(experiment, *held, read_initial=read_initial), *held)
         is_main_process = jax.process_index() == 0
@@ -111,6 +113,13 @@ class Training:
         self.step = self.saved = made.step
         self.batches, self.state = made.batches, made.state
         self._scores, self._tokens = made.scores, []  # tokens since the last record
+        self.stopped = ""  # why it ends before its last step
+        if self.experiment.train.stop_patience and not made.data.valid:
+            patience = self.experiment.train.stop_patience
+            raise ConfigError(
+                f"train.stop_patience={patience}: there is no validation data to "
+                "evaluate; choose 0, or name some"
+            )
 
     def headline(self) -> str:
         """One line that says what is about to run, and on what."""
@@ -129,15 +138,15 @@ class Training:
         )
 
     def loop(self, log: MetricsLog, progress: Progress, started: float) -> None:
-        """Steps, evaluations and checkpoints until ``total_steps``."""
+        """Steps, evaluations and checkpoints until ``total_steps`` or an early stop."""
         self.begin(log, progress, started)
         while not self.at_end:
             self.account(self.update())
 
     @property
     def at_end(self) -> bool:
-        """Whether all steps were made."""
-        return self.step >= self.experiment.train.total_steps
+        """Whether all steps were made, or no more are worth it."""
+        return self.step >= self.experiment.train.total_steps or bool(self.stopped)
 
     def begin(self, log: MetricsLog, progress: Progress, started: float) -> None:
         """Opens the books; an evaluation that was interrupted comes first."""
@@ -145,6 +154,7 @@ class Training:
         self._newest, self._tokens, self._untimed, self._since = None, [], 0, None
         if self._due(self.experiment.eval.every_steps) and not self._evaluated():
             self._evaluate()  # an unbroken run would have it
+        self._look_back()
 
     def update(self) -> dict:
         """One train step on the next batch; its metrics, perhaps still under way."""
@@ -179,9 +189,10 @@ class Training:
             self._log(jax.device_get(metrics))
         if self.stop.should_stop(self.step):
             self._save()
-            raise Preempted(f"stopped as asked; step {self.step} is saved")
+            raise Preempted(f"stopped {self.stop.why}; step {self.step} is saved")
         if self._due(self.experiment.eval.every_steps):
             self._evaluate()
+            self._look_back()
             self._untimed, self._since = len(self._tokens), time.monotonic()
         if self._due(self.experiment.checkpoint.every_steps):
             self._save()
@@ -227,9 +238,17 @@ class Training:
             self.log.write(self.step, "samples", samples)
 
     def _evaluated(self) -> bool:
-        history = read_history(self.workdir)
-        valid = [r for r in history if r["step"] == self.step and r["kind"] == "valid"]
-        return bool(multihost_utils.broadcast_one_to_all(np.asarray(bool(valid))))
+        return _agreed(self.step in stopping.evaluations(self.workdir))
+
+    def _look_back(self) -> None:
+        """Stops the run early if its evaluations get no better."""
+        if not self.experiment.train.stop_patience:
+            return
+        why = stopping.why(self.experiment, stopping.evaluations(self.workdir))
+        if _agreed(bool(why)):
+            self.stopped = f"stopped early at step {self.step}: {why}"
+            if jax.process_index() == 0:
+                say(self.stopped)
 
     def poll(self) -> None:
         """Between two batches of an evaluation: stop now rather than after it."""
@@ -256,3 +275,8 @@ class Training:
 
     def _due(self, every: int) -> bool:
         return self.step > 0 and self.step % every == 0
+
+
+def _agreed(answer: bool) -> bool:
+    """What the first process says, which has the record."""
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(answer)))

@@ -67,6 +67,7 @@ def train(
     with contextlib.ExitStack() as stack:
         folders = [workdir for _, workdir in todo]
         mesh, stop = stack.enter_context(loop.session(experiments[0].mesh, folders))
+        stop.limit(experiments[0].train.max_hours, started)
         members = []
         for experiment, workdir in todo:
             checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
@@ -109,6 +110,11 @@ def check_alike(experiments: Sequence[Experiment]) -> None:
         raise ConfigError(
             f"data.batching={batching!r} gives the members of a population batches of "
             "different shapes; choose from (pack, fixed)"
+        )
+    if patience := experiments[0].train.stop_patience:
+        raise ConfigError(
+            f"train.stop_patience={patience}: members of a population make the same "
+            "steps, none stops early; choose 0, or train them one by one"
         )
     if jax.process_count() > 1:
         raise ConfigError("a population trains in one process; there are several")

@@ -1,11 +1,13 @@
 """SIGTERM and Ctrl-C as a request: finish the step, save, leave with code 75."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import jax
@@ -35,6 +37,8 @@ class Preemption:
         self._requested = False
         self._abandons = False
         self._previous = {}
+        self._until = math.inf
+        self.why = "as asked"
 
     def __enter__(self):
         alone = jax.process_count() == 1
@@ -82,6 +86,14 @@ class Preemption:
             signal.set_wakeup_fd(before)
             writer.close()
 
+    def limit(self, hours: float, started: float) -> None:
+        """Asks by itself after ``hours``, at the end of a step; 0: never.
+
+        Args: started: what ``time.monotonic()`` was when the hours began.
+        """
+        if hours and jax.process_index() == 0:
+            self._until = started + 3600 * hours
+
     @property
     def requested(self) -> bool:
         """Whether the run shall stop; the same answer in all processes."""
@@ -89,7 +101,14 @@ class Preemption:
 
     def should_stop(self, step: int) -> bool:
         """Whether to stop after ``step``; all processes ask at every step."""
-        if jax.process_count() > 1:
+        alone = jax.process_count() == 1
+        if time.monotonic() > self._until:
+            self._until, self.why = math.inf, "after train.max_hours"
+            if alone:
+                self._requested = True
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)  # JAX spreads it
+        if not alone:
             self._requested |= multihost_utils.reached_preemption_sync_point(step)
         return self._requested
 
