@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import os
 import re
 import warnings
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from experiments.report.text import shortened
 
-WIDTH = 9.6  # inches at 96 pixels: a figure fills the page's column
+WIDTH = 4.2  # inches at 96 pixels: a phone's width, or half the page's column
 PAPER, INK, SOFT, FAINT, BAND = "#fdfdfb", "#22221f", "#63625c", "#d6d5cf", "#e9e8e2"
 ACCENT, ALARM = "#0b5c9e", "#c2410c"
 # Okabe and Ito 2008, without yellow, which is lost on white paper
@@ -118,10 +119,18 @@ def styled() -> Any:
     return matplotlib.rc_context(STYLE)
 
 
-def name(arm: str, length: int = 24) -> str:
-    """An arm's name for a figure; legends would skip one that begins with "_"."""
-    short = shortened(arm, length)
+def name(text: str, length: int = 24) -> str:
+    """A name for a figure; legends would skip one that begins with "_"."""
+    short = shortened(text, length)
     return f" {short}" if short.startswith("_") else short
+
+
+def label(report: dict, arm: str, length: int = 24) -> str:
+    """``name`` of an arm; where others' would be equal, without their common start."""
+    names = [a["name"] for a in report["arms"]]
+    equal = [n for n in names if name(n, length) == name(arm, length)]
+    start = os.path.commonprefix(equal) if len(equal) > 1 else ""
+    return name("…" * bool(start) + arm.removeprefix(start), length)
 
 
 def look(report: dict, arm: str) -> dict:
@@ -139,19 +148,19 @@ def look(report: dict, arm: str) -> dict:
 
 
 def grid(count: int, height: float) -> Any:
-    """Small panels that share both axes, three to a row.
+    """Small panels that share both axes, two to a row; titles have up to two lines.
 
     Returns: figure, the panels in use, the leftmost of each row, the lowest of each
         column.
     """
-    across = min(count, 3)
+    across = min(count, 2)
     down = math.ceil(count / across)
-    total = 0.62 + down * height
+    total = 0.77 + down * height
     drawn = figure(total, layout="none")
     panels = drawn.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     drawn.subplots_adjust(
-        **dict(left=0.085, right=0.985, top=1 - 0.25 / total, bottom=0.5 / total),
-        **dict(hspace=0.32, wspace=0.07),
+        **dict(left=0.17, right=0.975, top=1 - 0.4 / total, bottom=0.5 / total),
+        **dict(hspace=0.45, wspace=0.1),
     )
     used = panels.flat[:count]
     for panel in panels.flat[count:]:
@@ -162,18 +171,26 @@ def grid(count: int, height: float) -> Any:
     return drawn, used, list(panels[:, 0]), lowest
 
 
-def rows(axis: Any, arms: list[str]) -> None:
-    """Makes ``axis`` a list: arm i at height i, the first on top."""
-    axis.set_yticks(range(len(arms)), [name(arm) for arm in arms])
+def rows(axis: Any, labels: list[str]) -> None:
+    """Makes ``axis`` a list: label i at height i, the first on top."""
+    axis.set_yticks(range(len(labels)), labels)
     axis.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
-    axis.set_ylim(len(arms) - 0.45, -0.55)
+    axis.set_ylim(len(labels) - 0.45, -0.55)
     axis.spines["left"].set_visible(False)
 
 
-def beside(axis: Any, row: float, text: str, color: str) -> None:
+def beside(axis: Any, row: float, text: str) -> None:
     """Writes ``text`` right of the frame at height ``row``."""
-    style = dict(va="center", fontsize=8.5, linespacing=1.25, color=color)
+    style = dict(va="center", fontsize=8.5, color=INK)
     axis.text(1.015, row, text, transform=axis.get_yaxis_transform(), **style)
+
+
+def above(axis: Any, row: float, line: int, color: str, **sides: str) -> None:
+    """Writes ``left`` and ``right`` on a line (0 or 1) over the marks of ``row``."""
+    for side, text in sides.items():
+        style = dict(ha=side, va="center", fontsize=8.5, color=color)
+        style["transform"] = axis.get_yaxis_transform()
+        axis.text(side == "right", row - 0.3 + 0.21 * line, text, **style)
 
 
 def window(values: Any, goal: str) -> tuple[float, float]:
@@ -189,11 +206,13 @@ def window(values: Any, goal: str) -> tuple[float, float]:
     return (low, high) if goal == "min" else (-high, -low)
 
 
-def legend(drawn: Any, axis: Any, entries: int) -> None:
-    """The axis' legend in a row above all panels."""
+def legend(drawn: Any, axis: Any) -> None:
+    """The axis' legend in rows above all panels; the figure grows by their height."""
     handles, labels = axis.get_legend_handles_labels()
+    across = max(1, min(len(labels), int(68 / (max(map(len, labels)) + 7))))
+    drawn.set_figheight(drawn.get_figheight() + 0.18 * -(-len(labels) // across))
     drawn.legend(
         *(handles, labels),
-        **dict(loc="outside upper left", ncols=min(entries, 6), borderpad=0),
+        **dict(loc="outside upper left", ncols=across, borderpad=0),
         **dict(handletextpad=0.5, columnspacing=1.6, borderaxespad=0.2),
     )

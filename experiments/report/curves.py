@@ -70,7 +70,7 @@ def values(report: dict) -> Any:
     lines = _lines(report)
     if not lines:
         return None
-    figure = canvas.figure(3.6)
+    figure = canvas.figure(2.7)
     axis, said, lost = figure.subplots(), [], _diverged(report)
     for arm in lines:
         look = canvas.look(report, arm) | {"marker": ""}
@@ -82,7 +82,7 @@ def values(report: dict) -> Any:
         few = _of(ended, lines[arm])
         steps, matched = _matched(*ended) if ended else ([], np.empty((1, 0)))
         mean = matched.mean(0)
-        axis.plot(steps, mean, lw=2, label=canvas.name(arm) + few, **look)
+        axis.plot(steps, mean, lw=2, label=canvas.label(report, arm) + few, **look)
         if len(steps):
             digits = tables.places(report)
             said.append(f"{arm} {mean[-1]:.{digits}f} at step {steps[-1]:.0f}{few}")
@@ -92,8 +92,8 @@ def values(report: dict) -> Any:
     axis.set_ylim(canvas.window(late, report["goal"]))
     axis.grid(axis="y", color=BAND, lw=0.8)
     axis.set_xlabel("step")
-    axis.set_ylabel(f"{canvas.name(report['metric'])} ({tables.goal(report)})")
-    canvas.legend(figure, axis, len(lines))
+    axis.set_ylabel(f"{canvas.name(report['metric'], 18)} ({tables.goal(report)})")
+    canvas.legend(figure, axis)
     return canvas.picture(
         figure,
         f"Learning curves of {report['metric']}, means: {'; '.join(said)}.",
@@ -147,7 +147,7 @@ def differences(report: dict) -> Any:
         panel.axhline(0, color=INK, lw=0.9)
         panel.grid(axis="y", color=BAND, lw=0.8)
         panel.set_axisbelow(True)
-        panel.set_title(canvas.name(arm) + few)
+        panel.set_title(canvas.label(report, arm, 20) + few.replace(", ", "\n"))
         if len(steps):
             digits = tables.places(report)
             said.append(f"{arm} {mean[-1]:+.{digits}f} at step {steps[-1]:.0f}{few}")
@@ -159,7 +159,8 @@ def differences(report: dict) -> Any:
     panels[0].set_ylim(low - margin, high + margin)
     for panel in left:
         panel.set_ylabel("arm − baseline")
-    lowest[len(lowest) // 2].set_xlabel("step")
+    for panel in lowest:
+        panel.set_xlabel("step")
     return canvas.picture(
         figure,
         f"Paired difference of {report['metric']} to {report['baseline']}, means: "

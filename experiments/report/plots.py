@@ -30,11 +30,11 @@ def differences(report: dict) -> Any:
     if not arms:
         return None
     base = next(a for a in report["arms"] if a["name"] == report["baseline"])
-    figure = canvas.figure(1.15 + 0.42 * len(arms))
+    figure = canvas.figure(0.6 + 0.66 * len(arms))
     axis = figure.subplots()
-    _bands(axis, report)
     digits, said = tables.places(report), []
     for row, arm in enumerate(arms):
+        _bands(axis, report, row)
         d = arm["difference"]
         seeds = [
             value - base["values"][seed]
@@ -42,15 +42,14 @@ def differences(report: dict) -> Any:
             if value is not None and base["values"].get(seed) is not None
         ]
         word = arm["word"].partition(",")[0]
-        decided = word in ("better", "worse")
         color = {"better": ACCENT, "worse": ALARM}.get(word, SOFT)
-        _interval(axis, row - 0.1, d["low_holm"], d["high_holm"], color, 1.0)
-        _interval(axis, row - 0.1, d["low"], d["high"], color, 2.8)
+        _interval(axis, row + 0.14, d["low_holm"], d["high_holm"], color, 1.0)
+        _interval(axis, row + 0.14, d["low"], d["high"], color, 2.8)
         dots = dict(s=13, color=PAPER, edgecolor=SOFT, lw=0.9, zorder=4)
-        axis.scatter(seeds, [row + 0.2] * len(seeds), **dots)
+        axis.scatter(seeds, [row + 0.33] * len(seeds), **dots)
         if d["mean"] is None:
             continue
-        axis.plot(d["mean"], row - 0.1, "D", color=color, ms=6, mec=PAPER, zorder=4)
+        axis.plot(d["mean"], row + 0.14, "D", color=color, ms=6, mec=PAPER, zorder=4)
         text = fixed(d["mean"], digits, sign=True).text
         if d["low"] is not None:
             ends = (fixed(d[end], digits, sign=True).text for end in ("low", "high"))
@@ -60,12 +59,13 @@ def differences(report: dict) -> Any:
         if d["n"] < len(arm["values"]):
             word += f", {d['n']} of {len(arm['values'])} pairs"
         said.append(f"{arm['name']} {text}, {word}")
-        canvas.beside(axis, row, f"{text}\n{word}", INK if decided else SOFT)
-    axis.axvline(0, color=INK, lw=0.9, zorder=1)
-    canvas.rows(axis, [arm["name"] for arm in arms])
+        label = canvas.label(report, arm["name"], 30)
+        canvas.above(axis, row, 0, INK, left=label, right=text)
+        canvas.above(axis, row, 1, color, left=word)
+    canvas.rows(axis, [""] * len(arms))
     axis.set_xlabel(
-        f"{canvas.name(report['metric'], 40)}: arm − {canvas.name(report['baseline'])}"
-        f" ({tables.good_sign(report)})"
+        f"{canvas.name(report['metric'], 30)}: arm − {canvas.name(report['baseline'])}"
+        f"\n({tables.good_sign(report)})"
     )
     return canvas.picture(
         figure,
@@ -82,15 +82,16 @@ def _interval(axis, row, low, high, color, width):
         axis.plot([low, high], [row, row], color=color, lw=width, zorder=3)
 
 
-def _bands(axis, report):
+def _bands(axis, report, row):
     sesoi, noise = report["sesoi"], report["noise"]["other_seeds"]
+    ends = (row + 0.02, row + 0.44)
     if sesoi:
-        axis.axvspan(-sesoi, sesoi, color=BAND, lw=0, zorder=0)
-        for end in (-sesoi, sesoi):
-            axis.axvline(end, color=FAINT, lw=0.9, ls=(0, (3, 2)), zorder=0.5)
+        axis.fill_betweenx(ends, -sesoi, sesoi, color=BAND, lw=0, zorder=0)
+        axis.vlines((-sesoi, sesoi), *ends, color=FAINT, lw=0.9, ls=(0, (3, 2)))
     if noise and noise["low"] is not None:
         box = dict(facecolor="none", edgecolor=FAINT, hatch="////", lw=0, zorder=0.4)
-        axis.axvspan(noise["low"], noise["high"], **box)
+        axis.fill_betweenx(ends, noise["low"], noise["high"], **box)
+    axis.vlines(0, *ends, color=INK, lw=0.9, zorder=1)
 
 
 def _bands_said(report):
@@ -134,7 +135,9 @@ def rates(report: dict) -> Any:
         panel.plot(lost, [worst] * len(lost), "x", color=ALARM, ms=5, clip_on=False)
         chosen = next((t for t in own if t["chosen"]), None)
         edge = chosen is not None and chosen["edge"]
-        title = canvas.name(arm) + (", optimum at the edge" if edge else "")
+        title = canvas.label(report, arm, 20) + (
+            "\noptimum at the edge" if edge else ""
+        )
         panel.set_title(title, color=ALARM if edge else INK)
         if chosen is not None:
             best = means.get(chosen["settings"][key])
@@ -150,7 +153,7 @@ def rates(report: dict) -> Any:
         panel.minorticks_off()
         panel.margins(x=0.14)
     panels[0].set_xticks(levels, [plain(level) for level in levels])
-    _label(left, lowest, report, canvas.name(key, 40))
+    _label(left, lowest, report, canvas.name(key, 26))
     return canvas.picture(
         figure,
         f"{report['metric']} for each {key}: {'; '.join(said) or 'none chosen'}.",
@@ -171,7 +174,8 @@ def _finished(trial):
 def _label(left, lowest, report, xlabel):
     for panel in left:
         panel.set_ylabel(canvas.name(report["metric"], 18))
-    lowest[len(lowest) // 2].set_xlabel(xlabel)
+    for panel in lowest:
+        panel.set_xlabel(xlabel)
 
 
 def divergence(report: dict) -> Any:
@@ -186,9 +190,9 @@ def divergence(report: dict) -> Any:
         share = lost["count"] / lost["n"]
         axis.barh(row, share, height=0.56, color=ALARM, lw=0)
         axis.plot([lost["low"], lost["high"]], [row, row], color=INK, lw=1.2)
-        canvas.beside(axis, row, f"{lost['count']} of {lost['n']}", INK)
+        canvas.beside(axis, row, f"{lost['count']} of {lost['n']}")
         said.append(f"{arm['name']} {lost['count']} of {lost['n']}")
-    canvas.rows(axis, [arm["name"] for arm in arms])
+    canvas.rows(axis, [canvas.label(report, arm["name"]) for arm in arms])
     axis.set_xlim(0, 1)
     axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     axis.set_xlabel("runs that diverged")
@@ -213,7 +217,7 @@ def cost(report: dict) -> Any:
     fields = [field for field in COSTS if any(arm[field] for arm in arms)]
     if not fields:
         return None
-    figure = canvas.figure(2.9)
+    figure = canvas.figure(2.5)
     panels = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
     digits, said = tables.places(report), []
     for panel, field in zip(panels, fields, strict=True):
@@ -223,16 +227,16 @@ def cost(report: dict) -> Any:
             kept = [value for value in arm["values"].values() if value is not None]
             panel.scatter([arm[field]] * len(kept), kept, s=5, alpha=0.45, lw=0, **look)
             look |= dict(s=42, edgecolor=PAPER, lw=0.8, zorder=4)
-            label = canvas.name(arm["name"])
+            label = canvas.label(report, arm["name"])
             panel.scatter(arm[field], arm["mean"], label=label, **look)
         panel.margins(x=0.12)
         panel.grid(color=BAND, lw=0.8)
         panel.set_axisbelow(True)
         panel.set_xlabel(COSTS[field])
-        panel.xaxis.set_major_locator(MaxNLocator(5))
+        panel.xaxis.set_major_locator(MaxNLocator(3))
         panel.xaxis.set_major_formatter(lambda x, _: quantity(x).text)
-    panels[0].set_ylabel(f"{canvas.name(report['metric'])} ({tables.goal(report)})")
-    canvas.legend(figure, panels[0], len(arms))
+    panels[0].set_ylabel(f"{canvas.name(report['metric'], 18)} ({tables.goal(report)})")
+    canvas.legend(figure, panels[0])
     for arm in arms:
         costs = (f"{arm[f]:.3g} {COSTS[f]}" for f in fields if arm[f])
         mean = fixed(arm["mean"], digits).text

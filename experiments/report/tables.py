@@ -71,9 +71,21 @@ def headline(report: dict) -> list[dict]:
             "n": fixed(arm["n"], 0),
             "mean": fixed(arm["mean"], digits, _no_mean(arm)),
             "diverged": _diverged(arm["diverged"]),
+        }
+        for arm in report["arms"]
+    ]
+
+
+def costs(report: dict) -> list[dict]:
+    """One row an arm: its size, and what a run of it took."""
+    return [
+        {
+            "name": arm["name"],
             "parameters": quantity(arm["parameters"], "not counted"),
             "flops": quantity(arm["flops_per_step"], "not counted"),
+            "tokens": quantity(arm["tokens"], "not counted"),
             "seconds": duration(arm["seconds"], "not recorded"),
+            "memory": memory(arm["memory_bytes"], "not reported by this device"),
         }
         for arm in report["arms"]
     ]
@@ -134,8 +146,6 @@ def details(report: dict) -> list[dict]:
             ),
             "mde": fixed(d["mde"], digits, why),
             "wins": absent(why) if ties is None else Shown(ties, d["wins"]),
-            "tokens": quantity(arm["tokens"], "not counted"),
-            "memory": memory(arm["memory_bytes"], "not reported by this device"),
         }
         texts = ("name", arm["name"]), ("overrides", settings(arm["overrides"]))
         rows.append(dict(texts) | row)

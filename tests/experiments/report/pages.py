@@ -14,9 +14,10 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__(convert_charrefs=True)
+        self.html = html
         self.elements, self.attributes = defaultdict(int), set()
         self.links, self.pictures, self.texts = [], [], []
-        self.rows, self.exact, self.open = [], [], []
+        self.rows, self.labels, self.exact, self.open = [], [], [], []
         self.feed(html)
         self.close()
         assert not self.open, f"never closed: {self.open}"
@@ -28,13 +29,15 @@ class Page(HTMLParser):
         for name in ("href", "src", "srcset", "action", "formaction", "data"):
             if name in values:
                 self.links.append(values[name])
-        if tag == "img":
+        if tag == "img" and values["class"] == "light":
             self.pictures.append(values)
         if tag == "tr":
             self.rows.append([])
+            self.labels.append([])
             self.exact.append([])
         if tag in ("td", "th"):
             self.rows[-1].append("")
+            self.labels[-1].append(values.get("data-label"))
         if tag == "data":
             self.exact[-1].append(values["value"])
         if tag not in VOID:

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import jinja2
 import pytest
@@ -40,15 +41,19 @@ def test_text_has_the_contrast_that_wcag_asks_for(colour, least, dark):
     assert (max(pair) + 0.05) / (min(pair) + 0.05) >= least
 
 
-def headline_of(page):
-    """{arm: (cells, exact values)} of the first table."""
-    start = next(i for i, row in enumerate(page.rows) if row and row[0] == "Arm")
+SHEET = (Path(page.__file__).parent / "page.css").read_text("utf-8")
+
+
+def headline_of(page, second="n"):
+    """{arm: (cells, exact values)} of the table whose second column is ``second``."""
+    start = next(i for i, row in enumerate(page.rows) if row[:2] == ["Arm", second])
     rows = zip(page.rows[start + 1 :], page.exact[start + 1 :], strict=True)
     found = {}
     for cells, exact in rows:
-        if cells[0] == "Arm":
-            return found
+        if cells[0] in ("Arm", "Run"):
+            break
         found[cells[0]] = cells, [float(value) for value in exact]
+    return found
 
 
 @pytest.mark.parametrize("goal", ["min", "max"])
@@ -62,8 +67,11 @@ def test_the_headline_shows_the_numbers_of_the_analysis(goal, tmp_path):
         d = arm["difference"]
         compared = [d["mean"], d["low"], d["high"], d["p_holm"]] if d else []
         numbers_of_arm = [arm["n"], arm["mean"], *compared, arm["diverged"]["count"]]
-        numbers_of_arm += [arm["parameters"], arm["flops_per_step"], arm["seconds"]]
         assert exact == numbers_of_arm
+        costs = [
+            arm[key] for key in ("parameters", "flops_per_step", "tokens", "seconds")
+        ]
+        assert headline_of(page, "Parameters")[arm["name"]][1] == costs
         assert cells[5] == arm["word"]
         shown = re.findall(r"[−+]?[\d.]+", cells[3])
         for text, number in zip(shown, compared, strict=False):
@@ -85,7 +93,8 @@ def test_what_is_absent_is_a_dash_with_its_reason(tmp_path):
         assert reason in text and reason in source
     cells, _ = headline_of(page)["rope"]
     assert re.fullmatch(r"[−+]\d\.\d+ \[–[a-z]\]", cells[3])
-    assert [cell[0] for cell in cells[7:]] == ["–"] * 3
+    cells, _ = headline_of(page, "Parameters")["rope"]
+    assert [cells[place][0] for place in (1, 2, 4)] == ["–"] * 3
     assert "None" not in text and "nan" not in text.lower().split()
 
 
@@ -294,7 +303,46 @@ def test_decimals_leave_two_digits_of_the_smallest_spread(spreads, digits):
     assert numbers.decimals(spreads) == digits
 
 
+def test_every_cell_has_its_columns_name_where_a_table_is_a_list(harmless):
+    page, _ = harmless
+    heads = []
+    for row, labels in zip(page.rows, page.labels, strict=True):
+        heads = heads if any(labels) else row
+        assert not any(labels) or labels[1:] == heads[1:]
+
+
+def test_nothing_is_wider_than_a_phone():
+    """320 CSS pixels: WCAG 2.2, 1.4.10. Figures shrink, by a quarter at most."""
+    for least in re.findall(r"(?<![\w-])(?:min-)?width: ([\d.]+)rem", SHEET):
+        assert float(least) * 16 <= 320
+    pictures = plots.draw(small()).values()
+    assert max(picture.width for picture in pictures) * 0.75 <= 320
+
+
+def test_the_verdict_stands_before_everything_else(harmless):
+    page, _ = harmless
+    assert page.html.index("REPRODUCED</span>") < page.html.index("<h2>")
+
+
+def test_paper_leaves_out_commands_alone(harmless):
+    page, _ = harmless
+    unfolded = re.findall(
+        r"(details\S*)::details-content", SHEET.split("@media print")[1]
+    )
+    assert unfolded == ["details:not(.commands)"]
+    before, folded = page.html.split('<details class="commands">')
+    pre = re.findall(r"<pre.*?</pre>", folded.partition("</details>")[0], re.DOTALL)
+    assert len(pre) == len(small()["runs"]) and pre[0] not in before
+
+
 def test_shortened_names_stay_apart_at_either_end():
     names = [f"{a}{'x' * 50}{b}" for a in "ab" for b in "cd"]
     short = [shortened(name, 20) for name in names]
     assert len({*short}) == 4 and {*map(len, short)} == {20}
+
+
+def test_arms_that_differ_in_the_middle_stay_apart_in_figures():
+    names = [f"{'head_' * 6}{depth}{'_tail' * 6}" for depth in range(12)]
+    report = {"arms": [{"name": name} for name in ["base", *names]]}
+    labels = {canvas.label(report, arm["name"]) for arm in report["arms"]}
+    assert len(labels) == 13 and max(map(len, labels)) == 24 and "base" in labels
