@@ -64,10 +64,11 @@ def test_command_is_understood(arguments, tmp_path):
         made, workdirs = main.members(values, knobs)
         assert len({resolve(config).seed for config in made}) == len(workdirs) > 1
         return
-    if not values.config:  # its workdir would have a run
+    source = "config" if values.config else "workdir"
+    if values[source].value.startswith("runs/"):  # where there would be a run
         run = resolve(configs.load(CONFIG)).as_dict()
         (tmp_path / "config.json").write_text(configs.to_json(run))
-        values.workdir = str(tmp_path)
+        values[source].value = str(tmp_path)
     else:
         assert Path(values.config.partition(":")[0]).is_relative_to("configs")
     resolve(main.load_config(values, knobs))

@@ -23,6 +23,9 @@ Usage:
   --mode=replay         compute the update again that a diverged run stopped at
   --each.KNOB=V1,V2,... train: several runs in one program, one for each value; knob is
                         seed or optim.peak_lr, and --workdir=DIR1,DIR2,... as many
+  --extend=STEPS        train: so many steps more of a run that has finished; says what
+                        the learning rate does. Stopped before their end, it goes on
+                        by the same command, or without --extend
   --trust_data=true     train and eval: read the files that the configuration of a
                         workdir from elsewhere names
   --checkpoint=STEP     eval, translate and prompt: this checkpoint, not the latest
@@ -64,7 +67,7 @@ from tfm_jax.runs.process import exits
 _PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
 _FILES = ("config", "workdir", "input", "reference", "task_file", "examples_file")
 MODES = {  # mode: the function that does it, the flags that only it reads
-    "train": ("train", ("trust_data",)),
+    "train": ("train", ("trust_data", "extend")),
     "eval": ("evaluate", ("checkpoint", "input", "reference", "trust_data")),
     "translate": ("translate", ("checkpoint",)),
     "prompt": ("prompt", ("checkpoint", "examples", "scoring", *_PROMPT)),
@@ -89,6 +92,7 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     for name in ("config", "workdir", "input", "reference", "scoring", *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
     flags.DEFINE_enum("trust_data", "false", ["true", "false"], "", values)
+    flags.DEFINE_integer("extend", None, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
     flags.DEFINE_integer("last", 5, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("examples", 0, "", 0, flag_values=values)
@@ -103,9 +107,23 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
         for name in set(names) - set(MODES[values.mode][1]):
             if values[name].present:
                 raise configs.ConfigError(f"--{name} is not for --mode={values.mode}")
+    if values.extend:
+        _check_extend(values, knobs)
     if knobs and values.mode in UNREAD:
         raise configs.ConfigError(f"{knobs[0]} is not for --mode={values.mode}")
     return values, knobs
+
+
+def _check_extend(values, knobs):
+    said = ["config", "config.train.total_steps", "config.train.extended_at"]
+    given = {flag.partition("=")[0].removeprefix("--") for flag in knobs}
+    given |= {"config"} if values.config is not None else set()
+    for flag in said:
+        if flag in given:
+            raise configs.ConfigError(
+                f"--extend={values.extend} goes on with the run in --workdir from the "
+                f"step it has reached; take --{flag} back"
+            )
 
 
 def load_config(values: flags.FlagValues, knobs: Sequence[str]) -> ConfigDict:
@@ -267,6 +285,10 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
     config = load_config(values, knobs)
     check_given(values, knobs, config)
     check_named(values, knobs, config)
+    if values.extend:
+        from tfm_jax.runs import extend
+
+        config = extend.extended(config, values.workdir, values.extend)
     if values.mode == "train":
         from tfm_jax.interop import read_initial
         from tfm_jax.train import loop

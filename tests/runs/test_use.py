@@ -93,17 +93,19 @@ def longer(schedule, old, new, **changes):
     of_both = dict(optim__schedule=schedule)
     before = resolve(get_config(**of_both, train__total_steps=old))
     now = get_config(**of_both, train__total_steps=new, **changes)
-    resume.check_continues(before, resolve(now), 40)
+    return resume.check_continues(before, resolve(now), 40)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_schedule_that_ends_is_made_longer_on_an_explicit_act_alone(schedule, caplog):
+def test_a_schedule_that_ends_is_made_longer_on_an_explicit_act_alone(schedule):
     """train.extended_at: the step at which it is; at any other it says nothing."""
-    longer(schedule, 40, 40)
-    longer(schedule, 100, 40)  # ends here
+    assert longer(schedule, 40, 40) is None
+    assert longer(schedule, 100, 40) is None  # ends here
     if not SCHEDULES[schedule].ends:
-        longer(schedule, 40, 100)
-        longer(schedule, 100, 50)
+        made = longer(schedule, 40, 100)
+        assert (made.kind, longer(schedule, 100, 50).kind) == ("extended", "shortened")
+        assert made.learning_rate == made.learning_rate_before > 0
+        assert re.search("the learning rate goes on as before, with .*e-", str(made))
         return
     jumps = r"train.total_steps=100, 40 before.* jumps at step 40 from 0.0e\+00 to "
     with pytest.raises(ConfigError, match=jumps + ".*; train.extended_at=40 says"):
@@ -112,9 +114,8 @@ def test_a_schedule_that_ends_is_made_longer_on_an_explicit_act_alone(schedule, 
         longer(schedule, 100, 50)
     with pytest.raises(ConfigError, match="jumps at step 40"):
         longer(schedule, 40, 100, train__extended_at=30)
-    assert not caplog.records
-    longer(schedule, 40, 100, train__extended_at=40)
-    assert re.match(jumps, caplog.records[0].getMessage())
+    made = longer(schedule, 40, 100, train__extended_at=40)
+    assert re.match(jumps, str(made)) and made.learning_rate > 0
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

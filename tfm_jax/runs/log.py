@@ -29,7 +29,8 @@ class MetricsLog:
 
     Opening it at the step a run continues from drops the records after that step and
     the final scores, which will be written again, and a last line torn by a kill: one
-    run, one history. A TensorBoard event file is written too if tensorboardX is there.
+    run, one history. Where the run was extended, or ``extends`` now, its former final
+    scores stay. A TensorBoard event file is written too if tensorboardX is there.
     Of the processes of one run only one ``writes``.
     """
 
@@ -38,16 +39,21 @@ class MetricsLog:
         workdir: str | os.PathLike,
         *,
         step: int = 0,
+        extends: bool = False,
         tensorboard: bool = True,
         writes: bool = True,
     ) -> None:
         self.path = Path(workdir) / NAME if writes else Path(os.devnull)
         if writes and os.path.lexists(self.path):
+            lines = _lines(self.path)
+            ends = {r["step"] for _, r in lines if r and r["kind"] == "extended"}
+            ends |= {step} if extends else set()
             kept = [
                 line + b"\n"
-                for line, record in _lines(self.path)
+                for line, record in lines
                 if record is None
-                or (record["step"] <= step and not record["kind"].startswith("final_"))
+                or record["step"] <= step
+                and (record["step"] in ends or not record["kind"].startswith("final_"))
             ]
             with replacing(self.path) as file:
                 file.writelines(kept)

@@ -1,6 +1,5 @@
 """May a run go on or be used so, and what is kept of one that diverged."""
 
-import logging
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.batch import FORMER, TextBatch
 from tfm_jax.data.errors import DataError
 from tfm_jax.mesh import on_this_host
-from tfm_jax.optim.optimizers import make_schedule
 from tfm_jax.optim.schedules import SCHEDULES
+from tfm_jax.runs.extend import Length, length
 from tfm_jax.runs.process.exits import CorruptCheckpoint, one_line
 from tfm_jax.runs.storage import arrays
 from tfm_jax.runs.workdir import describe, replacing
@@ -71,10 +70,11 @@ def check_kind(before: Experiment, now: Experiment, path: Path) -> None:
         )
 
 
-def check_continues(before: Experiment, now: Experiment, step: int) -> None:
+def check_continues(before: Experiment, now: Experiment, step: int) -> Length | None:
     """Refuses to go on from a checkpoint whose configuration differs in substance.
 
     Args: before, step: of the checkpoint.
+    Returns: see ``check_length``.
     Raises: ConfigError naming every field that differs, with both values; see also
         ``check_length``.
     """
@@ -86,12 +86,13 @@ def check_continues(before: Experiment, now: Experiment, step: int) -> None:
             f"the workdir holds another run; {'; '.join(differ)}. "
             "Choose another --workdir, or take these flags back"
         )
-    check_length(before, now, step)
+    return check_length(before, now, step)
 
 
-def check_length(before: Experiment, now: Experiment, step: int) -> None:
+def check_length(before: Experiment, now: Experiment, step: int) -> Length | None:
     """Refuses other ``train.total_steps`` that nobody can have wanted.
 
+    Returns: what another length does, or None.
     Raises: ConfigError if more steps are made already; also if the learning rate jumps,
         for its schedule ends with them, unless ``train.extended_at`` says so.
     """
@@ -101,17 +102,14 @@ def check_length(before: Experiment, now: Experiment, step: int) -> None:
             f"train.total_steps={new}, but this run has made {step} steps; choose more "
             "of them, or another --workdir"
         )
-    cfg = now.optim
-    if new in (old, step) or not SCHEDULES[cfg.schedule].ends:
-        return
-    ends, goes_on = (float(make_schedule(cfg, total)(step)) for total in (old, new))
-    jump = (
-        f"train.total_steps={new}, {old} before: with optim.schedule={cfg.schedule!r} "
-        f"the learning rate jumps at step {step} from {ends:.1e} to {goes_on:.1e}"
-    )
+    if new in (old, step):
+        return None
+    other = length(old, now, step)
+    if not SCHEDULES[now.optim.schedule].ends:
+        return other
     if now.train.extended_at != step:
-        raise ConfigError(f"{jump}; train.extended_at={step} says that it should")
-    logging.warning("%s", jump)
+        raise ConfigError(f"{other}; train.extended_at={step} says that it should")
+    return other
 
 
 def used(trained: Experiment, now: Experiment) -> Experiment:

@@ -13,6 +13,7 @@ from tfm_jax.data.batches import TrainBatches, train_batches
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.mesh import on_this_host, row_multiple
 from tfm_jax.runs import initial, resume
+from tfm_jax.runs.extend import Length
 from tfm_jax.runs.process import peers
 from tfm_jax.runs.storage import weights
 from tfm_jax.runs.storage.checkpoint import Checkpointer
@@ -31,6 +32,7 @@ class Assembled(NamedTuple):
     Attributes:
         experiment: with the vocabularies of its tokenizer.
         step: how many steps are made. scores: of its newest evaluation.
+        length: what other ``train.total_steps`` than before do from here on, or None.
         data: prepared. batches: of training, standing at the next one.
         texts: files that say what the run is, name -> content.
         compiled: its functions on the mesh. evaluator: of the held-out data.
@@ -40,6 +42,7 @@ class Assembled(NamedTuple):
     experiment: Experiment
     step: int
     scores: dict
+    length: Length | None
     data: Prepared
     batches: TrainBatches
     texts: dict[str, str]
@@ -110,6 +113,7 @@ def assemble(
         experiment,
         step=origin.step,
         scores=origin.scores,
+        length=origin.length,
         data=data,
         batches=batches,
         texts=texts,
@@ -128,6 +132,7 @@ class Origin(NamedTuple):
             a run that begins. scores: of its newest evaluation.
         source: whose parameters a new run takes, or None.
         tokenizer: of the checkpoint or the source, or None.
+        length: see ``Assembled``.
     """
 
     experiment: Experiment
@@ -136,6 +141,7 @@ class Origin(NamedTuple):
     scores: dict = {}
     source: initial.Source | None = None
     tokenizer: Any = None
+    length: Length | None = None
 
     @property
     def model(self) -> Any:
@@ -167,9 +173,10 @@ def _resumed(experiment, step, path, extras, checkpoints):
     resume.check_kind(before, experiment, path)
     tokenizer = experiment.workload.tokenizer(extras["tokenizer.json"])
     experiment = complete(experiment, tokenizer, before.model)
-    resume.check_continues(before, experiment, step)
+    length = resume.check_continues(before, experiment, step)
     scores = checkpoints.metrics(step)
-    return Origin(experiment, step, extras, scores, tokenizer=tokenizer)
+    named = dict(tokenizer=tokenizer, length=length)
+    return Origin(experiment, step, extras, scores, **named)
 
 
 def _started_from(source, experiment, state, compiled, workdir):

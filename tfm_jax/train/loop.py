@@ -14,7 +14,8 @@ from tfm_jax import mesh as mesh_section
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
 from tfm_jax.runs import initial, named_data, resume
-from tfm_jax.runs.log import MetricsLog, Progress
+from tfm_jax.runs.extend import Length
+from tfm_jax.runs.log import MetricsLog, Progress, read_history
 from tfm_jax.runs.process import environment, peers, runtime
 from tfm_jax.runs.process.exits import Diverged, Preempted
 from tfm_jax.runs.process.preemption import Preemption
@@ -69,7 +70,9 @@ def train(
             say(run.headline())
         total = experiment.train.total_steps
         with (
-            MetricsLog(workdir, step=run.step, writes=is_main_process) as log,
+            MetricsLog(
+                workdir, step=run.step, extends=bool(run.length), writes=is_main_process
+            ) as log,
             Progress(total, start=run.step, shown=is_main_process) as progress,
         ):
             run.loop(log, progress, started)
@@ -112,6 +115,7 @@ class Training:
         self.compiled, self.evaluator = made.compiled, made.evaluator
         self.step = self.saved = made.step
         self.batches, self.state = made.batches, made.state
+        self.length = made.length  # what it does if its length has changed
         self._scores, self._tokens = made.scores, []  # tokens since the last record
         self.stopped = ""  # why it ends before its last step
         if self.experiment.train.stop_patience and not made.data.valid:
@@ -152,6 +156,8 @@ class Training:
         """Opens the books; an evaluation that was interrupted comes first."""
         self.log, self.progress, self._started = log, progress, started
         self._newest, self._tokens, self._untimed, self._since = None, [], 0, None
+        if self.length:
+            self._record(self.length)
         if self._due(self.experiment.eval.every_steps) and not self._evaluated():
             self._evaluate()  # an unbroken run would have it
         self._look_back()
@@ -249,6 +255,14 @@ class Training:
             self.stopped = f"stopped early at step {self.step}: {why}"
             if jax.process_index() == 0:
                 say(self.stopped)
+
+    def _record(self, length: Length) -> None:
+        """Says, and writes once, what other ``total_steps`` than before do."""
+        if jax.process_index() == 0:
+            say(f"{self.name} {length}".strip())
+        there = {(r["step"], r["kind"]) for r in read_history(self.workdir)}
+        if (self.step, length.kind) not in there:
+            self.log.write(self.step, length.kind, length._asdict())
 
     def poll(self) -> None:
         """Between two batches of an evaluation: stop now rather than after it."""

@@ -6,10 +6,8 @@ its numbers differ from those of a run alone by the rounding of batched products
 
 import contextlib
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
 from tfm_jax.runs import initial, named_data
+from tfm_jax.runs.extend import finished
 from tfm_jax.runs.log import MetricsLog, Progress
 from tfm_jax.runs.process.exits import Diverged, Preempted
 from tfm_jax.runs.workdir import preflight
@@ -59,7 +57,7 @@ def train(
     todo = [
         (experiment, preflight(workdir))
         for experiment, workdir in zip(experiments, workdirs, strict=True)
-        if not _finished(Path(workdir), experiment.train.total_steps)
+        if not finished(workdir, experiment.train.total_steps)
     ]
     if not todo:
         say("every member has finished before")
@@ -81,7 +79,10 @@ def train(
             Progress(experiments[0].train.total_steps, start=first)
         )
         for member in members:
-            log = stack.enter_context(MetricsLog(member.workdir, step=member.step))
+            log = MetricsLog(
+                member.workdir, step=member.step, extends=bool(member.length)
+            )
+            stack.enter_context(log)
             member.begin(log, progress, started)
         Population(members).run()
 
@@ -237,17 +238,6 @@ def _noted(early, member):
     except (Diverged, Preempted) as error:
         early[member] = error
         say(f"{member.workdir.name}: {error}")
-
-
-def _finished(workdir, total_steps):
-    path = workdir / "results.json"
-    try:
-        return bounded_json.read_sealed(path)["step"] == total_steps
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except (ValueError, KeyError) as error:
-        logging.warning("%s is damaged and made again: %s", path, error)
-        return False
 
 
 def _without_rate(cfg):
