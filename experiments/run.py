@@ -158,8 +158,8 @@ def headline(analysis: Any) -> Any:
         mean = "" if arm["mean"] is None else rounded(arm["mean"], 4)
         line = f"{arm['name']:24}{mean:>12}  "
         difference = arm["difference"]
-        if difference and difference["low"] is not None:
-            names = ("mean", "low", "high")
+        if difference and difference["low_holm"] is not None:
+            names = ("mean", "low_holm", "high_holm")
             numbers = [rounded(difference[name], 4, sign=True) for name in names]
             line += "{} [{}, {}]  ".format(*numbers)
         lost = arm["diverged"]

@@ -67,7 +67,7 @@ def worse(arm: str, than: str, text: str) -> Expectation:
 
 
 def equivalent(arm: str, to: str, text: str) -> Expectation:
-    """Two one-sided tests put ``arm`` within the study's ``sesoi`` of ``to``."""
+    """The paired 95 % interval lies within the study's ``sesoi`` around 0."""
     return Expectation("equivalent", (arm, to), text)
 
 

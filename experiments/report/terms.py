@@ -8,10 +8,12 @@ TERMS = {
     "n": "Runs of an arm that finished with a number.",
     "difference": "Arm minus baseline for each seed, then the mean.",
     "95 % interval": "Paired t interval of that mean (n − 1 degrees of freedom): a "
-    "procedure that covers the true difference in 95 studies of 100.",
-    "p (Holm)": "Probability of a difference at least this large if there were none, "
-    "adjusted for the number of arms that no finding compares with the baseline (Holm "
-    "1979). One that a finding compares is tested alone: the verdict needs all.",
+    "procedure that covers the true difference in 95 studies of 100; wider where it is "
+    "adjusted. An arm's verdict says where it lies.",
+    "p (Holm)": "Probability of a difference at least this large if there were none. "
+    "It and the interval are adjusted for the number of arms that no finding compares "
+    "with the baseline (Holm 1979). One that a finding compares is tested alone: the "
+    "verdict needs all.",
     "p, sign flip": "The same without assuming normal differences: exact, from six "
     "pairs on.",
     "95 %, BCa": "The same interval by the bias-corrected bootstrap, as a check; from "
@@ -24,24 +26,27 @@ TERMS = {
     "at all looks like.",
     "ρ": "Correlation of arm and baseline over seeds; pairing helps when positive.",
     "MDE": "Minimum detectable effect: the true difference that this number of seeds "
-    "finds in four studies of five.",
+    "finds in four studies of five, even if that of no other arm is as clear.",
 }
 WORDS = {  # what an arm's verdict means
-    "better": "The 95 % interval, Holm-adjusted unless a finding compares the arm "
-    "with the baseline, lies on the good side of zero.",
+    "better": "The 95 % interval lies on the good side of zero.",
     "worse": "The same on the bad side.",
-    "below the effect of interest": "Better or worse, and yet within the smallest "
-    "effect of interest (two one-sided tests).",
-    "equivalent": "The difference lies within the smallest effect of interest "
-    "(two one-sided tests).",
+    "negligibly better": "The interval lies on the good side of zero and within the "
+    "smallest effect of interest: a difference, too small to matter.",
+    "negligibly worse": "The same on the bad side.",
+    "equivalent": "The interval includes zero and lies within the smallest effect of "
+    "interest.",
     "no difference detected": "Not shown to be any of these, which is no evidence of "
     "equality: the MDE says how large a difference these seeds would have found.",
-    "no difference after Holm": "The interval shown excludes zero, the adjusted one "
-    "does not.",
+    "no difference after Holm": "The interval includes zero; not adjusted for the "
+    "number of arms, it would not.",
     "undecided": "The pairs that survived speak for the side that lost seeds. A "
     "diverged run ranks worst (Lachin 1999), so they cannot decide.",
     "diverged (verdict)": "Most runs did, which is a result of its own.",
     "baseline diverged": "Most runs of the baseline did.",
     "anecdotal": "Fewer than three pairs, so nothing can be said about chance.",
+    "at the edge": "Its best tuned value is the last of its grid; a better one may lie "
+    "beyond, so it is not compared.",
+    "baseline at the edge": "That of the baseline is.",
     "incomplete": "Runs are still missing.",
 }

@@ -31,9 +31,9 @@ VERDICTS = {  # of a study -> what it says
 }
 OF_WORD = {  # word of an arm (``stats.verdict``) -> verdict on it
     "better": BETTER,
-    "better" + stats.BELOW: EQUIVALENT,
+    stats.NEGLIGIBLY + "better": EQUIVALENT,
     "equivalent": EQUIVALENT,
-    "worse" + stats.BELOW: EQUIVALENT,
+    stats.NEGLIGIBLY + "worse": EQUIVALENT,
     "worse": WORSE,
 }
 LOST = ("diverged", "baseline diverged")
@@ -52,31 +52,33 @@ def headline(report: Mapping) -> tuple[str, str]:
     ``_found``. No check makes a verdict better, and one that does not hold blocks all
     but NOT REPRODUCED: a study that does not find what must be there would not find a
     difference either (assay sensitivity, ICH E10, section 1.5).
-    Args: report: of ``verdicts.analyse``: arms, expectations and what they are of.
+    Args: report: of ``verdicts.analyse``, but for its verdict and answer.
     """
-    expected = report["expectations"]
+    arms, expected = report["arms"], report["expectations"]
+    if edges := [arm["name"] for arm in arms if arm["edge"]]:
+        return INCOMPLETE, (
+            f"What suits {', '.join(edges)} best lies at the edge of what was tried; "
+            "widen the grid."
+        )
     published = [e for e in expected if e.get("claim", "published") == "published"]
     checks = [e for e in expected if e not in published]
-    if published:
-        verdict, answer = _published(published)
-    else:
-        verdict, answer = _found(report)
+    held = overall([check["verdict"] for check in checks]) if checks else REPRODUCED
+    blocked = {NOT_REPRODUCED: CHECK_FAILED, INCOMPLETE: INCOMPLETE}
+    blocked[UNDERPOWERED] = UNDERPOWERED if published else CANNOT_TELL
+    if checks and not published and len(arms) == 1:
+        return blocked.get(held, HOLDS), " ".join(map(_check, checks))
+    verdict, answer = _published(published) if published else _found(report)
     blocking = None
-    if checks and verdict not in (NOT_REPRODUCED, INCOMPLETE):
-        held = overall([check["verdict"] for check in checks])
-        unknown = UNDERPOWERED if published else CANNOT_TELL
-        blocked = {NOT_REPRODUCED: CHECK_FAILED, UNDERPOWERED: unknown, REPRODUCED: ""}
-        if blocked := blocked.get(held, held):
-            blocking = next(check for check in checks if check["verdict"] == held)
-            verdict = blocked
-            answer = f"{_check(blocking)} It blocks the verdict. But for it: {answer}"
-    rest = (_check(check) for check in checks if check is not blocking)
+    if held in blocked and verdict not in (NOT_REPRODUCED, INCOMPLETE):
+        blocking = next(check for check in checks if check["verdict"] == held)
+        answer = f"{_check(blocking)} It blocks the verdict. But for it: {answer}"
+        verdict = blocked[held]
+    rest = [_check(check) for check in checks if check is not blocking]
     return verdict, " ".join([answer, *rest])
 
 
 def _check(check):
-    because = "" if check["verdict"] == REPRODUCED else f" ({check['detail']})"
-    return f"Check {CHECKED[check['verdict']]}: {check['text']}{because}."
+    return f"Check {CHECKED[check['verdict']]}: {check['text']} ({check['detail']})."
 
 
 def _published(published):
@@ -110,16 +112,19 @@ def _found(report):
     order = (BETTER, CANNOT_TELL, EQUIVALENT, WORSE, "")
     verdict = next(word for word in order if word in found)
     arm = _best([a for a, v in zip(others, found, strict=True) if v == verdict], report)
-    name, verdict = arm["name"], verdict or CANNOT_TELL
-    lead = {
-        BETTER: f"{name} is better than {baseline}",
-        CANNOT_TELL: f"These runs cannot tell {name} from {baseline}",
-        EQUIVALENT: f"{name} is equivalent to {baseline}",
-        WORSE: f"{name} is worse than {baseline}",
-    }[verdict]
-    if verdict == WORSE and len(others) > 1:
-        lead = f"{baseline} is better than all others; {name} comes closest"
-    return verdict, f"{lead} ({_detail(arm, base)}). {_seen(arm, report)}"
+    name, word = arm["name"], arm["word"]
+    if verdict in (CANNOT_TELL, ""):
+        verdict, lead = CANNOT_TELL, f"These runs cannot tell {name} from {baseline}"
+    elif verdict == WORSE and len(others) > 1:
+        lead = f"None is as good as {baseline}; {name} comes closest"
+    elif word == "equivalent":
+        lead = f"{name} is equivalent to {baseline}"
+    else:
+        lead = f"{name} is {verdict.lower() if word in LOST else word} than {baseline}"
+    detail = _detail(arm, base)
+    if verdict == EQUIVALENT and report["sesoi"]:
+        detail += f", margin ±{report['sesoi']:g}"
+    return verdict, f"{lead} ({detail}). {_seen(arm, verdict, report)}"
 
 
 def _verdict(arm, base):
@@ -135,47 +140,49 @@ def _verdict(arm, base):
 
 
 def _best(arms, report):
-    """That of the best mean; those that have none come last."""
+    """That of the best mean; one that lost a seed loses against any that lost fewer."""
     sign = {"min": 1, "max": -1}[report["goal"]]
-    means = [arm["mean"] for arm in arms]
-    costs = [math.inf if mean is None else sign * mean for mean in means]
-    return arms[costs.index(min(costs))]
+
+    def cost(arm):
+        mean = math.inf if arm["mean"] is None else sign * arm["mean"]
+        return arm["diverged"]["count"], mean
+
+    return min(arms, key=cost)
 
 
 def _detail(arm, base):
-    """The difference as the word of the arm rests on it, and what is not in it."""
-    d = arm["difference"] or {"n": 0, "mean": None, "low_holm": None, "high_holm": None}
+    """The difference, with the interval on which the arm's word rests."""
+    d = arm["difference"] or dict.fromkeys(("mean", "low_holm", "high_holm")) | {"n": 0}
     interval = findings.interval(d["n"], d["mean"], d["low_holm"], d["high_holm"])
     detail = f"{arm['name']} minus {base['name']}: {interval}"
-    lost = [(each["name"], each["diverged"]) for each in (arm, base)]
-    return detail + "".join(
-        f"; {name} diverged {of['count']} of {of['n']} times"
-        for name, of in lost
-        if of["count"]
-    )
+    if d.get("tests", 1) > 1:
+        detail += f", adjusted for {d['tests']} arms"
+    return detail + "".join(map(_lost, (arm, base)))
 
 
-def _seen(arm, report):
+def _lost(arm):
+    of = arm["diverged"]
+    times = f"{of['count']} of {of['n']} times"
+    return f"; {arm['name']} diverged {times}" if of["count"] else ""
+
+
+def _seen(arm, verdict, report):
     """Which arm has the best mean, and which effect would have been found."""
-    best = _best(report["arms"], report)
-    said = []
+    best, said = _best(report["arms"], report), []
     if best["mean"] is not None:
-        said.append(f"Best {report['metric']}: {best['name']}, {best['mean']:.4g}.")
+        mean = f"{best['name']}, {best['mean']:.4g} ({best['word']})"
+        said.append(f"Best {report['metric']}: {mean}.")
     mde = (arm["difference"] or {}).get("mde")
     if mde is not None:
-        said.append(f"Smallest effect these runs could have seen: {mde:.4g}.")
+        said.append(f"Smallest effect these runs could have seen: {mde:.2g}.")
+    if verdict == CANNOT_TELL and not report["sesoi"]:
+        said.append("No effect of interest is given, so none is called equivalent.")
     return " ".join(said)
 
 
 def _alone(arm, report):
-    """One arm is compared with nothing: checks of it, or its mean."""
-    checks = report["expectations"]
-    if checks:
-        held = "; ".join(f"{e['text']} ({e['detail']})" for e in checks)
-        return HOLDS, f"What was checked holds: {held}."
+    """One arm, compared with nothing."""
     values = [value for value in arm["values"].values() if value is not None]
     p = stats.paired(values, CONFIDENCE)
     mean = findings.interval(p.n, p.mean, p.low, p.high, "runs")
-    lost = arm["diverged"]
-    gone = f"; {lost['count']} of {lost['n']} diverged" if lost["count"] else ""
-    return MEASURED, f"{report['metric']} of {arm['name']}: {mean}{gone}."
+    return MEASURED, f"{report['metric']} of {arm['name']}: {mean}{_lost(arm)}."

@@ -16,9 +16,9 @@ ONE_SIDED = 2 * CONFIDENCE - 1  # of an interval of which one end matters
 # word of an arm against another (``stats.verdict``) -> what becomes of "it is better"
 OF_WORD = {
     "better": REPRODUCED,
-    "better" + stats.BELOW: REPRODUCED,
+    stats.NEGLIGIBLY + "better": REPRODUCED,
     "worse": NOT_REPRODUCED,
-    "worse" + stats.BELOW: NOT_REPRODUCED,
+    stats.NEGLIGIBLY + "worse": NOT_REPRODUCED,
     "equivalent": NOT_REPRODUCED,
 }
 
@@ -104,7 +104,10 @@ def judge(
     )
     if expectation.kind in OF_NOISE:
         return OF_NOISE[expectation.kind](noise, study)
-    return PREDICATES[expectation.kind](expectation, values, study)
+    judged = PREDICATES[expectation.kind](expectation, values, study)
+    if expectation.metric not in ("", study.metric):
+        judged["detail"] = f"{expectation.metric}, {judged['detail']}"
+    return judged
 
 
 def overall(verdicts: Sequence[str]) -> str:
@@ -128,8 +131,8 @@ def _compared(expectation, values, study):
 
 def _better(expectation, values, study):
     compared, word, _, detail = _compared(expectation, values, study)
-    if word.endswith(stats.BELOW):
-        detail += f"{stats.BELOW} ±{study.sesoi:g}"
+    if word.startswith(stats.NEGLIGIBLY):
+        detail += f", below the effect of interest ±{study.sesoi:g}"
     if word in ("diverged", "baseline diverged"):
         verdict = _of_rates(compared, word)
     else:
@@ -151,7 +154,7 @@ def _of_rates(compared, word):
 def _equivalent(expectation, values, study):
     compared, word, p, detail = _compared(expectation, values, study)
     detail += f", margin ±{study.sesoi:g}"
-    if word == "equivalent" or word.endswith(stats.BELOW):
+    if word == "equivalent" or word.startswith(stats.NEGLIGIBLY):
         verdict = REPRODUCED
     elif word in ("diverged", "baseline diverged"):
         verdict = NOT_REPRODUCED if compared.rates_differ else UNDERPOWERED
@@ -159,6 +162,8 @@ def _equivalent(expectation, values, study):
         beyond = word in ("better", "worse") and (
             p.low > study.sesoi or p.high < -study.sesoi
         )
+        if word in ("better", "worse") and not beyond:
+            detail += f"; {word}, by less or by more than the margin"
         verdict = NOT_REPRODUCED if beyond else UNDERPOWERED
     return {"verdict": verdict, "detail": detail}
 

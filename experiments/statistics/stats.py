@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
-BELOW = ", below the effect of interest"
+NEGLIGIBLY = "negligibly "
 FEWEST = 3  # pairs that carry an interval; fewer are an anecdote
 GOALS = {"min": -1, "max": 1}  # sign of a difference that is an improvement
 
@@ -84,8 +84,8 @@ def paired(differences: Any, confidence: float = 0.95) -> Paired:
     sd = np.where(constant, 0.0, differences.std(-1, ddof=1))
     if n < FEWEST:
         return Paired(n, _plain(mean), _plain(sd), None, None, None)
-    half = stats.t.ppf((1 + confidence) / 2, n - 1) * sd / math.sqrt(n)
-    p = 2 * stats.t.sf(_studentised(np.abs(mean), sd, n), n - 1)
+    half = special.stdtrit(n - 1, (1 + confidence) / 2) * sd / math.sqrt(n)
+    p = 2 * special.stdtr(n - 1, -_studentised(np.abs(mean), sd, n))
     return Paired(n, *map(_plain, (mean, sd, mean - half, mean + half, p)))
 
 
@@ -108,21 +108,9 @@ def unpaired(values: Any, others: Any, confidence: float = 0.95) -> Unpaired:
         return Unpaired(*sizes, mean, mean, mean, float(mean == 0))
     parts = [e**2 / (n - 1) for e, n in zip(errors, sizes, strict=True)]
     freedom = error**4 / sum(parts)
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
+    p = float(2 * special.stdtr(freedom, -abs(mean) / error))
     return Unpaired(*sizes, mean, mean - half, mean + half, p)
-
-
-def equivalent(differences: Any, margin: float) -> float | None:
-    """Value p of two one-sided t tests that the mean lies strictly within +-``margin``.
-
-    Source: Schuirmann 1987 (TOST): the larger of the two one-sided p-values, so
-    p < .05 is a 90 % t interval within the margin. None for n < 3.
-    """
-    n, mean, sd, *_ = paired(differences)
-    if n < FEWEST:
-        return None
-    return float(stats.t.sf(_studentised(margin - abs(mean), sd, n), n - 1))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -231,14 +219,18 @@ def minimum_detectable_effect(
     Source: Cohen 1988, chapter 2, through the noncentral t distribution.
     Args: sd: of the differences; power: at most .99.  Returns: None for n < 3.
     """
-    if n < FEWEST:
-        return None
-    critical = stats.t.ppf(1 - alpha / 2, n - 1)
+    return None if n < FEWEST else sd * _detectable(n, alpha, power)
+
+
+@functools.cache
+def _detectable(n, alpha, power):
+    """``minimum_detectable_effect`` of differences whose sd is 1."""
+    critical = special.stdtrit(n - 1, 1 - alpha / 2)
 
     def lacking(shift):  # below -critical as the mirror image: nct.cdf is nan there
         return power - stats.nct.sf(critical, n - 1, [shift, -shift]).sum()
 
-    return float(sd * optimize.brentq(lacking, 0, 4 * critical) / math.sqrt(n))
+    return float(optimize.brentq(lacking, 0, 4 * critical) / math.sqrt(n))
 
 
 def wins(arm: Sequence, baseline: Sequence, goal: str) -> Wins:
@@ -284,11 +276,12 @@ def verdict(
     """The word for an arm; the first that applies.
 
     "diverged", "baseline diverged": more than half of its seeds did. "anecdotal": fewer
-    than 3 complete pairs. "better", "worse": the interval excludes 0, however small the
-    effect; with ", below the effect of interest" where it is ``equivalent`` all the
-    same. "equivalent": two one-sided tests at .05, not adjusted for the number of arms,
-    place the mean within +-``sesoi``. "no difference after Holm": the unadjusted
-    interval excludes 0, ``interval`` does not. Else "no difference detected".
+    than 3 complete pairs. All others say where ``interval`` lies, so that none can
+    contradict it. "better", "worse": it excludes 0; "negligibly better" or "negligibly
+    worse" if it lies within +-``sesoi`` all the same. "equivalent": it lies within
+    +-``sesoi`` and includes 0; one of 95 % is two one-sided tests at .025 (Schuirmann
+    1987; ICH E9, section 3.3.2). "no difference after Holm": it includes 0, and the
+    unadjusted one does not. Else "no difference detected".
 
     A diverged seed ranks worst, as if its value were as bad as can be. A word that
     favours a side which lost a seed that the other kept would not survive that, and is
@@ -312,11 +305,11 @@ def verdict(
     alone = {"better": diverged - both_diverged}
     alone["worse"] = baseline_diverged - both_diverged
     word = _direction(interval, sign)
-    small = equivalent(differences, sesoi) < 0.05
+    small = -sesoi < interval[0] and interval[1] < sesoi
     if word:
         if alone[word]:
             return "undecided"
-        return word + BELOW * (small and not any(alone.values()))
+        return NEGLIGIBLY * (small and not any(alone.values())) + word
     if small:
         return "undecided" if any(alone.values()) else "equivalent"
     hidden = _direction(paired(differences)[3:5], sign)

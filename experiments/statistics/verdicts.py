@@ -37,31 +37,17 @@ def analyse(plan: Plan) -> dict:
         }
         for arm in study.arms
     ]
+    _mark_edges(arms, study.baseline)
     noise = _noise(rows, study, values[study.baseline])
+    edges = {arm["name"] for arm in arms if arm["edge"]}
     judged = [
-        {"text": e.text, "claim": e.claim} | judge(e, values_of(plan, e), study, noise)
+        {"text": e.text, "claim": e.claim}
+        | (_untuned(e, edges) or judge(e, values_of(plan, e), study, noise))
         for e in study.expect
     ]
     judged.sort(key=lambda e: CLAIMS.index(e["claim"]))  # what was published leads
-    verdict, answer = answers.headline(
-        {
-            "expectations": judged,
-            "arms": arms,
-            "baseline": study.baseline,
-            "seeds": study.seeds,
-            "metric": study.metric,
-            "goal": study.goal,
-        }
-    )
-    edges = [arm["name"] for arm in arms if arm["edge"]]
-    if edges and verdict != INCOMPLETE:
-        verdict = INCOMPLETE
-        answer = (
-            f"What suits {', '.join(edges)} best lies at the edge of what was tried; "
-            "widen the grid before concluding anything."
-        )
     environments = outcomes.environments(plan.runs)
-    return {
+    report = {
         "name": plan.name,
         "scale": plan.scale,
         "question": " ".join(plan.question.split()),
@@ -72,8 +58,6 @@ def analyse(plan: Plan) -> dict:
                 [study.caveat, _rate_caveat(study), _count_caveat(study, measured)],
             )
         ),
-        "answer": answer,
-        "verdict": verdict,
         "expectations": judged,
         "metric": study.metric,
         "goal": study.goal,
@@ -99,6 +83,23 @@ def analyse(plan: Plan) -> dict:
         "commands": [plan.command],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    verdict, answer = answers.headline(report)
+    return report | {"verdict": verdict, "answer": answer}
+
+
+def _mark_edges(arms, baseline):
+    """What is compared with an arm that has not been tuned to its end has no word."""
+    edge = next(arm["edge"] for arm in arms if arm["name"] == baseline)
+    for arm in arms:
+        if (arm["edge"] or edge) and arm["word"] not in ("baseline", "incomplete"):
+            arm["word"] = "at the edge" if arm["edge"] else "baseline at the edge"
+
+
+def _untuned(expectation, edges):
+    if named := [arm for arm in expectation.arms if arm in edges]:
+        detail = f"optimum of {', '.join(named)} at the edge of what was tried"
+        return {"verdict": INCOMPLETE, "detail": detail}
+    return None
 
 
 def _rate_caveat(study):
@@ -153,11 +154,12 @@ def _compare(values, others, study):
         samples = [pairs[arm].differences for arm in family]
         adjusted = stats.holm([stats.paired(d, CONFIDENCE).p for d in samples])
         intervals = stats.holm_intervals(samples, CONFIDENCE)
+        tests = sum(p is not None for p in adjusted)
         for arm, p_holm, interval in zip(family, adjusted, intervals, strict=True):
             word = "incomplete"
             if set(values[arm]) >= set(study.seeds) <= set(base):
                 word = pairs[arm].word(study, interval)
-            difference = _difference(values[arm], base, study.goal)
+            difference = _difference(values[arm], base, study.goal, tests)
             if difference:
                 low, high = interval or (None, None)
                 difference |= {"p_holm": p_holm, "low_holm": low, "high_holm": high}
@@ -165,20 +167,25 @@ def _compare(values, others, study):
     return compared
 
 
-def _difference(values, base, goal):
-    """What is known of an arm minus the baseline; None without a complete pair."""
+def _difference(values, base, goal, tests):
+    """What is known of an arm minus the baseline; None without a complete pair.
+
+    Args: tests: arms that Holm's adjustment is over.
+    """
     d = findings.pairs(values, base).differences
     p = stats.paired(d, CONFIDENCE)
     ends = sorted(set(values) & set(base))
     both = [values[s] for s in ends], [base[s] for s in ends]
     if not p.n:
         return None
+    level = (1 - CONFIDENCE) / max(tests, 1)  # Holm's first step, the strictest
     return {
         **p._asdict(),
+        "tests": tests,
         "rho": stats.correlation(*both),
         "sign_flip_p": stats.sign_flip(d, _rng()) if p.n >= 6 else None,
         "bca": stats.bca(d, _rng()),
-        "mde": stats.minimum_detectable_effect(p.sd, p.n),
+        "mde": stats.minimum_detectable_effect(p.sd, p.n, level),
         **stats.wins(*both, goal)._asdict(),
     }
 

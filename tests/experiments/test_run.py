@@ -136,7 +136,7 @@ def test_what_is_changed_after_runs_exist_is_exploratory(ended):
 
 
 def test_a_difference_that_rounds_to_nothing_has_no_minus():
-    interval = {"mean": -1e-9, "low": -2e-5, "high": 1e-9}
+    interval = {"mean": -1e-9, "low_holm": -2e-5, "high_holm": 1e-9}
     rate = {"count": 0, "n": 5}
     arm = {"name": "a", "mean": -1e-9, "word": "equivalent", "diverged": rate}
     analysis = {"metric": "valid/nll", "arms": [arm | {"difference": interval}]}

@@ -68,7 +68,7 @@ def test_no_word_favours_the_arm_that_lost_more_seeds(n, gaps, goal):
         more = arm.count(None) - base.count(None)
         word, judged = of(arm, base, goal)
         if more:
-            assert word != "equivalent" and "below" not in word, kept
+            assert word != "equivalent" and "negligibly" not in word, kept
             for pair in (("a", "b"), ("b", "a")):
                 assert judged(equivalent(*pair, "")) != YES, kept
         if more > 0:
@@ -127,9 +127,9 @@ def test_losing_more_of_its_seeds_never_helps_an_arm():
 
 WORDS = {  # of an arm -> what may become of: it is better, worse, equivalent
     "better": ({YES}, {NO}, {NO, UNKNOWN}),
-    "better, below the effect of interest": ({YES}, {NO}, {YES}),
+    "negligibly better": ({YES}, {NO}, {YES}),
     "worse": ({NO}, {YES}, {NO, UNKNOWN}),
-    "worse, below the effect of interest": ({NO}, {YES}, {YES}),
+    "negligibly worse": ({NO}, {YES}, {YES}),
     "equivalent": ({NO}, {NO}, {YES}),
     "no difference detected": ({UNKNOWN},) * 3,
     "undecided": ({UNKNOWN},) * 3,
@@ -154,8 +154,8 @@ def test_the_table_and_the_findings_tell_one_story(pair, goal):
     mirrored, _ = of(*pair[::-1], goal)
     turned = {"better": "worse", "worse": "better"}
     if {word, mirrored} <= WORDS.keys() - {"diverged", "baseline diverged"}:
-        first, *rest = word.split(",")
-        assert mirrored == ",".join([turned.get(first, first), *rest])
+        *rest, last = word.split()
+        assert mirrored.split() == [*rest, turned.get(last, last)]
 
 
 @settings(deadline=None, max_examples=50)
@@ -183,4 +183,4 @@ def test_one_more_seed_never_turns_worse_into_equivalent():
         b = [1.0] * n
         word, judged = of([x + g for x, g in zip(b, gaps, strict=False)], b, sesoi=0.02)
         assert judged(equivalent("a", "b", "")) == YES
-        assert word in ("worse, below the effect of interest", "equivalent")
+        assert word in ("negligibly worse", "equivalent")

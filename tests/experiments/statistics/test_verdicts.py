@@ -162,9 +162,8 @@ def judged_as(text, claim, verdict):
 
 
 def headline_of(judged):
-    arm = dict(name="a", values={"0": 1.0}, mean=1.0, diverged=dict(count=0, n=1))
-    of_arms = dict(arms=[arm], baseline="a", seeds=[0], metric="valid/nll", goal="min")
-    return answers.headline(of_arms | dict(expectations=judged))
+    arm = dict(name="a", values={"0": 1.0}, mean=1.0, edge=False)
+    return answers.headline(dict(arms=[arm], seeds=[0], expectations=judged))
 
 
 def test_what_was_published_leads_whatever_comes_first():
@@ -177,13 +176,13 @@ def test_what_was_published_leads_whatever_comes_first():
         assert lead == (
             "The published finding was reproduced: learned equals sinusoidal (n = 5)"
         )
-        assert rest == "Check holds: order is lost."
+        assert rest == "Check holds: order is lost (n = 5)."
 
 
 @pytest.mark.parametrize(
     "theirs, ours, word, said",
     [
-        (NO, YES, NO, "was not reproduced: theirs (n = 5). Check holds: ours."),
+        (NO, YES, NO, "was not reproduced: theirs (n = 5). Check holds: ours (n = 5)."),
         (NO, NO, NO, "was not reproduced: theirs (n = 5). Check failed: ours (n = 5)."),
         (UNKNOWN, NO, answers.CHECK_FAILED, "These runs cannot tell: theirs (n = 5)."),
         (YES, NO, answers.CHECK_FAILED, "was reproduced: theirs (n = 5)."),
