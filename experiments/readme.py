@@ -20,7 +20,7 @@ import jinja2
 from experiments import studies
 from experiments.plan import ROOT
 from experiments.report.text import markdown
-from experiments.statistics.answers import CHECKED
+from experiments.statistics.answers import CHECKED, VERDICTS, headline
 from tfm_jax.api import say
 
 HERE = Path(__file__).parent
@@ -35,11 +35,16 @@ python -m experiments.run positions
 ```
 
 It plans, runs what is missing, and leaves `report.html` in `runs/studies`. The verdict
-is the least flattering of those on the published findings that the study expects:
-REPRODUCED, NOT REPRODUCED, UNDERPOWERED (these runs cannot tell) or INCOMPLETE. What a
-study checks besides must hold for REPRODUCED. Small scales show a method, and say so
-where they cannot show an effect. Hours are those of all runs, added up, beside whatever
-else the machine did: no measure of cost.
+is the least flattering of those on the published findings that the study expects; of a
+study that expects none, it says what was found. What a study checks besides must hold.
+
+| verdict | |
+|---|---|
+{% for verdict, meaning in verdicts.items() -%}
+| {{ verdict }} | {{ meaning }} |
+{% endfor %}
+Small scales show a method, and say so where they cannot show an effect. Hours are those
+of all runs, added up, beside whatever else the machine did: no measure of cost.
 
 | study | question | arms, seeds | verdict | what came out | hours | machine |
 |---|---|---|---|---|---|---|
@@ -66,7 +71,10 @@ def reports(out: Path) -> list[dict]:
     for path in sorted(out.glob("*/report.json")):
         report = json.loads(path.read_text("utf-8"))
         report["hours"] = sum(run["seconds"] or 0 for run in report["runs"]) / 3600
-        report["came_out"] = "; ".join(map(_said, report["expectations"]))
+        expected = report["expectations"]
+        report["verdict"], answer = headline(report)  # in the words of today
+        published = any(e.get("claim", "published") == "published" for e in expected)
+        report["came_out"] = "; ".join(map(_said, expected)) if published else answer
         report["page"] = f"../docs/studies/{path.parent.name}.md"
         listed.append(report)
     return listed
@@ -103,7 +111,9 @@ def main() -> None:
     environment.filters["md"] = markdown
     listed = reports(out)
     page = environment.from_string(TEMPLATE).render(
-        reports=listed, waiting=waiting({report["name"] for report in listed})
+        reports=listed,
+        verdicts=VERDICTS,
+        waiting=waiting({report["name"] for report in listed}),
     )
     (HERE / "README.md").write_text(page, encoding="utf-8")
     PAGES.mkdir(parents=True, exist_ok=True)

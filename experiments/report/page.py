@@ -8,6 +8,7 @@ import jinja2
 
 from experiments.report import plots, tables, text
 from experiments.report.terms import TERMS, WORDS
+from experiments.statistics.answers import VERDICTS
 
 UNTUNED = "Nothing was tuned: every arm ran with the settings of the study"
 ROLES = {"json": "report.json", "md": "report.md", "html": "report.html"}
@@ -57,15 +58,17 @@ def _rendered(template, printed, view):
 
 def _view(report):
     rate = f" ({report['fixed_rate']})" if report["fixed_rate"] else ""
-    claims = [e["claim"] for e in report["expectations"]]
+    expected = tables.findings(report)
+    published = [e for e in expected if e["claim"] == "published"]
     return {
-        "source_label": "Finding under test" if "published" in claims else "Background",
+        "published": published,
+        "checks": [e for e in expected if e not in published],
+        "source_label": "Finding under test" if published else "Background",
         "r": report,
         "design": _design(report),
-        "terms": TERMS | WORDS,
+        "terms": {report["verdict"]: VERDICTS[report["verdict"]]} | TERMS | WORDS,
         "goal": tables.goal(report),
         "good_sign": tables.good_sign(report),
-        "findings": tables.findings(report),
         "headline": tables.headline(report),
         "details": tables.details(report),
         "costs": tables.costs(report),

@@ -41,8 +41,7 @@ def differences(report: dict) -> Any:
             for seed, value in sorted(arm["values"].items())
             if value is not None and base["values"].get(seed) is not None
         ]
-        word = arm["word"].partition(",")[0]
-        color = {"better": ACCENT, "worse": ALARM}.get(word, SOFT)
+        color = {"better": ACCENT, "worse": ALARM}.get(arm["word"], SOFT)
         _interval(axis, row + 0.14, d["low_holm"], d["high_holm"], color, 1.0)
         _interval(axis, row + 0.14, d["low"], d["high"], color, 2.8)
         dots = dict(s=13, color=PAPER, edgecolor=SOFT, lw=0.9, zorder=4)
@@ -51,8 +50,9 @@ def differences(report: dict) -> Any:
             continue
         axis.plot(d["mean"], row + 0.14, "D", color=color, ms=6, mec=PAPER, zorder=4)
         text = fixed(d["mean"], digits, sign=True).text
-        if d["low"] is not None:
-            ends = (fixed(d[end], digits, sign=True).text for end in ("low", "high"))
+        if d["low_holm"] is not None:
+            ends = (d[end] for end in ("low_holm", "high_holm"))
+            ends = (fixed(end, digits, sign=True).text for end in ends)
             text += " [{}, {}]".format(*ends)
         lost = arm["diverged"]["count"]
         word = arm["word"] + (f", {lost} diverged" if lost else "")
@@ -73,7 +73,8 @@ def differences(report: dict) -> Any:
         f"interval: {'; '.join(said) or 'no pair'}.",
         "One circle is one seed: the arm minus the baseline of the same seed. The "
         "diamond is their mean, the thick line its 95 % paired t interval, the thin "
-        "line the interval adjusted for all comparisons (Holm). " + _bands_said(report),
+        "line that interval adjusted where several arms are tried (Holm). "
+        + _bands_said(report),
     )
 
 

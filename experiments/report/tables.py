@@ -103,8 +103,8 @@ def _compared(arm, digits):
     why = TOO_FEW if difference["n"] < 3 else "not computed"
     return {
         "difference": fixed(difference["mean"], digits, "no pair", sign=True),
-        "low": fixed(difference["low"], digits, why, sign=True),
-        "high": fixed(difference["high"], digits, why, sign=True),
+        "low": fixed(difference["low_holm"], digits, why, sign=True),
+        "high": fixed(difference["high_holm"], digits, why, sign=True),
         "p_holm": p_value(difference["p_holm"], why),
     }
 
@@ -136,8 +136,8 @@ def details(report: dict) -> list[dict]:
             "pairs": fixed(d["n"], 0, why),
             "sd_difference": fixed(d["sd"], digits, why),
             "rho": fixed(d["rho"], 2, why),
-            "low_holm": fixed(d["low_holm"], digits, why, sign=True),
-            "high_holm": fixed(d["high_holm"], digits, why, sign=True),
+            "low_alone": fixed(d["low"], digits, why, sign=True),
+            "high_alone": fixed(d["high"], digits, why, sign=True),
             "bca_low": fixed(bca[0], digits, few, sign=True),
             "bca_high": fixed(bca[1], digits, few, sign=True),
             "p": p_value(d["p"], why),
@@ -153,7 +153,7 @@ def details(report: dict) -> list[dict]:
 
 
 _DETAIL = (
-    *("n", "sd", "rho", "low_holm", "high_holm", "p", "sign_flip_p", "mde"),
+    *("n", "sd", "rho", "low", "high", "p", "sign_flip_p", "mde"),
     *("wins", "losses", "ties", "bca"),
 )
 

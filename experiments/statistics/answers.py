@@ -17,17 +17,17 @@ BETTER, WORSE, EQUIVALENT = "BETTER", "WORSE", "EQUIVALENT"
 CANNOT_TELL, CHECK_FAILED = "CANNOT TELL", "CHECK FAILED"
 HOLDS, MEASURED = "HOLDS", "MEASURED"
 VERDICTS = {  # of a study -> what it says
-    REPRODUCED: "all that was published and is expected here was found",
-    NOT_REPRODUCED: "some of it was not, or the contrary was",
-    UNDERPOWERED: "these runs cannot tell whether it holds",
-    BETTER: "an arm is better than the baseline",
-    CANNOT_TELL: "none is shown to be better, but of some these runs cannot tell",
-    EQUIVALENT: "none is better, and some differ by less than the effect of interest",
-    WORSE: "all arms are worse than the baseline",
-    HOLDS: "nothing was published or compared; what was checked holds",
-    CHECK_FAILED: "what must hold does not, so nothing is concluded",
-    MEASURED: "one arm, compared with nothing",
-    INCOMPLETE: "runs are missing, or the best rate of an arm may lie beyond the grid",
+    REPRODUCED: "All published findings that the study expects were found.",
+    NOT_REPRODUCED: "One of them is contradicted.",
+    UNDERPOWERED: "None is contradicted, and of one these runs cannot tell.",
+    BETTER: "An arm is better than the baseline.",
+    CANNOT_TELL: "None is shown to be better, and of one these runs cannot tell.",
+    EQUIVALENT: "None is better, and the differences of some are too small to matter.",
+    WORSE: "All arms are worse than the baseline.",
+    HOLDS: "One arm, of which all that was checked holds.",
+    MEASURED: "One arm, compared with nothing.",
+    CHECK_FAILED: "What must be there was not found, so nothing is concluded.",
+    INCOMPLETE: "Runs are missing, or a tuned value lies at the edge of its grid.",
 }
 OF_WORD = {  # word of an arm (``stats.verdict``) -> verdict on it
     "better": BETTER,
