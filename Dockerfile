@@ -16,8 +16,9 @@ RUN python -m pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY --from=wheel /wheels /wheels
 ARG EXTRA=""
 RUN python -m pip install --no-cache-dir "$(echo /wheels/*.whl)${EXTRA:+[$EXTRA]}"
-# whoever runs it can write there
+# whoever runs it can write there, mounted or not
+RUN mkdir --mode 1777 /work
+WORKDIR /work
 ENV HOME=/tmp
 USER 1000
-WORKDIR /work
 CMD ["tfm-jax", "--help"]
