@@ -177,8 +177,9 @@ def tuned_setting(report: dict) -> str | None:
 def tuning(report: dict) -> dict:
     """Arms against tried settings; a cell is the mean over the tuning seeds.
 
-    Returns: {"columns": [text], "rows": [{"name", "edge", "cells": [{"shown", "chosen",
-        "lost": diverged seeds}]}]}; columns in order of their numbers.
+    Returns: {"key": the only knob that was tuned or "", "columns": [its values, or
+        settings], "rows": [{"name", "edge", "cells": [{"shown", "chosen", "lost":
+        diverged seeds}]}]}; columns in order of their numbers.
     """
     trials, digits = report["tuning"], places(report)
     columns = sorted({settings(t["settings"]): t["settings"] for t in trials}.items())
@@ -200,7 +201,10 @@ def tuning(report: dict) -> dict:
             )
         edge = any(trial["edge"] and trial["chosen"] for trial in own)
         rows.append({"name": name, "edge": edge, "cells": cells})
-    return {"columns": [text for text, _ in columns], "rows": rows}
+    keys = {key for _, values in columns for key in values}
+    key = keys.pop() if len(keys) == 1 else ""
+    texts = [plain(values[key]) if key else text for text, values in columns]
+    return {"key": key, "columns": texts, "rows": rows}
 
 
 def _rank(value):
