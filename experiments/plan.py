@@ -208,6 +208,8 @@ class Plan:
             start = cell.experiment.init_from
             if start and not Path(start).exists():
                 raise ConfigError(f"arm {cell.arm!r}: init_from={start!r}: not there")
+            if start and not status.attempts:
+                cells.check_start(cell)
             checked[cell.arm] = names = _scores(cell, PROBES.get(study.probe))
             for metric, knob in wanted[cell.arm].items():
                 if metric not in names:

@@ -67,6 +67,7 @@ __all__ = [
     "Command",
     "check_new",
     "check_population",
+    "check_start",
     "prepare",
     "read_command",
     "run_command",
@@ -136,6 +137,17 @@ def check_new(experiment: "Experiment", given: Collection[str]) -> None:
 
     new_runs.check_settings(experiment)
     new_runs.check_read(experiment, given)
+
+
+def check_start(experiment: "Experiment") -> None:
+    """Refuses an ``init_from`` that is another model than the configuration says.
+
+    Raises: ConfigError naming every field that differs.
+    """
+    from tfm_jax.interop import read_initial
+    from tfm_jax.runs import initial
+
+    initial.check(experiment, read_initial(experiment.init_from))
 
 
 def check_population(experiments: Sequence["Experiment"]) -> tuple[str, ...]:

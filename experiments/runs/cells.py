@@ -1,5 +1,6 @@
 """Cells: the runs of a study, what each is called, and where it stands on disk."""
 
+import contextlib
 import re
 import shlex
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from experiments.runs.identity import identity
 from experiments.stages import FIRST
 from experiments.study import Study, Typed
+from tfm_jax import api
 from tfm_jax.api import (
     ConfigError,
     DataError,
@@ -195,12 +197,29 @@ def check_read(cell: Cell) -> None:
     Raises: ConfigError naming the arm, the knob and that which ignores it.
     """
     own, before = stages_of(cell.settings)
-    for experiment, given in ((cell.experiment, own), (cell.first, before)):
-        try:
-            if experiment:
-                check_new(experiment, given)
-        except ConfigError as error:
-            raise ConfigError(f"arm {cell.arm!r}: {error}") from error
+    with _of_arm(cell):
+        check_new(cell.experiment, own)
+        if cell.first:
+            check_new(cell.first, before)
+
+
+def check_start(cell: Cell) -> None:
+    """Refuses an ``init_from`` whose architecture a run would take for its own.
+
+    What it is called and what it costs are those of its configuration.
+
+    Raises: ConfigError naming the arm and every field that differs.
+    """
+    with _of_arm(cell):
+        api.check_start(cell.experiment)
+
+
+@contextlib.contextmanager
+def _of_arm(cell):
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"arm {cell.arm!r}: {error}") from error
 
 
 def stages_of(settings: Mapping[str, Any]) -> tuple[dict, dict]:

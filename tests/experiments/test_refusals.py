@@ -1,5 +1,6 @@
 """Mistakes in a study and around it: one line, before anything runs."""
 
+import functools
 import json
 import shlex
 from pathlib import Path
@@ -13,6 +14,10 @@ from experiments.costs import sizes
 from experiments.plan import Plan
 from experiments.study import on
 from tests.experiments import tiny_study
+from tests.reliability.tiny import get_config
+from tfm_jax import interop
+from tfm_jax.runs.initial import Source
+from tfm_jax.settings.experiment import resolve
 
 TINY = str(Path(__file__).with_name("tiny_study.py"))
 
@@ -55,7 +60,7 @@ def changed(folder, **changes):
     folder.mkdir(exist_ok=True)
     path = folder / "changed.py"
     path.write_text(
-        '"""Is it?\n\nNobody."""\n'
+        '"""Is it?\n\nNobody 2026."""\n'
         "from experiments.study import *\n"
         "from tests.experiments.tiny_study import _study\n"
         f"def get_study(scale):\n    return _study(**{changes!r})\n"
@@ -201,3 +206,18 @@ def test_damaged_files_of_a_study_are_set_aside(
     for name in ("study.json", "plan.json"):
         assert (plan.root / f"{name}.damaged").read_bytes() == content
     assert len({str(w.message) for w in recwarn}) in (2, 3)
+
+
+def test_a_start_of_another_architecture_is_refused_by_the_plan(
+    tmp_path, monkeypatch, capsys
+):
+    """A run would take it over; a plan counts the costs of the configuration."""
+    settings = {**tiny_study.SMALL, "init_from": str(tmp_path)}
+    study = changed(tmp_path, settings=settings)
+    there = resolve(get_config()).model
+    read = functools.partial(Source, model_name="transformer", model=there, params={})
+    monkeypatch.setattr(interop, "read_initial", lambda path: read(path, tokenizer=0))
+    assert run.main([study, "plan", f"--out={tmp_path}"]) == 78
+    error = capsys.readouterr().err
+    assert f"arm 'fast': init_from='{tmp_path}' is another model: model." in error
+    assert "model.ffn_width=16, there 32" in error and error.count("\n") == 1

@@ -84,12 +84,13 @@ def quick():
         yield
 
 
-def run(workdir, config=None, *, stop=()):
+def run(workdir, config=None, *, stop=(), given=None):
     """Trains in ``workdir`` until done or asked to stop; whether it is done."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "Preemption", lambda: StopAt(stop))
         try:
-            loop.train(get_config() if config is None else config, workdir)
+            config = get_config() if config is None else config
+            loop.train(config, workdir, given=given)
         except Preempted:
             return False
         return True

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from tests.reliability import tiny
 from tests.workloads.text_runs import get_config, write_files
-from tfm_jax.config import ConfigError
+from tfm_jax.config import ConfigError, load_run
 from tfm_jax.interop import read_initial, save_huggingface
 from tfm_jax.layers.layout import to_scanned
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import Config, make_optimizer
 from tfm_jax.runs import initial, saved
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
 
 FEW = dict(total_steps=3)
@@ -80,20 +82,53 @@ def test_what_is_frozen_does_not_move_and_has_no_optimizer_state(
     assert kept == 2 * counts["head"], "two moments of the head, nothing else"
 
 
-def test_a_stopped_fine_tuning_goes_on_without_its_source(pretrained, files, tmp_path):
-    from tests.reliability import tiny
-
+def test_a_stopped_fine_tuning_goes_on_without_its_source(
+    pretrained, files, tmp_path, capsys
+):
+    """Nor need its sizes be typed again: what is not set is as the source has it."""
     source = tmp_path / "source"
     source.symlink_to(pretrained)
-    config = get_config(
-        "classify", "bert", "classify", files, labels=4, init_from=str(source),
-        train=dict(total_steps=6),
+    whole, cut = (
+        get_config(
+            "classify", "bert", "classify", files, labels=4, init_from=str(source),
+            train=dict(total_steps=6), **sizes,
+        )
+        for sizes in ({}, dict(depth=2, max_length=12))
     )  # fmt: skip
-    assert tiny.run(tmp_path / "whole", config)
-    assert not tiny.run(tmp_path / "cut", config, stop=(3,))
+    assert tiny.run(tmp_path / "whole", whole)
+    assert "architecture is taken" not in capsys.readouterr().out
+    given = {"train.total_steps", "model.width"}
+    assert not tiny.run(tmp_path / "cut", cut, stop=(3,), given=given)
+    said = f"init_from={source}: its architecture is taken: "
+    assert (
+        f"{said}model.max_length=48 (12 here), model.depth=1 (2 here)\n"
+        in capsys.readouterr().out
+    )
     source.unlink()
-    assert tiny.run(tmp_path / "cut", config)
+    assert tiny.run(tmp_path / "cut", cut, given=given)
     assert tiny.digests(tmp_path / "cut") == tiny.digests(tmp_path / "whole")
+    assert load_run(tmp_path / "cut") == load_run(tmp_path / "whole")
+
+
+def test_what_is_set_is_not_taken_and_what_is_taken_has_to_fit(pretrained, files):
+    found = initial.read(str(pretrained))
+
+    def adopted(*given, data=None, **sizes):
+        named = dict(init_from=str(pretrained), data=data)
+        config = get_config("classify", "bert", "classify", files, **named, **sizes)
+        return initial.adopt(resolve(config), found.model, given)
+
+    made, taken = adopted("model.depth", depth=2, activation="relu", labels=3)
+    assert taken == {"activation": ("relu", "gelu")}
+    assert (made.model.labels, made.model.vocab, made.model.depth) == (3, 0, 2)
+    with pytest.raises(ConfigError, match="model.depth=2, there 1; give both the same"):
+        initial.check(made, found)
+    assert adopted("model.dropout", dropout=0.5, layout="scanned")[1] == {}
+    long = dict(max_length=64, data=dict(length=64))
+    with pytest.raises(
+        ConfigError, match="with model.max_length=48 of init_from: .*64"
+    ):
+        adopted(**long)
 
 
 def test_a_folder_of_transformers_is_a_source_too(pretrained, tmp_path):
@@ -110,6 +145,9 @@ def test_a_folder_of_transformers_is_a_source_too(pretrained, tmp_path):
         np.testing.assert_array_equal(x, ours[path])
     run.tokenizer.save(tmp_path / "bert" / "tokenizer.json")
     again = read_initial(str(tmp_path / "bert"))
+    deeper = dataclasses.replace(run.experiment.model, depth=3)
+    taken = initial.adopt(run.experiment._replace(model=deeper), again.model, ())
+    assert taken == (run.experiment, {"depth": (3, 1)})
     assert again.tokenizer.fingerprint == run.tokenizer.fingerprint
 
 

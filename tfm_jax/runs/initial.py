@@ -1,6 +1,6 @@
 """Initial: parameters that a run starts from because another one learnt them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,8 @@ from tfm_jax.config import ConfigError, roles_of, to_flag
 from tfm_jax.layers.layout import to_scanned, to_unrolled
 from tfm_jax.models import MODELS
 from tfm_jax.runs import saved
-from tfm_jax.settings.experiment import Experiment
+from tfm_jax.settings import new_runs
+from tfm_jax.settings.experiment import Experiment, resolve
 
 # a vocabulary may have grown, see ``merge``
 VOCABULARIES = {"vocab", "source_vocab", "target_vocab"}
@@ -69,6 +70,47 @@ def read(path: str) -> Source:
     )
 
 
+def adopt(
+    experiment: Experiment, model: Any, given: Collection[str]
+) -> tuple[Experiment, dict[str, tuple]]:
+    """``experiment`` with the architecture of ``model``, but for what is ``given``.
+
+    Vocabularies, and what belongs to a head, are the run's own.
+
+    Args: model: configuration of what it starts from. given: dotted knobs.
+    Returns: (experiment, field -> (value here before, value there) of what was taken).
+    Raises: ConfigError if that does not fit the rest of ``experiment``.
+    """
+    if type(model) is not type(experiment.model):
+        return experiment, {}
+    differ = _differences(experiment, model)
+    taken = {k: v for k, v in differ.items() if f"model.{k}" not in given}
+    if not taken:
+        return experiment, {}
+    values = {name: there for name, (_, there) in taken.items()}
+    sections = experiment.as_dict()
+    try:
+        adopted = resolve(sections | {"model": sections["model"] | values})
+        new_runs.check_read(adopted, given, whole=False)
+    except ConfigError as error:
+        named = ", ".join(f"model.{name}={there!r}" for name, there in values.items())
+        raise ConfigError(f"with {named} of init_from: {error}") from error
+    return adopted, taken
+
+
+def _differences(experiment, model):
+    """Field -> (value here, value there) of what another architecture has."""
+    free = VOCABULARIES | MODELS[experiment.model_name].task_fields
+    pairs = {
+        name: (getattr(experiment.model, name), getattr(model, name))
+        for name, role in roles_of(type(model)).items()
+        if role == "architecture" and name not in free
+    }
+    return {
+        name: (here, there) for name, (here, there) in pairs.items() if here != there
+    }
+
+
 def check(experiment: Experiment, source: Source) -> None:
     """Refuses a source that computes something else than the model will.
 
@@ -87,18 +129,11 @@ def check(experiment: Experiment, source: Source) -> None:
             "parameters: tokenizer.kind=published, tokenizer.file=PATH "
             f"({source.without})"
         )
-    free = VOCABULARIES | MODELS[source.model_name].task_fields
-    differ = [
-        f"model.{name}={getattr(experiment.model, name)!r}, there "
-        f"{getattr(source.model, name)!r}"
-        for name, role in roles_of(type(source.model)).items()
-        if role == "architecture"
-        and name not in free
-        and getattr(experiment.model, name) != getattr(source.model, name)
-    ]
+    differ = _differences(experiment, source.model)
     if differ:
+        fields = (f"model.{k}={h!r}, there {t!r}" for k, (h, t) in differ.items())
         raise ConfigError(
-            f"init_from={source.path!r} is another model: {'; '.join(differ)}; give "
+            f"init_from={source.path!r} is another model: {'; '.join(fields)}; give "
             "both the same values"
         )
 

@@ -1,6 +1,6 @@
 """Assemble: from the description of a run to its data, programs and state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +65,7 @@ def assemble(
     stop: Any,
     *,
     like: Any = None,
+    given: Collection[str] | None = None,
     read_initial: Callable[[str], initial.Source] = initial.read,
 ) -> Assembled:
     """Data, programs and state of a run, from where its checkpoints left it.
@@ -73,11 +74,11 @@ def assemble(
         stop: ``Preemption``; before there is anything to save, it ends the process.
         like: ``Training`` of the same program and data, other seed or rate; what was
             prepared and compiled for it serves this one too.
-        read_initial: see ``loop.train``.
+        given, read_initial: see ``loop.train``.
     Raises: ConfigError if ``experiment`` cannot go on from there or does not fit the
         data; DataError; CorruptCheckpoint.
     """
-    origin = _origin_of(experiment, checkpoints, read_initial)
+    origin = _origin_of(experiment, checkpoints, given, read_initial)
     experiment, workload = origin.experiment, origin.experiment.workload
     with stop.nothing_to_save():
         data = like.data if like else workload.prepare(experiment, origin.tokenizer)
@@ -152,25 +153,41 @@ class Origin(NamedTuple):
 def _origin_of(
     experiment: Experiment,
     checkpoints: Checkpointer,
+    given: Collection[str] | None,
     read_initial: Callable[[str], initial.Source],
 ) -> Origin:
     newest = checkpoints.latest_good()
     if newest is not None:
         path, extras = checkpoints.path(newest), checkpoints.extras(newest)
         if "data.json" in extras:
-            return _resumed(experiment, newest, path, extras, checkpoints)
+            before = resume.experiment_of(extras, path)
+            resume.check_kind(before, experiment, path)
+            if before.init_from and given is not None:  # as it was when it began
+                experiment, _ = initial.adopt(experiment, before.model, given)
+            return _resumed(experiment, before, newest, extras, checkpoints)
         # a model that was imported has made no step
         experiment = experiment._replace(init_from=str(path))
     if not experiment.init_from:
         return Origin(experiment)
     source = read_initial(experiment.init_from)
+    if given is not None:
+        experiment = _adopted(experiment, source, given)
     initial.check(experiment, source)
     return Origin(experiment, source=source, tokenizer=source.tokenizer)
 
 
-def _resumed(experiment, step, path, extras, checkpoints):
-    before = resume.experiment_of(extras, path)
-    resume.check_kind(before, experiment, path)
+def _adopted(experiment, source, given):
+    """With the architecture of ``source``; says what of it was another one."""
+    experiment, taken = initial.adopt(experiment, source.model, given)
+    if taken and jax.process_index() == 0:
+        fields = (
+            f"model.{k}={there!r} ({here!r} here)" for k, (here, there) in taken.items()
+        )
+        say(f"init_from={source.path}: its architecture is taken: {', '.join(fields)}")
+    return experiment
+
+
+def _resumed(experiment, before, step, extras, checkpoints):
     tokenizer = experiment.workload.tokenizer(extras["tokenizer.json"])
     experiment = complete(experiment, tokenizer, before.model)
     length = resume.check_continues(before, experiment, step)

@@ -39,14 +39,16 @@ def train(
     config: Any,
     workdir: str | Path,
     *,
-    given: Collection[str] = (),
+    given: Collection[str] | None = None,
     read_initial: Callable[[str], initial.Source] = initial.read,
 ) -> dict:
     """Trains what ``config`` says in ``workdir``, from where it left off.
 
     Args:
         given: dotted knobs that were set besides the configuration, for which it need
-            not be changed elsewhere: one ablation is one knob, see ``new_runs``.
+            not be changed elsewhere: one ablation is one knob, see ``new_runs``. All
+            else of the architecture is that of ``init_from``, if there is one; None:
+            the configuration is as it shall be, whatever ``init_from`` has.
         read_initial: reads ``init_from``; by default runs alone, as
             ``interop.read_initial`` folders of transformers too.
     Returns: the scores of the evaluation after the last step.
@@ -54,7 +56,7 @@ def train(
     """
     started = time.monotonic()
     experiment = resolve(config)
-    new_runs.check(experiment, workdir, given)
+    new_runs.check(experiment, workdir, given or ())
     workdir = preflight(workdir)
     named_data.remember(experiment)
     with (
@@ -64,7 +66,8 @@ def train(
         peers.require_agreement("settings", resume.shared(experiment))
         stop.limit(experiment.train.max_hours, started)
         held = workdir, mesh, checkpoints, stop
-        run = Training(assemble(experiment, *held, read_initial=read_initial), *held)
+        how = dict(given=given, read_initial=read_initial)
+        run = Training(assemble(experiment, *held, **how), *held)
         is_main_process = jax.process_index() == 0
         if is_main_process:
             say(run.headline())

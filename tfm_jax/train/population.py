@@ -35,7 +35,7 @@ def train(
     configs: Sequence,
     workdirs: Sequence,
     *,
-    given: Collection[str] = (),
+    given: Collection[str] | None = None,
     read_initial: Callable = initial.read,
 ) -> None:
     """Trains one run for each config in its workdir, from where each left off.
@@ -52,7 +52,7 @@ def train(
     experiments = [resolve(config) for config in configs]
     check_alike(experiments)
     for experiment, workdir in zip(experiments, workdirs, strict=True):
-        new_runs.check(experiment, workdir, given)
+        new_runs.check(experiment, workdir, given or ())
     named_data.remember(experiments[0])
     todo = [
         (experiment, preflight(workdir))
@@ -70,8 +70,9 @@ def train(
         for experiment, workdir in todo:
             checkpoints = stack.enter_context(open_checkpoints(experiment, workdir))
             held = workdir, mesh, checkpoints, stop
-            how = {"like": members[0]} if members else {}
-            made = assemble(experiment, *held, read_initial=read_initial, **how)
+            how: dict[str, Any] = {"like": members[0]} if members else {}
+            how |= dict(given=given, read_initial=read_initial)
+            made = assemble(experiment, *held, **how)
             members.append(Member(made, *held))
             say(f"{workdir.name}: {members[-1].headline()}")
         first = min(member.step for member in members)
