@@ -44,9 +44,13 @@ def follow(text: str, written: str, page: str) -> str:
 
 def _fields(app, what, name, thing, options, lines):
     """A section of one line, ``Raises: ValueError if``, is a field of its own."""
-    for number, line in reversed([*enumerate(lines)]):
-        if SECTION.match(line):
-            lines[number : number + 1] = ["", SECTION.sub(r":\1: ", line)]
+    inside = False
+    for number, line in enumerate(lines):
+        begins = SECTION.match(line)
+        inside = bool(line and (inside or begins))
+        if inside:
+            lines[number] = SECTION.sub(r"\n:\1: ", line) if begins else f"    {line}"
+    lines[:] = "\n".join(lines).split("\n")
 
 
 def setup(app: Any) -> None:

@@ -1,12 +1,17 @@
-"""Every figure of the README has one source, a page that is committed."""
+"""Every figure of README and guides has one source, a page that is committed."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.pages import GUIDES, KOREAN
+
 ROOT = Path(__file__).resolve().parents[1]
 BOTH = ("README.md", "README.ko.md")
+DATA = ("docs/data.md", "docs/guide.ko.md")
+FINETUNE = ("docs/finetune.md", "docs/guide.ko.md")
+SOURCES = ("docs/multi30k.md", "docs/shakespeare.md", "docs/pretraining.md")
 NUMBER = r"[+-]?\d[\d,]*(?:\.\d+)?"
 DECIMAL = r"-?\d+\.\d+"
 GAP = r"[^.\d-]*"
@@ -78,33 +83,33 @@ FIGURES = {
         r"포함해 (\d+)분 (\d+)초가",
         times("quickstart"),
     ),
-    "train": (("README.md",), r"after (\d+) min (\d+) s on", times("train")),
-    "train, ko": (("README.ko.md",), r"빼고\) (\d+)분 (\d+)초가", times("train")),
-    "multi30k": (BOTH, rf"({NUMBER}) ?BLEU", [MULTI30K]),
-    "multi30k, published": (BOTH, rf"({DECIMAL})(?:\)|입니다)", [MULTI30K_PUBLISHED]),
-    "shakespeare": (BOTH, rf"({NUMBER}) ?(?:nats|nat)", [SHAKESPEARE]),
+    "train": (("docs/start.md",), r"after (\d+) min (\d+) s on", times("train")),
+    "train, ko": (("docs/guide.ko.md",), r"빼고\) (\d+)분 (\d+)초가", times("train")),
+    "multi30k": (DATA, rf"({NUMBER}) ?BLEU", [MULTI30K]),
+    "multi30k, published": (DATA, rf"({DECIMAL})(?:\)|입니다)", [MULTI30K_PUBLISHED]),
+    "shakespeare": (DATA, rf"({NUMBER}) ?(?:nats|nat)", [SHAKESPEARE]),
     "shakespeare, header": (
         ("configs/shakespeare_char.py",),
         rf"here ({NUMBER}), and ({NUMBER})",
         [SHAKESPEARE, PUBLISHED_RATE],
     ),
     "bfloat16": (
-        ("README.md", "docs/shakespeare.md", "configs/shakespeare_char.py")
+        ("docs/devices.md", "docs/shakespeare.md", "configs/shakespeare_char.py")
         + ("benchmarks/README.md",),
         rf"({NUMBER})\s+times (?:as\s+fast|the speed)",
         [BFLOAT16],
     ),
-    "bfloat16, ko": (("README.ko.md",), rf"({NUMBER})배 속도", [BFLOAT16]),
+    "bfloat16, ko": (("docs/guide.ko.md",), rf"({NUMBER})배 속도", [BFLOAT16]),
     "pretraining": (
-        BOTH,
+        FINETUNE,
         rf"({NUMBER}) ?\(BERT\), ({NUMBER}) ?\(ALBERT",
         [gain("bert")[0], gain("albert")[0]],
     ),
     "pretraining, ELECTRA": (
-        BOTH, rf"({NUMBER}) ?\(ALBERT, ELECTRA\)", [gain("electra")[0]]
+        FINETUNE, rf"({NUMBER}) ?\(ALBERT, ELECTRA\)", [gain("electra")[0]]
     ),
     "pretraining, GPT-1": (
-        BOTH,
+        FINETUNE,
         rf"GPT-1(?:, which|에서는)[^.]*?({DECIMAL}){GAP}({DECIMAL}){GAP}({DECIMAL})",
         gain("gpt1"),
     ),
@@ -165,8 +170,8 @@ def test_the_table_of_the_quickstart_is_that_of_its_report(name):
             assert agrees(one, other), (arm, one, other)
 
 
-@pytest.mark.parametrize("name", BOTH)
-def test_no_figure_of_the_readme_is_without_a_source(name):
+@pytest.mark.parametrize("name", sorted({*BOTH, *GUIDES, KOREAN} - {*SOURCES}))
+def test_no_figure_of_a_guide_is_without_a_source(name):
     """Decimals and durations in its prose; code, links and versions apart."""
     prose = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", " ", page(name), flags=re.S)
     prose = re.sub(r"Python 3\.11|Apache-2\.0", " ", prose)

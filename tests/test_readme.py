@@ -1,4 +1,4 @@
-"""What the README tells people to type works, in both languages."""
+"""What README and guides tell people is so, in both languages."""
 
 import ast
 import dataclasses
@@ -6,44 +6,40 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.pages import (
+    GUIDES,
+    IN_ORDER,
+    KOREAN,
+    READMES,
+    ROOT,
+    blocks,
+    command_lines,
+    commands,
+    text,
+)
 from tfm_jax import config as configs
 from tfm_jax import main
 from tfm_jax.notebook import RUNS, Run
 from tfm_jax.runs.process import exits
 from tfm_jax.settings.experiment import resolve
 
-ROOT = Path(__file__).resolve().parents[1]
-READMES = ("README.md", "README.ko.md")
 CONFIG = "configs/transformer_numerals.py"
-PROGRAM = "python -m tfm_jax.main"
+COMMANDS = {shlex.join(argv): argv for page in IN_ORDER for argv in commands(page)}
+LINKED = [  # files whose links are followed
+    path
+    for folder in (ROOT, ROOT / "docs", ROOT / "docs/studies")
+    for path in sorted(folder.glob("*.md"))
+] + [ROOT / name / "README.md" for name in ("benchmarks", "experiments")]
 
 
-def text(name):
-    return (ROOT / name).read_text("utf-8")
-
-
-def blocks(name, language):
-    found = re.findall(rf"```{language}\n(.*?)```", text(name), re.S)
-    return [block.replace("\\\n", " ") for block in found]
-
-
-def commands(name):
-    """Arguments of every ``python -m tfm_jax.main``, pipes and comments left out."""
-    lines = "\n".join(blocks(name, "bash")).splitlines()
-    calls = [line.split(PROGRAM)[1] for line in lines if PROGRAM in line]
-    return [shlex.split(call, comments=True) for call in calls]
-
-
-def rows(name):
+def rows(page):
     """(flag, choices) of the table of ablations."""
     pattern = r"^\|.*\| `(--config[^`]+)` \| (.*) \|$"
-    return re.findall(pattern, text(name), re.M)
-
-
-COMMANDS = commands("README.md")
+    return re.findall(pattern, text(page), re.M)
 
 
 @pytest.fixture(autouse=True)
@@ -51,13 +47,18 @@ def here(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def test_the_readme_shows_every_mode():
-    shown = {argument for arguments in COMMANDS for argument in arguments}
+@pytest.mark.parametrize("page", READMES)
+def test_the_readme_is_read_in_two_minutes(page):
+    assert len(text(page).splitlines()) <= 120
+
+
+def test_the_guides_show_every_mode():
+    shown = {argument for argv in COMMANDS.values() for argument in argv}
     modes = {f"--mode={mode}" for mode in main.MODES if mode != "train"}
     assert modes | {"--help"} <= shown
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=" ".join)
 def test_command_is_understood(arguments, tmp_path):
     values, knobs = main.parse(arguments)
     if any(flag.startswith("--each.") for flag in knobs):
@@ -74,7 +75,7 @@ def test_command_is_understood(arguments, tmp_path):
     resolve(main.load_config(values, knobs))
 
 
-@pytest.mark.parametrize("flag, choices", rows("README.md"))
+@pytest.mark.parametrize("flag, choices", rows("docs/ablate.md"))
 def test_ablation_is_one_flag_with_these_choices(flag, choices):
     values, knobs = main.parse([f"--config={CONFIG}", flag])
     changed, before = resolve(main.load_config(values, knobs)), configs.load(CONFIG)
@@ -89,20 +90,20 @@ def test_ablation_is_one_flag_with_these_choices(flag, choices):
 def test_tokenizers_are_all_named():
     sections = resolve(configs.load(CONFIG))
     (kind,) = (f for f in dataclasses.fields(sections.tokenizer) if f.name == "kind")
-    flat = " ".join(text("README.md").split())
+    flat = " ".join(text("docs/data.md").split())
     assert f"is one of {', '.join(kind.metadata['choices'])}." in flat
 
 
-@pytest.mark.parametrize("name", READMES)
-def test_exit_codes_are_those_of_the_program(name):
-    listed = [int(code) for code in re.findall(r"^\| (\d+) \|", text(name), re.M)]
+@pytest.mark.parametrize("page", ["docs/stopping.md", KOREAN])
+def test_exit_codes_are_those_of_the_program(page):
+    listed = [int(code) for code in re.findall(r"^\| (\d+) \|", text(page), re.M)]
     codes = {v for v in vars(exits).values() if isinstance(v, int)}
     assert set(listed) == codes and len(listed) == len(codes)
 
 
-@pytest.mark.parametrize("name", READMES)
-def test_python_imports_what_is_there(name):
-    for block in blocks(name, "python"):
+@pytest.mark.parametrize("page", [*READMES, *GUIDES, KOREAN])
+def test_python_imports_what_is_there(page):
+    for _, block in blocks(page, "python"):
         for node in ast.walk(ast.parse(block)):
             assert not isinstance(node, ast.Import)
             if isinstance(node, ast.ImportFrom):
@@ -113,20 +114,38 @@ def test_python_imports_what_is_there(name):
                     )
 
 
-@pytest.mark.parametrize("name", READMES)
-def test_links_and_parts_exist(name):
-    content = text(name)
-    linked = re.findall(r"\]\(([^)]+)\)", content)
-    parts = re.findall(r"^\| `([\w/.]+)` \|", content, re.M)
+def anchors(path):
+    """What a link into a Markdown file may point to: its headings, spelled as links."""
+    prose = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", prose, re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_what_is_there(path):
+    prose = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.M | re.S)
+    for link in re.findall(r"\]\(([^)]+)\)", prose):
+        parts = urlsplit(link)
+        if parts.scheme:  # of others: asked for nothing, only read
+            assert parts.scheme == "https" and "." in parts.netloc, link
+            continue
+        target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        assert target.is_file() and target.is_relative_to(ROOT), link
+        if parts.fragment:
+            assert unquote(parts.fragment) in anchors(target), link
+
+
+@pytest.mark.parametrize("page", ["docs/design.md", KOREAN])
+def test_parts_of_the_project_exist(page):
+    parts = re.findall(r"^\| `([\w/.]+)` \|", text(page), re.M)
     assert len(parts) > 10
-    unmeasured = {"docs/attention.png"} if "<!-- RESULT -->" in content else set()
-    for path in {*linked, *parts} - unmeasured:
-        assert (ROOT / path).exists(), path
+    for part in parts:
+        assert (ROOT / part).exists(), part
 
 
-@pytest.mark.parametrize("name", READMES)
-def test_what_runs_offer_is_listed(name):
-    listed = re.findall(r"^\| (\w+) \| ((?:`\w+` )+)\|$", text(name), re.M)
+@pytest.mark.parametrize("page", ["docs/trained.md", KOREAN])
+def test_what_runs_offer_is_listed(page):
+    listed = re.findall(r"^\| (\w+) \| ((?:`\w+` )+)\|$", text(page), re.M)
     assert {task for task, _ in listed} == RUNS.keys()
     for task, methods in listed:
         there = {n for n in dir(RUNS[task]) if n[0] != "_" and not hasattr(Run, n)}
@@ -134,7 +153,7 @@ def test_what_runs_offer_is_listed(name):
 
 
 def test_every_part_of_the_package_has_its_line():
-    parts = re.findall(r"^\| `tfm_jax/([\w.]+)/?` \|", text("README.md"), re.M)
+    parts = re.findall(r"^\| `tfm_jax/([\w.]+)/?` \|", text("docs/design.md"), re.M)
     there = {
         path.name
         for path in (ROOT / "tfm_jax").iterdir()
@@ -143,19 +162,26 @@ def test_every_part_of_the_package_has_its_line():
     assert set(parts) == there
 
 
-def test_both_languages_show_the_same():
+def test_both_readmes_show_the_same():
     english, korean = READMES
 
-    def without_comments(name):
-        python = [ast.dump(ast.parse(block)) for block in blocks(name, "python")]
-        shell = [re.sub(r" +#.*", "", block) for block in blocks(name, "bash")]
+    def without_comments(page):
+        python = [ast.dump(ast.parse(block)) for _, block in blocks(page, "python")]
+        shell = [[*command_lines(block)] for _, block in blocks(page, "bash")]
         return python, shell
 
     assert without_comments(english) == without_comments(korean)
-    assert commands(english) == commands(korean)
-    ours, theirs = rows(english), rows(korean)
+    headings = [re.findall(r"^(#+) ", text(page), re.M) for page in READMES]
+    assert headings[0] == headings[1]
+
+
+def test_the_korean_guide_shows_what_the_english_ones_show():
+    def shown(*pages):
+        found = [block for page in pages for _, block in blocks(page, "bash")]
+        return {shlex.join(w) for block in found for w in command_lines(block)}
+
+    assert shown(KOREAN) <= shown(*GUIDES)
+    ours, theirs = rows("docs/ablate.md"), rows(KOREAN)
     assert [flag for flag, _ in ours] == [flag for flag, _ in theirs]
     for (_, choices), (_, same) in zip(ours[:-1], theirs[:-1], strict=True):
         assert choices == same
-    headings = [re.findall(r"^(#+) ", text(name), re.M) for name in READMES]
-    assert headings[0] == headings[1]

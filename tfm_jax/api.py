@@ -102,7 +102,10 @@ def __getattr__(name: str) -> Any:
 
 
 class Command(NamedTuple):
-    """What a command line of ``tfm_jax.main`` asks for."""
+    """What a command line of ``tfm_jax.main`` asks for.
+
+    Attributes: workdir: as it was given; None: nowhere.
+    """
 
     experiment: "Experiment"
     workdir: str | None
@@ -123,7 +126,10 @@ def read_command(argv: Sequence[str]) -> Command:
 
 
 def run_command(argv: Sequence[str]) -> int:
-    """``python -m tfm_jax.main ARGV`` in this process; its exit code."""
+    """``python -m tfm_jax.main ARGV`` in this process.
+
+    Returns: its exit code, see ``exits``; a mistake is printed, not raised.
+    """
     return main.main(argv)
 
 
@@ -172,6 +178,8 @@ def read_object(path: Path) -> dict[str, Any]:
 def prepare(experiment: "Experiment") -> Any:
     """The prepared data, with ``fingerprint`` and ``tokenizer``; kept for other runs.
 
+    In this process for the next call, on disk in the user's cache.
+
     Raises: DataError if it cannot be prepared.
     """
     return _prepared(experiment.task, experiment.data, experiment.tokenizer)
@@ -185,7 +193,9 @@ def _prepared(task, data, tokenizer):
 
 
 def score_names(experiment: "Experiment") -> list[str]:
-    """``split/score`` of all that ``results.json`` will hold; nothing is compiled.
+    """``split/score`` of all that ``results.json`` will hold, such as ``valid/nll``.
+
+    The data is prepared; nothing is compiled.
 
     Raises: ConfigError, DataError if it cannot be run.
     """
@@ -195,14 +205,20 @@ def score_names(experiment: "Experiment") -> list[str]:
 
 
 def leave_accelerators() -> None:
-    """For what only plans and waits: JAX of this process takes the CPU alone."""
+    """For what only plans and waits: JAX of this process takes the CPU alone.
+
+    Called before its first array.
+    """
     import jax
 
     jax.config.update("jax_platforms", "cpu")
 
 
 def set_up(experiment: "Experiment") -> None:
-    """Devices and the cache of compiled programs, before the first array exists."""
+    """Devices and the cache of compiled programs, before the first array exists.
+
+    Raises: ConfigError if there are not so many devices as ``mesh`` says.
+    """
     from tfm_jax.runs.process import runtime
 
     runtime.prepare(experiment.mesh.cpu_devices)
@@ -226,7 +242,10 @@ def measure(experiment: "Experiment") -> dict[str, Any]:
 
 
 def initial_params(experiment: "Experiment", model: "nn.Module") -> dict[str, Any]:
-    """Parameters of ``experiment.build_model(...)`` as a run begins with them."""
+    """Parameters of ``experiment.build_model(...)`` as a run begins with them.
+
+    Returns: nested dict of float32 arrays; equal seeds give equal values.
+    """
     import jax
 
     from tfm_jax.layers.layout import init_params
@@ -236,7 +255,10 @@ def initial_params(experiment: "Experiment", model: "nn.Module") -> dict[str, An
 
 
 def logits(model: "nn.Module", params: Mapping[str, Any], batch: Any) -> "jax.Array":
-    """Logits of a model without dropout."""
+    """Logits [B, T, V], or of labels [B, C], without dropout.
+
+    Args: batch: of the type that the model's objective reads, see ``start``.
+    """
     from tfm_jax.workloads.evaluator import apply
 
     return apply(model, params, batch, rng=None, train=False)
@@ -245,7 +267,10 @@ def logits(model: "nn.Module", params: Mapping[str, Any], batch: Any) -> "jax.Ar
 def mean_loss(
     experiment: "Experiment", model: "nn.Module", params: Mapping[str, Any], batch: Any
 ) -> "jax.Array":
-    """Loss per prediction target without dropout, in nats."""
+    """Loss per prediction target without dropout, in nats: a float32 scalar.
+
+    Args: model: ``experiment.build_model(...)``. batch: as ``start`` returns one.
+    """
     from tfm_jax.workloads.evaluator import apply
 
     run = functools.partial(apply, model)

@@ -47,6 +47,7 @@ def replace(path: Path, content: str | dict) -> None:
     """Write a text file that is always whole, the one before or this one.
 
     Args: content: text, or an object for a JSON file that knows when it is damaged.
+    Raises: InfrastructureError if this process has lost its lease on the folder.
     """
     require_held(path.parent)
     if isinstance(content, dict):
