@@ -210,9 +210,12 @@ def test_attention_is_drawn_head_by_head_whatever_the_tokens(kind):
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
-def test_what_no_font_draws_is_named_by_its_code_points():
-    assert legible("a가 中", {ord("a"), ord(" ")}) == "aU+AC00 U+4E2D"
-    assert legible("a가", {ord("a"), ord("가")}) == "a가"
+def test_what_no_font_draws_is_named_by_its_sound_or_its_code_point():
+    """Sounds: the Unicode Standard's names; 나는 학생 is "I (am a) student"."""
+    known = {*map(ord, "a ▁")}
+    assert legible("▁나는 학생", known) == "▁naneun hagsaeng"
+    assert legible("かキょ a中", known) == "kakiyo a⟨U+4E2D⟩"
+    assert legible("a가", known | {ord("가")}) == "a가"
 
 
 def test_attention_has_three_kinds():

@@ -2,6 +2,8 @@
 
 import functools
 import io
+import re
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +16,7 @@ from tfm_jax.data.batch import PairBatch
 from tfm_jax.data.tokenizers.bilingual import BOS
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.runs.workdir import replacing
+from tfm_jax.terminal import spelled
 
 KINDS = {  # name -> (stack, attention of its blocks)
     "encoder": ("encoder", "self_attention"),
@@ -112,14 +115,18 @@ def attention(
     columns = maps.inputs if kind == "decoder" else maps.source
     rows = {"encoder": maps.source, "decoder": maps.inputs, "cross": maps.outputs}[kind]
     fonts, known = _fonts()
+    tokens = {*columns, *rows}
     columns, rows = ([legible(x, known) for x in side] for side in (columns, rows))
+    title = f"{kind} attention, layer {layer}: a row adds up to 1"
+    if not tokens >= {*columns, *rows}:
+        title += "\nspelled out: what no installed font draws"
     # "$" is a token like any other
     text = dict(fontsize=7, parse_math=False, fontfamily=fonts)
     across = min(len(weights), 4)
     down = -(-len(weights) // across)
     wide, high = (0.07 * max(map(len, labels), default=0) for labels in (rows, columns))
     size = (
-        1.2 + wide + across * (0.5 + 0.2 * len(columns)),
+        max(4.2, 1.2 + wide + across * (0.5 + 0.2 * len(columns))),  # the title's
         down * (0.8 + high + 0.2 * len(rows)),
     )
     figure = _figure(size)
@@ -138,7 +145,7 @@ def attention(
     bar = figure.colorbar(image, ax=[*axes], fraction=0.05)
     bar.set_label("weight", fontsize=7)
     bar.ax.tick_params(labelsize=7)
-    figure.suptitle(f"{kind} attention, layer {layer}: a row adds up to 1", fontsize=10)
+    figure.suptitle(title, fontsize=10)
     return _save(figure, path)
 
 
@@ -166,8 +173,20 @@ def _fonts() -> tuple[list[str], frozenset[int]]:
 
 
 def legible(label: str, known: Collection[int]) -> str:
-    """``label``, with characters that no font draws as their code points: U+AC00."""
-    return "".join(c if ord(c) in known else f"U+{ord(c):04X}" for c in label)
+    """``label``, with what no font draws in Latin letters or as code points: ⟨U+4E2D⟩.
+
+    Source: the names of Hangul syllables and kana in the Unicode Standard, which are
+    their sounds.
+    """
+    return "".join(c if ord(c) in known else _sound(c) for c in label)
+
+
+def _sound(character):
+    named = _SOUNDS.fullmatch(unicodedata.name(character, ""))
+    return named[1].lower() if named else spelled(character)
+
+
+_SOUNDS = re.compile(r"(?:HANGUL SYLLABLE|(?:HIRA|KATAKA)\w+ LETTER)(?: SMALL)? (\w+)")
 
 
 def curve(history: list[dict], path: str | Path | None = None) -> Any:
