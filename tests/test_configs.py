@@ -14,7 +14,7 @@ from tfm_jax import config as configs
 from tfm_jax import renamed
 from tfm_jax.models import MODELS
 from tfm_jax.settings import new_runs
-from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.settings.experiment import resolve
 
 FOLDER = Path(__file__).parents[1] / "configs"
 OLD = sorted(Path(__file__).with_name("golden").glob("*/configs/*.json"))
@@ -34,7 +34,7 @@ def test_every_size_of_a_config_may_start_and_its_model_has_a_shape(file, tmp_pa
         experiment = resolve(configs.load(spec))
         new_runs.check(experiment, tmp_path)
         vocab = experiment.tokenizer.vocab
-        experiment = complete(experiment, Vocabularies(vocab))
+        experiment = experiment.complete(Vocabularies(vocab))
         # one layer is traced for all; ALBERT's, which share theirs, cannot be scanned
         scanned = getattr(experiment.model, "share", "none") in ("none", "tokens")
         one = {"layout": "scanned"} if scanned else {"layout": "unrolled", "depth": 1}

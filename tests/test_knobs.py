@@ -26,7 +26,7 @@ from tfm_jax.objectives import translation
 from tfm_jax.ops.attention import IMPLEMENTATIONS
 from tfm_jax.optim.optimizers import Config as OptimConfig
 from tfm_jax.optim.optimizers import make_optimizer, make_schedule
-from tfm_jax.settings.experiment import Experiment, complete, resolve
+from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.train import program
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -300,7 +300,7 @@ def test_outside_of_sections_there_are_only_the_seed_and_names():
     assert Experiment._fields[:3] == ("seed", "model_name", "task")
     assert Experiment._fields[-2:] == ("init_from", "freeze")
     built = [resolve(get_config(seed=seed)) for seed in (0, 1)]
-    init = jax.jit(program.build(complete(built[0], Vocabulary)).init)
+    init = jax.jit(program.build(built[0].complete(Vocabulary)).init)
     states = [init(e.seed) for e in built]
     assert init._cache_size() == 1
     assert not np.array_equal(states[0].rng, states[1].rng)

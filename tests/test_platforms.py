@@ -19,7 +19,7 @@ from tfm_jax.mesh import Config, make_mesh
 from tfm_jax.models import MODELS
 from tfm_jax.ops import products
 from tfm_jax.ops.platform import platform
-from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.train.program import build
 from tfm_jax.workloads import WORKLOADS
 
@@ -42,7 +42,7 @@ def experiment(name):
         if head == "pretraining" and task == "masked_lm":
             config.data.pairs.kind = "nsp"
     config.model.update(dtype="bfloat16")
-    return complete(resolve(config), Vocabularies(31))
+    return resolve(config).complete(Vocabularies(31))
 
 
 def gradients(experiment, target):

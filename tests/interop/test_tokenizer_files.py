@@ -17,7 +17,7 @@ from tfm_jax.interop.maps import label_names
 from tfm_jax.models import bert
 from tfm_jax.notebook import load_run
 from tfm_jax.settings import experiment
-from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.settings.experiment import resolve
 
 torch = pytest.importorskip("torch", reason="transformers computes with it")
 transformers = pytest.importorskip("transformers", reason="it is what reads the files")
@@ -97,7 +97,7 @@ def run_of(workdir, task, model, params, tokenizer, report, **data):
     words = {} if task == "translation" else {"kind": "published", "file": "unread"}
     config = dict.fromkeys(sections, {}) | dict(seed=0, model_name=name, task=task)
     config |= dict(model=vars(model.cfg), data=data, tokenizer=words)
-    built = complete(resolve(config), tokenizer)
+    built = resolve(config).complete(tokenizer)
     workdirs.write_run(workdir, built, tokenizer, params, report)
     return load_run(workdir)
 

@@ -18,7 +18,7 @@ from tfm_jax.models import MODELS
 from tfm_jax.notebook import RUNS
 from tfm_jax.optim import optimizers
 from tfm_jax.runs.storage import checkpoint
-from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.settings.sections import EvalConfig, TrainConfig
 from tfm_jax.workloads import WORKLOADS
 
@@ -44,7 +44,7 @@ def made(task, model, head, *, sizes=None, data=None, path=Path("none")):
         c[name] = section(cls)
     tokenizer = train_text_tokenizer("wordpiece", TEXTS, vocab=60)
     tokenizer = tokenizer.with_special(SPECIAL)
-    experiment = complete(resolve(c), tokenizer)
+    experiment = resolve(c).complete(tokenizer)
     linen = experiment.build_model()
     ones = np.ones((1, 2), np.int32)
     batch = TextBatch(ones, ones, types=ones)

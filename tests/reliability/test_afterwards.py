@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "run"
     found = experiment.resolve(tiny.get_config(checkpoint__keep=4))
     data = found.workload.prepare(found)
-    found = experiment.complete(found, data.tokenizer)
+    found = found.complete(data.tokenizer)
     texts = {"config.json": to_json(found.as_dict()), "data_report.json": "{}"}
     texts |= {"tokenizer.json": data.tokenizer.to_json()}
     with checkpoint.Checkpointer(workdir / "checkpoints", found.checkpoint) as run:
@@ -179,11 +179,11 @@ def test_tables_larger_than_the_tokenizer_go_on(text):
     tokenizer = SimpleNamespace(vocab=61)
     first = text._replace(model=text.model.__class__(vocab=150, head="classify"))
     again = text._replace(model=text.model.__class__(vocab=0, head="classify"))
-    again = experiment.complete(again, tokenizer, first.model)
+    again = again.complete(tokenizer, first.model)
     resume.check_continues(first, again, 1)
     other = text._replace(model=text.model.__class__(vocab=99, head="classify"))
     with pytest.raises(ConfigError, match=r"model.vocab: 150 in .*, 99 now"):
-        resume.check_continues(first, experiment.complete(other, None, first.model), 1)
+        resume.check_continues(first, other.complete(None, first.model), 1)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tfm_jax.data.rows.pairs import KIND
 from tfm_jax.mesh import make_mesh
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.storage import arrays, manifest
-from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import assemble, loop
 from tfm_jax.train.program import build
 
@@ -146,7 +146,7 @@ def test_the_evaluation_does_not_depend_on_its_batches():
     config = tiny.get_config(data__batching="pack", data__numerals_heldout=20)
     experiment = resolve(config)
     data = prepare(KIND, experiment.data, experiment.tokenizer)
-    experiment = complete(experiment, data.tokenizer)
+    experiment = experiment.complete(data.tokenizer)
     params = jax.jit(build(experiment).init)(experiment.seed).params
     scores = []
     for tokens, devices in ((1, 1), (128, 1), (8192, 1), (8192, 8)):

@@ -20,7 +20,7 @@ from tfm_jax.objectives import translation
 from tfm_jax.optim.optimizers import Config as OptimConfig
 from tfm_jax.optim.optimizers import make_optimizer
 from tfm_jax.runs.log import read_history
-from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import finish, loop, program
 from tfm_jax.train.state import init_state
 from tfm_jax.workloads.evaluator import Scored
@@ -129,7 +129,7 @@ def stub(monkeypatch):
 def traced_step(experiment):
     """The train step of a tiny model, without its data."""
 
-    built = program.build(complete(experiment, Vocabulary))
+    built = program.build(experiment.complete(Vocabulary))
     state = jax.eval_shape(built.init, 0)
     micro = experiment.train.accumulate_steps
     batch = jax.tree.map(
@@ -183,7 +183,7 @@ def test_every_knob_of_the_evaluation_changes_what_is_decoded(knob, monkeypatch)
         f"eval.{knob}", {f"eval.{knob}": EVAL[knob]}, eval__sentences=4
     ):
         data = prepare(pairs.KIND, experiment.data, experiment.tokenizer)
-        experiment = complete(experiment, data.tokenizer)
+        experiment = experiment.complete(data.tokenizer)
         calls.clear()
         mesh = make_mesh(experiment.mesh)
         evaluator = experiment.workload.make_evaluator(experiment, data, mesh)

@@ -13,7 +13,7 @@ from tfm_jax.decode.sampling import Sampling, generate
 from tfm_jax.layers.layout import init_params, to_scanned, to_unrolled
 from tfm_jax.mesh import Config, make_mesh
 from tfm_jax.metrics.answers import answer_scores
-from tfm_jax.settings.experiment import Experiment, complete, resolve
+from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.workloads.span import find_answers
 
 
@@ -60,7 +60,7 @@ def asked(task, model, head, files, **sizes):
         config.data.valid_share = 0.2
     experiment = resolve(config)
     data = experiment.workload.prepare(experiment)
-    experiment = complete(experiment, data.tokenizer)
+    experiment = experiment.complete(data.tokenizer)
     module = experiment.build_model(layout="unrolled")
     batch = experiment.workload.objective.example()
     shapes = jax.eval_shape(lambda: init_params(module, jax.random.key(0), batch))

@@ -16,7 +16,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.notebook import load_run
 from tfm_jax.objectives import classify, masked_lm, replaced_tokens, restored_words
 from tfm_jax.settings import variants
-from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
 from tfm_jax.train.program import build
 
@@ -161,7 +161,7 @@ def test_micro_batches_share_one_objective(task, model, head, data, files):
         changes["labels"] = 4
     experiment = resolve(get_config(task, model, head, files, **changes))
     prepared = experiment.workload.prepare(experiment)
-    experiment = complete(experiment, prepared.tokenizer)
+    experiment = experiment.complete(prepared.tokenizer)
     batch = next(
         train_batches(
             experiment.data, prepared, batch_tokens=384, total_batches=1, seed=0

@@ -57,7 +57,7 @@ def import_folder(
         "tokenizer": _tokenizer_section(words, workdir / TOKENIZER),
     }
     built = experiment.resolve(configure(name, task, **sections))
-    built = experiment.complete(built, words)
+    built = built.complete(words)
     report = {"folder": str(folder), "ids": _ids(loaded)}
     if getattr(loaded, "labels", ()):
         report["labels"] = loaded.labels

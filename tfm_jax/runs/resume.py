@@ -17,7 +17,7 @@ from tfm_jax.runs.process.exits import CorruptCheckpoint, one_line
 from tfm_jax.runs.storage import arrays
 from tfm_jax.runs.workdir import describe, replacing
 from tfm_jax.settings import files
-from tfm_jax.settings.experiment import Experiment, complete, resolve
+from tfm_jax.settings.experiment import Experiment, resolve
 
 EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
 
@@ -119,7 +119,7 @@ def used(trained: Experiment, now: Experiment) -> Experiment:
         differs from what the parameters were trained with.
     """
     if now.task == trained.task:
-        now = complete(now, start=trained.model)
+        now = now.complete(start=trained.model)
     differ = _differences(
         trained,
         now,

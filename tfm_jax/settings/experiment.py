@@ -87,6 +87,46 @@ class Experiment(NamedTuple):
         sections = variants.read(self.eval.variants, self.data)
         return {name: self.reading(data) for name, data in sections.items()}
 
+    def complete(self, tokenizer: Any = None, start: Any = None) -> "Experiment":
+        """The same with the vocabularies that the configuration leaves open.
+
+        They are as large as the tokenizer's, and as those of the model that the run
+        starts from: published tables may have rows that no token uses.
+
+        Args: start: configuration of that model, or None.
+        Raises: ConfigError for a vocabulary that is smaller than the tokenizer's.
+        """
+        sizes = {}
+        for side, attribute in self.workload.vocabularies.items():
+            wanted = getattr(self.model, side)
+            there = getattr(tokenizer, attribute, 0)
+            if wanted and wanted < there:
+                raise ConfigError(
+                    f"model.{side}={wanted} is below the tokenizer's {there}; 0 takes "
+                    "that"
+                )
+            sizes[side] = wanted or max(there, getattr(start, side, 0))
+        try:
+            model = dataclasses.replace(self.model, **sizes)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return self._replace(model=model)
+
+    def check_kernel(self, *, train: bool = False) -> None:
+        """Refuses an implementation of attention that lacks what the run needs.
+
+        Args: train: in training, too; runs of before were let begin.
+        Raises: ConfigError naming it and what it lacks.
+        """
+        causal = MODELS[self.model_name].causal
+        packed = getattr(self.data, "batching", "") == "pack"
+        lacking = self.model.unsupported(causal=causal, packed=packed, train=train)
+        if lacking:
+            raise ConfigError(
+                f"model.attention={self.model.attention!r} cannot do {lacking}; choose "
+                "from (auto, xla)"
+            )
+
     def knobs(self) -> dict[str, Any]:
         """Dotted knob -> its value."""
         return dict(flatten(self.as_dict()))
@@ -192,37 +232,10 @@ def _section(cls, values, path):
     return build(cls, values, path=path)
 
 
-def complete(
-    experiment: Experiment, tokenizer: Any = None, start: Any = None
-) -> Experiment:
-    """Fills in the vocabularies that the configuration leaves open.
-
-    They are as large as the tokenizer's, and as those of the model that the run starts
-    from: published tables may have rows that no token uses.
-
-    Args: start: configuration of that model, or None.
-    Raises: ConfigError for a vocabulary that is smaller than the tokenizer's.
-    """
-    sizes = {}
-    for side, attribute in experiment.workload.vocabularies.items():
-        wanted = getattr(experiment.model, side)
-        there = getattr(tokenizer, attribute, 0)
-        if wanted and wanted < there:
-            raise ConfigError(
-                f"model.{side}={wanted} is below the tokenizer's {there}; 0 takes that"
-            )
-        sizes[side] = wanted or max(there, getattr(start, side, 0))
-    try:
-        model = dataclasses.replace(experiment.model, **sizes)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return experiment._replace(model=model)
-
-
 def _check(experiment):
     """What no section can see alone."""
     data, model, workload = experiment.data, experiment.model, experiment.workload
-    check_kernel(experiment)
+    experiment.check_kernel()
     longest = workload.longest(data)
     if 0 < model.longest < longest:
         raise ConfigError(
@@ -273,21 +286,4 @@ def _check(experiment):
         raise ConfigError(
             f"train.auxiliary_weight={experiment.train.auxiliary_weight} has no "
             f"effect: task={experiment.task!r} has one loss; leave it at 1"
-        )
-
-
-def check_kernel(experiment: Experiment, *, train: bool = False) -> None:
-    """Refuses an implementation of attention that lacks what the run needs.
-
-    Args: train: in training, too; runs of before were let begin.
-    Raises: ConfigError naming it and what it lacks.
-    """
-    model = experiment.model
-    causal = MODELS[experiment.model_name].causal
-    packed = getattr(experiment.data, "batching", "") == "pack"
-    lacking = model.unsupported(causal=causal, packed=packed, train=train)
-    if lacking:
-        raise ConfigError(
-            f"model.attention={model.attention!r} cannot do {lacking}; choose from "
-            "(auto, xla)"
         )

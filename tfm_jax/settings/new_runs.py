@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tfm_jax.config import ConfigError, Reader, flatten, readers_of, with_defaults
 from tfm_jax.data.tokenizers import normalize
-from tfm_jax.settings.experiment import Experiment, check_kernel, section_types
+from tfm_jax.settings.experiment import Experiment, section_types
 from tfm_jax.workloads import WORKLOADS
 
 
@@ -51,7 +51,7 @@ def check_settings(experiment: Experiment) -> None:
         languages = ("source_language", "target_language")
         sides = {knob: getattr(experiment.data, knob) for knob in languages}
         normalize.check(experiment.data.normalize, **sides)
-    check_kernel(experiment, train=True)
+    experiment.check_kernel(train=True)
     kept, wanted = experiment.checkpoint, experiment.eval.average_last
     if wanted > kept.keep:
         raise ConfigError(
@@ -75,7 +75,8 @@ def ranking(experiment: Experiment) -> dict[str, bool]:
     """Score of an evaluation while training -> whether this run has it."""
     every = [score for workload in WORKLOADS.values() for score in workload.scores]
     own, there = experiment.workload.scores, experiment.workload.has_score
-    return {n: n in own and there(experiment, n) for n in (*own, *every)}
+    sections = experiment.data, experiment.eval
+    return {n: n in own and there(*sections, n) for n in (*own, *every)}
 
 
 def across_sections() -> Iterator[Reader]:

@@ -18,7 +18,7 @@ from tfm_jax.runs.process import peers
 from tfm_jax.runs.storage import weights
 from tfm_jax.runs.storage.checkpoint import Checkpointer
 from tfm_jax.runs.workdir import describe, replace
-from tfm_jax.settings.experiment import Experiment, complete
+from tfm_jax.settings.experiment import Experiment
 from tfm_jax.terminal import say
 from tfm_jax.train import program
 from tfm_jax.train.program import Compiled
@@ -82,7 +82,7 @@ def assemble(
     experiment, workload = origin.experiment, origin.experiment.workload
     with stop.nothing_to_save():
         data = like.data if like else workload.prepare(experiment, origin.tokenizer)
-        experiment = complete(experiment, data.tokenizer, origin.model)
+        experiment = experiment.complete(data.tokenizer, origin.model)
         batches = batches_from(experiment, data, mesh, 0)
     if origin.source:
         labels = data.report["train"].get("labels", ())
@@ -189,7 +189,7 @@ def _adopted(experiment, source, given):
 
 def _resumed(experiment, before, step, extras, checkpoints):
     tokenizer = experiment.workload.tokenizer(extras["tokenizer.json"])
-    experiment = complete(experiment, tokenizer, before.model)
+    experiment = experiment.complete(tokenizer, before.model)
     length = resume.check_continues(before, experiment, step)
     scores = checkpoints.metrics(step)
     named = dict(tokenizer=tokenizer, length=length)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 from tfm_jax.data.batches import train_batches
-from tfm_jax.settings.experiment import Experiment, complete
+from tfm_jax.settings.experiment import Experiment
 from tfm_jax.train import flops, program
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from tfm_jax.data.batches import eval_batches
-from tfm_jax.settings.experiment import Experiment, complete
+from tfm_jax.settings.experiment import Experiment
 from tfm_jax.train import program
 from tfm_jax.workloads.evaluator import make_eval_step
 
@@ -19,7 +19,7 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
     Nothing is compiled or run. Args: data: the prepared one.
     Raises: ConfigError, DataError if it cannot be run.
     """
-    experiment = complete(experiment, data.tokenizer)
+    experiment = experiment.complete(data.tokenizer)
     if experiment.task == "translation":
         yield from _of_translation(experiment, data)
         return

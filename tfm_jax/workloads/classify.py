@@ -6,8 +6,8 @@ from tfm_jax.workloads.masked_lm import DEFAULTS
 from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 
 
-def _has_score(experiment, score):
-    numbers = experiment.data.layout().scores
+def _has_score(data, evaluation, score):
+    numbers = data.layout().scores
     return score == "nll" or numbers == (score == "pearson")
 
 

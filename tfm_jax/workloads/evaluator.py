@@ -66,6 +66,10 @@ class Evaluator:
         self.cfg = experiment.eval
         self.eval_step = make_eval_step(experiment)
         self.variants = dict(variants)
+        self.setup()
+
+    def setup(self) -> None:
+        """What some evaluators need besides. Raises: DataError."""
 
     @property
     def pictured(self) -> tuple | None:

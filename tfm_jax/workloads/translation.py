@@ -3,11 +3,10 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from flax import linen as nn
 
 from tfm_jax.config import ConfigError
@@ -28,17 +27,12 @@ from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 class TranslationEvaluator(Evaluator):
     """Scores the text of translations besides."""
 
-    def __init__(
-        self,
-        experiment: Any,
-        data: Any,
-        mesh: jax.sharding.Mesh,
-        variants: Mapping[str, Any] | tuple[()] = (),
-    ) -> None:
-        super().__init__(experiment, data, mesh, variants)
+    def setup(self) -> None:
+        """The decoder; every source must be within its reach. Raises: DataError."""
+        experiment, cfg = self.experiment, self.experiment.data
         self.decoder = experiment.build_model(layout="unrolled")
-        self.language = experiment.data.target_language
-        self.normalizer = Normalizer(experiment.data.normalize, self.language)
+        self.language = cfg.target_language
+        self.normalizer = Normalizer(cfg.normalize, self.language)
         for split in ("valid", "test") if experiment.model.longest else ():
             with within(f"the {split} split"):
                 self._check_sources(self.pairs(split))
@@ -199,10 +193,10 @@ def _final_scores(data):
     return SOURCES[data.source].scores
 
 
-def _has_score(experiment, score):
+def _has_score(data, evaluation, score):
     if score in TOKEN_SCORES:
         return True
-    return experiment.eval.sentences > 0 and score in _final_scores(experiment.data)
+    return evaluation.sentences > 0 and score in _final_scores(data)
 
 
 def _check(experiment):

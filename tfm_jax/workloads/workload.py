@@ -23,8 +23,8 @@ class Workload(NamedTuple):
         data: the kind of data, with the class of its section and its tokenizer.
         scores: score of an evaluation while training -> min or max, whichever is
             better. The first one is its own loss, by which checkpoints are ranked.
-        has_score: (experiment, score) -> whether evaluations of this run, while
-            training, give it.
+        has_score: (sections data and eval, score) -> whether evaluations of this run,
+            while training, give it.
         final_scores: data section -> names of the scores of whole answers, which the
             evaluation after training adds.
         auxiliary: ``train.auxiliary_weight`` weighs a second loss.
@@ -47,7 +47,7 @@ class Workload(NamedTuple):
     objective: Any
     data: prepared.Kind
     scores: Mapping[str, Callable] = TOKEN_SCORES
-    has_score: Callable[[Any, str], bool] = lambda experiment, score: True
+    has_score: Callable[[Any, Any, str], bool] = lambda data, evaluation, score: True
     final_scores: Callable[[Any], Iterable[str]] = lambda data: ()
     auxiliary: bool = False
     evaluator: type[Evaluator] = Evaluator
