@@ -7,7 +7,7 @@ from tfm_jax import main
 from tfm_jax.config import to_json
 from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.settings import new_runs
-from tfm_jax.settings.experiment import complete, resolve
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
 
 
@@ -19,7 +19,7 @@ def source(tmp_path):
     experiment = resolve(get_config(seed=3, train__extended_at=20))
     tokenizer = bilingual.train_tokenizer(experiment.tokenizer, ["ab"], ["abc"])
     tokenizer.save(folder / "tokenizer.json")
-    made = complete(experiment, tokenizer)
+    made = experiment.complete(tokenizer)
     assert made.model.source_vocab == tokenizer.source_vocab > 0
     (folder / "config.json").write_text(to_json(made.as_dict()))
     return folder

@@ -128,9 +128,9 @@ def _key(kind, cfg, tokenizer_cfg, tokenizer):
     wanted = {
         "kind": kind.Config.__module__,
         "data": dataclasses.asdict(dataclasses.replace(cfg, timeout_seconds=0.0)),
-        "tokenizer": dataclasses.asdict(tokenizer_cfg)
-        if tokenizer is None
-        else [tokenizer.fingerprint, tokens],
+        "tokenizer": [tokenizer.fingerprint, tokens]
+        if tokenizer
+        else tokenizer_cfg and dataclasses.asdict(tokenizer_cfg),
         "files": [(str(path), _digest(path)) for path in _files(cfg)],
         "code": [_digest(path) for path in code],
         "python": platform.python_version(),  # whose documentation is a source
@@ -158,7 +158,7 @@ def _write(entry, data):
                 for name, array in there.items():
                     np.save(made / f"{split}-{number}-{name}.npy", array)
         document = {
-            "tokenizer": data.tokenizer.to_json(),
+            "tokenizer": data.tokenizer and data.tokenizer.to_json(),
             "fields": fields,
             "examples": data.examples,
             "report": data.report,
@@ -211,7 +211,9 @@ def _read(kind, cfg, entry):
     if (entry / _SUMS).read_bytes() != _sums(entry).encode():
         raise ValueError(f"{entry} is damaged")
     document = json.loads((entry / _REST).read_text(encoding="utf-8"))
-    tokenizer = kind.tokenizer.Tokenizer.from_json(document["tokenizer"])
+    tokenizer = document["tokenizer"]
+    if kind.tokenizer:
+        tokenizer = kind.tokenizer.Tokenizer.from_json(tokenizer)
     absent = dict.fromkeys(kind.Rows._fields)
 
     def rows(split, number, names):

@@ -20,7 +20,7 @@ class Prepared(NamedTuple):
     """What training and evaluation need to know of the data.
 
     Attributes:
-        tokenizer: of the kind of data.
+        tokenizer: of the kind of data; None if that is no text.
         train, valid, test: row sets, see `batches`; [] for a split that is absent.
         examples: held-out split -> the examples that evaluation reads besides its rows.
         report: split -> what was read, left out and kept; plain JSON.
@@ -82,7 +82,8 @@ def digest_of(row_sets: Sequence[Any]) -> str:
 
 
 def _fingerprint(cfg, tokenizer, digests, examples):
-    fingerprint = sha256_of([tokenizer.fingerprint, *digests.values()])
+    read_by = [tokenizer.fingerprint] if tokenizer else []
+    fingerprint = sha256_of([*read_by, *digests.values()])
     return fingerprint, {"data": fingerprint}
 
 
@@ -99,7 +100,8 @@ class Kind(NamedTuple):
         size: examples -> how many there are.
         augment: (cfg, tokenizer) -> ``augment`` of `Prepared`.
         evaluated: plain JSON of examples -> the examples, if evaluation reads them.
-        tokenizer: module with ``Config``, ``Tokenizer`` and ``make(cfg, texts)``.
+        tokenizer: module with ``Config``, ``Tokenizer`` and ``make(cfg, texts)``; None,
+            as ``texts`` is, of what is no text.
         fingerprint: (cfg, tokenizer, digests, examples), each by split, ->
             (``fingerprint``, ``identity``) of `Prepared`.
     """
@@ -107,12 +109,12 @@ class Kind(NamedTuple):
     Config: type
     Rows: type
     load: Callable
-    texts: Callable
+    texts: Callable | None
     rows: Callable
     size: Callable = lambda examples: len(examples[0])
     augment: Callable = lambda cfg, tokenizer: None
     evaluated: Callable | None = None
-    tokenizer: ModuleType = vocabularies
+    tokenizer: ModuleType | None = vocabularies
     fingerprint: Callable = _fingerprint
 
 
@@ -128,6 +130,7 @@ def prepare(
     """Loads the splits, makes the tokenizer unless one is given, fills the rows.
 
     Args:
+        tokenizer_cfg: its section, None if the kind has no tokenizer.
         splits: those to load, training first; without it a tokenizer must be given.
         names: of the labels, in order; by default those of the training split.
     Raises: DataError as ``kind`` does; held-out splits may be absent.
@@ -139,7 +142,7 @@ def prepare(
             names = names or report[split].get("labels")
     if "train" in splits and not kind.size(examples["train"]):
         raise DataError("the training split is empty")
-    if tokenizer is None:
+    if tokenizer is None and kind.tokenizer:
         texts = kind.texts(cfg, examples["train"])
         tokenizer = kind.tokenizer.make(tokenizer_cfg, texts)
     if special := getattr(tokenizer_cfg, "special", ()):
@@ -162,7 +165,8 @@ def of_examples(
             with within(f"the {split} split"):
                 row_sets[split], said, digest = kind.rows(cfg, tokenizer, some, split)
             report[split] |= said
-            unknown.check(report[split], split)
+            if tokenizer:
+                unknown.check(report[split], split)
             digests[split] = digest or digest_of(row_sets[split])
     fingerprint, identity = kind.fingerprint(cfg, tokenizer, digests, examples)
     report["fingerprint"] = fingerprint

@@ -121,7 +121,7 @@ def check(experiment: Experiment, source: Source) -> None:
             f"init_from={source.path!r} holds model_name={source.model_name!r}, "
             f"not {experiment.model_name!r}"
         )
-    kind = getattr(experiment.tokenizer, "kind", "")
+    kind = getattr(experiment.tokenizer, "kind", "published")
     if source.tokenizer is None and kind != "published":
         raise ConfigError(
             f"init_from={source.path!r} has no tokenizer that is read here, and "

@@ -19,8 +19,6 @@ from tfm_jax.runs.workdir import describe, replacing
 from tfm_jax.settings import files
 from tfm_jax.settings.experiment import Experiment, resolve
 
-EXTRAS = {"config.json", "tokenizer.json", "data.json"}  # of a run's checkpoint
-
 # knobs that may change between one start and the next, besides those of operation: none
 # of them alters an update
 FREE = {
@@ -46,11 +44,14 @@ MADE = ("data.numerals_", "data.recall_")
 
 def experiment_of(extras: dict, path: Path) -> Experiment:
     """The experiment that a checkpoint continues. Raises: CorruptCheckpoint."""
-    there = {name for name in extras if isinstance(extras[name], dict)}
-    if not there >= EXTRAS:
-        lacking = ", ".join(sorted(EXTRAS - there))
-        raise CorruptCheckpoint(f"checkpoint {path} has no {lacking}")
-    return resolve(extras["config.json"])
+    wanted, found = ["config.json", "data.json"], None
+    if isinstance(extras.get("config.json"), dict):
+        found = resolve(extras["config.json"])
+        wanted += ["tokenizer.json"] if found.workload.tokenizer else []
+    lacking = [name for name in wanted if not isinstance(extras.get(name), dict)]
+    if not found or lacking:
+        raise CorruptCheckpoint(f"checkpoint {path} has no {', '.join(lacking)}")
+    return found
 
 
 def check_kind(before: Experiment, now: Experiment, path: Path) -> None:

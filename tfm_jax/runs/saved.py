@@ -24,7 +24,7 @@ class Saved(NamedTuple):
     Attributes:
         path: the checkpoint. experiment: its configuration.
         model: unrolled module. params: nested dict of float32 arrays for it.
-        tokenizer: of the run; of a translation for both sides.
+        tokenizer: of the run; of a translation for both sides; None without text.
     """
 
     path: Path
@@ -52,13 +52,14 @@ def load(path: str | Path, *, config: Any = None, ema: bool | None = None) -> Sa
     unrolled = dataclasses.replace(experiment.model, layout="unrolled")
     experiment = experiment._replace(model=unrolled)
     keeps = experiment.train.ema_decay > 0 if ema is None else ema
+    tokenizer = experiment.workload.tokenizer
     params = checkpoint.load_params(folder, ema=keeps)
     return Saved(
         path=folder,
         experiment=experiment,
         model=experiment.build_model(),
         params=jax.tree.map(jax.numpy.asarray, to_unrolled(params)),
-        tokenizer=experiment.workload.tokenizer.load(folder / "tokenizer.json"),
+        tokenizer=tokenizer and tokenizer.load(folder / "tokenizer.json"),
     )
 
 

@@ -33,12 +33,14 @@ _SECTIONS = {
     "checkpoint": CheckpointConfig,
     "mesh": mesh.Config,
 }
+SECTIONS = ("model", "data", "tokenizer", *_SECTIONS)
 
 
 class Experiment(NamedTuple):
     """One run: what ``config.json`` of a workdir holds.
 
     Attributes:
+        tokenizer: None if what it learns has no text.
         init_from: workdir, checkpoint or folder of transformers whose parameters the
             run starts from; "": from scratch.
         freeze: regular expression; parameters whose path ("encoder/embedding/...") has
@@ -50,7 +52,7 @@ class Experiment(NamedTuple):
     task: str
     model: Any
     data: Any
-    tokenizer: Any
+    tokenizer: Any | None
     optim: optimizers.Config
     train: TrainConfig
     eval: EvalConfig
@@ -138,6 +140,7 @@ class Experiment(NamedTuple):
             if dataclasses.is_dataclass(value) and not isinstance(value, type)
             else value
             for name, value in self._asdict().items()
+            if value is not None
         }
 
 
@@ -151,15 +154,17 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     """
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     config = _with_homes(Experiment._field_defaults | modern(config))
-    unknown = sorted(set(config) ^ set(Experiment._fields))
+    for name, table in (("model_name", MODELS), ("task", WORKLOADS)):
+        if config.get(name) not in table:
+            raise ConfigError(no_choice(name, config.get(name), tuple(table)))
+    classes = section_types(config["model_name"], config["task"])
+    fields = Experiment._fields
+    known = [name for name in fields if name in classes or name not in SECTIONS]
+    unknown = sorted(set(config) ^ set(known))
     if unknown:
         raise ConfigError(
-            f"sections {unknown} are unknown or missing; a configuration has "
-            f"{Experiment._fields}"
+            f"sections {unknown} are unknown or missing; a configuration has {known}"
         )
-    for name, table in (("model_name", MODELS), ("task", WORKLOADS)):
-        if config[name] not in table:
-            raise ConfigError(no_choice(name, config[name], tuple(table)))
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**31)")
@@ -171,8 +176,9 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
             f"model_name={config['model_name']!r} cannot learn "
             f"task={config['task']!r}; choose from {able}"
         )
-    classes = section_types(config["model_name"], config["task"])
-    sections = {n: _section(cls, config[n], n) for n, cls in classes.items()}
+    sections = dict.fromkeys(SECTIONS) | {
+        name: _section(cls, config[name], name) for name, cls in classes.items()
+    }
     texts = {name: _text(name, config[name]) for name in Experiment._field_defaults}
     names = {name: config[name] for name in ("model_name", "task")}
     experiment = Experiment(seed=seed, **names, **sections, **texts)
@@ -181,13 +187,11 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
 
 
 def section_types(model_name: str, task: str) -> dict[str, type]:
-    """Section -> its dataclass."""
-    return {
-        "model": MODELS[model_name].config,
-        "data": WORKLOADS[task].data.Config,
-        "tokenizer": WORKLOADS[task].data.tokenizer.Config,
-        **_SECTIONS,
-    }
+    """Section -> its dataclass; there is a tokenizer where there is text."""
+    kind = WORKLOADS[task].data
+    text = {"tokenizer": kind.tokenizer.Config} if kind.tokenizer else {}
+    model = MODELS[model_name].config
+    return {"model": model, "data": kind.Config, **text, **_SECTIONS}
 
 
 def knob_types(model_name: str, task: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tfm_jax.config import ConfigError, Reader, flatten, readers_of, with_defaults
-from tfm_jax.data.tokenizers import normalize
 from tfm_jax.settings.experiment import Experiment, section_types
 from tfm_jax.workloads import WORKLOADS
 
@@ -47,10 +46,7 @@ def check_settings(experiment: Experiment) -> None:
 
     Raises: ConfigError naming the knobs.
     """
-    if experiment.task == "translation":
-        languages = ("source_language", "target_language")
-        sides = {knob: getattr(experiment.data, knob) for knob in languages}
-        normalize.check(experiment.data.normalize, **sides)
+    experiment.workload.check_new(experiment)
     experiment.check_kernel(train=True)
     kept, wanted = experiment.checkpoint, experiment.eval.average_last
     if wanted > kept.keep:

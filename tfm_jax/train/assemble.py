@@ -92,9 +92,10 @@ def assemble(
     peers.require_agreement("data", batches.get_state())
     texts = {
         "config.json": to_json(experiment.as_dict()),
-        "tokenizer.json": data.tokenizer.to_json(),
         "data_report.json": to_json(data.report),
     }
+    if data.tokenizer:
+        texts["tokenizer.json"] = data.tokenizer.to_json()
     if jax.process_index() == 0:
         describe(workdir, texts)
     compiled = program.on_mesh(program.build(experiment), mesh)
@@ -188,7 +189,8 @@ def _adopted(experiment, source, given):
 
 
 def _resumed(experiment, before, step, extras, checkpoints):
-    tokenizer = experiment.workload.tokenizer(extras["tokenizer.json"])
+    tokenizer = experiment.workload.tokenizer
+    tokenizer = tokenizer and tokenizer(extras["tokenizer.json"])
     experiment = experiment.complete(tokenizer, before.model)
     length = resume.check_continues(before, experiment, step)
     scores = checkpoints.metrics(step)

@@ -28,7 +28,7 @@ def start(experiment: Experiment, data: Any, model: Any = None) -> Start:
 
     Args: data: prepared. model: configuration of the model it starts from, or None.
     """
-    experiment = complete(experiment, data.tokenizer, model)
+    experiment = experiment.complete(data.tokenizer, model)
     batches = train_batches(
         experiment.data,
         data,

@@ -162,7 +162,8 @@ def average(workdir: str | Path, *, config: Any, last: int) -> Path:
     del config
     newest, kind, params = _mean(Path(workdir, weights.DIRECTORY), last)
     names = ("config.json", "tokenizer.json", "data_report.json")
-    extras = {name: (newest.path / name).read_bytes() for name in names}
+    files = [newest.path / name for name in names]
+    extras = {file.name: file.read_bytes() for file in files if file.exists()}
     target, step = preflight(Path(workdir, "averaged")), int(newest.path.name)
     with Lease(target), Checkpointer(target, newest.experiment.checkpoint) as writer:
         writer.discard(step)

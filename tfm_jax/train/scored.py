@@ -1,6 +1,5 @@
 """Scored: the names of what a run will be scored by, known before it runs."""
 
-import collections
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,9 +19,6 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
     Raises: ConfigError, DataError if it cannot be run.
     """
     experiment = experiment.complete(data.tokenizer)
-    if experiment.task == "translation":
-        yield from _of_translation(experiment, data)
-        return
     params = jax.eval_shape(program.build(experiment).init, 0).params
     scored = [("valid", experiment, data, "valid"), ("test", experiment, data, "test")]
     for name, other in experiment.variants().items():
@@ -35,15 +31,6 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
             of_sums = workload.objective.scores(totals, its_data.report[split])
             for score in dict.fromkeys((*of_sums, *workload.final_scores(each.data))):
                 yield f"{name}/{score}"
-
-
-def _of_translation(experiment, data):
-    workload = experiment.workload
-    of_sums = workload.objective.scores(collections.Counter(), {})
-    for split in ("valid", "test"):
-        if getattr(data, split):
-            for name in (*of_sums, *workload.final_scores(experiment.data)):
-                yield f"{split}/{name}"
 
 
 def _totals(experiment, params, data, split):

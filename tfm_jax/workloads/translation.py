@@ -13,7 +13,7 @@ from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.rows.pairs import KIND, encode_pairs, has_text
 from tfm_jax.data.sources.bitext import SOURCES, Pairs
-from tfm_jax.data.tokenizers.normalize import Normalizer
+from tfm_jax.data.tokenizers import normalize
 from tfm_jax.decode.rows import check_lengths, power_of_two
 from tfm_jax.decode.search import SPECIAL, decode
 from tfm_jax.layers.layout import to_unrolled
@@ -32,7 +32,7 @@ class TranslationEvaluator(Evaluator):
         experiment, cfg = self.experiment, self.experiment.data
         self.decoder = experiment.build_model(layout="unrolled")
         self.language = cfg.target_language
-        self.normalizer = Normalizer(cfg.normalize, self.language)
+        self.normalizer = normalize.Normalizer(cfg.normalize, self.language)
         for split in ("valid", "test") if experiment.model.longest else ():
             with within(f"the {split} split"):
                 self._check_sources(self.pairs(split))
@@ -206,6 +206,12 @@ def _check(experiment):
         )
 
 
+def _check_new(experiment):
+    data = experiment.data
+    languages = ("source_language", "target_language")
+    normalize.check(data.normalize, **{knob: getattr(data, knob) for knob in languages})
+
+
 WORKLOAD = Workload(
     name="translation",
     objective=translation,
@@ -214,6 +220,7 @@ WORKLOAD = Workload(
     has_score=_has_score,
     final_scores=_final_scores,
     check=_check,
+    check_new=_check_new,
     evaluator=TranslationEvaluator,
     samples_by=("encode", "init_cache", "step"),
     eval_knobs=(
