@@ -113,7 +113,9 @@ def run(
     Returns: False if it was stopped by SIGTERM or SIGINT; its processes have saved.
     """
     screen = screen or Silent()
-    queue = collections.deque((0.0, group) for group in together(todo))
+    # one seed of each arm first: the next ones find their programs compiled
+    groups = sorted(together(todo), key=lambda group: group[0].seed)
+    queue = collections.deque((0.0, group) for group in groups)
     free, running = list(places), []
     with _stop_requested() as stop:
         while running or (queue and not stop):
