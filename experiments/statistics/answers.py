@@ -19,9 +19,9 @@ HOLDS, MEASURED = "HOLDS", "MEASURED"
 VERDICTS = {  # of a study -> what it says
     REPRODUCED: "All published findings that the study expects were found.",
     NOT_REPRODUCED: "One of them is contradicted.",
-    UNDERPOWERED: "None is contradicted, and of one these runs cannot tell.",
+    UNDERPOWERED: "None is contradicted; of one, or of a check, these runs cannot tell.",
     BETTER: "An arm is better than the baseline.",
-    CANNOT_TELL: "None is shown to be better, and of one these runs cannot tell.",
+    CANNOT_TELL: "None is better; of one, or of a check, these runs cannot tell.",
     EQUIVALENT: "None is better, and the differences of some are too small to matter.",
     WORSE: "All arms are worse than the baseline.",
     HOLDS: "One arm, of which all that was checked holds.",
@@ -67,12 +67,12 @@ def headline(report: Mapping) -> tuple[str, str]:
     blocked[UNDERPOWERED] = UNDERPOWERED if published else CANNOT_TELL
     if checks and not published and len(arms) == 1:
         return blocked.get(held, HOLDS), " ".join(map(_check, checks))
-    verdict, answer = _published(published) if published else _found(report)
-    blocking = None
+    verdict, lead, said = _published(published) if published else _found(report)
+    answer, blocking = lead + said, None
     if held in blocked and verdict not in (NOT_REPRODUCED, INCOMPLETE):
         blocking = next(check for check in checks if check["verdict"] == held)
-        answer = f"{_check(blocking)} It blocks the verdict. But for it: {answer}"
-        verdict = blocked[held]
+        blocks = f"{_check(blocking)} It blocks the verdict, which would be {verdict}"
+        verdict, answer = blocked[held], f"{blocks}: {said}"
     rest = [_check(check) for check in checks if check is not blocking]
     return verdict, " ".join([answer, *rest])
 
@@ -90,7 +90,7 @@ def _published(published):
         UNDERPOWERED: "These runs cannot tell",
         INCOMPLETE: "Runs are missing",
     }[verdict]
-    return verdict, f"{lead}: {decisive['text']} ({decisive['detail']})."
+    return verdict, f"{lead}: ", f"{decisive['text']} ({decisive['detail']})."
 
 
 def _found(report):
@@ -103,7 +103,7 @@ def _found(report):
     arms, baseline = report["arms"], report["baseline"]
     lack = [a["name"] for a in arms if len(a["values"]) < len(report["seeds"])]
     if lack:
-        return INCOMPLETE, f"Runs are missing: runs of {', '.join(lack)} lack."
+        return INCOMPLETE, "Runs are missing: ", f"runs of {', '.join(lack)} lack."
     base = next(arm for arm in arms if arm["name"] == baseline)
     others = [arm for arm in arms if arm is not base]
     if not others:
@@ -124,7 +124,7 @@ def _found(report):
     detail = _detail(arm, base)
     if verdict == EQUIVALENT and report["sesoi"]:
         detail += f", margin ±{report['sesoi']:g}"
-    return verdict, f"{lead} ({detail}). {_seen(arm, verdict, report)}"
+    return verdict, "", f"{lead} ({detail}). {_seen(arm, verdict, report)}"
 
 
 def _verdict(arm, base):
@@ -185,4 +185,4 @@ def _alone(arm, report):
     values = [value for value in arm["values"].values() if value is not None]
     p = stats.paired(values, CONFIDENCE)
     mean = findings.interval(p.n, p.mean, p.low, p.high, "runs")
-    return MEASURED, f"{report['metric']} of {arm['name']}: {mean}{_lost(arm)}."
+    return MEASURED, "", f"{report['metric']} of {arm['name']}: {mean}{_lost(arm)}."

@@ -241,8 +241,9 @@ def _of_open(report):
         yield f"{verdict} of {words}"
     if "REPRODUCED" in verdict or "ublished" in report["answer"]:
         yield f"{verdict} without a publication"
-    sentence = report["answer"].partition("But for it: ")[2] or report["answer"]
-    sentence = sentence.partition(" Check ")[0]
+    (sentence,) = re.fullmatch(
+        r"(?:Check .* would be [A-Z ]+: )?(.*?)(?: Check .*)?", report["answer"]
+    ).groups()
     (arm,) = (a for a in report["arms"][1:] if f"({a['name']} minus b: " in sentence)
     d = arm["difference"] or dict(n=0, mean=None, low_holm=None, high_holm=None)
     shown = findings.interval(d["n"], d["mean"], d["low_holm"], d["high_holm"])

@@ -184,10 +184,10 @@ def test_what_was_published_leads_whatever_comes_first():
     [
         (NO, YES, NO, "was not reproduced: theirs (n = 5). Check holds: ours (n = 5)."),
         (NO, NO, NO, "was not reproduced: theirs (n = 5). Check failed: ours (n = 5)."),
-        (UNKNOWN, NO, answers.CHECK_FAILED, "These runs cannot tell: theirs (n = 5)."),
-        (YES, NO, answers.CHECK_FAILED, "was reproduced: theirs (n = 5)."),
-        (YES, UNKNOWN, UNKNOWN, "was reproduced: theirs (n = 5)."),
-        (YES, LACKING, LACKING, "was reproduced: theirs (n = 5)."),
+        (UNKNOWN, NO, answers.CHECK_FAILED, "be UNDERPOWERED: theirs (n = 5)."),
+        (YES, NO, answers.CHECK_FAILED, "would be REPRODUCED: theirs (n = 5)."),
+        (YES, UNKNOWN, UNKNOWN, "would be REPRODUCED: theirs (n = 5)."),
+        (YES, LACKING, LACKING, "would be REPRODUCED: theirs (n = 5)."),
     ],
 )
 def test_a_check_is_reported_and_makes_no_verdict_better(theirs, ours, word, said):
