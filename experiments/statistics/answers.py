@@ -19,7 +19,7 @@ HOLDS, MEASURED = "HOLDS", "MEASURED"
 VERDICTS = {  # of a study -> what it says
     REPRODUCED: "All published findings that the study expects were found.",
     NOT_REPRODUCED: "One of them is contradicted.",
-    UNDERPOWERED: "None is contradicted; of one, or of a check, these runs cannot tell.",
+    UNDERPOWERED: "No contradiction; of one, or of a check, these runs cannot tell.",
     BETTER: "An arm is better than the baseline.",
     CANNOT_TELL: "None is better; of one, or of a check, these runs cannot tell.",
     EQUIVALENT: "None is better, and the differences of some are too small to matter.",

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from experiments.study import on
 from tests.experiments import tiny_study
 from tests.reliability.tiny import get_config
 from tfm_jax import interop
+from tfm_jax.api import ConfigError
 from tfm_jax.runs.initial import Source
 from tfm_jax.settings.experiment import resolve
 
@@ -83,6 +85,17 @@ def test_what_an_expectation_measures_is_checked_too(tmp_path, capsys):
     study = changed(tmp_path, expect=expect)
     assert run.main([study, "plan", f"--out={tmp_path}"]) == 78
     assert "did you mean 'valid/perplexity'" in capsys.readouterr().err
+
+
+def test_published_findings_need_a_source_and_others_show_none(tmp_path):
+    path = Path(changed(tmp_path))
+    path.write_text(path.read_text().replace("Nobody 2026", "Nobody"))
+    with pytest.raises(ConfigError, match="names no source and its year"):
+        study_file.read(str(path))
+    for expect in ("()", "(check(better('fast', 'slow', 'faster')),)"):
+        ours = f"**{{'expect': {expect}}}"
+        path.write_text(re.sub(r"\*\*\{.*\}", ours, path.read_text()))
+        assert study_file.read(str(path)).source == ""
 
 
 def test_what_an_arm_sets_of_a_first_run_it_must_have_one_for(tmp_path, capsys):
