@@ -115,6 +115,8 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
     "test_the_second_loss_is_weighed",
     "train.stop_patience": f"{_ENDS}::test_a_run_stops_early_once_and_for_all",
     "train.stop_metric": f"{_ENDS}::test_patience_counts_from_the_best_of_its_metric",
+    "train.trackers": "tests/runs/test_trackers.py::"
+    "test_a_tracker_that_is_not_there_is_refused_before_a_run",
     "train.max_hours": f"{_ENDS}::test_after_its_hours_a_run_is_saved_and_goes_on",
     "eval.variants": "tests/workloads/test_text_tasks.py::"
     "test_the_validation_text_is_read_in_other_ways_too",

@@ -104,7 +104,7 @@ def test_the_average_at_the_end_is_of_sound_checkpoints(workdir, caplog):
 
 
 def test_history_is_found_wherever_the_checkpoints_were_moved(workdir, tmp_path):
-    with MetricsLog(workdir, tensorboard=False) as log:
+    with MetricsLog(workdir, trackers=()) as log:
         log.write(1, "train", {"loss": 2.0})
     shutil.move(workdir / "checkpoints", tmp_path / "scratch")
     (workdir / "checkpoints").symlink_to(tmp_path / "scratch")

@@ -38,7 +38,7 @@ def test_no_flipped_bit_of_a_sealed_file_changes_what_is_read(tmp_path):
 
 
 def test_no_flipped_bit_of_a_record_changes_what_is_read(tmp_path, caplog):
-    with MetricsLog(tmp_path, tensorboard=False) as log:
+    with MetricsLog(tmp_path, trackers=()) as log:
         for step in (1, 2, 3):
             log.write(step, "train", {"loss": step / 7})
     path = tmp_path / "metrics.jsonl"
@@ -96,7 +96,7 @@ def test_what_is_in_the_way_of_a_file_is_set_aside(tmp_path, caplog, name, kind)
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "metrics.jsonl").write_text("")
     IN_THE_WAY[kind](tmp_path / name)
-    with Lease(tmp_path), MetricsLog(tmp_path, tensorboard=False):
+    with Lease(tmp_path), MetricsLog(tmp_path, trackers=()):
         replace(tmp_path / "results.json", {"step": 1})
     assert files.results(tmp_path) == {"step": 1}
     assert (tmp_path / "precious").read_text() == "precious"

@@ -359,6 +359,6 @@ def test_sigterm_before_there_is_anything_to_save_ends_with_75(tmp_path, monkeyp
 
 def test_final_scores_are_recorded_once_however_often_a_run_is_started(tmp_path):
     for _ in range(3):
-        with MetricsLog(tmp_path, step=40, tensorboard=False) as log:
+        with MetricsLog(tmp_path, step=40, trackers=()) as log:
             log.write(40, "final_test", {"nll": 1.0})
     assert len(read_history(tmp_path)) == 1

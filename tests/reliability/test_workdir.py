@@ -149,7 +149,7 @@ def test_who_has_lost_the_lease_writes_nothing_more(tmp_path, loss):
     checkpoints = tmp_path / "checkpoints"
     with (
         Lease(tmp_path),
-        MetricsLog(tmp_path, tensorboard=False) as log,
+        MetricsLog(tmp_path, trackers=()) as log,
         Checkpointer(checkpoints, Config()) as checkpointer,
     ):
         log.write(1, "train", {})

@@ -1,21 +1,21 @@
-"""What a run says: ``metrics.jsonl`` (the record), TensorBoard, a progress bar."""
+"""What a run says: ``metrics.jsonl`` (the record), trackers, a progress bar."""
 
 import contextlib
 import functools
-import importlib.util
 import json
 import logging
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tfm_jax import bounded_json
 from tfm_jax.data.errors import DataError
-from tfm_jax.runs.board import Board
+from tfm_jax.runs.trackers import follow
+from tfm_jax.runs.trackers.redact import redacted
 from tfm_jax.runs.workdir import replacing, require_held
 from tfm_jax.terminal import say, shown
 
@@ -30,8 +30,12 @@ class MetricsLog:
     Opening it at the step a run continues from drops the records after that step and
     the final scores, which will be written again, and a last line torn by a kill: one
     run, one history. Where the run was extended, or ``extends`` now, its former final
-    scores stay. A TensorBoard event file is written too if tensorboardX is there.
-    Of the processes of one run only one ``writes``.
+    scores stay. Trackers are told of every record, too. Of the processes of one run
+    only one ``writes``.
+
+    Args:
+        step: that the run goes on from. trackers: keys of ``trackers.TRACKERS``.
+        knobs: of the run, dotted, for the tables of trackers.
     """
 
     def __init__(
@@ -40,8 +44,9 @@ class MetricsLog:
         *,
         step: int = 0,
         extends: bool = False,
-        tensorboard: bool = True,
         writes: bool = True,
+        trackers: Collection[str] = ("tensorboard",),
+        knobs: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(workdir) / NAME if writes else Path(os.devnull)
         if writes and os.path.lexists(self.path):
@@ -57,38 +62,35 @@ class MetricsLog:
             ]
             with replacing(self.path) as file:
                 file.writelines(kept)
-        self._file = open(self.path, "a", encoding="utf-8")
-        self._board = None
-        if tensorboard and writes and importlib.util.find_spec("tensorboardX"):
-            self._board = Board(self.path.parent / "tensorboard", step + 1)
+        self._file, self._last = open(self.path, "a", encoding="utf-8"), step
+        names = trackers if writes else ()
+        self._followers = follow(names, self.path.parent, step, knobs or {})
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc_info):
-        self.close()
+        self.close(finished=exc_info[0] is None)
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """Append one record; numbers may be scalars of numpy or JAX."""
         require_held(self.path.parent)
-        record: dict[str, Any] = {"step": int(step), "kind": kind}
-        for name, value in values.items():
-            record[name] = _plain(value)
-            if self._board and _finite(record[name]):
-                self._board.scalar(f"{kind}/{name}", record[name], record["step"])
-            elif self._board and kind == "samples":
-                self._board.text(f"{kind}/{name}", record[name], record["step"])
-        self._file.write(_line(record))
+        self._last, plain = int(step), {n: _plain(x) for n, x in values.items()}
+        self._file.write(_line({"step": self._last, "kind": kind} | plain))
         self._file.flush()
+        for follower in self._followers:
+            follower.add(self._last, kind, redacted(plain))
 
-    def close(self) -> None:
-        """Force the record to the disk."""
+    def close(self, *, finished: bool = False) -> None:
+        """Force the record to the disk; trackers are told whether the run is done."""
         if not self._file.closed:
             if self.path.is_file():
                 os.fsync(self._file.fileno())
             self._file.close()
-        if self._board:
-            self._board.close()
+        for follower in self._followers:
+            follower.add(self._last, "end", {"finished": finished})
+        for follower in self._followers:
+            follower.close()
 
 
 def read_history(workdir: str | os.PathLike) -> list[dict]:

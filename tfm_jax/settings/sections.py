@@ -2,7 +2,9 @@
 
 import dataclasses
 
-from tfm_jax.config import Above, check_numbers, knob
+from tfm_jax.config import Above, ConfigError, check_numbers, knob, no_choice
+
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,12 @@ class TrainConfig:
     stop_metric: str = knob(
         "loss", "score of the held-out data; loss: the workload's own one"
     )
+    trackers: tuple[str, ...] = knob(
+        ("tensorboard",),
+        "what shows people the record, which metrics.jsonl keeps: tensorboard, wandb, "
+        "mlflow",
+        role="operation",
+    )
     max_hours: float = knob(
         0.0,
         "of one start, after which the run is saved and left with exit code 75; the "
@@ -77,6 +85,9 @@ class TrainConfig:
 
     def __post_init__(self):
         check_numbers(self, "train")
+        for name in self.trackers:
+            if name not in TRACKERS:
+                raise ConfigError(no_choice("train.trackers", name, TRACKERS))
 
 
 @dataclasses.dataclass(frozen=True)

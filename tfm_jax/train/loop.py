@@ -20,6 +20,7 @@ from tfm_jax.runs.process import environment, peers, runtime
 from tfm_jax.runs.process.exits import Diverged, Preempted
 from tfm_jax.runs.process.preemption import Preemption
 from tfm_jax.runs.storage.checkpoint import Checkpointer
+from tfm_jax.runs.trackers import require
 from tfm_jax.runs.workdir import Lease, preflight
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import resolve
@@ -57,6 +58,7 @@ def train(
     started = time.monotonic()
     experiment = resolve(config)
     new_runs.check(experiment, workdir, given or ())
+    require(experiment.train.trackers)
     workdir = preflight(workdir)
     named_data.remember(experiment)
     with (
@@ -73,9 +75,7 @@ def train(
             say(run.headline())
         total = experiment.train.total_steps
         with (
-            MetricsLog(
-                workdir, step=run.step, extends=bool(run.length), writes=is_main_process
-            ) as log,
+            run.open_log() as log,
             Progress(total, start=run.step, shown=is_main_process) as progress,
         ):
             run.loop(log, progress, started)
@@ -142,6 +142,17 @@ class Training:
             f"{self.experiment.model_name} with {count / 1e6:.2f} M parameters on "
             f"{self.work.size(self.data)}{left_out(self.data.report)}, "
             f"{self.mesh.size} {jax.default_backend()} device(s) as {shape}; {begin}"
+        )
+
+    def open_log(self) -> MetricsLog:
+        """Its record, from where it goes on."""
+        return MetricsLog(
+            self.workdir,
+            step=self.step,
+            extends=bool(self.length),
+            writes=jax.process_index() == 0,
+            trackers=self.experiment.train.trackers,
+            knobs=self.experiment.knobs(),
         )
 
     def loop(self, log: MetricsLog, progress: Progress, started: float) -> None:

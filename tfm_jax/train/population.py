@@ -19,8 +19,9 @@ from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
 from tfm_jax.runs import initial, named_data
 from tfm_jax.runs.extend import finished
-from tfm_jax.runs.log import MetricsLog, Progress
+from tfm_jax.runs.log import Progress
 from tfm_jax.runs.process.exits import Diverged, Preempted
+from tfm_jax.runs.trackers import require
 from tfm_jax.runs.workdir import preflight
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import Experiment, resolve
@@ -54,6 +55,7 @@ def train(
     for experiment, workdir in zip(experiments, workdirs, strict=True):
         new_runs.check(experiment, workdir, given or ())
     named_data.remember(experiments[0])
+    require(experiments[0].train.trackers)
     todo = [
         (experiment, preflight(workdir))
         for experiment, workdir in zip(experiments, workdirs, strict=True)
@@ -80,10 +82,7 @@ def train(
             Progress(experiments[0].train.total_steps, start=first)
         )
         for member in members:
-            log = MetricsLog(
-                member.workdir, step=member.step, extends=bool(member.length)
-            )
-            stack.enter_context(log)
+            log = stack.enter_context(member.open_log())
             member.begin(log, progress, started)
         Population(members).run()
 
