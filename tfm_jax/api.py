@@ -6,13 +6,13 @@ Importing this module imports no JAX; what needs it does when it is asked for.
 
 import functools
 import importlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfm_jax import bounded_json, main, renamed
 from tfm_jax.commands import Parser
-from tfm_jax.config import ConfigError, nearest, no_choice, to_flag, to_json
+from tfm_jax.config import ConfigError, flatten, nearest, no_choice, to_flag, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process import exits
@@ -61,8 +61,10 @@ __all__ = [
     "environment",
     "preflight",
     "read_history",
+    "read_knobs",
     "read_object",
     "replace",
+    "score_goals",
     # runs as the command line describes them
     "Command",
     "check_new",
@@ -173,6 +175,35 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises: OSError; ValueError if it is damaged, too long or no object.
     """
     return bounded_json.read_sealed(path)
+
+
+def read_knobs(workdir: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a run was started with: (knob -> value, knob -> its role), dotted.
+
+    In the names of now, and with the defaults of knobs that there were not yet. What
+    cannot be built here, such as a family that lies elsewhere, is as its file says, and
+    its knobs have no roles.
+
+    Raises: ConfigError for a workdir without run, or with an unreadable configuration.
+    """
+    from tfm_jax.settings.experiment import resolve
+
+    config = main.load_run(str(workdir))
+    try:
+        experiment = resolve(config)
+    except ConfigError:
+        return dict(flatten(config)), {}
+    return experiment.knobs(), experiment.roles()
+
+
+def score_goals() -> dict[str, Callable]:
+    """Score of held-out data -> min or max, whichever is better."""
+    from tfm_jax.workloads import WORKLOADS
+
+    goals = {"loss": min}
+    for workload in WORKLOADS.values():
+        goals |= workload.scores
+    return goals
 
 
 def prepare(experiment: "Experiment") -> Any:

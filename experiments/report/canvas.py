@@ -138,10 +138,15 @@ def look(report: dict, arm: str) -> dict:
 
     The baseline is black; beyond six arms the colours return with dashes.
     """
-    if arm == report["baseline"]:
-        return {"color": INK, "linestyle": "-", "marker": "o"}
     others = [a["name"] for a in report["arms"] if a["name"] != report["baseline"]]
-    turn, place = divmod(others.index(arm), len(SERIES))
+    return line(0 if arm == report["baseline"] else 1 + others.index(arm))
+
+
+def line(number: int) -> dict:
+    """Colour, dashes and marker of line ``number``; 0 is the black one."""
+    if not number:
+        return {"color": INK, "linestyle": "-", "marker": "o"}
+    turn, place = divmod(number - 1, len(SERIES))
     marker = MARKERS[(place + turn) % len(MARKERS)]
     dashes = ("-", (0, (4, 1.5)), (0, (1, 1)))[turn % 3]
     return {"color": SERIES[place], "linestyle": dashes, "marker": marker}

@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -31,8 +33,8 @@ def write(report: dict, directory: str | Path) -> Path:
     view = _view(report) | {"figures": plots.draw(report)}
     pages = {
         "json": numbers + "\n",
-        "md": _rendered("page.md.jinja", text.markdown, view),
-        "html": _rendered("page.html.jinja", text.html, view),
+        "md": rendered("page.md.jinja", text.markdown, view),
+        "html": rendered("page.html.jinja", text.html, view),
     }
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -44,12 +46,17 @@ def write(report: dict, directory: str | Path) -> Path:
     return directory / ROLES["html"]
 
 
-def _rendered(template, printed, view):
+def rendered(template: str, printed: Callable, view: Mapping[str, Any]) -> str:
+    """A template, of this folder or named from that of ``experiments`` on, filled in.
+
+    Args: printed: what becomes of each value on its way into the page.
+    """
+    here = Path(__file__).parent
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([here, here.parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=printed,  # what becomes of each value on its way into the page
+        finalize=printed,
         trim_blocks=True,
         lstrip_blocks=True,
     )

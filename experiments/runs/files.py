@@ -1,7 +1,7 @@
 """Run files: the JSON that runs and their runners leave, whole or left out."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,17 @@ def read_or_set_aside(path: Path, legal: Callable[[dict], Any]) -> dict | None:
 def results(directory: Path) -> dict | None:
     """``results.json`` of a run: split -> score -> value, besides other facts."""
     return read(directory / "results.json")
+
+
+def scores(results: Mapping) -> dict[str, float]:
+    """``split/score`` -> value, of the object in ``results.json``."""
+    return {
+        f"{split}/{score}": value
+        for split, of_split in results.items()
+        if isinstance(of_split, dict)
+        for score, value in of_split.items()
+        if is_number(value)
+    }
 
 
 def history(directory: Path) -> list[dict]:

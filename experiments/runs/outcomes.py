@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.runs import attempts, cells, files
@@ -22,13 +23,7 @@ def metric(run: Run, name: str) -> float | None:
     """
     if run.status.name != "done":
         return None
-    scores = {
-        f"{split}/{score}": value
-        for split, of_split in run.status.results.items()
-        if isinstance(of_split, dict)
-        for score, value in of_split.items()
-        if files.is_number(value)
-    }
+    scores = files.scores(run.status.results)
     if name not in scores:
         path = run.cell.directory / "results.json"
         raise ConfigError(f"{name} is not in {path}; choose from {', '.join(scores)}")
@@ -138,11 +133,15 @@ def environments(runs: Iterable[Run]) -> list[dict[str, str]]:
     """The distinct environments that attempts at these runs recorded."""
     distinct = {}
     for cell, _ in runs:
-        for path in attempts.folders(cell.directory):
-            recorded = files.read(path / "environment.json", _is_text)
-            if recorded is not None:
-                distinct.setdefault(json.dumps(recorded, sort_keys=True), recorded)
+        for recorded in attempted_in(cell.directory):
+            distinct.setdefault(json.dumps(recorded, sort_keys=True), recorded)
     return list(distinct.values())
+
+
+def attempted_in(directory: Path) -> list[dict[str, str]]:
+    """The environments that attempts at a run recorded, in order."""
+    paths = (path / "environment.json" for path in attempts.folders(directory))
+    return [x for x in (files.read(path, _is_text) for path in paths) if x is not None]
 
 
 def _is_text(environment):

@@ -1,0 +1,1 @@
+"""Runs side by side: in what they differ, and what came of it."""
