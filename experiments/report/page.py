@@ -85,6 +85,7 @@ def _view(report):
         "tuned_setting": tables.tuned_setting(report),
         "untuned": f"{UNTUNED}{rate}.",
         "runs": tables.runs(report),
+        "shared": tables.settings(tables.shared(report)),
         "failures": [run for run in report["runs"] if run["error"]],
         "excluded": tables.excluded(report),
         "counted": tables.counted(report),

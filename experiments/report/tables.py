@@ -213,17 +213,32 @@ def _rank(value):
 
 
 def runs(report: dict) -> list[dict]:
-    """Every run in the dict's order, its numbers printed, its text untouched."""
-    digits = places(report)
+    """Every run in the dict's order, its numbers printed, its text untouched.
+
+    Its settings are those that not all runs share; its seed has a field of its own.
+    """
+    digits, of_all = places(report), {"seed": None} | shared(report)
     return [
         run
         | {
             "metric": fixed(run["metric"], digits, f"status is {run['status']}"),
             "seconds": duration(run["seconds"], "time not recorded"),
-            "settings": settings(run["settings"]),
+            "settings": settings(
+                {k: v for k, v in run["settings"].items() if k not in of_all}
+            ),
         }
         for run in report["runs"]
     ]
+
+
+def shared(report: dict) -> dict:
+    """Settings that are the same in every run."""
+    first, *others = [run["settings"] for run in report["runs"]] or [{}]
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in other and other[key] == value for other in others)
+    }
 
 
 def counted(report: dict) -> str:

@@ -11,7 +11,7 @@ import pytest
 from experiments.report import canvas, curves, numbers, page, plots, tables, terms
 from experiments.report.text import shortened
 from tests.experiments.report.pages import Page, small, written
-from tests.experiments.report.reports import ARMS, example
+from tests.experiments.report.reports import ARMS, RATES, example
 from tests.experiments.statistics.test_lost_seeds import WORDS as WORDS_OF_ARMS
 
 
@@ -219,6 +219,18 @@ def test_every_run_has_its_command_and_its_error(harmless):
         assert not run["error"] or (
             run["error"] in page.texts and run["error"] in source
         )
+
+
+def test_settings_that_all_runs_share_are_said_once(tmp_path):
+    analysis = small(points=0)
+    for run in analysis["runs"]:
+        run["settings"] = {"model.width": 8, "seed": run["seed"]} | run["settings"]
+    page, source = written(analysis, tmp_path)
+    for text in (page.html, source):
+        assert text.count("model.width=8") == 1
+    start = next(i for i, row in enumerate(page.rows) if row[0] == "Run")
+    own = {row[-1] for row in page.rows[start + 1 :]}
+    assert own == {f"optim.peak_lr={rate}" for rate in RATES}
 
 
 def test_an_optimum_at_the_edge_and_exploration_are_said_aloud(harmless):

@@ -57,7 +57,8 @@ def poisoned(analysis, payload):
         arm["name"] = arms[arm["name"]]
     for run in bad["runs"]:
         run |= dict.fromkeys(("id", "directory", "command"), payload)
-        run |= {"arm": arms[run["arm"]], "settings": {payload: payload}}
+        value = "".join(map(str, run["settings"].values()))
+        run |= {"arm": arms[run["arm"]], "settings": {payload: payload + value}}
         run["error"] = run["error"] and payload
     for trial in bad["tuning"]:
         rate = trial["settings"]["optim.peak_lr"]
