@@ -13,6 +13,7 @@ from tests.reliability import tiny
 from tests.workloads.text_runs import get_config, write_files
 from tfm_jax.config import ConfigError, load_run
 from tfm_jax.interop import read_initial, save_huggingface
+from tfm_jax.interop.workdirs import write_run
 from tfm_jax.layers.layout import to_scanned
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import Config, make_optimizer
@@ -110,6 +111,18 @@ def test_a_stopped_fine_tuning_goes_on_without_its_source(
     assert load_run(tmp_path / "cut") == load_run(tmp_path / "whole")
 
 
+def test_an_imported_model_is_trained_on_by_the_same_command(
+    pretrained, files, tmp_path
+):
+    """It lies in the workdir as a run that made no step, with sizes of its own."""
+    run, workdir = saved.load(pretrained), tmp_path / "imported"
+    write_run(workdir, run.experiment, run.tokenizer, run.params, {})
+    config = get_config("masked_lm", "bert", "masked_lm", files, train=FEW, depth=2)
+    assert not tiny.run(workdir, config, stop=(1,), given=())
+    assert tiny.run(workdir, config, given=())
+    assert load_run(workdir).init_from == str(workdir / "checkpoints" / "000000")
+
+
 def test_what_is_set_is_not_taken_and_what_is_taken_has_to_fit(pretrained, files):
     found = initial.read(str(pretrained))
 
@@ -126,7 +139,7 @@ def test_what_is_set_is_not_taken_and_what_is_taken_has_to_fit(pretrained, files
     assert adopted("model.dropout", dropout=0.5, layout="scanned")[1] == {}
     long = dict(max_length=64, data=dict(length=64))
     with pytest.raises(
-        ConfigError, match="with model.max_length=48 of init_from: .*64"
+        ConfigError, match="with the architecture of init_from=.*length=48 is"
     ):
         adopted(**long)
 

@@ -35,9 +35,9 @@ def recipe(config: ConfigDict, source: str | Path) -> ConfigDict:
     Args: source: workdir, or a checkpoint of one.
     """
     experiment, filled = resolve(config), {"train.extended_at": 0}
+    kind = experiment.workload.tokenizer
     try:
-        path = Path(source, "tokenizer.json")
-        tokenizer = experiment.workload.tokenizer.load(path)
+        tokenizer = kind and kind.load(Path(source, "tokenizer.json"))
     except DataError:  # of a run that ended before it had one
         tokenizer = None
     for side, attribute in experiment.workload.vocabularies.items():

@@ -93,8 +93,9 @@ def adopt(
         adopted = resolve(sections | {"model": sections["model"] | values})
         new_runs.check_read(adopted, given, whole=False)
     except ConfigError as error:
-        named = ", ".join(f"model.{name}={there!r}" for name, there in values.items())
-        raise ConfigError(f"with {named} of init_from: {error}") from error
+        raise ConfigError(
+            f"with the architecture of init_from={experiment.init_from!r}: {error}"
+        ) from error
     return adopted, taken
 
 

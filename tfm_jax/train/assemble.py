@@ -161,11 +161,7 @@ def _origin_of(
     if newest is not None:
         path, extras = checkpoints.path(newest), checkpoints.extras(newest)
         if "data.json" in extras:
-            before = resume.experiment_of(extras, path)
-            resume.check_kind(before, experiment, path)
-            if before.init_from and given is not None:  # as it was when it began
-                experiment, _ = initial.adopt(experiment, before.model, given)
-            return _resumed(experiment, before, newest, extras, checkpoints)
+            return _resumed(experiment, newest, path, extras, checkpoints, given)
         # a model that was imported has made no step
         experiment = experiment._replace(init_from=str(path))
     if not experiment.init_from:
@@ -188,7 +184,13 @@ def _adopted(experiment, source, given):
     return experiment
 
 
-def _resumed(experiment, before, step, extras, checkpoints):
+def _resumed(experiment, step, path, extras, checkpoints, given):
+    before = resume.experiment_of(extras, path)
+    resume.check_kind(before, experiment, path)
+    if not experiment.init_from and Path(before.init_from).parent == path.parent:
+        experiment = experiment._replace(init_from=before.init_from)  # imported
+    if before.init_from and given is not None:
+        experiment, _ = initial.adopt(experiment, before.model, given)
     tokenizer = experiment.workload.tokenizer
     tokenizer = tokenizer and tokenizer(extras["tokenizer.json"])
     experiment = experiment.complete(tokenizer, before.model)
