@@ -61,6 +61,11 @@ UNKNOWN = {"no difference detected", "no difference after Holm", "undecided"}
 UNKNOWN |= {"anecdotal"}
 SMALL = {"equivalent", "negligibly better", "negligibly worse"}
 GONE = {"diverged", "baseline diverged"}
+CLAIMED = {  # kind and arms -> what "a" is said to be against "b"
+    ("better", ("a", "b")): "better",
+    ("monotone", ("b", "a")): "better",
+    ("better", ("b", "a")): "worse",
+}
 
 
 def sample(n, mean, half, goal):
@@ -180,32 +185,28 @@ def _beside(arm, report):
 def _of_finding(e, report):
     """The word of an arm and what became of an expectation of it."""
     word, verdict = report["arms"][1]["word"], e["verdict"]
-    yes, no = findings.REPRODUCED, findings.NOT_REPRODUCED
-    lost = sum(arm["diverged"]["count"] for arm in report["arms"])
-    claimed = {"better": "better", "monotone": "better"}.get(e["kind"], "worse")
+    said = f"{word}, but {e['text']}: {verdict}"
     if e["kind"] in ("better", "monotone"):
-        claimed = "better" if e["arms"] in (("a", "b"), ("b", "a")) else claimed
-    if e["kind"] == "better" and e["arms"] == ("b", "a"):
-        claimed = "worse"
-    contrary = {"better": "worse", "worse": "better"}[claimed]
-    if e["kind"] in ("better", "monotone"):
-        if verdict == yes and claimed not in word and word not in GONE:
-            yield f"{word}, but {e['text']}: {verdict}"
-        if verdict == no and word not in {"equivalent"} | GONE and contrary not in word:
-            yield f"{word}, but {e['text']}: {verdict}"
-        if verdict not in (yes, no) and word not in UNKNOWN | GONE:
-            yield f"{word}, but {e['text']}: {verdict}"
+        known = CLAIMED[e["kind"], e["arms"]]
+        legal = {
+            findings.REPRODUCED: word.endswith(known),
+            findings.NOT_REPRODUCED: word not in UNKNOWN and not word.endswith(known),
+            findings.UNDERPOWERED: word in UNKNOWN,
+        }
+        if not legal[verdict] and word not in GONE:
+            yield said
     if e["kind"] == "equivalent":
-        if (verdict == yes) != (word in SMALL):
-            yield f"{word}, but {e['text']}: {verdict}"
-        if verdict == no and word not in {"better", "worse"} | GONE:
-            yield f"{word}, but {e['text']}: {verdict}"
-        if verdict not in (yes, no) and word in ("better", "worse") and not lost:
-            if f"{word}, by less or by more than the margin" not in e["detail"]:
-                yield f"{word}, but {e['text']}: {verdict} without a reason"
+        legal = {
+            findings.REPRODUCED: word in SMALL,
+            findings.NOT_REPRODUCED: word in {"better", "worse"} | GONE,
+            findings.UNDERPOWERED: word in UNKNOWN | GONE
+            or f"{word}, by less or by more than the margin" in e["detail"],
+        }
+        if not legal[verdict]:
+            yield said
     if e["kind"] == "diverges" and verdict != findings.UNDERPOWERED:
-        if (verdict == yes) != (word == "diverged"):
-            yield f"{word}, but {e['text']}: {verdict}"
+        if (verdict == findings.REPRODUCED) != (word == "diverged"):
+            yield said
 
 
 def _of_checks(report):

@@ -4,6 +4,7 @@ import json
 import pytest
 from scipy.stats import ttest_ind
 
+from experiments import readme
 from experiments.runs import cells
 from experiments.statistics import answers, findings, verdicts
 from experiments.study import (
@@ -205,6 +206,41 @@ def test_checks_alone_claim_no_publication():
     ):
         verdict, answer = headline_of([judged_as("ours", "check", ours)])
         assert verdict == word and "ublished" not in answer
+
+
+def test_an_arm_at_the_edge_of_its_grid_is_compared_with_nothing():
+    found = {"pre": "baseline", "post": "better", "none": "worse", "new": "incomplete"}
+    for edge, words in (
+        ("post", ["baseline", "at the edge", "worse", "incomplete"]),
+        ("pre", ["baseline", *2 * ["baseline at the edge"], "incomplete"]),
+    ):
+        arms = [dict(name=a, word=w, edge=a == edge) for a, w in found.items()]
+        verdicts._mark_edges(arms, "pre")
+        assert [arm["word"] for arm in arms] == words
+        verdict, answer = answers.headline(dict(arms=arms, expectations=[]))
+        assert verdict == LACKING and f"What suits {edge} best lies at" in answer
+    assert verdicts._untuned(better("post", "none", ""), {"none"})["verdict"] == LACKING
+    assert not verdicts._untuned(better("post", "none", ""), {"pre"})
+
+
+def test_a_finding_on_another_metric_names_it():
+    values = {"pre": dict.fromkeys(range(3), 0.5), "post": dict.fromkeys(range(3), 0.4)}
+    for metric, start in (("", "pre minus"), ("k4/accuracy", "k4/accuracy, pre minus")):
+        claim = on(metric, better("pre", "post", ""), goal="max" if metric else "")
+        found = findings.judge(claim, values, study(expect=(claim,)))
+        assert found["detail"].startswith(start)
+
+
+def test_the_table_of_studies_says_old_verdicts_in_the_words_of_today(tmp_path):
+    """As seed_noise was reported when what holds was called REPRODUCED."""
+    checks = [judged_as("equal seeds give equal numbers", "check", YES)]
+    report = dict(arms=[dict(name="run", edge=False)], expectations=checks)
+    report |= dict(verdict=YES, answer="No published finding is tested.", runs=[])
+    (tmp_path / "seed_noise-cpu").mkdir()
+    (tmp_path / "seed_noise-cpu" / "report.json").write_text(json.dumps(report))
+    [listed] = readme.reports(tmp_path)
+    assert listed["verdict"] == answers.HOLDS
+    assert listed["came_out"] == "Check holds: equal seeds give equal numbers (n = 5)."
 
 
 def test_an_expectation_is_published_unless_it_is_a_check():
