@@ -15,7 +15,9 @@ import numpy as np
 from experiments.compare import contrasts, page
 from experiments.compare.grid import Grid, number, spelled
 from experiments.compare.workdirs import Workdir
-from tfm_jax.api import ConfigError, replace, score_goals
+from experiments.report.page import put
+from experiments.report.text import visible
+from tfm_jax.api import ConfigError, score_goals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,14 +101,11 @@ class Comparison:
     def _curves(self):
         keys = contrasts.logged(self.runs)
         spoken = keys[:1] + [key for key in keys if key[0] == "valid"][:1]
-        grids = [
-            self._grid(
-                f"{'/'.join(key)} at step",
-                contrasts.along(self.runs, key, SPOKEN),
-                number,
-            )
-            for key in spoken
-        ]
+        grids = []
+        for key in spoken:
+            rows, corner = contrasts.along(self.runs, key, SPOKEN), "/".join(key)
+            grid = self._grid(f"{corner} at step", rows, number)
+            grids.append(grid._replace(turned_corner=grid.corner))
         return Section("Curves", [] if grids else ["Nothing was logged yet."], grids)
 
     def _scores(self):
@@ -116,7 +115,7 @@ class Comparison:
         pair = len(self.runs) == 2 and len(tasks) == 1
         grid.rows["status"] = [run.status for run in self.runs]
         grid.rows["steps"] = [
-            f"{run.step:,} of {spelled(run.knobs.get('train.total_steps'))}"
+            f"{run.step:,}/{spelled(run.knobs.get('train.total_steps'))}"
             for run in self.runs
         ]
         for name, row in contrasts.scores(self.runs).items():
@@ -134,7 +133,7 @@ class Comparison:
     def _where(self):
         alike, remarks = contrasts.environment_of_all(self.runs), []
         if alike:
-            listed = ", ".join(f"{n} {value}" for n, value in alike.items() if value)
+            listed = "; ".join(f"{n} {value}" for n, value in alike.items() if value)
             remarks.append(f"The same: {listed}.")
         silent = [run.name for run in self.runs if "machine" not in run.environment]
         if silent:
@@ -153,13 +152,14 @@ class Comparison:
         for title, remarks, grids in self.sections:
             tables = ["\n".join(grid.lines(width)) for grid in grids if grid.rows]
             blocks += ["\n".join([title, *remarks, *tables[:1]]), *tables[1:]]
-        return "\n\n".join(blocks)
+        return visible("\n\n".join(blocks))
 
     def save(self, path: str | Path) -> Path:
-        """Writes all of it as one self-contained page."""
+        """Writes one self-contained page; into a folder, as ``compare.html``."""
         path = Path(path).expanduser()
+        path = path / "compare.html" if path.is_dir() else path
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, page.whole(self))
+        put(path, page.whole(self))
         return path
 
     def __repr__(self):

@@ -1,5 +1,6 @@
 """Figures: curves of several runs, over one another."""
 
+import math
 from collections.abc import Sequence
 
 import matplotlib
@@ -14,31 +15,38 @@ from experiments.report.canvas import ALARM, BAND, PAPER
 from experiments.report.curves import POINTS, SKIPPED
 from tfm_jax.api import score_goals
 
-TRAIN = ("loss", "grad_norm", "learning_rate")
+LOSS = ("train", "loss")
+LAST = [("train", "grad_norm"), ("train", "learning_rate")]
 MOST = 10  # figures
-FEW = 6  # runs whose names stand in every figure, and not in the first alone
+FEW = 6  # runs whose names stand in every figure, and not in that of the loss alone
 MARKED = 30  # points of a line whose points are marked, at most
-WIDE = 4.0  # largest by smallest value from which on an axis is logarithmic
-CAPTIONS = {
-    ("train", "loss"): "The loss that is minimised, of one batch, and of many batches "
-    "the mean. With other label smoothing, or for another task, it is another loss."
+WIDE = 2.0  # largest by smallest value from which on an axis is logarithmic
+TICKS = {  # largest by smallest value, at most -> multiples of powers of ten
+    10: (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    100: (1.0, 2.0, 5.0),
+    math.inf: (1.0,),
 }
+MINIMISED = (
+    "The loss that is minimised, of one batch, and of many batches the mean. With other "
+    "label smoothing, or for another task, it is another loss."
+)
+CROSS = "A cross: there it diverged, and values beyond the frame are cut off."
 
 
 def draw(runs: Sequence[Workdir]) -> dict[str, canvas.Picture]:
     """Title -> figure: the loss, scores of held-out data, then gradients and rates."""
     goals, keys = score_goals(), contrasts.logged(runs)
+    names = [canvas.name(label, 64) for label in contrasts.labels(runs)]
     valid = [key for key in keys if key[0] == "valid" and key[1] in goals]
-    first, *others = (("train", name) for name in TRAIN)
-    chosen = [key for key in (first, *valid, *others) if key in keys][:MOST]
+    chosen = [key for key in (LOSS, *valid, *LAST) if key in keys][:MOST]
     with canvas.styled(), matplotlib.rc_context({"savefig.facecolor": PAPER}):
         return {
-            " ".join(key): _curves(runs, key, goals.get(key[1], min), key == chosen[0])
+            " ".join(key): _curves(runs, names, key, goals.get(key[1], min))
             for key in chosen
         }
 
 
-def _curves(runs, key, goal, first):
+def _curves(runs, names, key, goal):
     figure = canvas.figure(2.6)
     axis, said = figure.subplots(), []
     lines = {
@@ -48,22 +56,21 @@ def _curves(runs, key, goal, first):
     for place, line in lines.items():
         run, look = runs[place], canvas.line(place) | {"zorder": 2 + (not place)}
         look |= {"markersize": 3} if few else {"marker": ""}
-        label = canvas.name(contrasts.labels(runs)[place], 64)
-        axis.plot(*line.T, lw=1.4, label=label, **look)
+        axis.plot(*line.T, lw=1.4, label=names[place], **look)
         if run.status == "diverged":
             axis.plot(*line[-1], "x", color=ALARM, ms=7, mew=2, zorder=5)
         step, value = run.lines[key][-1]
-        said.append(f"{label} {number(value)} at step {step:.0f}")
-    _scale(axis, [*lines.values()], goal)
+        said.append(f"{names[place]} {number(value)} at step {step:.0f}")
+    calm = [line for place, line in lines.items() if runs[place].status != "diverged"]
+    _scale(axis, calm or [*lines.values()], goal, whole=key in LAST)
     axis.grid(axis="y", color=BAND, lw=0.8)
     axis.set_xlabel("step")
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if first or len(runs) <= FEW:
+    if key == LOSS or len(runs) <= FEW:
         canvas.legend(figure, axis)
-    ended = any(run.status == "diverged" for run in runs)
-    caption = CAPTIONS.get(key, "") + " A cross: it diverged." * ended
+    caption = [MINIMISED] * (key == LOSS) + [CROSS] * (len(calm) < len(lines))
     alt = f"{' '.join(key)}: {'; '.join(said)}."
-    return canvas.picture(figure, alt, caption.strip())
+    return canvas.picture(figure, alt, " ".join(caption))
 
 
 def _binned(line):
@@ -72,17 +79,22 @@ def _binned(line):
     return np.array([part.mean(0) for part in parts])
 
 
-def _scale(axis, lines, goal):
-    """A logarithmic axis where values span much, else without what is far off."""
+def _scale(axis, lines, goal, *, whole):
+    """A logarithmic axis where values span much, else without what is far off.
+
+    Args: whole: nothing is far off.
+    """
     values = np.concatenate(lines)[:, 1]
     low, high = values.min(), values.max()
     if goal is min and low > 0 and high > WIDE * low:
         axis.set_yscale("log")
-        subs = (1.0, 2.0, 3.0, 5.0) if high < 100 * low else (1.0,)
+        subs = next(subs for most, subs in TICKS.items() if high <= most * low)
         axis.yaxis.set_major_locator(LogLocator(subs=subs))
         axis.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
         axis.yaxis.set_minor_formatter(NullFormatter())
-        return
-    last = max(line[-1, 0] for line in lines)
-    late = np.concatenate([line[line[:, 0] >= SKIPPED * last] for line in lines])[:, 1]
-    axis.set_ylim(canvas.window(late, "min" if goal is min else "max"))
+        axis.set_ylim(low / 1.05, high * 1.05)
+    elif not whole:
+        last = max(line[-1, 0] for line in lines)
+        late = [line[line[:, 0] >= SKIPPED * last] for line in lines]
+        late = np.concatenate(late)[:, 1]
+        axis.set_ylim(canvas.window(late, "min" if goal is min else "max"))

@@ -10,6 +10,7 @@ from experiments.report.text import shortened
 from tfm_jax.api import ConfigError, to_flag
 
 LONGEST = 40  # characters of a cell on a terminal
+GAP = "  "
 
 
 class Grid(NamedTuple):
@@ -17,27 +18,33 @@ class Grid(NamedTuple):
 
     Attributes:
         corner: what the rows are. head: over the columns.
-        rows: name -> a cell for each column.
+        rows: name -> a cell for each column. turned_corner: of ``turned``.
     """
 
     corner: str
     head: list[str]
     rows: dict[str, list[str]]
+    turned_corner: str = "run"
 
     def turned(self) -> "Grid":
         """Its rows as columns."""
         columns = map(list, zip(*self.rows.values(), strict=True))
         rows = dict(zip(self.head, columns, strict=True)) if self.rows else {}
-        return Grid("run", [*self.rows], rows)
+        return Grid(self.turned_corner, [*self.rows], rows, self.corner)
 
     def lines(self, width: int) -> list[str]:
-        """Aligned, with its rows as columns if only so they fit into ``width``."""
-        if not self.rows:
-            return []
-        lines = _aligned(self)
-        if _width(lines) > width:
-            lines = min(lines, _aligned(self.turned()), key=_width)
-        return lines
+        """Aligned; what does not fit into ``width`` is turned, then folded."""
+        columns = _columns(self)
+        if _width(columns) > width and self.rows:
+            columns = min(columns, _columns(self.turned()), key=_width)
+        names, *columns = columns
+        lines, block = [], [names]
+        for column in columns:
+            if len(block) > 1 and _width([*block, column]) > width:
+                lines += [*_joined(block), ""]
+                block = [names]
+            block.append(column)
+        return lines + _joined(block)
 
 
 def spelled(value: Any) -> str:
@@ -59,21 +66,22 @@ def number(value: float | None, *, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''}.5g}"
 
 
-def _aligned(grid):
-    table = [
-        [grid.corner, *grid.head],
-        *([name, *cells] for name, cells in grid.rows.items()),
+def _columns(grid):
+    """Each column as texts of one width, its head first."""
+    rows = [[grid.corner, *grid.head], *([n, *cells] for n, cells in grid.rows.items())]
+    columns = [
+        [shortened(x, LONGEST) for x in column] for column in zip(*rows, strict=True)
     ]
-    table = [[shortened(cell, LONGEST) for cell in row] for row in table]
-    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    widths = [max(map(cell_len, column)) for column in columns]
     return [
-        "  ".join(
-            cell + " " * (width - cell_len(cell))
-            for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in table
+        [x + " " * (width - cell_len(x)) for x in column]
+        for column, width in zip(columns, widths, strict=True)
     ]
 
 
-def _width(lines):
-    return max(map(cell_len, lines))
+def _width(columns):
+    return sum(cell_len(column[0]) + len(GAP) for column in columns) - len(GAP)
+
+
+def _joined(columns):
+    return [GAP.join(row).rstrip() for row in zip(*columns, strict=True)]

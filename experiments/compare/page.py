@@ -28,9 +28,9 @@ def part(comparison: "Comparison") -> str:
 
 
 def _view(comparison, drawn):
-    names, more = [run.name for run in comparison.runs], len(comparison.runs) - MANY
+    names = [run.name for run in comparison.runs]
     return {
-        "heading": " · ".join(names[:MANY]) + f" and {more} more" * (more > 0),
+        "heading": " · ".join(names) if len(names) <= MANY else f"{len(names)} runs",
         "now": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "runs": comparison.runs,
         "sections": comparison.sections,

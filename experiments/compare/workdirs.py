@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.report.text import visible
 from experiments.runs import attempts, files, outcomes
 from tfm_jax.api import ConfigError, nearest, one_line, read_knobs
 
@@ -102,7 +103,7 @@ def _natural(path):
 
 
 def _leave_out(reason):
-    warnings.warn(f"left out: {one_line(reason)}", stacklevel=2)
+    warnings.warn(f"left out: {one_line(visible(reason))}", stacklevel=2)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

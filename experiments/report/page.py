@@ -39,11 +39,15 @@ def write(report: dict, directory: str | Path) -> Path:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for role, content in pages.items():
-        path = directory / ROLES[role]
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(content, encoding="utf-8")
-        os.replace(temporary, path)  # a reader sees the old page or the new one
+        put(directory / ROLES[role], content)
     return directory / ROLES["html"]
+
+
+def put(path: Path, content: str) -> None:
+    """Writes a file; a reader sees the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(content, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def rendered(template: str, printed: Callable, view: Mapping[str, Any]) -> str:

@@ -225,12 +225,21 @@ def test_a_run_that_has_logged_nothing_yet_is_shown(tmp_path):
     assert both.curves.empty and "<h2>Curves</h2>" in both._repr_html_()
 
 
+def test_a_folder_for_the_page_stays_a_folder(folder, tmp_path, undrawn):
+    """It gets the page inside, and what is there stays."""
+    both = compare([folder / "post", folder / "pre"])
+    assert both.save(tmp_path) == tmp_path / "compare.html"
+    assert both.save(tmp_path / "new" / "x.html").read_text("utf-8")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["compare.html", "new"]
+
+
 HOSTILE = "<script>alert(1)</script>\x1b]0;x\x07\u202e{{ 7 * 7 }}"
 
 
 def test_what_a_workdir_from_elsewhere_says_is_only_text(tmp_path, capsys):
     """In its path, knobs, records, scores and environment."""
-    bad = make(tmp_path / "a" / "<img src=x onerror=y>", freeze=HOSTILE)
+    mine = dict(model_name=HOSTILE, freeze=HOSTILE)
+    bad = make(tmp_path / "a" / "<img src=x onerror=y>", **mine)
     odd = {"step": 10**400, "kind": "train", "loss": 10**400, HOSTILE: 1.5}
     more = {"step": 7, "kind": "valid", "nll": [HOSTILE], HOSTILE: 2.5, "bleu": {}}
     with open(bad / "metrics.jsonl", "a") as record:
@@ -259,6 +268,8 @@ def test_many_runs_have_a_row_each_and_one_legend(tmp_path):
     assert max(map(len, lines)) <= 100
     assert lines[1].split() == ["run", "seed", "optim.peak_lr"]
     assert lines[3].split() == ["s1", "1", "0.25"]
-    sizes = [drawn.height for drawn in figures.draw(many.runs).values()]
-    assert sizes[0] > max(sizes[1:])
-    assert [r for r in Page(many._repr_html_()).rows if r[:2] == ["s19", "19"]]
+    assert max(map(len, many.text(50).splitlines()[:80])) <= 50, "folded"
+    shown = Page(many._repr_html_())
+    first, *others = (int(picture["height"]) for picture in shown.pictures)
+    assert first > max(others)
+    assert [row for row in shown.rows if row[:2] == ["s19", "19"]]
