@@ -27,8 +27,8 @@ TICKS = {  # largest by smallest value, at most -> multiples of powers of ten
     math.inf: (1.0,),
 }
 MINIMISED = (
-    "The loss that is minimised, of one batch, and of many batches the mean. With other "
-    "label smoothing, or for another task, it is another loss."
+    "The loss that is minimised, of one batch, and of many batches the mean. With "
+    "other label smoothing, or for another task, it is another loss."
 )
 CROSS = "A cross: there it diverged, and values beyond the frame are cut off."
 
