@@ -16,6 +16,7 @@ from experiments.runs.attempts import Run
 from experiments.runs.cells import Cell
 from experiments.stages import FIRST
 from experiments.study import Study
+from experiments.study_file import ROOT
 from tfm_jax.api import (
     ConfigError,
     no_choice,
@@ -23,10 +24,7 @@ from tfm_jax.api import (
     renamed,
     replace,
     score_names,
-    to_flag,
 )
-
-ROOT = Path("runs/studies")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Plan:
         Raises: ConfigError for an unknown name or scale and for an arm that is no legal
             configuration, before anything runs.
         """
-        file = study_file.read(spec)
+        file = study_file.read(spec, out)
         study = file.study
         _check_first(study)
         try:
@@ -91,9 +89,11 @@ class Plan:
         asked = [f"{file.path or file.name}:{file.scale}"]
         for flag in cells.flags(settings or {}):
             asked += ["--set", flag.removeprefix("--")]
-        asked += ["--seeds", to_flag(seeds)] if seeds else []
+        asked += ["--seeds", cells.seeds_flag(seeds)] if seeds else []
         asked += ["--out", str(out)] if Path(out) != ROOT else []
         command = f"python -m experiments.run {shlex.join(asked)}"
+        if not settings and not seeds:
+            command = file.command or command
         plan = cls(*file[:4], study, root, file.path, command)._of(study)
         if study.match == "steps" or study.probe:
             return plan

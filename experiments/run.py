@@ -2,8 +2,12 @@
 
 Usage:
   python -m experiments.run STUDY[:SCALE] [COMMAND] [OPTION ...]
+  python -m experiments.run --config=FILE[:SIZE] --axis KNOB=V1,V2 ... [COMMAND] ...
+  python -m experiments.run new NAME
 
-  STUDY     a file of experiments/studies/ without .py, or any FILE.py
+  STUDY     a file of experiments/studies/ without .py, any FILE.py, or the NAME of a
+            study of your own: runs/studies/NAME/study.py
+  new       writes a commented study file to begin with
 
   plan      what would run: arms, rates, seeds, sizes, what is done and what is missing
   run       (default) run what is missing, then report; again and again if need be
@@ -12,13 +16,24 @@ Usage:
   report    write report.html, report.md and report.json from the run directories
 
   --set config.KNOB=VALUE   for every arm; may be repeated
-  --seeds 0,1,2             instead of the study's
+  --seeds 5 or 0,1,7        so many, or these, instead of the study's
   --engine ENGINE           local, slurm or kubernetes
   --engine-option K=V       of sbatch (partition=gpu, time=2:00:00), or for Kubernetes
                             image=, claim=, mount= and resources (nvidia.com/gpu=1)
   --jobs N                  runs at a time; default: one for each device or core
   --out DIR                 where studies live; default runs/studies
   --allow-mixed             report runs of different code or machines together
+
+A question of your own, which becomes the study file of a NAME, to run again or edit:
+  --config FILE[:SIZE]      what all arms start from
+  --axis KNOB=V1,V2,...     repeated: an arm for each combination; the first is the
+                            baseline. A value with a comma stands in quotes
+  --zip                     first values together, second values together, ...
+  --tune KNOB=V1,V2,...     tried for every arm, with a seed of its own
+  --metric SPLIT/SCORE      default: what the configuration ranks checkpoints by; --goal
+                            min or max, if it does not say; --sesoi: the smallest
+                            difference that matters
+  --name NAME               default: configuration and knobs
 
 Exit codes: 0 all runs ended, 1 some failed, 65 data unreadable, 69 the machine or the
 scheduler failed, 75 stopped, 78 a mistake in the study or on the command line.
@@ -32,11 +47,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import adhoc
 from experiments.engines import batch, local, screen
 from experiments.plan import ROOT, Plan
 from experiments.report.numbers import rounded
 from experiments.runs import attempts, files
-from experiments.runs.cells import FINISHED
+from experiments.runs.cells import FINISHED, seeds_flag
 from experiments.study import Typed
 from tfm_jax.api import (
     ConfigError,
@@ -45,6 +61,8 @@ from tfm_jax.api import (
     exits,
     install,
     leave_accelerators,
+    nearest,
+    no_choice,
     replace,
     say,
 )
@@ -58,10 +76,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage=argparse.SUPPRESS,
     )
-    parser.add_argument("study", metavar="STUDY[:SCALE]", help=argparse.SUPPRESS)
-    parser.add_argument("command", nargs="?", default="run", choices=COMMANDS)
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    adhoc.add_flags(parser)
     parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--seeds", type=_integers, default=())
+    parser.add_argument("--seeds", type=_seeds, default=())
     parser.add_argument("--engine", choices=ENGINES, default="local")
     parser.add_argument(
         "--engine-option", action="append", default=[], dest="engine_options"
@@ -70,7 +88,27 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT)
     parser.add_argument("--allow-mixed", action="store_true")
     parser.add_argument("--index", type=int, help="of a run in plan.json, for `one`")
-    return parser.parse_intermixed_args(argv)
+    options = parser.parse_intermixed_args(argv)
+    options.study, options.command = _study_and_command(options)
+    return options
+
+
+def _study_and_command(options):
+    """What the words without a flag say; the study is "" if flags ask it."""
+    commands = [word for word in options.words if word in (*COMMANDS, "new")]
+    names = [word for word in options.words if word not in commands]
+    if options.config and names:
+        raise ConfigError(
+            f"--config={options.config} asks a question of its own, beside study "
+            f"{names[0]!r}; give one of the two{nearest(names[0], COMMANDS)}"
+        )
+    if not options.config and not names:
+        raise ConfigError("the following arguments are required: STUDY[:SCALE]")
+    if len(names) > 1:
+        raise ConfigError(no_choice("command", names[1], (*COMMANDS, "new")))
+    if len(commands) > 1:
+        raise ConfigError(f"{commands[1]!r} beside {commands[0]!r}: one at a time")
+    return "".join(names), "".join(commands) or "run"
 
 
 def show(options: argparse.Namespace, plan: Plan) -> None:
@@ -260,7 +298,7 @@ def again(options: argparse.Namespace, plan: Plan, out: Any) -> list[str]:
         study = f"{plan.path.absolute()}:{plan.scale}"
     tail = [study, "one", *(f"--set={text}" for text in options.settings)]
     if options.seeds:
-        tail.append(f"--seeds={','.join(map(str, options.seeds))}")
+        tail.append(f"--seeds={seeds_flag(options.seeds)}")
     return [*tail, f"--out={out}"]
 
 
@@ -269,12 +307,18 @@ def _slots(options):
     return local.slots(options.jobs) if options.engine == "local" else []
 
 
-def _integers(text):
+def _seeds(text):
+    """``5`` are so many; ``0,1,7`` and ``5,`` are these."""
     try:
-        return tuple(int(word) for word in text.split(","))
+        if "," in text:
+            return tuple(int(word) for word in text.removesuffix(",").split(","))
+        if int(text) > 0:
+            return tuple(range(int(text)))
+        raise ValueError
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"--seeds={text}; whole numbers with commas between, such as 0,1,2"
+            f"--seeds={text}; a number of seeds from 1, or whole numbers with commas "
+            "between, such as 0,1,7"
         ) from error
 
 
@@ -302,6 +346,10 @@ def _settings(options):
 
 def _check(options):
     """Options that another one leaves without effect."""
+    adhoc.check(options)
+    _settings(options)
+    if options.name in (*COMMANDS, "new"):
+        raise ConfigError(f"--name={options.name} is a command; choose another one")
     if options.engine == "local" and options.engine_options:
         raise ConfigError(
             f"--engine-option {options.engine_options[0]}: --engine=local has none"
@@ -316,7 +364,11 @@ def main(argv: Sequence[str]) -> Any:
     try:
         options = parse(argv)
         _check(options)
+        if options.command == "new":
+            return adhoc.new(options.study, options.out)
         leave_accelerators()
+        if options.config:
+            adhoc.write(options)
         plan = Plan.load(
             options.study,
             options.out,

@@ -1,6 +1,7 @@
 """Study files: Python files, each a question, found by name or by path."""
 
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import pkgutil
@@ -8,12 +9,14 @@ import re
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from experiments import study_text
 from experiments.study import Study
 from tfm_jax.api import ConfigError, nearest
 
 PACKAGE = "experiments.studies"
+ROOT = Path("runs/studies")  # where studies live
 _YEAR = re.compile(r"\b(19|20)\d\d\b")
 _SPEC = re.compile(r"(?P<name>.+\.py|[^:]*)(:(?P<scale>.*))?", re.DOTALL)
 
@@ -25,7 +28,8 @@ class StudyFile(NamedTuple):
         name: of the file, without folder and ending. scale: as it was asked for.
         question: the first paragraph of the docstring. source: the last one, if it
             names the year of a publication, else "".
-        path: of a file of the user's own; None of ours.
+        path: of a file of the user's own; None of one that is found by its name.
+        command: that it was written for, if nobody has edited it since; else "".
     """
 
     name: str
@@ -34,11 +38,13 @@ class StudyFile(NamedTuple):
     source: str
     study: Study
     path: Path | None
+    command: str = ""
 
 
-def read(spec: str) -> StudyFile:
+def read(spec: str, out: Path = ROOT) -> StudyFile:
     """``NAME[:SCALE]`` or ``FILE.py[:SCALE]``.
 
+    A name is that of a file in ``experiments/studies``, or of ``OUT/NAME/study.py``.
     Raises: ConfigError in one line for an unknown name or scale, and for whatever the
         file stumbles on.
     """
@@ -47,7 +53,7 @@ def read(spec: str) -> StudyFile:
     path = Path(name).expanduser() if name.endswith(".py") else None
     if path and not path.is_file():
         raise ConfigError(f"study {name!r}: no such file")
-    module = _own(name, path) if path else _ours(name)
+    module = _own(name, path) if path else _named(name, out)
     study = _get(name, module, scale)
     paragraphs = inspect.cleandoc(module.__doc__ or "").split("\n\n")
     question, *rest = paragraphs
@@ -63,24 +69,49 @@ def read(spec: str) -> StudyFile:
             "paragraph names no source and its year; write check(...) around those of "
             "your own, or leave expect out"
         )
-    return StudyFile(Path(name).stem, scale, question, source, study, path)
+    command = _written_for(module, study, question)
+    name = Path(name).stem if path else name
+    return StudyFile(name, scale, question, source, study, path, command)
 
 
-def _ours(name: str) -> ModuleType:
+def path_of(name: str, out: Path) -> Path:
+    """The file of a study of the user's own that has a name."""
+    return Path(out).expanduser() / name / "study.py"
+
+
+def shipped() -> list[str]:
+    """Names of the studies of ``experiments/studies``."""
     package = importlib.import_module(PACKAGE)
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    if name not in names:
-        raise ConfigError(
-            f"study {name!r}: no such study; choose from ({', '.join(names)})"
-            f"{nearest(name, names)}"
-        )
-    module = importlib.import_module(f"{PACKAGE}.{name}")
-    module.SCALES = getattr(module, "SCALES", package.SCALES)
-    return module
+    return [module.name for module in pkgutil.iter_modules(package.__path__)]
+
+
+def _named(name: str, out: Path) -> ModuleType:
+    ours = shipped()
+    if name in ours:
+        module = importlib.import_module(f"{PACKAGE}.{name}")
+        package = importlib.import_module(PACKAGE)
+        module.SCALES = getattr(module, "SCALES", package.SCALES)
+        return module
+    if name and path_of(name, out).is_file():
+        return _own(name, path_of(name, out))
+    own = Path(out).expanduser().glob("*/study.py")
+    names = ours + sorted(path.parent.name for path in own)
+    raise ConfigError(
+        f"study {name!r}: no such study; choose from ({', '.join(names)})"
+        f"{nearest(name, names)}"
+    )
+
+
+class _Fresh(importlib.machinery.SourceFileLoader):
+    """Leaves no bytecode: a file rewritten within a second would be read from it."""
+
+    def set_data(self, *args: Any, **options: Any) -> None:
+        pass
 
 
 def _own(name: str, path: Path) -> ModuleType:
-    place = importlib.util.spec_from_file_location(path.stem, path)
+    loader = _Fresh(path.stem, str(path))
+    place = importlib.util.spec_from_file_location(path.stem, path, loader=loader)
     module = importlib.util.module_from_spec(place)
     try:
         place.loader.exec_module(module)
@@ -108,6 +139,12 @@ def _get(name, module, scale):
     if not isinstance(study, Study):
         raise ConfigError(f"study {name!r}: get_study({scale!r}) returned no Study")
     return study
+
+
+def _written_for(module, study, question):
+    text = Path(module.__file__).read_text("utf-8")
+    command = study_text.command_of(text)
+    return command if study_text.write(study, question, command) == text else ""
 
 
 def _reason(error, path):

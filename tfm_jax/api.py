@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfm_jax import bounded_json, main, renamed
 from tfm_jax.commands import Parser
-from tfm_jax.config import ConfigError, flatten, nearest, no_choice, to_flag, to_json
+from tfm_jax.config import (
+    ConfigError,
+    check_overrides,
+    flatten,
+    nearest,
+    no_choice,
+    to_flag,
+    to_json,
+)
 from tfm_jax.data.errors import DataError
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process import exits
@@ -70,8 +78,11 @@ __all__ = [
     "check_new",
     "check_population",
     "check_start",
+    "default_metric",
+    "goal_of",
     "prepare",
     "read_command",
+    "read_knobs",
     "run_command",
     "score_names",
     "set_up",
@@ -88,6 +99,11 @@ __all__ = [
     "measure",
     "start",
 ]
+_BETTER = {  # a word in the name of a score: which is better, less of it or more
+    **dict.fromkeys("nll loss perplexity bits".split(), "min"),
+    **dict.fromkeys("accuracy f1 precision recall matthews pearson".split(), "max"),
+    **dict.fromkeys("bleu chrf exact".split(), "max"),
+}
 _OF_JAX = {  # name -> its module, which imports JAX
     "Experiment": "settings.experiment",
     "SCORES": "ops.attention",
@@ -125,6 +141,22 @@ def read_command(argv: Sequence[str]) -> Command:
     if main.is_fork(values):  # its data will be read
         main.check_named(values, knobs, config)
     return Command(resolve(config), values.workdir)
+
+
+def read_knobs(
+    config: str, given: Sequence[str], flag: str, *, several: bool = False
+) -> dict[str, Any]:
+    """Knob -> value of each ``KNOB=VALUE``, as ``FILE.py[:size]`` types its knobs.
+
+    Args: flag: what they were given with. several: ``KNOB=V1,V2,...``, a tuple each.
+    Raises: ConfigError for an unknown knob and a value of another type.
+    """
+    from tfm_jax.settings.experiment import knob_types
+
+    loaded = main.load_config(main.parse([f"--config={config}"])[0], [])
+    types = knob_types(loaded.get("model_name", ""), loaded.get("task", ""))
+    argv = [f"{flag}{text}" for text in given]
+    return check_overrides(argv, loaded, types, prefix=flag, several=several)
 
 
 def run_command(argv: Sequence[str]) -> int:
@@ -243,6 +275,19 @@ def leave_accelerators() -> None:
     import jax
 
     jax.config.update("jax_platforms", "cpu")
+
+
+def default_metric(experiment: "Experiment") -> str:
+    """``valid/SCORE`` that ranks the checkpoints of a run."""
+    metric = experiment.checkpoint.metric
+    if metric == "loss":
+        metric = next(iter(experiment.workload.scores))
+    return f"valid/{metric}"
+
+
+def goal_of(score: str) -> str:
+    """Whether ``min`` or ``max`` of a score is best; "" of one that is no merit."""
+    return next((_BETTER[w] for w in score.split("_") if w in _BETTER), "")
 
 
 def set_up(experiment: "Experiment") -> None:

@@ -42,6 +42,9 @@ def check_overrides(
     argv: Iterable[str],
     config: Mapping[str, Any],
     types: Mapping[str, Any] | None = None,
+    *,
+    prefix: str = "--config.",
+    several: bool = False,
 ) -> dict[str, Any]:
     """Knob -> value of the ``--config.KNOB=VALUE`` flags in ``check_argv`` output.
 
@@ -49,6 +52,7 @@ def check_overrides(
         config: nested, with a value for each knob.
         types: knob -> type that its dataclass declares; one that is not there has the
             type of its value in ``config``, and an empty tuple is one of strings.
+        prefix: what stands before a knob. several: each flag gives a tuple of values.
 
     Raises:
         ConfigError: for a flag that names no knob, or a whole section, and for a value
@@ -58,7 +62,7 @@ def check_overrides(
     values = {}
     for argument in argv:
         flag, _, text = argument.partition("=")
-        knob = flag.removeprefix("--config.")
+        knob = flag.removeprefix(prefix)
         if knob == flag:
             continue
         if knob not in types:
@@ -69,7 +73,10 @@ def check_overrides(
                 )
             instead = hint(knob, types) or _nearest_knob(knob, types)
             raise ConfigError(f"{argument}: there is no knob {knob!r}{instead}")
-        values[knob] = from_flag(text, types[knob], flag)
+        expected: Any = types[knob]
+        if several:
+            expected = tuple[expected, ...]
+        values[knob] = from_flag(text, expected, flag)
     return values
 
 

@@ -4,7 +4,8 @@ A boolean is ``true`` or ``false``, a number what Python calls one; ``1e4`` is a
 integer too. A string is itself; elements of a tuple stand between commas, with or
 without brackets around all of them. What would be misread so stands in quotes, with the
 escapes of Python's strings: ``'a,b.tsv',c.tsv`` are two files, ``''`` is an empty
-string and ``()`` an empty tuple.
+string and ``()`` an empty tuple. Of several tuples each stands in brackets or quotes,
+unless it has one element: ``(a,b),c``.
 """
 
 import ast
@@ -21,6 +22,7 @@ _BOOLEANS = dict.fromkeys(("true", "t", "1"), True)
 _BOOLEANS |= dict.fromkeys(("false", "f", "0"), False)
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ITEM = re.compile(rf"\s*({_QUOTED})\s*(?:,|\Z)|([^,]*),?", re.DOTALL)
+_TUPLE = re.compile(rf"\s*(?:({_QUOTED})|(\(.*?\)|\[.*?\]))\s*(?:,|\Z)", re.DOTALL)
 _BRACKETS = {"(": ")", "[": "]"}
 _DIGITS = sys.int_info.default_max_str_digits  # of an integer that Python would read
 
@@ -51,6 +53,8 @@ def from_flag(text: str, expected: Any, flag: str) -> Any:
     """
     element = element_of(expected)
     try:
+        if element_of(element):
+            return tuple(from_flag(each, element, flag) for each in _tuples(text))
         if element:
             return tuple(
                 _word(item) if element is str else _scalar(item, element)
@@ -105,6 +109,17 @@ def _items(text):
     if "" in items:
         raise _NotAValue("nothing stands between two commas; '' is an empty string")
     return items
+
+
+def _tuples(text):
+    """The texts of tuples: in quotes, in brackets, or up to a comma."""
+    texts, start = [], 0
+    while start < len(text):
+        found = _TUPLE.match(text, start) or _ITEM.match(text, start)
+        quoted, *others = found.groups()
+        texts.append(_word(quoted) if quoted else "".join(filter(None, others)))
+        start = found.end()
+    return texts
 
 
 def _without_brackets(text):

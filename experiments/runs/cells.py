@@ -3,7 +3,7 @@
 import contextlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,6 +71,11 @@ def flags(settings: Mapping[str, Any], name: str = "config") -> tuple[str, ...]:
         f"--{name}.{knob}={value if isinstance(value, Typed) else to_flag(value)}"
         for knob, value in settings.items()
     )
+
+
+def seeds_flag(seeds: Sequence[int]) -> str:
+    """As ``--seeds`` lists them; a number alone would count."""
+    return to_flag(seeds) + ("," if len(seeds) == 1 else "")
 
 
 def configure(config: str, settings: Mapping[str, Any]) -> "Experiment":

@@ -154,7 +154,7 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
         (["positions:cpi"], "choose from (cpu, gpu); did you mean 'cpu'?"),
         (["banded_attention:x"], "choose from (cpu, rotary, gpu)"),
         ([TINY, "--seeds=a,b"], "--seeds=a,b; whole numbers"),
-        ([TINY, "--seeds=-1"], "seeds=(-1,) must be integers"),
+        ([TINY, "--seeds=-1,"], "seeds=(-1,) must be integers"),
         ([TINY, "--jobs=64"], "--jobs=64: this machine has"),
         ([TINY, "plan", "--jobs=-1"], "--jobs=-1"),
         ([TINY, "--set", "config.seed=3"], "--seeds says what it is"),
