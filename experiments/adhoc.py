@@ -18,10 +18,10 @@ from tfm_jax.api import (
     goal_of,
     no_choice,
     preflight,
-    read_knobs,
     say,
     score_names,
     to_flag,
+    typed_knobs,
 )
 
 FLAGS = ("axes", "tune", "zip", "name", "metric", "goal", "sesoi")  # all of them
@@ -125,7 +125,7 @@ def _study(options):
     axes = _read(options, "--axis ", options.axes)
     tune = _read(options, "--tune ", options.tune)
     given = [text.removeprefix("config.") for text in options.settings]
-    settings = read_knobs(options.config, given, "--set config.")
+    settings = typed_knobs(options.config, given, "--set config.")
     _check_owners({"--axis": axes, "--tune": tune, "--set": settings})
     for knob, values in axes.items():
         if len(values) < 2:
@@ -177,7 +177,7 @@ def _read(options, flag, texts):
             raise ConfigError(f"{flag}{text}: {name} is given twice")
         if name == "seed":
             raise ConfigError(f"{flag}{text}: seeds are given with --seeds")
-    found = read_knobs(options.config, texts, flag, several=True)
+    found = typed_knobs(options.config, texts, flag, several=True)
     for knob, values in found.items():
         if not values or len(set(values)) < len(values):
             raise ConfigError(

@@ -82,10 +82,10 @@ __all__ = [
     "goal_of",
     "prepare",
     "read_command",
-    "read_knobs",
     "run_command",
     "score_names",
     "set_up",
+    "typed_knobs",
     # models and train steps; these import JAX
     "SCORES",
     "Experiment",
@@ -143,7 +143,7 @@ def read_command(argv: Sequence[str]) -> Command:
     return Command(resolve(config), values.workdir)
 
 
-def read_knobs(
+def typed_knobs(
     config: str, given: Sequence[str], flag: str, *, several: bool = False
 ) -> dict[str, Any]:
     """Knob -> value of each ``KNOB=VALUE``, as ``FILE.py[:size]`` types its knobs.

@@ -16,7 +16,7 @@ from experiments.costs import sizes
 from experiments.study import Study
 from tests.experiments import tiny_study
 from tests.experiments.engines import fake_slurm
-from tfm_jax.api import ConfigError, read_knobs
+from tfm_jax.api import ConfigError, typed_knobs
 
 CONFIG = "configs/transformer_numerals_small.py:tiny"
 NORMS = ("--axis", "model.norm=pre,post")
@@ -83,7 +83,7 @@ def test_values_keep_the_types_of_their_knobs(tmp_path):
         {"optim.peak_lr": 0.001, "optim.lr_multipliers": ("d=1",)},
         {"optim.peak_lr": 2.0, "optim.lr_multipliers": ()},
     ]
-    found = read_knobs(CONFIG, axes[2:], "--axis ", several=True)
+    found = typed_knobs(CONFIG, axes[2:], "--axis ", several=True)
     assert list(found.values()) == [(True, False), ("", "a|b"), (1, 4)]
     assert [type(x) for x in found["eval.beam"]] == [int, int]
 
