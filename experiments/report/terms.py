@@ -26,7 +26,7 @@ TERMS = {
     "at all looks like.",
     "ρ": "Correlation of arm and baseline over seeds; pairing helps when positive.",
     "MDE": "Minimum detectable effect: the true difference that this number of seeds "
-    "finds in four studies of five, even if that of no other arm is as clear.",
+    "finds in four studies of five, at the strictest step of Holm's adjustment.",
 }
 WORDS = {  # what an arm's verdict means
     "better": "The 95 % interval lies on the good side of zero.",

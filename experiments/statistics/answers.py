@@ -173,8 +173,8 @@ def _seen(arm, verdict, report):
         mean = f"{best['name']}, {best['mean']:.4g} ({best['word']})"
         said.append(f"Best {report['metric']}: {mean}.")
     mde = (arm["difference"] or {}).get("mde")
-    if mde is not None:
-        said.append(f"Smallest effect these runs could have seen: {mde:.2g}.")
+    seen = f"none, of fewer than {stats.FEWEST} pairs" if mde is None else f"{mde:.2g}"
+    said.append(f"Smallest effect these runs could have seen: {seen}.")
     if verdict == CANNOT_TELL and not report["sesoi"]:
         said.append("No effect of interest is given, so none is called equivalent.")
     return " ".join(said)

@@ -268,7 +268,7 @@ def interval(
 ) -> str:
     """A mean with its interval in words; what there is of it."""
     if low is None or high is None:
-        few = f"only {n} {unit}" if n else f"no {unit}"
+        few = f"only {n} {unit[:-1] if n == 1 else unit}" if n else f"no {unit}"
         return f"{mean:+z.4g}, {few}" if n else few
     return f"{mean:+z.4g} [{low:+z.4g}, {high:+z.4g}], n = {n}"
 
