@@ -14,6 +14,8 @@ Usage:
                         values stand between commas, one with a comma in quotes
 
   --mode=train          (default) train, or go on where a stopped run left off
+  --mode=dry_run        what would be trained: the configuration as --format=flags or
+                        json, parameters, FLOPs, memory, the first batch; no --workdir
   --mode=eval           score the test set, or --input=FILE: translations against
                         --reference=FILE, other tasks as one of their validation files
   --mode=translate      one sentence per line, from standard input to standard output
@@ -26,6 +28,8 @@ Usage:
   --extend=STEPS        train: so many steps more of a run that has finished; says what
                         the learning rate does. Stopped before their end, it goes on
                         by the same command, or without --extend
+  --profile=FROM,STEPS  train: trace so many steps from step FROM on, for TensorBoard
+                        and Perfetto, into profile/ of the workdir
   --trust_data=true     train and eval: read the files that the configuration of a
                         workdir from elsewhere names
   --checkpoint=STEP     eval, translate and prompt: this checkpoint, not the latest
@@ -67,7 +71,8 @@ from tfm_jax.runs.process import exits
 _PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
 _FILES = ("config", "workdir", "input", "reference", "task_file", "examples_file")
 MODES = {  # mode: the function that does it, the flags that only it reads
-    "train": ("train", ("trust_data", "extend")),
+    "train": ("train", ("trust_data", "extend", "profile")),
+    "dry_run": ("dry_run", ("trust_data", "format")),
     "eval": ("evaluate", ("checkpoint", "input", "reference", "trust_data")),
     "translate": ("translate", ("checkpoint",)),
     "prompt": ("prompt", ("checkpoint", "examples", "scoring", *_PROMPT)),
@@ -89,7 +94,9 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
             raise configs.ConfigError(f"{flag}; did you mean --config.{name}?")
     values = flags.FlagValues()
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
-    for name in ("config", "workdir", "input", "reference", "scoring", *_PROMPT):
+    flags.DEFINE_enum("format", "flags", ["flags", "json"], "", values)
+    named = ("config", "workdir", "input", "reference", "scoring", "profile")
+    for name in (*named, *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
     flags.DEFINE_enum("trust_data", "false", ["true", "false"], "", values)
     flags.DEFINE_integer("extend", None, "", 1, flag_values=values)  # at least 1
@@ -269,10 +276,12 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
     """Does what the mode says; JAX is imported once the command line is right."""
     if values.config == "":
         configs.load("")  # says which there are
-    if not values.workdir:
+    if not values.workdir and not (values.config and values.mode == "dry_run"):
         raise configs.ConfigError("--workdir=DIR is missing: where does the run live?")
     flags.FLAGS.mark_as_parsed()  # the worker processes of Grain ask for it
     if any(flag.startswith("--each.") for flag in knobs):
+        if values.profile:
+            raise configs.ConfigError("--profile is for one run, not for --each")
         from tfm_jax.interop import read_initial
         from tfm_jax.train import population
 
@@ -281,7 +290,7 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
         check_elsewhere(values, workdirs)
         check_named(values, knobs, made[0])  # they differ in seed and rate
         return population.train(made, workdirs, **given)
-    check_elsewhere(values, [values.workdir])
+    check_elsewhere(values, [values.workdir] * bool(values.workdir))
     config = load_config(values, knobs)
     check_given(values, knobs, config)
     check_named(values, knobs, config)
@@ -294,7 +303,14 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
         from tfm_jax.train import loop
 
         given = dict(given=_knobs_of(knobs), read_initial=read_initial)
+        given["profile"] = values.profile or ""
         return loop.train(config, values.workdir, **given)
+    if values.mode == "dry_run":
+        from tfm_jax.interop import read_initial
+        from tfm_jax.train import dry_run
+
+        given = dict(given=_knobs_of(knobs), read_initial=read_initial)
+        return dry_run.dry_run(config, format=values.format, **given)
     from tfm_jax.train import modes
 
     function, names = MODES[values.mode]

@@ -26,7 +26,8 @@ from tfm_jax.settings.sections import EvalConfig, TrainConfig
 from tfm_jax.train import finish, loop, program
 from tfm_jax.workloads import evaluator
 
-CLOCK = ("seconds", "tokens_per_second")  # numbers of a record that are not the run's
+# numbers of a record that are not the run's
+CLOCK = ("seconds", "tokens_per_second", "mfu")
 
 
 def get_config(**changes):

@@ -164,6 +164,18 @@ def _origin_of(
             return _resumed(experiment, newest, path, extras, checkpoints, given)
         # a model that was imported has made no step
         experiment = experiment._replace(init_from=str(path))
+    return beginning(experiment, given, read_initial)
+
+
+def beginning(
+    experiment: Experiment,
+    given: Collection[str] | None,
+    read_initial: Callable[[str], initial.Source],
+) -> Origin:
+    """What a new run has before its data is read.
+
+    Args: given, read_initial: see ``loop.train``.
+    """
     if not experiment.init_from:
         return Origin(experiment)
     source = read_initial(experiment.init_from)

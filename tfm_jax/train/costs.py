@@ -23,12 +23,9 @@ class Start(NamedTuple):
     tokens: int
 
 
-def start(experiment: Experiment, data: Any, model: Any = None) -> Start:
-    """The first batch of a run.
-
-    Args: data: prepared. model: configuration of the model it starts from, or None.
-    """
-    experiment = experiment.complete(data.tokenizer, model)
+def start(experiment: Experiment, data: Any) -> Start:
+    """The first batch of a run on its prepared data."""
+    experiment = experiment.complete(data.tokenizer)
     batches = train_batches(
         experiment.data,
         data,

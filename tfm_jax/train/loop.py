@@ -33,7 +33,9 @@ from tfm_jax.train.assemble import (
     left_out,
     open_checkpoints,
 )
+from tfm_jax.train.profile import Profile
 from tfm_jax.train.state import averaged
+from tfm_jax.train.utilisation import Meter
 
 
 def train(
@@ -42,6 +44,7 @@ def train(
     *,
     given: Collection[str] | None = None,
     read_initial: Callable[[str], initial.Source] = initial.read,
+    profile: str = "",
 ) -> dict:
     """Trains what ``config`` says in ``workdir``, from where it left off.
 
@@ -52,6 +55,7 @@ def train(
             the configuration is as it shall be, whatever ``init_from`` has.
         read_initial: reads ``init_from``; by default runs alone, as
             ``interop.read_initial`` folders of transformers too.
+        profile: "FROM,STEPS": train steps that are traced, see ``profile``.
     Returns: the scores of the evaluation after the last step.
     Raises: Preempted, Diverged, ConfigError, DataError and what else `exits` lists.
     """
@@ -59,6 +63,7 @@ def train(
     experiment = resolve(config)
     new_runs.check(experiment, workdir, given or ())
     require(experiment.train.trackers)
+    traced = Profile(profile, experiment.train.total_steps, Path(workdir))
     workdir = preflight(workdir)
     named_data.remember(experiment)
     with (
@@ -76,9 +81,10 @@ def train(
         total = experiment.train.total_steps
         with (
             run.open_log() as log,
+            traced,
             Progress(total, start=run.step, shown=is_main_process) as progress,
         ):
-            run.loop(log, progress, started)
+            run.loop(log, progress, started, traced if is_main_process else None)
             return run.finish(log)
 
 
@@ -119,7 +125,9 @@ class Training:
         self.step = self.saved = made.step
         self.batches, self.state = made.batches, made.state
         self.length = made.length  # what it does if its length has changed
-        self._scores, self._tokens = made.scores, []  # tokens since the last record
+        self._scores = made.scores
+        self._tokens, self._flops = [], []  # of each step since the last record
+        self.meter = Meter(self.experiment, mesh)
         self.stopped = ""  # why it ends before its last step
         if self.experiment.train.stop_patience and not made.data.valid:
             patience = self.experiment.train.stop_patience
@@ -155,11 +163,26 @@ class Training:
             knobs=self.experiment.knobs(),
         )
 
-    def loop(self, log: MetricsLog, progress: Progress, started: float) -> None:
+    def loop(
+        self,
+        log: MetricsLog,
+        progress: Progress,
+        started: float,
+        profile: Profile | None = None,
+    ) -> None:
         """Steps, evaluations and checkpoints until ``total_steps`` or an early stop."""
         self.begin(log, progress, started)
+        if profile:
+            profile.begin(self.step)
         while not self.at_end:
-            self.account(self.update())
+            step = self.step + 1
+            if profile:
+                profile.before(step)
+            with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                metrics = self.update()
+            if profile:
+                profile.after(step, metrics)
+            self.account(metrics)
 
     @property
     def at_end(self) -> bool:
@@ -169,7 +192,8 @@ class Training:
     def begin(self, log: MetricsLog, progress: Progress, started: float) -> None:
         """Opens the books; an evaluation that was interrupted comes first."""
         self.log, self.progress, self._started = log, progress, started
-        self._newest, self._tokens, self._untimed, self._since = None, [], 0, None
+        self._newest, self._untimed, self._since = None, 0, None
+        self._tokens, self._flops = [], []
         if self.length:
             self._record(self.length)
         if self._due(self.experiment.eval.every_steps) and not self._evaluated():
@@ -186,6 +210,7 @@ class Training:
         """On the host, [A, B, ...]: this process's share of each micro-batch."""
         batch = self._shape(next(self.batches))
         self._tokens.append(self.work.tokens(batch))
+        self._flops.append(self.meter.flops(batch))
         share = jax.tree.leaves(batch)[0].shape[1] // jax.process_count()
         first = share * jax.process_index()
         return jax.tree.map(lambda x: x[:, first : first + share], batch)
@@ -225,12 +250,15 @@ class Training:
         return finish.finish(self, log)
 
     def _log(self, newest):
-        """Writes the newest metrics, and tokens per second where steps were timed."""
+        """Writes the newest metrics, and how fast the steps were that were timed."""
         tokens = sum(self._tokens[self._untimed :])
-        rate = tokens / max(time.monotonic() - self._since, 1e-9)
-        speed = {"tokens_per_second": rate} if tokens else {}  # of no step: not known
-        self._tokens, self._untimed, self._since = [], 0, time.monotonic()
-        self.log.write(self.step, "train", newest | speed)
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        speed = {"tokens_per_second": tokens / seconds} if tokens else {}
+        flops = sum(self._flops[self._untimed :])
+        mfu = {"mfu": flops / seconds / self.meter.peak} if flops else {}
+        self._tokens, self._flops = [], []
+        self._untimed, self._since = 0, time.monotonic()
+        self.log.write(self.step, "train", newest | speed | mfu)
         self.progress.update(self.step, loss=float(newest["loss"]), **speed)
         streak = int(newest["streak"])  # never shrinks beyond the limit
         if streak >= self.experiment.train.skip_limit:
