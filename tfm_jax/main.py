@@ -303,7 +303,8 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
         from tfm_jax.train import loop
 
         given = dict(given=_knobs_of(knobs), read_initial=read_initial)
-        given["profile"] = values.profile or ""
+        if values.profile:
+            given["profile"] = values.profile
         return loop.train(config, values.workdir, **given)
     if values.mode == "dry_run":
         from tfm_jax.interop import read_initial
