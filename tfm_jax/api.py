@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tfm_jax.audit import audit_transformer
     from tfm_jax.ops.attention import SCORES, attention_weights
     from tfm_jax.settings.experiment import Experiment
-    from tfm_jax.train.costs import Start
+    from tfm_jax.train.costs.first_step import Start
 
 __all__ = [
     # errors, and what the exit code of a command says
@@ -108,7 +108,7 @@ _OF_JAX = {  # name -> its module, which imports JAX
     "Experiment": "settings.experiment",
     "SCORES": "ops.attention",
     "attention_weights": "ops.attention",
-    "Start": "train.costs",
+    "Start": "train.costs.first_step",
     "audit_transformer": "audit",
 }
 
@@ -305,16 +305,16 @@ def start(experiment: "Experiment") -> "Start":
 
     Raises: ConfigError, DataError if it cannot be run.
     """
-    from tfm_jax.train import costs
+    from tfm_jax.train.costs import first_step
 
-    return costs.start(experiment, prepare(experiment))
+    return first_step.start(experiment, prepare(experiment))
 
 
 def measure(experiment: "Experiment") -> dict[str, Any]:
-    """Parameters, and FLOPs and tokens of a train step, see ``costs.measure``."""
-    from tfm_jax.train import costs
+    """Parameters, and FLOPs and tokens of a train step, see ``first_step.measure``."""
+    from tfm_jax.train.costs import first_step
 
-    return costs.measure(start(experiment))
+    return first_step.measure(start(experiment))
 
 
 def initial_params(experiment: "Experiment", model: "nn.Module") -> dict[str, Any]:

@@ -308,7 +308,7 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
         return loop.train(config, values.workdir, **given)
     if values.mode == "dry_run":
         from tfm_jax.interop import read_initial
-        from tfm_jax.train import dry_run
+        from tfm_jax.train.costs import dry_run
 
         given = dict(given=_knobs_of(knobs), read_initial=read_initial)
         return dry_run.dry_run(config, format=values.format, **given)

@@ -33,9 +33,9 @@ from tfm_jax.train.assemble import (
     left_out,
     open_checkpoints,
 )
-from tfm_jax.train.profile import Profile
+from tfm_jax.train.costs.profile import Profile
+from tfm_jax.train.costs.utilisation import Meter
 from tfm_jax.train.state import averaged
-from tfm_jax.train.utilisation import Meter
 
 
 def train(
@@ -55,7 +55,7 @@ def train(
             the configuration is as it shall be, whatever ``init_from`` has.
         read_initial: reads ``init_from``; by default runs alone, as
             ``interop.read_initial`` folders of transformers too.
-        profile: "FROM,STEPS": train steps that are traced, see ``profile``.
+        profile: "FROM,STEPS": train steps that are traced, see ``costs.profile``.
     Returns: the scores of the evaluation after the last step.
     Raises: Preempted, Diverged, ConfigError, DataError and what else `exits` lists.
     """

@@ -6,7 +6,8 @@ import jax
 
 from tfm_jax.data.batches import train_batches
 from tfm_jax.settings.experiment import Experiment
-from tfm_jax.train import flops, program
+from tfm_jax.train import program
+from tfm_jax.train.costs import flops
 
 
 class Start(NamedTuple):

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from tfm_jax.settings.experiment import Experiment
-from tfm_jax.train import flops, program
+from tfm_jax.train import program
+from tfm_jax.train.costs import flops
 
 # words of ``device_kind`` -> FLOP/s of one device: products of bfloat16, none of them
 # sparse. The first that are there count. Sources: data sheets of NVIDIA;

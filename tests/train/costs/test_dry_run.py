@@ -8,7 +8,7 @@ from tests.reliability import tiny
 from tfm_jax import main
 from tfm_jax.api import read_command
 from tfm_jax.settings.experiment import resolve
-from tfm_jax.train.dry_run import dry_run
+from tfm_jax.train.costs.dry_run import dry_run
 
 NUMERALS = "configs/transformer_numerals_small.py"
 SMALL = (

@@ -9,7 +9,7 @@ from tests.reliability import tiny
 from tfm_jax import main
 from tfm_jax.config import ConfigError
 from tfm_jax.train import loop
-from tfm_jax.train.profile import Profile
+from tfm_jax.train.costs.profile import Profile
 
 
 @pytest.mark.parametrize("asked", ["5", "a,b", "-1,3", "0,3", "3,0", "39,3", "1,2,3"])

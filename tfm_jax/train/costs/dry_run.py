@@ -15,8 +15,9 @@ from tfm_jax.runs.process import runtime
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say
-from tfm_jax.train import costs, program
+from tfm_jax.train import program
 from tfm_jax.train.assemble import batches_from, beginning
+from tfm_jax.train.costs.first_step import Start, measure
 
 ROWS = 2  # of the first batch that are shown
 COLUMNS = 32  # of a row
@@ -59,7 +60,7 @@ def dry_run(
     mesh = make_mesh(experiment.mesh)
     batch = next(batches_from(experiment, data, mesh, 0))
     with using(experiment.mesh, mesh):
-        measured = costs.measure(costs.Start(experiment, batch, workload.tokens(batch)))
+        measured = measure(Start(experiment, batch, workload.tokens(batch)))
         memory = _memory(experiment, mesh, batch)
     result = {
         "config": experiment.as_dict(),

@@ -9,7 +9,8 @@ from jax import lax
 
 from experiments.runs import cells
 from tfm_jax import api
-from tfm_jax.train import flops, program
+from tfm_jax.train import program
+from tfm_jax.train.costs import flops
 
 W = jax.ShapeDtypeStruct((4, 4), jnp.float32)  # x @ w: 2 * 4 * 4 * 4 operations
 LANGUAGE = "configs/gpt2_small.py:tiny"

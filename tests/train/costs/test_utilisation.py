@@ -9,7 +9,8 @@ from tfm_jax import api
 from tfm_jax.mesh import make_mesh
 from tfm_jax.runs.log import read_history
 from tfm_jax.settings.experiment import resolve
-from tfm_jax.train import loop, utilisation
+from tfm_jax.train import loop
+from tfm_jax.train.costs import utilisation
 
 
 @pytest.mark.parametrize(

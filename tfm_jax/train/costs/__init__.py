@@ -1,0 +1,1 @@
+"""What a run costs: said before it runs, counted and traced while it does."""
