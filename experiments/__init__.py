@@ -28,7 +28,7 @@ def results(plan: Any) -> Any:
 
 
 def compare(runs: Any) -> "Comparison":
-    """Runs side by side: a list of workdirs, or patterns such as ``"runs/*"``.
+    """Runs side by side: workdirs, patterns such as ``"runs/*"``, or loaded runs.
 
     In a notebook it shows itself; ``differences``, ``scores``, ``environment`` and
     ``curves`` are pandas data frames, ``save("compare.html")`` writes the page.

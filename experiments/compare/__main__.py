@@ -12,7 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfm_jax.api import Parser, exits, install, leave_accelerators, say
+from tfm_jax.api import (
+    InfrastructureError,
+    Parser,
+    exits,
+    install,
+    leave_accelerators,
+    say,
+)
 
 
 @exits.command("experiments.compare")
@@ -25,14 +32,19 @@ def main(argv: Sequence[str]) -> None:
         usage=argparse.SUPPRESS,
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help=argparse.SUPPRESS)
-    parser.add_argument("--page", type=Path, default=Path("compare.html"))
+    page = dict(type=Path, default=Path("compare.html"), help=argparse.SUPPRESS)
+    parser.add_argument("--page", **page)
     options = parser.parse_args(argv)
     leave_accelerators()
     from experiments import compare
 
     compared = compare(options.runs)
-    if say(compared.text()):
+    if not say(compared.text()):
+        return
+    try:
         say(f"\nsee {compared.save(options.page)}")
+    except OSError as error:
+        raise InfrastructureError(f"--page={options.page}: {error}") from error
 
 
 def program() -> None:

@@ -91,10 +91,8 @@ class Comparison:
             listed = ", ".join(f"{kind} ({n})" for kind, n in kinds.items())
             remarks.append(f"Runs of different kinds: {listed}.")
         if some:
-            remarks.append(
-                f"{len(some)} knobs that only some of them have are left out here."
-            )
-        if not rows:
+            remarks.append(f"{len(some)} knobs are left out: not all of them have one.")
+        if not rows and not some:
             remarks.append("No knob differs: the same run, repeated.")
         return Section("Configuration", remarks, [self._grid("knob", rows)])
 
@@ -193,9 +191,6 @@ def table(runs: Sequence[Workdir]) -> "pd.DataFrame":
     import pandas as pd
 
     stand = {"status": [r.status for r in runs], "step": [r.step for r in runs]}
-    names = dict.fromkeys(name for run in runs for name in run.scores)
-    scored = {name: [run.scores.get(name) for run in runs] for name in names}
-    columns = (
-        stand | {**contrasts.knobs(runs), **contrasts.knobs_of_some(runs)} | scored
-    )
+    differ = {**contrasts.knobs(runs), **contrasts.knobs_of_some(runs)}
+    columns = stand | differ | contrasts.final_scores(runs)
     return pd.DataFrame(columns, index=[run.name for run in runs])

@@ -50,14 +50,20 @@ def _knobs(runs):
 
 def scores(runs: Sequence[Workdir]) -> Rows:
     """Scores after training; of runs that are not as far, where all have been."""
-    rows = _rows([run.scores for run in runs])
-    if not all(run.scores for run in runs) or len({run.step for run in runs}) > 1:
-        for key in logged(runs):
-            of = sum(key in run.lines for run in runs)
-            if key[0] == "valid" and key[1] in score_goals() and of > 1:
-                last = along(runs, key, 1)
-                rows |= {f"{'/'.join(key)} at {step}": r for step, r in last.items()}
+    rows, goals = final_scores(runs), score_goals()
+    if all(run.scores for run in runs) and len({run.step for run in runs}) == 1:
+        return rows
+    for key in logged(runs):
+        several = sum(key in run.lines for run in runs) > 1
+        if several and key[0] == "valid" and key[1] in goals:
+            last = along(runs, key, 1)
+            rows |= {f"{'/'.join(key)} at {step}": row for step, row in last.items()}
     return rows
+
+
+def final_scores(runs: Sequence[Workdir]) -> dict[str, list]:
+    """Scores after training."""
+    return _rows([run.scores for run in runs])
 
 
 def logged(runs: Sequence[Workdir]) -> list[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """Grid: a table of texts, the same on a terminal and on a page."""
 
-import math
 from typing import Any, NamedTuple
 
 from rich.cells import cell_len
@@ -58,10 +57,10 @@ def spelled(value: Any) -> str:
 
 
 def number(value: float | None, *, sign: bool = False) -> str:
-    """Five digits, or all of a count."""
+    """Five digits, or all of a whole number."""
     if value is None:
         return DASH
-    if isinstance(value, int) or (math.isfinite(value) and value == int(value)):
+    if abs(value) < 1e15 and value == int(value):
         return f"{value:{'+' if sign else ''},.0f}"
     return f"{value:{'+' if sign else ''}.5g}"
 

@@ -45,7 +45,7 @@ class Workdir(NamedTuple):
 
 
 def read(runs: Any) -> list[Workdir]:
-    """Runs of workdirs and patterns such as ``runs/*``, each once.
+    """Runs of workdirs, patterns such as ``runs/*`` and loaded runs, each once.
 
     What is no run, or cannot be read, is left out with a warning.
 
@@ -71,7 +71,7 @@ def _find(given):
     """The workdirs, in the order given."""
     found = {}
     for one in given:
-        path = Path(one).expanduser()
+        path = Path(getattr(one, "workdir", one)).expanduser()
         there, matched = path.exists(), []
         if there and not _is_run(path):
             inside = any(map(_is_run, path.glob("*")))
@@ -83,7 +83,7 @@ def _find(given):
             matched = filter(_is_run, map(Path, glob.iglob(str(path), recursive=True)))
             matched = sorted(matched, key=_natural)
         else:
-            siblings = [other.name for other in path.parent.glob("*")]
+            siblings = [p.name for p in path.parent.glob("*") if _is_run(p)]
             raise ConfigError(f"{one}: no such run{nearest(path.name, siblings)}")
         for match in matched:
             whole = match.resolve()
@@ -99,7 +99,8 @@ def _is_run(path):
 
 def _natural(path):
     """Sorts ``s2`` before ``s10``."""
-    return [(w.isdigit() and int(w), w) for w in re.split(r"([0-9]{1,9})", str(path))]
+    words = re.split("([0-9]+)", str(path))  # every second one is a number
+    return [(len(w), w) if place % 2 else (0, w) for place, w in enumerate(words)]
 
 
 def _leave_out(reason):
@@ -125,7 +126,7 @@ def _read(path, name, knobs, roles):
     return Workdir(
         *(path, name, knobs, roles, _status(path, knobs, history, results), step),
         lines=_lines(history),
-        scores=files.scores(results),
+        scores={name: _number(x) for name, x in files.scores(results).items()},
         environment=_environment(path, history),
     )
 
@@ -138,9 +139,9 @@ def _status(path, knobs, history, results):
         return "done" if results else "not started"
     if results.get("step") == history[-1]["step"]:
         return "done"
-    streaks = [r.get("streak") for r in history if r["kind"] == "train"]
-    limit = knobs.get("train.skip_limit")
-    return "diverged" if streaks and streaks[-1] == limit else "stopped"
+    streaks = [_number(r.get("streak")) for r in history if r["kind"] == "train"]
+    lost = streaks and streaks[-1] >= _number(knobs.get("train.skip_limit"))
+    return "diverged" if lost else "stopped"
 
 
 def _environment(path, history):

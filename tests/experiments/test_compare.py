@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
     make(folder / "rotary", model__positions="rotary", steps=25, ended=False)
     lost = make(folder / "lost", model__norm="none", steps=30, ended=False)
     with open(lost / "metrics.jsonl", "a") as record:
-        for streak in range(1, 11):
+        for streak in range(1, 13):  # more than train.skip_limit
             bad = {"kind": "train", "loss": "nan", "streak": streak}
             record.write(json.dumps({"step": 30 + streak} | bad) + "\n")
     return folder
@@ -134,7 +134,7 @@ def test_a_table_has_a_row_for_each_workdir_and_a_column_for_what_differs(folder
     assert list(table.index) == ["lost", "post", "pre", "rotary"]
     assert list(table["model.norm"]) == ["none", "post", "pre", "post"]
     assert "model.width" not in table and table.loc["pre", "test/bleu"] == 26
-    assert list(table["step"]) == [40, 40, 40, 25]
+    assert list(table["step"]) == [42, 40, 40, 25]
 
 
 def test_knobs_of_before_are_compared_under_their_names_of_now(tmp_path):
@@ -185,6 +185,7 @@ def test_patterns_and_homes_are_spelled_out_and_a_run_counts_once(
         make(tmp_path / name)
     (tmp_path / "notes").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "s2")
+    (tmp_path / "²").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     read = workdirs.read(["~/s[1]", "~/s[0-9]*"])
     with pytest.warns(UserWarning, match="link, the run s2, is named twice"):
@@ -205,6 +206,20 @@ def test_what_cannot_be_compared_is_refused_in_a_line(folder, names, message, ca
     code, out, err = told(capsys, *(folder / name for name in names))
     assert code == exits.BAD_CONFIG and out == ""
     assert message in err and err.count("\n") == 1
+
+
+def test_a_page_that_cannot_be_written_is_said_in_a_line(folder, capsys, undrawn):
+    inside = folder / "post" / "config.json" / "page.html"
+    code, out, err = told(capsys, folder / "post", folder / "pre", "--page", inside)
+    assert code == exits.INFRASTRUCTURE and out.startswith("Configuration\n")
+    assert err.startswith(f"experiments.compare: --page={inside}: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("knob", ["model_name", "task"])
+def test_a_section_in_place_of_a_name_is_no_run_of_ours(knob, tmp_path):
+    pair = [make(tmp_path / "a", **{knob: {"x": 1}}), make(tmp_path / "b", seed=1)]
+    assert compare(pair).differences.loc["seed", "b"] == 1
 
 
 def test_a_directory_that_is_no_run_is_left_out_with_a_line(folder, undrawn):
@@ -245,7 +260,8 @@ def test_what_a_workdir_from_elsewhere_says_is_only_text(tmp_path, capsys):
     with open(bad / "metrics.jsonl", "a") as record:
         record.write("".join(json.dumps(each) + "\n" for each in (odd, more)))
         record.write('{"step": 8, "kind": "start", "environment": {"\x1b": [1]}}\n')
-    results = {"step": HOSTILE, HOSTILE: {HOSTILE: 1}, "test": [1]}
+    scores = {HOSTILE: {HOSTILE: 1, "x": 10**400, "y": 1e300}}
+    results = {"step": HOSTILE, "test": [1]} | scores
     (bad / "results.json").write_text(json.dumps(results))
     page = tmp_path / "page.html"
     good = make(tmp_path / "good", where=HERE | {"machine": HOSTILE})

@@ -155,7 +155,7 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     config = _with_homes(Experiment._field_defaults | modern(config))
     for name, table in (("model_name", MODELS), ("task", WORKLOADS)):
-        if config.get(name) not in table:
+        if config.get(name) not in [*table]:  # a section is no key of a table
             raise ConfigError(no_choice(name, config.get(name), tuple(table)))
     classes = section_types(config["model_name"], config["task"])
     fields = Experiment._fields
