@@ -29,6 +29,7 @@ autodoc_typehints_format = "short"
 napoleon_use_ivar = True
 napoleon_custom_sections = ["Source", "Deviates"]
 html_theme = "furo"
+html_static_path, html_css_files = ["site.css"], ["site.css"]
 html_copy_source = html_show_sourcelink = False
 
 

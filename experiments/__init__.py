@@ -11,17 +11,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from experiments.compare.comparison import Comparison
+    from experiments.plan import Plan
 
 
-def load_study(spec: str, out: str | Path = "runs/studies") -> Any:
-    """``STUDY[:SCALE]`` as ``experiments.plan.Plan``: its runs as they stand now."""
+def load_study(spec: str, out: str | Path = "runs/studies") -> "Plan":
+    """``STUDY[:SCALE]``, or a file of one: its runs as they stand now.
+
+    Args: out: the folder where studies live.
+    Raises: ConfigError for an unknown name or scale, and for a study that is none.
+    """
     from experiments.plan import Plan
 
     return Plan.load(spec, Path(out))
 
 
-def results(plan: Any) -> Any:
-    """One row a run of ``load_study(...)``, as a pandas data frame."""
+def results(plan: "Plan") -> "pd.DataFrame":
+    """One row a run of ``load_study(...)``: arm, seed, status, metric, what varies."""
     from experiments.runs import outcomes
 
     return outcomes.table(plan.rows())
@@ -41,7 +46,11 @@ def compare(runs: Any) -> "Comparison":
 
 
 def runs(pattern: Any = "runs/*") -> "pd.DataFrame":
-    """One row a workdir: where it stands, knobs that differ, scores after training."""
+    """One row a workdir: where it stands, knobs that differ, scores after training.
+
+    Args: pattern: one, or a list of workdirs and patterns.
+    Raises: ConfigError for a path where no run is.
+    """
     from experiments.compare import comparison, workdirs
 
     return comparison.table(workdirs.read(pattern))

@@ -8,8 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.ko.md")
 KOREAN = "docs/guide.ko.md"
 INDEX = (ROOT / "docs/index.md").read_text("utf-8")
-NAMES = re.findall(r"^\w+$", INDEX.split(":caption: Guides")[1].split("```")[0], re.M)
-GUIDES = tuple(f"docs/{name}.md" for name in NAMES)
+GUIDES = tuple(f"docs/{name}.md" for name in re.findall(r"^\w+$", INDEX, re.M))
 IN_ORDER = (READMES[0], *GUIDES)
 
 

@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BOTH = ("README.md", "README.ko.md")
 DATA = ("docs/data.md", "docs/guide.ko.md")
 FINETUNE = ("docs/finetune.md", "docs/guide.ko.md")
-SOURCES = ("docs/multi30k.md", "docs/shakespeare.md", "docs/pretraining.md")
+SOURCES = [
+    f"docs/{n}.md" for n in ("multi30k", "shakespeare", "pretraining", "references")
+]
 NUMBER = r"[+-]?\d[\d,]*(?:\.\d+)?"
 DECIMAL = r"-?\d+\.\d+"
 GAP = r"[^.\d-]*"

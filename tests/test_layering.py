@@ -1,6 +1,7 @@
 """The shape of the source: who imports whom, and what no file may hold."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,14 @@ def test_imports_point_down():
         for violation in violations(path.read_text("utf-8"), relative(path))
     ]
     assert not found, "\n".join(found)
+
+
+def test_the_page_of_the_design_lists_parts_from_the_ground_up():
+    text = (ROOT / "docs/design.md").read_text("utf-8")
+    listed = re.findall(r"^\| `tfm_jax/(\w+)", text, re.M)
+    for number, part in enumerate(listed):
+        below = {name.partition(".")[0] for name in BELOW[part]} - {"__version__", part}
+        assert below <= {*listed[:number]}, part
 
 
 @pytest.mark.parametrize("top", BESIDE)
