@@ -15,10 +15,10 @@ from tfm_jax.api import (
     ConfigError,
     InfrastructureError,
     default_metric,
-    goal_of,
     no_choice,
     preflight,
     say,
+    score_goals,
     score_names,
     to_flag,
     typed_knobs,
@@ -140,8 +140,8 @@ def _study(options):
     for knobs in arms.values():
         configure(options.config, settings | knobs)
     metric = options.metric or default_metric(experiment)
-    goal = options.goal or goal_of(metric.rpartition("/")[2])
-    if not goal:
+    best = score_goals().get(metric.rpartition("/")[2])
+    if not best and not options.goal:
         if metric not in (names := score_names(experiment)):
             raise ConfigError(no_choice("metric", metric, tuple(names)))
         raise ConfigError(
@@ -158,7 +158,7 @@ def _study(options):
             tune=tune,
             tune_seeds=(fresh,) if tune else (),
             metric=metric,
-            goal=goal,
+            goal=options.goal or best.__name__,
             sesoi=options.sesoi,
         )
     except ValueError as error:
@@ -202,16 +202,17 @@ def _arms(axes: Mapping[str, Sequence], zipped: bool) -> dict[str, dict[str, Any
     arms = {}
     for values in join(*axes.values()):
         knobs = dict(zip(axes, values, strict=True))
-        arms[_free("-".join(itertools.starmap(_word, knobs.items())), arms)] = knobs
+        words = (_word(*item, alone=len(axes) == 1) for item in knobs.items())
+        arms[_free("-".join(words), arms)] = knobs
     return arms
 
 
-def _word(knob, value):
-    """A value in letters of a name; with its knob if it cannot begin one."""
+def _word(knob, value, alone):
+    """A value in letters of a name; after its knob, unless it is a word or alone."""
     text = "+".join(map(str, value)) if isinstance(value, tuple) else to_flag(value)
     text = re.sub(r"[^A-Za-z0-9_.+-]+", "_", text)
-    leaf = knob.rpartition(".")[2]
-    return text if re.match(r"[A-Za-z0-9]", text) else f"{leaf}{text}"
+    plain = re.match(r"[A-Za-z0-9]", text) and (alone or isinstance(value, str))
+    return text if plain else knob.rpartition(".")[2] + text
 
 
 def _free(name, taken):

@@ -79,7 +79,6 @@ __all__ = [
     "check_population",
     "check_start",
     "default_metric",
-    "goal_of",
     "prepare",
     "read_command",
     "run_command",
@@ -99,11 +98,6 @@ __all__ = [
     "measure",
     "start",
 ]
-_BETTER = {  # a word in the name of a score: which is better, less of it or more
-    **dict.fromkeys("nll loss perplexity bits".split(), "min"),
-    **dict.fromkeys("accuracy f1 precision recall matthews pearson".split(), "max"),
-    **dict.fromkeys("bleu chrf exact".split(), "max"),
-}
 _OF_JAX = {  # name -> its module, which imports JAX
     "Experiment": "settings.experiment",
     "SCORES": "ops.attention",
@@ -283,11 +277,6 @@ def default_metric(experiment: "Experiment") -> str:
     if metric == "loss":
         metric = next(iter(experiment.workload.scores))
     return f"valid/{metric}"
-
-
-def goal_of(score: str) -> str:
-    """Whether ``min`` or ``max`` of a score is best; "" of one that is no merit."""
-    return next((_BETTER[w] for w in score.split("_") if w in _BETTER), "")
 
 
 def set_up(experiment: "Experiment") -> None:

@@ -122,15 +122,14 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
 
 
 def _check_extend(values, knobs):
-    said = ["config", "config.train.total_steps", "config.train.extended_at"]
-    given = {flag.partition("=")[0].removeprefix("--") for flag in knobs}
-    given |= {"config"} if values.config is not None else set()
-    for flag in said:
-        if flag in given:
-            raise configs.ConfigError(
-                f"--extend={values.extend} goes on with the run in --workdir from the "
-                f"step it has reached; take --{flag} back"
-            )
+    flags_given = {flag.partition("=")[0] for flag in knobs}
+    flags_given |= {"--config"} if values.config is not None else set()
+    length = {f"--config.train.{knob}" for knob in ("total_steps", "extended_at")}
+    for flag in sorted(flags_given & {"--config", *length}):
+        raise configs.ConfigError(
+            f"--extend={values.extend} goes on with the run in --workdir from the step "
+            f"it has reached; take {flag} back"
+        )
 
 
 def load_config(values: flags.FlagValues, knobs: Sequence[str]) -> ConfigDict:

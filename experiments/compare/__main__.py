@@ -32,8 +32,7 @@ def main(argv: Sequence[str]) -> None:
         usage=argparse.SUPPRESS,
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help=argparse.SUPPRESS)
-    page = dict(type=Path, default=Path("compare.html"), help=argparse.SUPPRESS)
-    parser.add_argument("--page", **page)
+    parser.add_argument("--page", type=Path, default=Path("compare.html"))
     options = parser.parse_args(argv)
     leave_accelerators()
     from experiments import compare

@@ -1,7 +1,7 @@
 """Contrasts: in what runs differ, and what came of it, a row each."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from experiments.compare.grid import spelled
 from experiments.compare.workdirs import Workdir
 from tfm_jax.api import score_goals
 
-Rows = Mapping[str, Sequence[Any]]  # name -> a value for each run; None: it has none
+Rows = dict[str, list[Any]]  # name -> a value for each run; None: it has none
 LONGEST = 48  # characters of what differs, in a legend
 ASIDE = {"operation", "execution"}  # roles of knobs that no curve follows from
 
@@ -61,7 +61,7 @@ def scores(runs: Sequence[Workdir]) -> Rows:
     return rows
 
 
-def final_scores(runs: Sequence[Workdir]) -> dict[str, list]:
+def final_scores(runs: Sequence[Workdir]) -> Rows:
     """Scores after training."""
     return _rows([run.scores for run in runs])
 

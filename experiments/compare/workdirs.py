@@ -165,7 +165,7 @@ def _brief(value):
 
 def _lines(history):
     """(kind, score) -> steps and values, of training and of evaluations."""
-    points: dict[tuple[str, str], list] = {}
+    points = {}
     for record in history:
         step = _number(record["step"])
         for score in record if record["kind"] in ("train", "valid") else ():

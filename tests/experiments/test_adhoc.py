@@ -42,15 +42,15 @@ def write(out, *argv):
 def test_axes_are_a_study_file_with_the_product_of_their_values(tmp_path, capsys):
     assert run.main([*WARM, "plan", f"--out={tmp_path}"]) == 0
     shown = capsys.readouterr().out
-    assert "0 of 12 runs done" in shown and "post-200-s2-" in shown
+    assert "0 of 12 runs done" in shown and "post-warmup_steps200-s2-" in shown
     study = study_file.read("warm", tmp_path).study
     assert study.arms == {
-        "pre-0": {"model.norm": "pre", "optim.warmup_steps": 0},
-        "pre-200": {"model.norm": "pre", "optim.warmup_steps": 200},
-        "post-0": {"model.norm": "post", "optim.warmup_steps": 0},
-        "post-200": {"model.norm": "post", "optim.warmup_steps": 200},
+        "pre-warmup_steps0": {"model.norm": "pre", "optim.warmup_steps": 0},
+        "pre-warmup_steps200": {"model.norm": "pre", "optim.warmup_steps": 200},
+        "post-warmup_steps0": {"model.norm": "post", "optim.warmup_steps": 0},
+        "post-warmup_steps200": {"model.norm": "post", "optim.warmup_steps": 200},
     }
-    assert (study.baseline, study.seeds) == ("pre-0", (0, 1, 2))
+    assert (study.baseline, study.seeds) == ("pre-warmup_steps0", (0, 1, 2))
     assert (study.metric, study.goal) == ("valid/nll", "min")
 
 
@@ -91,7 +91,7 @@ def test_values_keep_the_types_of_their_knobs(tmp_path):
 def test_zipped_axes_go_together_and_tuning_has_a_seed_of_its_own(tmp_path):
     flags = ("--zip", "--tune", "optim.peak_lr=1e-3,2e-3", "--seeds=0,1000")
     study = write(tmp_path, f"--config={CONFIG}", *NORMS, *WARMUPS, *flags).study
-    assert list(study.arms) == ["pre-0", "post-200"]
+    assert list(study.arms) == ["pre-warmup_steps0", "post-warmup_steps200"]
     assert study.tune == {"optim.peak_lr": (1e-3, 2e-3)}
     assert study.tune_seeds == (1001,) and study.seeds == (0, 1000)
 

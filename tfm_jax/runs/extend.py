@@ -76,9 +76,10 @@ def extended(config: ConfigDict, workdir: str | Path, steps: int) -> ConfigDict:
         return config
     if _results(workdir).get("stopped"):  # early
         goes_on += " and with --config.train.stop_patience=0"
+    lacks = ", but has no results of them" if made == total else ""
     raise ConfigError(
         f"--extend={steps}: the run in --workdir={workdir} has made {made} of {total} "
-        f"steps; it goes on {goes_on}, and can be extended when it has finished"
+        f"steps{lacks}; it goes on {goes_on}, and can be extended when it has finished"
     )
 
 
