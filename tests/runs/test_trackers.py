@@ -144,10 +144,11 @@ def planted(monkeypatch, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")  # of theirs
 def test_wandb_works_without_a_network_and_gets_no_secret(planted, monkeypatch):
-    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("WANDB_DIR", raising=False)
     run(planted / "run", "wandb")
+    wandb.teardown()  # waits for what writes the files
     stored = sorted((planted / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len({path.name for path in stored}) == 1, "one run"
     assert b"train/loss" in stored[-1].read_bytes()

@@ -14,10 +14,10 @@ def write(records: Iterator[list[Record]], told: Told) -> None:
     environment are obeyed; else the project is tfm_jax, the folder the workdir. Command
     line, machine, code and packages are not sent: nobody has looked for secrets there.
     """
+    os.environ.setdefault("WANDB_SILENT", "true")  # asks for no key in a terminal
     import wandb
 
     settings = wandb.Settings(
-        silent=True,
         console="off",
         disable_git=True,
         save_code=False,
