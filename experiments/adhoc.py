@@ -99,13 +99,14 @@ def new(name: str, out: Path) -> None:
     """
     from experiments import template
 
-    path = Path(name).expanduser()
+    path, again = Path(name).expanduser(), [name]
     if not name.endswith(".py"):
         path = study_file.path_of(legal(name), out)
+        again += [f"--out={out}"] if out != study_file.ROOT else []
     if path.exists():
         raise ConfigError(f"new {name}: {path} is there already")
     _put(path, Path(template.__file__).read_text("utf-8"))
-    say(f"`python -m experiments.run {name}` runs it")
+    say(f"`python -m experiments.run {shlex.join(again)}` runs it")
 
 
 def _put(path, text):

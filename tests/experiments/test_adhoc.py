@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import adhoc, load_study, run, study_file, study_text
+from experiments import adhoc, load_study, plan, run, study_file, study_text
 from experiments.costs import sizes
 from experiments.study import Study
 from tests.experiments import tiny_study
@@ -29,6 +29,7 @@ def at_root(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(request.config.rootpath)
         patch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
+        patch.setattr(plan, "score_names", lambda _: ["valid/nll", "test/nll"])
         yield
 
 
