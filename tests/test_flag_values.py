@@ -112,3 +112,14 @@ def test_a_text_that_says_no_such_value_is_refused(text, kind, words):
 def test_what_no_knob_holds_is_not_written(value: Any):
     with pytest.raises(ConfigError, match="no value of a knob"):
         to_flag(value)
+
+
+@given(st.lists(st.lists(st.text() | st.just("a,b")).map(tuple)).map(tuple))
+def test_several_tuples_stand_in_quotes(tuples):
+    text = ",".join(repr(to_flag(each)) for each in tuples)
+    assert from_flag(text, tuple[tuple[str, ...], ...], "") == tuples
+
+
+def test_several_tuples_stand_in_brackets_or_are_one_word_each():
+    of_numbers = tuple[tuple[int, ...], ...]
+    assert from_flag("(1,-2),[3],4,()", of_numbers, "") == ((1, -2), (3,), (4,), ())
