@@ -36,6 +36,7 @@ FROM_THE_WHEEL = """
     import tfm_jax
     from experiments import study_file
     from tfm_jax import config
+    from tfm_jax.api import environment
     from tfm_jax.notebook.__main__ import main
 
     names = sys.argv[1:]
@@ -45,6 +46,7 @@ FROM_THE_WHEEL = """
     answer = dict(
         where=tfm_jax.__file__,
         versions=[tfm_jax.__version__, found.version],
+        code=[environment()[name] for name in ("code", "changes")],
         scripts=scripts,
         configs={name: config.to_json(config.load(name)) for name in names},
         study=config.to_json(config.load(study.config)),
@@ -146,3 +148,8 @@ def test_the_docker_recipe_has_the_python_of_the_lock_and_extras_there_are():
     setup.read(ROOT / "setup.cfg")
     named = {*re.findall(r"EXTRA=(\w+)", text), *re.findall(r"(\w+): Cloud TPUs", text)}
     assert named == {"gpu", "tpu"} <= {*setup["options.extras_require"]}
+
+
+def test_without_a_checkout_the_files_say_which_code_ran(answer):
+    code, changes = answer["code"]
+    assert re.fullmatch("files [0-9a-f]{12}", code) and changes == "none"

@@ -8,13 +8,16 @@ import subprocess
 from pathlib import Path
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tfm_jax")
+PACKAGE = Path(__file__).parents[2]
 
 
 def describe() -> dict[str, str]:
     """Code, versions and machine, in words; what cannot be found out is "unknown"."""
+    code = _git("rev-parse", "HEAD:./tfm_jax")
+    checkout = code != "unknown"
     return {
-        "code": _git("rev-parse", "HEAD:./tfm_jax"),
-        "changes": _digest(_git("diff", "HEAD", "--", "tfm_jax")),
+        "code": code if checkout else f"files {_digest(_installed())}",
+        "changes": _digest(_git("diff", "HEAD", "--", "tfm_jax") if checkout else ""),
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         "machine": _processor(),
@@ -23,12 +26,15 @@ def describe() -> dict[str, str]:
     }
 
 
+def _installed():
+    """All of the package, where no checkout says which code it is."""
+    return "".join(path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py")))
+
+
 def _git(*arguments):
-    here = Path(__file__).parents[3]
     try:
-        ran = subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
-        )
+        command = ["git", "-C", str(PACKAGE.parent), *arguments]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return ran.stdout.strip()
