@@ -172,16 +172,14 @@ class Training:
     ) -> None:
         """Steps, evaluations and checkpoints until ``total_steps`` or an early stop."""
         self.begin(log, progress, started)
-        if profile:
-            profile.begin(self.step)
+        profile = profile or Profile("", 0, self.workdir)
+        profile.begin(self.step)
         while not self.at_end:
             step = self.step + 1
-            if profile:
-                profile.before(step)
+            profile.before(step)
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
                 metrics = self.update()
-            if profile:
-                profile.after(step, metrics)
+            profile.after(step, metrics)
             self.account(metrics)
 
     @property
@@ -290,7 +288,8 @@ class Training:
 
     def _look_back(self) -> None:
         """Stops the run early if its evaluations get no better."""
-        if not self.experiment.train.stop_patience:
+        cfg = self.experiment.train
+        if not cfg.stop_patience or self.step >= cfg.total_steps:
             return
         why = stopping.why(self.experiment, stopping.evaluations(self.workdir))
         if _agreed(bool(why)):
