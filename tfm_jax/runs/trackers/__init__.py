@@ -10,7 +10,7 @@ from typing import Any
 from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError, to_flag
 from tfm_jax.runs.trackers import mlflow, tensorboard, wandb
-from tfm_jax.runs.trackers.follower import Follower, Told
+from tfm_jax.runs.trackers.follower import Follower, RunInfo
 from tfm_jax.runs.trackers.redact import redact, redacted
 from tfm_jax.runs.workdir import replace
 
@@ -41,14 +41,14 @@ def follow(
     """
     names = [name for name in names if _is_there(name)]
     texts = {n: to_flag(x) if isinstance(x, tuple) else x for n, x in knobs.items()}
-    told = Told(
+    info = RunInfo(
         workdir=workdir,
         name=redact(workdir.name),
         id=_id_of(workdir) if set(names) - {"tensorboard"} else "",
         step=step,
         knobs=redacted(texts),
     )
-    writes = {n: functools.partial(TRACKERS[n][1], told=told) for n in names}
+    writes = {n: functools.partial(TRACKERS[n][1], info=info) for n in names}
     return [Follower(name, write) for name, write in writes.items()]
 
 

@@ -37,7 +37,7 @@ class Record(NamedTuple):
         }
 
 
-class Told(NamedTuple):
+class RunInfo(NamedTuple):
     """What a tracker hears of a run before its first record.
 
     Attributes:

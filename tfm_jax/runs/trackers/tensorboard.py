@@ -4,26 +4,26 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from tfm_jax.runs.trackers.follower import Record, Told
+from tfm_jax.runs.trackers.follower import Record, RunInfo
 
 
-def write(records: Iterator[list[Record]], told: Told) -> None:
+def write(records: Iterator[list[Record]], info: RunInfo) -> None:
     """Scalars, samples and hyper-parameters, as an event file in ``tensorboard/``."""
     from tensorboardX import summary
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    folder, step = told.workdir / "tensorboard", told.step + 1
+    folder, step = info.workdir / "tensorboard", info.step + 1
     folder.mkdir(parents=True, exist_ok=True)
     # Without an experiment of their own TensorBoard makes a table of all runs below
     # one folder: a row a run, a column for each knob and each scalar.
-    _, begins, ends = summary.hparams(dict(told.knobs), {})
+    _, begins, ends = summary.hparams(dict(info.knobs), {})
     with contextlib.closing(EventsWriter(os.path.join(folder, "events"))) as writer:
         # What an earlier process logged from this step on is hidden.
         start = SessionLog(status=SessionLog.START)
         writer.write_event(Event(step=step, file_version="brain.Event:2"))
         writer.write_event(Event(step=step, session_log=start))
-        if told.knobs:
+        if info.knobs:
             writer.write_event(Event(summary=begins, step=step))
         for ready in records:
             for record in ready:

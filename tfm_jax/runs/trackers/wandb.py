@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterator
 
-from tfm_jax.runs.trackers.follower import Record, Told
+from tfm_jax.runs.trackers.follower import Record, RunInfo
 from tfm_jax.terminal import say
 
 
-def write(records: Iterator[list[Record]], told: Told) -> None:
+def write(records: Iterator[list[Record]], info: RunInfo) -> None:
     """Metrics, samples and knobs, as a run that later processes go on with.
 
     ``WANDB_PROJECT``, ``WANDB_DIR`` and whatever else the library reads of the
@@ -26,11 +26,11 @@ def write(records: Iterator[list[Record]], told: Told) -> None:
     )
     run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "tfm_jax"),
-        name=told.name,
-        dir=os.environ.get("WANDB_DIR", told.workdir),
-        id=told.id,
+        name=info.name,
+        dir=os.environ.get("WANDB_DIR", info.workdir),
+        id=info.id,
         resume="allow",
-        config=dict(told.knobs),
+        config=dict(info.knobs),
         settings=settings,
     )
     say(f"wandb: {run.dir if run.offline else run.url}")
