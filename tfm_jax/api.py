@@ -273,10 +273,7 @@ def leave_accelerators() -> None:
 
 def default_metric(experiment: "Experiment") -> str:
     """``valid/SCORE`` that ranks the checkpoints of a run."""
-    metric = experiment.checkpoint.metric
-    if metric == "loss":
-        metric = next(iter(experiment.workload.scores))
-    return f"valid/{metric}"
+    return f"valid/{experiment.workload.score_of(experiment.checkpoint.metric)}"
 
 
 def set_up(experiment: "Experiment") -> None:

@@ -34,7 +34,7 @@ def configure(
         is not legal.
     """
     classes, workload = section_types(model_name, task), WORKLOADS[task]
-    usual = {"checkpoint": {"metric": next(iter(workload.scores))}, **workload.defaults}
+    usual = {"checkpoint": {"metric": workload.score_of("loss")}, **workload.defaults}
     sections = _merged(sections, size)
     if unknown := sorted(sections.keys() - classes.keys()):
         raise ConfigError(f"sections {unknown} are unknown; choose from {(*classes,)}")

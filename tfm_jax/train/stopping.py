@@ -26,7 +26,7 @@ def why(experiment: Experiment, evaluated: Mapping[int, Mapping[str, Any]]) -> s
         better than the best" for "worse than the one before".
     """
     cfg, scores = experiment.train, experiment.workload.scores
-    metric = next(iter(scores)) if cfg.stop_metric == "loss" else cfg.stop_metric
+    metric = experiment.workload.score_of(cfg.stop_metric)
     better, worst = scores[metric], {min: math.inf, max: -math.inf}[scores[metric]]
     curve = {
         step: worst if math.isnan(record[metric]) else record[metric]

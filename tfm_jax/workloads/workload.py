@@ -69,6 +69,10 @@ class Workload(NamedTuple):
         """Class of its data's tokenizer, with ``load`` and ``to_json``, or None."""
         return self.data.tokenizer and self.data.tokenizer.Tokenizer
 
+    def score_of(self, metric: str) -> str:
+        """The score that a knob names: ``loss`` is the workload's own."""
+        return next(iter(self.scores)) if metric == "loss" else metric
+
     def prepare(
         self, experiment: Any, tokenizer: Any = None, **options: Any
     ) -> prepared.Prepared:
