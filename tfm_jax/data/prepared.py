@@ -142,7 +142,7 @@ def prepare(
             names = names or report[split].get("labels")
     if "train" in splits and not kind.size(examples["train"]):
         raise DataError("the training split is empty")
-    if tokenizer is None and kind.tokenizer:
+    if tokenizer is None and kind.tokenizer and kind.texts:
         texts = kind.texts(cfg, examples["train"])
         tokenizer = kind.tokenizer.make(tokenizer_cfg, texts)
     if special := getattr(tokenizer_cfg, "special", ()):

@@ -176,9 +176,8 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
             f"model_name={config['model_name']!r} cannot learn "
             f"task={config['task']!r}; choose from {able}"
         )
-    sections = dict.fromkeys(SECTIONS) | {
-        name: _section(cls, config[name], name) for name, cls in classes.items()
-    }
+    sections: dict[str, Any] = dict.fromkeys(SECTIONS)
+    sections |= {n: _section(cls, config[n], n) for n, cls in classes.items()}
     texts = {name: _text(name, config[name]) for name in Experiment._field_defaults}
     names = {name: config[name] for name in ("model_name", "task")}
     experiment = Experiment(seed=seed, **names, **sections, **texts)
