@@ -269,8 +269,8 @@ def test_overrides_arrive_with_the_types_of_the_config(folder, calls):
     ((name, (config, workdir), options),) = calls
     knobs = {f"model.{name}" for name in ("width", "dropout", "tie")}
     knobs |= {f"data.{name}" for name in ("files", "lengths", "language")}
-    assert (name, workdir, options.pop("given")) == ("train", "w", knobs)
-    assert options == {"read_initial": read_initial}
+    assert (name, workdir) == ("train", "w")
+    assert options == {"given": knobs, "read_initial": read_initial, "profile": ""}
     assert config.to_dict() == dict(
         seed=0,
         model=dict(width=16, norm="post", dropout=0.0, tie=False),

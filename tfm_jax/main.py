@@ -95,9 +95,10 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     values = flags.FlagValues()
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
     flags.DEFINE_enum("format", "flags", ["flags", "json"], "", values)
-    named = ("config", "workdir", "input", "reference", "scoring", "profile")
+    named = ("config", "workdir", "input", "reference", "scoring")
     for name in (*named, *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
+    flags.DEFINE_string("profile", "", "", values)
     flags.DEFINE_enum("trust_data", "false", ["true", "false"], "", values)
     flags.DEFINE_integer("extend", None, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
@@ -281,14 +282,12 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
     if any(flag.startswith("--each.") for flag in knobs):
         if values.profile:
             raise configs.ConfigError("--profile is for one run, not for --each")
-        from tfm_jax.interop import read_initial
         from tfm_jax.train import population
 
-        given = dict(given=_knobs_of(knobs), read_initial=read_initial)
         made, workdirs = members(values, knobs)
         check_elsewhere(values, workdirs)
         check_named(values, knobs, made[0])  # they differ in seed and rate
-        return population.train(made, workdirs, **given)
+        return population.train(made, workdirs, **_beginning(knobs))
     check_elsewhere(values, [values.workdir] * bool(values.workdir))
     config = load_config(values, knobs)
     check_given(values, knobs, config)
@@ -298,19 +297,14 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
 
         config = extend.extended(config, values.workdir, values.extend)
     if values.mode == "train":
-        from tfm_jax.interop import read_initial
         from tfm_jax.train import loop
 
-        given = dict(given=_knobs_of(knobs), read_initial=read_initial)
-        if values.profile:
-            given["profile"] = values.profile
-        return loop.train(config, values.workdir, **given)
+        options = _beginning(knobs) | {"profile": values.profile}
+        return loop.train(config, values.workdir, **options)
     if values.mode == "dry_run":
-        from tfm_jax.interop import read_initial
         from tfm_jax.train.costs import dry_run
 
-        given = dict(given=_knobs_of(knobs), read_initial=read_initial)
-        return dry_run.dry_run(config, format=values.format, **given)
+        return dry_run.dry_run(config, format=values.format, **_beginning(knobs))
     from tfm_jax.train import modes
 
     function, names = MODES[values.mode]
@@ -318,6 +312,13 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
     if values.mode == "translate":
         options |= dict(stdin=sys.stdin, stdout=sys.stdout)
     return getattr(modes, function)(values.workdir, config=config, **options)
+
+
+def _beginning(knobs):
+    """What a run that begins is told besides its configuration."""
+    from tfm_jax.interop import read_initial
+
+    return {"given": _knobs_of(knobs), "read_initial": read_initial}
 
 
 @exits.command("tfm_jax")
