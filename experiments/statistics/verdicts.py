@@ -159,7 +159,7 @@ def _compare(values, others, study):
             word = "incomplete"
             if set(values[arm]) >= set(study.seeds) <= set(base):
                 word = pairs[arm].word(study, interval)
-            difference = _difference(values[arm], base, study.goal, tests)
+            difference = _difference(pairs[arm], values[arm], base, study.goal, tests)
             if difference:
                 low, high = interval or (None, None)
                 difference |= {"p_holm": p_holm, "low_holm": low, "high_holm": high}
@@ -167,12 +167,12 @@ def _compare(values, others, study):
     return compared
 
 
-def _difference(values, base, goal, tests):
+def _difference(pairs, values, base, goal, tests):
     """What is known of an arm minus the baseline; None without a complete pair.
 
     Args: tests: arms that Holm's adjustment is over.
     """
-    d = findings.pairs(values, base).differences
+    d = pairs.differences
     p = stats.paired(d, CONFIDENCE)
     ends = sorted(set(values) & set(base))
     both = [values[s] for s in ends], [base[s] for s in ends]
