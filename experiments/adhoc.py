@@ -47,6 +47,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sesoi", type=float, default=0.0)
 
 
+def pairs(flag: str, texts: Sequence[str], form: str = "NAME=VALUE") -> dict[str, str]:
+    """Name -> value of a flag ``NAME=VALUE`` that may be repeated.
+
+    Raises: ConfigError for a text that is none, and for a name that is given twice.
+    """
+    given: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"{flag} {text}: write {flag} {form}")
+        if name in given:
+            raise ConfigError(f"{flag} {text}: {name} is given twice")
+        given[name] = value
+    return given
+
+
 def check(options: argparse.Namespace) -> None:
     """Refuses flags of an ad-hoc study without a configuration."""
     for name in FLAGS if not options.config else ():
@@ -123,8 +139,8 @@ def _study(options):
         raise ConfigError(
             f"--config={options.config}: give the question, --axis KNOB=VALUE,VALUE"
         )
-    axes = _read(options, "--axis ", options.axes)
-    tune = _read(options, "--tune ", options.tune)
+    axes = _read(options, "--axis", options.axes)
+    tune = _read(options, "--tune", options.tune)
     given = [text.removeprefix("config.") for text in options.settings]
     settings = typed_knobs(options.config, given, "--set config.")
     _check_owners({"--axis": axes, "--tune": tune, "--set": settings})
@@ -140,14 +156,7 @@ def _study(options):
     experiment = configure(options.config, settings | arms[baseline])
     for knobs in arms.values():
         configure(options.config, settings | knobs)
-    metric = options.metric or default_metric(experiment)
-    best = score_goals().get(metric.rpartition("/")[2])
-    if not best and not options.goal:
-        if metric not in (names := score_names(experiment)):
-            raise ConfigError(no_choice("metric", metric, tuple(names)))
-        raise ConfigError(
-            f"--metric={metric}: is less of it better? say --goal=min or --goal=max"
-        )
+    metric, goal = _metric(options, experiment)
     fresh = next(n for n in itertools.count(TUNE_SEED) if n not in seeds)
     try:
         return Study(
@@ -159,32 +168,39 @@ def _study(options):
             tune=tune,
             tune_seeds=(fresh,) if tune else (),
             metric=metric,
-            goal=options.goal or best.__name__,
+            goal=goal,
             sesoi=options.sesoi,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
+def _metric(options, experiment):
+    """The metric and its goal, as the flags say or else the configuration."""
+    metric = options.metric or default_metric(experiment)
+    best = score_goals().get(metric.rpartition("/")[2])
+    if best or options.goal:
+        return metric, options.goal or best.__name__
+    if metric not in (names := score_names(experiment)):
+        raise ConfigError(no_choice("metric", metric, tuple(names)))
+    raise ConfigError(
+        f"--metric={metric}: is less of it better? say --goal=min or --goal=max"
+    )
+
+
 def _read(options, flag, texts):
     """Knob -> its distinct values, of a flag ``KNOB=VALUE,VALUE``."""
     texts = [text.removeprefix("config.") for text in texts]
-    for text in texts:
-        if "=" not in text:
-            raise ConfigError(f"{flag}{text}: write {flag}KNOB=VALUE,VALUE")
-    names = [text.partition("=")[0] for text in texts]
-    for name, text in zip(names, texts, strict=True):
-        if names.count(name) > 1:
-            raise ConfigError(f"{flag}{text}: {name} is given twice")
-        if name == "seed":
-            raise ConfigError(f"{flag}{text}: seeds are given with --seeds")
-    found = typed_knobs(options.config, texts, flag, several=True)
-    for knob, values in found.items():
+    given = pairs(flag, texts, "KNOB=VALUE,VALUE")
+    if "seed" in given:
+        raise ConfigError(f"{flag} seed={given['seed']}: seeds are given with --seeds")
+    typed = typed_knobs(options.config, texts, f"{flag} ", several=True)
+    for knob, values in typed.items():
         if not values or len(set(values)) < len(values):
             raise ConfigError(
-                f"{flag}{knob}={to_flag(values)}: values must be distinct"
+                f"{flag} {knob}={to_flag(values)}: values must be distinct"
             )
-    return found
+    return typed
 
 
 def _check_owners(given: Mapping[str, Mapping]) -> None:

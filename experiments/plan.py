@@ -122,6 +122,11 @@ class Plan:
         )
 
     @property
+    def spec(self) -> str:
+        """``NAME:SCALE``."""
+        return f"{self.name}:{self.scale}"
+
+    @property
     def runs(self) -> Sequence[Run]:
         """Those known by now: all of the tuning, then those of tuned arms."""
         return (*self.tuning, *self.finals)

@@ -48,11 +48,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments import adhoc
-from experiments.engines import batch, local, screen
+from experiments.engines import batch, local, screen, submit
 from experiments.plan import ROOT, Plan
 from experiments.report.numbers import rounded
-from experiments.runs import attempts, files
-from experiments.runs.cells import FINISHED, seeds_flag
+from experiments.runs import attempts
+from experiments.runs.cells import FINISHED
 from experiments.study import Typed
 from tfm_jax.api import (
     ConfigError,
@@ -63,7 +63,6 @@ from tfm_jax.api import (
     leave_accelerators,
     nearest,
     no_choice,
-    replace,
     say,
 )
 
@@ -116,7 +115,7 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
     slots = _slots(options)
     plan.check()
     rows, done = plan.rows(), plan.count(*FINISHED)
-    say(f"{plan.name}:{plan.scale}  {' '.join(plan.question.split())}\n")
+    say(f"{plan.spec}  {' '.join(plan.question.split())}\n")
     say(f"{'arm':24}{'parameters':>12}{'GFLOP/step':>12}{'runs':>6}{'done':>6}")
     for arm, size in plan.sizes.items():
         statuses = [r["status"] for r in rows if r["arm"] == arm]
@@ -142,9 +141,11 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
     plan.check()
     plan.register()
     while todo := plan.todo():
-        planned = _write_plan(plan)
+        planned = batch.write_plan(plan)
         if options.engine != "local":
-            return _submit(options, plan, todo, planned)
+            indices = [planned.index(group[0].id) for group in local.together(todo)]
+            given = adhoc.pairs("--engine-option", options.engine_options)
+            return submit.submit(options, plan, indices, given)
         with screen.screen(plan.expected(), plan.count(*FINISHED)) as shown:
             if not local.run(todo, slots, environment(), shown):
                 say("stopped; the same command goes on", file=sys.stderr)
@@ -233,73 +234,7 @@ COMMANDS = {
     "plan": show, "run": run, "status": status, "retry": retry, "report": report,
     "one": one,
 }  # fmt: skip
-ENGINES = ("local", "slurm", "kubernetes")
-
-
-def _write_plan(plan):
-    """plan.json: the runs in the order they became known; no run changes its index."""
-    path = plan.root / "plan.json"
-    kept = files.read_or_set_aside(path, batch.is_plan)
-    listed = kept["cells"] if kept else []
-    known = {entry["id"] for entry in listed}
-    listed += [
-        {"id": c.id, "directory": str(c.directory), "command": c.command}
-        for c in {c.id: c for c in plan.cells()}.values()
-        if c.id not in known
-    ]
-    content = {"study": f"{plan.name}:{plan.scale}", "cells": listed}
-    replace(path, content)
-    return [entry["id"] for entry in listed]
-
-
-def _submit(options, plan, todo, planned):
-    """Hands the missing runs to a scheduler; says what to do next."""
-    indices = [planned.index(group[0].id) for group in local.together(todo)]
-    study = f"{plan.name}:{plan.scale}"
-    given = _given(options.engine_options, "--engine-option")
-    shared = dict(jobs=options.jobs)
-    if options.engine == "slurm":
-        from experiments.engines import slurm
-
-        tail = again(options, plan, plan.root.parent.absolute())
-        command = [sys.executable, "-m", "experiments.run", *tail]
-        limit = given.pop("time", "")
-        job = slurm.submit(
-            study, plan.root, indices, time_limit=limit, options=given,
-            command=command, **shared,
-        )  # fmt: skip
-        say(f"submitted as job {job}; the same command with `status` tells how it is")
-        return exits.OK
-    from experiments.engines import kubernetes
-
-    places = {k: given.pop(k) for k in ("image", "claim", "mount") if k in given}
-    if not {"image", "claim"} <= set(places):
-        raise ConfigError(
-            "--engine kubernetes needs --engine-option image=IMAGE and "
-            "--engine-option claim=PERSISTENT_VOLUME_CLAIM"
-        )
-    mount = places.get("mount", "/studies")
-    tail = again(options, None, mount)
-    command = ["python", "-m", "experiments.run", *tail]
-    path = kubernetes.submit(
-        study, plan.root, indices, resources=given, command=command, **places, **shared
-    )
-    say(f"kubectl create --filename {path}")
-    return exits.OK
-
-
-def again(options: argparse.Namespace, plan: Plan, out: Any) -> list[str]:
-    """Arguments that make this study again elsewhere, to run one cell of it.
-
-    Args: plan: whose own file is then named by its whole path; None: as it was given.
-    """
-    study = options.study
-    if plan and plan.path:
-        study = f"{plan.path.absolute()}:{plan.scale}"
-    tail = [study, "one", *(f"--set={text}" for text in options.settings)]
-    if options.seeds:
-        tail.append(f"--seeds={seeds_flag(options.seeds)}")
-    return [*tail, f"--out={out}"]
+ENGINES = ("local", *submit.ENGINES)
 
 
 def _slots(options):
@@ -322,25 +257,12 @@ def _seeds(text):
         ) from error
 
 
-def _given(texts, flag):
-    """``NAME=VALUE`` -> {NAME: VALUE}, of a flag that may be repeated."""
-    given = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise ConfigError(f"{flag} {text}: write {flag} NAME=VALUE")
-        if name in given:
-            raise ConfigError(f"{flag} {text}: {name} is given twice")
-        given[name] = value
-    return given
-
-
 def _settings(options):
     """``config.KNOB=VALUE`` -> {KNOB: VALUE}, text; the config gives it its type."""
     for text in options.settings:
         if not re.match(r"config\.[^=]+=", text):
             raise ConfigError(f"--set {text}: write --set config.KNOB=VALUE")
-    given = _given(options.settings, "--set")
+    given = adhoc.pairs("--set", options.settings)
     return {name.removeprefix("config."): Typed(v) for name, v in given.items()}
 
 

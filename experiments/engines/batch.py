@@ -3,9 +3,13 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.runs import attempts, files
-from tfm_jax.api import ConfigError, DataError, exits
+from tfm_jax.api import ConfigError, DataError, exits, replace
+
+if TYPE_CHECKING:
+    from experiments.plan import Plan
 
 GRACE = 120  # seconds from SIGTERM to the end, to finish a step and save
 RETRIES = 2  # of a run that failed for a reason that may pass
@@ -47,6 +51,24 @@ def read_plan(directory: Path) -> list[dict]:
     if plan is None:
         raise DataError(f"{directory}: no plan.json that names the runs")
     return plan["cells"]
+
+
+def write_plan(plan: "Plan") -> list[str]:
+    """Writes ``plan.json``: the runs in the order they became known, and what they do.
+
+    Returns: their ids; no run ever changes its place.
+    """
+    path = plan.root / "plan.json"
+    kept = files.read_or_set_aside(path, is_plan)
+    listed = kept["cells"] if kept else []
+    known = {entry["id"] for entry in listed}
+    for cell in plan.cells():
+        if cell.id not in known:
+            known.add(cell.id)
+            where = {"directory": str(cell.directory), "command": cell.command}
+            listed.append({"id": cell.id} | where)
+    replace(path, {"study": plan.spec, "cells": listed})
+    return [entry["id"] for entry in listed]
 
 
 def is_plan(plan: dict) -> bool:

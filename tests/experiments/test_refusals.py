@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from experiments import run, study_file
 from experiments.costs import sizes
+from experiments.engines import batch, submit
 from experiments.plan import Plan
 from experiments.study import on
 from tests.experiments import tiny_study
@@ -182,9 +183,9 @@ def test_a_run_that_the_plan_does_not_list_is_refused(tmp_path, capsys):
 def test_a_scheduler_is_told_the_study_as_it_was_given(settings, seeds, out):
     """Through the shell of a batch script, and that of a pod."""
     given = [f"--set={text}" for text in settings]
-    given += [f"--seeds={','.join(map(str, seeds))}"] * bool(seeds)
+    given += [f"--seeds={''.join(f'{seed},' for seed in seeds)}"] * bool(seeds)
     options = run.parse(["positions:cpu", *given])
-    argv = run.again(options, None, out)
+    argv = submit.again(options, None, out)
     script = shlex.join(argv)
     assert shlex.split(script) == argv
     read = run.parse(argv)
@@ -198,7 +199,7 @@ def test_a_study_of_ones_own_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = run.parse(["a b/changed.py:cpu"])
     found = study_file.read(options.study)
-    assert run.again(options, found, "x")[0] == f"{path}:cpu"
+    assert submit.again(options, found, "x")[0] == f"{path}:cpu"
 
 
 @pytest.mark.filterwarnings("default")
@@ -213,7 +214,7 @@ def test_damaged_files_of_a_study_are_set_aside(
         (plan.root / name).write_bytes(content)
     [lost] = plan.register()
     assert "what had been registered is not known" in lost
-    assert run._write_plan(plan) == [c.id for c in plan.cells()]
+    assert batch.write_plan(plan) == [c.id for c in plan.cells()]
     assert plan.sizes["fast"]["parameters"] > 0
     assert plan.register() == [lost], "and nothing more"
     for name in ("study.json", "plan.json"):
