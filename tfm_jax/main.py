@@ -54,6 +54,7 @@ Exit codes:
    1 anything else, with a traceback
 """
 
+import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -334,7 +335,11 @@ def program() -> None:
     """The command of this process."""
     exits.end_when_asked()
     terminal.install()
-    sys.exit(main(sys.argv[1:]))
+    # what is imported and traced stays: collections should not walk it again and again
+    gc.set_threshold(*gc.get_threshold()[:2], 200)
+    code = main(sys.argv[1:])
+    gc.freeze()  # nor when Python ends, which takes a second
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -165,6 +165,8 @@ def tuning_grid(study: Study) -> list[dict[str, Any]]:
 def _cell(study, root, arm, knobs, seed, phase):
     settings = {**study.settings, **study.arms[arm], **knobs, "seed": seed}
     own, before = stages_of(settings)
+    if not (study.probe or study.vmapped):
+        own = {"eval.pictures": False} | own  # the report draws what there is to see
     config = settings.get(FIRST, study.first)
     try:
         experiment = configure(study.config, own)

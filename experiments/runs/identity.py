@@ -17,6 +17,7 @@ ADDED = {  # later knob -> what was done before: at that, it is in no name
     "train.stop_metric": "loss",
     "train.stop_patience": 0,
 }
+SHOWN = ("eval.pictures", "eval.samples")
 
 
 def identity(
@@ -53,12 +54,12 @@ def identity(
 
 def _cosmetic(experiment):
     """Knobs that change no number of a run."""
-    measures = ["eval."]  # but for what is logged of it
+    measures = ["eval."]  # but for what is logged or drawn of it
     if experiment.eval.average_last > 1:
         measures.append("checkpoint.")  # which checkpoints there are counts
     return [
         knob
         for knob, role in experiment.roles().items()
         if role == "operation"
-        and (knob == "eval.samples" or not knob.startswith(tuple(measures)))
+        and (knob in SHOWN or not knob.startswith(tuple(measures)))
     ]

@@ -115,6 +115,9 @@ class EvalConfig:
     average_last: int = knob(
         1, "checkpoints averaged for the evaluation after training", low=1
     )
+    pictures: bool = knob(
+        True, "curve.png after training, and attention.png of what translates"
+    )
     variants: tuple[str, ...] = knob(
         (),
         "the validation text read in other ways, scored after training: each is "

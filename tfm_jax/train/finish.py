@@ -41,7 +41,7 @@ def finish(run: Any, log: Any) -> dict:
     """Scores the held-out sets, and their variants, and leaves it all in the workdir.
 
     That is ``results.json``, files of the evaluator, such as ``translations-test.txt``,
-    ``curve.png``, and ``attention.png`` of a model that has one to show.
+    with ``eval.pictures`` ``curve.png``, and ``attention.png`` of a model that has one.
 
     Args: run: ``Training`` after its last step. log: ``MetricsLog``.
     """
@@ -62,11 +62,13 @@ def finish(run: Any, log: Any) -> dict:
             show(name, final)
             for file, text in final.files.items():
                 replace(workdir / file, text)
-    pictured = evaluator.pictured
+    drawn = evaluator.cfg.pictures
+    pictured = evaluator.pictured if drawn else None
     params = on_this_host(params) if pictured else None
     if is_main_process:
         replace(workdir / "results.json", results)
-        _draw(workdir, params, pictured)
+        if drawn:
+            _draw(workdir, params, pictured)
     return results
 
 
