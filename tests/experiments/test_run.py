@@ -153,7 +153,7 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
         (["positions:huge"], "no scale 'huge'"),
         (["positions:cpi"], "choose from (cpu, gpu); did you mean 'cpu'?"),
         (["banded_attention:x"], "choose from (cpu, rotary, gpu)"),
-        ([TINY, "--seeds=a,b"], "--seeds=a,b; whole numbers"),
+        ([TINY, "--seeds=a,b"], "--seeds=a,b; a number of seeds"),
         ([TINY, "--seeds=-1,"], "seeds=(-1,) must be integers"),
         ([TINY, "--jobs=64"], "--jobs=64: this machine has"),
         ([TINY, "plan", "--jobs=-1"], "--jobs=-1"),
@@ -198,7 +198,7 @@ def test_slurm_from_the_command_line(tmp_path, monkeypatch, capsys):
     bin_folder = tmp_path / "bin"
     fake_slurm.install(bin_folder)
     monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
-    argv = [TINY, "--engine=slurm", "--jobs=1", "--seeds=0", f"--out={tmp_path}"]
+    argv = [TINY, "--engine=slurm", "--jobs=1", "--seeds=0,", f"--out={tmp_path}"]
     argv += ["--engine-option", "partition=gpu", "--engine-option", "time=1:00:00"]
     try:
         assert run.main(argv) == 0
@@ -208,4 +208,4 @@ def test_slurm_from_the_command_line(tmp_path, monkeypatch, capsys):
     options = json.loads((bin_folder / "job-100" / "options").read_text())
     assert options["partition"] == "gpu" and options["time"] == "1:00:00"
     assert options["array"] == "0-2%1"
-    assert "--seeds=0" in (bin_folder / "job-100" / "script").read_text()
+    assert "--seeds=0," in (bin_folder / "job-100" / "script").read_text()

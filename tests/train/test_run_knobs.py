@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,9 @@ EVAL = {  # what the evaluation decodes, and how
     "max_length_offset": 7,
     "samples": 2,
     "average_last": 2,
+    "pictures": False,
 }
+AT_THE_END = {"samples", "average_last", "pictures"}  # of a run, not of an evaluation
 
 
 def changed(knob, listed, **base):
@@ -164,7 +167,7 @@ def test_every_knob_of_the_loop_changes_what_a_run_does(knob, stub, tmp_path):
     assert seen[0] != seen[1]
 
 
-@pytest.mark.parametrize("knob", sorted(EVAL.keys() - {"samples", "average_last"}))
+@pytest.mark.parametrize("knob", sorted(EVAL.keys() - AT_THE_END))
 def test_every_knob_of_the_evaluation_changes_what_is_decoded(knob, monkeypatch):
     calls = []
 
@@ -215,6 +218,23 @@ def test_samples_are_shown_and_the_last_checkpoints_averaged(
     assert finish.final_params(tmp_path, state, eval_cfg)["table"] == 0
     assert finish.final_params(tmp_path, state, last)["table"] == 1
     assert [path.name for path in averaged] == ["000002", "000003"]
+
+
+def test_pictures_are_drawn_if_they_are_wanted(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(finish, "_draw", lambda workdir, *_: drawn.append(workdir))
+    monkeypatch.setattr(finish, "final_params", lambda *_: {})
+    usual = resolve(get_config()).eval
+    without = dataclasses.replace(usual, pictures=EVAL["pictures"])
+    for name, cfg in (("usual", usual), ("without", without)):
+        (tmp_path / name).mkdir()
+        evaluator = mock.Mock(cfg=cfg, variants={}, pictured=None)
+        evaluator.final.return_value = Scored({})
+        run = mock.Mock(
+            evaluator=evaluator, workdir=tmp_path / name, step=1, stopped=""
+        )
+        finish.finish(run, None)
+    assert drawn == [tmp_path / "usual"]
 
 
 def test_each_split_has_files_of_its_own(tmp_path):

@@ -52,7 +52,7 @@ def test_arms_are_given_the_steps_that_make_them_equal():
 WIDE = '''
 """Is wider better?
 
-Nobody."""
+Nobody 2026."""
 from tests.experiments.tiny_study import _study, better
 
 
