@@ -47,7 +47,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import adhoc
+from experiments.adhoc import files, flags
 from experiments.engines import batch, local, screen, submit
 from experiments.plan import ROOT, Plan
 from experiments.report.numbers import rounded
@@ -76,7 +76,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         usage=argparse.SUPPRESS,
     )
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
-    adhoc.add_flags(parser)
+    flags.add_flags(parser)
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--seeds", type=_seeds, default=())
     parser.add_argument("--engine", choices=ENGINES, default="local")
@@ -144,7 +144,7 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
         planned = batch.write_plan(plan)
         if options.engine != "local":
             indices = [planned.index(group[0].id) for group in local.together(todo)]
-            given = adhoc.pairs("--engine-option", options.engine_options)
+            given = flags.pairs("--engine-option", options.engine_options)
             return submit.submit(options, plan, indices, given)
         with screen.screen(plan.expected(), plan.count(*FINISHED)) as shown:
             if not local.run(todo, slots, environment(), shown):
@@ -262,13 +262,13 @@ def _settings(options):
     for text in options.settings:
         if not re.match(r"config\.[^=]+=", text):
             raise ConfigError(f"--set {text}: write --set config.KNOB=VALUE")
-    given = adhoc.pairs("--set", options.settings)
+    given = flags.pairs("--set", options.settings)
     return {name.removeprefix("config."): Typed(v) for name, v in given.items()}
 
 
 def _check(options):
     """Options that another one leaves without effect."""
-    adhoc.check(options)
+    flags.check(options)
     _settings(options)
     if options.name in (*COMMANDS, "new"):
         raise ConfigError(f"--name={options.name} is a command; choose another one")
@@ -287,10 +287,10 @@ def main(argv: Sequence[str]) -> Any:
         options = parse(argv)
         _check(options)
         if options.command == "new":
-            return adhoc.new(options.study, options.out)
+            return files.new(options.study, options.out)
         leave_accelerators()
         if options.config:
-            adhoc.write(options)
+            files.write(options)
         plan = Plan.load(
             options.study,
             options.out,

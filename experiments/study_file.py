@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from experiments import study_text
+from experiments.adhoc import study_text
 from experiments.study import Study
 from tfm_jax.api import ConfigError, nearest
 

@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import adhoc, load_study, plan, run, study_file, study_text
+from experiments import load_study, plan, run, study_file
+from experiments.adhoc import files, questions, study_text
 from experiments.costs import sizes
 from experiments.study import Study
 from tests.experiments import tiny_study
@@ -36,7 +37,7 @@ def at_root(request):
 def write(out, *argv):
     """The study file that flags become."""
     options = run.parse([*argv, f"--out={out}"])
-    adhoc.write(options)
+    files.write(options)
     return study_file.read(options.study, out)
 
 
@@ -69,7 +70,7 @@ def test_the_command_of_its_report_asks_it_from_nothing(tmp_path):
     path = study_file.path_of("warm", tmp_path)
     text = path.read_text()
     path.unlink()
-    adhoc.write(run.parse(argv))
+    files.write(run.parse(argv))
     assert path.read_text() == text and file.study.settings == {"train.total_steps": 7}
 
 
@@ -106,7 +107,7 @@ values = st.one_of(
 @given(st.lists(st.lists(values, min_size=1, max_size=3), min_size=1, max_size=3))
 def test_every_combination_is_an_arm_with_a_legal_name(axes):
     axes = {f"model.knob{n}": texts for n, texts in enumerate(axes)}
-    arms = adhoc._arms(axes, zipped=False)
+    arms = questions.arms_of(axes, zipped=False)
     count = 1
     for texts in axes.values():
         count *= len(texts)
