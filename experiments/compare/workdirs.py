@@ -69,7 +69,7 @@ def read(runs: Any) -> list[Workdir]:
 
 def _find(given):
     """The workdirs, in the order given."""
-    found = {}
+    workdirs = {}  # resolved -> absolute
     for one in given:
         path = Path(getattr(one, "workdir", one)).expanduser()
         there, matched = path.exists(), []
@@ -87,10 +87,11 @@ def _find(given):
             raise ConfigError(f"{one}: no such run{nearest(path.name, siblings)}")
         for match in matched:
             whole = match.resolve()
-            if whole in found:
-                _leave_out(f"{match}, the run {found[whole].name}, is named twice")
-            found.setdefault(whole, match.absolute())
-    return [*found.values()]
+            if whole in workdirs:
+                named = workdirs[whole].name
+                _leave_out(f"{match}, the run {named}, is named twice")
+            workdirs.setdefault(whole, match.absolute())
+    return [*workdirs.values()]
 
 
 def _is_run(path):

@@ -44,14 +44,14 @@ MADE = ("data.numerals_", "data.recall_")
 
 def experiment_of(extras: dict, path: Path) -> Experiment:
     """The experiment that a checkpoint continues. Raises: CorruptCheckpoint."""
-    wanted, found = ["config.json", "data.json"], None
+    wanted, experiment = ["config.json", "data.json"], None
     if isinstance(extras.get("config.json"), dict):
-        found = resolve(extras["config.json"])
-        wanted += ["tokenizer.json"] if found.workload.tokenizer else []
+        experiment = resolve(extras["config.json"])
+        wanted += ["tokenizer.json"] if experiment.workload.tokenizer else []
     lacking = [name for name in wanted if not isinstance(extras.get(name), dict)]
-    if not found or lacking:
+    if not experiment or lacking:
         raise CorruptCheckpoint(f"checkpoint {path} has no {', '.join(lacking)}")
-    return found
+    return experiment
 
 
 def check_kind(before: Experiment, now: Experiment, path: Path) -> None:
