@@ -52,12 +52,7 @@ def analyse(plan: Plan) -> dict:
         "scale": plan.scale,
         "question": " ".join(plan.question.split()),
         "source": " ".join(plan.source.split()),
-        "caveat": " ".join(
-            filter(
-                None,
-                [study.caveat, _rate_caveat(study), _count_caveat(study, measured)],
-            )
-        ),
+        "caveat": _caveat(study, measured),
         "expectations": judged,
         "metric": study.metric,
         "goal": study.goal,
@@ -100,6 +95,11 @@ def _untuned(expectation, edges):
         detail = f"optimum of {', '.join(named)} at the edge of what was tried"
         return {"verdict": INCOMPLETE, "detail": detail}
     return None
+
+
+def _caveat(study, measured):
+    caveats = study.caveat, _rate_caveat(study), _count_caveat(study, measured)
+    return " ".join(filter(None, caveats))
 
 
 def _rate_caveat(study):
