@@ -102,7 +102,9 @@ def _study_and_command(options):
             f"{names[0]!r}; give one of the two{nearest(names[0], COMMANDS)}"
         )
     if not options.config and not names:
-        raise ConfigError("the following arguments are required: STUDY[:SCALE]")
+        asked = "STUDY[:SCALE], or --config=FILE[:SIZE] --axis KNOB=V1,V2"
+        what = "NAME of the new study" if "new" in commands else asked
+        raise ConfigError(f"the following arguments are required: {what}")
     if len(names) > 1:
         raise ConfigError(no_choice("command", names[1], (*COMMANDS, "new")))
     if len(commands) > 1:
@@ -187,6 +189,9 @@ def report(options: argparse.Namespace, plan: Plan) -> Any:
         )
     where = page.write(analysis, plan.root)
     say("\n" + headline(analysis))
+    if analysis["exploratory"]:
+        changes = "\n  ".join(analysis["exploratory"])
+        say(f"\nExploratory, changed after runs existed:\n  {changes}")
     say(f"\n{analysis['verdict']}: {analysis['answer']}\nsee {where}")
 
 

@@ -52,7 +52,8 @@ def read(spec: str, out: Path = ROOT) -> StudyFile:
     name, scale = parts["name"], parts["scale"] or "cpu"
     path = Path(name).expanduser() if name.endswith(".py") else None
     if path and not path.is_file():
-        raise ConfigError(f"study {name!r}: no such file")
+        near = nearest(name, map(str, path.parent.glob("*.py")))
+        raise ConfigError(f"study {name!r}: no such file{near}")
     module = _own(name, path) if path else _named(name, out)
     study = _get(name, module, scale)
     paragraphs = inspect.cleandoc(module.__doc__ or "").split("\n\n")
@@ -110,6 +111,7 @@ class _Fresh(importlib.machinery.SourceFileLoader):
 
 
 def _own(name: str, path: Path) -> ModuleType:
+    path = path.absolute()  # so are the frames of its errors
     loader = _Fresh(path.stem, str(path))
     place = importlib.util.spec_from_file_location(path.stem, path, loader=loader)
     module = importlib.util.module_from_spec(place)
@@ -156,4 +158,6 @@ def _reason(error, path):
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f.lineno for f in frames if Path(f.filename) == Path(path)]
     where = f"line {lines[-1]}: " if lines else ""
-    return f"{where}{type(error).__name__}: {error}"
+    field = re.search(r"Study.*unexpected keyword argument '(\w+)'", str(error))
+    near = nearest(field[1], inspect.signature(Study).parameters) if field else ""
+    return f"{where}{type(error).__name__}: {error}{near}"

@@ -53,6 +53,7 @@ MISTAKES = {  # arguments after a --config and --workdir that are right -> the c
     "--workdir=elsewhere": "--workdir is given twice",
     "--mode=trian": "--mode=trian",
     "--mode=average --last=0": "--last=0",
+    "--mode=average --last=x": "--last=x: no whole number: 'x'",
     "--mode=eval --checkpoint=best": "--checkpoint=best",
     "--mode=average --reference=x": "--reference is not for --mode=average",
     "--last=3": "--last is not for --mode=train",

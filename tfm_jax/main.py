@@ -56,6 +56,7 @@ Exit codes:
 
 import gc
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from os.path import expanduser
@@ -108,7 +109,8 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     try:
         values(["main", *(flag for flag in argv if flag not in knobs)])
     except flags.Error as error:  # a value of the wrong type
-        raise configs.ConfigError(str(error)) from error
+        reason = re.sub("invalid literal for int.*: ", "no whole number: ", str(error))
+        raise configs.ConfigError(reason) from error
     for name in _FILES:
         if (file := values[name].value) is not None:
             values[name].value = expanduser(file)

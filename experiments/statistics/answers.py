@@ -101,9 +101,9 @@ def _found(report):
     among those stands for them.
     """
     arms, baseline = report["arms"], report["baseline"]
-    lack = [a["name"] for a in arms if len(a["values"]) < len(report["seeds"])]
-    if lack:
-        return INCOMPLETE, "Runs are missing: ", f"runs of {', '.join(lack)} lack."
+    short = [a["name"] for a in arms if len(a["values"]) < len(report["seeds"])]
+    if short:
+        return INCOMPLETE, "Runs are missing: ", f"some of {', '.join(short)}."
     base = next(arm for arm in arms if arm["name"] == baseline)
     others = [arm for arm in arms if arm is not base]
     if not others:

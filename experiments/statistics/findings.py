@@ -95,7 +95,7 @@ def judge(
     """``verdict`` and ``detail`` of one finding."""
     missing = [a for a in expectation.arms if set(values[a]) < set(study.seeds)]
     if missing:
-        return {"verdict": INCOMPLETE, "detail": f"runs of {', '.join(missing)} lack"}
+        return {"verdict": INCOMPLETE, "detail": f"some of {', '.join(missing)}"}
     study = dataclasses.replace(
         study,
         expect=(),
@@ -222,7 +222,7 @@ def _within(expectation, values, study):
 
 def _identical(noise, study):
     if noise["repeated"] < max(len(study.identical), 1):
-        return {"verdict": INCOMPLETE, "detail": "runs made twice lack"}
+        return {"verdict": INCOMPLETE, "detail": "those made twice"}
     if noise["unlike"]:
         detail = f"{noise['unlike']} of {noise['repeated']} diverged once of two times"
         return {"verdict": NOT_REPRODUCED, "detail": detail}
@@ -236,7 +236,7 @@ def _steady(noise, study):
     """Two sets of seeds share none: they are compared unpaired."""
     p = noise["other_seeds"]
     if p is None:
-        return {"verdict": INCOMPLETE, "detail": "runs of other seeds lack"}
+        return {"verdict": INCOMPLETE, "detail": "those of other seeds"}
     if p["diverged"]:
         return {"verdict": UNDERPOWERED, "detail": f"{p['diverged']} runs diverged"}
     if p["low"] is None:

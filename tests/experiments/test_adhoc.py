@@ -198,6 +198,8 @@ def test_a_new_study_can_be_planned_as_it_is_written(tmp_path, capsys):
         ([*WARM[:-1], "../x"], "letters, digits"),
         ([*WARM, "plam"], "did you mean 'plan'?"),
         (["warm"], "study 'warm': no such study"),
+        (["--axis=model.norm=post,pre"], "required: STUDY[:SCALE], or --config=FILE"),
+        (["new"], "required: NAME of the new study"),
         (["new", "positions"], "in experiments/studies; choose another"),
     ],
 )

@@ -43,6 +43,11 @@ BROKEN = {
         "from experiments.study import Study\ndef get_study(scale): return Study(1)",
         "TypeError: Study.__init__() missing",
     ),
+    "field": (
+        "from experiments.study import Study\nget_study = lambda s: Study(seosi=s)",
+        "line 4: TypeError: Study.__init__() got an unexpected keyword argument 'seosi'"
+        "; did you mean 'sesoi'?",
+    ),
     "zero": ("1 / 0", "ZeroDivisionError"),
 }
 

@@ -167,6 +167,7 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
         ([TINY, "--set", "model.norm=pre"], "write --set config.KNOB=VALUE"),
         ([TINY, "--set", "config.model.norm=middle"], "choose from"),
         (["absent.py"], "no such file"),
+        (["setups.py"], "no such file; did you mean 'setup.py'?"),
     ],
 )
 def test_a_mistake_stops_before_anything_runs(tmp_path, argv, words, capsys):

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
 
-from experiments.engines import local
+from experiments.engines import local, screen
 from experiments.runs import attempts, cells
 from tfm_jax.runs.workdir import Lease
 
@@ -211,3 +212,9 @@ def test_one_cell_runs_here_for_a_scheduler(tmp_path):
     began = time.monotonic()
     assert local.run_group([slow], {}) == 75 and time.monotonic() - began < 4
     assert names([slow]) == ["missing"]
+
+
+def test_a_run_that_was_stopped_is_shown_as_stopped(tmp_path, capsys):
+    cell = types.SimpleNamespace(directory=tmp_path)
+    screen.Lines(total=3, done=1).ended(cell, attempts.Status("missing"), False)
+    assert capsys.readouterr().out == f"stopped {tmp_path.name}  0 s  [1/3]\n"
