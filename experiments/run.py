@@ -240,6 +240,7 @@ COMMANDS = {
     "one": one,
 }  # fmt: skip
 ENGINES = ("local", *submit.ENGINES)
+MOST_SEEDS = 10_000
 
 
 def _slots(options):
@@ -252,13 +253,13 @@ def _seeds(text):
     try:
         if "," in text:
             return tuple(int(word) for word in text.removesuffix(",").split(","))
-        if int(text) > 0:
+        if 0 < int(text) <= MOST_SEEDS:
             return tuple(range(int(text)))
         raise ValueError
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"--seeds={text}; a number of seeds from 1, or whole numbers with commas "
-            "between, such as 0,1,7"
+            f"--seeds={text}; a number of seeds from 1 to {MOST_SEEDS:,}, or whole "
+            "numbers with commas between, such as 0,1,7"
         ) from error
 
 

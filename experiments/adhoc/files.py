@@ -15,6 +15,7 @@ SAID = (  # fields that the command line says of a study
     *("config", "settings", "arms", "baseline", "seeds", "tune", "tune_seeds"),
     *("metric", "goal", "sesoi"),
 )
+_BREAKS = re.compile(r"[\n\r\ud800-\udfff]")  # a line, or is in no text file
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 
 
@@ -113,4 +114,9 @@ def _command(options, name):
         argv += [f"--{flag}={value}"] if value else []
     argv += [f"--name={name}"]
     argv += [f"--out={options.out}"] if options.out != study_file.ROOT else []
+    for word in filter(_BREAKS.search, argv):
+        raise ConfigError(
+            f"{word!r} does not fit on a line of the study's file; a value that stands "
+            "in quotes may have it as \\n, \\r or \\udce9"
+        )
     return f"python -m experiments.run {shlex.join(argv)}"

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from tfm_jax.api import (
 )
 
 SEEDS = (0, 1, 2, 3, 4)
+MOST_ARMS = 10_000
 TUNE_SEED = 1_000  # the first that may be one
 LONGEST = 60  # of the name of an arm
 
@@ -106,6 +108,10 @@ def arms_of(axes: Mapping[str, Sequence], zipped: bool) -> dict[str, dict[str, A
     if zipped and len(set(lengths.values())) > 1:
         counts = ", ".join(f"{knob} has {n}" for knob, n in lengths.items())
         raise ConfigError(f"--zip: {counts} values; give as many of each")
+    if not zipped and (count := math.prod(lengths.values())) > MOST_ARMS:
+        raise ConfigError(
+            f"--axis {' '.join(axes)}: {count:,} arms; at most {MOST_ARMS:,}"
+        )
     join = zip if zipped else itertools.product
     arms = {}
     for values in join(*axes.values()):

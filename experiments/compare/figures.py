@@ -19,6 +19,7 @@ LOSS = ("train", "loss")
 LAST = [("train", "grad_norm"), ("train", "learning_rate")]
 MOST = 10  # figures
 FEW = 6  # runs whose names stand in every figure, and not in that of the loss alone
+HUGE = 1e100  # a value beyond it is drawn there; margins of axes overflow
 MARKED = 30  # points of a line whose points are marked, at most
 WIDE = 2.0  # largest by smallest value from which on an axis is logarithmic
 TICKS = {  # largest by smallest value, at most -> multiples of powers of ten
@@ -76,7 +77,7 @@ def _curves(runs, names, key, goal):
 def _binned(line):
     """At most ``POINTS`` means of neighbours."""
     parts = np.array_split(line, min(len(line), POINTS))
-    return np.array([part.mean(0) for part in parts])
+    return np.array([part.clip(-HUGE, HUGE).mean(0) for part in parts])
 
 
 def _scale(axis, lines, goal, *, whole):
@@ -86,7 +87,7 @@ def _scale(axis, lines, goal, *, whole):
     """
     values = np.concatenate(lines)[:, 1]
     low, high = values.min(), values.max()
-    if goal is min and low > 0 and high > WIDE * low:
+    if goal is min and low > 1 / HUGE and high > WIDE * low:
         axis.set_yscale("log")
         subs = next(subs for most, subs in TICKS.items() if high <= most * low)
         axis.yaxis.set_major_locator(LogLocator(subs=subs))

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.report.text import visible
+from experiments.report.text import shortened, visible
 from experiments.runs import attempts, files, outcomes
 from tfm_jax.api import ConfigError, nearest, one_line, read_knobs
+
+LONGEST = 40  # characters of a name of a model, or of what it learns
 
 
 class Workdir(NamedTuple):
@@ -41,7 +43,8 @@ class Workdir(NamedTuple):
     @property
     def kind(self) -> str:
         """The model and what it learns."""
-        return " ".join(str(self.knobs.get(k, "?")) for k in ("model_name", "task"))
+        words = (self.knobs.get(knob, "?") for knob in ("model_name", "task"))
+        return " ".join(shortened(str(word), LONGEST) for word in words)
 
 
 def read(runs: Any) -> list[Workdir]:
@@ -124,10 +127,12 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _read(path, name, knobs, roles):
     history, results = files.history(path), files.results(path) or {}
     step = max((record["step"] for record in history), default=0)
+    scores = {name: _number(x) for name, x in files.scores(results).items()}
     return Workdir(
-        *(path, name, knobs, roles, _status(path, knobs, history, results), step),
+        *(path, visible(name), _shown(knobs), roles),
+        *(_status(path, knobs, history, results), step),
         lines=_lines(history),
-        scores={name: _number(x) for name, x in files.scores(results).items()},
+        scores=_shown(scores),
         environment=_environment(path, history),
     )
 
@@ -153,9 +158,19 @@ def _environment(path, history):
     if isinstance(report.get("fingerprint"), str):
         starts = [{**s, "data": report["fingerprint"][:12]} for s in starts or [{}]]
     fields = dict.fromkeys(field for start in starts for field in start)
+    return _shown(
+        {
+            field: " | ".join(dict.fromkeys(_brief(s.get(field)) for s in starts))
+            for field in fields
+        }
+    )
+
+
+def _shown(values):
+    """Names and texts as they can be printed, written and put into a table."""
     return {
-        field: " | ".join(dict.fromkeys(_brief(start.get(field)) for start in starts))
-        for field in fields
+        visible(name): visible(value) if isinstance(value, str) else value
+        for name, value in values.items()
     }
 
 
@@ -171,7 +186,8 @@ def _lines(history):
         step = _number(record["step"])
         for score in record if record["kind"] in ("train", "valid") else ():
             if math.isfinite(step + (value := _number(record[score]))):
-                points.setdefault((record["kind"], score), []).append((step, value))
+                key = record["kind"], visible(score)
+                points.setdefault(key, []).append((step, value))
     return {key: np.array(line) for key, line in points.items() if key[1] != "step"}
 
 

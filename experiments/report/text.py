@@ -33,10 +33,8 @@ def _spelled(character):
 
 
 def html(value: Any) -> Any:
-    """What jinja escapes and prints for ``value``: a string made ``visible``."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return visible(value)
-    return value
+    """What jinja escapes and prints for ``value``: its text made ``visible``."""
+    return value if isinstance(value, Markup) else visible(str(value))
 
 
 def markdown(value: Any) -> str:
@@ -44,9 +42,9 @@ def markdown(value: Any) -> str:
 
     ``Markup`` passes as it is.
     """
-    if not isinstance(value, str) or isinstance(value, Markup):
+    if isinstance(value, Markup):
         return value
-    text = " ".join(visible(value).split())
+    text = " ".join(visible(str(value)).split())
     text = re.sub("[&<>]", lambda match: _ENTITIES[match[0]], text)
     text = _MARKDOWN.sub(r"\\\1", text)
     text = re.sub(r"(?i)(https?|ftp)(?=://)|(www)(?=\.)", r"\g<0>\\", text)

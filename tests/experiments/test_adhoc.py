@@ -22,6 +22,7 @@ from tfm_jax.api import ConfigError, typed_knobs
 CONFIG = "configs/transformer_numerals_small.py:tiny"
 NORMS = ("--axis", "model.norm=pre,post")
 WARMUPS = ("--axis", "optim.warmup_steps=0,200")
+THOUSANDS = ",".join(map(str, range(1, 3_001)))
 WARM = (f"--config={CONFIG}", *NORMS, *WARMUPS, "--seeds", "3", "--name", "warm")
 
 
@@ -193,6 +194,13 @@ def test_a_new_study_can_be_planned_as_it_is_written(tmp_path, capsys):
         ([*WARM, "--metric=nll"], "write split/score"),
         ([*WARM, "--sesoi=-1"], "sesoi=-1.0 must be positive"),
         ([*WARM, "--seeds=0"], "--seeds=0; a number of seeds from 1"),
+        ([*WARM, "--seeds=10001"], "--seeds=10001; a number of seeds from 1 to 10,000"),
+        (
+            [*WARM, "--axis", f"train.total_steps={THOUSANDS}"],
+            "12,000 arms; at most 10,000",
+        ),
+        ([*WARM, "--set", "config.freeze=a\nb"], "'config.freeze=a\\nb' does not fit"),
+        ([*WARM, "--set", "config.freeze=\udce9"], "does not fit on a line"),
         ([*WARM[:-1], "positions"], "in experiments/studies; choose another"),
         ([*WARM[:-1], "plan"], "is a command"),
         ([*WARM[:-1], "../x"], "letters, digits"),

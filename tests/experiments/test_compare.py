@@ -276,6 +276,23 @@ def test_what_a_workdir_from_elsewhere_says_is_only_text(tmp_path, capsys):
         assert elements["img"] == shown.count('src="data:image/svg+xml')
 
 
+def test_numbers_and_texts_that_no_run_of_ours_has_are_shown_too(tmp_path):
+    odd = make(tmp_path / "odd\x1b\u202e", task="\ud800" * 99, model_name="\ud800")
+    huge = [{"loss": -1.7e308, "\udfff": 1.0}, {"loss": 1.7e308}, {"loss": 5e-324}]
+    tiny = [{"nll": 5e-324}, {"nll": 1.7e308}]
+    with open(odd / "metrics.jsonl", "a") as record:
+        for kind, values in (("train", huge), ("valid", tiny)):
+            for step, scores in enumerate(values, 41):
+                line = {"step": 2**step, "kind": kind} | scores
+                record.write(json.dumps(line) + "\n")
+    compared = compare([make(tmp_path / "plain"), odd])
+    page = compared.save(tmp_path / "page.html").read_text("utf-8")
+    for text in (page, compared.text(80), str(compared.curves)):
+        assert not {"\x1b", "\u202e", "\ud800"} & {*text}
+    assert compared.differences.loc["task"].iloc[1].startswith("⟨U+D800⟩")
+    assert len(max(compared.text(80).splitlines(), key=len)) < 200
+
+
 def test_many_runs_have_a_row_each_and_one_legend(tmp_path):
     for seed in range(20):
         make(tmp_path / f"s{seed}", seed=seed, optim__peak_lr=1 / (seed + 3))
