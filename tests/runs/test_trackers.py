@@ -34,6 +34,8 @@ SHOWN = {
     [
         (f"https://user:{SECRET}@host/x", f"https://{HIDDEN}@host/x"),
         (f"https://{SECRET}@host/x", f"https://{HIDDEN}@host/x"),
+        (f"https://me:p@{SECRET}@host/x", f"https://{HIDDEN}@host/x"),
+        (f'"token": "{SECRET}', f'"token": "{HIDDEN}'),
         (f"x?a=1&access_token={SECRET}&b=2", f"x?a=1&access_token={HIDDEN}&b=2"),
         (f"password: {SECRET}", f"password: {HIDDEN}"),
         ("hf_" + 20 * "x", HIDDEN),

@@ -11,12 +11,13 @@ _NAMES = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY", 
 _SHORTEST = 6  # characters of a value that is looked for
 _SHAPES = (  # (what holds one, what takes its place)
     # https://user:password@host
-    (re.compile(r"(?<=://)[^/\s@]+@"), f"{HIDDEN}@"),
+    (re.compile(r"(?<=://)[^/\s]+@"), f"{HIDDEN}@"),
     # ?token=..., &X-Amz-Signature=..., password: ...
     (
         re.compile(
             r"(?i)((?:token|secret|passw(?:or)?d|credential|signature|sig|"
-            r"(?:api|access|private|account)[_-]?key)\w*\s*[=:]\s*)[^\s&;,]{6,}"
+            r"(?:api|access|private|account)[_-]?key)\w*[\"']?\s*[=:]\s*[\"']?)"
+            r"[^\s&;,]{6,}"
         ),
         rf"\1{HIDDEN}",
     ),
