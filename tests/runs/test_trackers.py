@@ -40,6 +40,14 @@ SHOWN = {
         (f"password: {SECRET}", f"password: {HIDDEN}"),
         ("hf_" + 20 * "x", HIDDEN),
         ("AKIA" + 16 * "X", HIDDEN),
+        ("AIza" + 35 * "x", HIDDEN),
+        (f"Authorization: Bearer {SECRET}", f"Authorization: Bearer {HIDDEN}"),
+        (f"curl --password {SECRET} x", f"curl --password {HIDDEN} x"),
+        ("eyJhbGciOiJI.eyJzdWIi.c2ln-bmF0", HIDDEN),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
+            HIDDEN,
+        ),
         ("/scratch/of-the-environment/x", f"/scratch/{HIDDEN}/x"),
     ],
 )
@@ -49,7 +57,15 @@ def test_what_looks_like_a_secret_is_hidden(text, shown, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["token_embedding=0.5", "/data/me@home/x", "a key: b", "runs/base", ""]
+    "text",
+    [
+        "token_embedding=0.5",
+        "/data/me@home/x",
+        "a key: b",
+        "a bearer of x",
+        "runs/base",
+        "",
+    ],
 )
 def test_what_is_none_stays(text):
     assert redacted({"knob": text, "other": 1.5}) == {"knob": text, "other": 1.5}

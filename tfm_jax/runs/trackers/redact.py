@@ -21,11 +21,26 @@ _SHAPES = (  # (what holds one, what takes its place)
         ),
         rf"\1{HIDDEN}",
     ),
-    # as GitHub, Hugging Face, OpenAI, Slack and AWS write theirs
+    # Authorization: Bearer ..., --password ...
+    (
+        re.compile(
+            r"(?i)(\bbearer\s+|--?(?:token|secret|passw(?:or)?d|api[_-]?key)\s+)"
+            r"[^\s&;,]{6,}"
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    # as GitHub, Hugging Face, OpenAI, Slack, AWS and Google write theirs; web tokens
     (
         re.compile(
             r"\b(?:gh[oprsu]_|github_pat_|hf_|sk-|xox[abprs]-|glpat-)[\w-]{16,}"
-            r"|\bAKIA[0-9A-Z]{16}\b"
+            r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\beyJ[\w-]{8,}(?:\.[\w-]+){1,2}"
+        ),
+        HIDDEN,
+    ),
+    # keys in files
+    (
+        re.compile(
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S
         ),
         HIDDEN,
     ),
