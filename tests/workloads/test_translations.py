@@ -185,7 +185,12 @@ def held_out(test, samples=2):
 def test_a_tab_is_a_character_like_any_other_in_results(tmp_path, capsys, monkeypatch):
     pairs = Pairs(["a\tb", "c"], ["d\te", "f"], ["d\te", "f"])
     run = types.SimpleNamespace(
-        evaluator=held_out(pairs), workdir=tmp_path, step=1, state=None, poll=None
+        evaluator=held_out(pairs),
+        workdir=tmp_path,
+        step=1,
+        state=None,
+        poll=None,
+        stopped="",
     )
     for name in ("averaged", "on_this_host"):
         monkeypatch.setattr(finish, name, lambda params: params)
