@@ -170,7 +170,9 @@ def test_what_is_written_of_translations_is_read(tmp_path_factory, rows):
 def held_out(test, samples=2):
     """An evaluator of pairs that are translated as "x<tab>y<newline>z" and "f"."""
     evaluator = object.__new__(translation.TranslationEvaluator)
-    evaluator.cfg = types.SimpleNamespace(samples=samples, average_last=1)
+    evaluator.cfg = types.SimpleNamespace(
+        samples=samples, average_last=1, pictures=True
+    )
     cfg = pairs.Config(source_length=4, target_length=4)
     evaluator.experiment = types.SimpleNamespace(data=cfg)
     evaluator.data = types.SimpleNamespace(
