@@ -43,6 +43,7 @@ SMALL = {  # where a configuration says this -> the knobs it has here
         "checkpoint.every_steps": 1,
         "data.length": 32,
         "eval.every_steps": 2,
+        "mesh.data": 1,
         "model.decoder_depth": 1,
         "model.depth": 1,
         "model.dropout": 0.0,
