@@ -79,7 +79,7 @@ def test_data_may_lie_elsewhere_at_the_next_start():
         moved = "/elsewhere" if isinstance(there, str) else ("/elsewhere",)
         data = dataclasses.replace(trained.data, **{name: moved})
         resume.check_continues(trained, trained._replace(data=data), 0)
-        assert resume.shared(trained) == resume.shared(trained._replace(data=data))
+        assert trained.shared() == trained._replace(data=data).shared()
 
 
 def test_a_run_of_another_task_has_other_sections():

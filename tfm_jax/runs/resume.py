@@ -146,14 +146,6 @@ def _differences(saved, now, free):
     ]
 
 
-def shared(experiment: Experiment) -> dict:
-    """What the processes of one run have in common: all knobs but places of files."""
-    knobs = experiment.knobs()
-    return {
-        name: value for name, value in knobs.items() if name not in files.DATA_FILES
-    }
-
-
 def go_on(batches: Any, state: dict) -> None:
     """Puts the training batches where a checkpoint left them.
 

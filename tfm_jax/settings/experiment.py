@@ -129,6 +129,11 @@ class Experiment(NamedTuple):
                 "from (auto, xla)"
             )
 
+    def shared(self) -> dict[str, Any]:
+        """What the processes of one run have in common: all but places of files."""
+        knobs = self.knobs()
+        return {k: value for k, value in knobs.items() if k not in files.DATA_FILES}
+
     def knobs(self) -> dict[str, Any]:
         """Dotted knob -> its value."""
         return dict(flatten(self.as_dict()))

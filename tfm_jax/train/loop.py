@@ -70,7 +70,7 @@ def train(
         session(experiment.mesh, [workdir]) as (mesh, stop),
         open_checkpoints(experiment, workdir) as checkpoints,
     ):
-        peers.require_agreement("settings", resume.shared(experiment))
+        peers.require_agreement("settings", experiment.shared())
         stop.limit(experiment.train.max_hours, started)
         held = workdir, mesh, checkpoints, stop
         how = dict(given=given, read_initial=read_initial)

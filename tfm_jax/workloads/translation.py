@@ -206,8 +206,7 @@ def _check(experiment):
         )
 
 
-def _check_new(experiment):
-    data = experiment.data
+def _check_new(data):
     languages = ("source_language", "target_language")
     normalize.check(data.normalize, **{knob: getattr(data, knob) for knob in languages})
 

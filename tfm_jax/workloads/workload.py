@@ -35,7 +35,7 @@ class Workload(NamedTuple):
         vocabularies: field of the model -> attribute of the tokenizer that fills it.
         labels: field of the model that is the number of labels of the data; "": none.
         check: raises ConfigError for an experiment whose parts do not fit.
-        check_new: the same of what runs of before were let do.
+        check_new: the same of a data section; runs of before were let begin.
         longest: tokens of a row, of a data section.
         sentences: how many a row has, of a data section.
         tokens: how many of a batch the rate of training counts, padding left out.
@@ -57,7 +57,7 @@ class Workload(NamedTuple):
     vocabularies: Mapping[str, str] = MappingProxyType({"vocab": "vocab"})
     labels: str = ""
     check: Callable[[Any], None] = lambda experiment: None
-    check_new: Callable[[Any], None] = lambda experiment: None
+    check_new: Callable[[Any], None] = lambda data: None
     longest: Callable[[Any], int] = lambda data: data.length
     sentences: Callable[[Any], int] = lambda data: 1
     tokens: Callable[[Any], int] = lambda batch: int((batch.segments > 0).sum())
