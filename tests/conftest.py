@@ -1,6 +1,7 @@
 """Eight CPU devices, real data where it is present, programs compiled fast and kept."""
 
 import gc
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -41,6 +42,8 @@ def pytest_configure(config):
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("prepared"))
+    # lists the fonts there once, of which a process that needs seconds for it complains
+    importlib.import_module("matplotlib.font_manager")
     jax.devices()  # started now, so that no run of a test asks for other ones
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False  # workers take files as sorted below

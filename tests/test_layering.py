@@ -21,14 +21,11 @@ BELOW = {
     "terminal": set(),
     "knobs": set(),
     "renamed": {"knobs"},
-    "flag_values": {"knobs"},
+    "flags": {"knobs", "renamed"},
     "registry": set(),
     "shipped": set(),
     "config_files": {"knobs", "renamed", "shipped"},
-    "command_line": {"knobs", "flag_values", "renamed"},
-    "config": {"knobs", "flag_values", "command_line", "bounded_json", "renamed"}
-    | {"config_files"},
-    "commands": {"config"},
+    "config": {"knobs", "flags", "config_files", "bounded_json", "renamed"},
     "manual": {"config"},
     "ops": set(),
     "data": {"bounded_json", "knobs"},
@@ -40,7 +37,7 @@ BELOW = {
     "objectives": {"config", "ops", "data.batch"},
     "decode": {"config", "ops", "data.batch"},
 }
-_BELOW_RUNS = {*BELOW} - {"commands", "manual"}
+_BELOW_RUNS = {*BELOW} - {"manual"}
 BELOW |= {"workloads": {*_BELOW_RUNS}}
 BELOW |= {"settings": _BELOW_RUNS | {"workloads"}}
 BELOW |= {"runs": _BELOW_RUNS | {"workloads", "settings"}}
@@ -49,7 +46,7 @@ BELOW |= {"train": _ON_RUNS, "interop": _ON_RUNS, "audit": _BELOW_RUNS}
 BELOW |= {"notebook": _ON_RUNS | {"interop", "audit"}}
 BELOW |= {"main": {"config", "manual", "terminal", "settings", "runs", "train"}}
 BELOW["main"] |= {"interop", "__version__"}
-BELOW |= {"interop.__main__": {"config", "commands", "terminal", "runs"}}
+BELOW |= {"interop.__main__": {"config", "flags", "terminal", "runs"}}
 BELOW |= {"notebook.__main__": {"config", "shipped", "terminal", "runs"}}
 BELOW |= {"api": {*BELOW}}  # the public face: nothing in the package imports it
 
@@ -64,7 +61,7 @@ BESIDE = {
 
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "ml_collections", "absl"}
 FORBIDDEN = {  # part -> packages of others that it does without
-    **dict.fromkeys(("knobs", "renamed", "flag_values", "command_line"), FRAMEWORKS),
+    **dict.fromkeys(("knobs", "renamed", "flags"), FRAMEWORKS),
     **dict.fromkeys(("config", "config_files"), FRAMEWORKS - {"ml_collections"}),
     "ops": FRAMEWORKS - {"jax"},
     "data": FRAMEWORKS,

@@ -126,7 +126,7 @@ def test_links_lead_to_what_is_there(path):
     prose = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.M | re.S)
     for link in re.findall(r"\]\(([^)]+)\)", prose):
         parts = urlsplit(link)
-        if parts.scheme:  # of others: asked for nothing, only read
+        if parts.scheme:  # of other sites: its form is checked, it is not fetched
             assert parts.scheme == "https" and "." in parts.netloc, link
             continue
         target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
@@ -177,8 +177,8 @@ def test_both_readmes_show_the_same():
 
 def test_the_korean_guide_shows_what_the_english_ones_show():
     def shown(*pages):
-        found = [block for page in pages for _, block in blocks(page, "bash")]
-        return {shlex.join(w) for block in found for w in command_lines(block)}
+        all_blocks = [block for page in pages for _, block in blocks(page, "bash")]
+        return {shlex.join(w) for block in all_blocks for w in command_lines(block)}
 
     assert shown(KOREAN) <= shown(*GUIDES)
     ours, theirs = rows("docs/ablate.md"), rows(KOREAN)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfm_jax import bounded_json, main, renamed
-from tfm_jax.commands import Parser
 from tfm_jax.config import (
     ConfigError,
     check_overrides,
@@ -22,6 +21,7 @@ from tfm_jax.config import (
     to_json,
 )
 from tfm_jax.data.errors import DataError
+from tfm_jax.flags.parser import Parser
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process import exits
 from tfm_jax.runs.process.environment import describe as environment

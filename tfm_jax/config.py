@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 from ml_collections import ConfigDict
 
 from tfm_jax import bounded_json, renamed
-from tfm_jax.command_line import check_argv, check_overrides
 from tfm_jax.config_files import is_run, load
-from tfm_jax.flag_values import from_flag, to_flag
+from tfm_jax.flags.arguments import check_argv, check_overrides
+from tfm_jax.flags.values import from_flag, to_flag
 from tfm_jax.knobs import (
     SCALARS,
     Above,

@@ -58,8 +58,8 @@ def write(study: Study, question: str, command: str) -> str:
 
 def command_of(text: str) -> str:
     """The command that a file was written for; "" of one that no command has."""
-    found = _COMMAND.search(text)
-    return re.sub(r"\\(.)", r"\1", found[1]) if found else ""
+    command = _COMMAND.search(text)
+    return re.sub(r"\\(.)", r"\1", command[1]) if command else ""
 
 
 def _escaped(text):

@@ -14,6 +14,7 @@ from experiments.report.numbers import (
     plain,
     quantity,
 )
+from experiments.statistics.answers import CHECKED
 
 TOO_FEW = "fewer than three pairs: no interval and no test"
 
@@ -50,9 +51,8 @@ def places(report: dict) -> int:
 
 def findings(report: dict) -> list[dict]:
     """The expectations; a finding is reproduced or not, a check holds or fails."""
-    words = {"REPRODUCED": "HOLDS", "NOT REPRODUCED": "FAILED"}
     return [
-        e | {"word": words.get(verdict, verdict) if e["claim"] == "check" else verdict}
+        e | {"word": CHECKED[verdict].upper() if e["claim"] == "check" else verdict}
         for e in report["expectations"]
         for verdict in [e["verdict"]]
     ]

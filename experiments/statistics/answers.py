@@ -108,10 +108,12 @@ def _found(report):
     others = [arm for arm in arms if arm is not base]
     if not others:
         return _alone(base, report)
-    found = [_verdict(arm, base) for arm in others]
+    verdicts = [_verdict(arm, base) for arm in others]
     order = (BETTER, CANNOT_TELL, EQUIVALENT, WORSE, "")
-    verdict = next(word for word in order if word in found)
-    arm = _best([a for a, v in zip(others, found, strict=True) if v == verdict], report)
+    verdict = next(word for word in order if word in verdicts)
+    arm = _best(
+        [a for a, v in zip(others, verdicts, strict=True) if v == verdict], report
+    )
     name, word = arm["name"], arm["word"]
     if verdict in (CANNOT_TELL, ""):
         verdict, lead = CANNOT_TELL, f"These runs cannot tell {name} from {baseline}"

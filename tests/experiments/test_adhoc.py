@@ -88,9 +88,9 @@ def test_values_keep_the_types_of_their_knobs(tmp_path):
         {"optim.peak_lr": 0.001, "optim.lr_multipliers": ("d=1",)},
         {"optim.peak_lr": 2.0, "optim.lr_multipliers": ()},
     ]
-    found = typed_knobs(CONFIG, axes[2:], "--axis ", several=True)
-    assert list(found.values()) == [(True, False), ("", "a|b"), (1, 4)]
-    assert [type(x) for x in found["eval.beam"]] == [int, int]
+    knobs = typed_knobs(CONFIG, axes[2:], "--axis ", several=True)
+    assert list(knobs.values()) == [(True, False), ("", "a|b"), (1, 4)]
+    assert [type(x) for x in knobs["eval.beam"]] == [int, int]
 
 
 def test_zipped_axes_go_together_and_tuning_has_a_seed_of_its_own(tmp_path):

@@ -27,12 +27,12 @@ from tfm_jax.train import finish, loop, modes
 def trained(tmp_path_factory):
     """A workdir with checkpoints of the steps 1 to 4, of another model than it says."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    found = experiment.resolve(tiny.get_config(checkpoint__keep=4))
-    data = found.workload.prepare(found)
-    found = found.complete(data.tokenizer)
-    texts = {"config.json": to_json(found.as_dict()), "data_report.json": "{}"}
+    made = experiment.resolve(tiny.get_config(checkpoint__keep=4))
+    data = made.workload.prepare(made)
+    made = made.complete(data.tokenizer)
+    texts = {"config.json": to_json(made.as_dict()), "data_report.json": "{}"}
     texts |= {"tokenizer.json": data.tokenizer.to_json()}
-    with checkpoint.Checkpointer(workdir / "checkpoints", found.checkpoint) as run:
+    with checkpoint.Checkpointer(workdir / "checkpoints", made.checkpoint) as run:
         for step in range(1, 5):
             weights_of = {"encoder": {"w": np.full(3, step, np.float32)}}
             run.save(step, {"ema": weights_of, "params": weights_of}, extras=texts)

@@ -124,18 +124,18 @@ def test_an_imported_model_is_trained_on_by_the_same_command(
 
 
 def test_what_is_set_is_not_taken_and_what_is_taken_has_to_fit(pretrained, files):
-    found = initial.read(str(pretrained))
+    source = initial.read(str(pretrained))
 
     def adopted(*given, data=None, **sizes):
         named = dict(init_from=str(pretrained), data=data)
         config = get_config("classify", "bert", "classify", files, **named, **sizes)
-        return initial.adopt(resolve(config), found.model, given)
+        return initial.adopt(resolve(config), source.model, given)
 
     made, taken = adopted("model.depth", depth=2, activation="relu", labels=3)
     assert taken == {"activation": ("relu", "gelu")}
     assert (made.model.labels, made.model.vocab, made.model.depth) == (3, 0, 2)
     with pytest.raises(ConfigError, match="model.depth=2, there 1; give both the same"):
-        initial.check(made, found)
+        initial.check(made, source)
     assert adopted("model.dropout", dropout=0.5, layout="scanned")[1] == {}
     long = dict(max_length=64, data=dict(length=64))
     with pytest.raises(
@@ -181,12 +181,12 @@ def test_another_model_is_refused_field_by_field(pretrained, files, tmp_path):
 
 
 def test_a_head_is_no_start_for_its_labels_in_another_order(finetuned):
-    found = initial.read(str(finetuned))
-    assert found.labels == ("0", "1", "2", "3")
-    initial.check_labels(found, ["0", "1", "2", "3"])
-    initial.check_labels(found, ["0", "1", "2"])  # the head is new
+    source = initial.read(str(finetuned))
+    assert source.labels == ("0", "1", "2", "3")
+    initial.check_labels(source, ["0", "1", "2", "3"])
+    initial.check_labels(source, ["0", "1", "2"])  # the head is new
     with pytest.raises(ConfigError, match="order 0,1,2,3, the data in 1,0,2,3; set da"):
-        initial.check_labels(found, ["1", "0", "2", "3"])
+        initial.check_labels(source, ["1", "0", "2", "3"])
 
 
 def test_new_words_have_fresh_vectors_and_all_else_is_explained(pretrained):

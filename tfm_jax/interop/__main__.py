@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfm_jax import terminal
-from tfm_jax.commands import Parser
+from tfm_jax.flags.parser import Parser
 from tfm_jax.runs.process import exits
 
 

@@ -102,6 +102,6 @@ def test_a_study_that_has_begun_keeps_the_steps_of_its_count(
 
 def test_a_study_of_equal_flops_refuses_an_arm_that_cannot_be_counted():
     study = tiny_study._study(match="flops")
-    found = {"slow": {"flops_per_step": 1.0}, "fast": {"uncounted": "it has 'while'"}}
+    costs = {"slow": {"flops_per_step": 1.0}, "fast": {"uncounted": "it has 'while'"}}
     with pytest.raises(ConfigError, match="arm 'fast': it has 'while'"):
-        sizes.matched(study, found)
+        sizes.matched(study, costs)

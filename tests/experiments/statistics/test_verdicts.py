@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import ttest_ind
 
 from experiments import readme
+from experiments.report import tables
 from experiments.runs import cells
 from experiments.statistics import answers, findings, verdicts
 from experiments.study import (
@@ -208,13 +209,27 @@ def test_checks_alone_claim_no_publication():
         assert verdict == word and "ublished" not in answer
 
 
+@pytest.mark.parametrize("verdict", answers.CHECKED)
+def test_a_check_has_one_word_in_the_table_and_the_sentence(verdict):
+    expectations = [judged_as("ours", "check", verdict)]
+    (row,) = tables.findings({"expectations": expectations})
+    _, answer = headline_of(expectations)
+    assert verdict == LACKING or f"Check {row['word'].lower()}" in answer
+    assert row["word"] == answers.CHECKED[verdict].upper()
+
+
 def test_an_arm_at_the_edge_of_its_grid_is_compared_with_nothing():
-    found = {"pre": "baseline", "post": "better", "none": "worse", "new": "incomplete"}
+    words_of = {
+        "pre": "baseline",
+        "post": "better",
+        "none": "worse",
+        "new": "incomplete",
+    }
     for edge, words in (
         ("post", ["baseline", "at the edge", "worse", "incomplete"]),
         ("pre", ["baseline", *2 * ["baseline at the edge"], "incomplete"]),
     ):
-        arms = [dict(name=a, word=w, edge=a == edge) for a, w in found.items()]
+        arms = [dict(name=a, word=w, edge=a == edge) for a, w in words_of.items()]
         verdicts._mark_edges(arms, "pre")
         assert [arm["word"] for arm in arms] == words
         verdict, answer = answers.headline(dict(arms=arms, expectations=[]))
@@ -227,8 +242,8 @@ def test_a_finding_on_another_metric_names_it():
     values = {"pre": dict.fromkeys(range(3), 0.5), "post": dict.fromkeys(range(3), 0.4)}
     for metric, start in (("", "pre minus"), ("k4/accuracy", "k4/accuracy, pre minus")):
         claim = on(metric, better("pre", "post", ""), goal="max" if metric else "")
-        found = findings.judge(claim, values, study(expect=(claim,)))
-        assert found["detail"].startswith(start)
+        outcome = findings.judge(claim, values, study(expect=(claim,)))
+        assert outcome["detail"].startswith(start)
 
 
 def test_the_table_of_studies_says_old_verdicts_in_the_words_of_today(tmp_path):

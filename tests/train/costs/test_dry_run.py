@@ -46,7 +46,7 @@ def test_what_a_run_costs_is_said_as_json(capsys):
 
 
 def test_the_flags_it_prints_are_the_configuration(capsys, request):
-    """Without a workdir; what they say is what was asked for."""
+    """No workdir is needed; read again, they resolve to the same configuration."""
     config = f"--config={request.config.rootpath / NUMERALS}"
     assert main.main(["--mode=dry_run", config, *SMALL]) == 0
     lines = capsys.readouterr().out.splitlines()

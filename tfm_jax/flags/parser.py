@@ -3,7 +3,7 @@
 import argparse
 from typing import NoReturn
 
-from tfm_jax.config import ConfigError
+from tfm_jax.knobs import ConfigError
 
 
 class Parser(argparse.ArgumentParser):

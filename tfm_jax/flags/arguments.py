@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfm_jax.flag_values import from_flag
+from tfm_jax.flags.values import from_flag
 from tfm_jax.knobs import ConfigError, flatten, nearest
 from tfm_jax.renamed import hint
 

@@ -1,0 +1,1 @@
+"""Flags: what is written on a command line, and how it is read."""
