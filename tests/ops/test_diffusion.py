@@ -1,0 +1,128 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from tfm_jax.ops import diffusion
+from tfm_jax.ops.diffusion import PREDICTIONS, SCHEDULES, make_schedule
+
+RNG = np.random.default_rng(0)
+X0, NOISE = RNG.uniform(-1, 1, (2, 2, 3, 5, 1)).astype(np.float32)
+T = np.array([3, 70])
+BETAS = {"linear": "linear", "scaled_linear": "scaled_linear"}
+BETAS |= {"cosine": "squaredcos_cap_v2"}
+ENDS = {"scaled_linear": dict(beta_start=0.00085, beta_end=0.012)}
+
+
+@pytest.mark.parametrize(("name", "last"), [("linear", 4.04e-5), ("cosine", 2.4e-9)])
+def test_the_last_step_keeps_as_much_signal_as_the_papers_schedules_do(name, last):
+    assert make_schedule(name, 1000).alpha_bar[-1] == pytest.approx(last, rel=0.02)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_noise_is_added_as_by_diffusers(name):
+    reference = DDPMScheduler(1000, beta_schedule=BETAS[name], **ENDS.get(name, {}))
+    schedule, t = make_schedule(name, 1000), 10 * T
+    wanted = reference.add_noise(*map(torch.tensor, (X0, NOISE, t)))
+    found = diffusion.q_sample(schedule, X0, t, NOISE)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 10, 100, 1000])
+def test_of_any_number_of_steps_the_signal_falls_from_below_one_to_above_zero(
+    name, steps
+):
+    signal = make_schedule(name, steps).alpha_bar
+    assert len(signal) == steps
+    assert np.all(np.diff(signal, prepend=1.0) < 0)
+    assert signal[-1] > 0
+
+
+def test_a_shifted_schedule_has_that_multiple_of_the_signal_to_noise_ratio():
+    plain, shifted = make_schedule("cosine", 50), make_schedule("cosine", 50, 0.25)
+    np.testing.assert_allclose(shifted.snr, 0.25 * plain.snr, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_image_and_noise_come_back_from_every_prediction(name):
+    schedule, kind = make_schedule("linear", 100), PREDICTIONS[name]
+    a, s = diffusion.scales(schedule, T, X0)
+    x = diffusion.q_sample(schedule, X0, T, NOISE)
+    y = kind.target(X0, NOISE, a, s)
+    np.testing.assert_allclose(kind.x0(y, x, a, s), X0, atol=1e-5)
+    np.testing.assert_allclose(kind.noise(y, x, a, s), NOISE, atol=1e-5)
+    wrong = kind.x0(y + 1, x, a, s) - X0
+    error = kind.x0_error(schedule.snr)[T].reshape(2, 1, 1, 1)
+    np.testing.assert_allclose(wrong**2, np.broadcast_to(error, X0.shape), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_one_error_weighs_alike_in_whatever_a_model_predicts(name):
+    """But under L_simple, which weighs what is predicted."""
+    schedule = make_schedule("cosine", 100)
+    error = PREDICTIONS[name].x0_error(schedule.snr)
+    for weights in ("min_snr", "truncated_snr", "vlb"):
+        found = diffusion.loss_weights(schedule, name, weights) / error
+        wanted = diffusion.loss_weights(schedule, "x0", weights)
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    assert set(diffusion.loss_weights(schedule, name, "simple")) == {1.0}
+
+
+def test_the_weighted_error_is_the_bound_with_the_smaller_variance():
+    schedule, guess = make_schedule("linear", 100), 0.3 * NOISE
+    x = diffusion.q_sample(schedule, X0, T, NOISE)
+    log_var = diffusion.log_variance(schedule, T, X0, 0.0)
+    found = diffusion.bound_term(schedule, X0, x, T, guess, log_var, 17)
+    weights = diffusion.loss_weights(schedule, "x0", "vlb")[T] / schedule.steps
+    error = np.square(X0 - guess).reshape(2, -1).mean(1)
+    np.testing.assert_allclose(found, weights * error, rtol=1e-3)
+
+
+def test_the_bound_between_two_normal_distributions_is_that_of_torch():
+    schedule = make_schedule("linear", 100)
+    x = diffusion.q_sample(schedule, X0, T, NOISE)
+    log_var = diffusion.log_variance(schedule, T, X0, 0.4)
+    found = diffusion.bound_term(schedule, X0, x, T, 0 * X0, log_var, 17)
+    for b, t in enumerate(T):
+        beta, before = schedule.betas[t], schedule.alpha_bar[t - 1]
+        of_x0 = before**0.5 * beta / (1 - schedule.alpha_bar[t])
+        of_x = (1 - beta) ** 0.5 * (1 - before) / (1 - schedule.alpha_bar[t])
+        small = beta * (1 - before) / (1 - schedule.alpha_bar[t])
+        sides = [
+            torch.distributions.Normal(torch.tensor(mean), float(variance) ** 0.5)
+            for mean, variance in (
+                (of_x0 * X0[b] + of_x * np.asarray(x[b]), small),
+                (of_x * np.asarray(x[b]), small**0.6 * beta**0.4),
+            )
+        ]
+        wanted = torch.distributions.kl_divergence(*sides).mean()
+        np.testing.assert_allclose(found[b], wanted, rtol=1e-3)
+
+
+def test_the_grey_levels_of_the_decoder_have_a_total_probability_of_one():
+    schedule, levels = make_schedule("linear", 10), 5
+    x0 = np.linspace(-1, 1, levels).reshape(-1, 1, 1, 1)
+    t = np.zeros(levels, int)
+    x = np.full_like(x0, 0.2)
+    log_var = diffusion.log_variance(schedule, t, x0, 1.0) + 3
+    nats = diffusion.bound_term(schedule, x0, x, t, 0 * x0 + 0.1, log_var, levels)
+    assert float(jnp.sum(jnp.exp(-nats))) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_prior_term_is_that_of_torch():
+    schedule = diffusion.Schedule(np.array([0.9, 0.3]))
+    last = schedule.alpha_bar[-1]
+    there = torch.distributions.Normal(last**0.5 * torch.tensor(X0), (1 - last) ** 0.5)
+    wanted = torch.distributions.kl_divergence(there, torch.distributions.Normal(0, 1))
+    found = diffusion.prior_term(schedule, jnp.asarray(X0))
+    np.testing.assert_allclose(found, wanted.mean((1, 2, 3)), rtol=1e-5)
+
+
+def test_steps_may_be_traced():
+    schedule = make_schedule("linear", 10)
+    found = jax.jit(lambda t: diffusion.q_sample(schedule, X0, t, NOISE))(T // 10)
+    wanted = diffusion.q_sample(schedule, X0, T // 10, NOISE)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
