@@ -1,5 +1,6 @@
 """Every configuration, at every size it offers, is a run that could start."""
 
+import dataclasses
 import importlib
 import re
 from pathlib import Path
@@ -27,6 +28,16 @@ class Vocabularies:
         self.source_vocab = self.target_vocab = self.vocab = size
 
 
+def one_layer(cfg):
+    """Changes of ``cfg`` with which one layer is traced for all, where that can be."""
+    (layout,) = (f for f in dataclasses.fields(cfg) if f.name == "layout")
+    # ALBERT's layers, which share parameters, cannot be scanned
+    shares = getattr(cfg, "share", "none") not in ("none", "tokens")
+    if "scanned" in layout.metadata["choices"] and not shares:
+        return {"layout": "scanned"}
+    return {"layout": "unrolled"} | ({"depth": 1} if hasattr(cfg, "depth") else {})
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_every_size_of_a_config_may_start_and_its_model_has_a_shape(file, tmp_path):
     for size in ("", *sizes(file)):
@@ -35,10 +46,7 @@ def test_every_size_of_a_config_may_start_and_its_model_has_a_shape(file, tmp_pa
         new_runs.check(experiment, tmp_path)
         vocab = experiment.tokenizer.vocab
         experiment = experiment.complete(Vocabularies(vocab))
-        # one layer is traced for all; ALBERT's, which share theirs, cannot be scanned
-        scanned = getattr(experiment.model, "share", "none") in ("none", "tokens")
-        one = {"layout": "scanned"} if scanned else {"layout": "unrolled", "depth": 1}
-        model = experiment.build_model(**one)
+        model = experiment.build_model(**one_layer(experiment.model))
         objective = experiment.workload.objective
         shapes = jax.eval_shape(
             lambda: model.init(jax.random.key(0), objective.example(), train=False)  # noqa: B023

@@ -225,6 +225,16 @@ def test_attention_has_three_kinds():
         maps.plot(kind="self")
 
 
+def test_attention_that_a_model_lacks_is_neither_shown_nor_drawn():
+    weights, none = np.ones((1, 1, 1, 1)), np.ones((0, 0, 0, 0))
+    maps = AttentionMaps(none, none, weights, ["a"], ["a"], ["a"])
+    assert repr(maps) == "AttentionMaps('a' -> 'a': cross [1, 1, 1, 1])"
+    with pytest.raises(ValueError, match=r"kind='decoder'; choose from \(cross\)"):
+        maps.plot("decoder")
+    with pytest.raises(ValueError, match="kind='cross': this model has no attention"):
+        maps._replace(cross=none).plot()
+
+
 def test_plot_draws_every_logged_loss(run):
     (axis,) = run.plot().axes
     by_label = {line.get_label(): line for line in axis.lines}

@@ -74,12 +74,18 @@ def _field(default, metadata):
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def inherit(cls: type) -> None:
+def inherit(cls: type, choices: Mapping[str, Iterable[str]] | None = None) -> None:
     """Knobs of ``cls`` that only have another default keep all else of its parent's.
 
     For ``__init_subclass__``, which runs before ``dataclasses.dataclass``.
+    Args: choices: knob of the parent -> those of its choices that ``cls`` has.
     """
     parents = getattr(cls, "__dataclass_fields__", {})
+    for name, fewer in (choices or {}).items():
+        cls.__annotations__.setdefault(name, parents[name].type)
+        default = vars(cls).get(name, parents[name].default)
+        metadata = {**parents[name].metadata, "choices": tuple(fewer)}
+        setattr(cls, name, _field(default, metadata))
     for name in parents.keys() & vars(cls).get("__annotations__", {}).keys():
         default = vars(cls)[name]
         if not isinstance(default, dataclasses.Field):

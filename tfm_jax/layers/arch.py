@@ -23,7 +23,8 @@ class Execution:
     """How a model is computed, not what: all that is asked of a model of any family.
 
     A subclass changes a default by ``name: type = value`` alone; help, role and legal
-    values stay.
+    values stay. One that lacks some of the choices names those that it has:
+    ``class Config(Execution, choices={"layout": ("unrolled",)})``.
     """
 
     dtype: str = knob("float32", "of activations", role="execution", choices=DTYPES)
@@ -46,9 +47,9 @@ class Execution:
         choices=IMPLEMENTATIONS,
     )
 
-    def __init_subclass__(cls, **options):
+    def __init_subclass__(cls, *, choices=None, **options):
         super().__init_subclass__(**options)
-        inherit(cls)
+        inherit(cls, choices)
 
     @property
     def longest(self) -> int:

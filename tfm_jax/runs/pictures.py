@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from tfm_jax.data.batch import PairBatch
 from tfm_jax.data.tokenizers.bilingual import BOS
+from tfm_jax.knobs import no_choice
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.runs.workdir import replacing
 from tfm_jax.terminal import spelled
@@ -29,7 +30,8 @@ class AttentionMaps(NamedTuple):
     """Attention weights of one sentence pair.
 
     Attributes:
-        encoder: [L, H, S, S], decoder: [L, H, T, T], cross: [L, H, T, S] float32.
+        encoder: [L, H, S, S], decoder: [L, H, T, T], cross: [L, H, T, S] float32, of
+            the L layers that have such attention; L is 0 where none has.
         source: S token labels. inputs: T labels of what the decoder reads.
         outputs: T labels of what it predicts there.
     """
@@ -41,10 +43,15 @@ class AttentionMaps(NamedTuple):
     inputs: list[str]
     outputs: list[str]
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of attention that the model has."""
+        return tuple(kind for kind in KINDS if len(getattr(self, kind)))
+
     def __repr__(self):
-        shapes = (f"{kind} {list(getattr(self, kind).shape)}" for kind in KINDS)
+        shapes = (f"{kind} {list(getattr(self, kind).shape)}" for kind in self.kinds)
         pair = f"{' '.join(self.source)!r} -> {' '.join(self.outputs)!r}"
-        return f"AttentionMaps({pair}: {', '.join(shapes)})"
+        return f"AttentionMaps({pair}: {', '.join(shapes) or 'no attention'})"
 
     def plot(self, kind: str = "cross", layer: int | None = None) -> Any:
         """``attention`` of these maps."""
@@ -71,14 +78,13 @@ def attention_maps(
         kept = _intermediates(model, to_unrolled(params), batch)
 
     def layers(stack, name):
-        layers_kept = kept[stack]
+        layers_kept = kept.get(stack, {})
         order = sorted(
             (layer for layer in layers_kept if name in layers_kept[layer]),
             key=lambda layer: int(layer.rpartition("_")[2]),
         )
-        return np.stack(
-            [np.asarray(layers_kept[k][name]["weights"][0][0]) for k in order]
-        )
+        weights = [np.asarray(layers_kept[k][name]["weights"][0][0]) for k in order]
+        return np.stack(weights) if weights else np.zeros((0, 0, 0, 0), np.float32)
 
     return AttentionMaps(
         **{kind: layers(*place) for kind, place in KINDS.items()},
@@ -92,7 +98,7 @@ def attention_maps(
 def _intermediates(model, params, batch):
     variables = {"params": params}
     _, kept = model.apply(variables, batch, train=False, mutable=["intermediates"])
-    return kept["intermediates"]
+    return kept.get("intermediates", {})
 
 
 def attention(
@@ -104,11 +110,14 @@ def attention(
 ) -> Any:
     """Draws one kind of attention, a panel a head; ``path`` saves it as PNG.
 
-    Args: kind: "encoder", "decoder" or "cross". layer: index, by default the last.
+    Args: kind: one of ``maps.kinds``. layer: index, by default the last.
     Returns: the matplotlib figure; layers and heads are numbered as in the arrays.
+    Raises: ValueError for a kind of attention that the model does not have.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}; choose from ({', '.join(KINDS)})")
+    if not maps.kinds:
+        raise ValueError(f"kind={kind!r}: this model has no attention")
+    if kind not in maps.kinds:
+        raise ValueError(no_choice("kind", kind, maps.kinds))
     layers = getattr(maps, kind)
     layer = range(len(layers))[-1 if layer is None else layer]
     weights = layers[layer]

@@ -85,6 +85,7 @@ def _draw(workdir, params, pictured):
     if pictured:
         model, tokenizer, *pair = pictured
         maps = pictures.attention_maps(model, params, tokenizer, *pair)
-        drawn.append(workdir / "attention.png")
-        pictures.attention(maps, drawn[-1])
+        if maps.kinds:
+            drawn.append(workdir / "attention.png")
+            pictures.attention(maps, drawn[-1])
     say("see " + ", ".join(map(str, drawn)))
