@@ -17,7 +17,7 @@ from tfm_jax.config import Above, ConfigError, readers_of, to_json
 from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.rows import causal, labelled, masked, pairs, spans, tagged
 from tfm_jax.data.tokenizers import bilingual, vocabularies
-from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.arch import Arch, TextArch
 from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.models import MODELS
 from tfm_jax.objectives import translation
@@ -112,7 +112,7 @@ OTHER = {  # another value of a knob that some choice ignores
 
 
 FAMILIES = {  # whose ``READ_WITH`` is tried -> the family it is tried with
-    Arch: "gpt",
+    **dict.fromkeys((Arch, TextArch), "gpt"),
     EncoderArch: "bert",
     **{family.config: name for name, family in MODELS.items()},
 }

@@ -40,6 +40,8 @@ def test_logits_are_float32_sums_of_bfloat16_products():
 def test_only_schemes_with_vectors_change_the_embedding(name):
     module = PositionEmbedding(name, 5, "glorot")
     x, positions = normal(2, 1, 3, D), np.array([[0, 1, 0]])
+    if POSITIONS[name].axes == 2:
+        positions = positions[..., None].repeat(2, axis=-1)
     variables = jax.eval_shape(lambda: module.init(jax.random.key(0), x, positions))
     table = {"table": normal(3, 5, D)} if variables else {}
     y = module.apply({"params": table}, x, positions)

@@ -51,7 +51,8 @@ def test_other_inits_have_the_deviation_they_name(name, deviation):
 @pytest.mark.parametrize("name", INITS)
 def test_token_vectors_have_variance_one_over_width_or_the_named_one(name):
     table = INITS[name].embedding(100)(jax.random.key(0), (500, 100))
-    wanted = {"normal_0.02": 0.02, "truncated_0.02": TRUNCATED}.get(name, 0.1)
+    named = {"normal_0.02": 0.02, "truncated_0.02": TRUNCATED, "vit": 0.02}
+    wanted = named.get(name, 0.1)
     assert np.std(table) == pytest.approx(wanted, rel=0.02)
 
 

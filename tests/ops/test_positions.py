@@ -13,6 +13,7 @@ from tfm_jax.ops.positions import (
     alibi_slopes,
     relative_buckets,
     rotate,
+    sincos_2d,
     sinusoid,
     sinusoid_halves,
 )
@@ -47,6 +48,33 @@ def test_a_shift_of_sinusoids_is_one_linear_map():
     here, there = sinusoid(steps, 6)[0], sinusoid(steps + 5, 6)[0]
     matrix, *_ = np.linalg.lstsq(here, there, rcond=None)
     np.testing.assert_allclose(here @ matrix, there, atol=1e-4)
+
+
+GRID = np.stack(np.meshgrid(np.arange(4), np.arange(3)), -1).reshape(1, 12, 2)
+
+
+def test_sinusoids_of_a_grid_equal_the_formula_of_big_vision():
+    rates = 1 / 10_000 ** (np.arange(4) / 3)
+    x, y = (GRID[0, :, axis, None] * rates for axis in (0, 1))
+    wanted = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
+    np.testing.assert_allclose(sincos_2d(GRID, 16)[0], wanted, atol=1e-6)
+
+
+def test_logits_of_rotated_patches_depend_on_both_offsets_alone():
+    """And a token at (0, 0), as [CLS] is, is not rotated."""
+    q, k = normal(0, 1, 1, 1, 8), normal(1, 1, 1, 1, 8)
+    q, k = (np.repeat(x, 12, axis=1) for x in (q, k))
+    logits = jnp.einsum("bthk,bshk->ts", rotate(q, GRID), rotate(k, GRID))
+    by_offset = {}
+    for t, s in np.ndindex(12, 12):
+        offset = tuple(GRID[0, t] - GRID[0, s])
+        by_offset.setdefault(offset, []).append(float(logits[t, s]))
+    assert all(np.ptp(some) < 1e-5 for some in by_offset.values())
+    np.testing.assert_array_equal(rotate(q, GRID)[:, 0], q[:, 0])
+    # the first half of the channels turns with the columns, by 100^(-2i/4)
+    angles = GRID[0, :, 0] * 100.0**-0.5
+    wanted = q[0, 0, 0, 1] * np.cos(angles) - q[0, 0, 0, 3] * np.sin(angles)
+    np.testing.assert_allclose(rotate(q, GRID)[0, :, 0, 1], wanted, atol=1e-6)
 
 
 def test_rotation_equals_that_of_llama():

@@ -1,8 +1,8 @@
 """What the batches, and the rows, of each kind of data hold; B rows.
 
-All of text begin with the fields of `TextBatch`, which models read; objectives read the
-rest: ``labels`` are what the logits are scored against, ``weights`` how much each of
-them counts. Integers are int32. A row may hold several texts, which do not see each
+Those of text begin with the fields of `TextBatch`, which models read; objectives read
+the rest: ``labels`` are what the logits are scored against, ``weights`` how much each
+of them counts. Integers are int32. A row may hold several texts, which do not see each
 other: segment 0 is padding, 1.. number the texts of a row, positions restart at 0 in
 every segment, and at padding every field is 0.
 """
@@ -120,3 +120,18 @@ class SpanBatch(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """(B, T): rows, and tokens of a row."""
         return self.tokens.shape
+
+
+class ImageBatch(NamedTuple):
+    """Images with a class each; of a mixture, the class of the other image, too."""
+
+    images: Array  # [B, height, width, C] uint8, which models normalise
+    labels: Array  # [B]
+    weights: Array  # [B] float32
+    mixed_labels: Array | None = None  # [B] of the images that are mixed in
+    mixed_shares: Array | None = None  # [B] float32, how much of the label they are
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, 1): a row is one image."""
+        return len(self.labels), 1

@@ -1,4 +1,4 @@
-"""Execution and Arch: the fields that all models have, and those made of our blocks."""
+"""Execution, Arch, TextArch: fields of all models, of those of our blocks, of text."""
 
 import dataclasses
 from typing import Any
@@ -16,6 +16,7 @@ from tfm_jax.ops.masks import MASK_STYLES, Mask
 DTYPES = ("float32", "bfloat16")
 LAYOUTS = ("unrolled", "scanned")
 REMATS = ("none", "full", "dots")
+ALONG_ROWS = tuple(name for name, scheme in POSITIONS.items() if scheme.axes == 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +83,6 @@ class Arch(Execution):
     norm_eps: float = knob(1e-6, "epsilon of the norms", low=0.0, high=1.0)
     residual: bool = knob(True, "residual connections")
     positions: str = knob("sinusoidal", "position scheme", choices=POSITIONS)
-    max_length: int = knob(
-        512, "rows of a learned position table; nothing else", low=1, high=2**24
-    )
     score: str = knob("scaled_dot", "logit of a query and a key", choices=SCORES)
     mask_style: str = knob(
         "before",
@@ -119,9 +117,6 @@ class Arch(Execution):
     )
 
     READ_WITH = {
-        ("positions", tuple(n for n, row in POSITIONS.items() if row.learned)): (
-            "max_length",
-        ),
         ("norm_kind", tuple(n for n in NORM_KINDS if n != "none")): ("norm_eps",),
     }
 
@@ -132,14 +127,16 @@ class Arch(Execution):
                 f"model.heads={self.heads} must divide model.width={self.width}, "
                 "or set model.key_size and model.value_size"
             )
-        if POSITIONS[self.positions].rotates and self.head_key_size % 2:
+        scheme = POSITIONS[self.positions]
+        of, fits = 2 * scheme.axes, {1: "even", 2: "a multiple of 4"}[scheme.axes]
+        if scheme.rotates and self.head_key_size % of:
             raise ValueError(
-                f"model.key_size={self.head_key_size} must be even with "
+                f"model.key_size={self.head_key_size} must be {fits} with "
                 f"model.positions={self.positions!r}"
             )
-        if POSITIONS[self.positions].vectors and self.width % 2:
+        if scheme.vectors and self.width % of:
             raise ValueError(
-                f"model.width={self.width} must be even with "
+                f"model.width={self.width} must be {fits} with "
                 f"model.positions={self.positions!r}"
             )
         if min(self.windows, default=0) < 0:
@@ -148,11 +145,6 @@ class Arch(Execution):
     def window(self, layer: int) -> int:
         """How many keys layer ``layer`` sees on either side; 0 is all."""
         return self.windows[layer % len(self.windows)] if self.windows else 0
-
-    @property
-    def longest(self) -> int:
-        """Tokens of a row at most; 0: as many as there is memory for."""
-        return self.max_length if POSITIONS[self.positions].learned else 0
 
     def unsupported(
         self, *, causal: bool = False, packed: bool = False, train: bool = False
@@ -180,3 +172,23 @@ class Arch(Execution):
     @property
     def head_value_size(self) -> int:
         return self.value_size or self.width // self.heads
+
+
+@dataclasses.dataclass(frozen=True)
+class TextArch(Arch, choices={"positions": ALONG_ROWS}):
+    """Those that read rows of tokens."""
+
+    max_length: int = knob(
+        512, "rows of a learned position table; nothing else", low=1, high=2**24
+    )
+
+    READ_WITH = {
+        ("positions", tuple(n for n, row in POSITIONS.items() if row.learned)): (
+            "max_length",
+        ),
+    }
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a row at most; 0: as many as there is memory for."""
+        return self.max_length if POSITIONS[self.positions].learned else 0

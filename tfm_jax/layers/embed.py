@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.linear import INITS, Dropout, Linear
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_KINDS
@@ -97,7 +97,7 @@ class TextEmbedding(nn.Module):
         [B|1, T] int. Returns: [B, T, E], or [B, T, D] if ``project``.
     """
 
-    cfg: Arch
+    cfg: TextArch
     vocab: int
     types: int  # rows of the table of sentence types
     width: int  # E

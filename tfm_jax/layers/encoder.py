@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.config import knob
-from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.embed import TextEmbedding
 from tfm_jax.layers.linear import constrain
 from tfm_jax.layers.parts import Context
@@ -18,7 +18,7 @@ from tfm_jax.ops.pooling import POOLS
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderArch(Arch):
+class EncoderArch(TextArch):
     """Fields of all bidirectional text encoders; defaults are those of BERT base."""
 
     width: int = 768  # H

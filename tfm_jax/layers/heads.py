@@ -75,11 +75,12 @@ class Labels(nn.Module):
     cfg: Arch
     labels: int
     dropout: float
+    scale: float = 1.0  # on the initial kernel
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        return _logits(self.cfg, self.labels, "out")(x)
+        return _logits(self.cfg, self.labels, "out", self.scale)(x)
 
 
 class PretrainingLogits(NamedTuple):
@@ -189,6 +190,6 @@ def _dense(cfg, width, name):
     return Linear((width,), ("embed", None), cfg.init, dtype=dtype, name=name)
 
 
-def _logits(cfg, labels, name):
+def _logits(cfg, labels, name, scale=1.0):
     """A dense map in float32."""
-    return Linear((labels,), ("embed", None), cfg.init, name=name)
+    return Linear((labels,), ("embed", None), cfg.init, scale=scale, name=name)

@@ -14,10 +14,14 @@ from tfm_jax.ops.products import einsum
 
 
 class Init(NamedTuple):
-    """``kernel`` of matrices, ``embedding(width)`` of token and position tables."""
+    """``kernel`` of matrices, ``embedding(width)`` of token and position tables.
+
+    ``patches``: the key of INITS for maps of pixels; "": the same.
+    """
 
     kernel: Callable
     embedding: Callable[[int], Callable]
+    patches: str = ""
 
 
 def _unit_after_scaling(width):
@@ -37,6 +41,12 @@ INITS = {
     "truncated_0.02": Init(
         nn.initializers.truncated_normal(0.02),
         lambda width: nn.initializers.truncated_normal(0.02),
+    ),
+    # Dosovitskiy et al. 2021 (released code)
+    "vit": Init(
+        nn.initializers.glorot_uniform(),
+        lambda width: nn.initializers.normal(0.02),
+        patches="lecun",
     ),
 }
 

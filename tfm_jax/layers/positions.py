@@ -14,16 +14,19 @@ class Scheme(NamedTuple):
     """A scheme acts in at most one of four places.
 
     Attributes:
-        vectors: (positions [B, T], width) -> [B, T, D], added to the embeddings.
+        vectors: (positions, width) -> [B, T, D], added to the embeddings.
         learned: a trained table is added to the embeddings.
         rotates: queries and keys of self-attention are rotated.
         bias: key of a bias on self-attention's logits ("alibi", "t5"), or "".
+        axes: 1: positions are [B, T], along the row; 2: [B, T, 2], columns and rows of
+            a grid of patches.
     """
 
     vectors: Callable | None = None
     learned: bool = False
     rotates: bool = False
     bias: str = ""
+    axes: int = 1
 
 
 POSITIONS = {
@@ -34,6 +37,9 @@ POSITIONS = {
     "rotary": Scheme(rotates=True),  # Su et al. 2021, arXiv:2104.09864
     "alibi": Scheme(bias="alibi"),  # Press et al. 2022, arXiv:2108.12409
     "t5": Scheme(bias="t5"),  # Raffel et al. 2020, arXiv:1910.10683
+    # Beyer et al. 2022, arXiv:2205.01580, as released
+    "sincos2d": Scheme(vectors=ops.sincos_2d, axes=2),
+    "rotary2d": Scheme(rotates=True, axes=2),  # Heo et al. 2024, arXiv:2403.13298
 }
 
 

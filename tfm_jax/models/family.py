@@ -21,6 +21,9 @@ class Family(NamedTuple):
         task_parameters: first names of the parameter paths that belong to a head: new
             or dropped where a run starts from another one.
         task_fields: fields of ``config`` that describe nothing but those parameters.
+        fitted: fields in which a run may differ from the model that it starts from,
+            since ``fit`` makes up for it: (parameters by path, the config that they are
+            of, a config that differs in these fields) -> parameters of that.
         below, above: first names of the parameter paths ("encoder/embedding") below the
             first layer and above the last, for layer-wise learning rates.
         frame: special tokens around texts, key of ``data.rows.framing.FRAMES``.
@@ -38,6 +41,8 @@ class Family(NamedTuple):
     learns: Mapping[str, tuple[str, ...]]
     task_parameters: tuple[str, ...] = ()
     task_fields: frozenset[str] = frozenset()
+    fitted: frozenset[str] = frozenset()
+    fit: Callable[..., dict] = lambda params, before, now: params
     below: tuple[str, ...] = ()
     above: tuple[str, ...] = ()
     frame: str = "bert"

@@ -25,7 +25,7 @@ from flax import linen as nn
 from tfm_jax.config import Above, knob
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.layers import ancestry
-from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.heads import LabelledLogits, Labels
 from tfm_jax.layers.linear import Dropout, Linear, constrain
@@ -58,7 +58,7 @@ HEADS: dict[str, Callable] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Arch):
+class Config(TextArch):
     """Defaults are GPT-2's smallest model."""
 
     width: int = 768

@@ -16,7 +16,7 @@ from flax import linen as nn
 from tfm_jax.config import knob
 from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers import ancestry
-from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.parts import DECODER, Context, Memory
@@ -29,7 +29,7 @@ TIES = ("three_way", "two_way", "none")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Arch):
+class Config(TextArch):
     """Defaults are the paper's base model."""
 
     encoder_depth: int = knob(6, "layers, N", low=1, high=10_000)

@@ -16,22 +16,38 @@ def sinusoid(positions: jax.Array, width: int) -> jax.Array:
     channel 2i+1 the cosine. Deviates: no.
     Args: positions: [B, T] int. width: D, even. Returns: [B, T, D] float32.
     """
-    waves = jnp.stack(_waves(positions, width), axis=-1)
+    waves = jnp.stack(_waves(positions, _rates(width)), axis=-1)
     return waves.reshape(*positions.shape, width)
 
 
 def sinusoid_halves(positions: jax.Array, width: int) -> jax.Array:
     """The same numbers, all sines before all cosines (Marian's channel order)."""
-    return jnp.concatenate(_waves(positions, width), axis=-1)
+    return jnp.concatenate(_waves(positions, _rates(width)), axis=-1)
 
 
-def _waves(positions, width):
-    """Sine and cosine [..., D / 2] of every angle, exact to float32's last digits.
+def sincos_2d(positions: jax.Array, width: int) -> jax.Array:
+    """Sinusoids of columns x and rows y of a grid: sin x, cos x, sin y, cos y.
+
+    Source: Beyer et al. 2022, arXiv:2205.01580, section 2, and the released code: the
+    D / 4 rates go from 1 to 1/10000, both included. Deviates: no.
+    Args: positions: [B, T, 2] int, (x, y). width: D, a multiple of 4.
+    Returns: [B, T, D] float32.
+    """
+    rates = np.geomspace(1.0, 1e-4, width // 4)
+    waves = [w for axis in (0, 1) for w in _waves(positions[..., axis], rates)]
+    return jnp.concatenate(waves, axis=-1)
+
+
+def _rates(width, base=10_000.0):
+    return base ** (-np.arange(0, width, 2) / width)
+
+
+def _waves(positions, rates):
+    """Sine and cosine [..., rates] of every angle, exact to float32's last digits.
 
     A large angle has lost its phase once it is rounded to float32. So the waves of each
     digit of a position are computed in float64, ahead of time, and added as angles.
     """
-    rates = 10_000.0 ** (-np.arange(0, width, 2) / width)
     sine, cosine = 0.0, 1.0
     for place in DIGIT ** np.arange(DIGITS):
         angles = np.outer(np.arange(DIGIT) * place, rates)
@@ -44,11 +60,23 @@ def _waves(positions, width):
 def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
     """Rotary position embedding of queries or keys.
 
-    Source: Su et al. 2021, arXiv:2104.09864, equation 34.
-    Deviates: channel i is paired with i + K/2 instead of i + 1, a fixed permutation.
-    Args: x: [B, T, H, K], K even. positions: [B, T] int. Returns: like x.
+    Source: Su et al. 2021, arXiv:2104.09864, equation 34; on a grid, Heo et al. 2024,
+    arXiv:2403.13298, section 3.2, "axial": the first half of the channels turns with
+    the columns, the second with the rows, and the base is 100.
+    Deviates: channel i is paired with i + K/2 instead of i + 1, a fixed permutation; on
+    a grid likewise in each half.
+    Args: x: [B, T, H, K], K even. positions: [B, T] int, or [B, T, 2] (x, y) on a grid,
+        K a multiple of 4. Returns: like x.
     """
-    waves = _waves(positions, x.shape[-1])
+    if positions.ndim == 2:
+        return _rotate(x, positions, 10_000.0)
+    halves = enumerate(jnp.split(x, 2, axis=-1))
+    turned = [_rotate(half, positions[..., axis], 100.0) for axis, half in halves]
+    return jnp.concatenate(turned, axis=-1)
+
+
+def _rotate(x, positions, base):
+    waves = _waves(positions, _rates(x.shape[-1], base))
     sin, cos = (wave[:, :, None, :].astype(x.dtype) for wave in waves)
     left, right = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)

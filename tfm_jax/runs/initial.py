@@ -37,16 +37,22 @@ class Source(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Paths of parameters: ``loaded``, ``grown`` (new rows), ``new`` and ``unused``."""
+    """Paths of parameters.
+
+    Attributes:
+        loaded: as they are. grown: with new rows. fitted: see ``Family.fit``.
+        new: not in the source. unused: not in the run.
+    """
 
     loaded: list[str]
     grown: list[str]
+    fitted: list[str]
     new: list[str]
     unused: list[str]
 
     def __str__(self):
         parts = [f"{len(self.loaded)} parameters loaded"]
-        for name in ("grown", "new", "unused"):
+        for name in ("grown", "fitted", "new", "unused"):
             paths = getattr(self, name)
             if paths:
                 parts.append(f"{len(paths)} {name} ({', '.join(_first_names(paths))})")
@@ -75,7 +81,8 @@ def adopt(
 ) -> tuple[Experiment, dict[str, tuple]]:
     """``experiment`` with the architecture of ``model``, but for what is ``given``.
 
-    Vocabularies, and what belongs to a head, are the run's own.
+    Vocabularies, what belongs to a head, and what its parameters are fitted to, are the
+    run's own.
 
     Args: model: configuration of what it starts from. given: dotted knobs.
     Returns: (experiment, field -> (value here before, value there) of what was taken).
@@ -101,7 +108,8 @@ def adopt(
 
 def _differences(experiment, model):
     """Field -> (value here, value there) of what another architecture has."""
-    free = VOCABULARIES | MODELS[experiment.model_name].task_fields
+    family = MODELS[experiment.model_name]
+    free = VOCABULARIES | family.task_fields | family.fitted
     pairs = {
         name: (getattr(experiment.model, name), getattr(model, name))
         for name, role in roles_of(type(model)).items()
@@ -165,9 +173,10 @@ def merge(
     Raises: ConfigError listing every parameter that is not explained by another head.
     """
     ours = flatten_dict(to_unrolled(fresh), sep="/")
-    theirs = flatten_dict(source.params, sep="/")
-    heads = MODELS[experiment.model_name].task_parameters
-    report, problems = Report([], [], [], []), []
+    family, stored = MODELS[experiment.model_name], flatten_dict(source.params, sep="/")
+    theirs = family.fit(stored, source.model, experiment.model)
+    heads = family.task_parameters
+    report, problems = Report([], [], [], [], []), []
     for path, x in ours.items():
         their_x = theirs.get(path)
         if their_x is None:
@@ -175,7 +184,8 @@ def merge(
             continue
         if their_x.shape == x.shape:
             ours[path] = np.asarray(their_x, x.dtype)
-            report.loaded.append(path)
+            same = their_x is stored[path]
+            (report.loaded if same else report.fitted).append(path)
         elif _gained(their_x, x, source.model, experiment.model):
             ours[path] = np.concatenate([their_x, x[len(their_x) :]]).astype(x.dtype)
             report.grown.append(path)

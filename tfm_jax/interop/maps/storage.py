@@ -21,19 +21,21 @@ class Stored(NamedTuple):
         names: it is written under the first and read under any of them; where a file
             has several, they must agree.
         shape: theirs. ours: the shape here.
-        transposed: theirs is a matrix [out, in], ours is [in, out].
+        order: the axes of theirs in the order of ours; (): the same.
         part: (k, n): ours is the k-th of n equal parts of theirs along its last axis.
     """
 
     names: tuple[str, ...]
     shape: tuple[int, ...]
     ours: tuple[int, ...]
-    transposed: bool = False
+    order: tuple[int, ...] = ()
     part: tuple[int, int] | None = None
 
 
 def stored(names: Any, path: str, ours: Any, *, transposed: bool = True) -> Stored:
     """A parameter at ``path``: tables as they are here, affine maps as matrices.
+
+    Kernels [h, w, in, out] of patches are [out, in, h, w] there.
 
     Args: names: see ``Stored``. ours: its shape. transposed: of matrices.
     """
@@ -41,9 +43,15 @@ def stored(names: Any, path: str, ours: Any, *, transposed: bool = True) -> Stor
         return Stored(names, ours, ours)
     if not path.endswith("kernel"):
         return Stored(names, (math.prod(ours),), ours)
+    if len(ours) == 4:
+        order = (2, 3, 1, 0)
+        theirs = tuple(ours[order.index(axis)] for axis in range(4))
+        return Stored(names, theirs, ours, order)
     inputs = 2 if path.endswith("attention/out/kernel") else 1  # [H, K] are contracted
     matrix = math.prod(ours[:inputs]), math.prod(ours[inputs:])
-    return Stored(names, matrix[::-1] if transposed else matrix, ours, transposed)
+    if transposed:
+        return Stored(names, matrix[::-1], ours, (1, 0))
+    return Stored(names, matrix, ours)
 
 
 def shapes(model: nn.Module, example: Any) -> dict[str, tuple[int, ...]]:
@@ -75,7 +83,8 @@ def to_params(table: Mapping[str, Stored], tensors: Mapping[str, np.ndarray]) ->
                 problems.append(f"{copy} differs from {first}, with which it is tied")
         if stored.part:
             x = np.split(x, stored.part[1], axis=-1)[stored.part[0]]
-        params[path] = (x.T if stored.transposed else x).reshape(stored.ours)
+        x = x.transpose(stored.order) if stored.order else x
+        params[path] = x.reshape(stored.ours)
     known = {name for stored in table.values() for name in stored.names}
     problems += [f"{name} is unknown" for name in sorted(set(tensors) - known)]
     _refuse(problems)
@@ -106,9 +115,9 @@ def to_tensors(table: Mapping[str, Stored], params: Any) -> dict[str, np.ndarray
                 x = x.reshape(*stored.shape[:-1], -1)
                 parts.setdefault(stored.names[0], {})[stored.part[0]] = x
                 continue
-            theirs = stored.shape[::-1] if stored.transposed else stored.shape
-            x = x.reshape(theirs)
-            tensors[stored.names[0]] = x.T if stored.transposed else x
+            order = stored.order or tuple(range(len(stored.shape)))
+            x = x.reshape([stored.shape[axis] for axis in order])
+            tensors[stored.names[0]] = x.transpose(np.argsort(order))
     _refuse(problems)
     return tensors | {
         name: np.concatenate([pieces[k] for k in sorted(pieces)], axis=-1)

@@ -1,0 +1,24 @@
+"""Interpolated grids are those of PyTorch."""
+
+import numpy as np
+import pytest
+import torch
+
+from tfm_jax.ops.interpolation import INTERPOLATIONS, interpolate
+
+
+@pytest.mark.parametrize("kind", INTERPOLATIONS)
+@pytest.mark.parametrize("size", [(24, 24), (5, 17), (3, 2), (14, 9)])
+def test_a_grid_of_another_size_is_that_of_pytorch(kind, size):
+    grid = np.random.default_rng(0).normal(size=(14, 9, 3)).astype(np.float32)
+    wanted = torch.nn.functional.interpolate(
+        torch.tensor(grid).double().permute(2, 0, 1)[None],
+        size=size,
+        mode=kind,
+        align_corners=False,
+    )
+    wanted = wanted[0].permute(1, 2, 0).numpy()
+    found = interpolate(grid, size, kind)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6)
+    if size == (14, 9):
+        np.testing.assert_array_equal(found, grid)
