@@ -15,8 +15,12 @@ from tfm_jax.ops.masks import MASK_STYLES, Mask
 
 DTYPES = ("float32", "bfloat16")
 LAYOUTS = ("unrolled", "scanned")
-REMATS = ("none", "full", "dots")
 ALONG_ROWS = tuple(name for name, scheme in POSITIONS.items() if scheme.axes == 1)
+REMATS = {  # -> what is kept
+    "none": None,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
 
 
 @dataclasses.dataclass(frozen=True)

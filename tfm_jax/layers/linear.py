@@ -22,10 +22,18 @@ class Init(NamedTuple):
     kernel: Callable
     embedding: Callable[[int], Callable]
     patches: str = ""
+    bias: Callable = nn.initializers.zeros
 
 
 def _unit_after_scaling(width):
     return nn.initializers.normal(width**-0.5)
+
+
+def _uniform(limit):
+    def draw(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return Init(draw, lambda width: draw, draw)
 
 
 INITS = {
@@ -48,6 +56,12 @@ INITS = {
         lambda width: nn.initializers.normal(0.02),
         patches="lecun",
     ),
+    # Bahdanau et al. 2015, arXiv:1409.0473, appendix B.1
+    "normal_0.01": Init(
+        nn.initializers.normal(0.01), lambda width: nn.initializers.normal(0.01)
+    ),
+    "uniform_0.08": _uniform(0.08),  # Sutskever et al. 2014, arXiv:1409.3215, 3.4
+    "uniform_0.1": _uniform(0.1),  # Luong et al. 2015, arXiv:1508.04025, section 4.1
 }
 
 # number of residual sub-layers -> factor on the initial maps that end them
@@ -109,10 +123,10 @@ class Linear(nn.Module):
         x, kernel = x.reshape(-1, rows), kernel.reshape(rows, columns)
         y = einsum("ti,io->to", x, kernel, dtype=self.dtype)
         if self.bias:
-            zeros = nn.with_logical_partitioning(
-                nn.initializers.zeros, self.axes[self.inputs :]
+            drawn = nn.with_logical_partitioning(
+                INITS[self.initializer].bias, self.axes[self.inputs :]
             )
-            bias: Any = self.param("bias", zeros, self.features, jnp.float32)
+            bias: Any = self.param("bias", drawn, self.features, jnp.float32)
             y = y + bias.reshape(-1)  # in float32, and so is the sum of its gradient
             y = y.astype(self.dtype)
         return y.reshape(*batch, *self.features)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.layers import layout
-from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.arch import REMATS, Arch
 from tfm_jax.layers.linear import RESIDUAL_INITS, constrain
 from tfm_jax.layers.parts import (
     ENCODER,
@@ -27,10 +27,6 @@ from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS, Residual
 from tfm_jax.layers.sharing import shared_from
 from tfm_jax.ops.masks import combine, to_bias
 
-_POLICIES = {
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
 NO_WINDOW = 1 << 30  # wider than any row
 
 
@@ -177,11 +173,11 @@ class Stack(nn.Module):
                 context = _within(context, window)
             return block(x, context, owners=owners, train=train)[0]
 
-        if cfg.remat != "none":
+        if policy := REMATS[cfg.remat]:
             body = nn.remat(
                 body,
                 prevent_cse=cfg.layout == "unrolled",
-                policy=_POLICIES[cfg.remat],
+                policy=policy,
             )
         run = {"unrolled": self._unrolled, "scanned": self._scanned}[cfg.layout]
         return self._finish(run(body, x, context))

@@ -1,0 +1,123 @@
+"""Attention of a recurrent decoder over what its encoder has read."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from tfm_jax.layers.attention import KeyValue
+from tfm_jax.layers.linear import INITS
+from tfm_jax.layers.recurrent import Affine, biased
+from tfm_jax.ops.attention import SCORES, attention
+from tfm_jax.ops.masks import Mask
+
+
+class Alignment(NamedTuple):
+    """``score``, a key of ``SCORES``, of maps of the decoder's and encoder's states."""
+
+    score: str
+    maps_query: bool
+    maps_key: bool
+    bias: bool = False  # on the map of the query
+
+
+ALIGNMENTS = {
+    "none": None,  # Sutskever et al. 2014, Cho et al. 2014
+    # Bahdanau et al. 2015, arXiv:1409.0473, appendix A.1.2
+    "additive": Alignment("additive", True, True),
+    # Luong et al. 2015, arXiv:1508.04025, section 3.1
+    "dot": Alignment("dot", False, False),
+    "general": Alignment("dot", True, False),
+    # the same as "additive"; with the bias that code has, and the paper has not
+    "concat": Alignment("additive", True, True, bias=True),
+}
+
+
+class RecurrentAttention(nn.Module):
+    """One head whose values are the memory itself; ``cfg`` is of `rnn_seq2seq`."""
+
+    cfg: Any
+
+    def setup(self):
+        cfg, kind = self.cfg, ALIGNMENTS[self.cfg.score]
+        init, dtype = INITS[cfg.init], jnp.dtype(cfg.dtype)
+        size = cfg.alignment_size
+        if kind.maps_query:
+            bias = init.bias if kind.bias else None
+            self.query = Affine(cfg.width, size, init.kernel, bias, dtype)
+        if kind.maps_key:
+            self.key = Affine(cfg.memory_width, size, init.kernel, None, dtype)
+        if SCORES[kind.score].shape:
+
+            def vector(key, shape):
+                return init.kernel(key, (size, 1)).reshape(shape)
+
+            self.vector = self.param("score", vector, (1, size))
+
+    def read(self, memory: jax.Array) -> KeyValue:
+        """Keys [B, S, 1, K] and values [B, S, 1, D] of a memory [B, S, D]."""
+        keys = self.key(memory) if ALIGNMENTS[self.cfg.score].maps_key else memory
+        return KeyValue(keys[:, :, None], memory[:, :, None])
+
+    def kernels(self) -> dict[str, jax.Array]:
+        """Those that ``attend`` multiplies with."""
+        maps = ALIGNMENTS[self.cfg.score].maps_query
+        return {"query": self.query.kernel} if maps else {}
+
+    def parameters(self) -> dict[str, jax.Array | None]:
+        """The others that it reads."""
+        kind = ALIGNMENTS[self.cfg.score]
+        return {
+            "query": self.query.bias if kind.maps_query else None,
+            "score": self.vector if SCORES[kind.score].shape else None,
+        }
+
+    @property
+    def records(self) -> bool:
+        """Whether weights are asked for."""
+        return self.is_mutable_collection("intermediates")
+
+    def record(self, weights: jax.Array) -> None:
+        """Keeps ``weights`` [B, T, S] of its head."""
+        self.sow("intermediates", "weights", weights[:, None])
+
+
+def attend(
+    cfg: Any,
+    product: Callable,
+    parameters: Mapping[str, Any],
+    read: KeyValue,
+    states: jax.Array,
+    mask: Mask,
+    *,
+    records: bool,
+) -> tuple[jax.Array, jax.Array | None]:
+    """Context vectors of decoder states.
+
+    Args:
+        product: see ``ops.recurrence.scan``. parameters, read: of
+            ``RecurrentAttention``.
+        states: [B, T, H].
+    Returns: ([B, T, D], weights [B, T, S] if ``records``).
+    """
+    kind, kept = ALIGNMENTS[cfg.score], []
+    query = states
+    if kind.maps_query:
+        query = biased(product("query", states), parameters["query"])
+
+    def keep(weights):
+        kept.append(weights[:, 0])
+        return weights
+
+    context = attention(
+        query[:, :, None],
+        *read,
+        mask=mask,
+        score=kind.score,
+        parameter=parameters["score"],
+        transform=keep if records else None,
+        implementation="xla" if records else cfg.attention,
+    )
+    return context[:, :, 0], kept[0] if records else None

@@ -1,0 +1,222 @@
+"""Recurrent layers over whole sentences; several may stand in one row."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from tfm_jax.layers.arch import REMATS
+from tfm_jax.layers.linear import INITS
+from tfm_jax.ops.dropout import dropout
+from tfm_jax.ops.recurrence import CELLS, Cell, States, multiply, scan
+
+
+def _orthogonal(key, shape, dtype=jnp.float32):
+    """A matrix for each gate."""
+    rows, columns = shape
+    one = nn.initializers.orthogonal()
+    keys = jax.random.split(key, columns // rows)
+    return jnp.concatenate([one(k, (rows, rows), dtype) for k in keys], axis=1)
+
+
+# initial kernels of the states before, given those of all other maps
+RECURRENT_INITS = {
+    "orthogonal": lambda init: _orthogonal,  # Saxe et al. 2014, arXiv:1312.6120
+    "like_others": lambda init: init.kernel,
+}
+
+# whether a row is dropped alike in all its steps
+DROPOUT_MASKS = {
+    "per_step": False,  # Zaremba et al. 2014, arXiv:1409.2329
+    "variational": True,  # Gal and Ghahramani 2016, arXiv:1512.05287
+}
+
+
+class Affine(nn.Module):
+    """``x @ kernel + bias`` whose arrays are there for products inside of a scan."""
+
+    inputs: int
+    outputs: int
+    kernel_init: Callable
+    bias_init: Callable | None = None  # None: no bias
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        partitioned = nn.with_logical_partitioning
+        kernel: Any = self.param(
+            "kernel",
+            partitioned(self.kernel_init, ("embed", "mlp")),
+            (self.inputs, self.outputs),
+            jnp.float32,
+        )
+        self.kernel, self.bias = kernel, None
+        if self.bias_init:
+            bias: Any = self.param(
+                "bias", partitioned(self.bias_init, ("mlp",)), (self.outputs,)
+            )
+            self.bias = bias
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., I] -> [..., O]."""
+        return biased(multiply(x, self.kernel, self.dtype), self.bias)
+
+
+def biased(x: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """``x`` + ``bias`` in the dtype of ``x``."""
+    return x if bias is None else (x + bias).astype(x.dtype)
+
+
+class RecurrentLayer(nn.Module):
+    """One direction of one layer; ``cfg`` is of `rnn_seq2seq`."""
+
+    cfg: Any
+    inputs: int
+
+    def setup(self):
+        cfg, cell = self.cfg, CELLS[self.cfg.cell]
+        init, columns = INITS[cfg.init], cell.gates * cfg.width
+        dtype = jnp.dtype(cfg.dtype)
+
+        def bias(key, shape, dtype=jnp.float32):
+            raised = jnp.repeat(
+                jnp.array([cfg.forget_bias if n == "f" else 0.0 for n in cell.names]),
+                cfg.width,
+            )
+            return init.bias(key, shape, dtype) + raised
+
+        self.input = Affine(self.inputs, columns, init.kernel, bias, dtype)
+        kernel = RECURRENT_INITS[cfg.recurrent_init](init)
+        self.recurrent = Affine(cfg.width, columns, kernel, None, dtype)
+        self.candidate_bias = None
+        if cell.bias:
+            own = nn.with_logical_partitioning(init.bias, ("mlp",))
+            self.candidate_bias = self.param("candidate_bias", own, (cfg.width,))
+
+    def __call__(
+        self, x: jax.Array, starts: jax.Array | None, *, reverse: bool
+    ) -> States:
+        """States behind every step.
+
+        Args:
+            x: [T, B, I]. starts: [T, B] bool, steps that follow none; None: the first.
+            reverse: reads from the last step to the first.
+        Returns: arrays [T, B, H], see ``Cell``.
+        """
+        cfg, cell = self.cfg, CELLS[self.cfg.cell]
+        zeros = jnp.zeros((x.shape[1], cfg.width), x.dtype)
+        return scan(
+            functools.partial(_step, cell),
+            {"recurrent": self.recurrent.kernel},
+            self.candidate_bias,
+            (zeros,) * cell.states,
+            (self.input(x), starts),
+            x.dtype,
+            reverse=reverse,
+            remat=REMATS[cfg.remat],
+        )[1]
+
+
+def _step(cell, product, bias, states, x):
+    gates, start = x
+    if start is not None:
+        states = reset(states, start, (0.0,) * cell.states)
+    states = advance(cell, gates, product("recurrent", states[0]), bias, states)
+    return states, states
+
+
+def reset(states: States, start: jax.Array, initial: Any) -> States:
+    """``initial`` in the rows [...] that ``start`` says, of states [..., H]."""
+    pairs = zip(initial, states, strict=True)
+    return tuple(jnp.where(start[..., None], new, old) for new, old in pairs)
+
+
+def advance(
+    cell: Cell,
+    gates: jax.Array,
+    recurrent: jax.Array,
+    bias: jax.Array | None,
+    states: States,
+) -> States:
+    """One step of ``cell`` in float32, in the dtype of ``states``."""
+    wide = tuple(x.astype(jnp.float32) for x in states)
+    new = cell.step(
+        gates.astype(jnp.float32), recurrent.astype(jnp.float32), bias, wide
+    )
+    return tuple(x.astype(old.dtype) for x, old in zip(new, states, strict=True))
+
+
+def step_keys(key: jax.Array, steps: int, mask: str) -> jax.Array:
+    """[T] keys, the same for all steps if ``DROPOUT_MASKS[mask]``."""
+    numbers = jnp.zeros(steps, int) if DROPOUT_MASKS[mask] else jnp.arange(steps)
+    return jax.vmap(lambda n: jax.random.fold_in(key, n))(numbers)
+
+
+def drop(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
+    """Dropout of [T, B, D], a key for each step; None: nothing is dropped."""
+    if keys is None:
+        return x
+    return jax.vmap(lambda one, key: dropout(one, rate, key))(x, keys)
+
+
+class Encoded(NamedTuple):
+    """What a recurrent encoder has read.
+
+    Attributes:
+        memory: [B, S, D], outputs of the last layer, of both directions side by side.
+        states: of each layer, those behind each step: [B, S, H] a direction.
+    """
+
+    memory: jax.Array
+    states: tuple[dict[str, States], ...]
+
+
+class Encoder(nn.Module):
+    """Layers of one or two directions; a layer reads both of the one below."""
+
+    cfg: Any
+
+    def setup(self):
+        cfg = self.cfg
+        widths = [cfg.embedding_width] + [cfg.memory_width] * (cfg.encoder_depth - 1)
+        self.layer = [_Directions(cfg, width) for width in widths]
+
+    def __call__(self, x: jax.Array, segments: jax.Array, *, packed: bool, train: bool):
+        """[S, B, E], segments [S, B] -> ``Encoded``."""
+        cfg, states = self.cfg, []
+        changes = segments[1:] != segments[:-1]
+        edge = jnp.ones_like(changes[:1])
+        starts = {
+            "forward": jnp.concatenate([edge, changes]) if packed else None,
+            "backward": jnp.concatenate([changes, edge]),
+        }
+        for number, layer in enumerate(self.layer):
+            if number and train and cfg.dropout:
+                x = drop(x, cfg.dropout, self._keys(len(x)))
+            found = layer(x, starts)
+            x = jnp.concatenate([one[0] for one in found.values()], axis=-1)
+            states.append(found)
+        return Encoded(*jax.tree.map(lambda y: jnp.swapaxes(y, 0, 1), (x, (*states,))))
+
+    def _keys(self, steps):
+        return step_keys(self.make_rng("dropout"), steps, self.cfg.dropout_mask)
+
+
+class _Directions(nn.Module):
+    """The directions of one layer."""
+
+    cfg: Any
+    inputs: int
+
+    def setup(self):
+        for name in self.cfg.directions:
+            setattr(self, name, RecurrentLayer(self.cfg, self.inputs))
+
+    def __call__(self, x, starts):
+        return {
+            name: getattr(self, name)(x, starts[name], reverse=name == "backward")
+            for name in self.cfg.directions
+        }

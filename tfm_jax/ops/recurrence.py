@@ -1,0 +1,177 @@
+"""Scans whose weights get their gradients in one product each, and recurrent cells."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from tfm_jax.ops.products import einsum
+
+States = tuple[jax.Array, ...]
+
+
+class Cell(NamedTuple):
+    """A recurrent unit.
+
+    Attributes:
+        gates: G, pre-activations a unit: both kernels have G * H columns.
+        states: how many arrays it remembers; the first of them is its output.
+        step: ``step(x, y, bias, states) -> states`` of [..., G * H] what comes from the
+            input, bias included, and from the output before, a bias [H] or None, and
+            [..., H] each; all float32.
+        names: of the gates, in the order of the columns.
+        bias: the output before has a bias [H] of its own, on the last gate.
+    """
+
+    gates: int
+    states: int
+    step: Callable[..., States]
+    names: str
+    bias: bool = False
+
+
+def _gru(x, y, bias, states):
+    (h,) = states
+    (x_r, x_z, x_n), (y_r, y_z, y_n) = (jnp.split(z, 3, axis=-1) for z in (x, y))
+    reset, update = jax.nn.sigmoid(x_r + y_r), jax.nn.sigmoid(x_z + y_z)
+    candidate = jnp.tanh(x_n + reset * (y_n + bias))
+    return ((1.0 - update) * candidate + update * h,)
+
+
+def _lstm(x, y, bias, states):
+    del bias
+    i, f, g, o = jnp.split(x + y, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * states[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+CELLS = {
+    # Cho et al. 2014, arXiv:1406.1078, with the reset gate behind the product and the
+    # complement of its update gate, as cuDNN and PyTorch have it
+    "gru": Cell(3, 1, _gru, "rzn", bias=True),
+    # Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000
+    "lstm": Cell(4, 2, _lstm, "ifgo"),
+}
+
+
+def multiply(x: jax.Array, kernel: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """[..., I] times [I, O], rounded to ``dtype`` -> [..., O] in ``dtype``."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = einsum("ti,io->to", rows, kernel, dtype=dtype)
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def scan(
+    body: Callable,
+    kernels: Mapping[str, jax.Array],
+    constants: Any,
+    carry: Any,
+    xs: Any,
+    dtype: DTypeLike,
+    *,
+    reverse: bool = False,
+    remat: Callable | None = None,
+) -> tuple[Any, Any]:
+    """``lax.scan``, with the gradient of each kernel as one product over all steps.
+
+    ``lax.scan`` alone adds up a product a step, for which it reads and writes an array
+    as large as the kernel each time.
+
+    Args:
+        body: ``body(product, constants, carry, x) -> (carry, y)``, in which
+            ``product(name, x)`` is ``multiply(x, kernels[name])``, once for each name.
+            It must not close over what gradients flow to.
+        kernels: name -> [I, O]. constants: any tree. dtype: of the products.
+        xs: tree of [T, ...]; ``x`` is one step of it.
+        reverse: from the last step to the first.
+        remat: policy of ``jax.checkpoint`` for a step; None: all is kept.
+    Returns: (carry, tree of [T, ...]).
+    """
+    how = _How(body, jnp.dtype(dtype), reverse, remat)
+    return _scan(how, dict(kernels), constants, carry, xs)
+
+
+class _How(NamedTuple):
+    body: Callable
+    dtype: jnp.dtype
+    reverse: bool
+    remat: Callable | None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scan(how, kernels, constants, carry, xs):
+    def product(name, x):
+        return multiply(x, kernels[name], how.dtype)
+
+    def step(carry, x):
+        return how.body(product, constants, carry, x)
+
+    return jax.lax.scan(step, carry, xs, reverse=how.reverse)
+
+
+def _forward(how, kernels, constants, carry, xs):
+    dtype = how.dtype
+
+    def step(constants, carry, x, slots):
+        inputs = {}
+
+        def product(name, x):
+            assert name not in inputs, f"{name} is multiplied twice in a step"
+            inputs[name] = x
+            y = multiply(x, kernels[name], dtype)
+            return y if slots is None else _through(y, slots[name])
+
+        carry, y = how.body(product, constants, carry, x)
+        return carry, (y, inputs)
+
+    first = jax.tree.map(lambda x: x[0], xs)
+    length = len(jax.tree.leaves(xs)[0])
+    _, (_, inputs) = jax.eval_shape(step, constants, carry, first, None)
+    slots = {
+        name: jnp.zeros((length, *x.shape[:-1], kernels[name].shape[-1]), dtype)
+        for name, x in inputs.items()
+    }
+
+    def run(constants, carry, xs, slots):
+        def one(carry, x):
+            return step(constants, carry, *x)
+
+        if how.remat:
+            one = jax.checkpoint(one, prevent_cse=False, policy=how.remat)
+        carry, (ys, inputs) = jax.lax.scan(
+            one, carry, (xs, slots), reverse=how.reverse
+        )
+        return (carry, ys), inputs
+
+    found, pull, inputs = jax.vjp(run, constants, carry, xs, slots, has_aux=True)
+    return found, (pull, inputs, kernels)
+
+
+def _backward(how, saved, cotangents):
+    pull, inputs, kernels = saved
+    constants, carry, xs, slots = pull(cotangents)
+    of_kernels = {}
+    for name, kernel in kernels.items():
+        if name not in inputs:
+            of_kernels[name] = jnp.zeros_like(kernel)
+            continue
+        x, g = (z.reshape(-1, z.shape[-1]) for z in (inputs[name], slots[name]))
+        out = kernel.dtype
+        of_kernels[name] = einsum("ti,to->io", x, g, dtype=how.dtype, out=out)
+    return of_kernels, constants, carry, xs
+
+
+_scan.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def _through(y, slot):
+    """``y``, whose cotangent is also that of ``slot``."""
+    del slot
+    return y
+
+
+_through.defvjp(lambda y, slot: (y, None), lambda _, g: (g, g))
