@@ -83,7 +83,7 @@ def test_a_config_survives_its_json(file):
 def test_a_config_from_before_a_knob_existed_means_its_default(file):
     config = configs.load(str(FOLDER / file)).to_dict()
     whole = resolve(config)
-    defaults = {"model": "mask_style", "data": "empty", "train": "ema_decay"}
+    defaults = {"model": "remat", "data": "empty", "train": "ema_decay"}
     for section, knob in defaults.items():
         assert config[section].pop(knob) == getattr(
             type(getattr(whole, section))(), knob

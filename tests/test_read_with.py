@@ -19,6 +19,7 @@ from tfm_jax.data.rows import causal, labelled, masked, pairs, spans, tagged
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.layers.arch import Arch, TextArch
 from tfm_jax.layers.encoder import EncoderArch
+from tfm_jax.layers.recurrent.arch import RecurrentArch
 from tfm_jax.models import MODELS
 from tfm_jax.objectives import translation
 from tfm_jax.optim import optimizers
@@ -99,6 +100,8 @@ def test_a_schedule_reads_where_it_ends_if_that_changes_it(name):
 
 
 TINY = dict(width=8, heads=2, ffn_width=12, dropout=0.0, attention_dropout=0.0)
+TINY |= dict(source_vocab=11, target_vocab=11, encoder_depth=1, decoder_depth=1)
+TINY |= dict(embedding_width=8)
 OTHER = {  # another value of a knob that some choice ignores
     "max_length": 20,
     "norm_kind": "rmsnorm",
@@ -108,12 +111,20 @@ OTHER = {  # another value of a knob that some choice ignores
     "pool": "mean",
     "groups": 2,
     "embedding_dropout_on": "tables",
+    "source_order": "reversed",
+    "alignment_width": 3,
+    "query": "current",
+    "context": "every_step",
+    "readout_width": 3,
+    "dropout_mask": "variational",
+    "forget_bias": 2.0,
 }
 
 
 FAMILIES = {  # whose ``READ_WITH`` is tried -> the family it is tried with
     **dict.fromkeys((Arch, TextArch), "gpt"),
     EncoderArch: "bert",
+    RecurrentArch: "rnn_seq2seq",
     **{family.config: name for name, family in MODELS.items()},
 }
 CASES = [
@@ -126,7 +137,7 @@ CASES = [
 @functools.cache
 def _program(name, cfg):
     rows = np.ones((2, 4), np.int32)
-    if name == "transformer":
+    if "translation" in MODELS[name].learns:
         batch = jax.tree.map(lambda x: rows, translation.example())
     else:
         batch = MaskedBatch(
@@ -152,12 +163,12 @@ def test_a_model_ignores_what_the_table_says_it_ignores(cls, other, readers, kno
     name = FAMILIES[cls]
     config = MODELS[name].config
     (field,) = (f for f in dataclasses.fields(config) if f.name == other)
-    choices = field.metadata.get("choices", (0.0,))
-    sizes = dict(depth=1 + (name == "albert"), vocab=11) | NARROW.get(name, {})
-    if name == "transformer":
-        sizes = dict(source_vocab=11, target_vocab=11, encoder_depth=1, decoder_depth=1)
+    choices = field.metadata.get("choices", (0.0, True))
+    sizes = TINY | dict(depth=1 + (name == "albert"), vocab=11) | NARROW.get(name, {})
+    names = {field.name for field in dataclasses.fields(config)}
+    sizes = {name: value for name, value in sizes.items() if name in names}
     silent = next(choice for choice in choices if choice not in readers)
-    base = config(**TINY | sizes | {other: silent})
+    base = config(**sizes | {other: silent})
     changed = dataclasses.replace(base, **{knob: OTHER[knob] for knob in knobs})
     assert changed != base
     assert _program(name, base) == _program(name, changed)

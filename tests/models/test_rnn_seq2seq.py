@@ -110,7 +110,9 @@ def test_step_by_step_the_logits_are_those_of_the_whole(kind):
         tokens = np.stack([batch.target_inputs[:, t], (rows + t) % 11], axis=1)
         found, cache = call(tokens, cache, method="step")
         np.testing.assert_allclose(found[:, 0], logits[:, t], atol=2e-6)
-        cache = cache.select(jnp.zeros((4, 2), int) if t % 2 else jnp.array([[0, 1]] * 4))
+        cache = cache.select(
+            jnp.zeros((4, 2), int) if t % 2 else jnp.array([[0, 1]] * 4)
+        )
 
 
 @pytest.mark.parametrize("size, count", [

@@ -13,151 +13,39 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import Above, check_numbers, knob
+from tfm_jax.config import knob
 from tfm_jax.data.batch import PairBatch
-from tfm_jax.layers.alignment import ALIGNMENTS
-from tfm_jax.layers.arch import Execution
 from tfm_jax.layers.embed import TokenEmbedding
-from tfm_jax.layers.linear import INITS, constrain
-from tfm_jax.layers.recurrent import (
-    DROPOUT_MASKS,
-    RECURRENT_INITS,
-    Affine,
-    Encoded,
-    Encoder,
-    drop,
-    step_keys,
-)
-from tfm_jax.layers.recurrent_decoder import READOUTS, Decoder, Inputs, Past, Source
+from tfm_jax.layers.linear import constrain
+from tfm_jax.layers.recurrent.arch import RecurrentArch
+from tfm_jax.layers.recurrent.bridge import Bridges
+from tfm_jax.layers.recurrent.decoder import Decoder, Inputs, Past, Source
+from tfm_jax.layers.recurrent.encoder import Encoded, Encoder
+from tfm_jax.layers.recurrent.layer import drop, step_keys
 from tfm_jax.models.family import Family
 from tfm_jax.ops.dropout import dropout
-from tfm_jax.ops.recurrence import CELLS, States
-
-
-class Bridge(NamedTuple):
-    """Where the decoder's first states come from.
-
-    Attributes:
-        reads: directions of the encoder whose last states they are made of.
-        maps: an affine map and tanh make them.
-    """
-
-    reads: tuple[str, ...]
-    maps: bool
-
-
-BOTH = ("forward", "backward")
-BRIDGES = {
-    "copy": Bridge(BOTH, maps=False),  # Sutskever et al. 2014, section 2
-    # Bahdanau et al. 2015, appendix A.2.2
-    "tanh_backward": Bridge(("backward",), maps=True),
-    "tanh": Bridge(BOTH, maps=True),
-    "zeros": Bridge((), maps=False),
-}
-
 
 TIES = ("none", "two_way", "three_way")
-QUERIES = ("previous", "current")
-CONTEXTS = ("first_step", "every_step")
-_ATTENDING = tuple(name for name, row in ALIGNMENTS.items() if row)
-_ALIGNING = tuple(n for n in _ATTENDING if ALIGNMENTS[n].maps_key)
-_MAPPING = tuple(name for name, row in READOUTS.items() if row.maps)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Execution):
-    """Defaults are Bahdanau et al. 2015 with the readout of Luong et al. 2015."""
+class Config(RecurrentArch):
+    """See `RecurrentArch`."""
 
-    cell: str = knob("gru", "recurrent unit", choices=CELLS)
-    width: int = knob(512, "units of a layer and direction", low=1, high=2**20)
-    embedding_width: int = knob(256, "of token vectors", low=1, high=2**20)
-    encoder_depth: int = knob(1, "layers", low=1, high=1_000)
-    decoder_depth: int = knob(1, "layers", low=1, high=1_000)
-    bidirectional: bool = knob(True, "the encoder reads both ways")
-    source_order: str = knob(
-        "forward", "in which one direction reads", choices=("forward", "reversed")
-    )
-    score: str = knob(
-        "additive", "logit of a decoder's and an encoder's state", choices=ALIGNMENTS
-    )
-    alignment_width: int = knob(
-        0, "of additive and concat scores; 0: width", low=0, high=2**20
-    )
-    query: str = knob("previous", "the decoder's state that attends", choices=QUERIES)
-    context: str = knob(
-        "first_step",
-        "where a decoder without attention is given what the encoder has read",
-        choices=CONTEXTS,
-    )
-    input_feeding: bool = knob(False, "the readout joins the next step's input")
-    bridge: str = knob("tanh", "encoder's last states to the first", choices=BRIDGES)
-    readout: str = knob("tanh", "what logits are a map of", choices=READOUTS)
-    readout_width: int = knob(
-        0, "of the readouts tanh and maxout; 0: width", low=0, high=2**20
-    )
     tie: str = knob(
         "none",
         "no table shared; one for target and output; one for source, target and output",
         choices=TIES,
     )
-    output_bias: bool = knob(True, "a bias on the logits")
-    teacher_forcing: float = knob(
-        1.0,
-        "probability that a training step reads the reference, not the model's own "
-        "likeliest token",
-        role="training",
-        low=0,
-        high=1,
-    )
-    dropout: float = knob(
-        0.0, "on embeddings and between layers", role="training", low=0, below=1
-    )
-    dropout_mask: str = knob(
-        "per_step",
-        "whether the steps of a row share what is dropped",
-        role="training",
-        choices=DROPOUT_MASKS,
-    )
-    init: str = knob(
-        "glorot", "distribution of kernels and tables", role="initial", choices=INITS
-    )
-    recurrent_init: str = knob(
-        "orthogonal", "of the maps of states", role="initial", choices=RECURRENT_INITS
-    )
-    forget_bias: float = knob(
-        1.0, "added to the forget gates' biases", role="initial", low=-100, high=100
-    )
     source_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
-    target_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
-
-    READ_WITH = {
-        ("bidirectional", (False,)): ("source_order",),
-        ("score", _ALIGNING): ("alignment_width",),
-        ("score", _ATTENDING): ("query",),
-        ("score", ("none",)): ("context",),
-        ("readout", _MAPPING): ("readout_width", "input_feeding"),
-        ("dropout", Above(0.0)): ("dropout_mask",),
-        ("cell", ("lstm",)): ("forget_bias",),
-    }
 
     def __post_init__(self):
-        check_numbers(self, "model")
-        if self.score == "dot" and self.width != self.memory_width:
-            raise ValueError(
-                f"model.score='dot' needs model.width={self.width} of both sides, not "
-                f"an encoder's {self.memory_width}; set model.bidirectional=false or "
-                f"choose from ({', '.join(n for n in _ATTENDING if n != 'dot')})"
-            )
-        if self.input_feeding and self.readout not in _MAPPING:
-            raise ValueError(
-                f"model.input_feeding=true has nothing to feed with model.readout="
-                f"{self.readout!r}; choose from ({', '.join(_MAPPING)})"
-            )
+        super().__post_init__()
         if self.tie != "none" and self.readout_size != self.embedding_width:
             raise ValueError(
                 f"model.tie={self.tie!r} needs a readout of model.embedding_width="
                 f"{self.embedding_width}, not {self.readout_size}; with model.readout "
-                f"from ({', '.join(_MAPPING)}) set model.readout_width"
+                "from (tanh, maxout) set model.readout_width"
             )
         if self.tie == "three_way" and self.source_vocab != self.target_vocab:
             raise ValueError(
@@ -166,86 +54,6 @@ class Config(Execution):
                 f"model.target_vocab={self.target_vocab}; set tokenizer.shared=true "
                 "or choose from (none, two_way)"
             )
-        missing = [d for d in BRIDGES[self.bridge].reads if d not in self.directions]
-        if self.bridge == "tanh_backward" and missing:
-            raise ValueError(
-                f"model.bridge={self.bridge!r} reads the encoder's backward states, "
-                "which there are not; set model.bidirectional=true or "
-                "model.source_order='reversed'"
-            )
-        if self.bridge == "copy" and (
-            self.bidirectional or self.encoder_depth < self.decoder_depth
-        ):
-            raise ValueError(
-                "model.bridge='copy' needs model.bidirectional=false and a "
-                f"model.encoder_depth={self.encoder_depth} of at least "
-                f"model.decoder_depth={self.decoder_depth}; choose from "
-                f"({', '.join(n for n in BRIDGES if n != 'copy')})"
-            )
-
-    @property
-    def attends(self) -> bool:
-        return ALIGNMENTS[self.score] is not None
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """Of the encoder; that which comes first is first."""
-        if self.bidirectional:
-            return BOTH
-        return ("backward",) if self.source_order == "reversed" else ("forward",)
-
-    @property
-    def memory_width(self) -> int:
-        """D, of what the encoder has read."""
-        return self.width * len(self.directions)
-
-    @property
-    def alignment_size(self) -> int:
-        """Of queries and keys."""
-        if self.score in _ALIGNING:
-            return self.alignment_width or self.width
-        return self.memory_width
-
-    @property
-    def has_context(self) -> bool:
-        """Whether steps read what was seen of the source."""
-        return self.attends or self.context == "every_step"
-
-    @property
-    def joins_context(self) -> bool:
-        """Whether it joins the input of a step."""
-        return self.has_context and not (self.attends and self.query == "current")
-
-    @property
-    def readout_inputs(self) -> int:
-        """Numbers that a readout is made of."""
-        return (
-            self.width
-            + self.memory_width * self.has_context
-            + self.embedding_width * READOUTS[self.readout].embedding
-        )
-
-    @property
-    def readout_size(self) -> int:
-        """R, of the readout."""
-        if READOUTS[self.readout].maps:
-            return self.readout_width or self.width
-        return self.readout_inputs
-
-    @property
-    def joined_width(self) -> int:
-        """Numbers that join the embedding in the first layer's input."""
-        fed = self.readout_size * self.input_feeding
-        return self.memory_width * self.joins_context + fed
-
-    def unsupported(
-        self, *, causal: bool = False, packed: bool = False, train: bool = False
-    ) -> str:
-        """See ``Execution``."""
-        del causal, packed, train
-        if self.attention != "cudnn" or not self.attends:
-            return ""
-        return f"model.score={self.score!r}"
 
 
 class Cache(NamedTuple):
@@ -291,8 +99,7 @@ class RNNSeq2Seq(nn.Module):
             self.source_embedding = tokens(cfg.source_vocab)
             self.target_embedding = tokens(cfg.target_vocab)
         self.encoder = Encoder(cfg)
-        if BRIDGES[cfg.bridge].maps:
-            self.bridge = [_Bridge(cfg) for _ in range(cfg.decoder_depth)]
+        self.bridge = Bridges(cfg)
         self.decoder = Decoder(cfg)
 
     def __call__(self, batch: PairBatch, *, train: bool) -> jax.Array:
@@ -330,7 +137,7 @@ class RNNSeq2Seq(nn.Module):
         """
         cfg, packed = self.cfg, batch.target_positions is not None
         tokens = batch.target_inputs
-        initial, context = self._initial(
+        initial, context = self.bridge(
             memory,
             batch.source_segments,
             batch.target_segments if packed else jnp.ones_like(tokens[:, :1]),
@@ -381,7 +188,7 @@ class RNNSeq2Seq(nn.Module):
         """Cache for ``width`` hypotheses a sentence; of any number of tokens."""
         del max_length
         one = jnp.ones_like(source_segments[:, :1])
-        initial, context = self._initial(memory, source_segments, one)
+        initial, context = self.bridge(memory, source_segments, one)
         read = self.decoder.read(memory.memory)
         return Cache(
             self._past(initial, width),
@@ -419,29 +226,6 @@ class RNNSeq2Seq(nn.Module):
         rate, key = 1.0 - self.cfg.teacher_forcing, self.make_rng("dropout")
         return dropout(jnp.ones(tokens.shape), rate, key) > 0.0
 
-    def _initial(self, memory, source_segments, wanted):
-        """(``Past.states``, context) [B, N, ...] of the sentences ``wanted`` [B, N]."""
-        cfg, kind = self.cfg, BRIDGES[self.cfg.bridge]
-        columns = _ends(source_segments, wanted)
-        layers = [
-            {name: _taken(states, columns[name]) for name, states in layer.items()}
-            for layer in memory.states
-        ]
-        context = None
-        if not cfg.attends and cfg.has_context:
-            context = jnp.concatenate([x[0] for x in layers[-1].values()], axis=-1)
-        initial = []
-        for number in range(cfg.decoder_depth):
-            layer = layers[min(number, cfg.encoder_depth - 1)]
-            read = [layer[name] for name in kind.reads if name in layer]
-            if kind.maps:
-                initial.append(self.bridge[number](read))
-            elif read:
-                initial.append(read[0])
-            else:
-                initial.append(tuple(map(jnp.zeros_like, next(iter(layer.values())))))
-        return tuple(initial), context
-
     def _past(self, initial, width):
         """``Past`` before the first step of W hypotheses."""
         cfg = self.cfg
@@ -456,29 +240,6 @@ class RNNSeq2Seq(nn.Module):
 Model = RNNSeq2Seq
 
 
-class _Bridge(nn.Module):
-    """First states of a layer: tanh of a map of h, and a map of c as it is."""
-
-    cfg: Config
-
-    def setup(self):
-        cfg = self.cfg
-        init, dtype = INITS[cfg.init], jnp.dtype(cfg.dtype)
-        reads = [d for d in BRIDGES[cfg.bridge].reads if d in cfg.directions]
-        size = cfg.width * len(reads), cfg.width
-        self.map = [
-            Affine(*size, init.kernel, init.bias, dtype)
-            for _ in range(CELLS[cfg.cell].states)
-        ]
-
-    def __call__(self, read: list[States]) -> States:
-        found = [
-            maps(jnp.concatenate(states, axis=-1))
-            for maps, states in zip(self.map, zip(*read, strict=True), strict=True)
-        ]
-        return jnp.tanh(found[0]), *found[1:]
-
-
 def _source(read, segments, *, packed):
     if packed:
         return Source(read, segments=segments)
@@ -489,27 +250,6 @@ def _starts(segments):
     """[B, T] bool, where a segment begins."""
     before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
     return segments != before
-
-
-def _ends(segments, wanted):
-    """The step at which each direction has read the sentences ``wanted`` [B, N].
-
-    Returns: direction -> [B, N]; -1 where there is no such sentence.
-    """
-    steps = jnp.arange(segments.shape[1])
-    found = (wanted[:, :, None] == segments[:, None]) & (segments > 0)[:, None]
-    last = jnp.max(jnp.where(found, steps, -1), axis=-1)
-    first = jnp.min(jnp.where(found, steps, len(steps)), axis=-1)
-    return {"forward": last, "backward": jnp.where(last < 0, -1, first)}
-
-
-def _taken(states, columns):
-    """Columns [B, N] of states [B, S, H]; zeros where a column is -1."""
-    index = columns[:, :, None]
-    return tuple(
-        jnp.where(index < 0, 0, jnp.take_along_axis(x, jnp.maximum(index, 0), axis=1))
-        for x in states
-    )
 
 
 def _repeated(x, width):

@@ -141,9 +141,7 @@ def _forward(how, kernels, constants, carry, xs):
 
         if how.remat:
             one = jax.checkpoint(one, prevent_cse=False, policy=how.remat)
-        carry, (ys, inputs) = jax.lax.scan(
-            one, carry, (xs, slots), reverse=how.reverse
-        )
+        carry, (ys, inputs) = jax.lax.scan(one, carry, (xs, slots), reverse=how.reverse)
         return (carry, ys), inputs
 
     found, pull, inputs = jax.vjp(run, constants, carry, xs, slots, has_aux=True)

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from tfm_jax.layers.attention import KeyValue
 from tfm_jax.layers.linear import INITS
-from tfm_jax.layers.recurrent import Affine, biased
+from tfm_jax.layers.recurrent.layer import Affine, biased
 from tfm_jax.ops.attention import SCORES, attention
 from tfm_jax.ops.masks import Mask
 
@@ -23,7 +23,7 @@ class Alignment(NamedTuple):
     bias: bool = False  # on the map of the query
 
 
-ALIGNMENTS = {
+ALIGNMENTS: dict[str, Any] = {  # -> Alignment, or None
     "none": None,  # Sutskever et al. 2014, Cho et al. 2014
     # Bahdanau et al. 2015, arXiv:1409.0473, appendix A.1.2
     "additive": Alignment("additive", True, True),
@@ -36,7 +36,7 @@ ALIGNMENTS = {
 
 
 class RecurrentAttention(nn.Module):
-    """One head whose values are the memory itself; ``cfg`` is of `rnn_seq2seq`."""
+    """One head whose values are the memory itself; ``cfg`` is of ``RecurrentArch``."""
 
     cfg: Any
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.layers.alignment import RecurrentAttention, attend
 from tfm_jax.layers.arch import REMATS
 from tfm_jax.layers.attention import KeyValue
 from tfm_jax.layers.linear import INITS
-from tfm_jax.layers.recurrent import (
+from tfm_jax.layers.recurrent.alignment import RecurrentAttention, attend
+from tfm_jax.layers.recurrent.layer import (
     Affine,
     RecurrentLayer,
     advance,
@@ -145,7 +145,7 @@ class DecoderLayer(RecurrentLayer):
 
 
 class Decoder(nn.Module):
-    """Recurrent layers, of which the last attends; ``cfg`` is of `rnn_seq2seq`."""
+    """Recurrent layers, of which the last attends; ``cfg`` is of ``RecurrentArch``."""
 
     cfg: Any
 
