@@ -135,3 +135,11 @@ class ImageBatch(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """(B, 1): a row is one image."""
         return len(self.labels), 1
+
+
+class NoisyBatch(NamedTuple):
+    """What denoising models read: images with noise, and how much of it."""
+
+    images: Array  # [B, H, W, C] float32
+    times: Array  # [B] float32, in [0, 1000) whatever the number of steps is
+    labels: Array | None = None  # [B]; the number of labels: none

@@ -10,24 +10,26 @@ from tfm_jax import bounded_json
 from tfm_jax.interop.problems import cut, listed
 
 FILE = "model.safetensors"
-INDEX = "model.safetensors.index.json"  # where each tensor of a sharded model lies
+INDEX = f"{FILE}.index.json"  # where each tensor of a sharded model lies
 LONGEST = 255  # characters of a file's name
 WRAPPERS = ("module.", "_orig_mod.")
 _RUNS_CODE = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
 
-def read(folder: str | Path) -> dict[str, np.ndarray]:
+def read(folder: str | Path, file: str = FILE) -> dict[str, np.ndarray]:
     """Every tensor in ``folder`` by name, from one file or from shards by their index.
+
+    Args: file: its name; that of an index has ``.index.json`` behind it.
 
     Raises:
         ValueError: there are only pickles, a file is damaged, or the index is wrong.
         FileNotFoundError: there is no model, or a shard is missing.
     """
-    folder = Path(folder)
-    if (folder / FILE).exists():
-        return unwrapped(_read_file(folder / FILE))
-    if (folder / INDEX).exists():
-        return unwrapped(_read_shards(folder))
+    folder, index = Path(folder), f"{file}.index.json"
+    if (folder / file).exists():
+        return unwrapped(_read_file(folder / file))
+    if (folder / index).exists():
+        return unwrapped(_read_shards(folder / index))
     pickles = sorted(p.name for p in folder.glob("*") if p.suffix in _RUNS_CODE)
     if pickles:
         raise ValueError(
@@ -36,13 +38,13 @@ def read(folder: str | Path) -> dict[str, np.ndarray]:
             "transformers: AutoModelForSeq2SeqLM.from_pretrained(FOLDER)"
             f".save_pretrained(NEW_FOLDER) writes {FILE}"
         )
-    raise FileNotFoundError(f"neither {FILE} nor {INDEX} in {folder}")
+    raise FileNotFoundError(f"neither {file} nor {index} in {folder}")
 
 
-def write(folder: str | Path, tensors: dict[str, np.ndarray]) -> None:
+def write(folder: str | Path, tensors: dict[str, np.ndarray], file: str = FILE) -> None:
     """Writes one file; safetensors would store a transposed view silently wrong."""
     contiguous = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
-    save_file(contiguous, Path(folder, FILE), metadata={"format": "pt"})
+    save_file(contiguous, Path(folder, file), metadata={"format": "pt"})
 
 
 def _read_file(path):
@@ -62,27 +64,28 @@ def _read_file(path):
         raise ValueError(f"{path} is damaged: {cut(error)}") from error
 
 
-def _read_shards(folder):
+def _read_shards(index):
     """A tensor that the index names may be in no shard: a copy of one that is tied."""
-    index = folder / INDEX
     places = bounded_json.read(index, dict).get("weight_map")
     if not isinstance(places, dict):
         raise ValueError(f"{index} has no weight_map of tensors to files")
     tensors = {}
-    for shard in dict.fromkeys(map(_file_name, places.values())):
-        held = _read_file(folder / shard)
+    for shard in dict.fromkeys(_file_name(x, index) for x in places.values()):
+        held = _read_file(index.parent / shard)
         promised = {name for name, place in places.items() if place == shard}
         if not set(held) <= promised:
             differ = listed(sorted(set(held) - promised))
-            raise ValueError(f"{folder / shard} and {INDEX} differ in {differ}")
+            raise ValueError(
+                f"{index.parent / shard} and {index.name} differ in {differ}"
+            )
         tensors |= held
     return tensors
 
 
-def _file_name(shard):
+def _file_name(shard, index):
     plain = isinstance(shard, str) and Path(shard).name == shard and shard != ".."
     if not plain or not shard.isprintable() or len(shard) > LONGEST:
-        raise ValueError(f"{INDEX}: {cut(repr(shard))} is not a plain file name")
+        raise ValueError(f"{index.name}: {cut(repr(shard))} is not a plain file name")
     return shard
 
 

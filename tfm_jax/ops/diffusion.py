@@ -230,5 +230,27 @@ def prior_term(schedule: Schedule, x0: jax.Array) -> jax.Array:
     return _mean(0.5 * (signal * x0**2 - signal - math.log1p(-signal)))
 
 
+def _angles(times, count, last):
+    return times[:, None] * jnp.exp(-math.log(10_000) / last * jnp.arange(count))
+
+
+def _sin_cos(times, width):
+    angles = _angles(times, width // 2, width // 2 - 1)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def _cos_sin(times, width):
+    angles = _angles(times, width // 2, width // 2)
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+# (times [B] in [0, 1000), even D) -> [B, D] float32
+WAVES: dict[str, Callable[[jax.Array, int], jax.Array]] = {
+    "sin_cos": _sin_cos,  # Ho et al. 2020, released code: down to 1 / 10,000
+    # Dhariwal and Nichol 2021, arXiv:2105.05233, released code; DiT
+    "cos_sin": _cos_sin,
+}
+
+
 def _mean(x):
     return jnp.mean(x.reshape(x.shape[0], -1), axis=1)

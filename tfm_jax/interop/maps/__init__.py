@@ -1,12 +1,14 @@
-"""Name maps: how transformers calls and stores the models here, one file a family."""
+"""Name maps: what transformers and diffusers call our models, one file a family."""
 
 import importlib
 import pkgutil
 
 from tfm_jax import registry
+from tfm_jax.interop.maps.denoisers import DenoiserMap
 from tfm_jax.interop.maps.name_map import NameMap
 
 MAPS: dict[str, NameMap] = {}  # by transformers' model_type
+DENOISERS: dict[str, DenoiserMap] = {}  # by diffusers' class
 
 
 def register(name_map: NameMap) -> None:
@@ -18,5 +20,7 @@ def register(name_map: NameMap) -> None:
 
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    for _row in getattr(importlib.import_module(_module.name), "HUGGINGFACE", ()):
+    _names = importlib.import_module(_module.name)
+    for _row in getattr(_names, "HUGGINGFACE", ()):
         register(_row)
+    DENOISERS |= {row.class_name: row for row in getattr(_names, "DIFFUSERS", ())}

@@ -22,7 +22,8 @@ class Stored(NamedTuple):
             has several, they must agree.
         shape: theirs. ours: the shape here.
         order: the axes of theirs in the order of ours; (): the same.
-        part: (k, n): ours is the k-th of n equal parts of theirs along its last axis.
+        part: (k, n): ours is the k-th of n equal parts of theirs along its last axis,
+            in the order of ours.
     """
 
     names: tuple[str, ...]
@@ -81,9 +82,9 @@ def to_params(table: Mapping[str, Stored], tensors: Mapping[str, np.ndarray]) ->
         for copy in copies:
             if not np.array_equal(x, np.asarray(tensors[copy], np.float32)):
                 problems.append(f"{copy} differs from {first}, with which it is tied")
+        x = x.transpose(stored.order) if stored.order else x
         if stored.part:
             x = np.split(x, stored.part[1], axis=-1)[stored.part[0]]
-        x = x.transpose(stored.order) if stored.order else x
         params[path] = x.reshape(stored.ours)
     known = {name for stored in table.values() for name in stored.names}
     problems += [f"{name} is unknown" for name in sorted(set(tensors) - known)]
@@ -110,19 +111,16 @@ def to_tensors(table: Mapping[str, Stored], params: Any) -> dict[str, np.ndarray
         wrong = list(_wrong(f"parameter {path}", x, stored.ours))
         problems += wrong
         if not wrong:
-            x = x.astype(np.float32)
-            if stored.part:
-                x = x.reshape(*stored.shape[:-1], -1)
-                parts.setdefault(stored.names[0], {})[stored.part[0]] = x
-                continue
-            order = stored.order or tuple(range(len(stored.shape)))
-            x = x.reshape([stored.shape[axis] for axis in order])
-            tensors[stored.names[0]] = x.transpose(np.argsort(order))
+            name, order = stored.names[0], stored.order or range(len(stored.shape))
+            *rows, columns = (stored.shape[axis] for axis in order)
+            k, n = stored.part or (0, 1)
+            pieces = parts.setdefault(name, {})
+            pieces[k] = x.astype(np.float32).reshape(*rows, columns // n)
+            if len(pieces) == n:
+                whole = np.concatenate([pieces[k] for k in range(n)], axis=-1)
+                tensors[name] = whole.transpose(np.argsort(order))
     _refuse(problems)
-    return tensors | {
-        name: np.concatenate([pieces[k] for k in sorted(pieces)], axis=-1)
-        for name, pieces in parts.items()
-    }
+    return tensors
 
 
 def _wrong(name, x, shape):
