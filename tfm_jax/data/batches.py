@@ -98,6 +98,7 @@ def train_batches(
         shuffle=cfg.shuffle,
         part=(process_index, process_count),
         augment=data.augment,
+        augment_train=data.augment_train,
     )
     identity = {
         **data.identity,
@@ -139,8 +140,11 @@ def rows_per_batch(rows: Any, batch_tokens: int, row_multiple: int) -> int:
     return max(wanted // row_multiple, 1) * row_multiple
 
 
-def _batch(rows, chosen, seeds, augment):
-    batch = _each(rows, lambda field: field[chosen])
+def _batch(rows, chosen, seeds, augment, augment_train=None):
+    if augment_train is None:
+        batch = _each(rows, lambda field: field[chosen])
+    else:
+        batch = augment_train(rows, chosen, seeds)
     return batch if augment is None else augment(batch, seeds)
 
 
@@ -172,16 +176,17 @@ class BatchSource:
         shuffle: bool,
         part: tuple[int, int] = (0, 1),
         augment: Callable | None = None,
+        augment_train: Callable | None = None,
     ) -> None:
         """Args.
 
         row_sets, sizes: one per row shape, and the rows of a batch of it.
         part: (process index, process count); each gets a slice of the rows.
-        augment: (rows, seeds [B, 3]) -> batch; None: the rows are the batch.
+        augment, augment_train: see `prepared.Prepared`.
         """
         self._sets, self._sizes, self._total = row_sets, sizes, total
         self._seed, self._shuffle, self._part = seed, shuffle, part
-        self._augment = augment
+        self._augment = augment, augment_train
         self._order = functools.lru_cache(4 * len(row_sets))(self._order)  # type: ignore[method-assign]
         self._epoch = functools.lru_cache(2)(self._epoch)  # type: ignore[method-assign]
 
@@ -201,7 +206,7 @@ class BatchSource:
         ]
         chosen = np.concatenate(chosen)
         seeds = np.stack([np.full_like(chosen, self._seed), epochs, chosen], axis=1)
-        return _batch(rows, chosen, seeds, self._augment)
+        return _batch(rows, chosen, seeds, *self._augment)
 
     def _complete(self, shape, epochs):
         """Batches of a shape that its first ``epochs`` epochs fill."""

@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from tfm_jax.data.batches import Order
 from tfm_jax.data.prepared import SPLITS, Prepared, prepare
 from tfm_jax.data.sources.documents import folder_files
-from tfm_jax.data.sources.text_files import pieces
+from tfm_jax.data.sources.text_files import digest
 from tfm_jax.data.watchdog import awaited, patience
 
-_LIBRARIES = ("num2words", "numpy", "sacremoses", "tokenizers")
+_LIBRARIES = ("num2words", "numpy", "pillow", "sacremoses", "tokenizers")
 _REST = "rest.json"
 _SUMS = "SHA256SUMS"  # of the other files, as sha256sum writes and checks it
 _UNFINISHED = ".making-"  # begins the names of folders that are being written
@@ -44,20 +45,19 @@ def prepared(
     name, the code of this package and the versions of the libraries it uses. Of several
     processes that ask at once, one prepares and the others wait. Rows are mapped into
     memory, which processes share. An entry with a damaged file is made again, and a
-    directory that ``make_private`` refuses is not used, which a warning says. What TFDS
-    holds is read where it is; so is what can be read but once, such as a pipe.
+    directory that ``make_private`` refuses is not used, which a warning says. Text that
+    TFDS holds is read where it is; so is what can be read but once, such as a pipe.
     """
     make = functools.partial(prepare, kind, cfg, tokenizer_cfg, tokenizer=tokenizer)
-    if getattr(cfg, "source", "") == "tfds":
-        return make()
     with contextlib.ExitStack() as stack:
         stack.enter_context(patience(cfg.timeout_seconds))
-        if not all(map(_is_file, _files(cfg))):
+        content = kind.content(cfg)
+        if content is None and not _may_be_kept(cfg):
             return make()
         if tokenizer is None and getattr(tokenizer_cfg, "file", ""):
             tokenizer = kind.tokenizer.make(tokenizer_cfg, ())
         try:
-            key = functools.partial(_key, kind, cfg, tokenizer_cfg)
+            key = functools.partial(_key, kind, cfg, tokenizer_cfg, content)
             make_private(directory)
             entry = Path(os.path.realpath(directory / key(tokenizer)))
             lock = stack.enter_context(open(entry.with_suffix(".lock"), "w"))
@@ -122,28 +122,26 @@ def _is_file(path):
         return os.path.isfile(path)
 
 
-def _key(kind, cfg, tokenizer_cfg, tokenizer):
+def _may_be_kept(cfg):
+    return getattr(cfg, "source", "") != "tfds" and all(map(_is_file, _files(cfg)))
+
+
+def _key(kind, cfg, tokenizer_cfg, content, tokenizer):
     code = sorted(Path(__file__).parent.rglob("*.py"))
     tokens = getattr(tokenizer_cfg, "special", ())  # that are added to the tokenizer's
+    unstored = {field.name for field in dataclasses.fields(Order)} | {*kind.unstored}
     wanted = {
         "kind": kind.Config.__module__,
-        "data": dataclasses.asdict(dataclasses.replace(cfg, timeout_seconds=0.0)),
+        "data": {k: x for k, x in dataclasses.asdict(cfg).items() if k not in unstored},
         "tokenizer": [tokenizer.fingerprint, tokens]
         if tokenizer
         else tokenizer_cfg and dataclasses.asdict(tokenizer_cfg),
-        "files": [(str(path), _digest(path)) for path in _files(cfg)],
-        "code": [_digest(path) for path in code],
+        "content": content or [(str(path), digest(path)) for path in _files(cfg)],
+        "code": [digest(path) for path in code],
         "python": platform.python_version(),  # whose documentation is a source
         "libraries": [importlib.metadata.version(name) for name in _LIBRARIES],
     }
     return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _digest(path):
-    digest = hashlib.sha256()
-    for piece in pieces(path):
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def _write(entry, data):
@@ -201,7 +199,7 @@ def _age(path):
 
 def _sums(entry):
     names = sorted({path.name for path in entry.iterdir()} - {_SUMS})
-    return "".join(f"{_digest(entry / name)}  {name}\n" for name in names)
+    return "".join(f"{digest(entry / name)}  {name}\n" for name in names)
 
 
 def _read(kind, cfg, entry):
@@ -232,4 +230,5 @@ def _read(kind, cfg, entry):
         fingerprint=document["fingerprint"],
         identity=document["identity"],
         augment=kind.augment(cfg, tokenizer),
+        augment_train=kind.augment_train(cfg),
     )

@@ -28,6 +28,9 @@ class Prepared(NamedTuple):
         identity: of the training data, what a resumed run must find again; plain JSON.
         augment: (rows, seeds [B, 3]) -> batch, what differs from epoch to epoch, such
             as dynamic masks, or is not stored; None: nothing.
+        augment_train: (row set, chosen rows [B], seeds [B, 3]) -> those B rows as they
+            are trained on, such as images that are cropped and mixed with others of the
+            set; None: as they are stored.
     """
 
     tokenizer: Any
@@ -39,6 +42,7 @@ class Prepared(NamedTuple):
     fingerprint: str
     identity: dict
     augment: Callable | None
+    augment_train: Callable | None = None
 
 
 class Filled(NamedTuple):
@@ -77,7 +81,7 @@ def digest_of(row_sets: Sequence[Any]) -> str:
             if field is not None:
                 name = FORMER.get(name, name)
                 digest.update(f"{name}{field.dtype}{field.shape}".encode())
-                digest.update(np.ascontiguousarray(field).tobytes())
+                digest.update(np.ascontiguousarray(field))
     return digest.hexdigest()
 
 
@@ -99,6 +103,13 @@ class Kind(NamedTuple):
         rows: (cfg, tokenizer, examples, split) -> `Filled`; there is an example.
         size: examples -> how many there are.
         augment: (cfg, tokenizer) -> ``augment`` of `Prepared`.
+        augment_train: cfg -> ``augment_train`` of `Prepared`.
+        compare: (cfg, examples, report), each by split -> the examples that stay, once
+            all that is asked for is loaded.
+        content: cfg -> plain JSON that changes with what is read; None: that are the
+            sha256 of the files that the section names.
+        unstored: knobs of the section that rows on disk do not depend on, besides those
+            of `Order`.
         evaluated: plain JSON of examples -> the examples, if evaluation reads them.
         tokenizer: module with ``Config``, ``Tokenizer`` and ``make(cfg, texts)``; None,
             as ``texts`` is, of what is no text.
@@ -113,6 +124,10 @@ class Kind(NamedTuple):
     rows: Callable
     size: Callable = lambda examples: len(examples[0])
     augment: Callable = lambda cfg, tokenizer: None
+    augment_train: Callable = lambda cfg: None
+    compare: Callable = lambda cfg, examples, report: examples
+    content: Callable = lambda cfg: None
+    unstored: tuple[str, ...] = ()
     evaluated: Callable | None = None
     tokenizer: ModuleType | None = vocabularies
     fingerprint: Callable = _fingerprint
@@ -140,6 +155,7 @@ def prepare(
         for split in splits:
             examples[split], report[split] = kind.load(cfg, split, names)
             names = names or report[split].get("labels")
+        examples = kind.compare(cfg, examples, report)
     if "train" in splits and not kind.size(examples["train"]):
         raise DataError("the training split is empty")
     if tokenizer is None and kind.tokenizer and kind.texts:
@@ -179,4 +195,5 @@ def of_examples(
         fingerprint=fingerprint,
         identity=identity,
         augment=kind.augment(cfg, tokenizer),
+        augment_train=kind.augment_train(cfg),
     )

@@ -61,15 +61,27 @@ def eval_sums(
 ) -> dict[str, jax.Array]:
     """``loss``, and ``confusion`` [C, C], true by predicted; or moments of numbers."""
     logits, _ = _logits(apply(params, batch, rng=None, train=False))
+    if not _are_numbers(batch):
+        return class_sums(logits, batch.labels, batch.weights)
     weights = batch.weights
     found = {"loss": jnp.sum(_losses(logits, batch)), "examples": jnp.sum(weights)}
-    if _are_numbers(batch):
-        sides = jnp.stack([batch.labels, logits[:, 0], jnp.ones_like(weights)])
-        return found | {"moments": (sides * weights) @ sides.T}
+    sides = jnp.stack([batch.labels, logits[:, 0], jnp.ones_like(weights)])
+    return found | {"moments": (sides * weights) @ sides.T}
+
+
+def class_sums(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array
+) -> dict[str, jax.Array]:
+    """``loss``, ``examples`` and ``confusion`` [C, C], true by predicted.
+
+    Args: logits: [B, C] float32. labels: [B] int. weights: [B] float32.
+    """
+    loss, examples = token_cross_entropy(logits, labels, weights)
     hot = jnp.arange(logits.shape[-1])
-    true = (batch.labels[:, None] == hot) * weights[:, None]
+    true = (labels[:, None] == hot) * weights[:, None]
     predicted = jnp.argmax(logits, -1)[:, None] == hot
-    return found | {"confusion": true.T @ predicted.astype(jnp.float32)}
+    confusion = true.T @ predicted.astype(jnp.float32)
+    return {"loss": loss, "examples": examples, "confusion": confusion}
 
 
 def scores(totals: Mapping[str, Any], report: Mapping[str, Any]) -> dict:

@@ -1,4 +1,4 @@
-"""Pictures of a run: its learning curve, and who looks at whom."""
+"""Pictures of a run: its learning curve, confused classes, and who looks at whom."""
 
 import functools
 import io
@@ -16,8 +16,11 @@ from tfm_jax.data.batch import PairBatch
 from tfm_jax.data.tokenizers.bilingual import BOS
 from tfm_jax.knobs import no_choice
 from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.metrics.confusion import Confusion
 from tfm_jax.runs.workdir import replacing
 from tfm_jax.terminal import spelled
+
+NAMED, NUMBERED = 64, 20  # most classes whose names, and whose counts, are drawn
 
 KINDS = {  # name -> (stack, attention of its blocks)
     "encoder": ("encoder", "self_attention"),
@@ -212,6 +215,31 @@ def curve(history: list[dict], path: str | Path | None = None) -> Any:
     axis.grid(alpha=0.3)
     if axis.lines:
         axis.legend()
+    return _save(figure, path)
+
+
+def confusion(found: Confusion, path: str | Path | None = None) -> Any:
+    """Draws how often each class is taken for each, as shares of the true ones."""
+    counts, names = np.asarray(found.counts), found.names
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = max(3.6, min(1.2 + 0.3 * len(names), 16.0))
+    figure = _figure((side + 1, side))
+    axis = figure.subplots()
+    image = axis.imshow(shares, vmin=0, vmax=1, cmap="viridis")
+    fonts, known = _fonts()
+    if len(names) <= NAMED:
+        text = dict(fontsize=7, parse_math=False, fontfamily=fonts)
+        labels = [legible(name, known) for name in names]
+        axis.set_xticks(range(len(names)), labels, rotation=90, **text)
+        axis.set_yticks(range(len(names)), labels, **text)
+    if len(names) <= NUMBERED:
+        for (row, column), count in np.ndenumerate(counts):
+            color = "black" if shares[row, column] > 0.5 else "white"
+            text = dict(ha="center", va="center", fontsize=6, color=color)
+            axis.text(column, row, f"{count:.0f}" if count else "", **text)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    figure.colorbar(image, fraction=0.05).set_label("share of the true class")
     return _save(figure, path)
 
 

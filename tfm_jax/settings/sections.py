@@ -21,7 +21,7 @@ class TrainConfig:
         low=0,
     )
     batch_tokens: int = knob(
-        25_000, "target tokens of one update, padding included", low=1
+        25_000, "target tokens, or images, of one update, padding included", low=1
     )
     accumulate_steps: int = knob(
         1, "micro-batches one update is computed in", role="execution", low=1
@@ -101,7 +101,9 @@ class EvalConfig:
         500, "of the validation set, decoded while training; 0: none", low=0
     )
     samples: int = knob(3, "translations, or continuations, that are logged", low=0)
-    batch_tokens: int = knob(8_192, "target tokens of one batch of the loss", low=1)
+    batch_tokens: int = knob(
+        8_192, "target tokens, or images, of one batch of the loss", low=1
+    )
     batch_sentences: int = knob(128, "sentences decoded at a time", low=1)
     beam: int = knob(4, "hypotheses of a sentence; 1: greedy", low=1, high=1_000)
     length_penalty: float = knob(0.6, "alpha of Wu et al. 2016, equation 14", low=0)

@@ -41,7 +41,8 @@ def finish(run: Any, log: Any) -> dict:
     """Scores the held-out sets, and their variants, and leaves it all in the workdir.
 
     That is ``results.json``, files of the evaluator, such as ``translations-test.txt``,
-    with ``eval.pictures`` ``curve.png``, and ``attention.png`` of a model that has one.
+    with ``eval.pictures`` ``curve.png``, ``confusion-test.png`` of classes, and
+    ``attention.png`` of a model that has one.
 
     Args: run: ``Training`` after its last step. log: ``MetricsLog``.
     """
@@ -50,6 +51,7 @@ def finish(run: Any, log: Any) -> dict:
     params = final_params(workdir, run.state, evaluator.cfg)
     results = {"step": run.step, "memory_bytes": runtime.peak_memory()}
     results |= {"stopped": run.stopped} if run.stopped else {}
+    confusions = {}
     scored = {split: (evaluator, split) for split in ("valid", "test")}
     scored |= {name: (other, "valid") for name, other in evaluator.variants.items()}
     for name, (each, split) in scored.items():
@@ -62,13 +64,15 @@ def finish(run: Any, log: Any) -> dict:
             show(name, final)
             for file, text in final.files.items():
                 replace(workdir / file, text)
+            if final.confusion:
+                confusions[name] = final.confusion
     drawn = evaluator.cfg.pictures
     pictured = evaluator.pictured if drawn else None
     params = on_this_host(params) if pictured else None
     if is_main_process:
         replace(workdir / "results.json", results)
         if drawn:
-            _draw(workdir, params, pictured)
+            _draw(workdir, params, pictured, confusions)
     return results
 
 
@@ -79,9 +83,12 @@ def show(name: str, scored: Any) -> None:
         say(f"  {one_line(line)}")
 
 
-def _draw(workdir, params, pictured):
+def _draw(workdir, params, pictured, confusions):
     drawn = [workdir / "curve.png"]
     pictures.curve(read_history(workdir), drawn[0])
+    for name, found in confusions.items():
+        drawn.append(workdir / f"confusion-{name}.png")
+        pictures.confusion(found, drawn[-1])
     if pictured:
         model, tokenizer, *pair = pictured
         maps = pictures.attention_maps(model, params, tokenizer, *pair)

@@ -1,9 +1,38 @@
 """A class, or a number, for a text or a pair of texts."""
 
+from collections.abc import Callable
+from typing import Any
+
 from tfm_jax.data.rows import labelled
+from tfm_jax.metrics.confusion import Confusion
 from tfm_jax.objectives import classify
+from tfm_jax.workloads.evaluator import Evaluator, Scored
 from tfm_jax.workloads.masked_lm import DEFAULTS
 from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
+
+
+class ClassEvaluator(Evaluator):
+    """Says besides which classes are taken for which."""
+
+    def final(
+        self,
+        params: dict[str, Any],
+        split: str,
+        *,
+        poll: Callable[[], object] = lambda: None,
+    ) -> Scored:
+        """Leaves ``confusion-SPLIT.tsv``, unless numbers were learnt."""
+        totals = self.totals(params, split, poll=poll)
+        scores, names = self.scores(totals, split), self.data.report[split]["labels"]
+        if not scores or not names:
+            return Scored(scores)
+        found = Confusion(totals["confusion"], names)
+        worst = (
+            f"{true} taken for {other}: {count} of them, {share:.1%}"
+            for true, other, count, share in found.worst()
+        )
+        files = {f"confusion-{split}.tsv": found.table()}
+        return Scored(scores, tuple(worst), files, found)
 
 
 def _has_score(data, evaluation, score):
@@ -19,6 +48,7 @@ WORKLOAD = Workload(
     has_score=_has_score,
     labels="labels",
     auxiliary=True,
+    evaluator=ClassEvaluator,
     defaults={  # Radford et al. 2018, section 3.2: the loss of the words besides
         **DEFAULTS,
         "train": {**DEFAULTS["train"], "auxiliary_weight": 0.5},

@@ -14,6 +14,7 @@ from tfm_jax.data.batches import eval_batches
 from tfm_jax.decode.search import ROWS
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.mesh import on_this_host, put_whole, row_multiple
+from tfm_jax.metrics.confusion import Confusion
 
 
 def apply(
@@ -41,11 +42,13 @@ class Scored(NamedTuple):
     Attributes:
         scores: name -> number, or text such as a signature; {} if the split is empty.
         lines: some answers, for people. files: name -> text of all of them.
+        confusion: of classes, for a picture; None of other answers.
     """
 
     scores: dict
     lines: tuple[str, ...] = ()
     files: Mapping[str, str] = {}
+    confusion: Confusion | None = None
 
 
 class Evaluator:
@@ -108,7 +111,22 @@ class Evaluator:
         *,
         poll: Callable[[], object] = lambda: None,
     ) -> dict:
-        """What ``scores`` of the objective says; {} if the split is empty.
+        """What ``scores`` of the objective says; {} if the split is empty."""
+        return self.scores(self.totals(params, split, poll=poll), split)
+
+    def scores(self, totals: Any, split: str) -> dict:
+        """``totals`` of a split as scores; {} if there are none."""
+        objective, report = self.experiment.workload.objective, self.data.report
+        return objective.scores(totals, report.get(split, {})) if totals else {}
+
+    def totals(
+        self,
+        params: dict[str, Any],
+        split: str,
+        *,
+        poll: Callable[[], object] = lambda: None,
+    ) -> Any:
+        """Sums of ``eval_sums`` of the objective; None if the split is empty.
 
         Every prediction target counts once, whatever the batches are.
         """
@@ -118,10 +136,7 @@ class Evaluator:
             sums = self.eval_step(params, put_whole(self.mesh, batch))
             sums = jax.device_get(sums)
             totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
-        if totals is None:
-            return {}
-        objective = self.experiment.workload.objective
-        return objective.scores(totals, self.data.report.get(split, {}))
+        return totals
 
     @contextlib.contextmanager
     def on_one_device(

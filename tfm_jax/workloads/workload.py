@@ -35,7 +35,8 @@ class Workload(NamedTuple):
         vocabularies: field of the model -> attribute of the tokenizer that fills it.
         labels: field of the model that is the number of labels of the data; "": none.
         check: raises ConfigError for an experiment whose parts do not fit.
-        check_new: the same of a data section; runs of before were let begin.
+        fits: raises ConfigError for an experiment that its prepared data is not for.
+        check_new: like ``check``, of a data section; runs of before were let begin.
         longest: tokens of a row, of a data section.
         sentences: how many a row has, of a data section.
         tokens: how many of a batch the rate of training counts, padding left out.
@@ -57,6 +58,7 @@ class Workload(NamedTuple):
     vocabularies: Mapping[str, str] = MappingProxyType({"vocab": "vocab"})
     labels: str = ""
     check: Callable[[Any], None] = lambda experiment: None
+    fits: Callable[[Any, prepared.Prepared], None] = lambda experiment, data: None
     check_new: Callable[[Any], None] = lambda data: None
     longest: Callable[[Any], int] = lambda data: data.length
     sentences: Callable[[Any], int] = lambda data: 1
@@ -81,11 +83,14 @@ class Workload(NamedTuple):
         Args:
             tokenizer: trained if there is none yet.
             options: of ``prepared.prepare``; data of such a kind is not kept.
-        Raises: DataError; ConfigError if the model has another number of labels.
+        Raises: DataError; ConfigError if the model has another number of labels, or
+            is not for such data.
         """
         sections = experiment.data, experiment.tokenizer
         data = self.read(*sections, tokenizer, **options)
-        if self.labels and "train" in data.report:
+        if "train" not in data.report:
+            return data
+        if self.labels:
             names = data.report["train"]["labels"]
             count = getattr(experiment.model, self.labels)
             if count != (len(names) or 1):
@@ -93,6 +98,7 @@ class Workload(NamedTuple):
                     f"model.{self.labels}={count}, but the training data has "
                     f"{len(names) or 'numbers, which need 1'}: {', '.join(names[:20])}"
                 )
+        self.fits(experiment, data)
         return data
 
     def read(

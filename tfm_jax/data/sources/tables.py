@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,8 +161,8 @@ def load_labelled(cfg: Any, split: str, names: Any = None) -> tuple:
     if table.scores:
         values, names = _scores(labels, origins), ()
     else:
-        names = tuple(names or table.names or _sorted({*labels} - {None}))
-        values = _numbers(labels, origins, names)
+        names = tuple(names or table.names or in_order({*labels} - {None}))
+        values = numbers_of(labels, origins, names)
     labelled = Labelled(firsts, seconds, values, known, names)
     report |= {"read": len(firsts), "labels": list(names)}
     return labelled, {**report, "unlabelled": int((~known).sum())}
@@ -235,12 +236,19 @@ def _sides(rows, table):
     return list(firsts), list(seconds) if table.second else None, list(labels)
 
 
-def _sorted(labels):
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Names of labels by size if all are integers, else by the alphabet."""
     numbers = all(label.lstrip("-").isdecimal() for label in labels)
     return sorted(labels, key=int) if numbers else sorted(labels)
 
 
-def _numbers(labels, origins, names):
+def numbers_of(
+    labels: Iterable[str | None], origins: Iterable[str], names: Sequence[str]
+) -> np.ndarray:
+    """Indices of labels in ``names`` [n] int32; 0 of None, which is unknown.
+
+    Args: origins: where each is from. Raises: DataError for one that is no name.
+    """
     place = {name: number for number, name in enumerate(names)}
     for label, where in zip(labels, origins, strict=True):
         if label is not None and label not in place:

@@ -90,6 +90,14 @@ def pieces(path: str | Path) -> Iterator[bytes]:
         yield from each(iter(lambda: file.read(_PIECE), b""), path)
 
 
+def digest(path: str | Path) -> str:
+    """sha256 of the bytes of a file, hexadecimal."""
+    found = hashlib.sha256()
+    for piece in pieces(path):
+        found.update(piece)
+    return found.hexdigest()
+
+
 def read_bytes(path: str | Path, knob: str) -> bytes:
     """The bytes of a plain or gzipped file. Raises: DataError that names the knob."""
     try:

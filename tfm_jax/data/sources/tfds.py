@@ -1,4 +1,4 @@
-"""Translation and text sets of TensorFlow Datasets, read without TensorFlow.
+"""Sets of pairs, texts and images of TensorFlow Datasets, read without TensorFlow.
 
 Only what is already on disk in the array_record format is read; nothing is ever
 downloaded or prepared here.
@@ -43,22 +43,48 @@ def load_features(cfg: Any, split: str, features: Sequence[str]) -> tuple:
     """
     if not getattr(cfg, f"tfds_{split}"):
         return *([] for _ in features), {"tfds": cfg.tfds_name}
-    builder = _builder(cfg, "text", "question_answering")
+    builder = _with_features(cfg, features, "text", "question_answering")
+    return _read(cfg, builder, split, features)
+
+
+def _with_features(cfg, features, *topics):
+    builder = _builder(cfg, *topics)
     for name in features:
         if name not in builder.info.features:
             known = ", ".join(builder.info.features)
             raise DataError(
                 f"{cfg.tfds_name} has no feature {name!r}; choose from ({known})"
             )
-    return _read(cfg, builder, split, features)
+    return builder
+
+
+def open_split(cfg: Any, topic: str, split: str, features: Sequence[str]) -> tuple:
+    """(examples with random access, of which bytes stay bytes, builder) of one split.
+
+    Args: topic: module of TFDS with such sets. features: those that there must be.
+    Raises: DataError as `load_features` does.
+    """
+    builder = _with_features(cfg, features, topic)
+    from tensorflow_datasets.core import decode as decoders
+
+    raw = {
+        name: decoders.SkipDecoding()
+        for name in features
+        if hasattr(builder.info.features[name], "decode_example_np")
+    }
+    return _examples(cfg, builder, split, decoders=raw), builder
+
+
+def _examples(cfg, builder, split, **options):
+    wanted = getattr(cfg, f"tfds_{split}")
+    try:
+        return builder.as_data_source(split=wanted, **options)
+    except ValueError as error:
+        raise DataError(f"data.tfds_{split}={wanted!r}: {_first(error)}") from error
 
 
 def _read(cfg, builder, split, features):
-    wanted = getattr(cfg, f"tfds_{split}")
-    try:
-        examples = builder.as_data_source(split=wanted)
-    except ValueError as error:
-        raise DataError(f"data.tfds_{split}={wanted!r}: {_first(error)}") from error
+    wanted, examples = getattr(cfg, f"tfds_{split}"), _examples(cfg, builder, split)
     columns, replaced = tuple([] for _ in features), 0
     for number, example in enumerate(each(examples, cfg.tfds_name)):
         for name, column in zip(features, columns, strict=True):

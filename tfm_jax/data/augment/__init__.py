@@ -1,0 +1,1 @@
+"""Per-epoch augmentation of images: cropped, changed and mixed while they are read."""

@@ -1,0 +1,373 @@
+"""Labelled images: which are trained on, which are held out, and their pixels."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import itertools
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.policies import POLICIES, sift
+from tfm_jax.data.sources.images import decoding
+from tfm_jax.data.sources.images.listed import SOURCES
+from tfm_jax.data.sources.tables import in_order, numbers_of
+from tfm_jax.data.sources.text_files import pieces
+from tfm_jax.data.watchdog import each
+from tfm_jax.knobs import knob
+
+_CHUNK = 1024  # images that are decoded at a time
+_IN_MEMORY = 2**31  # bytes of pixels; more lie in a temporary file
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where images come from, which of them are held out, and what they become."""
+
+    ROLE = "training"
+
+    source: str = knob(
+        "digits",
+        "where images come from; digits: those of scikit-learn; idx: files as MNIST's; "
+        "folder: a folder for each class",
+        choices=SOURCES,
+    )
+    train_files: tuple[str, ...] = knob(
+        (), "source=idx: of images and of labels; source=npz: one file"
+    )
+    valid_files: tuple[str, ...] = knob((), "of the validation split; (): valid_share")
+    test_files: tuple[str, ...] = knob((), "of the test split; (): test_share")
+    folder: str = knob("", "source=folder: where the images are")
+    folder_train: str = knob("", 'folder below it of those to train on; "": itself')
+    folder_valid: str = knob("", 'of the validation split; "": valid_share')
+    folder_test: str = knob("", 'of the test split; "": test_share')
+    tfds_name: str = knob("mnist", "source=tfds: name of the data set")
+    tfds_data_dir: str = knob("", '"": where TFDS puts its data')
+    tfds_train: str = knob(
+        "train", "its split to train on; splits may be slices such as train[:90%]"
+    )
+    tfds_valid: str = knob("", 'its validation split; "": valid_share')
+    tfds_test: str = knob("test", 'its test split; "": test_share')
+    valid_share: float = knob(
+        0.1, "of the training images, if there is no validation split", low=0, below=1
+    )
+    test_share: float = knob(0.0, "the same of the test split", low=0, below=1)
+    split_seed: int = knob(0, "chooses the images held out", low=0)
+    labels: tuple[str, ...] = knob(
+        (),
+        "names of the classes in order; (): the source's, or those of the training "
+        "split, sorted",
+        role="architecture",
+    )
+    image_size: tuple[int, ...] = knob(
+        (),
+        "pixels, HEIGHT,WIDTH or both in one, that images are resized to; (): as they "
+        "are, all alike",
+        role="architecture",
+    )
+    fit: str = knob(
+        "crop",
+        "how images of other proportions become so; crop: their middle",
+        role="architecture",
+        choices=decoding.FITS,
+    )
+    color: str = knob(
+        "native",
+        "what they are converted to; native: they stay grey or coloured, all alike",
+        role="architecture",
+        choices=decoding.COLORS,
+    )
+    broken: str = knob(
+        "error",
+        "what a file gets that is damaged, empty or of too many pixels",
+        choices=("drop", "error"),
+    )
+    leaked: str = knob(
+        "keep",
+        "what a held-out image gets that is trained on, too, pixel by pixel",
+        choices=POLICIES,
+    )
+
+    READ_WITH = {
+        ("source", ("idx", "npz")): ("train_files", "valid_files", "test_files"),
+        ("source", ("folder",)): (
+            "folder",
+            "folder_train",
+            "folder_valid",
+            "folder_test",
+        ),
+        ("source", ("tfds",)): (
+            "tfds_name",
+            "tfds_data_dir",
+            "tfds_train",
+            "tfds_valid",
+            "tfds_test",
+        ),
+        ("source", ("folder", "tfds")): ("broken",),
+        ("valid_files", ((),)): ("valid_share",),
+        ("folder_valid", ("",)): ("valid_share",),
+        ("test_files", ((),)): ("test_share",),
+        ("folder_test", ("",)): ("test_share",),
+    }
+
+    def __post_init__(self):
+        getattr(super(), "__post_init__", lambda: None)()
+        shares = self.valid_share, self.test_share
+        if sum(shares) >= 1:
+            raise ValueError(
+                f"data.valid_share={self.valid_share} and data.test_share="
+                f"{self.test_share} must leave some to train on"
+            )
+        held_out = self.folder_valid or self.folder_test
+        if held_out and not self.folder_train:
+            raise ValueError(
+                f"data.folder_train='' holds data.folder_valid={self.folder_valid!r} "
+                f"and data.folder_test={self.folder_test!r}; name a folder beside them"
+            )
+        size = self.image_size
+        if size and (len(size) > 2 or not 1 <= min(size) <= max(size) <= 2**14):
+            raise ValueError(
+                f"data.image_size={size} must be one or two numbers from 1 to {2**14:,}"
+            )
+        if len({*self.labels}) < len(self.labels):
+            raise ValueError(f"data.labels={self.labels} has a name twice")
+
+    def reading(self, file: str) -> "Config":
+        """The same with ``file``, as a training split is named, as validation split.
+
+        Raises: ValueError for a source that reads no files.
+        """
+        if self.source == "folder":
+            places = dict(folder_train=".", folder_valid=".", folder_test="")
+            return dataclasses.replace(self, folder=file, **places)
+        if self.source in ("digits", "tfds"):
+            raise ValueError(f"data.source={self.source!r} reads no files")
+        files = tuple(file.split(","))
+        return dataclasses.replace(
+            self, train_files=(), valid_files=files, test_files=()
+        )
+
+
+class Images(NamedTuple):
+    """Images of one split, and the class of each."""
+
+    pixels: np.ndarray  # [n, height, width, C] uint8
+    labels: np.ndarray  # [n] int32 indices in ``names``; 0: unknown
+    known: np.ndarray  # [n] bool
+    names: tuple[str, ...]
+
+
+def load_images(
+    cfg: Any, split: str, names: Sequence[str] | None = None
+) -> tuple[Images, dict[str, Any]]:
+    """The images of one split: (Images, report of what was read).
+
+    A held-out split that is not named is a share of the training split, chosen by a
+    hash of each image: equal ones are all in one split, and an image stays in its split
+    when others come or go.
+
+    Args: names: of the classes in order; None: those of the config or of the source.
+    Raises: DataError for data that is absent or damaged, images of different sizes that
+        are to stay as they are, and classes that the training split does not have.
+    """
+    listed = _chosen(cfg, split)
+    if listed is None or not len(listed.items):
+        empty = np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int32)
+        names = tuple(names or ())
+        return Images(*empty, np.zeros(0, bool), names), {"read": 0, "labels": [*names]}
+    known = np.array([label is not None for label in listed.labels], bool)
+    names, labels = _numbered(cfg, listed, names)
+    pixels, keep, broken = _decoded(cfg, listed)
+    images = Images(pixels, labels[keep], known[keep], names)
+    counts = np.bincount(images.labels[images.known], minlength=len(names)).tolist()
+    report = {
+        **listed.report,
+        "read": len(keep),
+        **broken,
+        "kept": len(pixels),
+        "unlabelled": int((~images.known).sum()),
+        "labels": list(names),
+        "images_of_each": counts,
+        "shape": list(pixels.shape[1:]),
+    }
+    return images, report | (_moments(pixels) if split == "train" else {})
+
+
+def is_named(cfg: Any, split: str) -> bool:
+    """Whether a split has a place of its own."""
+    knobs = {"idx": "{}_files", "npz": "{}_files", "digits": ""}
+    knob = knobs.get(cfg.source, f"{cfg.source}_{{}}").format(split)
+    return split == "train" or bool(knob and getattr(cfg, knob))
+
+
+def _chosen(cfg, split):
+    """What is listed of a split; None if there is none."""
+    shares = {
+        held: 0.0 if is_named(cfg, held) else getattr(cfg, f"{held}_share")
+        for held in ("test", "valid")
+    }
+    if is_named(cfg, split) and split != "train":
+        return SOURCES[cfg.source](cfg, split)
+    if not shares.get(split, 1.0):
+        return None
+    listed = SOURCES[cfg.source](cfg, "train")
+    if not any(shares.values()):
+        return listed
+    of_each = [_split_of(cfg, listed.read(item), shares) for item in listed.items]
+    chosen = [n for n, own in enumerate(of_each) if own == split]
+    return listed._replace(
+        items=[listed.items[n] for n in chosen],
+        labels=[listed.labels[n] for n in chosen],
+        origin=lambda n: listed.origin(chosen[n]),
+    )
+
+
+def _split_of(cfg, item, shares):
+    digest = hashlib.sha256(f"{cfg.split_seed}/".encode())
+    if isinstance(item, Path):
+        for piece in pieces(item):
+            digest.update(piece)
+    else:
+        digest.update(np.ascontiguousarray(item) if hasattr(item, "shape") else item)
+    place = int.from_bytes(digest.digest()[:8]) / 2**64
+    for split, share in shares.items():
+        if place < share:
+            return split
+        place -= share
+    return "train"
+
+
+def _numbered(cfg, listed, names):
+    """(names of classes, [n] int32)."""
+    given, labels = cfg.labels or listed.names, listed.labels
+    numbers = all(label is None or label.isdecimal() for label in labels)
+    if given and numbers and not {*labels} <= {*given}:
+        wrong = [n for n, x in enumerate(labels) if x and int(x) >= len(given)]
+        if wrong:
+            raise DataError(
+                f"{listed.origin(wrong[0])} has the label {labels[wrong[0]]}, and the "
+                f"{len(given)} names are {', '.join(given)}"
+            )
+        labels = [None if x is None else given[int(x)] for x in labels]
+    names = tuple(names or given or in_order({*labels} - {None}))
+    origins = map(listed.origin, range(len(labels)))
+    return names, numbers_of(labels, origins, names)
+
+
+def _decoded(cfg, listed):
+    """(pixels of those that are kept, which [n] bool, report)."""
+    kept, pixels, wrong = 0, None, {}
+    found = zip(itertools.count(), _each_decoded(cfg, listed), strict=False)
+    for number, one in each(found, listed.origin(0)):
+        if isinstance(one, decoding.BrokenImage):
+            wrong[number] = one
+            continue
+        if pixels is None:
+            pixels, first = _room(len(listed.items), one.shape), listed.origin(number)
+        if one.shape != pixels.shape[1:]:
+            raise DataError(
+                f"{listed.origin(number)} is {_spoken(one.shape)}, {first} is "
+                f"{_spoken(pixels.shape[1:])}; data.image_size and data.color make "
+                "them alike"
+            )
+        pixels[kept] = one
+        kept += 1
+    bad = np.isin(np.arange(len(listed.items)), [*wrong])
+    keep, report = sift(
+        cfg,
+        {"broken": bad},
+        "image",
+        clause=lambda _, n: f"{listed.origin(n)} is broken: {wrong[n]}",
+        some=True,
+    )
+    assert pixels is not None  # one is left
+    return pixels[:kept], keep, report
+
+
+def _each_decoded(cfg, listed) -> Iterator[np.ndarray | decoding.BrokenImage]:
+    def decode(item):
+        try:
+            item = listed.read(item)
+            return decoding.pixels(item, cfg.image_size, cfg.color, cfg.fit)
+        except decoding.BrokenImage as error:
+            return error
+        except FileNotFoundError as error:
+            raise DataError(f"there is no file {item}") from error
+
+    if not isinstance(listed.read(listed.items[0]), Path | bytes):
+        yield from map(decode, listed.items)  # nothing to be done beside another
+        return
+    with decoding.strictly(), concurrent.futures.ThreadPoolExecutor() as pool:
+        for first in range(0, len(listed.items), _CHUNK):
+            if first and first % (32 * _CHUNK) == 0:
+                logging.info("%d of %d images decoded", first, len(listed.items))
+            yield from pool.map(decode, listed.items[first : first + _CHUNK])
+
+
+def _room(count, shape):
+    shape = count, *shape
+    if np.prod(shape, dtype=np.int64) < _IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    return np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=shape)
+
+
+def _spoken(shape):
+    height, width, channels = shape
+    return f"{height}x{width} pixels of {channels} channels"
+
+
+def _moments(pixels):
+    """Mean and standard deviation of each channel, of pixels in [0, 1]."""
+    total = np.zeros((2, pixels.shape[-1]))
+    for first in range(0, len(pixels), _CHUNK):
+        part = pixels[first : first + _CHUNK].reshape(-1, pixels.shape[-1]) / 255.0
+        total += part.sum(0), np.square(part).sum(0)
+    mean, square = total / pixels[..., 0].size
+    std = np.sqrt(square - np.square(mean))
+    return {"pixel_mean": mean.round(4).tolist(), "pixel_std": std.round(4).tolist()}
+
+
+def without_leaks(
+    cfg: Any, examples: Mapping[str, Images], report: dict[str, Any]
+) -> dict[str, Images]:
+    """Held-out images that are trained on, too, get what ``data.leaked`` says.
+
+    Raises: DataError if that is an error.
+    """
+    if "train" not in examples:
+        return dict(examples)
+    trained_on = {*map(_digest, examples["train"].pixels)}
+    found = dict(examples)
+    for split in found.keys() - {"train"}:
+        images = found[split]
+        if not len(images.labels):
+            continue
+        leaked = [_digest(one) in trained_on for one in images.pixels]
+        keep, said = sift(
+            cfg,
+            {"leaked": leaked},
+            "image",
+            clause=lambda _, n, split=split: f"{split} image {n} is trained on, too",
+        )
+        report[split] |= said
+        if any(leaked):
+            logging.warning(
+                "%d of %d %s images are trained on, too (data.leaked=%s)",
+                sum(leaked),
+                len(leaked),
+                split,
+                cfg.leaked,
+            )
+        if not keep.all():
+            report[split]["kept"] = int(keep.sum())
+            found[split] = Images(*(x[keep] for x in images[:3]), images.names)
+    return found
+
+
+def _digest(pixels):
+    return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).digest()

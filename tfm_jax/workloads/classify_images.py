@@ -1,0 +1,66 @@
+"""A class for an image."""
+
+from typing import Any
+
+from tfm_jax.config import ConfigError
+from tfm_jax.data.rows import images
+from tfm_jax.objectives import classify_images
+from tfm_jax.workloads.classify import ClassEvaluator
+from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
+
+
+def _check(experiment):
+    """The model's images are those of the data, as far as both say it."""
+    wanted = getattr(experiment.model, "image", ())
+    size = experiment.data.image_size
+    if wanted and size and (size[0], size[-1]) != tuple(wanted):
+        raise ConfigError(
+            f"data.image_size={size} makes images of {size[0]}x{size[-1]} pixels, "
+            f"model.image_size={experiment.model.image_size} is for others"
+        )
+
+
+def _fits(experiment, data):
+    """The same of the images that there are."""
+    height, width, channels = data.report["train"]["shape"]
+    size = getattr(experiment.model, "image", (height, width))
+    wanted = (*size, getattr(experiment.model, "channels", channels))
+    if wanted != (height, width, channels):
+        raise ConfigError(
+            f"the images have {height}x{width} pixels of {channels} channels, the "
+            f"model is for {wanted[0]}x{wanted[1]} of {wanted[2]}: set "
+            "model.image_size and model.channels, or data.image_size and data.color"
+        )
+
+
+# Beyer et al. 2022, arXiv:2205.01580, as released; its weight decay of 1e-4 is not
+# multiplied with the peak of the learning rate, 1e-3
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "optim": dict(
+        optimizer="adamw",
+        schedule="cosine",
+        b2=0.999,
+        eps=1e-8,
+        weight_decay=0.1,
+        decay="kernels",
+        clip_norm=1.0,
+    ),
+    "train": dict(label_smoothing=0.0, batch_tokens=1024),
+    "eval": dict(batch_tokens=1024),
+}
+
+WORKLOAD = Workload(
+    name="classify_images",
+    objective=classify_images,
+    data=images.KIND,
+    scores={**TOKEN_SCORES, "top5_accuracy": max, "f1": max, "matthews": max},
+    evaluator=ClassEvaluator,
+    vocabularies={},
+    labels="labels",
+    check=_check,
+    fits=_fits,
+    longest=lambda data: 0,
+    tokens=lambda batch: int((batch.weights > 0).sum()),
+    size=lambda data: f"{data.report['train']['kept']:,} images",
+    defaults=DEFAULTS,
+)
