@@ -95,7 +95,7 @@ def _npz(cfg, split):
         raise DataError(f"{knob}={paths} must name one .npz file")
     (path,) = paths
     try:
-        with np.load(io.BytesIO(read_bytes(path, knob)), allow_pickle=False) as file:
+        with np.load(io.BytesIO(read_bytes(path, knob))) as file:
             if not hasattr(file, "files"):
                 raise ValueError("one array, and no archive of some")
             names = _names_of_arrays(file.files, split)
