@@ -20,15 +20,15 @@ BOUNDLESS = {"data.numerals_max"}  # numbers are drawn and spelled, never counte
 
 def smallest(model_name, task):
     """A configuration of nothing but defaults, as a nested dict."""
-    config = dict(seed=0, model_name=model_name, task=task, tokenizer={})
-    config |= {name: {} for name in section_types(model_name, task)}
-    heads = MODELS[model_name].learns[task]
+    classes, heads = section_types(model_name, task), MODELS[model_name].learns[task]
+    config = dict(seed=0, model_name=model_name, task=task)
+    config |= {name: {} for name in classes}
     if heads:
-        config["model"] = dict(head=heads[0], max_length=512)
+        config["model"] |= dict(head=heads[0])
+    if hasattr(classes["model"], "max_length"):
+        config["model"] |= dict(max_length=512)
     if "masked_lm" in heads:
         config["data"] = dict(pairs=dict(kind="none"))
-    if task == "translation":
-        config["model"] = dict(max_length=512)
     return config
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.elsewhere import KINDS, lowered, on, with_cudnn
+from tests.models import tiny_images
 from tests.reliability import tiny
 from tests.test_configs import Vocabularies
 from tests.workloads.text_runs import get_config
@@ -19,6 +20,7 @@ from tfm_jax.mesh import Config, make_mesh
 from tfm_jax.models import MODELS
 from tfm_jax.ops import products
 from tfm_jax.ops.platform import platform
+from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train.program import build
 from tfm_jax.workloads import WORKLOADS
@@ -29,13 +31,18 @@ FAMILIES = {  # task and head of each
     "bert": ("masked_lm", "pretraining"),
     "albert": ("masked_lm", "pretraining"),
     "electra": ("replaced_tokens", "pretraining"),
+    "vit": ("classify_images", "classify"),
 }
+FUSED = {"bert", "albert", "electra", "vit"}  # here, by cuDNN
 EVERYWHERE = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
 
 
 def experiment(name):
     if name == "transformer":
         config = tiny.get_config()
+    elif name == "vit":
+        sizes = tiny_images.TINY | dict(width=16)
+        config = configure(name, FAMILIES[name][0], model=sizes)
     else:
         task, head = FAMILIES[name]
         config = get_config(task, name, head, Path(), width=16)
@@ -47,10 +54,10 @@ def experiment(name):
 
 def gradients(experiment, target):
     """Its gradients for ``target``, as text."""
-    losses = WORKLOADS[experiment.task].objective
-    batch = jax.tree.map(
-        lambda x: np.ones((1, 2, *x.shape[1:]), x.dtype), losses.example()
-    )
+    example = WORKLOADS[experiment.task].objective.example()
+    if hasattr(example, "images"):
+        example = example._replace(images=tiny_images.images(1).images)
+    batch = jax.tree.map(lambda x: np.ones((1, 2, *x.shape[1:]), x.dtype), example)
     with on(target):
         program = build(experiment)
         state = jax.eval_shape(program.init, 0)
@@ -72,7 +79,7 @@ def test_gradients_lower_for_machines_that_are_not_here(name, target, monkeypatc
     program = gradients(experiment(name), target)
     calls = set(re.findall(r"custom_call @([\w$.]+)", program)) - EVERYWHERE
     assert all(call.startswith("__cudnn$fmha") for call in calls)
-    assert bool(calls) == (target == "cuda" and name in ("bert", "albert", "electra"))
+    assert bool(calls) == (target == "cuda" and name in FUSED)
     operands = re.findall(r"dot_general .* : \((\S+), (\S+)\) ->", program)
     rounded = ["bf16" in left and "bf16" in right for left, right in operands]
     assert rounded.count(True) > 10

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.models import tiny_images
 from tests.models.tiny_text import NARROW
 from tests.reliability.tiny import get_config
 from tests.test_knobs import OPTIM
@@ -19,6 +20,7 @@ from tfm_jax.data.rows import causal, labelled, masked, pairs, spans, tagged
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.layers.arch import Arch, TextArch
 from tfm_jax.layers.encoder import EncoderArch
+from tfm_jax.layers.images import ImageArch
 from tfm_jax.layers.recurrent.arch import RecurrentArch
 from tfm_jax.models import MODELS
 from tfm_jax.objectives import translation
@@ -118,12 +120,15 @@ OTHER = {  # another value of a knob that some choice ignores
     "readout_width": 3,
     "dropout_mask": "variational",
     "forget_bias": 2.0,
+    "position_resize": "bilinear",
+    "representation_width": 3,
 }
 
 
 FAMILIES = {  # whose ``READ_WITH`` is tried -> the family it is tried with
     **dict.fromkeys((Arch, TextArch), "gpt"),
     EncoderArch: "bert",
+    ImageArch: "vit",
     RecurrentArch: "rnn_seq2seq",
     **{family.config: name for name, family in MODELS.items()},
 }
@@ -137,7 +142,9 @@ CASES = [
 @functools.cache
 def _program(name, cfg):
     rows = np.ones((2, 4), np.int32)
-    if "translation" in MODELS[name].learns:
+    if name == "vit":
+        batch = tiny_images.images()
+    elif "translation" in MODELS[name].learns:
         batch = jax.tree.map(lambda x: rows, translation.example())
     else:
         batch = MaskedBatch(
@@ -165,6 +172,8 @@ def test_a_model_ignores_what_the_table_says_it_ignores(cls, other, readers, kno
     (field,) = (f for f in dataclasses.fields(config) if f.name == other)
     choices = field.metadata.get("choices", (0.0, True))
     sizes = TINY | dict(depth=1 + (name == "albert"), vocab=11) | NARROW.get(name, {})
+    if name == "vit":
+        sizes = tiny_images.TINY | dict(depth=1)
     names = {field.name for field in dataclasses.fields(config)}
     sizes = {name: value for name, value in sizes.items() if name in names}
     silent = next(choice for choice in choices if choice not in readers)

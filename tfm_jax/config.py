@@ -49,6 +49,7 @@ __all__ = [
     "Above",
     "Reader",
     "check_numbers",
+    "element_of",
     "flatten",
     "inherit",
     "is_run",

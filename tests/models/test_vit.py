@@ -70,7 +70,7 @@ def test_classes_stand_on_what_is_pooled_and_registers_are_not(pool):
     assert states.shape == (2, (pool == "cls") + 3 + 6, 8)
     patches = states[:, -6:]
     if pool == "map":
-        head = params["head"]["map"]
+        head = params["head"]["attention_pool"]
         pooled = vit.AttentionPool(model.cfg).apply(
             {"params": head}, patches, train=False
         )
@@ -151,7 +151,7 @@ def test_scanned_layers_compute_the_same():
 def test_every_parameter_has_its_axes_on_a_mesh():
     model, _ = tiny(registers=2, pool="map")
     specs = logical_specs(model, ONE)
-    embedding, pool = specs["encoder"]["embedding"], specs["head"]["map"]
+    embedding, pool = specs["encoder"]["embedding"], specs["head"]["attention_pool"]
     assert embedding["patch"]["kernel"] == PartitionSpec(None, None, None, "embed")
     assert embedding["position"]["table"] == PartitionSpec(None, "embed")
     assert embedding["registers"] == pool["probe"] == PartitionSpec(None, "embed")

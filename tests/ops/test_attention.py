@@ -190,8 +190,9 @@ FUSED = {
 }
 
 
+@pytest.mark.parametrize("length", [8, 9])  # of odd numbers it has no gradient
 @pytest.mark.parametrize("name", FUSED)
-def test_the_fused_kernel_is_asked_for_what_the_mask_says(name, monkeypatch):
+def test_the_fused_kernel_is_asked_for_what_the_mask_says(name, length, monkeypatch):
     """Its arguments, given to JAX's own plain attention, mean what ours computes."""
     plain = functools.partial(jax.nn.dot_product_attention)
     monkeypatch.setattr(module, "platform", lambda: "gpu")
@@ -200,7 +201,7 @@ def test_the_fused_kernel_is_asked_for_what_the_mask_says(name, monkeypatch):
         "dot_product_attention",
         lambda *qkv, implementation, **asked: plain(*qkv, **asked),
     )
-    qkv = [jnp.asarray(normal(i, 2, 8, 2, 8), jnp.bfloat16) for i in range(3)]
+    qkv = [jnp.asarray(normal(i, 2, length, 2, 8), jnp.bfloat16) for i in range(3)]
     fused, ours = (
         attention(*qkv, mask=FUSED[name], implementation=how).astype(jnp.float32)
         for how in ("cudnn", "xla")
@@ -212,6 +213,7 @@ def test_the_fused_kernel_is_asked_for_what_the_mask_says(name, monkeypatch):
     ("mask", "shape", "dtype", "fused"),
     [
         *((mask, (2, 8, 2, 16), "bfloat16", True) for mask in FUSED.values()),
+        *((mask, (2, 9, 2, 16), "bfloat16", True) for mask in FUSED.values()),
         (Mask(window=3), (2, 8, 2, 16), "bfloat16", False),
         (Mask(window=3, kv_lengths=LENGTHS), (2, 8, 2, 16), "bfloat16", False),
         (Mask(), (2, 8, 2, 20), "bfloat16", False),

@@ -8,13 +8,13 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from tests.models import tiny, tiny_text
+from tests.models import tiny, tiny_images, tiny_text
 from tests.models.test_encoder_knobs import GENERATOR
 from tfm_jax.config import ConfigError
 from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.layers.heads import HEADS
 from tfm_jax.layers.layout import to_scanned, to_unrolled
-from tfm_jax.models import MODELS, albert, bert, electra, gpt
+from tfm_jax.models import MODELS, albert, bert, electra, gpt, vit
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import Config, make_optimizer
 
@@ -35,6 +35,11 @@ def translation(**changes):
     return tiny.shapes(tiny.Config(**fields | changes))
 
 
+def images(**changes):
+    cfg = vit.Config(**tiny_images.TINY | dict(depth=1) | changes)
+    return tiny_images.shapes(vit.Vit(cfg))
+
+
 FAMILIES = {
     "transformer": [
         functools.partial(translation, tie="none", positions="learned"),
@@ -48,6 +53,10 @@ FAMILIES = {
     "electra": [
         functools.partial(text, electra, embedding_width=6, **GENERATOR, head=head)
         for head in electra.HEADS
+    ],
+    "vit": [
+        functools.partial(images, registers=1, representation_width=4),
+        functools.partial(images, pool="map", positions="t5"),
     ],
 }
 # modules that are no layer, and lie below the first one

@@ -9,15 +9,18 @@ import jax.numpy as jnp
 
 from tfm_jax import bounded_json
 from tfm_jax.interop import safetensors_io
-from tfm_jax.interop.imported import Imported, ImportedText
+from tfm_jax.interop.imported import Imported, ImportedImages, ImportedText
 from tfm_jax.interop.maps import MAPS, NameMap
 from tfm_jax.interop.problems import cut
 
 PER_LAYER = 4  # tensors of a layer that shares none, at least
 CONFIG, GENERATION = "config.json", "generation_config.json"
+PROCESSOR = "preprocessor_config.json"
 
 
-def load_huggingface(folder: str | Path) -> Imported | ImportedText:
+def load_huggingface(
+    folder: str | Path,
+) -> Imported | ImportedText | ImportedImages:
     """Loads ``config.json`` and safetensors, whole or in shards; see ``MAPS``.
 
     Raises:
@@ -32,6 +35,9 @@ def load_huggingface(folder: str | Path) -> Imported | ImportedText:
     if (folder / GENERATION).exists():
         decoding = bounded_json.read(folder / GENERATION, dict)
     config = name_map.read_config(values)
+    if (folder / PROCESSOR).exists():
+        processor = bounded_json.read(folder / PROCESSOR, dict)
+        config = name_map.read_processor(config, processor)
     ids = name_map.read_ids(values, decoding)
     tensors = safetensors_io.read(folder)
     _check_layers(config, tensors)
@@ -72,6 +78,7 @@ def save_huggingface(
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")
     contents = {CONFIG: values | ids, GENERATION: decoding}
+    contents[PROCESSOR] = name_map.write_processor(config)
     for name, content in contents.items():
         if content is not None:
             text = json.dumps(content, indent=2, sort_keys=True) + "\n"

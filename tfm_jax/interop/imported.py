@@ -9,12 +9,14 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from tfm_jax.data.batch import PairBatch, TextBatch
+from tfm_jax.data.batch import ImageBatch, PairBatch, TextBatch
 from tfm_jax.decode import probing
 from tfm_jax.decode.inputs import integers, like
 from tfm_jax.decode.sampling import Samples, Sampling, generate
 from tfm_jax.decode.search import TokenIds, decode
 from tfm_jax.models import transformer
+from tfm_jax.runs import image_attention
+from tfm_jax.runs.image_attention import ImageAttention
 
 
 class Imported(NamedTuple):
@@ -151,6 +153,44 @@ class ImportedDecoder(ImportedText):
         settings = Sampling(**{"eos": self.ids.get("eos_token_id", -1)} | how)
         with jax.default_matmul_precision("float32"):
             return generate(self.model, self.params, prompts, settings, seed=seed)
+
+
+class ImportedImages(NamedTuple):
+    """An encoder of images of another library.
+
+    Attributes:
+        config: of the model. model: Linen module, which takes an ``ImageBatch``.
+        params: nested dict, float32.
+        labels: names in the order of the outputs; () if the folder has none.
+        tokenizer: None.
+    """
+
+    config: Any
+    model: nn.Module
+    params: dict
+    labels: tuple[str, ...] = ()
+    tokenizer: None = None
+
+    def logits(self, images: ArrayLike) -> jax.Array:
+        """What the model returns for images; no dropout, float32.
+
+        Args: images: [B, height, width, C]; integers are pixels in 0 .. 255, floats
+            have their mean and deviation already.
+        Returns: [B, labels] float32 of a classifier.
+        Raises: ValueError for another number of axes, and as the model does.
+        """
+        images = np.asarray(images)
+        if images.ndim != 4:
+            raise ValueError(
+                f"images has shape {images.shape}, not [B, height, width, C]"
+            )
+        batch = ImageBatch(images, None, None)
+        with jax.default_matmul_precision("float32"):
+            return _logits(self.model, self.params, batch)
+
+    def attention(self, image: ArrayLike) -> ImageAttention:
+        """Weights of every layer and head for one image, and their rollout."""
+        return image_attention.attention(self.model, self.params, image)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -10,7 +10,7 @@ import numpy as np
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.interop import huggingface, texts
-from tfm_jax.interop.imported import Imported
+from tfm_jax.interop.imported import Imported, ImportedImages, ImportedText
 
 TOLERANCE = 1e-4  # absolute, on logits
 LONGEST = 64  # tokens of a row, where the model takes as many
@@ -32,6 +32,27 @@ class Rows(NamedTuple):
         return np.arange(self.tokens.shape[1]) < self.lengths[:, None]
 
 
+class Images(NamedTuple):
+    """``pixels`` [B, height, width, C], float."""
+
+    name: str
+    pixels: np.ndarray
+
+
+class Probes(NamedTuple):
+    """How models of one kind are asked.
+
+    Attributes:
+        inputs: what was loaded -> random inputs, each with a ``name``.
+        differences: (what was loaded, ask the reference, inputs) -> ``Difference``s.
+        texts: whether they read texts, too.
+    """
+
+    inputs: Callable
+    differences: Callable
+    texts: bool = True
+
+
 class Difference(NamedTuple):
     """One output on some rows: the largest absolute difference, and value there."""
 
@@ -47,7 +68,8 @@ def compare(
     """Loads ``folder`` here and with transformers, and asks both the same.
 
     The reference computes in float64, so that all rounding is ours. Besides random rows
-    of ids these are TEXTS, of which ``AutoTokenizer`` must make the ids that we make.
+    of ids, or images, models of text read TEXTS, of which ``AutoTokenizer`` must make
+    the ids that we make.
 
     Args: say: gets a line on what could not be compared.
     Raises: ConfigError if torch or transformers is absent, or ``folder`` is not read.
@@ -79,10 +101,11 @@ def compare(
             if name.endswith("logits") or name == "last_hidden_state"
         }
 
-    each = _of_pairs if isinstance(loaded, Imported) else _of_text
-    lines = [line for rows in random_rows(loaded) for line in each(loaded, ask, rows)]
+    probes = next(row for cls, row in PROBES.items() if isinstance(loaded, cls))
+    each = probes.differences
+    lines = [line for some in probes.inputs(loaded) for line in each(loaded, ask, some)]
     try:
-        ours = texts.read(folder, loaded)
+        ours = texts.read(folder, loaded) if probes.texts else {}
     except DataError as error:
         say(f"texts are not compared: {error}")
         return lines
@@ -138,6 +161,14 @@ def random_rows(loaded: Any) -> Iterator[Rows]:
         yield rows
 
 
+def random_images(loaded: Any) -> Iterator[Images]:
+    """One image, and several, of the model's size."""
+    config, rng = loaded.config, np.random.default_rng(0)
+    for name, count in {"one image": 1, "images": 3}.items():
+        pixels = rng.normal(size=(count, *config.image, config.channels))
+        yield Images(name, pixels.astype(np.float32))
+
+
 def table(differences: list[Difference]) -> str:
     """What was compared, one output a line, and the verdict."""
     heads = "rows", "output", "largest difference", "largest value"
@@ -189,6 +220,20 @@ def _of_pairs(loaded, ask, rows):
     )
     for name, y in theirs.items():
         yield _difference(rows.name, name, np.asarray(ours), y)
+
+
+def _of_images(loaded, ask, images):
+    """Differences of an encoder of images."""
+    theirs = ask(pixel_values=np.moveaxis(images.pixels, -1, 1).astype(np.float64))
+    ((name, y),) = theirs.items()
+    yield _difference(images.name, name, np.asarray(loaded.logits(images.pixels)), y)
+
+
+PROBES = {  # what loading returns -> how it is asked
+    Imported: Probes(random_rows, _of_pairs),
+    ImportedText: Probes(random_rows, _of_text),
+    ImportedImages: Probes(random_images, _of_images, texts=False),
+}
 
 
 def _at(rows, *arrays):

@@ -175,8 +175,9 @@ class ImageEmbedding(nn.Module):
         x = self.patch(patches(images, cfg.patch))
 
         def beside(tokens):
-            tokens = tokens.astype(x.dtype).reshape(1, -1, cfg.width)
-            return jnp.broadcast_to(tokens, (len(x), *tokens.shape[1:]))
+            tokens = tokens.reshape(1, -1, cfg.width)
+            # for all rows before it is rounded, so that gradients sum in float32
+            return jnp.repeat(tokens, len(x), axis=0).astype(x.dtype)
 
         if on_grid:
             grid = grid_of(images.shape[1:3], cfg.patch)

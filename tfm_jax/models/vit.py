@@ -24,6 +24,7 @@ from tfm_jax.layers.images import ImageArch, ImageEncoder, resized
 from tfm_jax.layers.linear import Linear
 from tfm_jax.layers.parts import PARTS
 from tfm_jax.layers.residual import NORM_KINDS
+from tfm_jax.models.family import Family
 
 
 class AttentionPool(nn.Module):
@@ -43,7 +44,8 @@ class AttentionPool(nn.Module):
             nn.initializers.glorot_uniform(), (None, "embed")
         )
         probe: Any = self.param("probe", init, (1, cfg.width), jnp.float32)
-        probe = jnp.broadcast_to(probe, (len(x), 1, cfg.width)).astype(x.dtype)
+        # for all rows before it is rounded, so that gradients sum in float32
+        probe = jnp.repeat(probe[None], len(x), axis=0).astype(x.dtype)
         y = PARTS["cross_attention"].build(cfg, 1.0, "attention")(probe, x, train=train)
         make, dtype = NORM_KINDS[cfg.norm_kind], jnp.dtype(cfg.dtype)
         z = make(epsilon=cfg.norm_eps, dtype=dtype, name="norm")(y)
@@ -59,7 +61,7 @@ POOLS: dict[str, Callable] = {
     "cls": lambda head, x, train: x[:, 0],  # Dosovitskiy et al. 2021, equation 4
     # of the patches' states, without [CLS]; Beyer et al. 2022, arXiv:2205.01580
     "mean": lambda head, x, train: jnp.mean(_patches(head, x), axis=1),
-    "map": lambda head, x, train: head.map(_patches(head, x), train=train),
+    "map": lambda head, x, train: head.attention_pool(_patches(head, x), train=train),
 }
 
 
@@ -147,7 +149,7 @@ class ImageHead(nn.Module):
 
     def setup(self):  # what is not called has no parameters
         cfg = self.cfg
-        self.map = AttentionPool(cfg)
+        self.attention_pool = AttentionPool(cfg)
         self.representation = Linear(
             (cfg.representation_width,),
             ("embed", None),
@@ -190,3 +192,17 @@ def for_size(params: Mapping, before: Config, now: Config) -> dict:
 
 
 Model = Vit
+
+FAMILY = Family(
+    "vit",
+    Config,
+    Vit,
+    SIZES,
+    learns={"classify_images": ("classify",)},
+    task_parameters=("head",),
+    task_fields=frozenset({"head", "labels", "representation_width"}),
+    below=("encoder/embedding", "encoder/stack/position_bias"),
+    above=("encoder/stack/final_norm", "head"),
+    fitted=frozenset({"image_size"}),
+    fit=for_size,
+)

@@ -175,23 +175,30 @@ def beyond_fused(
 
 def _cudnn(q, k, v, mask):
     """Flash attention from the mask's structure alone: no [T, S] array exists."""
-    mask = mask or Mask()
+    mask, queries, keys = mask or Mask(), q.shape[1], k.shape[1]
     window = None if mask.window is None else (mask.window - 1, 0)  # it is causal
+    kv_lengths = mask.kv_lengths
+    if keys % 2 and kv_lengths is None:
+        kv_lengths = jnp.full(len(k), keys)
+    # JAX refuses gradients of odd numbers of tokens: of one more, nobody sees the last
+    q, k, v = (
+        jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v)
+    )
     y = jax.nn.dot_product_attention(
         q,
         k,
         v,
         is_causal=mask.causal,
         query_seq_lengths=mask.q_lengths,
-        key_value_seq_lengths=mask.kv_lengths,
+        key_value_seq_lengths=kv_lengths,
         local_window_size=window,
         implementation="cudnn",
-    )
+    )[:, :queries]
     if mask.q_lengths is not None:
-        real = jnp.arange(q.shape[1]) < mask.q_lengths[:, None]
+        real = jnp.arange(queries) < mask.q_lengths[:, None]
         y = jnp.where(real[:, :, None, None], y, 0)
     if mask.kv_lengths is not None:
-        first = jnp.arange(q.shape[1]) + 1 - (mask.window or q.shape[1])
+        first = jnp.arange(queries) + 1 - (mask.window or queries)
         sees = jnp.maximum(first, 0) < mask.kv_lengths[:, None]
         y = jnp.where(sees[:, :, None, None], y, 0)
     return y

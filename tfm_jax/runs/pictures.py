@@ -78,7 +78,7 @@ def attention_maps(
         *(inputs[None], target_ids[None], ones(inputs)[None], None),
     )
     with nn.logical_axis_rules(()):  # one sentence: nothing to spread over devices
-        kept = _intermediates(model, to_unrolled(params), batch)
+        kept = intermediates(model, to_unrolled(params), batch)
 
     def layers(stack, name):
         layers_kept = kept.get(stack, {})
@@ -98,7 +98,8 @@ def attention_maps(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _intermediates(model, params, batch):
+def intermediates(model: nn.Module, params: Any, batch: Any) -> Any:
+    """What the modules of ``model`` keep while it reads ``batch``, by their names."""
     variables = {"params": params}
     _, kept = model.apply(variables, batch, train=False, mutable=["intermediates"])
     return kept.get("intermediates", {})
@@ -141,7 +142,7 @@ def attention(
         max(4.2, 1.2 + wide + across * (0.5 + 0.2 * len(columns))),  # the title's
         down * (0.8 + high + 0.2 * len(rows)),
     )
-    figure = _figure(size)
+    figure = canvas(size)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for head, axis in enumerate(axes):
         if head >= len(weights):
@@ -158,7 +159,7 @@ def attention(
     bar.set_label("weight", fontsize=7)
     bar.ax.tick_params(labelsize=7)
     figure.suptitle(title, fontsize=10)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 # further fonts for tokens, where they are installed: matplotlib's own has no Hangul, no
@@ -203,7 +204,7 @@ _SOUNDS = re.compile(r"(?:HANGUL SYLLABLE|(?:HIRA|KATAKA)\w+ LETTER)(?: SMALL)? 
 
 def curve(history: list[dict], path: str | Path | None = None) -> Any:
     """Draws training and validation loss against steps; ``path`` saves it as PNG."""
-    figure = _figure((6.4, 3.6))
+    figure = canvas((6.4, 3.6))
     axis = figure.subplots()
     for kind, field, style in (("train", "loss", "-"), ("valid", "nll", "o-")):
         rows = [(r["step"], r.get(field)) for r in history if r["kind"] == kind]
@@ -215,7 +216,7 @@ def curve(history: list[dict], path: str | Path | None = None) -> Any:
     axis.grid(alpha=0.3)
     if axis.lines:
         axis.legend()
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def confusion(found: Confusion, path: str | Path | None = None) -> Any:
@@ -223,7 +224,7 @@ def confusion(found: Confusion, path: str | Path | None = None) -> Any:
     counts, names = np.asarray(found.counts), found.names
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = max(3.6, min(1.2 + 0.3 * len(names), 16.0))
-    figure = _figure((side + 1, side))
+    figure = canvas((side + 1, side))
     axis = figure.subplots()
     image = axis.imshow(shares, vmin=0, vmax=1, cmap="viridis")
     fonts, known = _fonts()
@@ -240,10 +241,11 @@ def confusion(found: Confusion, path: str | Path | None = None) -> Any:
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     figure.colorbar(image, fraction=0.05).set_label("share of the true class")
-    return _save(figure, path)
+    return save(figure, path)
 
 
-def _figure(size):
+def canvas(size: tuple[float, float]) -> Any:
+    """An empty matplotlib figure of so many inches that notebooks show."""
     from matplotlib.figure import Figure  # no global state, no display
 
     class Picture(Figure):
@@ -255,7 +257,8 @@ def _figure(size):
     return Picture(figsize=size, layout="constrained", dpi=120)
 
 
-def _save(figure, path):
+def save(figure: Any, path: str | Path | None) -> Any:
+    """``figure``, which lies at ``path``, if there is one, as PNG."""
     if path is not None:
         with replacing(Path(path)) as file:
             figure.savefig(file, format="png")

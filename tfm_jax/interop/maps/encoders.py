@@ -1,4 +1,4 @@
-"""Name maps of encoders of text: tables of fields and modules, read both ways."""
+"""Name maps of encoders: tables of fields and of modules, read both ways."""
 
 import dataclasses
 import re
@@ -27,6 +27,7 @@ FIELDS = {
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
+OF_TEXT = {"vocab", "types", "max_length"}
 # what ``write_config`` tells in its own way or checks; all that is neither here nor in
 # ``EncoderMap.fields`` must have its default
 APART = {"key_size", "value_size", "activation", "labels", "head_dropout", "head"}
@@ -51,6 +52,7 @@ FIXED = dict(
     tie_word_embeddings=True,
     position_embedding_type="absolute",
 )
+UNWRITTEN = FIXED.keys() - {"tie_word_embeddings"}
 # our leaf -> theirs; the first is written, the others are those of older files
 LEAVES = {
     "kernel": ("weight",),
@@ -66,7 +68,7 @@ _LAYER = re.compile(r"/layer_(\d+)/")
 
 @dataclasses.dataclass(frozen=True)
 class EncoderMap(NameMap):
-    """How transformers calls and stores an encoder of text.
+    """How transformers calls and stores an encoder.
 
     Attributes:
         architectures: our head -> their class.
@@ -74,10 +76,11 @@ class EncoderMap(NameMap):
             have several names, of which the first is written.
         fields: our field -> theirs. fixed: their fields that have one value here.
         defaults: of their fields, for what a file leaves out.
-        head_dropout: their name for ours.
+        head_dropout: their name for ours; "": there is none.
         beside: names of tensors that belong to heads which a model does without.
         untold: further fields of ours that need no counterpart.
         number: (config, layer) -> their number of the layer.
+        example: () -> a batch that the model reads.
         as_read: the config that a file spells -> the model's.
         as_written: the model's -> the one that a file spells, with equal parameters.
     """
@@ -91,6 +94,7 @@ class EncoderMap(NameMap):
     beside: re.Pattern = re.compile("(?!)")
     untold: frozenset[str] = frozenset()
     number: Callable[..., int] = lambda cfg, layer: layer
+    example: Callable[[], Any] = causal_lm.example
     as_read: Callable = lambda cfg: cfg
     as_written: Callable = lambda cfg: cfg
 
@@ -105,17 +109,19 @@ class EncoderMap(NameMap):
         head = fields.chosen({"architectures": named}, "architectures", heads, problems)
         activations = fields.inverse(ACTIVATIONS)
         activation = fields.chosen(values, "hidden_act", activations, problems)
-        dropout = values.get(self.head_dropout)
-        if dropout is None:
-            dropout = values["hidden_dropout_prob"]
-        elif type(dropout) not in (int, float):
-            problems.append(f"{self.head_dropout} must be a number")
+        own = {}
+        if self.head_dropout:
+            own["head_dropout"] = dropout = values.get(self.head_dropout)
+            if dropout is None:
+                own["head_dropout"] = values["hidden_dropout_prob"]
+            elif type(dropout) not in (int, float):
+                problems.append(f"{self.head_dropout} must be a number")
         fields.refuse(problems)
         ours = {ours: values[theirs] for ours, theirs in self.fields.items()} | dict(
             activation=activation,
             head=head,
             labels=label_names.count(values),
-            head_dropout=dropout,
+            **own,
         )
         return self.as_read(build(cls, fields.complete(cls, ours)))
 
@@ -139,13 +145,15 @@ class EncoderMap(NameMap):
             "model_type": self.model_type,
             "architectures": [self.architectures[cfg.head]],
             "hidden_act": ACTIVATIONS[cfg.activation][0],
-            "tie_word_embeddings": True,
-            **{name: x for name, x in self.fixed.items() if name not in FIXED},
-            self.head_dropout: cfg.head_dropout,
+            **{name: x for name, x in self.fixed.items() if name not in UNWRITTEN},
+            **({self.head_dropout: cfg.head_dropout} if self.head_dropout else {}),
             **label_names.write(label_names.unnamed(cfg.labels)),
             **({"problem_type": "regression"} if number else {}),
             "dtype": "float32",
-            **{theirs: getattr(cfg, ours) for ours, theirs in self.fields.items()},
+            **{
+                theirs: fields.written(getattr(cfg, ours))
+                for ours, theirs in self.fields.items()
+            },
         }
 
     def to_params(self, cfg: Any, tensors: Mapping[str, np.ndarray]) -> dict:
@@ -172,7 +180,7 @@ class EncoderMap(NameMap):
     def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter of a model to its place in the reference."""
         cfg = dataclasses.replace(self.as_written(cfg), layout="unrolled")
-        shapes = storage.shapes(self.family.model(cfg), causal_lm.example())
+        shapes = storage.shapes(self.family.model(cfg), self.example())
         return {path: self._stored(cfg, path, shape) for path, shape in shapes.items()}
 
     def _stored(self, cfg, path, ours):

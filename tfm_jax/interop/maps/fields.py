@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfm_jax.config import roles_of
+from tfm_jax.config import element_of, roles_of
 from tfm_jax.interop.problems import cut, listed
 
 MOST = 2**24  # of a size
@@ -53,6 +53,10 @@ def _wrong(expected, value, ours):
     """What ``value`` must be; "" if it is that."""
     if expected is bool:
         return "" if type(value) is bool else "true or false"
+    if element := element_of(expected):
+        some = value if isinstance(value, list) else [value]
+        wrong = next(filter(None, (_wrong(element, x, ours) for x in some)), "")
+        return wrong and f"{wrong}, or a list of such"
     if expected is float:
         fits = type(value) in (int, float) and 0 <= value <= sys.float_info.max
         return "" if fits else "a number, not negative"
@@ -114,12 +118,26 @@ def refuse(problems: list[str], source: str = "config.json") -> None:
         raise ValueError(f"{source} has no counterpart: {listed(problems)}")
 
 
-def floats(cls: type, values: Mapping) -> dict:
-    """``values`` with whole numbers as floats where ``cls`` has them."""
+def typed(cls: type, values: Mapping) -> dict:
+    """``values`` with floats and tuples where ``cls`` has them."""
     types = typing.get_type_hints(cls)
-    return {n: float(x) if types[n] is float else x for n, x in values.items()}
+
+    def of_type(expected, x):
+        if element := element_of(expected):
+            some = x if isinstance(x, list | tuple) else [x]
+            return tuple(of_type(element, each) for each in some)
+        return float(x) if expected is float else x
+
+    return {name: of_type(types[name], x) for name, x in values.items()}
+
+
+def written(value: Any) -> Any:
+    """A field's value for a file, where one number stands for several equal ones."""
+    if not isinstance(value, tuple):
+        return value
+    return value[0] if len(value) == 1 else [*value]
 
 
 def complete(cls: type, values: Mapping) -> dict:
     """All fields of ``cls``: its defaults, and ``values``."""
-    return dataclasses.asdict(cls()) | floats(cls, values)
+    return dataclasses.asdict(cls()) | typed(cls, values)

@@ -40,6 +40,17 @@ class NameMap:
         """
         raise NotImplementedError
 
+    def read_processor(self, cfg: Any, values: dict) -> Any:
+        """``cfg`` with what the content of a ``preprocessor_config.json`` says.
+
+        Raises: ValueError listing what has no counterpart here.
+        """
+        return cfg
+
+    def write_processor(self, cfg: Any) -> dict | None:
+        """The inverse of ``read_processor``; None: no such file."""
+        return None
+
     def to_params(self, cfg: Any, tensors: Mapping[str, np.ndarray]) -> dict:
         """Nested dict of float32 parameters for the unrolled model of ``cfg``.
 

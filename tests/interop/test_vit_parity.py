@@ -1,0 +1,187 @@
+"""ViT of transformers and the imported model compute the same."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from tests.interop.text_reference import (
+    assert_parity,
+    assert_round_trip,
+    make,
+    mean_cross_entropy,
+)
+from tests.models.tiny_images import TINY, tiny
+from tfm_jax.data.batch import ImageBatch
+from tfm_jax.interop import load_huggingface, read_initial, save_huggingface, verify
+from tfm_jax.interop.maps.vit import VIT
+from tfm_jax.interop.safetensors_io import FILE, read
+from tfm_jax.models import vit
+
+NAME = "ViTForImageClassification"
+SIZES = {  # the tiny one, and one with sides and patches that are not square
+    "square": dict(
+        hidden_size=24, num_attention_heads=3, intermediate_size=40, image_size=12,
+        patch_size=4, num_labels=5, num_hidden_layers=2,
+    ),
+    "odd": dict(
+        hidden_size=10, num_attention_heads=5, intermediate_size=7, image_size=[9, 10],
+        patch_size=[3, 5], num_labels=3, num_hidden_layers=1, num_channels=2,
+        hidden_act="gelu_new",
+    ),
+}  # fmt: skip
+PLAIN = dict(norm_eps=1e-12, activation="gelu")  # what HF has by default
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def pair(request, tmp_path_factory):
+    """(the reference, the same model imported from the folder it wrote, the folder)."""
+    model = make(NAME, **SIZES[request.param])
+    folder = tmp_path_factory.mktemp("vit")
+    model.save_pretrained(folder)
+    return model, load_huggingface(folder), folder
+
+
+def pixels(config, count=3):
+    shape = (count, *config.image, config.channels)
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+
+def theirs(images):
+    return torch.tensor(np.moveaxis(images, -1, 1))
+
+
+def test_logits_loss_and_every_gradient_are_equal(pair):
+    model, imported, _ = pair
+    images, labels = pixels(imported.config), np.array([0, 2, 1])
+    model.double()
+    found = model(pixel_values=theirs(images).double(), labels=torch.tensor(labels))
+    batch = ImageBatch(images, None, None)
+    arrays, loss_of = [found.logits], lambda y: mean_cross_entropy(y, labels)
+    assert_parity(model, found.loss, arrays, imported, batch, VIT.to_params, loss_of)
+    model.float()
+
+
+def test_what_is_written_again_is_the_same_bit_for_bit(pair, tmp_path):
+    assert_round_trip(*pair, tmp_path / "new")
+
+
+def test_verify_asks_images(pair):
+    *_, folder = pair
+    said = []
+    rows = verify.compare(folder, say=said.append)
+    assert {(row.rows, row.output) for row in rows} == {
+        ("one image", "logits"),
+        ("images", "logits"),
+    }
+    assert verify.passed(rows) and not said
+    params = read(folder) | {"classifier.bias": read(folder)["classifier.bias"] + 1}
+    broken = folder.with_name(folder.name + "_broken")
+    broken.mkdir()
+    (broken / "config.json").write_text((folder / "config.json").read_text())
+    save_file(params, broken / FILE)
+    assert verify.passed(verify.compare(broken)), "both read the same file"
+
+
+def test_a_bare_model_has_the_states_of_all_tokens(tmp_path):
+    model = make("ViTModel", **SIZES["odd"])
+    model.save_pretrained(tmp_path / "theirs")
+    found = load_huggingface(tmp_path / "theirs")
+    images = pixels(found.config)
+    with torch.no_grad():
+        wanted = model(pixel_values=theirs(images)).last_hidden_state
+    np.testing.assert_allclose(found.logits(images), wanted, rtol=0, atol=1e-5)
+    save_huggingface(tmp_path / "ours", found.params, found.config)
+    tensors = load_file(tmp_path / "theirs" / FILE)
+    assert {n for n in tensors if "pooler" not in n} == {*read(tmp_path / "ours")}
+
+
+def test_positions_of_a_larger_image_are_those_of_transformers(pair, tmp_path):
+    """Square ones: transformers takes the grid for square."""
+    model, imported, folder = pair
+    if imported.config.grid != (3, 3):
+        return
+    (tmp_path / "model").mkdir()
+    source = read_initial(str(folder))
+    now = vit.Config(
+        **(PLAIN | dict(width=24, heads=3, image_size=(20, 16), patch_size=(4,)))
+    )
+    name = "encoder/embedding/position/table"
+    before = source.params["encoder"]["embedding"]["position"]["table"]
+    found = vit.for_size({name: before}, source.model, now)[name]
+    embeddings = model.vit.embeddings
+    with torch.no_grad():
+        wanted = embeddings.interpolate_pos_encoding(torch.zeros(1, 21, 24), 20, 16)
+    np.testing.assert_allclose(found, wanted[0], rtol=0, atol=5e-6)
+
+
+def test_how_pixels_are_scaled_is_in_a_file_of_its_own(tmp_path):
+    means = dict(pixel_mean=(0.5, 0.4), pixel_std=(0.25, 0.5))
+    model, params = tiny(**PLAIN, **means)
+    save_huggingface(tmp_path / "a", params, model.cfg, labels=tuple("vwxyz"))
+    found = load_huggingface(tmp_path / "a")
+    assert found.config == model.cfg and found.labels == tuple("vwxyz")
+    file = tmp_path / "a" / "preprocessor_config.json"
+    values = json.loads(file.read_text())
+    assert values["size"] == {"height": 6, "width": 8}
+    image = np.random.default_rng(0).integers(0, 256, (6, 8, 2)).astype(np.uint8)
+    scaled = (image * values["rescale_factor"] - values["image_mean"]) / (
+        values["image_std"]
+    )
+    np.testing.assert_allclose(
+        found.logits(image[None]), found.logits(scaled[None].astype(np.float32)),
+        atol=1e-4,
+    )  # fmt: skip
+    for change, message in [
+        ({"rescale_factor": 1.0}, "rescale_factor must be 1/255"),
+        ({"do_rescale": False}, "do_rescale=False must be True"),
+        (
+            {"image_mean": ["a"]},
+            r"image_mean=\['a'\] must be a number, not negative, or",
+        ),
+    ]:
+        file.write_text(json.dumps(values | change))
+        with pytest.raises(ValueError, match=message):
+            load_huggingface(tmp_path / "a")
+    file.write_text(json.dumps(values | {"do_normalize": False}))
+    plain = load_huggingface(tmp_path / "a").config
+    assert (plain.pixel_mean, plain.pixel_std) == ((0.0,), (1.0,))
+
+
+THEIRS = VIT.write_config(vit.Config(**(TINY | PLAIN)))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"qkv_bias": False}, "qkv_bias=False must be True"),
+        ({"image_size": "12"}, "image_size='12' must be an integer in 1 .. "),
+        ({"image_size": [6, 0]}, r"image_size=\[6, 0\] must be an integer in 1 .. "),
+        ({"image_size": []}, r"image_size=\(\) must be one or two"),
+        ({"patch_size": [4, 4]}, r"model.patch_size=\(4, 4\) must divide"),
+        (
+            {"architectures": ["ViTForMaskedImageModeling"]},
+            "'ViTForMaskedImageModeling'; choose from",
+        ),
+    ],
+)
+def test_a_config_without_counterpart_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        VIT.read_config(THEIRS | change)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(pool="mean"), "model.pool='mean' must be 'cls'"),
+        (dict(registers=2), "model.registers=2 must be 0"),
+        (dict(positions="sincos2d"), "model.positions='sincos2d' must be 'learned'"),
+        (dict(representation_width=4), "model.representation_width=4 must be 0"),
+        (dict(head="features"), "model.head='features'; choose from"),
+    ],
+)
+def test_a_model_without_counterpart_is_not_written(change, message):
+    with pytest.raises(ValueError, match=message):
+        VIT.write_config(vit.Config(**(TINY | PLAIN | change)))

@@ -1,0 +1,128 @@
+"""Attention of an encoder of images, by layer and head or rolled out, on the image."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import linen as nn
+
+from tfm_jax.data.batch import ImageBatch
+from tfm_jax.layers.images import grid_of
+from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.runs import pictures
+
+
+class ImageAttention(NamedTuple):
+    """Attention weights of one image.
+
+    Attributes:
+        weights: [L, H, T, T] float32, of [CLS] if there is one, of registers, of the
+            patches row by row.
+        pooled: [T] float32, how much of each token's state is pooled: all of [CLS], the
+            same of every patch, or what the query that pools attends to.
+        image: [height, width, C], as the model was given it.
+        grid: (rows, columns) of patches.
+    """
+
+    weights: np.ndarray
+    pooled: np.ndarray
+    image: np.ndarray
+    grid: tuple[int, int]
+
+    def __repr__(self):
+        rows, columns = self.grid
+        return f"ImageAttention({rows}x{columns} patches, {list(self.weights.shape)})"
+
+    def rollout(self) -> np.ndarray:
+        """[L, T, T]: how much each token at a layer's end is of each one of the image.
+
+        Source: Abnar and Zuidema 2020, arXiv:2005.00928, section 3: the mean over
+        heads, half of it residual connection. Deviates: no.
+        """
+        mixed = 0.5 * self.weights.mean(1) + 0.5 * np.eye(self.weights.shape[-1])
+        rolled = [mixed[0]]
+        for layer in mixed[1:]:
+            rolled.append(layer @ rolled[-1])
+        return np.stack(rolled)
+
+    def on_grid(self, weights: np.ndarray) -> np.ndarray:
+        """[..., T, T] -> [..., rows, columns], by the token that is pooled."""
+        seen = np.einsum("t,...ts->...s", self.pooled, weights)
+        patches = seen[..., -int(np.prod(self.grid)) :]
+        return patches.reshape(*seen.shape[:-1], *self.grid)
+
+    def plot(self, layer: int | None = None) -> Any:
+        """``draw`` of these weights."""
+        return draw(self, layer=layer)
+
+
+def attention(model: nn.Module, params: Any, image: Any) -> ImageAttention:
+    """Weights of every layer and head for ``image`` [height, width, C].
+
+    Args: model: an unrolled module. image: see ``ImageEncoder``.
+    Raises: ValueError for another number of axes, and as the model does.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3:
+        raise ValueError(f"image has shape {image.shape}, not [height, width, C]")
+    with nn.logical_axis_rules(()):  # one image: nothing to spread over devices
+        batch = ImageBatch(image[None], None, None)
+        kept = pictures.intermediates(model, to_unrolled(params), batch)
+    layers = kept["encoder"]["stack"]
+    weights = np.stack(
+        [
+            np.asarray(layers[f"layer_{number}"]["self_attention"]["weights"][0][0])
+            for number in range(len(layers))
+        ]
+    )
+    grid = grid_of(image.shape, model.cfg.patch)
+    pooled = np.zeros(weights.shape[-1], np.float32)
+    patches = pooled[-int(np.prod(grid)) :]
+    if model.cfg.pool == "cls":
+        pooled[0] = 1.0
+    elif "head" in kept:
+        query = kept["head"]["attention_pool"]["attention"]["weights"][0]
+        patches[:] = np.mean(query[0], axis=(0, 1))
+    else:
+        patches[:] = 1 / len(patches)
+    return ImageAttention(weights, pooled, image, grid)
+
+
+def draw(
+    found: ImageAttention, path: str | Path | None = None, *, layer: int | None = None
+) -> Any:
+    """Draws the image, the rollout to a layer, and that layer's heads over the image.
+
+    Args: path: where it is saved as PNG. layer: index, by default the last.
+    Returns: the matplotlib figure; layers and heads are numbered as in the arrays.
+    """
+    layer = range(len(found.weights))[-1 if layer is None else layer]
+    heads = found.on_grid(found.weights[layer])
+    panels = {"image": None, "rollout": found.on_grid(found.rollout()[layer])}
+    panels |= {f"head {number}": each for number, each in enumerate(heads)}
+    across = min(len(panels), 4)
+    down = -(-len(panels) // across)
+    figure = pictures.canvas((2.2 * across, 2.3 * down + 0.4))
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    height, width, _ = found.image.shape
+    edges = (-0.5, width - 0.5, height - 0.5, -0.5)
+    for axis in axes:
+        axis.axis("off")
+    for axis, (name, weights) in zip(axes, panels.items(), strict=False):
+        axis.imshow(_drawable(found.image), cmap="gray", extent=edges)
+        if weights is not None:
+            axis.imshow(weights, cmap="viridis", alpha=0.6, extent=edges, vmin=0)
+        axis.set_title(name, fontsize=9)
+    figure.suptitle(
+        f"attention, layer {layer}: of what is pooled, brightest is most", fontsize=10
+    )
+    return pictures.save(figure, path)
+
+
+def _drawable(image):
+    """[height, width, 1 | 3] in [0, 1]."""
+    image = image if image.shape[-1] == 3 else image.mean(-1, keepdims=True)
+    if np.issubdtype(image.dtype, np.integer):
+        return image / 255
+    low, high = image.min(), image.max()
+    return (image - low) / max(high - low, 1e-6)
