@@ -136,6 +136,13 @@ class Plan:
         """Whether every arm has what it was to be tuned for."""
         return not self.study.tune or len(self.chosen) == len(self.study.arms)
 
+    @property
+    def alone(self) -> bool:
+        """Whether its runs take turns on a machine, unless somebody says otherwise."""
+        from experiments.probes import PROBES
+
+        return self.study.probe in PROBES and PROBES[self.study.probe].alone
+
     def cells(self) -> list[Cell]:
         """Of all ``runs``."""
         return [run.cell for run in self.runs]
@@ -311,7 +318,7 @@ def _check_early_stops(planned):
 def _check_first(study):
     """What arms set of a first run, they must have one for."""
     for arm, knobs in study.arms.items():
-        has_first = {**study.settings, **knobs}.get(FIRST, study.first)
+        has_first = study.settings_of(arm)[FIRST]
         for knob in knobs:
             if knob.startswith(f"{FIRST}.") and not has_first:
                 raise ConfigError(

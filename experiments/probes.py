@@ -1,4 +1,4 @@
-"""Runs that measure and do not train: a model as it is initialised.
+"""Runs that measure and do not train: a model as it is initialised, or what it costs.
 
     python -m experiments.probes --probe=gradients --config=FILE.py --workdir=DIR ...
 
@@ -7,13 +7,16 @@ Takes the flags of ``tfm_jax.main`` and leaves ``config.json`` and ``results.jso
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.costs import lengths
+from experiments.costs.curve import Curve
 from tfm_jax import api
 from tfm_jax.api import Experiment
 
@@ -113,19 +116,36 @@ def masks(experiment: Experiment) -> dict:
 
 
 class Probe(NamedTuple):
-    """``measure(experiment)`` -> ``scores``, by these names."""
+    """What runs measure instead of training.
+
+    Attributes:
+        measure: experiment -> sections of results.json: "probe", score -> number, and
+            those of curves if it has any: "curves", name -> [[x, y], ...]; "parameters"
+            and "conditions", name -> number or text, under which it was measured.
+        scores: their names. curves: name -> what it is.
+        alone: whether its runs take turns on a machine, as those that look at a clock.
+    """
 
     measure: Callable[[Experiment], dict]
     scores: tuple[str, ...]
+    curves: Mapping[str, Curve] = MappingProxyType({})
+    alone: bool = False
+
+
+def _only(scores):
+    """The sections of a probe that has but scores."""
+    return lambda experiment: {"probe": scores(experiment)}
 
 
 _KINDS = ("entropy", "gradient")
 PROBES = {
-    "gradients": Probe(gradients, ("slope", *(f"norm_{n}" for n in DEPTHS))),
+    "gradients": Probe(_only(gradients), ("slope", *(f"norm_{n}" for n in DEPTHS))),
     "scores": Probe(
-        scores, ("entropy_lost", *(f"{kind}_{n}" for n in KEY_SIZES for kind in _KINDS))
+        _only(scores),
+        ("entropy_lost", *(f"{kind}_{n}" for n in KEY_SIZES for kind in _KINDS)),
     ),
-    "masks": Probe(masks, ("leak", "difference")),
+    "masks": Probe(_only(masks), ("leak", "difference")),
+    "lengths": Probe(lengths.measure, lengths.SCORES, lengths.CURVES, alone=True),
 }
 
 
@@ -149,9 +169,9 @@ def main(argv: Sequence[str]) -> Any:
     api.set_up(experiment)
     with api.Lease(workdir):
         api.replace(workdir / "config.json", api.to_json(experiment.as_dict()))
-        numbers = PROBES[name].measure(experiment)
-        api.replace(workdir / "results.json", {"step": 0, "probe": numbers})
-    api.say("  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+        measured = PROBES[name].measure(experiment)
+        api.replace(workdir / "results.json", {"step": 0} | measured)
+    api.say("  ".join(f"{k} {v:.4g}" for k, v in measured["probe"].items()))
 
 
 if __name__ == "__main__":

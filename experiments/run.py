@@ -114,7 +114,7 @@ def _study_and_command(options):
 
 def show(options: argparse.Namespace, plan: Plan) -> None:
     """Prints the plan."""
-    slots = _slots(options)
+    slots = _slots(options, plan)
     plan.check()
     rows, done = plan.rows(), plan.count(*FINISHED)
     say(f"{plan.spec}  {' '.join(plan.question.split())}\n")
@@ -139,7 +139,7 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
 
 def run(options: argparse.Namespace, plan: Plan) -> Any:
     """Runs what is missing, tuning first, then reports."""
-    slots = _slots(options)
+    slots = _slots(options, plan)
     plan.check()
     plan.register()
     while todo := plan.todo():
@@ -243,9 +243,11 @@ ENGINES = ("local", *submit.ENGINES)
 MOST_SEEDS = 10_000
 
 
-def _slots(options):
+def _slots(options, plan):
     """The slots of this machine, if the runs are to run here."""
-    return local.slots(options.jobs) if options.engine == "local" else []
+    if options.engine != "local":
+        return []
+    return local.slots(options.jobs or int(plan.alone))
 
 
 def _seeds(text):

@@ -115,7 +115,8 @@ class Study:
     """Fixed before anything runs; what is changed afterwards is shown as exploratory.
 
     Attributes:
-        config: ``FILE.py[:size]`` that every arm starts from.
+        config: ``FILE.py[:size]`` that every arm starts from; one that sets "config"
+            starts from that instead, as models of another family have other knobs.
         first: ``FILE.py[:size]`` of a run that is made before each run, which starts
             from its parameters; its knobs are "first.KNOB", and an arm that sets
             "first" to "" has none. What arms have in common, it has.
@@ -178,6 +179,11 @@ class Study:
         names = (expectation.metric or self.metric, self.metric)
         one_score = len({name.rpartition("/")[2] for name in names}) == 1
         return expectation.sesoi or (self.sesoi if one_score else 0.0)
+
+    def settings_of(self, arm: str) -> dict[str, Any]:
+        """What is set for an arm, its "config" and "first" included."""
+        stages = {"config": self.config, "first": self.first}
+        return {**stages, **self.settings, **self.arms[arm]}
 
     @property
     def published(self) -> bool:

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from flax import linen as nn
 
     from tfm_jax.audit import audit_transformer
+    from tfm_jax.layers.embed import TokenEmbedding
     from tfm_jax.ops.attention import SCORES, attention_weights
     from tfm_jax.settings.experiment import Experiment
+    from tfm_jax.train.costs.critical_path import longest_chain
     from tfm_jax.train.costs.first_step import Start
 
 __all__ = [
@@ -89,11 +91,14 @@ __all__ = [
     "SCORES",
     "Experiment",
     "Start",
+    "TokenEmbedding",
     "audit_transformer",
     "attention_weights",
+    "count_flops",
     "initial_params",
     "leave_accelerators",
     "logits",
+    "longest_chain",
     "mean_loss",
     "measure",
     "start",
@@ -103,6 +108,8 @@ _OF_JAX = {  # name -> its module, which imports JAX
     "SCORES": "ops.attention",
     "attention_weights": "ops.attention",
     "Start": "train.costs.first_step",
+    "TokenEmbedding": "layers.embed",
+    "longest_chain": "train.costs.critical_path",
     "audit_transformer": "audit",
 }
 
@@ -301,6 +308,17 @@ def measure(experiment: "Experiment") -> dict[str, Any]:
     from tfm_jax.train.costs import first_step
 
     return first_step.measure(start(experiment))
+
+
+def count_flops(function: Callable, *arguments: Any) -> int:
+    """FLOPs of ``function(*arguments)``, a loop's body as often as it runs.
+
+    Args: arguments: arrays or ``jax.ShapeDtypeStruct``.
+    Raises: ValueError for a loop of unknown length and for an opaque kernel.
+    """
+    from tfm_jax.train.costs import flops
+
+    return flops.count(function, *arguments).total()
 
 
 def initial_params(experiment: "Experiment", model: "nn.Module") -> dict[str, Any]:

@@ -47,13 +47,11 @@ def matched(study: Study, measured: Mapping[str, Mapping]) -> Study:
                 + ", ".join(f"{arm} has {count:,}" for arm, count in off.items())
             )
         return study
-    firsts = {
-        arm: {**study.settings, **knobs}.get(FIRST, study.first)
-        for arm, knobs in study.arms.items()
-    }
+    firsts = {arm: study.settings_of(arm)[FIRST] for arm in study.arms}
     first = firsts[study.baseline]
     own, before = cells.stages_of(study.settings)
-    config, settings = (first, before) if first else (study.config, own)
+    of_run = study.settings_of(study.baseline)[cells.CONFIG]
+    config, settings = (first, before) if first else (of_run, own)
     steps = cells.configure(config, settings).train.total_steps
     cost = {"tokens": "tokens_per_step", "flops": "flops_per_step"}[study.match]
     for arm, size in measured.items():

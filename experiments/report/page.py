@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from experiments.report import plots, tables, text
+from experiments.report import measured, plots, tables, text
 from experiments.report.terms import TERMS, WORDS
 from experiments.statistics.answers import VERDICTS
 
@@ -31,6 +31,7 @@ def write(report: dict, directory: str | Path) -> Path:
     """
     numbers = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
     view = _view(report) | {"figures": plots.draw(report)}
+    view["measured"] = measured.figures(report)
     pages = {
         "json": numbers + "\n",
         "md": rendered("page.md.jinja", text.markdown, view),
@@ -83,6 +84,8 @@ def _view(report):
         "headline": tables.headline(report),
         "details": tables.details(report),
         "costs": tables.costs(report),
+        "slopes": measured.slopes(report),
+        "environment": report["environment"] | report["conditions"],
         "lost": any(arm["diverged"]["count"] for arm in report["arms"]),
         "tuning": tables.tuning(report),
         "edges": [arm["name"] for arm in report["arms"] if arm["edge"]],

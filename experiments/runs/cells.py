@@ -30,6 +30,7 @@ TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
     "other_seeds",
 )
 FINISHED = ("done", "diverged")
+CONFIG = "config"  # what an arm calls the file it starts from
 
 
 class Cell(NamedTuple):
@@ -136,7 +137,7 @@ def _together(study, made):
             may_differ = check_population([cell.experiment for cell in group])
         except ConfigError as error:
             raise ConfigError(f"arm {arm!r} cannot be vmapped: {error}") from error
-        first = group[0].settings
+        first = stages_of(group[0].settings)[0]
         own = [
             k
             for k in may_differ
@@ -145,7 +146,7 @@ def _together(study, made):
         shared = {k: v for k, v in first.items() if k not in own}
         each = (f"--each.{k}={to_flag([c.settings[k] for c in group])}" for k in own)
         command = (
-            *("-m", "tfm_jax.main", f"--config={study.config}"),
+            *("-m", "tfm_jax.main", f"--config={study.settings_of(arm)[CONFIG]}"),
             f"--workdir={to_flag([str(c.directory) for c in group])}",
             *flags(shared),
             *each,
@@ -165,12 +166,12 @@ def tuning_grid(study: Study) -> list[dict[str, Any]]:
 def _cell(study, root, arm, knobs, seed, phase):
     settings = {**study.settings, **study.arms[arm], **knobs, "seed": seed}
     own, before = stages_of(settings)
+    config, config_first = (study.settings_of(arm)[name] for name in (CONFIG, FIRST))
     if not (study.probe or study.vmapped):
         own = {"eval.pictures": False} | own  # the report draws what there is to see
-    config = settings.get(FIRST, study.first)
     try:
-        experiment = configure(study.config, own)
-        first = configure(config, before) if config else None
+        experiment = configure(config, own)
+        first = configure(config_first, before) if config_first else None
         name = identity(
             experiment,
             probe=study.probe,
@@ -186,12 +187,13 @@ def _cell(study, root, arm, knobs, seed, phase):
     program = ["tfm_jax.main"]
     if study.probe:
         program = ["experiments.probes", f"--probe={study.probe}"]
-    elif config:
-        program = ["experiments.stages", f"--{FIRST}={config}", *flags(before, FIRST)]
+    elif config_first:
+        stage = f"--{FIRST}={config_first}"
+        program = ["experiments.stages", stage, *flags(before, FIRST)]
     command = (
         "-m",
         *program,
-        f"--config={study.config}",
+        f"--config={config}",
         f"--workdir={directory}",
         *flags(own),
     )
@@ -231,7 +233,8 @@ def _of_arm(cell):
 
 def stages_of(settings: Mapping[str, Any]) -> tuple[dict, dict]:
     """Knobs of the run itself, and of the one made before it; both have the seed."""
-    own = {k: v for k, v in settings.items() if k.split(".")[0] != FIRST}
+    stages = (CONFIG, FIRST)
+    own = {k: v for k, v in settings.items() if k.split(".")[0] not in stages}
     prefix = f"{FIRST}."
     before = {
         k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)

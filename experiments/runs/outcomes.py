@@ -48,6 +48,7 @@ def records(study: Study, runs: Iterable[Run]) -> list[dict]:
             "attempts": status.attempts,
             "seconds": status.seconds or None,
             "memory_bytes": status.results.get("memory_bytes"),
+            "parameters": status.results.get("parameters"),
             "directory": str(cell.directory),
             "command": cell.shown,
             "error": status.error,

@@ -9,7 +9,7 @@ from experiments.costs import sizes
 from experiments.plan import Plan
 from experiments.runs import outcomes
 from experiments.runs.cells import FINAL, FINISHED, IDENTICAL, OTHER_SEEDS
-from experiments.statistics import answers, findings, stats
+from experiments.statistics import answers, findings, measured, stats
 from experiments.statistics.findings import CONFIDENCE, INCOMPLETE, judge
 from experiments.study import CLAIMS, Expectation
 
@@ -21,7 +21,7 @@ def analyse(plan: Plan) -> dict:
     baseline on pairs of equal seeds; ``findings.planned`` says what is adjusted.
     """
     study, rows = plan.study, plan.rows()
-    chosen, measured = plan.chosen, plan.sizes
+    chosen, sized = plan.chosen, plan.sizes
     values = values_of(plan)
     others = [arm for arm in study.arms if arm != study.baseline]
     compared = _compare(values, others, study)
@@ -33,7 +33,7 @@ def analyse(plan: Plan) -> dict:
             "edge": bool(study.tune) and outcomes.at_edge(study, chosen.get(arm, {})),
             **_alone(values[arm]),
             **compared[arm],
-            **_cost(rows, arm, measured[arm], plan),
+            **_cost(rows, arm, sized[arm], plan),
         }
         for arm in study.arms
     ]
@@ -52,7 +52,7 @@ def analyse(plan: Plan) -> dict:
         "scale": plan.scale,
         "question": " ".join(plan.question.split()),
         "source": " ".join(plan.source.split()),
-        "caveat": _caveat(study, measured),
+        "caveat": _caveat(study, sized),
         "expectations": judged,
         "metric": study.metric,
         "goal": study.goal,
@@ -67,8 +67,10 @@ def analyse(plan: Plan) -> dict:
         "arms": arms,
         "runs": rows,
         "curves": outcomes.curves(study, plan.runs),
+        "measured": measured.curves(study, plan.runs),
         "tuning": list(plan.trials),
         "environment": environments[-1] if environments else {},
+        "conditions": measured.conditions(plan.runs),
         "mixed_environments": _differences(environments),
         "excluded": [
             {"id": r["id"], "reason": r["status"]}
@@ -222,8 +224,9 @@ def _cost(rows, arm, size, plan):
         for r in rows
         if r["arm"] == arm and r["phase"] == FINAL and r["memory_bytes"]
     ]
+    counted = [r["parameters"] for r in rows if r["arm"] == arm and r["parameters"]]
     return {
-        "parameters": size.get("parameters"),
+        "parameters": size.get("parameters", max(counted, default=None)),
         "flops_per_step": size.get("flops_per_step"),
         "tokens": tokens * steps if tokens and steps else None,
         "seconds": statistics.fmean(seconds) if seconds else None,

@@ -166,11 +166,12 @@ def test_every_arm_of_every_study_is_a_legal_configuration(name, scale, request)
         assert isinstance(module.get_study(other), Study)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(request.config.rootpath)
-        for knobs in study.arms.values():
-            own, before = cells.stages_of({**study.settings, **knobs})
-            cells.configure(study.config, own)
-            if own.pop("first", study.first):
-                cells.configure(study.first, before)
+        for arm in study.arms:
+            settings = study.settings_of(arm)
+            own, before = cells.stages_of(settings)
+            cells.configure(settings["config"], own)
+            if settings["first"]:
+                cells.configure(settings["first"], before)
     question, *_, source = inspect.cleandoc(module.__doc__).split("\n\n")
     assert question.split(".")[0].endswith("?")
     assert re.search(r"\b(19|20)\d\d\b", source), "which paper?"

@@ -92,6 +92,7 @@ def example(arms=ARMS, seeds=5, tuned=True, diverged=None, points=40, **changes)
         },
         "arms": _arms(names, truths, values, tuning),
         "curves": _curves(values, points, rng) if points else {},
+        "measured": [],
         "tuning": tuning,
         "environment": {
             "commit": "4f1c2d9e6b70",
@@ -101,6 +102,7 @@ def example(arms=ARMS, seeds=5, tuned=True, diverged=None, points=40, **changes)
             "device": "2 x CPU",
             "XLA_FLAGS": "",
         },
+        "conditions": {},
         "mixed_environments": ["relative-s3: jax 0.10.1, all others 0.10.2"],
         "excluded": [{"id": "88ad0c31f2b7", "reason": "written by an older revision"}],
         "commands": [

@@ -66,14 +66,15 @@ def _of_equation(equation):
         return Counter(elementwise=_elements(equation.outvars[0]))
     if name in REDUCTIONS:
         return Counter(elementwise=_elements(equation.invars[0]))
-    inner = [_of(jaxpr) for jaxpr in _inner(parameters)]
+    inner = [_of(jaxpr) for jaxpr in inner_jaxprs(parameters)]
     if name == "cond":
         return max(inner, key=Counter.total)
     times = _TIMES.get(name, lambda parameters: 1)(parameters)
     return Counter({k: n * times for each in inner for k, n in each.items()})
 
 
-def _inner(parameters: Any) -> Iterator[Jaxpr]:
+def inner_jaxprs(parameters: Any) -> Iterator[Jaxpr]:
+    """The functions that an operation with these parameters calls."""
     for value in parameters.values():
         for part in value if isinstance(value, tuple | list) else [value]:
             if isinstance(part, ClosedJaxpr):
