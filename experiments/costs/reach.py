@@ -72,7 +72,7 @@ def measure(
         run = functools.partial(
             model.apply, {"params": params}, *arguments, train=False, **options
         )
-        norms = _norms(run, call, outputs, jax.random.key(experiment.seed))
+        norms = _norms(run, call, outputs, length, jax.random.key(experiment.seed))
         unit = norms[distance == 1].mean()
         curves[f"{side}_gradient"] = [
             [d, float(norms[distance == d].mean() / unit)] for d in _distances(length)
@@ -88,9 +88,17 @@ def _distances(length):
     return sorted(n for n in {*doubled, *(3 * n for n in doubled)} if n <= length // 2)
 
 
-def _norms(run, call, outputs, key):
-    """[outputs, T] norms of the gradients by the vectors of embedding no. ``call``."""
+def _norms(run, call, outputs, length, key):
+    """[outputs, T] norms of the gradients by the vectors of embedding no. ``call``.
+
+    Of what ``run`` returns the first array with a vector for each position counts. The
+    batch has one row, so that it may come first or after the positions.
+    """
     shapes = []
+
+    def by_position(added):
+        y = jax.tree.leaves(_with(run, call, lambda vectors: vectors + added))
+        return next(x for x in y if length in x.shape).reshape(length, -1)
 
     def noted(vectors):
         shapes.append(vectors.shape)
@@ -98,12 +106,12 @@ def _norms(run, call, outputs, key):
 
     @jax.jit
     def norms(added):
-        y, pull = jax.vjp(lambda x: _with(run, call, lambda v: v + x), added)
+        y, pull = jax.vjp(by_position, added)
         readout = jax.random.normal(key, y.shape[-1:])
 
         def at(t):
-            by_vectors = pull(jnp.zeros_like(y).at[:, t].set(readout))[0]
-            return jnp.linalg.norm(by_vectors[0], axis=-1)
+            by_vectors = pull(jnp.zeros_like(y).at[t].set(readout))[0]
+            return jnp.linalg.norm(by_vectors.reshape(length, -1), axis=-1)
 
         return jax.lax.map(at, outputs)
 

@@ -26,7 +26,7 @@ def slopes(report: dict) -> list[dict]:
 def _cell(curve, arm, digits):
     own = curve["slopes"].get(arm, {})
     ends = {k: fixed(own.get(k), digits, TOO_FEW) for k in ("low", "high")}
-    mean = fixed(own.get("mean"), digits, "no finished run", sign=True)
+    mean = fixed(own.get("mean"), digits, "no finished run")
     return {"arm": arm, "mean": mean} | ends
 
 

@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import probes
+from experiments import probes, run
+from experiments.plan import Plan
 from experiments.runs import cells
+from tests.experiments.test_study import study
 
 SMALL = "configs/transformer_numerals_small.py"
 
@@ -45,3 +47,16 @@ def test_a_probe_leaves_what_a_study_reads(tmp_path):
     assert set(results["probe"]) == set(probes.PROBES["scores"].scores)
     assert set(results["probe"]) >= {"entropy_lost", "entropy_8", "gradient_512"}
     assert (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    "probe, jobs, slots", [("lengths", 0, 1), ("lengths", 2, 2), ("masks", 0, 0)]
+)
+def test_runs_that_look_at_a_clock_take_turns_unless_told(
+    probe, jobs, slots, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(run.local, "slots", asked.append)
+    plan = Plan("name", "cpu", "", "", study(probe=probe), tmp_path)
+    run._slots(run.parse(["name", f"--jobs={jobs}"]), plan)
+    assert asked == [slots]
