@@ -87,7 +87,7 @@ def measure(experiment: Experiment) -> dict[str, Any]:
         for work, begin in BEGIN.items():
             function, arguments = begin(parts, n)
             program = jax.jit(function).lower(*arguments).compile()
-            counts = {"bytes": program.memory_analysis().temp_size_in_bytes}
+            counts = {"bytes": _memory(program)}
             if work == "encode":
                 counts["flops"] = api.count_flops(function, *arguments)
                 counts["sequential"] = api.longest_chain(function, *arguments)
@@ -114,6 +114,15 @@ def measure(experiment: Experiment) -> dict[str, Any]:
             "rows": parts.rows,
         },
     }
+
+
+def _memory(program):
+    """Bytes of what it keeps between its arguments and its results."""
+    if (analysis := program.memory_analysis()) is None:
+        raise api.InfrastructureError(
+            "this device does not say how much memory a program takes"
+        )
+    return analysis.temp_size_in_bytes
 
 
 def _parts(experiment):

@@ -67,7 +67,8 @@ def measure(
         "source": (0, dict(method="encode"), (row, jnp.ones_like(row)), np.abs(back)),
         "target": (1, {}, (both,), back),
     }
-    scores, curves = {}, {}
+    scores: dict[str, float] = {}
+    curves: dict[str, list] = {}
     for side, (call, options, arguments, distance) in sides.items():
         run = functools.partial(
             model.apply, {"params": params}, *arguments, train=False, **options

@@ -3,16 +3,17 @@
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
+Name = TypeVar("Name", bound=Hashable)
 SHORT = 0.02  # seconds; what takes less is called several times in a row
 
 
 def medians(
-    programs: Mapping[Hashable, Callable[[], Any]], rounds: int, rng: Any
-) -> dict[Hashable, float]:
+    programs: Mapping[Name, Callable[[], Any]], rounds: int, rng: Any
+) -> dict[Name, float]:
     """Seconds of one call of each program: the median of ``rounds``.
 
     A round measures all of them once, in a new order, so that no drift of the machine
