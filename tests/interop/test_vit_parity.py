@@ -1,5 +1,6 @@
 """ViT of transformers and the imported model compute the same."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,12 +14,19 @@ from tests.interop.text_reference import (
     make,
     mean_cross_entropy,
 )
-from tests.models.tiny_images import TINY, tiny
+from tests.layers.weights import randomised
+from tests.models.tiny_images import TINY, shapes, tiny
+from tests.models.tiny_images import run as run_model
 from tfm_jax.data.batch import ImageBatch
 from tfm_jax.interop import load_huggingface, read_initial, save_huggingface, verify
+from tfm_jax.interop.__main__ import main
 from tfm_jax.interop.maps.vit import VIT
 from tfm_jax.interop.safetensors_io import FILE, read
 from tfm_jax.models import vit
+from tfm_jax.notebook import load_run
+from tfm_jax.runs import initial, saved
+from tfm_jax.settings.configure import configure
+from tfm_jax.settings.experiment import resolve
 
 NAME = "ViTForImageClassification"
 SIZES = {  # the tiny one, and one with sides and patches that are not square
@@ -96,6 +104,50 @@ def test_a_bare_model_has_the_states_of_all_tokens(tmp_path):
     save_huggingface(tmp_path / "ours", found.params, found.config)
     tensors = load_file(tmp_path / "theirs" / FILE)
     assert {n for n in tensors if "pooler" not in n} == {*read(tmp_path / "ours")}
+
+
+def test_a_folder_becomes_a_run_and_a_run_a_folder(tmp_path, capsys):
+    """By the commands; there is no tokenizer to ask for."""
+    model, params = tiny(**PLAIN)
+    save_huggingface(tmp_path / "a", params, model.cfg, labels=tuple("vwxyz"))
+    folders = [str(tmp_path / name) for name in ("a", "run", "b")]
+    assert main(["import", *folders[:2]]) == main(["export", *folders[1:]]) == 0
+    run = load_run(tmp_path / "run")
+    assert (run.config.task, run.config.model) == ("classify_images", model.cfg)
+    assert (run.config.data.image_size, saved.label_names(run)) == (
+        (6, 8),
+        [*"vwxyz"],
+    )
+    for path in (tmp_path / "a").iterdir():
+        assert (tmp_path / "b" / path.name).read_bytes() == path.read_bytes()
+    capsys.readouterr()
+    assert main(["import", folders[0], folders[1] + "2", "--tokenizer=a"]) == 78
+    assert "--tokenizer=a is for text; task='classify_" in capsys.readouterr().err
+
+
+def test_a_run_of_larger_images_starts_from_a_folder(tmp_path):
+    """Its architecture is the folder's, but for the size of images and the classes."""
+    model, params = tiny(**PLAIN)
+    save_huggingface(tmp_path / "a", params, model.cfg)
+    source = read_initial(str(tmp_path / "a"))
+    sizes = dict(image_size=(10, 12), labels=7)
+    config = configure(
+        *("vit", "classify_images"), init_from=str(tmp_path / "a"),
+        model=sizes | dict(patch_size=(2, 4)),
+    )  # fmt: skip
+    run, taken = initial.adopt(resolve(config), source.model, ())
+    assert {"width", "depth", "channels"} <= taken.keys()
+    assert dataclasses.replace(model.cfg, **sizes) == run.model
+    initial.check(run, source)
+    fresh = randomised(shapes(run.build_model()), seed=1)
+    merged, report = initial.merge(run, source, fresh)
+    assert report.fitted == ["encoder/embedding/position/table"]
+    assert {*report.new} == {"head/classify/out/bias", "head/classify/out/kernel"}
+    assert str(report).endswith("1 fitted (encoder), 2 new (head), 2 unused (head)")
+    table = merged["encoder"]["embedding"]["position"]["table"]
+    assert table.shape == (1 + 5 * 3, 8)
+    images = np.zeros((1, 10, 12, 2), np.float32)
+    assert run_model(run.build_model(), merged, ImageBatch(images, None, None)).shape
 
 
 def test_positions_of_a_larger_image_are_those_of_transformers(pair, tmp_path):

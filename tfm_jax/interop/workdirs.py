@@ -32,7 +32,8 @@ def import_folder(
 
     Args:
         tokenizer: file or folder; by default what the folder itself has. A
-            translation model needs one of our own, with the ids that the model has.
+            translation model needs one of our own, with the ids that the model has;
+            one of images has none.
     Returns: the checkpoint.
     Raises: ConfigError if the folder, or its tokenizer, has no counterpart here, or
         there is a run in ``workdir``.
@@ -54,11 +55,12 @@ def import_folder(
     sections = {
         "model": dataclasses.asdict(loaded.config),
         "data": _data(task, loaded, words),
-        "tokenizer": _tokenizer_section(words, workdir / TOKENIZER),
     }
+    if words:
+        sections["tokenizer"] = _tokenizer_section(words, workdir / TOKENIZER)
     built = experiment.resolve(configure(name, task, **sections))
     built = built.complete(words)
-    report = {"folder": str(folder), "ids": _ids(loaded)}
+    report = {"folder": str(folder), **({"ids": _ids(loaded)} if words else {})}
     if getattr(loaded, "labels", ()):
         report["labels"] = loaded.labels
     report = {"imported": report}
@@ -71,14 +73,15 @@ def write_run(
     """Leaves a model in ``workdir`` as a run that made no step.
 
     Args:
-        built: ``Experiment``. tokenizer: of its task. params: nested dict, unrolled.
+        built: ``Experiment``. tokenizer: of its task, or None. params: nested dict,
+            unrolled.
         report: plain JSON, of where the model is from.
     Returns: the checkpoint.
     """
     workdir = preflight(workdir)
     texts = {
         "config.json": to_json(built.as_dict()),
-        TOKENIZER: tokenizer.to_json(),
+        **({TOKENIZER: tokenizer.to_json()} if tokenizer else {}),
         "data_report.json": to_json(report),
     }
     describe(workdir, texts)
@@ -92,9 +95,9 @@ def export_run(
 ) -> Path:
     """Writes the newest sound checkpoint of ``workdir`` as ``save_huggingface`` does.
 
-    And its tokenizer: transformers makes the same ids of a text as the run does, with
-    what stands around it. Where a translation's languages have a vocabulary each, that
-    of the target lies in the folder ``tokenizer_files.TARGET``.
+    And its tokenizer, if it reads text: transformers makes the same ids of a text as
+    the run does, with what stands around it. Where a translation's languages have a
+    vocabulary each, that of the target lies in the folder ``tokenizer_files.TARGET``.
 
     Args:
         workdir: or one checkpoint below it. model_type: see ``save_huggingface``.
@@ -109,7 +112,7 @@ def export_run(
         raise ConfigError(f"{workdir}: {error}") from error
     config, params, folder = run.experiment.model, run.params, Path(folder)
     config, params = _tower(config, params, tower, workdir)
-    special = getattr(run.tokenizer, "special", None)  # None: the run translates
+    special = getattr(run.tokenizer, "special", None)  # None: of pairs, or no text
     named: dict[str, Any] = {}
     if special is not None:
         meant = meanings(special)
@@ -120,16 +123,17 @@ def export_run(
         save_huggingface(folder, params, config, model_type=model_type, **named)
     except (ValueError, FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{workdir}: {error}") from error
-    data, longest = run.experiment.data, config.max_length
-    if special is None:
-        steps = NORMALIZERS[data.normalize]
-        tokenizer_files.write_pairs(
-            folder, run.tokenizer, longest=longest, lowercase=steps.lowercase
-        )
-    else:
+    if special is not None:
         types = getattr(config, "types", 1) > 1
         tokenizer_files.write(
-            folder, run.tokenizer, _around(run), longest=longest, types=types
+            *(folder, run.tokenizer, _around(run)),
+            **dict(longest=config.max_length, types=types),
+        )
+    elif run.tokenizer:
+        steps = NORMALIZERS[run.experiment.data.normalize]
+        tokenizer_files.write_pairs(
+            *(folder, run.tokenizer),
+            **dict(longest=config.max_length, lowercase=steps.lowercase),
         )
     return folder
 
@@ -199,6 +203,10 @@ def task_of(config: Any) -> tuple[str, str]:
 
 
 def _tokenizer(task, path, given):
+    if WORKLOADS[task].tokenizer is None:
+        if given:
+            raise ConfigError(f"--tokenizer={path} is for text; task={task!r} has none")
+        return None
     if task == "translation" and path.is_dir():
         path = tokenizer_files.of_pairs(path)
     hint = "" if given else "; name a tokenizer with --tokenizer=PATH"
@@ -232,7 +240,11 @@ def _tokenizer_section(tokenizer, path):
 def _data(task, loaded, tokenizer):
     """Fields of the data section for which their defaults do not suit the model."""
     config, family = loaded.config, family_of(loaded.config)
-    cls, longest = WORKLOADS[task].data.Config, config.max_length
+    cls = WORKLOADS[task].data.Config
+    if hasattr(config, "image_size"):
+        color = {1: "grey", 3: "rgb"}.get(config.channels, "native")
+        return dict(image_size=config.image_size, color=color, labels=loaded.labels)
+    longest = config.max_length
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
     kept = defaults.keys() & most.keys()
