@@ -24,8 +24,10 @@ from tfm_jax.models.transformer import Config as ModelConfig
 from tfm_jax.models.transformer import Transformer
 from tfm_jax.objectives import translation
 from tfm_jax.ops.attention import IMPLEMENTATIONS
+from tfm_jax.optim import plateau
 from tfm_jax.optim.optimizers import Config as OptimConfig
 from tfm_jax.optim.optimizers import make_optimizer, make_schedule
+from tfm_jax.optim.schedules import SCHEDULES
 from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.train import program
 
@@ -66,6 +68,10 @@ OPTIM = {
     "peak_lr": 1e-2,
     "warmup_steps": 5,
     "final_lr_fraction": dict(final_lr_fraction=0.5, schedule="cosine"),
+    "cut_factor": dict(cut_factor=0.3, schedule="step_decay"),
+    "cut_after_steps": dict(cut_after_steps=50, schedule="step_decay"),
+    "cut_every_steps": dict(cut_every_steps=10, schedule="step_decay"),
+    "cut_patience": dict(cut_patience=3, schedule="plateau"),
     "b1": 0.5,
     "b2": 0.5,
     "eps": 1e-3,
@@ -278,7 +284,11 @@ def test_every_knob_of_the_optimizer_changes_the_traced_update():
     def program_of(cfg):
         optimizer = make_optimizer(cfg, 100)
         state = jax.eval_shape(optimizer.init, params)
-        return traced((optimizer.update, (params, state, params)))
+        parts = [(optimizer.update, (params, state, params))]
+        if SCHEDULES[cfg.schedule].watches:
+            observe = functools.partial(plateau.observe, cfg)
+            parts.append((observe, (plateau.start(), 1, 1.0)))
+        return traced(*parts)
 
     assert_live(OptimConfig(), OPTIM, program_of)
     assert make_schedule(OptimConfig(schedule="linear"), 9_000)(5_000) != (

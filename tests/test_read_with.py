@@ -24,7 +24,8 @@ from tfm_jax.layers.images import ImageArch
 from tfm_jax.layers.recurrent.arch import RecurrentArch
 from tfm_jax.models import MODELS
 from tfm_jax.objectives import translation
-from tfm_jax.optim import optimizers
+from tfm_jax.optim import optimizers, plateau
+from tfm_jax.optim.schedules import SCHEDULES
 from tfm_jax.runs.storage import checkpoint
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import knob_types, resolve
@@ -90,15 +91,30 @@ def test_an_optimizer_reads_exactly_the_knobs_that_change_its_update(name):
 
 
 @pytest.mark.parametrize("name", optimizers.SCHEDULES)
-def test_a_schedule_reads_where_it_ends_if_that_changes_it(name):
-    rates = [
-        optimizers.make_schedule(
-            optimizers.Config(schedule=name, final_lr_fraction=final), total_steps=9_000
-        )(8_000)
-        for final in (0.0, 0.5)
-    ]
-    (reader,) = (r for r in readers_of(optimizers.Config) if r.other == "schedule")
-    assert (rates[0] != rates[1]) == (name in reader.readers)
+def test_a_schedule_reads_exactly_the_knobs_that_change_its_rate(name):
+    """At step 8000 of 9000; of a plateau once an evaluation was no better."""
+    other = dict(final_lr_fraction=0.5, cut_factor=0.3, cut_after_steps=6_000)
+    other |= dict(cut_every_steps=500, cut_patience=2)
+    base = optimizers.Config(
+        schedule=name, cut_after_steps=5_000, cut_every_steps=1_000
+    )
+
+    def rate(cfg):
+        found = optimizers.make_schedule(cfg, total_steps=9_000)(8_000)
+        if not SCHEDULES[name].watches:
+            return found
+        seen = plateau.start()
+        for step in (1, 2):
+            seen = plateau.observe(cfg, seen, step, 1.0)
+        return found * seen.factor
+
+    readers = {
+        r.knob: r for r in readers_of(optimizers.Config) if r.other == "schedule"
+    }
+    assert readers.keys() == other.keys()
+    for knob, value in other.items():
+        differs = rate(dataclasses.replace(base, **{knob: value})) != rate(base)
+        assert differs == (name in readers[knob].readers), knob
 
 
 TINY = dict(width=8, heads=2, ffn_width=12, dropout=0.0, attention_dropout=0.0)
@@ -207,6 +223,30 @@ def test_a_workload_of_somebody_elses_says_whether_samples_are_drawn(monkeypatch
         check_read(made, ("eval.samples",))
 
 
+PUBLISHED = {  # recipes of recurrent and convolutional sequence-to-sequence models
+    "Bahdanau et al. 2015": dict(
+        optim__optimizer="adadelta", optim__b2=0.95, optim__eps=1e-6,
+        optim__schedule="constant", optim__peak_lr=1.0, optim__warmup_steps=0,
+        optim__clip_norm=1.0,
+    ),
+    "Luong et al. 2015": dict(
+        optim__optimizer="sgd", optim__b1=0.0, optim__schedule="step_decay",
+        optim__peak_lr=1.0, optim__warmup_steps=0, optim__clip_norm=5.0,
+        optim__cut_after_steps=5_000, optim__cut_every_steps=1_000,
+    ),
+    "Gehring et al. 2017": dict(
+        optim__optimizer="nesterov", optim__b1=0.99, optim__schedule="plateau",
+        optim__peak_lr=0.25, optim__warmup_steps=0, optim__clip_norm=0.1,
+        optim__cut_factor=0.1, train__stop_patience=4,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("paper", PUBLISHED)
+def test_a_published_recipe_sets_nothing_for_nothing(paper, tmp_path):
+    check(resolve(get_config(**PUBLISHED[paper])), tmp_path)
+
+
 def test_one_flag_is_one_ablation():
     """What the configuration says for its own optimizer does not stand in the way."""
     made = resolve(get_config(optim__optimizer="sgd", optim__eps=1e-6))
@@ -268,6 +308,10 @@ def test_a_bound_says_itself():
             dict(train__stop_metric="chrf", train__stop_patience=1),
             "train.stop_metric='chrf' is no score",
         ),
+        (
+            dict(optim__schedule="plateau", train__stop_patience=1),
+            "train.stop_patience=1 ends a run before optim.schedule='plateau' cuts",
+        ),
     ],
 )
 def test_what_a_run_cannot_do_at_its_end_is_refused_at_its_start(changes, words):
@@ -307,6 +351,12 @@ def test_what_a_run_is_scored_by_may_choose_its_checkpoints():
         dict(checkpoint__metric="bleu", eval__sentences=1, data__source="parallel"),
         dict(checkpoint__metric="bleu", checkpoint__keep_best=0),
         dict(eval__average_last=3),
+        dict(optim__schedule="plateau", train__stop_patience=2),
+        dict(
+            optim__schedule="plateau",
+            train__stop_patience=1,
+            train__stop_metric="accuracy",
+        ),
     ):
         check_settings(resolve(get_config(**changes)))
     every = {score for workload in WORKLOADS.values() for score in workload.scores}

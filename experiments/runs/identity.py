@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 SCHEMA = 1  # another one makes every run another run
 ADDED = {  # later knob -> what was done before: at that, it is in no name
     "mesh.matmul_precision": "default",
+    "optim.cut_after_steps": 50_000,
+    "optim.cut_every_steps": 10_000,
+    "optim.cut_factor": 0.5,
+    "optim.cut_patience": 1,
     "train.extended_at": 0,
     "train.skip_sigma": 0.0,
     "train.stop_metric": "loss",

@@ -40,20 +40,39 @@ TORCH = {
         dict(weight_decay=0.2),
     ),
     "sgd": (lambda p: torch.optim.SGD(p, 0.1, momentum=0.9), {}),
+    "nesterov": (lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True), {}),
+    "adadelta": (lambda p: torch.optim.Adadelta(p, 0.1, rho=0.95), dict(b2=0.95)),
 }
 
 
 @pytest.mark.parametrize("name", TORCH)
 def test_optimizers_equal_torch(name):
     build, changes = TORCH[name]
-    cfg = constant(optimizer=name, eps=1e-6, **changes)
-    found = trained(cfg, {"kernel": START}, [{"kernel": g} for g in GRADS])
+    cfg, grads = constant(optimizer=name, eps=1e-6, **changes), normal(1, 50, 3, 4)
+    found = trained(cfg, {"kernel": START}, [{"kernel": g} for g in grads])
     weight = torch.tensor(START, requires_grad=True)
     reference = build([weight])
-    for grad in GRADS:
+    for grad in grads:
         weight.grad = torch.tensor(grad)
         reference.step()
     np.testing.assert_allclose(found["kernel"], weight.detach(), atol=1e-5)
+
+
+def test_nesterov_momentum_under_a_rate_that_is_cut_is_fairseqs():
+    """fairseq, optim/nag.py: a buffer of steps, scaled when the rate changes."""
+    cfg = constant(
+        optimizer="nesterov", b1=0.99, schedule="step_decay",
+        cut_factor=0.1, cut_after_steps=10, cut_every_steps=20,
+    )  # fmt: skip
+    grads = normal(1, 50, 3, 4)
+    found = trained(cfg, {"kernel": START}, [{"kernel": g} for g in grads])
+    x, buffer, before = START.astype(np.float64), 0.0, 0.1
+    for i, grad in enumerate(grads):
+        rate = 0.1 * 0.1 ** ((i >= 10) + (i >= 30))
+        correct, before = rate / before, rate
+        x = x + 0.99**2 * correct * buffer - (1 + 0.99) * rate * grad
+        buffer = 0.99 * correct * buffer - rate * grad
+    np.testing.assert_allclose(found["kernel"], x, atol=1e-4)
 
 
 def test_berts_adam_is_that_of_its_release():
@@ -71,6 +90,8 @@ def test_berts_adam_is_that_of_its_release():
 def test_every_optimizer_descends(name):
     """On half the squared norm, whose gradient is the parameter."""
     cfg, params = constant(optimizer=name, peak_lr=0.02), {"kernel": jnp.asarray(START)}
+    if name == "adadelta":  # whose rate is 1
+        cfg = constant(optimizer=name, peak_lr=1.0, b2=0.95, eps=1e-6)
     optimizer = make_optimizer(cfg, 100)
     state = optimizer.init(params)
     for _ in range(10):

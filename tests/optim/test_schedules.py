@@ -60,6 +60,14 @@ def test_decays_end_where_they_say():
     assert (rates("constant")[WARMUP:] == 2.0).all()
 
 
+def test_the_rate_is_halved_every_epoch_after_the_fifth():
+    """Luong et al. 2015, section 4.1: SGD with a rate of 1, 10 epochs."""
+    fields = dict(peak=1.0, warmup=0, total=1_000, cut_after=500, cut_every=100)
+    epochs = rates("step_decay", **fields).reshape(10, 100)
+    wanted = [1.0] * 5 + [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    np.testing.assert_allclose(epochs, np.repeat(wanted, 100).reshape(10, 100))
+
+
 @pytest.mark.parametrize("warmup", [0, 1, TOTAL - 1, TOTAL])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_no_update_of_a_run_has_a_rate_of_zero(name, warmup):

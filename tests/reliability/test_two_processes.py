@@ -103,6 +103,7 @@ def test_two_processes_save_restore_agree_and_stop_together(tmp_path):
 
 CONFIG = Path(__file__).with_name("tiny.py")
 SHORT = dict(train__total_steps=12, eval__every_steps=6, mesh__data=2)
+SHORT |= dict(optim__schedule="plateau")  # evaluations decide, and both know them
 
 
 @pytest.fixture(scope="module")

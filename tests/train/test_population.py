@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.reliability import tiny
+from tests.train import test_plateau
 from tfm_jax import main
 from tfm_jax.config import ConfigError
 from tfm_jax.runs.log import read_history
@@ -136,6 +137,22 @@ def test_a_member_that_is_behind_catches_up(together, tmp_path):
     assert run.keys() == member.keys()
     for name in (n for n in run if n.endswith("kernel")):
         np.testing.assert_allclose(member[name], run[name], rtol=1e-3, atol=1e-4)
+
+
+def test_each_member_has_its_rate_cut_by_its_own_losses(tmp_path, monkeypatch):
+    """Stopped where one is cut and gone on with, they are bit for bit the same."""
+    monkeypatch.setattr(loop.Training, "_evaluate", test_plateau.evaluate)
+    configs = [test_plateau.config(seed=0), test_plateau.config(seed=1)]
+    whole, pieces = ([tmp_path / a / b for b in ("stalls", "falls")] for a in "ab")
+    population.train(configs, whole)
+    wanted = (test_plateau.RATES, [0.01] * 20)
+    for folder, rates in zip(whole, wanted, strict=True):
+        assert test_plateau.rates(folder) == pytest.approx(rates, rel=1e-5)
+    with monkeypatch.context() as patch, pytest.raises(Preempted):
+        patch.setattr(loop, "Preemption", lambda: tiny.StopAt((12,)))
+        population.train(configs, pieces)
+    population.train(configs, pieces)
+    assert [tiny.digests(f) for f in pieces] == [tiny.digests(f) for f in whole]
 
 
 def test_a_member_that_diverges_leaves_the_others_alone(together, tmp_path, capsys):

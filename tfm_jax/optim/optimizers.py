@@ -57,6 +57,14 @@ def _sgd(c, rate, mask):
     return optax.sgd(rate, momentum=c.b1)
 
 
+def _nesterov(c, rate, mask):
+    return optax.sgd(rate, momentum=c.b1, nesterov=True)
+
+
+def _adadelta(c, rate, mask):
+    return optax.adadelta(rate, rho=c.b2, eps=c.eps)
+
+
 def _lion(c, rate, mask):
     return optax.lion(rate, c.b1, c.b2, weight_decay=c.weight_decay, mask=mask)
 
@@ -117,6 +125,10 @@ OPTIMIZERS = {
     "adamw": Optimizer(_adamw, decays=True),  # Loshchilov and Hutter 2019
     "adafactor": Optimizer(_adafactor, decays=True, reads=()),  # Shazeer, Stern 2018
     "sgd": Optimizer(_sgd, decays=False, reads=("b1",)),  # momentum is b1
+    # Sutskever et al. 2013, section 2, and, as here, of fairseq's NAG
+    "nesterov": Optimizer(_nesterov, decays=False, reads=("b1",)),
+    # Zeiler 2012, arXiv:1212.5701: rho is b2, of gradients and of updates
+    "adadelta": Optimizer(_adadelta, decays=False, reads=("b2", "eps")),
     # AdamW without bias correction: Devlin et al. 2019, released optimization.py
     "bert_adam": Optimizer(_bert_adam, decays=True),
     "lamb": Optimizer(_lamb, decays=True),  # You et al. 2020, arXiv:1904.00962
@@ -125,8 +137,8 @@ OPTIMIZERS = {
 }
 
 
-def _reading(field):
-    return tuple(name for name, row in OPTIMIZERS.items() if field in row.reads)
+def _reading(table, field):
+    return tuple(name for name, row in table.items() if field in row.reads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,9 +160,29 @@ class Config:
     final_lr_fraction: float = knob(
         0.0, "of peak_lr, where the decay ends", low=0.0, high=1.0
     )
-    b1: float = knob(0.9, "decay of the first moment; momentum of sgd", low=0, below=1)
-    b2: float = knob(0.98, "decay of the second moment", low=0, below=1)
-    eps: float = knob(1e-9, "added to the root of the second moment", low=0.0, high=1.0)
+    cut_factor: float = knob(
+        0.5, "of the rate, at each cut by step_decay or plateau", low=0, high=1
+    )
+    cut_after_steps: int = knob(50_000, "updates before the first cut", low=1)
+    cut_every_steps: int = knob(10_000, "updates from one cut to the next", low=1)
+    cut_patience: int = knob(
+        1,
+        "evaluations in a row without a lower validation loss, since the last cut, "
+        "after which the rate is cut",
+        low=1,
+    )
+    b1: float = knob(
+        0.9, "decay of the first moment; momentum of sgd and nesterov", low=0, below=1
+    )
+    b2: float = knob(
+        0.98, "decay of the second moment; rho of adadelta", low=0, below=1
+    )
+    eps: float = knob(
+        1e-9,
+        "added to the root of the second moment; by adadelta under it",
+        low=0.0,
+        high=1.0,
+    )
     weight_decay: float = knob(0.0, "decoupled, times the learning rate", low=0)
     decay: str = knob(
         "kernels", "parameters that weight_decay shrinks", choices=DECAYED
@@ -162,12 +194,13 @@ class Config:
     )
 
     READ_WITH = {
-        ("optimizer", _reading("b1")): ("b1",),
-        ("optimizer", _reading("b2")): ("b2",),
-        ("optimizer", _reading("eps")): ("eps",),
-        ("schedule", tuple(n for n in SCHEDULES if n != "constant")): (
-            "final_lr_fraction",
-        ),
+        ("optimizer", _reading(OPTIMIZERS, "b1")): ("b1",),
+        ("optimizer", _reading(OPTIMIZERS, "b2")): ("b2",),
+        ("optimizer", _reading(OPTIMIZERS, "eps")): ("eps",),
+        ("schedule", _reading(SCHEDULES, "final_lr_fraction")): ("final_lr_fraction",),
+        ("schedule", _reading(SCHEDULES, "cut_factor")): ("cut_factor",),
+        ("schedule", ("step_decay",)): ("cut_after_steps", "cut_every_steps"),
+        ("schedule", ("plateau",)): ("cut_patience",),
         ("weight_decay", Above(0)): ("decay",),
     }
 
@@ -198,6 +231,9 @@ def make_schedule(
         warmup=cfg.warmup_steps,
         total=total_steps,
         final_fraction=cfg.final_lr_fraction,
+        cut_factor=cfg.cut_factor,
+        cut_after=cfg.cut_after_steps,
+        cut_every=cfg.cut_every_steps,
     )
 
 

@@ -35,6 +35,11 @@ class Length(NamedTuple):
         longer = self.total_steps > self.total_steps_before
         return "extended" if longer else "shortened"
 
+    def times(self, factor: float) -> "Length":
+        """With rates that are cut to ``factor`` of those of the schedule."""
+        before, now = self.learning_rate_before * factor, self.learning_rate * factor
+        return self._replace(learning_rate_before=before, learning_rate=now)
+
     def __str__(self):
         old, new = f"{self.learning_rate_before:.1e}", f"{self.learning_rate:.1e}"
         does = f"goes on as before, with {new} at step {self.step}"

@@ -79,8 +79,12 @@ def check_continues(before: Experiment, now: Experiment, step: int) -> Length | 
     Raises: ConfigError naming every field that differs, with both values; see also
         ``check_length``.
     """
+    decides = SCHEDULES[before.optim.schedule].watches  # evaluations cut the rate
+    held = {"eval.every_steps"} if decides else set()
     differ = _differences(
-        before, now, lambda knob, role: role == "operation" or knob in FREE
+        before,
+        now,
+        lambda knob, role: (role == "operation" or knob in FREE) and knob not in held,
     )
     if differ:
         raise ConfigError(

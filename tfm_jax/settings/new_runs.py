@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tfm_jax.config import ConfigError, Reader, flatten, readers_of, with_defaults
+from tfm_jax.optim.schedules import SCHEDULES
 from tfm_jax.settings.experiment import Experiment, section_types
 from tfm_jax.workloads import WORKLOADS
 
@@ -54,6 +55,8 @@ def check_settings(experiment: Experiment) -> None:
             f"eval.average_last={wanted} checkpoints are more than checkpoint.keep="
             f"{kept.keep} leaves; raise the one or lower the other"
         )
+    if message := _stops_before_a_cut(experiment):
+        raise ConfigError(message)
     scores, train = {"loss": True} | ranking(experiment), experiment.train
     for knob, metric, read in (
         ("checkpoint.metric", kept.metric, kept.keep_best),
@@ -65,6 +68,22 @@ def check_settings(experiment: Experiment) -> None:
                 f"{knob}={metric!r} is no score of the evaluations of "
                 f"task={experiment.task!r}; choose from ({able})"
             )
+
+
+def _stops_before_a_cut(experiment):
+    """What is wrong if a run always stops early where its rate would be cut, or ""."""
+    optim, train = experiment.optim, experiment.train
+    score_of = experiment.workload.score_of
+    same = score_of(train.stop_metric) == score_of("loss")
+    if not (SCHEDULES[optim.schedule].watches and same and train.stop_patience):
+        return ""
+    if train.stop_patience > optim.cut_patience:
+        return ""
+    return (
+        f"train.stop_patience={train.stop_patience} ends a run before "
+        f"optim.schedule={optim.schedule!r} cuts the rate, after optim.cut_patience="
+        f"{optim.cut_patience} evaluations; raise the one or lower the other"
+    )
 
 
 def ranking(experiment: Experiment) -> dict[str, bool]:

@@ -1,6 +1,7 @@
 """The training loop, its phases in reading order."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from jax.experimental import multihost_utils
 from tfm_jax import mesh as mesh_section
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
+from tfm_jax.optim import plateau
+from tfm_jax.optim.schedules import SCHEDULES
 from tfm_jax.runs import initial, named_data, resume
 from tfm_jax.runs.extend import Length
 from tfm_jax.runs.log import MetricsLog, Progress, read_history
@@ -129,12 +132,21 @@ class Training:
         self._tokens, self._flops = [], []  # of each step since the last record
         self.meter = Meter(self.experiment, mesh)
         self.stopped = ""  # why it ends before its last step
-        if self.experiment.train.stop_patience and not made.data.valid:
-            patience = self.experiment.train.stop_patience
-            raise ConfigError(
-                f"train.stop_patience={patience}: there is no validation data to "
-                "evaluate; choose 0, or name some"
-            )
+        cfg, optim = self.experiment.train, self.experiment.optim
+        self._anneals = SCHEDULES[optim.schedule].watches
+        for knob, value, other in (
+            ("train.stop_patience", cfg.stop_patience, "0"),
+            ("optim.schedule", optim.schedule if self._anneals else "", "another"),
+        ):
+            if value and not made.data.valid:
+                raise ConfigError(
+                    f"{knob}={value!r}: there is no validation data to evaluate; "
+                    f"choose {other}, or name some"
+                )
+        self._observe = jax.jit(
+            functools.partial(plateau.observe, optim),
+            out_shardings=made.compiled.placed.plateau,
+        )
 
     def headline(self) -> str:
         """One line that says what is about to run, and on what."""
@@ -194,8 +206,10 @@ class Training:
         self._tokens, self._flops = [], []
         if self.length:
             self._record(self.length)
-        if self._due(self.experiment.eval.every_steps) and not self._evaluated():
-            self._evaluate()  # an unbroken run would have it
+        if self._due(self.experiment.eval.every_steps):
+            if not self._evaluated():
+                self._evaluate()  # an unbroken run would have it
+            self._anneal()
         self._look_back()
 
     def update(self) -> dict:
@@ -235,6 +249,7 @@ class Training:
             raise Preempted(f"stopped {self.stop.why}; step {self.step} is saved")
         if self._due(self.experiment.eval.every_steps):
             self._evaluate()
+            self._anneal()
             self._look_back()
             self._untimed, self._since = len(self._tokens), time.monotonic()
         if self._due(self.experiment.checkpoint.every_steps):
@@ -286,6 +301,20 @@ class Training:
     def _evaluated(self) -> bool:
         return _agreed(self.step in stopping.evaluations(self.workdir))
 
+    def _anneal(self) -> None:
+        """Cuts the rate if the schedule does so where the validation loss stalls."""
+        if not self._anneals:
+            return
+        name, state = self.work.score_of("loss"), self.state
+        scores = stopping.evaluations(self.workdir).get(self.step, {})
+        loss = _agreed(np.float32(scores.get(name, np.nan)))
+        after = self._observe(state.plateau, self.step, loss)
+        if after.factor < state.plateau.factor and jax.process_index() == 0:
+            by = self.experiment.optim.cut_factor
+            where = f"{self.name} step {self.step}".strip()
+            say(f"{where}: {name} has stalled, the learning rate is cut to {by} of it")
+        self.state = state._replace(plateau=after)
+
     def _look_back(self) -> None:
         """Stops the run early if its evaluations get no better."""
         cfg = self.experiment.train
@@ -299,6 +328,8 @@ class Training:
 
     def _record(self, length: Length) -> None:
         """Says, and writes once, what other ``total_steps`` than before do."""
+        if self._anneals:
+            length = length.times(float(self.state.plateau.factor))
         if jax.process_index() == 0:
             say(f"{self.name} {length}".strip())
         there = {(r["step"], r["kind"]) for r in read_history(self.workdir)}
@@ -332,6 +363,6 @@ class Training:
         return self.step > 0 and self.step % every == 0
 
 
-def _agreed(answer: bool) -> bool:
+def _agreed(answer: Any) -> Any:
     """What the first process says, which has the record."""
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(answer)))
+    return multihost_utils.broadcast_one_to_all(np.asarray(answer)).item()

@@ -6,6 +6,7 @@ its numbers differ from those of a run alone by the rounding of batched products
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -124,7 +125,7 @@ def check_alike(experiments: Sequence[Experiment]) -> None:
 class Member(loop.Training):
     """A run whose state is a slice of the population's, once it has joined."""
 
-    read = None
+    read = write = None
 
     @property
     def name(self) -> str:
@@ -138,15 +139,18 @@ class Member(loop.Training):
 
     @state.setter
     def state(self, state: Any) -> None:
-        self._alone = state
+        if self.write is None:
+            self._alone = state
+        else:
+            self.write(state)
 
-    def join(self, read: Callable[[], Any]) -> None:
-        """From now on the state is what ``read()`` says."""
-        self._alone, self.read = None, read
+    def join(self, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
+        """From now on the state is what ``read()`` says, and goes to ``write``."""
+        self._alone, self.read, self.write = None, read, write
 
     def leave(self) -> None:
         """From now on the state stays what it is."""
-        self._alone, self.read = self.state, None
+        self._alone, self.read, self.write = self.state, None, None
 
 
 class Population:
@@ -160,9 +164,22 @@ class Population:
             lambda states, i: jax.tree.map(lambda x: x[i], states),
             out_shardings=first.compiled.placed,
         )
+        replace = jax.jit(
+            lambda states, i, state: jax.tree.map(
+                lambda x, new: x.at[i].set(new), states, state
+            ),
+            donate_argnums=0,
+            out_shardings=stacked,
+        )
+
+        def write(i, state):
+            self.states = replace(self.states, i, state)
+
         self.states = stack(*(member.state for member in members))
         for i, member in enumerate(members):
-            member.join(lambda i=i: slice_of(self.states, i))
+            member.join(
+                lambda i=i: slice_of(self.states, i), functools.partial(write, i)
+            )
         rates = [member.experiment.optim.peak_lr for member in members]
         self.rates = jnp.asarray(rates, jnp.float32)
         self.train_step = jax.jit(

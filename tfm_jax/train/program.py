@@ -14,6 +14,7 @@ from tfm_jax.models import MODELS
 from tfm_jax.ops.platform import platform
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import make_optimizer, make_schedule
+from tfm_jax.optim.schedules import SCHEDULES
 from tfm_jax.settings.experiment import Experiment
 from tfm_jax.train.state import TrainState, init_state
 from tfm_jax.train.step import make_gradients, make_train_step
@@ -99,9 +100,13 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
     def init(seed):
         key = jax.random.key(seed)
         params = init_params(model, key, objective.example())
-        watched = cfg.skip_sigma > 0
         return init_state(
-            params, optimizer, seed, ema=cfg.ema_decay > 0, watched=watched
+            params,
+            optimizer,
+            seed,
+            ema=cfg.ema_decay > 0,
+            watched=cfg.skip_sigma > 0,
+            annealed=SCHEDULES[experiment.optim.schedule].watches,
         )
 
     options = dict(smoothing=cfg.label_smoothing, train=True)

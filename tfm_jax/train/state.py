@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tfm_jax.optim import plateau
 from tfm_jax.train import spikes
 
 
@@ -23,6 +24,7 @@ class TrainState(NamedTuple):
         streak: [] int32, how many that were not finite were the last ones, without
             interruption.
         recent: ``spikes.Recent``, or None if nobody looks for spikes.
+        plateau: ``plateau.Plateau``, or None if no evaluation cuts the rate.
     """
 
     step: jax.Array
@@ -33,6 +35,7 @@ class TrainState(NamedTuple):
     skipped: jax.Array
     streak: jax.Array
     recent: Any = None
+    plateau: Any = None
 
 
 def init_state(
@@ -42,6 +45,7 @@ def init_state(
     *,
     ema: bool,
     watched: bool = False,
+    annealed: bool = False,
 ) -> TrainState:
     """State before the first step; dropout's root key is independent of ``params``."""
     root = jax.random.fold_in(jax.random.key(seed), 1)
@@ -54,6 +58,7 @@ def init_state(
         skipped=jnp.zeros((), jnp.int32),
         streak=jnp.zeros((), jnp.int32),
         recent=spikes.start() if watched else None,
+        plateau=plateau.start() if annealed else None,
     )
 
 

@@ -80,7 +80,7 @@ def make_train_step(
     Args:
         gradients: of `make_gradients`.
         optimizer: optax transformation, told ``grad_norm`` if it asks for it.
-        schedule: its learning rate, for the log.
+        schedule: its learning rate, for the log; the state may have a factor of it.
         ema_decay: of the moving average of parameters, used if the state keeps one.
     """
     optimizer = optax.with_extra_args_support(optimizer)
@@ -101,6 +101,8 @@ def make_train_step(
             updates, opt_state = optimizer.update(
                 grads, opt_state, params, grad_norm=grad_norm
             )
+            if state.plateau is not None:  # updates are proportional to the rate
+                updates = optax.tree.scale(state.plateau.factor, updates)
             params = optax.apply_updates(params, updates)
             if ema is not None:
                 ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
@@ -119,6 +121,8 @@ def make_train_step(
         }
         if recent is not None:
             metrics["spikes"] = recent.spikes
+        if state.plateau is not None:
+            metrics["learning_rate"] *= state.plateau.factor
         state = TrainState(
             step=state.step + 1,
             params=params,
@@ -128,6 +132,7 @@ def make_train_step(
             skipped=metrics["skipped"],
             streak=metrics["streak"],
             recent=recent,
+            plateau=state.plateau,
         )
         return state, metrics
 
