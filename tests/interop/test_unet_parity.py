@@ -2,17 +2,16 @@
 
 import json
 
-import jax.numpy as jnp
-import numpy as np
 import pytest
-import torch
 from diffusers import UNet2DModel
 
-from tests.interop.text_reference import assert_parity
-from tfm_jax.data.batch import NoisyBatch
-from tfm_jax.interop.diffusers import FILE, load_diffusers, save_diffusers
-from tfm_jax.interop.maps import DENOISERS
-from tfm_jax.interop.safetensors_io import read
+from tests.interop.denoisers import (
+    assert_denoises_alike,
+    assert_kept_exactly,
+    batch_of,
+    randomised,
+)
+from tfm_jax.interop import load_diffusers
 
 DDPM = dict(freq_shift=1, flip_sin_to_cos=False, downsample_padding=0, norm_eps=1e-6)
 SHAPES = {
@@ -44,29 +43,6 @@ SHAPES = {
 }
 
 
-def randomised(model):
-    """In evaluation mode, with random numbers in every tensor."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for path, parameter in model.named_parameters():
-            is_scale = "norm" in path and path.endswith("weight")
-            scale = 0.3 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
-            parameter.copy_(is_scale + scale * torch.randn_like(parameter))
-    return model.eval()
-
-
-def batch_of(shape, labels=0, seed=0):
-    """Images [B, H, W, C] with noise, times and labels."""
-    rng = np.random.default_rng(seed)
-    times = rng.uniform(0, 1000, shape[0]).astype(np.float32)
-    named = np.arange(shape[0]) % labels if labels else None
-    return NoisyBatch(rng.normal(size=shape).astype(np.float32), times, named)
-
-
-def last(x):
-    return torch.as_tensor(x).movedim(-1, 1)
-
-
 @pytest.fixture(scope="module", params=SHAPES)
 def pair(request, tmp_path_factory):
     """(the reference, the same model imported, the folder between)."""
@@ -78,34 +54,11 @@ def pair(request, tmp_path_factory):
 
 def test_predictions_and_every_gradient_are_equal(pair):
     model, imported, _ = pair
-    cfg = imported.config
-    batch = batch_of((2, 4, 6, cfg.channels), cfg.labels)
-    readout = np.random.default_rng(1).normal(size=(4, 6, model.config.out_channels))
-    labels = None if batch.labels is None else torch.tensor(batch.labels)
-    model.double()
-    y = model(last(batch.images).double(), torch.tensor(batch.times).double(), labels)
-    y = y.sample.movedim(1, -1)
-    loss = (torch.sin(y) * torch.tensor(readout)).mean()
-    assert_parity(
-        model,
-        loss,
-        [y],
-        imported,
-        batch,
-        DENOISERS["UNet2DModel"].to_params,
-        lambda y: (jnp.sin(y) * readout).mean(),
-    )
-    model.float()
+    assert_denoises_alike(model, imported, batch_of((2, 4, 6), imported.config))
 
 
 def test_a_folder_goes_out_and_in_bit_for_bit(pair, tmp_path):
-    model, imported, folder = pair
-    save_diffusers(tmp_path / "ours", imported.params, imported.config)
-    again = UNet2DModel.from_pretrained(tmp_path / "ours")
-    for name, tensor in model.state_dict().items():
-        np.testing.assert_array_equal(again.state_dict()[name], tensor, name)
-    assert read(tmp_path / "ours", FILE).keys() == read(folder, FILE).keys()
-    assert load_diffusers(tmp_path / "ours").config == imported.config
+    assert_kept_exactly(*pair, tmp_path / "ours")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,9 @@ def test_other_inits_have_the_deviation_they_name(name, deviation):
 @pytest.mark.parametrize("name", INITS)
 def test_token_vectors_have_variance_one_over_width_or_the_named_one(name):
     table = INITS[name].embedding(100)(jax.random.key(0), (500, 100))
-    named = {"normal_0.02": 0.02, "truncated_0.02": TRUNCATED, "vit": 0.02}
+    named = {"normal_0.02": 0.02, "truncated_0.02": TRUNCATED, "vit": 0.02, "dit": 0.02}
+    named |= {"normal_0.01": 0.01}
+    named |= {f"uniform_{limit}": limit / 3**0.5 for limit in (0.08, 0.1)}
     wanted = named.get(name, 0.1)
     assert np.std(table) == pytest.approx(wanted, rel=0.02)
 

@@ -10,7 +10,7 @@ from diffusers import Transformer2DModel
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from tests.interop.test_unet_parity import batch_of, randomised
+from tests.interop.denoisers import batch_of, randomised
 from tests.layers.weights import normal
 from tests.layers.weights import randomised as random_numbers
 from tfm_jax.interop.maps import storage
@@ -21,7 +21,7 @@ from tfm_jax.layers.parts import Context, Memory
 from tfm_jax.models.unet import ATTENTION_BLOCKS, SIZES, Config, UNet
 
 TINY = dict(width=8, groups=4, depth=1, image_size=(2,), multipliers=(1,))
-BATCH = batch_of((3, 2, 4, 3), 3)
+BATCH = batch_of((3, 2, 4), Config(labels=3))
 
 
 def initial(model):
@@ -160,9 +160,11 @@ def test_what_makes_no_model_is_refused(fields, message):
 
 def test_images_that_do_not_fit_are_refused():
     model = UNet(Config(**SIZES["tiny"]))
-    for shape, message in (
-        ((1, 4, 4, 1), "images have 1 channels, model.channels=3"),
-        ((1, 5, 4, 3), "images have 5x4 pixels, not multiples of 2"),
+    for shape, channels, message in (
+        ((1, 4, 4), 1, "images have 1 channels, model.channels=3"),
+        ((1, 5, 4), 3, "images have 5x4 pixels, not multiples of 2"),
     ):
         with pytest.raises(ValueError, match=message):
-            model.apply({"params": {}}, batch_of(shape), train=False)
+            model.apply(
+                {"params": {}}, batch_of(shape, Config(channels=channels)), train=False
+            )

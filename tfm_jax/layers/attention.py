@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from tfm_jax.layers.linear import BIASES, Biases, Dropout, Linear, constrain
+from tfm_jax.layers.linear import BIASES, INITS, Biases, Dropout, Linear, constrain
 from tfm_jax.ops.attention import SCORES, attention
 from tfm_jax.ops.masks import Mask
 from tfm_jax.ops.positions import rotate
@@ -42,8 +42,14 @@ class MultiHeadAttention(nn.Module):
     def setup(self):
         def into_heads(size):
             shape, axes = (self.heads, size), ("embed", "heads", "kv")
-            bias = self.biases.projections
-            return Linear(shape, axes, self.initializer, bias=bias, dtype=self.dtype)
+            return Linear(
+                shape,
+                axes,
+                self.initializer,
+                bias=self.biases.projections,
+                dtype=self.dtype,
+                scale=INITS[self.initializer].projections,
+            )
 
         self.query = into_heads(self.key_size)
         self.key = into_heads(self.key_size)

@@ -23,8 +23,8 @@ LARGEST = 2**14  # pixels of a side of an image
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageArch(Arch):
-    """Fields of all encoders of images; defaults are those of ViT-B/16."""
+class PatchArch(Arch):
+    """Fields of all models whose tokens are patches; defaults are those of ViT-B/16."""
 
     width: int = 768
     heads: int = 12
@@ -33,11 +33,56 @@ class ImageArch(Arch):
     positions: str = "learned"
     activation: str = "gelu_tanh"
     dropout: float = 0.0
-    init: str = "vit"
     depth: int = knob(12, "layers", low=1, high=10_000)
     image_size: tuple[int, ...] = knob((224,), "pixels: HEIGHT,WIDTH, or both in one")
     patch_size: tuple[int, ...] = knob((16,), "pixels: HEIGHT,WIDTH, or both in one")
     channels: int = knob(3, "of a pixel", low=1, high=1024)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_sizes(self, "image_size", "patch_size")
+        if any(n % p for n, p in zip(self.image, self.patch, strict=True)):
+            raise ValueError(
+                f"model.patch_size={self.patch_size} must divide "
+                f"model.image_size={self.image_size}"
+            )
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return both(self.image_size)
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return both(self.patch_size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        return grid_of(self.image, self.patch)
+
+    def check(self, images: tuple[int, ...]) -> None:
+        """Raises: ValueError for a batch of that shape that the model cannot read."""
+        *size, channels = images[1:]
+        if channels != self.channels:
+            raise ValueError(
+                f"images have {channels} channels, model.channels={self.channels}"
+            )
+        learned = POSITIONS[self.positions].learned
+        fits = all(n % p == 0 for n, p in zip(size, self.patch, strict=True))
+        if not fits or (learned and tuple(size) != self.image):
+            must = f"model.image_size={self.image_size}"
+            if not learned:
+                must = f"multiples of model.patch_size={self.patch_size}"
+            raise ValueError(f"images have {size[0]}x{size[1]} pixels, not {must}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageArch(PatchArch):
+    """Fields of all encoders of images."""
+
+    init: str = "vit"
     pixel_mean: tuple[float, ...] = knob(
         (0.5,), "taken off pixels in [0, 1]: one for each channel, or for all"
     )
@@ -65,18 +110,6 @@ class ImageArch(Arch):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("image_size", "patch_size"):
-            value = getattr(self, name)
-            if len(value) not in (1, 2) or not 1 <= min(value) <= max(value) <= LARGEST:
-                raise ValueError(
-                    f"model.{name}={value} must be one or two integers from 1 to "
-                    f"{LARGEST:,}"
-                )
-        if any(n % p for n, p in zip(self.image, self.patch, strict=True)):
-            raise ValueError(
-                f"model.patch_size={self.patch_size} must divide "
-                f"model.image_size={self.image_size}"
-            )
         for name in ("pixel_mean", "pixel_std"):
             value = getattr(self, name)
             if len(value) not in (1, self.channels):
@@ -87,20 +120,16 @@ class ImageArch(Arch):
         if min(self.pixel_std) <= 0:
             raise ValueError(f"model.pixel_std={self.pixel_std} must be positive")
 
-    @property
-    def image(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return both(self.image_size)
 
-    @property
-    def patch(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return both(self.patch_size)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches."""
-        return grid_of(self.image, self.patch)
+def check_sizes(cfg: Any, *names: str) -> None:
+    """Raises: ValueError for a field that is no size of an image, or of a patch."""
+    for name in names:
+        value = getattr(cfg, name)
+        if len(value) not in (1, 2) or not 1 <= min(value) <= max(value) <= LARGEST:
+            raise ValueError(
+                f"model.{name}={value} must be one or two integers from 1 to "
+                f"{LARGEST:,}"
+            )
 
 
 def both(size: Sequence[int]) -> tuple[int, int]:
@@ -119,6 +148,14 @@ def patches(images: jax.Array, patch: tuple[int, int]) -> jax.Array:
     (h, w), (rows, columns) = patch, grid_of(size, patch)
     x = images.reshape(batch, rows, h, columns, w, channels)
     return x.swapaxes(2, 3).reshape(batch, rows * columns, h, w, channels)
+
+
+def from_patches(x: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """The inverse of ``patches``; [B, P, h, w, C], ``grid`` (rows, columns) of them."""
+    batch, _, h, w, channels = x.shape
+    rows, columns = grid
+    x = x.reshape(batch, rows, columns, h, w, channels).swapaxes(2, 3)
+    return x.reshape(batch, rows * h, columns * w, channels)
 
 
 def grid_positions(grid: tuple[int, int]) -> jax.Array:
@@ -218,7 +255,7 @@ class ImageEncoder(nn.Module):
         cfg = self.cfg
         if self.is_initializing():  # no parameter's shape is a batch's
             images = jnp.zeros((1, *cfg.image, cfg.channels), jnp.asarray(images).dtype)
-        self._check(images.shape)
+        cfg.check(images.shape)
         x = self.embedding(self._pixels(images), train=train)
         x = constrain(x, "batch", "length", "embed")
         if POSITIONS[cfg.positions].axes == 2:
@@ -236,17 +273,3 @@ class ImageEncoder(nn.Module):
             )
             images = (images.astype(jnp.float32) / 255 - mean) / std
         return images.astype(self.cfg.dtype)
-
-    def _check(self, shape):
-        cfg, (*size, channels) = self.cfg, shape[1:]
-        if channels != cfg.channels:
-            raise ValueError(
-                f"images have {channels} channels, model.channels={cfg.channels}"
-            )
-        learned = POSITIONS[cfg.positions].learned
-        fits = all(n % p == 0 for n, p in zip(size, cfg.patch, strict=True))
-        if not fits or (learned and tuple(size) != cfg.image):
-            must = f"model.image_size={cfg.image_size}"
-            if not learned:
-                must = f"multiples of model.patch_size={cfg.patch_size}"
-            raise ValueError(f"images have {size[0]}x{size[1]} pixels, not {must}")

@@ -16,13 +16,15 @@ from tfm_jax.ops.products import einsum
 class Init(NamedTuple):
     """``kernel`` of matrices, ``embedding(width)`` of token and position tables.
 
-    ``patches``: the key of INITS for maps of pixels; "": the same.
+    ``patches``: the key of INITS for maps of pixels; "": the same. ``projections``:
+    factor on the maps to queries, keys and values.
     """
 
     kernel: Callable
     embedding: Callable[[int], Callable]
     patches: str = ""
     bias: Callable = nn.initializers.zeros
+    projections: float = 1.0
 
 
 def _unit_after_scaling(width):
@@ -55,6 +57,13 @@ INITS = {
         nn.initializers.glorot_uniform(),
         lambda width: nn.initializers.normal(0.02),
         patches="lecun",
+    ),
+    # Peebles and Xie 2023, arXiv:2212.09748 (released code), where query, key and value
+    # are one matrix [D, 3 D]
+    "dit": Init(
+        nn.initializers.glorot_uniform(),
+        lambda width: nn.initializers.normal(0.02),
+        projections=0.5**0.5,
     ),
     # Bahdanau et al. 2015, arXiv:1409.0473, appendix B.1
     "normal_0.01": Init(

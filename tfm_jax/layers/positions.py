@@ -39,6 +39,8 @@ POSITIONS = {
     "t5": Scheme(bias="t5"),  # Raffel et al. 2020, arXiv:1910.10683
     # Beyer et al. 2022, arXiv:2205.01580, as released
     "sincos2d": Scheme(vectors=ops.sincos_2d, axes=2),
+    # He et al. 2022, arXiv:2111.06377, as released
+    "sincos2d_mae": Scheme(vectors=ops.sincos_2d_mae, axes=2),
     "rotary2d": Scheme(rotates=True, axes=2),  # Heo et al. 2024, arXiv:2403.13298
 }
 

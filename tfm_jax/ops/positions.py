@@ -33,7 +33,18 @@ def sincos_2d(positions: jax.Array, width: int) -> jax.Array:
     Args: positions: [B, T, 2] int, (x, y). width: D, a multiple of 4.
     Returns: [B, T, D] float32.
     """
-    rates = np.geomspace(1.0, 1e-4, width // 4)
+    return _on_grid(positions, np.geomspace(1.0, 1e-4, width // 4))
+
+
+def sincos_2d_mae(positions: jax.Array, width: int) -> jax.Array:
+    """The same with rates 10000^(-4i/D), so that 1/10000 is none of them.
+
+    Source: He et al. 2022, arXiv:2111.06377, released code; DiT. Deviates: no.
+    """
+    return _on_grid(positions, _rates(width // 2))
+
+
+def _on_grid(positions, rates):
     waves = [w for axis in (0, 1) for w in _waves(positions[..., axis], rates)]
     return jnp.concatenate(waves, axis=-1)
 

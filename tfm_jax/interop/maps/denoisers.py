@@ -51,7 +51,8 @@ class DenoiserMap:
 
     def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter of a model to its place in the reference."""
-        shapes = storage.shapes(self.model(cfg), NoisyBatch(np.zeros(1), np.zeros(1)))
+        model = self.model(dataclasses.replace(cfg, layout="unrolled"))
+        shapes = storage.shapes(model, NoisyBatch(np.zeros(1), np.zeros(1)))
         return {path: self.place(cfg, path, shape) for path, shape in shapes.items()}
 
     def to_params(self, cfg: Any, tensors: Mapping[str, np.ndarray]) -> dict:
@@ -59,5 +60,7 @@ class DenoiserMap:
         return storage.to_params(self.table(cfg), tensors)
 
     def to_tensors(self, cfg: Any, params: Any) -> dict:
-        """The inverse of ``to_params``, of any layout."""
-        return storage.to_tensors(self.table(cfg), to_unrolled(params))
+        """The inverse of ``to_params``, of any layout; copies are written, too."""
+        table = self.table(cfg)
+        tensors = storage.to_tensors(table, to_unrolled(params))
+        return {n: tensors[row.names[0]] for row in table.values() for n in row.names}
