@@ -150,7 +150,7 @@ def test_a_label_is_dropped_while_training_alone_and_the_last_is_none(conditioni
         (dict(image_size=(6,)), "model.image_size=.* must be a multiple of 8 with 4"),
         (dict(groups=48), "model.groups=48 must divide the channels of each level"),
         (dict(conditioning="cross_attention"), "needs model.attention_block=transf"),
-        (dict(layout="scanned"), "model.layout='scanned': no two layers"),
+        (dict(image_size=(4, 4, 4)), "must be one or two integers from 1"),
     ],
 )
 def test_what_makes_no_model_is_refused(fields, message):

@@ -26,7 +26,7 @@ from tfm_jax.layers.images import (
     grid_positions,
     patches,
 )
-from tfm_jax.layers.linear import Linear, constrain
+from tfm_jax.layers.linear import INITS, Linear, constrain
 from tfm_jax.layers.parts import CROSS, FFN, SELF, Context, Memory
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import Modulation, modulate
@@ -122,8 +122,8 @@ class Dit(nn.Module):
         # the affine map of a norm is what is regressed in its place
         kinds = {"layernorm": "layernorm_no_affine"} if modulated else {}
         kind = kinds.get(cfg.norm_kind, cfg.norm_kind)
-        axes = (None, None, None, "embed")
-        self.patch = Linear((cfg.width,), axes, cfg.init, inputs=3, dtype=dtype)
+        axes, pixels = (None, None, None, "embed"), INITS[cfg.init].patches or cfg.init
+        self.patch = Linear((cfg.width,), axes, pixels, inputs=3, dtype=dtype)
         count = math.prod(cfg.grid)
         self.position = PositionEmbedding(cfg.positions, count, cfg.init)
         normal = "normal_0.02"

@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from tfm_jax.config import Above, check_numbers, knob
 from tfm_jax.data.batch import NoisyBatch
-from tfm_jax.layers.arch import Arch, Execution
+from tfm_jax.layers.arch import REMATS, Arch, Execution
 from tfm_jax.layers.condition import LabelEmbedding, TimeEmbedding
 from tfm_jax.layers.feature_maps import (
     INIT,
@@ -27,6 +27,7 @@ from tfm_jax.layers.feature_maps import (
     convolution,
     group_norm,
 )
+from tfm_jax.layers.images import both, check_sizes
 from tfm_jax.layers.parts import Context, Memory
 
 # attention over a map -> (module, fields of its Arch)
@@ -42,7 +43,7 @@ VARIANCES = ("fixed", "learned")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Execution):
+class Config(Execution, choices={"layout": ("unrolled",)}):
     """Defaults are DDPM's for CIFAR-10."""
 
     image_size: tuple[int, ...] = knob((32,), "pixels: HEIGHT,WIDTH, or both in one")
@@ -87,11 +88,7 @@ class Config(Execution):
 
     def __post_init__(self):
         check_numbers(self, "model")
-        if len(self.image_size) not in (1, 2) or min(self.image_size) < 1:
-            raise ValueError(
-                f"model.image_size={self.image_size} must be one or two positive "
-                "integers"
-            )
+        check_sizes(self, "image_size")
         if not self.multipliers or min(self.multipliers) < 1:
             raise ValueError(
                 f"model.multipliers={self.multipliers} must be positive integers"
@@ -118,11 +115,11 @@ class Config(Execution):
                 "model.conditioning='cross_attention' needs "
                 "model.attention_block=transformer"
             )
-        if self.layout == "scanned":
-            raise ValueError(
-                "model.layout='scanned': no two layers of a U-Net are alike; set "
-                "model.layout=unrolled"
-            )
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return both(self.image_size)
 
     @property
     def shrinks(self) -> int:
@@ -131,7 +128,7 @@ class Config(Execution):
 
     def attends(self, level: int) -> bool:
         """Whether each block of a level has attention behind it."""
-        return self.image_size[0] // 2**level in self.attention_at
+        return self.image[0] // 2**level in self.attention_at
 
     def arch(self, width: int) -> Arch:
         """Of attention over maps of ``width`` channels."""
@@ -179,8 +176,7 @@ class UNet(nn.Module):
         cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
         images, times, labels = batch
         if self.is_initializing():  # no parameter's shape is a batch's
-            size = cfg.image_size[0], cfg.image_size[-1], cfg.channels
-            images, times = jnp.zeros((1, *size)), jnp.zeros(1)
+            images, times = jnp.zeros((1, *cfg.image, cfg.channels)), jnp.zeros(1)
             labels = jnp.zeros(1, jnp.int32) if cfg.labels else None
         self._check(images.shape)
         condition = TimeEmbedding(
@@ -198,26 +194,12 @@ class UNet(nn.Module):
                 context = Context(memories={"condition": Memory(label[:, None])})
 
         def block(name, x, width, attends):
-            x = ResidualBlock(
-                width,
-                cfg.groups,
-                cfg.norm_eps,
-                cfg.dropout,
-                cfg.modulation,
-                dtype,
-                name=f"{name}_residual",
-            )(x, condition, train=train)
-            return attention(name, x) if attends else x
+            def run(model, x, condition, context):
+                return model.block(name, x, width, attends, condition, context, train)
 
-        def attention(name, x):
-            make, _ = ATTENTION_BLOCKS[cfg.attention_block]
-            return make(
-                cfg.arch(x.shape[-1]),
-                cfg.transformer_depth,
-                cfg.groups,
-                cfg.norm_eps,
-                name=f"{name}_attention",
-            )(x, context, train=train)
+            if cfg.remat != "none":
+                run = nn.remat(run, policy=REMATS[cfg.remat])
+            return run(self, x, condition, context)
 
         x = convolution(cfg.width, dtype, "first")(images.astype(dtype))
         maps, last = [x], len(cfg.multipliers) - 1
@@ -243,6 +225,35 @@ class UNet(nn.Module):
         outputs = cfg.channels * (1 + (cfg.variance == "learned"))
         x = convolution(outputs, jnp.float32, "final", scale=0.0)(x)
         return x.astype(jnp.float32)
+
+    def block(
+        self,
+        name: str,
+        x: jax.Array,
+        width: int,
+        attends: bool,
+        condition: jax.Array,
+        context: Context,
+        train: bool,
+    ) -> jax.Array:
+        """A residual block to ``width`` channels, with attention behind it or not."""
+        cfg = self.cfg
+        common = cfg.groups, cfg.norm_eps
+        x = ResidualBlock(
+            width,
+            *common,
+            cfg.dropout,
+            cfg.modulation,
+            jnp.dtype(cfg.dtype),
+            name=f"{name}_residual",
+        )(x, condition, train=train)
+        if not attends:
+            return x
+        make, _ = ATTENTION_BLOCKS[cfg.attention_block]
+        attention = make(
+            cfg.arch(width), cfg.transformer_depth, *common, name=f"{name}_attention"
+        )
+        return attention(x, context, train=train)
 
     def _check(self, shape):
         cfg, (*size, channels) = self.cfg, shape[1:]

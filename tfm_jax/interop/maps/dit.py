@@ -131,14 +131,13 @@ _PATH = re.compile(r"stack/layer_(\d+)/(.+)/(\w+)")
 def _place(cfg: dit.Config, path: str, ours: Any) -> storage.Stored:
     if layer := _PATH.fullmatch(path):
         index, module, leaf = layer.groups()
-        names = (f"transformer_blocks.{index}.{_LAYER[module]}.{LEAVES[leaf]}",)
+        modules = [f"transformer_blocks.{index}.{_LAYER[module]}"]
     else:
         module, _, leaf = path.rpartition("/")
-        inner = _CONDITION.get(module)
-        blocks = range(cfg.depth) if inner else ()
-        names = tuple(
-            f"transformer_blocks.{i}.norm1.emb.{inner}.{LEAVES[leaf]}" for i in blocks
-        ) or (f"{_OUTSIDE[module]}.{LEAVES[leaf]}",)
+        inner, blocks = _CONDITION.get(module), range(cfg.depth)
+        copies = [f"transformer_blocks.{i}.norm1.emb.{inner}" for i in blocks]
+        modules = copies if inner else [_OUTSIDE[module]]
+    names = tuple(f"{name}.{LEAVES[leaf]}" for name in modules)
     found = storage.stored(names, path, ours)
     if module.startswith("final") and leaf == "kernel":  # no patch, for all its axes
         matrix = ours[0], math.prod(ours[1:])
