@@ -35,7 +35,7 @@ def _uniform(limit):
     def draw(key, shape, dtype=jnp.float32):
         return jax.random.uniform(key, shape, dtype, -limit, limit)
 
-    return Init(draw, lambda width: draw, draw)
+    return Init(draw, lambda width: draw, bias=draw)
 
 
 INITS = {
