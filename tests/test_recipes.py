@@ -126,7 +126,40 @@ NANO = {
     "optim.weight_decay": 0.1,
     "optim.clip_norm": 1.0,
 }
+# Beyer et al. 2022, table 1 and the released configuration
+VIT_S16 = {
+    "model.patch_size": (16,),
+    "model.image_size": (224,),
+    "model.pool": "mean",
+    "model.positions": "sincos2d",
+    "data.image_size": (224,),
+    "data.augment.randaugment_layers": 2,
+    "data.augment.randaugment_magnitude": 10.0,
+    "data.augment.mixup": 0.2,
+    "train.batch_tokens": 1_024,
+    "train.total_steps": 111_476,  # 90 epochs of 99 % of the images
+    "train.label_smoothing": 0.0,
+    **rates("adamw", "cosine", 1e-3, 10_000, 0.1, clip_norm=1.0),
+    "optim.decay": "kernels",
+    **adam(0.9, 0.999, 1e-8),
+}
+# Dosovitskiy et al. 2021, section 3.2 and appendix B.1.1
+VIT_B16 = {
+    "model.patch_size": (16,),
+    "model.image_size": (384,),
+    "model.pool": "cls",
+    "model.positions": "learned",
+    "model.dropout": 0.0,
+    "data.image_size": (384,),
+    "train.batch_tokens": 512,
+    "train.total_steps": 20_000,
+    **rates("sgd", "cosine", 0.03, 500, clip_norm=1.0, b1=0.9),
+}
 RECIPES = {
+    "vit_s16_imagenet.py:s16": VIT_S16
+    | {"model.width": 384, "model.heads": 6, "model.depth": 12},
+    "vit_b16.py:b16": VIT_B16
+    | {"model.width": 768, "model.heads": 12, "model.depth": 12},
     "transformer_wmt.py:base": WMT
     | {
         "model.width": 512,

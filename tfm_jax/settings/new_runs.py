@@ -108,11 +108,13 @@ def across_sections() -> Iterator[Reader]:
 def _ignored(experiment):
     sections = section_types(experiment.model_name, experiment.task)
     values = experiment.knobs()
-    usual = dict(flatten({n: with_defaults(cls, {}) for n, cls in sections.items()}))
+    defaults = {n: with_defaults(cls, {}) for n, cls in sections.items()}
+    usual = [dict(flatten(some)) for some in (defaults, experiment.workload.defaults)]
     readers = list(across_sections())
     for name, cls in sections.items():
         readers += readers_of(cls, f"{name}.")
     for reader in readers:
         now, value = values[reader.other], values[reader.knob]
-        if now not in reader.readers and value != usual[reader.knob]:
+        unset = [some[reader.knob] for some in usual if reader.knob in some]
+        if now not in reader.readers and value not in unset:
             yield reader, values
