@@ -19,6 +19,9 @@ Usage:
   --mode=eval           score the test set, or --input=FILE: translations against
                         --reference=FILE, other tasks as one of their validation files
   --mode=translate      one sentence per line, from standard input to standard output
+  --mode=classify       image files, a path per line of standard input, or those of
+                        --input=FILE,FOLDER,...: the likeliest labels of each, and how
+                        probable they are, between tabs
   --mode=prompt         put the labelled texts of --task_file=TSV to a language model,
                         see below
   --mode=average        average the parameters of the --last=K checkpoints
@@ -32,7 +35,8 @@ Usage:
                         and Perfetto, into profile/ of the workdir
   --trust_data=true     train and eval: read the files that the configuration of a
                         workdir from elsewhere names
-  --checkpoint=STEP     eval, translate and prompt: this checkpoint, not the latest
+  --checkpoint=STEP     eval, translate, classify and prompt: this checkpoint, not the
+                        latest
 
   Prompts show --examples=K texts of --examples_file=TSV, by default 0. --template=TEXT
   says how: "{text}\nlabel: {label}"; --words=NAME=WORD,... what stands for labels;
@@ -77,6 +81,7 @@ MODES = {  # mode: the function that does it, the flags that only it reads
     "dry_run": ("dry_run", ("trust_data", "format")),
     "eval": ("evaluate", ("checkpoint", "input", "reference", "trust_data")),
     "translate": ("translate", ("checkpoint",)),
+    "classify": ("classify", ("checkpoint", "input")),
     "prompt": ("prompt", ("checkpoint", "examples", "scoring", *_PROMPT)),
     "average": ("average", ("last",)),
     "replay": ("replay", ()),
@@ -312,7 +317,7 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
 
     function, names = MODES[values.mode]
     options = {n: values[n].value for n in names if n != "trust_data"}
-    if values.mode == "translate":
+    if values.mode in ("translate", "classify"):
         options |= dict(stdin=sys.stdin, stdout=sys.stdout)
     return getattr(modes, function)(values.workdir, config=config, **options)
 

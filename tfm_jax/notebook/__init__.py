@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tfm_jax.interop import load_huggingface
 from tfm_jax.notebook.causal import CausalRun
+from tfm_jax.notebook.images import ClassifyImagesRun
 from tfm_jax.notebook.labels import ClassifyRun, SpanRun, TagRun
 from tfm_jax.notebook.run import Run, TextRun
 from tfm_jax.notebook.translation import TranslationRun
@@ -21,6 +22,7 @@ RUNS = {  # task -> what a run that has learnt it can be asked
     "replace_mlm": JointRun,
     "all_tokens_mlm": JointRun,
     "classify": ClassifyRun,
+    "classify_images": ClassifyImagesRun,
     "tag": TagRun,
     "span": SpanRun,
 }

@@ -80,7 +80,20 @@ class Run(saved.Saved):
         return f"<code>{html.escape(repr(self))}</code>"
 
 
-class TextRun(Run):
+class ScoredRun(Run):
+    """A model of one input, which any held-out file scores."""
+
+    __slots__ = ()
+
+    def evaluate(self, file: str | Path | None = None) -> dict:
+        """Scores of a file built as the run's validation files; see ``runs.heldout``.
+
+        Args: file: by default what ``--mode=eval`` scores.
+        """
+        return heldout.evaluate(self, file, mesh=mesh.Config(data=1))
+
+
+class TextRun(ScoredRun):
     """A model of one-sided text."""
 
     __slots__ = ()
@@ -94,13 +107,6 @@ class TextRun(Run):
         """What the model returns for ids [B, T]; see ``ImportedText.logits``."""
         imported = ImportedText(self.config.model, self.model, self.params, {})
         return imported.logits(tokens, lengths, types)
-
-    def evaluate(self, file: str | Path | None = None) -> dict:
-        """Scores of a file built as the run's validation files; see ``runs.heldout``.
-
-        Args: file: by default what ``--mode=eval`` scores.
-        """
-        return heldout.evaluate(self, file, mesh=mesh.Config(data=1))
 
     def embed(self, texts: Any, *, pool: str = "mean") -> np.ndarray:
         """A vector [n, D] float32 of each text or (first, second) pair of texts.

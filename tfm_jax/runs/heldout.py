@@ -34,7 +34,7 @@ def evaluate(
         if getattr(data, split):
             break
     else:
-        raise DataError("the run has no held-out text; name a file to score")
+        raise DataError("the run has no held-out data; name a file to score")
     cfg = mesh or experiment.mesh
     made = make_mesh(cfg)
     with using(cfg, made, rules=()):
@@ -45,6 +45,11 @@ def evaluate(
 
 def _reading(data, file):
     """The data section with ``file`` for its validation set and no other file."""
+    if hasattr(data, "reading"):
+        try:
+            return data.reading(file)
+        except ValueError as error:
+            raise ConfigError(f"{file}: {error}") from error
     source = getattr(data, "source", FILES[0])
     if source not in (*FILES, *TEXTS):
         raise ConfigError(

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError, from_json
@@ -17,7 +18,7 @@ from tfm_jax.data.sources.bitext import Pairs, load_pairs
 from tfm_jax.data.sources.text_files import lines_of, read_lines
 from tfm_jax.decode.prompting import Prompting
 from tfm_jax.mesh import make_mesh, put_batch, using
-from tfm_jax.runs import heldout, prompted, resume, saved
+from tfm_jax.runs import classified, heldout, prompted, resume, saved
 from tfm_jax.runs.process import runtime
 from tfm_jax.runs.process.exits import CorruptCheckpoint, InfrastructureError
 from tfm_jax.runs.storage import arrays, weights
@@ -27,7 +28,8 @@ from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say
 from tfm_jax.train import program
 
-CHUNK = 1024  # lines translated at a time
+CHUNK = 1024  # lines translated, or images classified, at a time
+LABELS = 5  # of an image that are shown
 ATTEMPTS = 5  # to read checkpoints beside a training
 
 
@@ -102,6 +104,42 @@ def translate(
         for line in translated:
             if not say(line, file=stdout, kept="\t"):
                 return  # whoever read them has had enough
+
+
+def classify(
+    workdir: str | Path,
+    *,
+    config: Any,
+    checkpoint: int | None = None,
+    input: str | None = None,
+    stdin: TextIO,
+    stdout: Any,
+) -> None:
+    """The likeliest labels of image files, and how probable they are, on ``stdout``.
+
+    A line for each: its path, label, probability, label, probability, ..., with tabs
+    between them.
+
+    Args: input: files and folders between commas; None: one a line from ``stdin``.
+    """
+    run = _load(workdir, config, checkpoint)
+    if (task := run.experiment.task) != "classify_images":
+        raise ConfigError(
+            f"--mode=classify is for classify_images; the run learnt {task}"
+        )
+    if input is None:
+        lines = lines_of(stdin.buffer, "standard input", "error")
+        paths = (Path(line) for line, _ in lines if line)
+    else:
+        paths = iter(classified.files(input.split(",")))
+    names = saved.label_names(run)
+    while chunk := list(itertools.islice(paths, CHUNK)):
+        found = classified.probabilities(run, classified.read(run, chunk))
+        for path, chances in zip(chunk, found, strict=True):
+            best = np.argsort(-chances, kind="stable")[:LABELS]
+            shown = (f"{names[label]}\t{chances[label]:.4f}" for label in best)
+            if not say("\t".join([str(path), *shown]), file=stdout, kept="\t"):
+                return
 
 
 def prompt(

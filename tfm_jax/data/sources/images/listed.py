@@ -1,5 +1,6 @@
 """Listed: the images of a split before they are decoded, from each kind of source."""
 
+import hashlib
 import importlib.metadata
 import io
 import math
@@ -64,25 +65,25 @@ def _idx(cfg, split):
         raise DataError(
             f"{knob}={paths} must name two IDX files, of images and of labels"
         )
-    images, labels = (_idx_array(path, knob) for path in paths)
+    files = {str(path): read_bytes(path, knob) for path in paths}
+    images, labels = (_idx_array(files[str(path)], path, knob) for path in paths)
     if images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels):
         raise DataError(
             f"{knob}: {paths[0]} has an array of shape {images.shape}, {paths[1]} one "
             f"of {labels.shape}; expected as many images as labels, in this order"
         )
-    return _of_arrays(images, labels, str(paths[0]), {"files": [*map(str, paths)]})
+    return _of_arrays(images, labels, str(paths[0]), files)
 
 
-def _idx_array(path, knob):
-    data = read_bytes(path, knob)
+def _idx_array(data, path, knob):
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _BYTES:
         raise DataError(f"{knob}: {path} is no IDX file of bytes, as MNIST's are")
-    shape = np.frombuffer(data[4 : 4 + 4 * data[3]], ">u4").tolist()
     start = 4 + 4 * data[3]
-    if len(shape) != data[3] or len(data) - start != math.prod(shape):
+    shape = tuple(int.from_bytes(data[i : i + 4]) for i in range(4, start, 4))
+    if len(data) - start != math.prod(shape):
         raise DataError(
-            f"{knob}: {path} is damaged: an array of shape {tuple(shape)} and "
-            f"{max(len(data) - start, 0):,} bytes"
+            f"{knob}: {path} is damaged: it has {max(len(data) - start, 0):,} bytes "
+            f"for an array of shape {shape}"
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
@@ -93,9 +94,9 @@ def _npz(cfg, split):
     paths = getattr(cfg, f"{split}_files")
     if len(paths) != 1:
         raise DataError(f"{knob}={paths} must name one .npz file")
-    (path,) = paths
+    path, data = paths[0], read_bytes(paths[0], knob)
     try:
-        with np.load(io.BytesIO(read_bytes(path, knob))) as file:
+        with np.load(io.BytesIO(data)) as file:
             if not hasattr(file, "files"):
                 raise ValueError("one array, and no archive of some")
             names = _names_of_arrays(file.files, split)
@@ -110,8 +111,7 @@ def _npz(cfg, split):
             f"{labels.shape}; expected [N, height, width] or [N, height, width, C] and "
             "[N]"
         )
-    report = {"files": [str(path)], "arrays": list(names)}
-    return _of_arrays(images, labels, f"{path} {names[0]}", report)
+    return _of_arrays(images, labels, f"{path} {names[0]}", {str(path): data})
 
 
 def _names_of_arrays(there, split):
@@ -127,9 +127,10 @@ def _names_of_arrays(there, split):
     raise ValueError(f"it has the arrays {', '.join(there)}, and not {choices}")
 
 
-def _of_arrays(images, labels, where, report):
+def _of_arrays(images, labels, where, files):
     named = [*map(str, labels.tolist())]
-    return Listed(images, named, f"{where}, number {{}}".format, report)
+    sums = {k: {"sha256": hashlib.sha256(x).hexdigest()} for k, x in files.items()}
+    return Listed(images, named, f"{where}, number {{}}".format, {"files": sums})
 
 
 def _folder(cfg, split):

@@ -1,0 +1,46 @@
+"""What trained models make of images: logits and states, in batches of a few sizes."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from tfm_jax.data.batch import ImageBatch
+from tfm_jax.decode.rows import power_of_two
+
+BATCH = 64  # images at a time
+
+
+def over_images(
+    model: nn.Module,
+    params: Mapping[str, Any],
+    images: np.ndarray,
+    *,
+    method: str = "__call__",
+    on_batch: Callable[[int], object] = lambda count: None,
+) -> np.ndarray:
+    """What a method of ``model`` makes of images [n, height, width, C] uint8.
+
+    Args: on_batch: called with the number of images of each batch when it is done.
+    Returns: [n, ...] float32; there must be an image.
+    """
+    found = []
+    for first in range(0, len(images), BATCH):
+        some = images[first : first + BATCH]
+        padding = power_of_two(len(some)) - len(some)
+        filled = np.concatenate([some, np.repeat(some[:1], padding, axis=0)])
+        result = jax.device_get(_run(model, method, params, filled))
+        found.append(np.asarray(result, np.float32)[: len(some)])
+        on_batch(len(some))
+    return np.concatenate(found)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run(model, method, params, images):
+    count = len(images)
+    labels, weights = np.zeros(count, np.int32), np.ones(count, np.float32)
+    batch = ImageBatch(images, labels, weights)
+    return model.apply({"params": params}, batch, train=False, method=method)

@@ -1,0 +1,60 @@
+"""Trained models of images in a notebook."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from tfm_jax.decode.classifying import over_images
+from tfm_jax.notebook.run import ScoredRun
+from tfm_jax.runs import classified, saved
+from tfm_jax.runs.log import counted
+
+
+class ClassifyImagesRun(ScoredRun):
+    """A model that tells classes of images apart; their names are ``labels``."""
+
+    __slots__ = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """Names in the order of the model's outputs."""
+        return saved.label_names(self)
+
+    def classify(self, images: Any) -> pd.DataFrame:
+        """Probability of each label, a column each.
+
+        Args: images: paths, images of Pillow or arrays uint8 [H, W] or [H, W, C], of
+            any size; or an array of several, [n, H, W] or [n, H, W, C].
+        Returns: a row an image; its path, or number, is its index.
+        """
+        images = _listed(images, "classify")
+        pixels = classified.read(self, images)
+        with counted(len(pixels)) as done:
+            found = classified.probabilities(self, pixels, on_batch=done)
+        named = all(isinstance(image, str | Path) for image in images)
+        index = [*map(str, images)] if named else range(len(images))
+        return pd.DataFrame(found, columns=self.labels, index=index)
+
+    def embed(self, images: Any) -> np.ndarray:
+        """A vector [n, D] float32 of each image: the mean of the encoder's states.
+
+        Args: images: as in ``classify``.
+        """
+        pixels = classified.read(self, _listed(images, "embed"))
+        if not len(pixels):
+            return np.zeros((0, self.config.model.width), np.float32)
+        parts = self.model, self.params, pixels
+        with counted(len(pixels)) as done:
+            return over_images(*parts, method="encode", on_batch=done).mean(axis=1)
+
+
+def _listed(images: Any, method: str) -> Sequence[Any]:
+    """Raises: TypeError for a single image."""
+    one = isinstance(images, str | Path | Image.Image)
+    if one or getattr(images, "ndim", 3) < 3:
+        raise TypeError(f"images is one image; write {method}([image])")
+    return list(images)

@@ -1,0 +1,70 @@
+"""Images as a trained model reads them, and its probability of each class."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.sources.images.decoding import BrokenImage, pixels, strictly
+from tfm_jax.data.sources.images.listed import SUFFIXES
+from tfm_jax.decode.classifying import over_images
+from tfm_jax.runs import saved
+
+
+def read(run: saved.Saved, items: Iterable[Any]) -> np.ndarray:
+    """[n, height, width, C] uint8, converted and resized as the model needs it.
+
+    Args: items: paths, images of Pillow, or arrays uint8 [H, W] or [H, W, C].
+    Raises: DataError naming the first that is no such image.
+    """
+    data, model = run.experiment.data, run.experiment.model
+    size = getattr(model, "image", data.image_size)
+    color = {1: "grey", 3: "rgb"}.get(getattr(model, "channels", 0), data.color)
+    found: list[np.ndarray] = []
+    with strictly():
+        for number, item in enumerate(items):
+            name = item if isinstance(item, str | Path) else f"image {number}"
+            try:
+                found.append(pixels(item, size, color, data.fit))
+            except FileNotFoundError as error:
+                raise DataError(f"there is no file {name}") from error
+            except BrokenImage as error:
+                raise DataError(f"{name} is broken: {error}") from error
+            if found[-1].shape != found[0].shape:
+                raise DataError(
+                    f"{name} has shape {found[-1].shape}, the first one "
+                    f"{found[0].shape}, and the run has no data.image_size"
+                )
+    return np.stack(found) if found else np.zeros((0, 1, 1, 1), np.uint8)
+
+
+def probabilities(
+    run: saved.Saved,
+    images: np.ndarray,
+    *,
+    on_batch: Callable[[int], object] = lambda count: None,
+) -> np.ndarray:
+    """Of each class [n, C] float32, in the order of ``saved.label_names``."""
+    if not len(images):
+        return np.zeros((0, run.experiment.model.labels), np.float32)
+    logits = over_images(run.model, run.params, images, on_batch=on_batch)
+    return np.asarray(jax.nn.softmax(logits, axis=-1))
+
+
+def files(names: Sequence[str]) -> list[Path]:
+    """Files, and the images in folders and below them. Raises: DataError."""
+    found: list[Path] = []
+    for path in map(Path, names):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        found += sorted(below)
+    if not found:
+        raise DataError(
+            f"{', '.join(names)} holds no file {', '.join(sorted(SUFFIXES))}"
+        )
+    return found
