@@ -3,8 +3,7 @@
 A tenth of the training images is the validation split.
 
 Run     python -m tfm_jax.main --config=configs/vit_mnist.py --workdir=runs/mnist \
-          --config.data.train_files=train-images-idx3-ubyte.gz,train-labels-idx1-ubyte.gz \
-          --config.data.test_files=t10k-images-idx3-ubyte.gz,t10k-labels-idx1-ubyte.gz
+          --config.data.train_files=IMAGES,LABELS --config.data.test_files=IMAGES,LABELS
 Sizes   tiny (default), small
 """
 

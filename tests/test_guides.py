@@ -18,7 +18,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import experiments.run
 from experiments import plan
@@ -29,6 +31,7 @@ from tests.experiments import tiny_study
 from tests.interop.test_command import FAMILIES, write
 from tests.models.tiny import tiny
 from tests.pages import IN_ORDER, blocks, command_lines, text
+from tests.workloads.image_runs import write_idx
 from tfm_jax import api, main
 from tfm_jax import config as configs
 from tfm_jax.config import flatten
@@ -139,6 +142,18 @@ def read(argv):
     return first
 
 
+def write_images(folder):
+    """Two classes of images; and the files of MNIST, of ten classes."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    for name in ("train", "t10k"):
+        write_idx(folder / f"{name}-images-idx3-ubyte.gz", noise)
+        write_idx(folder / f"{name}-labels-idx1-ubyte.gz", np.arange(40) % 10)
+    for number, image in enumerate(noise):
+        path = folder / "pets" / ("cat", "dog")[number % 2] / f"{number // 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
 class Reader:
     """Follows the pages in their order, each once, and no command twice."""
 
@@ -148,6 +163,7 @@ class Reader:
         for name, content in FILES.items():
             (folder / name).write_text(content, "utf-8")
             (folder / f"{name}.gz").write_bytes(gzip.compress(content.encode()))
+        write_images(folder)
         (folder / "sbatch").write_text("#!/bin/sh\necho 1\n")
         (folder / "sbatch").chmod(0o755)
         write(folder / "bert-base-uncased", *FAMILIES["bert"][:3])

@@ -16,7 +16,7 @@ from tests.traced import traced
 from tfm_jax import main
 from tfm_jax.config import Above, ConfigError, readers_of, to_json
 from tfm_jax.data.batch import MaskedBatch
-from tfm_jax.data.rows import causal, labelled, masked, pairs, spans, tagged
+from tfm_jax.data.rows import causal, images, labelled, masked, pairs, spans, tagged
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.layers.arch import Arch, TextArch
 from tfm_jax.layers.encoder import EncoderArch
@@ -43,8 +43,8 @@ from tfm_jax.workloads import WORKLOADS
 SECTIONS = [family.config for family in MODELS.values()]
 SECTIONS += [optimizers.Config, checkpoint.Config, bilingual.Config]
 SECTIONS += [vocabularies.Config, TrainConfig]
-TEXTS = (causal, masked, labelled, tagged, spans, pairs)
-SECTIONS += [module.Config for module in TEXTS]
+ROWS = (causal, masked, labelled, tagged, spans, pairs, images)
+SECTIONS += [module.Config for module in ROWS]
 
 
 @pytest.mark.parametrize("cls", SECTIONS, ids=lambda cls: f"{cls.__module__[8:]}")

@@ -10,7 +10,8 @@ from PIL import Image
 
 from tfm_jax.decode.classifying import over_images
 from tfm_jax.notebook.run import ScoredRun
-from tfm_jax.runs import classified, saved
+from tfm_jax.runs import classified, image_attention, saved
+from tfm_jax.runs.image_attention import ImageAttention
 from tfm_jax.runs.log import counted
 
 
@@ -38,6 +39,16 @@ class ClassifyImagesRun(ScoredRun):
         named = all(isinstance(image, str | Path) for image in images)
         index = [*map(str, images)] if named else range(len(images))
         return pd.DataFrame(found, columns=self.labels, index=index)
+
+    def logits(self, images: Any) -> np.ndarray:
+        """What the model returns: [n, labels] float32. Args: as of ``classify``."""
+        pixels = classified.read(self, _listed(images, "logits"))
+        return classified.logits(self, pixels)
+
+    def attention(self, image: Any) -> ImageAttention:
+        """Weights of every layer and head for one image, and their rollout."""
+        (pixels,) = classified.read(self, [image])
+        return image_attention.attention(self.model, self.params, pixels)
 
     def embed(self, images: Any) -> np.ndarray:
         """A vector [n, D] float32 of each image: the mean of the encoder's states.

@@ -1,6 +1,6 @@
 """Images as a trained model reads them, and its probability of each class."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +41,19 @@ def read(run: saved.Saved, items: Iterable[Any]) -> np.ndarray:
     return np.stack(found) if found else np.zeros((0, 1, 1, 1), np.uint8)
 
 
-def probabilities(
-    run: saved.Saved,
-    images: np.ndarray,
-    *,
-    on_batch: Callable[[int], object] = lambda count: None,
-) -> np.ndarray:
-    """Of each class [n, C] float32, in the order of ``saved.label_names``."""
+def logits(run: saved.Saved, images: np.ndarray, **options: Any) -> np.ndarray:
+    """Of each class [n, labels] float32, in the order of ``saved.label_names``.
+
+    Args: images: of ``read``. options: of ``over_images``.
+    """
     if not len(images):
         return np.zeros((0, run.experiment.model.labels), np.float32)
-    logits = over_images(run.model, run.params, images, on_batch=on_batch)
-    return np.asarray(jax.nn.softmax(logits, axis=-1))
+    return over_images(run.model, run.params, images, **options)
+
+
+def probabilities(run: saved.Saved, images: np.ndarray, **options: Any) -> np.ndarray:
+    """The same as probabilities."""
+    return np.asarray(jax.nn.softmax(logits(run, images, **options), axis=-1))
 
 
 def files(names: Sequence[str]) -> list[Path]:

@@ -309,7 +309,7 @@ def test_an_image_set_of_tfds_is_read_without_tensorflow(tmp_path):
     TinyImages(data_dir=tmp_path, file_format="array_record").download_and_prepare()
     cfg = Config(
         **dict(source="tfds", tfds_name="tiny_images", tfds_data_dir=str(tmp_path)),
-        **dict(tfds_train="train[:75%]", tfds_valid="train[75%:]"),
+        **dict(tfds_train="train[:75%]", tfds_valid="train[75%:]", tfds_test="test"),
     )
     data = prepared(KIND, cfg, None, tmp_path / "cache")
     assert {*sets(data)["train"], *sets(data)["valid"]} == {

@@ -52,7 +52,7 @@ class Config:
         "train", "its split to train on; splits may be slices such as train[:90%]"
     )
     tfds_valid: str = knob("", 'its validation split; "": valid_share')
-    tfds_test: str = knob("test", 'its test split; "": test_share')
+    tfds_test: str = knob("", 'its test split; "": test_share')
     valid_share: float = knob(
         0.1, "of the training images, if there is no validation split", low=0, below=1
     )
@@ -111,8 +111,10 @@ class Config:
         ("source", ("folder", "tfds")): ("broken",),
         ("valid_files", ((),)): ("valid_share",),
         ("folder_valid", ("",)): ("valid_share",),
+        ("tfds_valid", ("",)): ("valid_share",),
         ("test_files", ((),)): ("test_share",),
         ("folder_test", ("",)): ("test_share",),
+        ("tfds_test", ("",)): ("test_share",),
     }
 
     def __post_init__(self):
