@@ -83,15 +83,16 @@ def moved(model, params, batch, source_delta, target_delta):
         return model.apply({"params": params}, batch, train=False)
 
 
-def reach(model, params, batch, row=0):
+def reach(model, params, batch, row=0, width=0):
     """How far each token of one row reaches: derivatives of the logits.
 
+    Args: width: of token vectors, by default that of the model.
     Returns: [T, S] and [T, T], at t by the vector of source or target token s.
     """
-    length = batch.source.shape[1]
+    length, width = batch.source.shape[1], width or model.cfg.width
     copies = jax.tree.map(lambda x: np.repeat(x[row : row + 1], 2 * length, 0), batch)
-    direction = np.random.default_rng(0).normal(size=(length, model.cfg.width))
-    moves = np.zeros((2, 2 * length, length, model.cfg.width), np.float32)
+    direction = np.random.default_rng(0).normal(size=(length, width))
+    moves = np.zeros((2, 2 * length, length, width), np.float32)
     for s in range(length):  # one copy of the row for each token that moves
         moves[0, s, s] = moves[1, length + s, s] = direction[s]
     _, change = jax.jvp(

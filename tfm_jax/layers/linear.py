@@ -41,6 +41,11 @@ def _uniform(limit):
 INITS = {
     # Glorot and Bengio 2010; tables N(0, 1/D), unit variance after the sqrt(D) scale
     "glorot": Init(nn.initializers.glorot_uniform(), _unit_after_scaling),
+    # Gehring et al. 2017, arXiv:1705.03122, section 3.5
+    "normal_fan_in": Init(
+        nn.initializers.variance_scaling(1.0, "fan_in", "normal"),
+        lambda width: nn.initializers.normal(0.1),
+    ),
     # LeCun et al. 1998, Flax's default
     "lecun": Init(nn.initializers.lecun_normal(), _unit_after_scaling),
     # Radford et al. 2018, section 4.1
@@ -100,6 +105,11 @@ class Linear(nn.Module):
     The product is done on [tokens, features] matrices whatever the rank of x: XLA
     then copies nothing for the weight gradient.
 
+    With ``weight_norm`` the kernel gives the directions of each output's weights, and
+    "scale" their length, which is at first that of the kernel.
+
+    Source: Salimans and Kingma 2016, arXiv:1602.07868, equation 2, for that norm.
+    Deviates: no.
     Args (call): x: [..., *input shape]. Returns: [..., *features] in ``dtype``.
     """
 
@@ -112,6 +122,7 @@ class Linear(nn.Module):
     bias: bool = True
     dtype: DTypeLike = jnp.float32
     scale: float = 1.0  # on the initial kernel
+    weight_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -130,6 +141,13 @@ class Linear(nn.Module):
             jnp.float32,
         )
         x, kernel = x.reshape(-1, rows), kernel.reshape(rows, columns)
+        if self.weight_norm:
+            length = jnp.linalg.norm(kernel, axis=0)
+            first = nn.with_logical_partitioning(
+                lambda _: length.reshape(self.features), self.axes[self.inputs :]
+            )
+            scale: Any = self.param("scale", first)
+            kernel = kernel * (scale.reshape(-1) / length)
         y = einsum("ti,io->to", x, kernel, dtype=self.dtype)
         if self.bias:
             drawn = nn.with_logical_partitioning(

@@ -85,13 +85,13 @@ class Cache(NamedTuple):
     Attributes:
         index: [] int32, tokens so far.
         layers: see ``Stack.init_cache``.
-        memory_lengths: [B] int32, real source tokens.
+        mask: of the real source tokens.
         ancestry: [B, W, T] int32, see ``layers.ancestry``.
     """
 
     index: jax.Array  # type: ignore[assignment]  # hides a tuple's
     layers: tuple
-    memory_lengths: jax.Array
+    mask: Mask
     ancestry: jax.Array
 
     def select(self, parents: jax.Array) -> "Cache":
@@ -163,7 +163,7 @@ class Transformer(nn.Module):
         x, positions = self._embed(
             table, self.source_positions, source, positions, train=train
         )
-        mask = _sees(segments, segments, packed=positions is not None)
+        mask = Mask.between(segments, segments, packed=positions is not None)
         return self.encoder(x, _or_count(positions, x), Context(mask), train=train)
 
     def decode(self, batch: PairBatch, memory: jax.Array, *, train: bool) -> jax.Array:
@@ -178,8 +178,8 @@ class Transformer(nn.Module):
         packed = positions is not None
         q, kv = batch.target_segments, batch.source_segments
         context = Context(
-            mask=dataclasses.replace(_sees(q, q, packed=packed), causal=True),
-            memories={"encoder": Memory(memory, _sees(q, kv, packed=packed))},
+            mask=dataclasses.replace(Mask.between(q, q, packed=packed), causal=True),
+            memories={"encoder": Memory(memory, Mask.between(q, kv, packed=packed))},
         )
         return self._logits(
             self.decoder(x, _or_count(positions, x), context, train=train)
@@ -199,7 +199,7 @@ class Transformer(nn.Module):
             layers=self.decoder.init_cache(
                 len(memory), width, max_length, {"encoder": Memory(memory)}
             ),
-            memory_lengths=_lengths(source_segments),
+            mask=Mask.between(None, source_segments, packed=False),
             ancestry=jnp.zeros((memory.shape[0], width, max_length), jnp.int32),
         )
 
@@ -213,11 +213,7 @@ class Transformer(nn.Module):
             x,
             cache.layers,
             cache.index,
-            Context(
-                memories={
-                    "encoder": Memory(None, Mask(kv_lengths=cache.memory_lengths))
-                }
-            ),
+            Context(memories={"encoder": Memory(None, cache.mask)}),
             visible=visible,
         )
         cache = cache._replace(index=cache.index + 1, layers=layers, ancestry=written)
@@ -251,16 +247,6 @@ Model = Transformer
 def _or_count(positions, x):
     """``positions`` [B, T], or 0, 1, 2, ... where rows hold one sentence each."""
     return jnp.arange(x.shape[1])[None] if positions is None else positions
-
-
-def _lengths(segments):
-    return jnp.sum(segments > 0, axis=-1, dtype=jnp.int32)
-
-
-def _sees(q_segments, kv_segments, *, packed):
-    if packed:
-        return Mask(q_segments=q_segments, kv_segments=kv_segments)
-    return Mask(kv_lengths=_lengths(kv_segments))
 
 
 _SIDES = ("source_", "target_")

@@ -41,6 +41,19 @@ class Mask:
     window: int | None = None
     prefix: jax.Array | None = None
 
+    @classmethod
+    def between(
+        cls, q_segments: jax.Array | None, kv_segments: jax.Array, *, packed: bool
+    ) -> "Mask":
+        """Rows [B, T] and [B, S] whose segments of one number see each other.
+
+        Args: packed: a row may hold several; else one, padded behind it.
+        """
+        if packed:
+            return cls(q_segments=q_segments, kv_segments=kv_segments)
+        lengths = jnp.sum(kv_segments > 0, axis=-1, dtype=jnp.int32)
+        return cls(kv_lengths=lengths)
+
     def visible(self, queries: int, keys: int) -> jax.Array | None:
         """[B|1, 1, T, S] bool, or None if everything may be seen."""
         t = jnp.arange(queries)[:, None]
