@@ -19,6 +19,7 @@ from tfm_jax.train import loop
 
 GOLDEN = Path(__file__).with_name("golden")
 RUNS = sorted(path.parent for path in GOLDEN.glob("*/*/config.json"))
+NEW = {"conv_seq2seq", "rnn_seq2seq", "unet", "vit"}  # families since the last one
 CLOSE = dict(rtol=2e-3)  # processors and compilers round differently
 AT_ONCE = dict(rtol=1e-5, atol=1e-5)  # and have rounded one call, not twenty updates
 
@@ -31,7 +32,8 @@ def told(workdir, kind, field):
 
 def test_every_release_left_its_runs():
     assert {path.parent.name for path in RUNS} >= {"0.1.0"}
-    assert {configs.load_run(path).model_name for path in families.FOLDERS} == {*MODELS}
+    known = {configs.load_run(path).model_name for path in families.FOLDERS}
+    assert known == {*MODELS} - NEW
     for path in RUNS + families.FOLDERS:
         files = [file for file in path.rglob("*") if file.is_file()]
         assert sum(file.stat().st_size for file in files) < 250_000

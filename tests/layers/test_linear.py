@@ -38,7 +38,12 @@ def test_glorot_takes_heads_for_one_matrix():
 
 @pytest.mark.parametrize(
     ("name", "deviation"),
-    [("lecun", 300**-0.5), ("normal_0.02", 0.02), ("truncated_0.02", TRUNCATED)],
+    [
+        ("lecun", 300**-0.5),
+        ("normal_fan_in", 300**-0.5),
+        ("normal_0.02", 0.02),
+        ("truncated_0.02", TRUNCATED),
+    ],
 )
 def test_other_inits_have_the_deviation_they_name(name, deviation):
     values = kernel(name)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tests.layers.weights import randomised
-from tests.models.tiny import V, reach, rows, sentences
+from tests.models.tiny import reach, rows, sentences
+from tests.models.tiny_conv import NARROW, E, shapes, tiny
 from tfm_jax.audit import audit_transformer
 from tfm_jax.config import ConfigError, build, section
 from tfm_jax.decode.search import decode
@@ -18,18 +18,6 @@ from tfm_jax.layers.layout import init_params
 from tfm_jax.models.conv_seq2seq import SIZES, Config, ConvSeq2Seq
 from tfm_jax.objectives import translation
 
-E = 6
-NARROW = dict(
-    embedding_width=E,
-    output_width=5,
-    encoder_widths=(8, 10),
-    encoder_kernels=(3,),
-    decoder_widths=(10, 8),
-    decoder_kernels=(3, 2),
-    max_length=16,
-    source_vocab=V,
-    target_vocab=V,
-)
 PAIRS = sentences((5, 3), (5, 4))
 PADDED = rows(PAIRS, 9, 9)
 PACKED = rows([PAIRS, PAIRS[::-1]], 9, 9)
@@ -47,19 +35,6 @@ VARIANTS = {
     | dict(tie="three_way"),
     "wide": dict(encoder_kernels=(4, 1), decoder_kernels=(1, 5), positions="none"),
 }
-
-
-@functools.cache
-def shapes(cfg):
-    return jax.eval_shape(
-        lambda: init_params(ConvSeq2Seq(cfg), jax.random.key(0), translation.example())
-    )
-
-
-def tiny(**changes):
-    """A model with random weights, lengths and biases: (model, params)."""
-    model = ConvSeq2Seq(Config(**NARROW | changes))
-    return model, randomised(shapes(model.cfg))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from tests.models import tiny, tiny_images, tiny_text
+from tests.models import tiny, tiny_conv, tiny_images, tiny_text
 from tests.models.test_encoder_knobs import GENERATOR
 from tfm_jax.config import ConfigError
 from tfm_jax.data.batch import MaskedBatch
@@ -40,7 +40,17 @@ def images(**changes):
     return tiny_images.shapes(vit.Vit(cfg))
 
 
+def convolutional(**changes):
+    one = dict(encoder_widths=(8,), decoder_widths=(8,), decoder_kernels=(3,))
+    return tiny_conv.tiny(**one | changes)[1]
+
+
 FAMILIES = {
+    "conv_seq2seq": [
+        convolutional,
+        functools.partial(convolutional, attention_projections="shared"),
+        functools.partial(convolutional, tie="two_way", output_width=6),
+    ],
     "transformer": [
         functools.partial(translation, tie="none", positions="learned"),
         functools.partial(translation, output_bias=True, positions="t5", norm="pre"),
@@ -62,7 +72,7 @@ FAMILIES = {
 # modules that are no layer, and lie below the first one
 BELOW = {
     "embedding", "source_embedding", "target_embedding", "word", "type", "map", "norm",
-    "position", "source_positions", "target_positions", "position_bias",
+    "position", "source_positions", "target_positions", "position_bias", "project_in",
 }  # fmt: skip
 
 

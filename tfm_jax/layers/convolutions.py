@@ -186,6 +186,7 @@ class CrossAttention(nn.Module):
         )[:, :, 0]
         if self.cfg.length_scale:
             seen = source.mask.visible(x.shape[1], source.memory.key.shape[1])
+            assert seen is not None  # it always hides padding
             tokens = jnp.sum(seen, axis=-1)[:, 0, :, None]  # [B, T|1, 1]
             y = y * jnp.sqrt(tokens.astype(y.dtype))
         return (self.out(y) + x) * HALF
