@@ -27,7 +27,9 @@ BARE = {"AlbertModel": {"embedding_size": 6}, "ElectraModel": {"embedding_size":
 BARE |= {"BertModel": {}}
 
 
-@pytest.mark.parametrize("model_type", MAPS)
+@pytest.mark.parametrize(
+    "model_type", [name for name in MAPS if name in transformers.CONFIG_MAPPING]
+)
 def test_what_a_configuration_leaves_out_has_transformers_defaults(model_type):
     name_map = MAPS[model_type]
     whole = transformers.AutoConfig.for_model(model_type).to_json_string(use_diff=False)

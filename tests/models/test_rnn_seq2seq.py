@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.layers.weights import random_params
 from tfm_jax.config import ConfigError, build, section
 from tfm_jax.data.batch import PairBatch
 from tfm_jax.decode.search import decode
@@ -73,46 +74,52 @@ def packed(pairs):
 
 @functools.cache
 def made(kind):
-    """(model, parameters, logits) of a tiny model of that kind."""
+    """(model, random parameters) of a tiny model of that kind."""
     model = RNNSeq2Seq(Config(**NARROW | KINDS[kind]))
-    batch = pair_batch(*PAIRS)
-    params = init_params(model, jax.random.key(0), batch)
-    params = jax.tree.map(  # biases too
-        lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape), params
-    )
-    return model, params, model.apply({"params": params}, batch, train=False)
+    return model, random_params(model, pair_batch(*PAIRS), train=False)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_pairs_of_one_row_do_not_see_each_other(kind):
-    model, params, logits = made(kind)
-    batch = packed(PAIRS)
-    together = model.apply({"params": params}, batch, train=False)[0]
-    first = 0
-    for row, (_, target) in enumerate(PAIRS):
-        found = together[first : first + len(target)]
-        np.testing.assert_allclose(found, logits[row, : len(target)], atol=2e-6)
-        first += len(target)
+@functools.partial(jax.jit, static_argnums=0)
+def whole(model, params, batch):
+    """Logits [B, T, V]."""
+    return model.apply({"params": params}, batch, train=False)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_step_by_step_the_logits_are_those_of_the_whole(kind):
-    model, params, logits = made(kind)
-    batch = pair_batch(*PAIRS)
+@functools.partial(jax.jit, static_argnums=0)
+def in_all_ways(model, params, batch, row):
+    """Logits of ``batch`` [B, T, V], of the same packed, and step by step."""
+    together = model.apply({"params": params}, row, train=False)[0]
     call = functools.partial(model.apply, {"params": params})
     memory = call(batch.source, batch.source_segments, train=False, method="encode")
     cache = call(
         memory, batch.source_segments, width=2, max_length=7, method="init_cache"
     )
-    rows = np.arange(4)
-    for t in range(7):
+    rows = jnp.arange(len(batch.source))
+
+    def step(cache, now):
+        t, tokens = now
         # hypothesis 1 reads something else, and is then thrown away
-        tokens = np.stack([batch.target_inputs[:, t], (rows + t) % 11], axis=1)
-        found, cache = call(tokens, cache, method="step")
-        np.testing.assert_allclose(found[:, 0], logits[:, t], atol=2e-6)
-        cache = cache.select(
-            jnp.zeros((4, 2), int) if t % 2 else jnp.array([[0, 1]] * 4)
-        )
+        tokens = jnp.stack([tokens, (rows + t) % 11], axis=1)
+        logits, cache = call(tokens, cache, method="step")
+        parents = jnp.where(t % 2, jnp.zeros(2, int), jnp.arange(2))
+        cache = cache.select(jnp.broadcast_to(parents, (len(rows), 2)))
+        return cache, logits[:, 0]
+
+    tokens = batch.target_inputs.T
+    _, steps = jax.lax.scan(step, cache, (jnp.arange(len(tokens)), tokens))
+    return whole(model, params, batch), together, jnp.swapaxes(steps, 0, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_and_step_by_step_the_logits_are_those_of_pairs_alone(kind):
+    found = in_all_ways(*made(kind), pair_batch(*PAIRS), packed(PAIRS))
+    logits, together, steps = map(np.asarray, found)
+    np.testing.assert_allclose(steps, logits, atol=2e-6)
+    first = 0
+    for row, (_, target) in enumerate(PAIRS):
+        seen = together[first : first + len(target)]
+        np.testing.assert_allclose(seen, logits[row, : len(target)], atol=2e-6)
+        first += len(target)
 
 
 @pytest.mark.parametrize("size, count", [
@@ -129,10 +136,11 @@ def test_counts_are_published_ones_less_the_second_bias_of_torch(size, count):
 
 @pytest.mark.parametrize("ratio", (0.0, 0.5))
 def test_a_share_of_the_tokens_that_are_read_is_its_own(ratio):
-    model, params, _ = made("additive")
+    model, params = made("additive")
     batch = pair_batch(*PAIRS)
     mine = RNNSeq2Seq(Config(**NARROW | {"teacher_forcing": ratio}))
 
+    @jax.jit
     def logits(seed, inputs):
         changed = batch._replace(target_inputs=inputs)
         rngs = {"dropout": jax.random.key(seed)}
@@ -150,24 +158,21 @@ def test_a_share_of_the_tokens_that_are_read_is_its_own(ratio):
         written = np.array(jnp.argmax(first, -1))
         forced = np.concatenate([batch.target_inputs[:, :1], written[:, :-1]], axis=1)
         changed = batch._replace(target_inputs=forced)
-        again = model.apply({"params": params}, changed, train=False)
+        again = whole(model, params, changed)
         np.testing.assert_allclose(first, again, atol=2e-6)
 
 
 def test_greedy_and_beam_write_what_the_whole_model_finds_likeliest():
-    model, params, _ = made("general")
+    model, params = made("general")
     sources = [np.array(source, np.int32) for source, _ in PAIRS]
     greedy = decode(model, params, sources, beam=1, offset=3, length_penalty=0.0)
     beam = decode(model, params, sources, beam=3, offset=3, length_penalty=0.0)
-    for source, (tokens, scores, lengths), best in zip(
-        sources, greedy, beam, strict=True
-    ):
-        assert best[1][0] >= scores[0] - 1e-5
-        target = tokens[0, : lengths[0]]
-        batch = pair_batch((source, target), length=len(source) + 4)
-        logits = model.apply({"params": params}, batch, train=False)[0]
-        logits = np.array(logits)[:, 2:]  # neither pad nor BOS is written
-        np.testing.assert_array_equal(np.argmax(logits, -1)[: len(target)] + 2, target)
+    targets = [tokens[0, : lengths[0]] for tokens, _, lengths in greedy]
+    batch = pair_batch(*zip(sources, targets, strict=True), length=9)
+    likeliest = np.argmax(whole(model, params, batch)[:, :, 2:], -1) + 2
+    for row, target in enumerate(targets):  # neither pad nor BOS is written
+        assert beam[row][1][0] >= greedy[row][1][0] - 1e-5
+        np.testing.assert_array_equal(likeliest[row, : len(target)], target)
 
 
 @pytest.mark.parametrize("wrong, words", [

@@ -8,6 +8,7 @@ from tfm_jax.interop.diffusers import (
 from tfm_jax.interop.huggingface import load_huggingface, save_huggingface
 from tfm_jax.interop.imported import Imported, ImportedDecoder, ImportedText
 from tfm_jax.interop.maps import NameMap, register
+from tfm_jax.interop.maps.rnn_seq2seq import from_torch_rnn, to_torch_rnn
 from tfm_jax.interop.starts import read_initial
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "ImportedDenoiser",
     "ImportedText",
     "NameMap",
+    "from_torch_rnn",
     "load_diffusers",
     "load_huggingface",
     "read_initial",
     "register",
     "save_diffusers",
     "save_huggingface",
+    "to_torch_rnn",
 ]

@@ -22,6 +22,7 @@ from tfm_jax.data.tokenizers.subwords import TextTokenizer
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 PAIRS = "tfm_jax_tokenizer.json"  # of a translation, as we read it
+UNLIMITED = int(1e30)  # tokens of a row, as transformers says it
 TARGET = "target_tokenizer"  # folder below it, where languages have one each
 # transformers' name -> how special tokens that mean it are spelled, the first counts
 MEANINGS = {

@@ -88,6 +88,11 @@ def compare(
         raise ConfigError(f"{folder}: {error}") from error
     folder = huggingface.local(folder)
     theirs = huggingface.describe(loaded.config, huggingface.model_type(folder))
+    if "architectures" not in theirs:
+        raise ConfigError(
+            f"{folder} has model_type={theirs['model_type']!r}, which transformers has "
+            "not; there is nothing to compare with"
+        )
     cls = getattr(transformers, theirs["architectures"][0])
     model = cls.from_pretrained(folder, dtype=torch.float64).eval()
 

@@ -9,7 +9,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
 from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop import load_huggingface, save_huggingface, tokenizer_files
-from tfm_jax.interop.tokenizer_files import TOKENIZER, meanings
+from tfm_jax.interop.tokenizer_files import TOKENIZER, UNLIMITED, meanings
 from tfm_jax.models import MODELS, family_of
 from tfm_jax.runs import saved
 from tfm_jax.runs.storage.checkpoint import Checkpointer
@@ -123,17 +123,18 @@ def export_run(
         save_huggingface(folder, params, config, model_type=model_type, **named)
     except (ValueError, FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{workdir}: {error}") from error
+    longest = getattr(config, "max_length", UNLIMITED)
     if special is not None:
         types = getattr(config, "types", 1) > 1
         tokenizer_files.write(
             *(folder, run.tokenizer, _around(run)),
-            **dict(longest=config.max_length, types=types),
+            **dict(longest=longest, types=types),
         )
     elif run.tokenizer:
         steps = NORMALIZERS[run.experiment.data.normalize]
         tokenizer_files.write_pairs(
             *(folder, run.tokenizer),
-            **dict(longest=config.max_length, lowercase=steps.lowercase),
+            **dict(longest=longest, lowercase=steps.lowercase),
         )
     return folder
 
@@ -244,7 +245,7 @@ def _data(task, loaded, tokenizer):
     if hasattr(config, "image_size"):
         color = {1: "grey", 3: "rgb"}.get(config.channels, "native")
         return dict(image_size=config.image_size, color=color, labels=loaded.labels)
-    longest = config.max_length
+    longest = getattr(config, "max_length", UNLIMITED)
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
     kept = defaults.keys() & most.keys()

@@ -65,7 +65,8 @@ class Bridges(nn.Module):
         ]
         context = None
         if not cfg.attends and cfg.has_context:
-            context = jnp.concatenate([x[0] for x in layers[-1].values()], axis=-1)
+            ends_of_last = [layers[-1][name][0] for name in cfg.directions]
+            context = jnp.concatenate(ends_of_last, axis=-1)
         first = []
         for number in range(cfg.decoder_depth):
             layer = layers[min(number, cfg.encoder_depth - 1)]
