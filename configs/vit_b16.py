@@ -1,4 +1,4 @@
-"""ViT-B/16 fine-tuned at a higher resolution (Dosovitskiy et al. 2021, arXiv:2010.11929).
+"""ViT-B/16 fine-tuned at 384 pixels (Dosovitskiy et al. 2021, arXiv:2010.11929).
 
 Published set-up (section 3.2, appendix B.1.1): pre-trained on ImageNet-21k at 224
 pixels, then on ImageNet at 384, with the positions interpolated and a new map to the

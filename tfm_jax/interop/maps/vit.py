@@ -11,12 +11,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from tfm_jax.data.batch import ImageBatch
 from tfm_jax.interop.imported import ImportedImages
 from tfm_jax.interop.maps import encoders, fields, label_names
 from tfm_jax.models import vit
+from tfm_jax.objectives import classify_images
 
 # our module -> theirs; the first is written, the second what the classes call it now
 LAYER = {
@@ -29,7 +27,7 @@ LAYER = {
     "ffn/up": ("intermediate.dense", "mlp.fc1"),
     "ffn/down": ("output.dense", "mlp.fc2"),
 }
-EMBEDDING = {
+EMBEDDING = {  # theirs have the axes [1, T, D]
     "encoder/embedding/cls": "vit.embeddings.cls_token",
     "encoder/embedding/position/table": "vit.embeddings.position_embeddings",
 }
@@ -82,7 +80,7 @@ class ImageMap(encoders.EncoderMap):
     def _stored(self, cfg, path, ours):
         stored = super()._stored(cfg, path, ours)
         if path in EMBEDDING:
-            return stored._replace(shape=(1, *(1,) * (len(ours) == 1), *ours))
+            return stored._replace(shape=(1,) * (3 - len(ours)) + ours)
         return stored
 
 
@@ -94,10 +92,6 @@ def _alike(numbers):
 
 def _of_each(numbers, channels):
     return [*numbers] * (channels // len(numbers))
-
-
-def _example():
-    return ImageBatch(np.zeros((1, 1, 1, 1), np.float32), None, None)
 
 
 VIT = ImageMap(
@@ -140,6 +134,6 @@ VIT = ImageMap(
     head_dropout="",
     beside=re.compile(r"vit\.(pooler\.dense\.(weight|bias)|embeddings\.mask_token)"),
     untold=frozenset({"pixel_mean", "pixel_std"}),  # the processor's
-    example=_example,
+    example=classify_images.example,
 )
 HUGGINGFACE = (VIT,)
