@@ -27,5 +27,5 @@ def log_slope(points: Sequence[Sequence[float]], last: int = LAST) -> float:
 
     Args: points: [x, y], both positive, in any order.
     """
-    x, y = np.log(sorted(points)[-last:]).T
+    x, y = np.log(sorted(map(tuple, points))[-last:]).T
     return float(np.polyfit(x, y, 1)[0])

@@ -63,7 +63,7 @@ def measure(
     both = pairs(batch, row)
     outputs = np.unique(np.linspace(0, length - 1, OUTPUTS).astype(int))
     back = outputs[:, None] - np.arange(length)
-    sides = {
+    sides: dict[str, tuple] = {
         "source": (0, dict(method="encode"), (row, jnp.ones_like(row)), np.abs(back)),
         "target": (1, {}, (both,), back),
     }
