@@ -107,13 +107,20 @@ def measure(experiment: Experiment) -> dict[str, Any]:
         "curves": curves | gradients,
         "parameters": sum(x.size for x in jax.tree.leaves(parts.params)),
         "conditions": {
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": _cores(),
             "device": jax.devices()[0].device_kind,
             "load before": before,
             "load after": os.getloadavg()[0],
             "rows": parts.rows,
         },
     }
+
+
+def _cores():
+    """Those that the process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _memory(program):

@@ -8,8 +8,8 @@ there are as many rows at all lengths: one on a CPU. Slopes are those of the las
 lengths, where the highest power shows. The length of a path is measured as a gradient:
 how far away may an input be, and what is left of it there?
 
-All three attend to the source, so that a training step of each grows with n² in the end.
-Attention is computed as published: all its weights are in memory.
+All three attend to the source, so that a training step of each grows with n² in the
+end. Attention is computed as published: all its weights are in memory.
 
 Vaswani et al. 2017, arXiv:1706.03762, table 1: operations of a layer n² d for
 self-attention, n d² for recurrence, k n d² for convolution; sequential operations 1, n
@@ -74,7 +74,7 @@ def arms(width, heads):
             "model.decoder_widths": (width,) * LAYERS,
             "model.encoder_kernels": (KERNEL,),
             "model.decoder_kernels": (KERNEL,),
-            "model.max_length": LENGTH,
+            "model.positions": "none",  # a table of them would be most parameters
         },
     }
 
