@@ -84,6 +84,7 @@ def measure(experiment: Experiment) -> dict[str, Any]:
     curves: dict[str, list] = {name: [] for name in COSTS}
     programs: dict[tuple[str, int], Callable] = {}
     for n in lengths(experiment):
+        api.say(f"compiles programs for {n} tokens")
         for work, begin in BEGIN.items():
             function, arguments = begin(parts, n)
             program = jax.jit(function).lower(*arguments).compile()

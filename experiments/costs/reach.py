@@ -70,10 +70,9 @@ def measure(
     scores: dict[str, float] = {}
     curves: dict[str, list] = {}
     for side, (call, options, arguments, distance) in sides.items():
-        run = functools.partial(
-            model.apply, {"params": params}, *arguments, train=False, **options
-        )
-        norms = _norms(run, call, outputs, length, jax.random.key(experiment.seed))
+        run = functools.partial(model.apply, train=False, **options)
+        inputs = ({"params": params}, *arguments)
+        norms = _norms(run, inputs, call, outputs, length, experiment.seed)
         unit = norms[distance == 1].mean()
         curves[f"{side}_gradient"] = [
             [d, float(norms[distance == d].mean() / unit)] for d in _distances(length)
@@ -89,24 +88,27 @@ def _distances(length):
     return sorted(n for n in {*doubled, *(3 * n for n in doubled)} if n <= length // 2)
 
 
-def _norms(run, call, outputs, length, key):
+def _norms(run, inputs, call, outputs, length, seed):
     """[outputs, T] norms of the gradients by the vectors of embedding no. ``call``.
 
-    Of what ``run`` returns the first array with a vector for each position counts. The
-    batch has one row, so that it may come first or after the positions.
+    Of what ``run(*inputs)`` returns the first array with a vector for each position
+    counts. The batch has one row, so that it may come first or after the positions.
     """
     shapes = []
-
-    def by_position(added):
-        y = jax.tree.leaves(_with(run, call, lambda vectors: vectors + added))
-        return next(x for x in y if length in x.shape).reshape(length, -1)
 
     def noted(vectors):
         shapes.append(vectors.shape)
         return vectors
 
-    @jax.jit
-    def norms(added):
+    jax.eval_shape(lambda *inputs: _with(noted, call, run, inputs), *inputs)
+
+    @jax.jit  # nothing that depends on the seed is a constant: it is compiled once
+    def norms(inputs, added, key):
+        def by_position(added):
+            y = _with(lambda vectors: vectors + added, call, run, inputs)
+            arrays = (x for x in jax.tree.leaves(y) if x.ndim == 3)
+            return next(x for x in arrays if length in x.shape).reshape(length, -1)
+
         y, pull = jax.vjp(by_position, added)
         readout = jax.random.normal(key, y.shape[-1:])
 
@@ -116,12 +118,11 @@ def _norms(run, call, outputs, length, key):
 
         return jax.lax.map(at, outputs)
 
-    jax.eval_shape(lambda: _with(run, call, noted))
-    return np.asarray(norms(jnp.zeros(shapes[0])))
+    return np.asarray(norms(inputs, jnp.zeros(shapes[0]), jax.random.key(seed)))
 
 
-def _with(run, call, change):
-    """``run()`` with the vectors changed that token embedding no. ``call`` looks up."""
+def _with(change, call, run, inputs):
+    """``run(*inputs)``, the vectors changed that embedding no. ``call`` looks up."""
     calls = itertools.count()
 
     def intercept(function, arguments, keywords, context):
@@ -132,4 +133,4 @@ def _with(run, call, change):
         return change(y)
 
     with nn.intercept_methods(intercept):
-        return run()
+        return run(*inputs)
