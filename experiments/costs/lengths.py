@@ -21,7 +21,7 @@ from tfm_jax.api import Experiment
 
 DOUBLINGS = 6  # from the shortest length to the longest, which the data's section says
 SHORTEST = 8
-ROUNDS = 5  # of the stopwatch
+ROUNDS = 3  # of the stopwatch
 QUANTITIES = {
     "flops": "operations",
     "sequential": "sequential products",

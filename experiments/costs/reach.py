@@ -103,7 +103,7 @@ def _norms(run, inputs, call, outputs, length, seed):
     jax.eval_shape(lambda *inputs: _with(noted, call, run, inputs), *inputs)
 
     @jax.jit  # nothing that depends on the seed is a constant: it is compiled once
-    def norms(inputs, added, key):
+    def gradients(inputs, added, key):
         def by_position(added):
             y = _with(lambda vectors: vectors + added, call, run, inputs)
             arrays = (x for x in jax.tree.leaves(y) if x.ndim == 3)
@@ -114,11 +114,12 @@ def _norms(run, inputs, call, outputs, length, seed):
 
         def at(t):
             by_vectors = pull(jnp.zeros_like(y).at[t].set(readout))[0]
-            return jnp.linalg.norm(by_vectors.reshape(length, -1), axis=-1)
+            return by_vectors.reshape(length, -1)
 
         return jax.lax.map(at, outputs)
 
-    return np.asarray(norms(inputs, jnp.zeros(shapes[0]), jax.random.key(seed)))
+    found = gradients(inputs, jnp.zeros(shapes[0]), jax.random.key(seed))
+    return np.linalg.norm(np.asarray(found, np.float64), axis=-1)  # small ones squared
 
 
 def _with(change, call, run, inputs):

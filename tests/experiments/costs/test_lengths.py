@@ -56,16 +56,36 @@ def test_attention_reaches_everything(measured):
     assert 0.2 < scores["source_far"] < 5
 
 
+def reaches(config, settings):
+    experiment, batch, _ = api.start(cells.configure(config, settings))
+    model = experiment.build_model()
+    params = api.initial_params(experiment, model)
+    return reach.measure(experiment, model, params, batch)
+
+
 @pytest.mark.parametrize("window, layers", [(2, 1), (3, 2)])
 def test_reach_is_exact_where_layers_see_a_window(window, layers):
     depth = {"model.encoder_depth": layers, "model.decoder_depth": layers}
-    settings = SMALL | SHORT | depth | {"model.windows": (window,)}
-    experiment, batch, _ = api.start(cells.configure(CONFIG, settings))
-    model = experiment.build_model()
-    params = api.initial_params(experiment, model)
-    scores, curves = reach.measure(experiment, model, params, batch)
+    windows = {"model.windows": (window,)}
+    scores, curves = reaches(CONFIG, SMALL | SHORT | depth | windows)
     behind = layers * (window - 1)
     assert scores["target_reach"] == 1 + behind
     assert scores["source_reach"] == 1 + 2 * behind
     for points in curves.values():
         assert all((y > 0) == (d <= behind) for d, y in points)
+
+
+def test_convolutions_reach_one_plus_layers_times_kernel_less_one():
+    kernel, layers, widths = 5, 2, ("encoder_widths", "decoder_widths")
+    both = (SMALL | SHORT).items()
+    settings = {k: v for k, v in both if not k.startswith("model.")}
+    settings |= {f"model.{name}": (8,) * layers for name in widths}
+    settings |= {f"model.{side}coder_kernels": (kernel,) for side in ("en", "de")}
+    settings |= {"model.embedding_width": 8, "model.output_width": 8}
+    scores, curves = reaches("configs/conv_numerals.py", settings)
+    whole = 1 + layers * (kernel - 1)
+    assert scores["source_reach"] == scores["target_reach"] == whole
+    sides = {"source": whole // 2, "target": whole - 1}  # both ways, and back
+    for side, farthest in sides.items():
+        points = curves[f"{side}_gradient"]
+        assert all((y > 0) == (d <= farthest) for d, y in points)
