@@ -25,6 +25,7 @@ from tfm_jax.layers.convolutions import (
 )
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.linear import Dropout, constrain
+from tfm_jax.layers.vocabularies import Tables, Vocabularies
 from tfm_jax.models.family import Family
 from tfm_jax.ops.masks import Mask
 
@@ -39,11 +40,10 @@ ENCODER_GRADIENTS = {  # number of attention layers -> factor
     "mean": lambda layers: 1.0 / layers,  # section 3.4
     "sum": lambda layers: 1.0,
 }
-TIES = ("none", "two_way", "three_way")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ConvolutionalArch):
+class Config(Vocabularies, ConvolutionalArch):
     """Defaults are the paper's WMT'14 English to German."""
 
     output_width: int = knob(512, "of what logits are made of", low=1, high=2**20)
@@ -57,13 +57,6 @@ class Config(ConvolutionalArch):
         role="training",
         choices=ENCODER_GRADIENTS,
     )
-    tie: str = knob(
-        "none",
-        "no table shared; one for target and output; one for source, target and output",
-        choices=TIES,
-    )
-    source_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
-    target_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
 
     READ_WITH = {
         ("positions", ("both", "source", "target")): ("max_length",),
@@ -75,13 +68,6 @@ class Config(ConvolutionalArch):
             raise ValueError(
                 f"model.tie={self.tie!r} needs model.output_width={self.output_width} "
                 f"to be model.embedding_width={self.embedding_width}"
-            )
-        if self.tie == "three_way" and self.source_vocab != self.target_vocab:
-            raise ValueError(
-                "model.tie='three_way' needs one vocabulary, not "
-                f"model.source_vocab={self.source_vocab} and "
-                f"model.target_vocab={self.target_vocab}; set tokenizer.shared=true "
-                "or choose from (none, two_way)"
             )
 
     @property
@@ -154,7 +140,7 @@ class Cache(NamedTuple):
         return self._replace(columns=columns)
 
 
-class ConvSeq2Seq(nn.Module):
+class ConvSeq2Seq(Tables, nn.Module):
     """Convolutional encoder-decoder; ``init_params`` makes its parameters.
 
     Args (call): batch: ``PairBatch`` of [B, S] and [B, T] integers, see `transformer`.
@@ -174,11 +160,7 @@ class ConvSeq2Seq(nn.Module):
             scheme = "learned" if side in POSITIONS[cfg.positions] else "none"
             return PositionEmbedding(scheme, cfg.max_length, cfg.init)
 
-        if cfg.tie == "three_way":
-            self.embedding = tokens(cfg.source_vocab)
-        else:
-            self.source_embedding = tokens(cfg.source_vocab)
-            self.target_embedding = tokens(cfg.target_vocab)
+        self.set_tables(tokens)
         self.source_positions = positions("source")
         self.target_positions = positions("target")
         self.dropout = Dropout(cfg.dropout)
@@ -250,9 +232,6 @@ class ConvSeq2Seq(nn.Module):
         cache = cache._replace(index=cache.index + 1, columns=columns)
         return self._logits(x), cache
 
-    def _table(self, side):
-        return getattr(self, "embedding" if self.cfg.tie == "three_way" else side)
-
     def _embed(self, side, tokens, positions, *, train):
         length, longest = tokens.shape[1], self.cfg.longest
         if longest and length > longest:
@@ -261,7 +240,7 @@ class ConvSeq2Seq(nn.Module):
             )
         if positions is None:
             positions = jnp.arange(length)[None]
-        x = self._table(f"{side}_embedding")(tokens)
+        x = self.table(side)(tokens)
         x = getattr(self, f"{side}_positions")(x, positions)
         return constrain(self.dropout(x, train=train), "batch", "length", "embed")
 
@@ -269,7 +248,7 @@ class ConvSeq2Seq(nn.Module):
         if self.cfg.tie == "none":
             logits = self.output(x).astype(jnp.float32)
         else:
-            logits = self._table("target_embedding").attend(x) + self.bias
+            logits = self.table("target").attend(x) + self.bias
         return constrain(logits, "batch", "length", "vocab")
 
 

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import knob
 from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers.embed import TokenEmbedding
 from tfm_jax.layers.linear import constrain
@@ -22,22 +21,14 @@ from tfm_jax.layers.recurrent.bridge import Bridges
 from tfm_jax.layers.recurrent.decoder import Decoder, Inputs, Past, Source
 from tfm_jax.layers.recurrent.encoder import Encoded, Encoder
 from tfm_jax.layers.recurrent.layer import drop, step_keys
+from tfm_jax.layers.vocabularies import Tables, Vocabularies
 from tfm_jax.models.family import Family
 from tfm_jax.ops.dropout import dropout
 
-TIES = ("none", "two_way", "three_way")
-
 
 @dataclasses.dataclass(frozen=True)
-class Config(RecurrentArch):
-    """See `RecurrentArch`."""
-
-    tie: str = knob(
-        "none",
-        "no table shared; one for target and output; one for source, target and output",
-        choices=TIES,
-    )
-    source_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
+class Config(Vocabularies, RecurrentArch):
+    """Defaults are those of `RecurrentArch`."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -46,13 +37,6 @@ class Config(RecurrentArch):
                 f"model.tie={self.tie!r} needs a readout of model.embedding_width="
                 f"{self.embedding_width}, not {self.readout_size}; with model.readout "
                 "from (tanh, maxout) set model.readout_width"
-            )
-        if self.tie == "three_way" and self.source_vocab != self.target_vocab:
-            raise ValueError(
-                "model.tie='three_way' needs one vocabulary, not "
-                f"model.source_vocab={self.source_vocab} and "
-                f"model.target_vocab={self.target_vocab}; set tokenizer.shared=true "
-                "or choose from (none, two_way)"
             )
 
 
@@ -78,7 +62,7 @@ class Cache(NamedTuple):
         return self._replace(past=jax.tree.map(chosen, self.past))
 
 
-class RNNSeq2Seq(nn.Module):
+class RNNSeq2Seq(Tables, nn.Module):
     """Recurrent encoder-decoder; ``init_params`` makes its parameters.
 
     Args (call): batch: ``PairBatch`` of [B, S] and [B, T] integers, see `transformer`.
@@ -93,11 +77,7 @@ class RNNSeq2Seq(nn.Module):
         def tokens(vocab):
             return TokenEmbedding(vocab, cfg.embedding_width, cfg.init, False, dtype)
 
-        if cfg.tie == "three_way":
-            self.embedding = tokens(cfg.source_vocab)
-        else:
-            self.source_embedding = tokens(cfg.source_vocab)
-            self.target_embedding = tokens(cfg.target_vocab)
+        self.set_tables(tokens)
         self.encoder = Encoder(cfg)
         self.bridge = Bridges(cfg)
         self.decoder = Decoder(cfg)
@@ -120,7 +100,7 @@ class RNNSeq2Seq(nn.Module):
 
         Positions say only whether rows hold several sentences; None: they do not.
         """
-        x = self._source(source.T)
+        x = self.table("source")(source.T)
         x = drop(x, self.cfg.dropout, self._keys(len(x), train=train))
         x = constrain(x, "length", "batch", None)
         packed = positions is not None
@@ -168,13 +148,13 @@ class RNNSeq2Seq(nn.Module):
             )
             past = past._replace(written=jnp.zeros_like(tokens[:, :1]))
         else:
-            embedded = drop(self._target(tokens.T), cfg.dropout, keys)
+            embedded = drop(self.table("target")(tokens.T), cfg.dropout, keys)
             embedded = constrain(embedded, "length", "batch", None)[:, :, None]
             gates = self.decoder.gates(embedded)
             inputs = inputs._replace(embedded=embedded, gates=gates)
         read = self.decoder.read(memory.memory)
         source = _source(read, batch.source_segments, packed=packed)
-        logits = self.decoder(past, inputs, source, self._target.table)
+        logits = self.decoder(past, inputs, source, self.table("target").table)
         return constrain(logits, "batch", "length", "vocab")
 
     def init_cache(
@@ -198,22 +178,12 @@ class RNNSeq2Seq(nn.Module):
 
     def step(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Next tokens [B, W] -> (logits [B, W, V], cache)."""
-        embedded = self._target(tokens)
+        embedded = self.table("target")(tokens)
         gates = self.decoder.gates(embedded)
         inputs = Inputs(gates=gates, embedded=embedded, context=cache.context)
-        table = self._target.table
+        table = self.table("target").table
         logits, past = self.decoder.step(cache.past, inputs, cache.source, table)
         return logits, cache._replace(past=past)
-
-    @property
-    def _source(self):
-        one = self.cfg.tie == "three_way"
-        return self.embedding if one else self.source_embedding
-
-    @property
-    def _target(self):
-        one = self.cfg.tie == "three_way"
-        return self.embedding if one else self.target_embedding
 
     def _keys(self, steps, *, train):
         """[T] keys for dropout, or None if nothing is dropped."""

@@ -22,28 +22,20 @@ from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.parts import DECODER, Context, Memory
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Stack
+from tfm_jax.layers.vocabularies import Tables, Vocabularies
 from tfm_jax.models.family import Family
 from tfm_jax.ops.masks import Mask
 
-TIES = ("three_way", "two_way", "none")
-
 
 @dataclasses.dataclass(frozen=True)
-class Config(TextArch):
+class Config(Vocabularies, TextArch):
     """Defaults are the paper's base model."""
 
     encoder_depth: int = knob(6, "layers, N", low=1, high=10_000)
     decoder_depth: int = knob(6, "layers, N", low=1, high=10_000)
     embedding_scale: bool = knob(True, "embeddings times sqrt(width)")
-    tie: str = knob(
-        "three_way",
-        "one table for source, target and output; one for target and output; none "
-        "shared",
-        choices=TIES,
-    )
+    tie: str = "three_way"
     output_bias: bool = knob(False, "a bias on the logits; the paper has none")
-    source_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
-    target_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
 
     READ_WITH = {
         ("norm", tuple(n for n in NORM_PLACEMENTS if n != "none")): (
@@ -51,16 +43,6 @@ class Config(TextArch):
             "norm_eps",
         ),
     }
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.tie == "three_way" and self.source_vocab != self.target_vocab:
-            raise ValueError(
-                "model.tie='three_way' needs one vocabulary, not "
-                f"model.source_vocab={self.source_vocab} and "
-                f"model.target_vocab={self.target_vocab}; set tokenizer.shared=true "
-                "or choose from (two_way, none)"
-            )
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -99,7 +81,7 @@ class Cache(NamedTuple):
         return self._replace(ancestry=ancestry.follow(self.ancestry, parents))
 
 
-class Transformer(nn.Module):
+class Transformer(Tables, nn.Module):
     """Encoder-decoder Transformer; ``init_params`` makes its parameters.
 
     Args (call): batch: ``PairBatch`` of [B, S] and [B, T] integers. Segments keep
@@ -121,11 +103,7 @@ class Transformer(nn.Module):
         def positions():
             return PositionEmbedding(cfg.positions, cfg.max_length, cfg.init)
 
-        if cfg.tie == "three_way":
-            self.embedding = tokens(cfg.source_vocab)
-        else:
-            self.source_embedding = tokens(cfg.source_vocab)
-            self.target_embedding = tokens(cfg.target_vocab)
+        self.set_tables(tokens)
         if cfg.tie == "none":
             self.output = Linear(
                 (cfg.target_vocab,),
@@ -159,7 +137,7 @@ class Transformer(nn.Module):
         train: bool,
     ) -> jax.Array:
         """[B, S] tokens, segments and positions -> memory [B, S, D]."""
-        table = self._table("source_embedding")
+        table = self.table("source")
         x, positions = self._embed(
             table, self.source_positions, source, positions, train=train
         )
@@ -169,7 +147,7 @@ class Transformer(nn.Module):
     def decode(self, batch: PairBatch, memory: jax.Array, *, train: bool) -> jax.Array:
         """Teacher forcing: logits [B, T, V] for every target position at once."""
         x, positions = self._embed(
-            self._table("target_embedding"),
+            self.table("target"),
             self.target_positions,
             batch.target_inputs,
             batch.target_positions,
@@ -205,7 +183,7 @@ class Transformer(nn.Module):
 
     def step(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Tokens [B, W] at ``cache.index`` -> (logits [B, W, V], cache)."""
-        table = self._table("target_embedding")
+        table = self.table("target")
         positions = jnp.full(tokens.shape, cache.index)
         x = self.target_positions(table(tokens), positions)
         written, visible = ancestry.write(cache.ancestry, cache.index)
@@ -218,9 +196,6 @@ class Transformer(nn.Module):
         )
         cache = cache._replace(index=cache.index + 1, layers=layers, ancestry=written)
         return self._logits(x), cache
-
-    def _table(self, name):
-        return self.embedding if self.cfg.tie == "three_way" else getattr(self, name)
 
     def _embed(self, table, add_positions, tokens, positions, *, train):
         length, longest = tokens.shape[1], self.cfg.longest
@@ -236,7 +211,7 @@ class Transformer(nn.Module):
         if self.cfg.tie == "none":
             logits = self.output(x).astype(jnp.float32)
         else:
-            logits = self._table("target_embedding").attend(x)
+            logits = self.table("target").attend(x)
         logits = logits + self.bias if self.cfg.output_bias else logits
         return constrain(logits, "batch", "length", "vocab")
 

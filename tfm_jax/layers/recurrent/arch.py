@@ -78,7 +78,6 @@ class RecurrentArch(
     forget_bias: float = knob(
         1.0, "added to the forget gates' biases", role="initial", low=-100, high=100
     )
-    target_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
 
     READ_WITH = {
         ("bidirectional", (False,)): ("source_order",),

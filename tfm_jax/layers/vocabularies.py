@@ -1,0 +1,51 @@
+"""The tables of a model with a source and a target, which may share them."""
+
+import dataclasses
+from collections.abc import Callable
+
+from tfm_jax.config import knob
+from tfm_jax.layers.embed import TokenEmbedding
+
+TIES = ("three_way", "two_way", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabularies:
+    """Fields of a ``Config``, before the class that says the rest."""
+
+    tie: str = knob(
+        "none",
+        "one table for source, target and output; one for target and output; none "
+        "shared",
+        choices=TIES,
+    )
+    source_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
+    target_vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.tie == "three_way" and self.source_vocab != self.target_vocab:
+            raise ValueError(
+                "model.tie='three_way' needs one vocabulary, not "
+                f"model.source_vocab={self.source_vocab} and "
+                f"model.target_vocab={self.target_vocab}; set tokenizer.shared=true "
+                "or choose from (two_way, none)"
+            )
+
+
+class Tables:
+    """Of a Linen module whose ``cfg`` has ``Vocabularies``."""
+
+    def set_tables(self, make: Callable[[int], TokenEmbedding]) -> None:
+        """For ``setup``; ``make`` of the number of tokens."""
+        if self.cfg.tie == "three_way":
+            self.embedding = make(self.cfg.source_vocab)
+        else:
+            self.source_embedding = make(self.cfg.source_vocab)
+            self.target_embedding = make(self.cfg.target_vocab)
+
+    def table(self, side: str) -> TokenEmbedding:
+        """That of the "source" or the "target"."""
+        return getattr(
+            self, "embedding" if self.cfg.tie == "three_way" else f"{side}_embedding"
+        )
