@@ -42,10 +42,9 @@ SIZES = {
     ),
     "tiny": dict(
         model=dict(vit.SIZES["tiny"], image_size=(12,), channels=1, labels=10),
-        data=dict(source="digits", test_share=0.2, image_size=(12,)),
+        data=dict(source="digits", test_share=0.1, image_size=(12,)),
         optim=dict(peak_lr=0.03, warmup_steps=20),
         train=dict(total_steps=200, batch_tokens=64),
-        mesh=dict(cpu_devices=1),
         **every(100),
     ),
 }

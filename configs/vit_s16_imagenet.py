@@ -50,10 +50,9 @@ SIZES = {
     ),
     "tiny": dict(
         model=dict(vit.SIZES["tiny"], representation_width=32, channels=1, labels=10),
-        data=dict(source="digits", test_share=0.2),
+        data=dict(source="digits", test_share=0.1),
         optim=dict(peak_lr=4e-3, warmup_steps=50),
         train=dict(total_steps=800, batch_tokens=64),
-        mesh=dict(cpu_devices=1),
         **every(200),
     ),
 }

@@ -15,7 +15,7 @@ from experiments.runs import attempts, cells, files, outcomes
 from experiments.runs.attempts import Run
 from experiments.runs.cells import Cell
 from experiments.stages import FIRST
-from experiments.study import Study
+from experiments.study import Study, parts
 from experiments.study_file import ROOT
 from tfm_jax.api import (
     ConfigError,
@@ -211,7 +211,8 @@ class Plan:
         wanted = {arm: {study.metric: "metric"} for arm in study.arms}
         for expectation in study.expect:
             for arm in expectation.arms if expectation.metric else ():
-                wanted[arm].setdefault(expectation.metric, "expect: metric")
+                for metric in parts(expectation.metric):
+                    wanted[arm].setdefault(metric, "expect: metric")
         for cell, status in self.runs:
             if not status.attempts:
                 cells.check_read(cell)

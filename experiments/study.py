@@ -25,6 +25,11 @@ OF_BASELINE = {"identical": "identical", "steady": "other_seeds"}  # kind -> its
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,59}")
 
 
+def parts(metric: str) -> list[str]:
+    """The scores of ``metric``: one, or those of ``split/score - split/score``."""
+    return metric.split(" - ")
+
+
 class Typed(str):
     """A value as it stands on the command line; the knob's type says how it is read."""
 
@@ -37,7 +42,8 @@ class Expectation:
         kind: of ``KINDS``; ``statistics.findings`` judges them.
         arms: those it speaks of, in the order the predicate takes them.
         low: and ``high``, bounds of ``within``.
-        metric: and ``goal``, if they are not the study's. sesoi: in units of that
+        metric: and ``goal``, if they are not the study's; ``split/score``, or how far
+            two of them lie apart, ``long/nll - short/nll``. sesoi: in units of that
             metric; 0: the study's, or none where the score is another one.
         text: in words.
         claim: whose it is. The study's source "published" it, and the verdict is on
@@ -176,7 +182,7 @@ class Study:
 
     def sesoi_of(self, expectation: Expectation) -> float:
         """Smallest effect of interest in units of its metric; 0 if nobody has said."""
-        names = (expectation.metric or self.metric, self.metric)
+        names = [*parts(expectation.metric or self.metric), self.metric]
         one_score = len({name.rpartition("/")[2] for name in names}) == 1
         return expectation.sesoi or (self.sesoi if one_score else 0.0)
 
@@ -214,8 +220,11 @@ class Study:
         own = expectation.metric in ("", self.metric)
         if own and expectation.goal not in ("", self.goal):
             yield f"expect: goal={expectation.goal!r}; that of {self.metric} is goal"
-        if expectation.metric and expectation.metric.count("/") != 1:
-            yield f"expect: metric={expectation.metric!r}; write split/score"
+        if expectation.metric and not _is_metric(expectation.metric, most=2):
+            yield (
+                f"expect: metric={expectation.metric!r}; write split/score, or "
+                "split/score - split/score"
+            )
         if not 0 <= expectation.sesoi < math.inf:
             yield f"expect: sesoi={expectation.sesoi} must be positive, or 0"
         if expectation.sesoi and own:
@@ -243,7 +252,7 @@ class Study:
             yield f"vmapped={self.vmapped}: a probe trains nothing"
         if self.first and (self.probe or self.vmapped):
             yield f"first={self.first!r} is neither for probes nor vmapped"
-        if self.metric.count("/") != 1:
+        if not _is_metric(self.metric, most=1):
             yield f"metric={self.metric!r}; write split/score, such as valid/nll"
         if not 0 <= self.sesoi < math.inf:
             yield f"sesoi={self.sesoi} must be positive, or 0 if nobody has said"
@@ -284,6 +293,11 @@ class Study:
             for knob in knobs if place != "tune" else ():
                 if knob in self.tune:
                     yield f"{place}: {knob}={knobs[knob]!r}, but tune says what it is"
+
+
+def _is_metric(metric, most):
+    names = parts(metric)
+    return len(names) <= most and all(name.count("/") == 1 for name in names)
 
 
 def axis(knob: str, values: Iterable, label: str = "") -> dict[str, dict[str, Any]]:

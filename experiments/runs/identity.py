@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # another one makes every run another run
 ADDED = {  # later knob -> what was done before: at that, it is in no name
+    "data.heldout_words_least": 0,
+    "data.heldout_words_most": 0,
     "mesh.matmul_precision": "default",
     "optim.cut_after_steps": 50_000,
     "optim.cut_every_steps": 10_000,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from experiments.runs import attempts, cells, files
 from experiments.runs.attempts import Run
 from experiments.runs.cells import FINAL
-from experiments.study import Study
+from experiments.study import Study, parts
 from tfm_jax.api import ConfigError
 
 if TYPE_CHECKING:
@@ -17,17 +17,21 @@ if TYPE_CHECKING:
 
 
 def metric(run: Run, name: str) -> float | None:
-    """``split/score`` of a finished run; None if it diverged or has not finished.
+    """A metric of a finished run; None if it diverged or has not finished.
 
     A score that is no finite number is that of a run that diverged.
+
+    Args: name: ``split/score``, or ``split/score - split/score``.
     """
     if run.status.name != "done":
         return None
-    scores = files.scores(run.status.results)
-    if name not in scores:
-        path = run.cell.directory / "results.json"
-        raise ConfigError(f"{name} is not in {path}; choose from {', '.join(scores)}")
-    return _finite(scores[name])
+    scores, (first, *others) = files.scores(run.status.results), parts(name)
+    for one in (first, *others):
+        if one not in scores:
+            path = run.cell.directory / "results.json"
+            known = ", ".join(scores)
+            raise ConfigError(f"{one} is not in {path}; choose from {known}")
+    return _finite(scores[first] - sum(scores[one] for one in others))
 
 
 def _finite(value):

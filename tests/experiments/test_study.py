@@ -9,6 +9,7 @@ import pytest
 from experiments import studies
 from experiments.runs import cells
 from experiments.statistics import findings
+from experiments.studies import predecessors
 from experiments.study import (
     KINDS,
     Study,
@@ -113,6 +114,8 @@ def test_nothing_is_silently_merged(wrong):
         (expects(arms=("pre", "pre")), "2 distinct ones"),
         (expects(goal="least"), "expect: goal='least'"),
         (expects(metric="nll"), "expect: metric='nll'"),
+        (expects(metric="a/nll - nll"), "write split/score, or split/score - split"),
+        (dict(metric="a/nll - b/nll"), "metric='a/nll - b/nll'; write split/score,"),
         (dict(expect=(within("pre", 2.0, 1.0, ""),)), "within low=2.0 and high=1.0"),
         (dict(expect=(steady("pre", ""),)), "steady needs seeds in other_seeds"),
         (dict(expect=(identical("pre", ""),)), "needs seeds in identical"),
@@ -175,3 +178,23 @@ def test_every_arm_of_every_study_is_a_legal_configuration(name, scale, request)
     question, *_, source = inspect.cleandoc(module.__doc__).split("\n\n")
     assert question.split(".")[0].endswith("?")
     assert re.search(r"\b(19|20)\d\d\b", source), "which paper?"
+
+
+@pytest.mark.parametrize("scale", predecessors.SCALES)
+def test_arms_of_several_families_differ_in_their_model_alone(scale, request):
+    """Each starts from a configuration of its own, which says more than that."""
+    study, others = predecessors.get_study(scale), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(request.config.rootpath)
+        for arm in study.arms:
+            settings = study.settings_of(arm)
+            own, _ = cells.stages_of(settings)
+            knobs = cells.configure(settings["config"], own).knobs()
+            others.append(
+                {
+                    knob: value
+                    for knob, value in knobs.items()
+                    if not knob.startswith("model") and knob not in study.tune
+                }
+            )
+    assert all(other == others[0] for other in others)

@@ -216,12 +216,12 @@ def test_a_finished_run_leaves_its_curve_and_its_attention(model, tmp_path, caps
         for step in (1, 2):
             log.write(step, "train", {"loss": 1.0 / step})
     module, params = model
-    finish._draw(tmp_path, params, (module, TOKENIZER, "ab", "cd"))
+    finish._draw(tmp_path, params, (module, TOKENIZER, "ab", "cd"), {})
     said = capsys.readouterr().out
     for name in ("curve.png", "attention.png"):
         picture = plt.imread(tmp_path / name)  # there, and a picture
         assert picture.std() > 0 and name in said
-    finish._draw(tmp_path, None, None)
+    finish._draw(tmp_path, None, None, {})
     assert "attention" not in capsys.readouterr().out
 
 

@@ -127,12 +127,14 @@ def export_run(
     if special is not None:
         types = getattr(config, "types", 1) > 1
         tokenizer_files.write(
-            folder, run.tokenizer, _around(run), longest=longest, types=types
+            *(folder, run.tokenizer, _around(run)),
+            **dict(longest=longest, types=types),
         )
     elif run.tokenizer:
         steps = NORMALIZERS[run.experiment.data.normalize]
         tokenizer_files.write_pairs(
-            folder, run.tokenizer, longest=longest, lowercase=steps.lowercase
+            *(folder, run.tokenizer),
+            **dict(longest=longest, lowercase=steps.lowercase),
         )
     return folder
 

@@ -63,7 +63,8 @@ def finish(run: Any, log: Any) -> dict:
         if is_main_process:
             show(name, final)
             for file, text in final.files.items():
-                replace(workdir / file, text)
+                path = workdir / file
+                replace(path.with_stem(f"{path.stem}-{name}"), text)
             if final.confusion:
                 confusions[name] = final.confusion
     drawn = evaluator.cfg.pictures

@@ -31,7 +31,7 @@ class ClassEvaluator(Evaluator):
             f"{true} taken for {other}: {count} of them, {share:.1%}"
             for true, other, count, share in found.worst()
         )
-        files = {f"confusion-{split}.tsv": found.table()}
+        files = {"confusion.tsv": found.table()}
         return Scored(scores, tuple(worst), files, found)
 
 

@@ -41,7 +41,8 @@ class Scored(NamedTuple):
 
     Attributes:
         scores: name -> number, or text such as a signature; {} if the split is empty.
-        lines: some answers, for people. files: name -> text of all of them.
+        lines: some answers, for people. files: name -> text of all of them, kept
+            as ``NAME-SPLIT``, or under the name of the variant.
         confusion: of classes, for a picture; None of other answers.
     """
 

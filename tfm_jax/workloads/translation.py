@@ -9,7 +9,6 @@ from typing import Any
 
 from flax import linen as nn
 
-from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.rows.pairs import KIND, encode_pairs, has_text
 from tfm_jax.data.sources.bitext import SOURCES, Pairs
@@ -85,7 +84,7 @@ class TranslationEvaluator(Evaluator):
         of_texts, hypotheses = self.translations(params, pairs, poll=poll)
         rows = list(zip(pairs.source, hypotheses, pairs.target, strict=True))
         lines = tuple(map(_shown, rows[: self.cfg.samples]))
-        files = {f"translations-{split}.txt": to_table(rows)}
+        files = {"translations.txt": to_table(rows)}
         return Scored(scores | of_texts, lines, files)
 
     def translations(
@@ -199,13 +198,6 @@ def _has_score(data, evaluation, score):
     return evaluation.sentences > 0 and score in _final_scores(data)
 
 
-def _check(experiment):
-    if experiment.eval.variants:
-        raise ConfigError(
-            f"eval.variants={experiment.eval.variants}: task='translation' has none"
-        )
-
-
 def _check_new(data):
     languages = ("source_language", "target_language")
     normalize.check(data.normalize, **{knob: getattr(data, knob) for knob in languages})
@@ -218,7 +210,6 @@ WORKLOAD = Workload(
     scores={**TOKEN_SCORES, "bleu": max, "chrf": max, "exact_match": max},
     has_score=_has_score,
     final_scores=_final_scores,
-    check=_check,
     check_new=_check_new,
     evaluator=TranslationEvaluator,
     samples_by=("encode", "init_cache", "step"),

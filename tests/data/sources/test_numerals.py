@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +48,28 @@ def test_splits_share_no_number_and_have_the_sizes_asked_for(
     assert all(0 <= number <= limit for number in together)
     assert len(splits["valid"]) == len(splits["test"]) == heldout
     assert len(splits["train"]) == (cfg.numerals_train or limit + 1 - 2 * heldout)
+
+
+def test_held_out_sources_have_as_many_words_as_are_asked_for():
+    """``heldout_words_least`` and ``heldout_words_most``, as ``eval.variants`` set."""
+    cfg = Config(numerals_train=50, numerals_heldout=30)
+    whole, _ = load_pairs(cfg, "valid")
+    parts = [
+        load_pairs(dataclasses.replace(cfg, **words), "valid")[0]
+        for words in (dict(heldout_words_most=5), dict(heldout_words_least=6))
+    ]
+    short, long = ([len(line.split()) for line in part.source] for part in parts)
+    assert 0 < max(short) <= 5 < min(long)
+    rows = [zip(*part, strict=True) for part in (whole, *parts)]
+    everything, *split = map(set, rows)
+    assert set.union(*split) == everything
+    trained = [
+        load_pairs(dataclasses.replace(cfg, heldout_words_least=n), "train")
+        for n in (0, 6)
+    ]
+    assert trained[0] == trained[1]
+    with pytest.raises(DataError, match="heldout_words_least=99.*1 to 7 words"):
+        load_pairs(dataclasses.replace(cfg, heldout_words_least=99), "valid")
 
 
 def test_more_training_numbers_keep_the_earlier_ones_and_the_test_set():

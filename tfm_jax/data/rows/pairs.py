@@ -52,6 +52,12 @@ class Config(Order):
     numerals_joined_heldout: int = knob(
         0, "the same for valid and test; 0: as many", low=0, high=10_000
     )
+    heldout_words_least: int = knob(
+        0, "words of a source in valid and test; shorter ones are left out", low=0
+    )
+    heldout_words_most: int = knob(
+        0, "the same, longer ones; 0: however long", low=0, high=2**24
+    )
     train_files: tuple[str, ...] = knob(
         (), "source=parallel: two text files, or one of tab-separated columns"
     )

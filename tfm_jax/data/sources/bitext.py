@@ -1,8 +1,10 @@
 """Where sentence pairs come from, behind one interface."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from tfm_jax.data.errors import DataError
 from tfm_jax.data.sources import numerals, text_files, tfds
 from tfm_jax.data.tokenizers.normalize import Normalizer
 
@@ -44,7 +46,11 @@ def load_pairs(cfg: Any, split: str, names: Any = None) -> tuple[Pairs, dict[str
         cfg: the data section (`tfm_jax.data.rows.pairs.Config`).
         split: "train", "valid" or "test"; a split that is not configured is empty.
 
-    Raises: DataError if the data is absent, malformed or misaligned.
+    Of a held-out split are left out those whose source has fewer words, separated by
+    spaces, than ``heldout_words_least``, or more than ``heldout_words_most``.
+
+    Raises: DataError if the data is absent, malformed or misaligned, or if no pair of a
+        held-out split has so many words.
     """
     del names  # there are no labels
     sources, targets, report = SOURCES[cfg.source].load(cfg, split)
@@ -55,4 +61,19 @@ def load_pairs(cfg: Any, split: str, names: Any = None) -> tuple[Pairs, dict[str
         [target_side.apply(line) for line in targets],
         targets,
     )
-    return pairs, {"source": cfg.source, **report, "read": len(sources)}
+    report = {"source": cfg.source, **report, "read": len(sources)}
+    return (pairs if split == "train" else _of_length(cfg, split, pairs)), report
+
+
+def _of_length(cfg, split, pairs):
+    """Held-out pairs whose source has as many words as are asked for."""
+    least, most = cfg.heldout_words_least, cfg.heldout_words_most or math.inf
+    words = [len(line.split()) for line in pairs.source]
+    kept = [n for n, count in enumerate(words) if least <= count <= most]
+    if words and not kept:
+        raise DataError(
+            f"data.heldout_words_least={least}, data.heldout_words_most={most}: no "
+            f"source of {split} is so long; they have {min(words)} to {max(words)} "
+            "words"
+        )
+    return Pairs(*([side[n] for n in kept] for side in pairs))
