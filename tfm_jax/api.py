@@ -331,7 +331,7 @@ def initial_params(experiment: "Experiment", model: "nn.Module") -> dict[str, An
     from tfm_jax.layers.layout import init_params
 
     key = jax.random.key(experiment.seed)
-    return init_params(model, key, experiment.workload.objective.example())
+    return init_params(model, key, experiment.objective.example())
 
 
 def logits(model: "nn.Module", params: Mapping[str, Any], batch: Any) -> "jax.Array":
@@ -354,6 +354,6 @@ def mean_loss(
     from tfm_jax.workloads.evaluator import apply
 
     run = functools.partial(apply, model)
-    objective = experiment.workload.objective
+    objective = experiment.objective
     total, weight = objective.loss_sum(run, params, batch, train=False)
     return total / weight

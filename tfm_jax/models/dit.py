@@ -31,6 +31,7 @@ from tfm_jax.layers.parts import CROSS, FFN, SELF, Context, Memory
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import Modulation, modulate
 from tfm_jax.layers.stack import Stack
+from tfm_jax.models.family import Family
 from tfm_jax.ops.masks import Mask
 
 FREQUENCIES = 256  # numbers that a time becomes before its map
@@ -147,10 +148,10 @@ class Dit(nn.Module):
 
     def __call__(self, batch: NoisyBatch, *, train: bool) -> jax.Array:
         cfg, row = self.cfg, CONDITIONINGS[self.cfg.conditioning]
-        images, times, labels = batch
         if self.is_initializing():  # no parameter's shape is a batch's
-            images, times = jnp.zeros((1, *cfg.image, cfg.channels)), jnp.zeros(1)
-            labels = jnp.zeros(1, jnp.int32) if cfg.labels else None
+            images = jnp.zeros((1, *cfg.image, cfg.channels))
+            batch = NoisyBatch(images, jnp.zeros(1), jnp.zeros(1, jnp.int32))
+        images, times, labels = batch
         cfg.check(images.shape)
         grid = grid_of(images.shape[1:3], cfg.patch)
         given = [self.time(times)]
@@ -176,3 +177,13 @@ class Dit(nn.Module):
 
 
 Model = Dit
+
+FAMILY = Family(
+    "dit",
+    Config,
+    Dit,
+    SIZES,
+    learns={"denoise": ()},
+    below=("patch", "position", "time", "label", "stack/position_bias"),
+    above=("stack/final_norm", "final_modulation", "final"),
+)

@@ -29,6 +29,7 @@ from tfm_jax.layers.feature_maps import (
 )
 from tfm_jax.layers.images import both, check_sizes
 from tfm_jax.layers.parts import Context, Memory
+from tfm_jax.models.family import Family
 
 # attention over a map -> (module, fields of its Arch)
 ATTENTION_BLOCKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
@@ -174,10 +175,10 @@ class UNet(nn.Module):
     @nn.compact
     def __call__(self, batch: NoisyBatch, *, train: bool) -> jax.Array:
         cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
-        images, times, labels = batch
         if self.is_initializing():  # no parameter's shape is a batch's
-            images, times = jnp.zeros((1, *cfg.image, cfg.channels)), jnp.zeros(1)
-            labels = jnp.zeros(1, jnp.int32) if cfg.labels else None
+            images = jnp.zeros((1, *cfg.image, cfg.channels))
+            batch = NoisyBatch(images, jnp.zeros(1), jnp.zeros(1, jnp.int32))
+        images, times, labels = batch
         self._check(images.shape)
         condition = TimeEmbedding(
             "sin_cos", cfg.width, 4 * cfg.width, INIT, dtype, name="time"
@@ -269,3 +270,5 @@ class UNet(nn.Module):
 
 
 Model = UNet
+
+FAMILY = Family("unet", Config, UNet, SIZES, learns={"denoise": ()})

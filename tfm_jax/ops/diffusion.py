@@ -221,13 +221,14 @@ def bound_term(
     above = jnp.where(x0 > 1 - half, 1.0, above)
     below = jnp.where(x0 < half - 1, 0.0, below)
     decoder = -jnp.log(jnp.maximum(above - below, 1e-12))
-    return _mean(jnp.where(at(np.arange(schedule.steps), t, x) == 0, decoder, kl))
+    first = at(np.arange(schedule.steps), t, x) == 0
+    return mean_of_images(jnp.where(first, decoder, kl))
 
 
 def prior_term(schedule: Schedule, x0: jax.Array) -> jax.Array:
     """What the noise of the last step still tells of x0, [B] in nats per dimension."""
     signal = schedule.alpha_bar[-1]
-    return _mean(0.5 * (signal * x0**2 - signal - math.log1p(-signal)))
+    return mean_of_images(0.5 * (signal * x0**2 - signal - math.log1p(-signal)))
 
 
 def _angles(times, count, last):
@@ -252,5 +253,6 @@ WAVES: dict[str, Callable[[jax.Array, int], jax.Array]] = {
 }
 
 
-def _mean(x):
+def mean_of_images(x: jax.Array) -> jax.Array:
+    """[B, ...] -> [B]."""
     return jnp.mean(x.reshape(x.shape[0], -1), axis=1)

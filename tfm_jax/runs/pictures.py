@@ -244,6 +244,20 @@ def confusion(found: Confusion, path: str | Path | None = None) -> Any:
     return save(figure, path)
 
 
+def images(pixels: np.ndarray, path: str | Path | None = None) -> Any:
+    """Draws images [N, H, W, C] uint8, ten in a row; ``path`` saves it as PNG."""
+    across = min(len(pixels), 10)
+    down = -(-len(pixels) // across)
+    figure = canvas((0.6 * across, 0.6 * down))
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, image in zip(axes, pixels, strict=False):
+        grey = image.shape[-1] == 1
+        axis.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=255)
+    return save(figure, path)
+
+
 def canvas(size: tuple[float, float]) -> Any:
     """An empty matplotlib figure of so many inches that notebooks show."""
     from matplotlib.figure import Figure  # no global state, no display

@@ -192,7 +192,7 @@ def load_diverged(folder: Path, experiment: Experiment, abstract: Any) -> tuple:
 
     Raises: DataError if it is damaged.
     """
-    kind = type(experiment.workload.objective.example())
+    kind = type(experiment.objective.example())
     try:
         with open(folder / "update.npz", "rb") as file, np.load(file) as dump:
             leaves = [dump[f"state/{name}"] for name in arrays.leaves(abstract)]

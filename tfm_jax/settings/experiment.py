@@ -74,6 +74,13 @@ class Experiment(NamedTuple):
         """What it learns."""
         return WORKLOADS[self.task]
 
+    @property
+    def objective(self) -> Any:
+        """What is minimised, see ``Workload``."""
+        workload = self.workload
+        of_sections = workload.objective_of
+        return of_sections(self) if of_sections else workload.objective
+
     def build_model(self, **changes: Any) -> nn.Module:
         """The Linen module, with some fields of its configuration changed."""
         cfg = dataclasses.replace(self.model, **changes)

@@ -41,8 +41,9 @@ def finish(run: Any, log: Any) -> dict:
     """Scores the held-out sets, and their variants, and leaves it all in the workdir.
 
     That is ``results.json``, files of the evaluator, such as ``translations-test.txt``,
-    with ``eval.pictures`` ``curve.png``, ``confusion-test.png`` of classes, and
-    ``attention.png`` of a model that has one.
+    with ``eval.pictures`` ``curve.png``, ``confusion-test.png`` of classes,
+    ``samples-valid.png`` of images that are drawn, and ``attention.png`` of a model
+    that has one.
 
     Args: run: ``Training`` after its last step. log: ``MetricsLog``.
     """
@@ -51,7 +52,7 @@ def finish(run: Any, log: Any) -> dict:
     params = final_params(workdir, run.state, evaluator.cfg)
     results = {"step": run.step, "memory_bytes": runtime.peak_memory()}
     results |= {"stopped": run.stopped} if run.stopped else {}
-    confusions = {}
+    confusions, samples = {}, {}
     scored = {split: (evaluator, split) for split in ("valid", "test")}
     scored |= {name: (other, "valid") for name, other in evaluator.variants.items()}
     for name, (each, split) in scored.items():
@@ -67,13 +68,15 @@ def finish(run: Any, log: Any) -> dict:
                 replace(path.with_stem(f"{path.stem}-{name}"), text)
             if final.confusion:
                 confusions[name] = final.confusion
+            if final.images is not None:
+                samples[name] = final.images
     drawn = evaluator.cfg.pictures
     pictured = evaluator.pictured if drawn else None
     params = on_this_host(params) if pictured else None
     if is_main_process:
         replace(workdir / "results.json", results)
         if drawn:
-            _draw(workdir, params, pictured, confusions)
+            _draw(workdir, params, pictured, confusions, samples)
     return results
 
 
@@ -84,12 +87,15 @@ def show(name: str, scored: Any) -> None:
         say(f"  {one_line(line)}")
 
 
-def _draw(workdir, params, pictured, confusions):
+def _draw(workdir, params, pictured, confusions, samples):
     drawn = [workdir / "curve.png"]
     pictures.curve(read_history(workdir), drawn[0])
     for name, found in confusions.items():
         drawn.append(workdir / f"confusion-{name}.png")
         pictures.confusion(found, drawn[-1])
+    for name, images in samples.items():
+        drawn.append(workdir / f"samples-{name}.png")
+        pictures.images(images, drawn[-1])
     if pictured:
         model, tokenizer, *pair = pictured
         maps = pictures.attention_maps(model, params, tokenizer, *pair)

@@ -85,7 +85,7 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
             f"{platform()!r}; choose from (auto, xla)"
         )
     model, cfg = experiment.build_model(), experiment.train
-    objective = experiment.workload.objective
+    objective = experiment.objective
     freeze = experiment.freeze
     family = MODELS[experiment.model_name]
     optimizer = make_optimizer(

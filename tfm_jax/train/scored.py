@@ -28,7 +28,7 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
         if getattr(its_data, split):
             totals = _totals(each, params, its_data, split)
             workload = each.workload
-            of_sums = workload.objective.scores(totals, its_data.report[split])
+            of_sums = each.objective.scores(totals, its_data.report[split])
             for score in dict.fromkeys((*of_sums, *workload.final_scores(each.data))):
                 yield f"{name}/{score}"
 

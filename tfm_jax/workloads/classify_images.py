@@ -9,8 +9,11 @@ from tfm_jax.workloads.classify import ClassEvaluator
 from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 
 
-def _check(experiment):
-    """The model's images are those of the data, as far as both say it."""
+def check(experiment: Any) -> None:
+    """The model's images are those of the data, as far as both say it.
+
+    Raises: ConfigError.
+    """
     wanted = getattr(experiment.model, "image", ())
     size = experiment.data.image_size
     if wanted and size and (size[0], size[-1]) != tuple(wanted):
@@ -20,8 +23,8 @@ def _check(experiment):
         )
 
 
-def _fits(experiment, data):
-    """The same of the images that there are."""
+def fits(experiment: Any, data: Any) -> None:
+    """The same of the images that there are. Raises: ConfigError."""
     height, width, channels = data.report["train"]["shape"]
     size = getattr(experiment.model, "image", (height, width))
     wanted = (*size, getattr(experiment.model, "channels", channels))
@@ -57,8 +60,8 @@ WORKLOAD = Workload(
     evaluator=ClassEvaluator,
     vocabularies={},
     labels="labels",
-    check=_check,
-    fits=_fits,
+    check=check,
+    fits=fits,
     longest=lambda data: 0,
     tokens=lambda batch: int((batch.weights > 0).sum()),
     size=lambda data: f"{data.report['train']['kept']:,} images",

@@ -33,7 +33,7 @@ def apply(
 def make_eval_step(experiment: Any) -> Callable:
     """Jitted ``eval_step(params, batch) -> sums`` of the objective."""
     model = functools.partial(apply, experiment.build_model())
-    return jax.jit(functools.partial(experiment.workload.objective.eval_sums, model))
+    return jax.jit(functools.partial(experiment.objective.eval_sums, model))
 
 
 class Scored(NamedTuple):
@@ -44,12 +44,14 @@ class Scored(NamedTuple):
         lines: some answers, for people. files: name -> text of all of them, kept
             as ``NAME-SPLIT``, or under the name of the variant.
         confusion: of classes, for a picture; None of other answers.
+        images: [N, H, W, C] uint8 that the model has drawn, or None.
     """
 
     scores: dict
     lines: tuple[str, ...] = ()
     files: Mapping[str, str] = {}
     confusion: Confusion | None = None
+    images: np.ndarray | None = None
 
 
 class Evaluator:
@@ -117,7 +119,7 @@ class Evaluator:
 
     def scores(self, totals: Any, split: str) -> dict:
         """``totals`` of a split as scores; {} if there are none."""
-        objective, report = self.experiment.workload.objective, self.data.report
+        objective, report = self.experiment.objective, self.data.report
         return objective.scores(totals, report.get(split, {})) if totals else {}
 
     def totals(

@@ -20,6 +20,7 @@ class Workload(NamedTuple):
         name: value of ``task``.
         objective: has ``example``, ``loss_sum``, ``eval_sums`` and ``scores``, see
             `objectives`; and ``auxiliary_scale`` if there is an auxiliary loss.
+        objective_of: experiment -> the same as its sections say; None: they do not.
         data: the kind of data, with the class of its section and its tokenizer.
         scores: score of an evaluation while training -> min or max, whichever is
             better. The first one is its own loss, by which checkpoints are ranked.
@@ -65,6 +66,7 @@ class Workload(NamedTuple):
     tokens: Callable[[Any], int] = lambda batch: int((batch.segments > 0).sum())
     size: Callable[[prepared.Prepared], str] = lambda data: _tokens_in_rows(data.train)
     defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    objective_of: Callable[[Any], Any] | None = None
 
     @property
     def tokenizer(self) -> Any:

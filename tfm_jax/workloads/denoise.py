@@ -1,0 +1,205 @@
+"""Images out of noise."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from tfm_jax.config import ConfigError, check_numbers, knob
+from tfm_jax.data.rows import images
+from tfm_jax.decode import diffusion
+from tfm_jax.decode.diffusion import METHODS, SPACINGS
+from tfm_jax.objectives import denoise
+from tfm_jax.workloads import classify_images
+from tfm_jax.workloads.evaluator import Evaluator, Scored, apply
+from tfm_jax.workloads.workload import Workload
+
+AT_ONCE = 128  # images that are drawn together, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """How images are drawn."""
+
+    ROLE = "operation"
+
+    method: str = knob("ddim", "how a step back is made", choices=METHODS)
+    steps: int = knob(
+        50, "of the schedule that are made, at most all of them", low=1, high=100_000
+    )
+    spacing: str = knob("trailing", "which of them are", choices=SPACINGS)
+    eta: float = knob(
+        0.0, "of DDIM, between no noise and as much as DDPM's", low=0.0, high=1.0
+    )
+    guidance: float = knob(
+        1.0, "how far towards the label, classifier-free; 1: as learned", low=0.0
+    )
+    clip: bool = knob(True, "the image that the model sees to [-1, 1], in every step")
+
+    READ_WITH = {("method", ("ddim",)): ("eta",)}
+
+    def __post_init__(self):
+        check_numbers(self, "data.sampler")
+
+
+_Noise = denoise.Noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(images.Config):
+    """Where images come from, what noise is added to them, how they are drawn."""
+
+    noise: _Noise = _Noise()
+    sampler: Sampler = Sampler()
+
+
+def sample(
+    experiment: Any,
+    model: Any,
+    params: Any,
+    labels: Any,
+    *,
+    seed: int = 0,
+    guidance: float | None = None,
+) -> np.ndarray:
+    """Images [N, H, W, C] uint8, image i by (seed, i) and its label alone.
+
+    Args:
+        model, params: of one device. labels: [N] int; ``model.labels`` is none.
+        guidance: instead of that of the section.
+    """
+    cfg, noise = experiment.data.sampler, experiment.data.noise
+    labels = np.asarray(labels, np.int32)
+    size = min(len(labels), AT_ONCE)
+    scale = cfg.guidance if guidance is None else guidance
+    steps = diffusion.plan(
+        noise.make_schedule(),
+        min(cfg.steps, noise.steps),
+        method=cfg.method,
+        spacing=cfg.spacing,
+        eta=cfg.eta,
+        variance=noise.variance,
+    )
+    shape = *model.cfg.image, model.cfg.channels
+
+    @jax.jit
+    def draw(params, indices, labels):
+        run = functools.partial(apply, model, params, rng=None, train=False)
+
+        def conditioned(x, t, labels):
+            return denoise.predict(run, noise, x, t, labels)
+
+        def as_learned(x, t):
+            return conditioned(x, t, labels)
+
+        null = np.full(size, model.cfg.labels, np.int32)
+        towards = diffusion.guided(conditioned, labels, null, scale, shape[-1])
+        keys = diffusion.keys_of(jax.random.key(seed), indices)
+        return diffusion.sample(
+            as_learned if scale == 1.0 else towards,
+            diffusion.draw(keys, shape, 0),
+            steps,
+            keys,
+            prediction=noise.prediction,
+            clip=cfg.clip,
+        )
+
+    drawn = []
+    for first in range(0, len(labels), size):
+        chosen = np.arange(first, first + size)  # all alike: one program
+        x = draw(params, chosen, labels[np.minimum(chosen, len(labels) - 1)])
+        drawn.append(denoise.to_pixels(x))
+    return np.concatenate(drawn)[: len(labels)]
+
+
+class DenoiseEvaluator(Evaluator):
+    """Draws images besides, ``eval.samples`` of them, of each class in turn."""
+
+    def final(
+        self,
+        params: dict[str, Any],
+        split: str,
+        *,
+        poll: Callable[[], object] = lambda: None,
+    ) -> Scored:
+        """Scores, and for the validation split images."""
+        scores = self.loss(params, split, poll=poll)
+        count, model = self.cfg.samples, self.experiment.model
+        if not count or not scores or split != "valid":
+            return Scored(scores)
+        labels = np.arange(count) % max(model.labels, 1)
+        with self.on_one_device(params) as parts:
+            return Scored(scores, images=sample(self.experiment, *parts, labels))
+
+
+def _check(experiment):
+    classify_images.check(experiment)
+    data, model = experiment.data, experiment.model
+    learned = getattr(model, "variance", "fixed") == "learned"
+    if learned != (data.noise.variance == "learned"):
+        raise ConfigError(
+            f"data.noise.variance={data.noise.variance!r} does not fit "
+            f"model.variance={model.variance!r}: both are learned, or neither is"
+        )
+    if data.augment.mixup or data.augment.cutmix:
+        raise ConfigError(
+            f"data.augment.mixup={data.augment.mixup} and data.augment.cutmix="
+            f"{data.augment.cutmix}: mixtures are no images to be drawn; leave both "
+            "at 0"
+        )
+    if data.sampler.steps > data.noise.steps and experiment.eval.samples:
+        raise ConfigError(
+            f"data.sampler.steps={data.sampler.steps} must be at most data.noise.steps="
+            f"{data.noise.steps}"
+        )
+    if data.sampler.guidance != 1.0 and not model.labels:
+        raise ConfigError(
+            f"data.sampler.guidance={data.sampler.guidance} needs model.labels above 0"
+        )
+
+
+def _fits(experiment, data):
+    classify_images.fits(experiment, data)
+    names, labels = data.report["train"]["labels"], experiment.model.labels
+    if labels not in (0, len(names)):
+        raise ConfigError(
+            f"model.labels={labels} must be 0, or {len(names)} as the training data has"
+        )
+
+
+# Peebles and Xie 2023, arXiv:2212.09748, section 4
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "optim": dict(
+        optimizer="adamw",
+        schedule="constant",
+        warmup_steps=0,
+        peak_lr=1e-4,
+        b2=0.999,
+        eps=1e-8,
+        weight_decay=0.0,
+    ),
+    "train": dict(label_smoothing=0.0, batch_tokens=256, ema_decay=0.9999),
+    "eval": dict(batch_tokens=256, samples=100),
+}
+
+WORKLOAD = Workload(
+    name="denoise",
+    objective=denoise.Objective(),
+    objective_of=lambda experiment: denoise.Objective(experiment.data.noise),
+    data=images.KIND._replace(
+        Config=Config, unstored=(*images.KIND.unstored, "noise", "sampler")
+    ),
+    scores={"denoising_loss": min, "noise_error": min, "bits_per_dim": min},
+    evaluator=DenoiseEvaluator,
+    eval_knobs=("samples",),
+    vocabularies={},
+    check=_check,
+    fits=_fits,
+    longest=classify_images.WORKLOAD.longest,
+    tokens=classify_images.WORKLOAD.tokens,
+    size=classify_images.WORKLOAD.size,
+    defaults=DEFAULTS,
+)
