@@ -83,7 +83,7 @@ def test_a_config_survives_its_json(file):
 def test_a_config_from_before_a_knob_existed_means_its_default(file):
     config = configs.load(str(FOLDER / file)).to_dict()
     whole = resolve(config)
-    defaults = {"model": "remat", "data": "prefetch", "train": "ema_decay"}
+    defaults = {"model": "remat", "data": "prefetch", "train": "skip_limit"}
     for section, knob in defaults.items():
         assert config[section].pop(knob) == getattr(
             type(getattr(whole, section))(), knob

@@ -1,0 +1,186 @@
+"""Images out of noise: the objective, a run of some steps, what it draws."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.reliability import tiny
+from tfm_jax.config import ConfigError
+from tfm_jax.data.batch import ImageBatch
+from tfm_jax.main import main
+from tfm_jax.notebook import load_run
+from tfm_jax.objectives.denoise import LEVELS, Noise, Objective, to_pixels, to_signal
+from tfm_jax.ops import diffusion
+from tfm_jax.ops.diffusion import PREDICTIONS
+from tfm_jax.settings.configure import configure
+from tfm_jax.settings.experiment import resolve
+from tfm_jax.train import loop
+from tfm_jax.workloads.denoise import sample
+
+SHAPE = (4, 3, 2)
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype(np.uint8)
+LABELS, ONES = np.arange(6, dtype=np.int32), np.ones(6, np.float32)
+
+
+def get_config(**sections):
+    """A DiT of one layer on digits, for six steps."""
+    model = dict(width=16, heads=2, ffn_width=16, depth=1, image_size=(8,))
+    model |= dict(patch_size=(4,), channels=1, labels=10, variance="fixed")
+    data = dict(noise=dict(steps=10), sampler=dict(steps=4), valid_share=0.05, test_share=0.05)
+    return configure(
+        *("dit", "denoise"),
+        model=model | sections.get("model", {}),
+        data=data | sections.get("data", {}),
+        optim=dict(peak_lr=1e-2),
+        train=dict(total_steps=6, batch_tokens=32, log_every_steps=2, ema_decay=0.5),
+        eval=dict(every_steps=3, batch_tokens=128, samples=12),
+        checkpoint=dict(every_steps=3),
+        mesh=dict(data=1, cpu_devices=8),
+    )
+
+
+def knowing(x0, noise):
+    """A model that knows the one image there is: ``apply`` of an objective."""
+    schedule, kind = noise.make_schedule(), PREDICTIONS[noise.prediction]
+
+    def apply(params, batch, *, rng, train):
+        t = jnp.round(batch.times * noise.steps / 1000).astype(jnp.int32)
+        a, s = diffusion.scales(schedule, t, batch.images)
+        return kind.target(x0, (batch.images - a * x0) / s, a, s)
+
+    return apply
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_model_that_knows_the_image_has_no_error_and_its_bits_are_the_decoders(
+    prediction,
+):
+    noise = Noise(steps=20, prediction=prediction)
+    batch = ImageBatch(PIXELS[:1].repeat(6, 0), LABELS, ONES)
+    apply = knowing(to_signal(batch.images), noise)
+    objective = Objective(noise)
+    loss, count = objective.loss_sum(apply, {}, batch, train=True)
+    assert count == 6 and loss < 1e-4
+    scores = objective.scores(objective.eval_sums(apply, {}, batch), {})
+    assert scores["noise_error"] < 1e-4 and scores["denoising_loss"] < 1e-4
+    first = diffusion.log_variance(noise.make_schedule(), np.zeros(6, int), PIXELS, 0)
+    width = float(np.exp(first.ravel()[0] / 2)) * 127.5  # in grey levels
+    entropy = np.log2(width * np.sqrt(2 * np.pi))  # of a bin in its middle
+    assert scores["bits_per_dim"] == pytest.approx(entropy, abs=0.3)
+
+
+def nothing(params, batch, *, rng, train):
+    return 0 * batch.images
+
+
+def test_a_model_that_sees_nothing_errs_by_all_of_the_noise_at_every_level():
+    objective = Objective(Noise(steps=50))
+    batch = ImageBatch(PIXELS, LABELS, ONES)
+    scores = objective.scores(objective.eval_sums(nothing, {}, batch), {})
+    levels = [x for name, x in scores.items() if name.startswith("noise_error_at")]
+    assert len(levels) == LEVELS
+    np.testing.assert_allclose(levels, 1, atol=0.4)
+    assert scores["noise_error"] == pytest.approx(1, abs=0.15)
+    assert scores["denoising_loss"] == pytest.approx(scores["noise_error"], rel=1e-5)
+
+
+def test_scores_depend_on_no_order_no_batch_and_no_empty_rows():
+    objective = Objective(Noise(steps=50))
+
+    def sums(rows, weights):
+        batch = ImageBatch(PIXELS[rows], LABELS[rows], np.array(weights, np.float32))
+        return objective.eval_sums(nothing, {}, batch)
+
+    whole = sums([0, 1, 2, 3], [1] * 4)
+    parts = sums([3, 1], [1, 1]), sums([0, 2, 5], [1, 1, 0])
+    added = jax.tree.map(jnp.add, *parts)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), added, whole)
+
+
+def test_a_learned_variance_is_trained_by_the_bound_alone():
+    """Nichol and Dhariwal 2021, section 3.1: the mean gets no gradient from it."""
+    noise = Noise(steps=10, variance="learned")
+    batch = ImageBatch(PIXELS, LABELS, ONES)
+
+    def apply(params, batch, *, rng, train):
+        mean, fraction = (jnp.full(batch.images.shape, p) for p in params)
+        return jnp.concatenate([mean, fraction], axis=-1)
+
+    def loss(params, noise=noise):
+        return Objective(noise).loss_sum(apply, params, batch, train=True)[0]
+
+    def fixed(mean):
+        def apply(params, batch, **_):
+            return jnp.full(batch.images.shape, mean)
+
+        return Objective(Noise(steps=10)).loss_sum(apply, {}, batch, train=True)[0]
+
+    of_mean, of_fraction = jax.grad(loss)((0.1, 0.2))
+    assert of_fraction != 0
+    np.testing.assert_allclose(of_mean, jax.grad(fixed)(0.1), rtol=1e-5)
+
+
+def test_pixels_come_back_from_their_signal():
+    np.testing.assert_array_equal(to_pixels(to_signal(PIXELS)), PIXELS)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(workdir, results) of six steps."""
+    workdir = tmp_path_factory.mktemp("denoise")
+    return workdir, loop.train(get_config(), workdir)
+
+
+def test_a_run_is_scored_draws_images_and_is_loaded(trained):
+    workdir, results = trained
+    scores = results["valid"]
+    assert 0 < scores["noise_error"] < 1.5 and scores["bits_per_dim"] > 0
+    assert (workdir / "samples-valid.png").stat().st_size > 1000
+    assert main(["--mode=eval", f"--workdir={workdir}"]) == 0
+    found = load_run(workdir).evaluate()
+    assert found["noise_error"] == pytest.approx(results["test"]["noise_error"])
+
+
+def test_a_drawn_image_depends_on_seed_number_and_label_alone(trained):
+    run = load_run(trained[0])
+
+    def draw(labels, **options):
+        return sample(run.experiment, run.model, run.params, labels, **options)
+
+    labels = [3, 1, 4, 1, 5]
+    whole = draw(labels).astype(int)
+    assert whole.shape == (5, 8, 8, 1)
+    np.testing.assert_allclose(draw(labels[:2]), whole[:2], atol=1)
+    assert np.any(draw(labels, seed=1) != whole)
+    assert np.any(draw(labels, guidance=3.0) != whole)
+
+
+def test_a_run_goes_on_as_if_it_had_never_stopped(trained, tmp_path):
+    assert not tiny.run(tmp_path / "cut", get_config(), stop=(3,))
+    assert tiny.run(tmp_path / "cut", get_config())
+    assert tiny.digests(tmp_path / "cut") == tiny.digests(trained[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(model=dict(variance="learned")), "data.noise.variance='small' does not"),
+        (dict(data=dict(augment=dict(mixup=0.2))), "mixtures are no images to be draw"),
+        (dict(data=dict(sampler=dict(steps=99))), "data.sampler.steps=99 must be at m"),
+        (
+            dict(model=dict(labels=0), data=dict(sampler=dict(steps=4, guidance=2))),
+            "data.sampler.guidance=2.0 needs model.labels",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve(get_config(**changes))
+
+
+def test_a_model_of_another_number_of_classes_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="model.labels=7 must be 0, or 10"):
+        loop.train(get_config(model=dict(labels=7)), tmp_path)
