@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.interop.denoisers import batch_of
 from tests.models import tiny_images
 from tests.models.tiny_text import NARROW
 from tests.reliability.tiny import get_config
@@ -138,6 +139,14 @@ OTHER = {  # another value of a knob that some choice ignores
     "forget_bias": 2.0,
     "position_resize": "bilinear",
     "representation_width": 3,
+    "label_dropout": 0.5,
+    "conditioning": "cross_attention",
+    "transformer_depth": 2,
+}
+DENOISERS = {
+    "dit": dict(image_size=(4,), patch_size=(2,), channels=2),
+    "unet": dict(image_size=(4,), multipliers=(1,), groups=4, channels=2)
+    | dict(attention_block="transformer"),
 }
 
 
@@ -160,6 +169,8 @@ def _program(name, cfg):
     rows = np.ones((2, 4), np.int32)
     if name == "vit":
         batch = tiny_images.images()
+    elif name in DENOISERS:
+        batch = batch_of((2, 4, 4), cfg)
     elif "translation" in MODELS[name].learns:
         batch = jax.tree.map(lambda x: rows, translation.example())
     else:
@@ -190,6 +201,7 @@ def test_a_model_ignores_what_the_table_says_it_ignores(cls, other, readers, kno
     sizes = TINY | dict(depth=1 + (name == "albert"), vocab=11) | NARROW.get(name, {})
     if name == "vit":
         sizes = tiny_images.TINY | dict(depth=1)
+    sizes |= DENOISERS.get(name, {})
     names = {field.name for field in dataclasses.fields(config)}
     sizes = {name: value for name, value in sizes.items() if name in names}
     silent = next(choice for choice in choices if choice not in readers)

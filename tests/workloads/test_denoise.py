@@ -29,7 +29,9 @@ def get_config(**sections):
     """A DiT of one layer on digits, for six steps."""
     model = dict(width=16, heads=2, ffn_width=16, depth=1, image_size=(8,))
     model |= dict(patch_size=(4,), channels=1, labels=10, variance="fixed")
-    data = dict(noise=dict(steps=10), sampler=dict(steps=4), valid_share=0.05, test_share=0.05)
+    data = dict(
+        noise=dict(steps=10), sampler=dict(steps=4), valid_share=0.05, test_share=0.05
+    )
     return configure(
         *("dit", "denoise"),
         model=model | sections.get("model", {}),
@@ -54,6 +56,19 @@ def knowing(x0, noise):
     return apply
 
 
+def scored(noise, apply, batch):
+    """(loss sum, number of images, scores), compiled as one."""
+    objective = Objective(noise)
+
+    @jax.jit
+    def run():
+        loss = objective.loss_sum(apply, {}, batch, train=True)
+        return *loss, objective.eval_sums(apply, {}, batch)
+
+    *loss, sums = run()
+    return *loss, objective.scores(sums, {})
+
+
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_model_that_knows_the_image_has_no_error_and_its_bits_are_the_decoders(
     prediction,
@@ -61,10 +76,8 @@ def test_a_model_that_knows_the_image_has_no_error_and_its_bits_are_the_decoders
     noise = Noise(steps=20, prediction=prediction)
     batch = ImageBatch(PIXELS[:1].repeat(6, 0), LABELS, ONES)
     apply = knowing(to_signal(batch.images), noise)
-    objective = Objective(noise)
-    loss, count = objective.loss_sum(apply, {}, batch, train=True)
+    loss, count, scores = scored(noise, apply, batch)
     assert count == 6 and loss < 1e-4
-    scores = objective.scores(objective.eval_sums(apply, {}, batch), {})
     assert scores["noise_error"] < 1e-4 and scores["denoising_loss"] < 1e-4
     first = diffusion.log_variance(noise.make_schedule(), np.zeros(6, int), PIXELS, 0)
     width = float(np.exp(first.ravel()[0] / 2)) * 127.5  # in grey levels
@@ -77,9 +90,8 @@ def nothing(params, batch, *, rng, train):
 
 
 def test_a_model_that_sees_nothing_errs_by_all_of_the_noise_at_every_level():
-    objective = Objective(Noise(steps=50))
     batch = ImageBatch(PIXELS, LABELS, ONES)
-    scores = objective.scores(objective.eval_sums(nothing, {}, batch), {})
+    _, _, scores = scored(Noise(steps=50), nothing, batch)
     levels = [x for name, x in scores.items() if name.startswith("noise_error_at")]
     assert len(levels) == LEVELS
     np.testing.assert_allclose(levels, 1, atol=0.4)
@@ -92,7 +104,7 @@ def test_scores_depend_on_no_order_no_batch_and_no_empty_rows():
 
     def sums(rows, weights):
         batch = ImageBatch(PIXELS[rows], LABELS[rows], np.array(weights, np.float32))
-        return objective.eval_sums(nothing, {}, batch)
+        return jax.jit(functools.partial(objective.eval_sums, nothing))({}, batch)
 
     whole = sums([0, 1, 2, 3], [1] * 4)
     parts = sums([3, 1], [1, 1]), sums([0, 2, 5], [1, 1, 0])
