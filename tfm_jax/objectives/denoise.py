@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tfm_jax.config import check_numbers, knob
 from tfm_jax.data.batch import ImageBatch, NoisyBatch
-from tfm_jax.knobs import check_numbers, knob
 from tfm_jax.ops import diffusion
 from tfm_jax.ops.diffusion import PREDICTIONS, SCHEDULES, WEIGHTS
 
