@@ -28,4 +28,4 @@ def log_slope(points: Sequence[Sequence[float]], last: int = LAST) -> float:
     Args: points: [x, y], both positive, in any order.
     """
     x, y = np.log(sorted(map(tuple, points))[-last:]).T
-    return float(np.polyfit(x, y, 1)[0])
+    return round(float(np.polyfit(x, y, 1)[0]), 12)  # a constant has 0

@@ -125,12 +125,12 @@ def _cores():
 
 
 def _memory(program):
-    """Bytes of what it keeps between its arguments and its results."""
+    """Bytes, one at least, of what it keeps between arguments and results."""
     if (analysis := program.memory_analysis()) is None:
         raise api.InfrastructureError(
             "this device does not say how much memory a program takes"
         )
-    return analysis.temp_size_in_bytes
+    return max(analysis.temp_size_in_bytes, 1)
 
 
 def _parts(experiment):

@@ -54,15 +54,15 @@ def _figure(report, x, curves):
         figure,
         "; ".join(_said(curve) for curve in curves) + ".",
         "Both axes are logarithmic: a straight line is a power, and its slope the "
-        "exponent. Small marks: a run. Line: the mean of an arm's runs. A line ends "
-        "where all that follows is exactly 0.",
+        "exponent: beside it half its 95 % interval. Small marks: a run. Line: the "
+        "mean of an arm's runs; it ends where all that follows is exactly 0.",
     )
 
 
 def _panel(panel, report, curve):
     for arm, seeds in curve["arms"].items():
         look = canvas.look(report, arm)
-        rows = np.array([dict(map(tuple, each)) for each in seeds.values()])
+        rows = [dict(map(tuple, each)) for each in seeds.values()]
         xs = sorted(set.intersection(*(set(row) for row in rows)))
         values = np.array([[row[x] for x in xs] for row in rows])
         values = np.where(values > 0, values, np.nan)
@@ -73,8 +73,8 @@ def _panel(panel, report, curve):
         panel.plot(
             xs, means, label=canvas.label(report, arm), lw=1.4, **look | {"ms": 3}
         )
-    _write_slopes(panel, report, curve)
     panel.set(xscale="log", yscale="log")
+    _write_slopes(panel, report, curve)
     panel.set_title(_title(curve, "\n"))
     panel.grid(color=BAND, lw=0.8)
     panel.set_axisbelow(True)
@@ -85,9 +85,11 @@ def _panel(panel, report, curve):
 
 
 def _write_slopes(panel, report, curve):
-    """Below the rising lines, the first arm on top; with half of each interval."""
+    """Below the lines, the first arm on top; with half of each interval."""
     known = [(arm, curve["slopes"].get(arm, {})) for arm in curve["arms"]]
     known = [(arm, own) for arm, own in known if own.get("low") is not None]
+    low, high = panel.get_ylim()
+    panel.set_ylim(low * (low / high) ** (0.2 * len(known)), high)
     for row, (arm, own) in enumerate(reversed(known)):
         style = dict(ha="right", fontsize=7.5, color=canvas.look(report, arm)["color"])
         text = f"{own['mean']:.2f} ± {own['high'] - own['mean']:.2f}"

@@ -113,8 +113,8 @@ EXPECTED = (
         _slopes(
             "seconds",
             attention=(1.5, 2.7, "seconds as operations, more beyond the caches"),
-            recurrence=(0.8, 1.2, "seconds as operations"),
-            convolution=(0.8, 1.2, "seconds as operations"),
+            recurrence=(0.7, 1.3, "seconds about as operations"),
+            convolution=(0.7, 1.3, "seconds about as operations"),
         ),
     ),
 )
