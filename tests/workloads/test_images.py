@@ -1,5 +1,6 @@
 """Classes of images: trained, resumed, scored and asked, as text is."""
 
+import io
 import json
 import re
 
@@ -157,6 +158,14 @@ def test_a_model_for_other_images_or_classes_is_refused(tmp_path):
     for message, changes in wrong.items():
         with pytest.raises(ConfigError, match=message):
             loop.train(get_config(model=changes), tmp_path / "none")
+    with pytest.raises(ConfigError, match="randaugment_layers=1 .* these have 2"):
+        random = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 2))
+        files = (
+            image_runs.write_idx(tmp_path / "i", random),
+            image_runs.write_idx(tmp_path / "l", np.arange(40) % 10),
+        )
+        data = dict(source="idx", train_files=files, augment=dict(randaugment_layers=1))
+        loop.train(get_config(data=data, model=dict(channels=2)), tmp_path / "none")
     with pytest.raises(ConfigError, match=r"data\.image_size=\(6, 7\) .* 6x7 pixels"):
         resolve(get_config(data=dict(image_size=(6, 7))))
     assert not (tmp_path / "none" / "config.json").exists()
@@ -166,6 +175,8 @@ def test_runs_are_ranked_by_the_scores_that_they_have(trained):
     there = ranking(resolve(get_config()))
     record = next(r for r in read_history(trained[0]) if r["kind"] == "valid")
     assert {n for n, known in there.items() if known} == there.keys() & record.keys()
+    few = ranking(resolve(get_config(data=dict(labels=("a", "b")))))
+    assert not few["top5_accuracy"]
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +203,14 @@ def test_image_files_are_classified_on_the_command_line(trained, run, files, cap
         best = row.sort_values(ascending=False, kind="stable")[:5]
         assert line[1::2] == [*best.index]
         assert [float(x) for x in line[2::2]] == pytest.approx([*best], abs=1e-4)
+
+
+def test_paths_are_read_from_standard_input(trained, files, capsys, monkeypatch):
+    typed = f"{files[0] / '1.png'}\n\n{files[0] / '0.png'}\n".encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed)))
+    assert main(["--mode=classify", f"--workdir={trained[0]}"]) == 0
+    found = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert found == typed.decode().split()
 
 
 @pytest.mark.parametrize(

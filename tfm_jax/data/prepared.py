@@ -81,7 +81,7 @@ def digest_of(row_sets: Sequence[Any]) -> str:
             if field is not None:
                 name = FORMER.get(name, name)
                 digest.update(f"{name}{field.dtype}{field.shape}".encode())
-                digest.update(np.ascontiguousarray(field))
+                digest.update(np.ascontiguousarray(field).data)
     return digest.hexdigest()
 
 

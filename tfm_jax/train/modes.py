@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -127,6 +128,7 @@ def classify(
         raise ConfigError(
             f"--mode=classify is for classify_images; the run learnt {task}"
         )
+    paths: Iterator[Path]
     if input is None:
         lines = lines_of(stdin.buffer, "standard input", "error")
         paths = (Path(line) for line, _ in lines if line)

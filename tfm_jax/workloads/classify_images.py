@@ -34,6 +34,18 @@ def fits(experiment: Any, data: Any) -> None:
             f"model is for {wanted[0]}x{wanted[1]} of {wanted[2]}: set "
             "model.image_size and model.channels, or data.image_size and data.color"
         )
+    layers = experiment.data.augment.randaugment_layers
+    if layers and channels not in (1, 3):
+        raise ConfigError(
+            f"data.augment.randaugment_layers={layers} changes images of 1 or 3 "
+            f"channels, these have {channels}"
+        )
+
+
+def _has_score(data, evaluation, score):
+    del evaluation
+    few = 0 < len(data.labels) <= classify_images.TOP
+    return score != "top5_accuracy" or not few
 
 
 # Beyer et al. 2022, arXiv:2205.01580, as released; its weight decay of 1e-4 is not
@@ -57,6 +69,7 @@ WORKLOAD = Workload(
     objective=classify_images,
     data=images.KIND,
     scores={**TOKEN_SCORES, "top5_accuracy": max, "f1": max, "matthews": max},
+    has_score=_has_score,
     evaluator=ClassEvaluator,
     vocabularies={},
     labels="labels",

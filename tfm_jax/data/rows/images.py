@@ -8,7 +8,7 @@ from tfm_jax.data.augment import images as augment
 from tfm_jax.data.batch import ImageBatch
 from tfm_jax.data.batches import Order
 from tfm_jax.data.prepared import Filled, Kind
-from tfm_jax.data.sources.images import labelled
+from tfm_jax.data.sources.images import labelled, splits
 from tfm_jax.data.sources.images.listed import content
 
 _Augment = augment.Config  # its field hides the name
@@ -36,7 +36,7 @@ KIND = Kind(
     size=lambda images: len(images.labels),
     tokenizer=None,
     augment_train=lambda cfg: augment.augment_of(cfg.augment),
-    compare=labelled.without_leaks,
+    compare=splits.without_leaks,
     content=content,
     unstored=("augment",),
 )

@@ -249,7 +249,7 @@ def numbers_of(
 
     Args: origins: where each is from. Raises: DataError for one that is no name.
     """
-    place = {name: number for number, name in enumerate(names)}
+    place: dict[str | None, int] = {name: n for n, name in enumerate(names)}
     for label, where in zip(labels, origins, strict=True):
         if label is not None and label not in place:
             raise DataError(

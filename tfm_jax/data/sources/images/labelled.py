@@ -1,12 +1,11 @@
-"""Labelled images: which are trained on, which are held out, and their pixels."""
+"""Labelled images: their classes, and their pixels, decoded and alike."""
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import itertools
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +13,9 @@ import numpy as np
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import POLICIES, sift
-from tfm_jax.data.sources.images import decoding
+from tfm_jax.data.sources.images import decoding, splits
 from tfm_jax.data.sources.images.listed import SOURCES
 from tfm_jax.data.sources.tables import in_order, numbers_of
-from tfm_jax.data.sources.text_files import pieces
 from tfm_jax.data.watchdog import each
 from tfm_jax.knobs import knob
 
@@ -145,7 +143,7 @@ class Config:
         Raises: ValueError for a source that reads no files.
         """
         if self.source == "folder":
-            places = dict(folder_train=".", folder_valid=".", folder_test="")
+            places: Any = dict(folder_train=".", folder_valid=".", folder_test="")
             return dataclasses.replace(self, folder=file, **places)
         if self.source in ("digits", "tfds"):
             raise ValueError(f"data.source={self.source!r} reads no files")
@@ -177,71 +175,27 @@ def load_images(
     Raises: DataError for data that is absent or damaged, images of different sizes that
         are to stay as they are, and classes that the training split does not have.
     """
-    listed = _chosen(cfg, split)
+    listed = splits.chosen(cfg, split)
     if listed is None or not len(listed.items):
         empty = np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int32)
-        names = tuple(names or ())
-        return Images(*empty, np.zeros(0, bool), names), {"read": 0, "labels": [*names]}
+        there = tuple(names or ())
+        return Images(*empty, np.zeros(0, bool), there), {"read": 0, "labels": [*there]}
     known = np.array([label is not None for label in listed.labels], bool)
-    names, labels = _numbered(cfg, listed, names)
+    classes, labels = _numbered(cfg, listed, names)
     pixels, keep, broken = _decoded(cfg, listed)
-    images = Images(pixels, labels[keep], known[keep], names)
-    counts = np.bincount(images.labels[images.known], minlength=len(names)).tolist()
+    images = Images(pixels, labels[keep], known[keep], classes)
+    counts = np.bincount(images.labels[images.known], minlength=len(classes)).tolist()
     report = {
         **listed.report,
         "read": len(keep),
         **broken,
         "kept": len(pixels),
         "unlabelled": int((~images.known).sum()),
-        "labels": list(names),
+        "labels": list(classes),
         "images_of_each": counts,
         "shape": list(pixels.shape[1:]),
     }
     return images, report | (_moments(pixels) if split == "train" else {})
-
-
-def is_named(cfg: Any, split: str) -> bool:
-    """Whether a split has a place of its own."""
-    knobs = {"idx": "{}_files", "npz": "{}_files", "digits": ""}
-    knob = knobs.get(cfg.source, f"{cfg.source}_{{}}").format(split)
-    return split == "train" or bool(knob and getattr(cfg, knob))
-
-
-def _chosen(cfg, split):
-    """What is listed of a split; None if there is none."""
-    shares = {
-        held: 0.0 if is_named(cfg, held) else getattr(cfg, f"{held}_share")
-        for held in ("test", "valid")
-    }
-    if is_named(cfg, split) and split != "train":
-        return SOURCES[cfg.source](cfg, split)
-    if not shares.get(split, 1.0):
-        return None
-    listed = SOURCES[cfg.source](cfg, "train")
-    if not any(shares.values()):
-        return listed
-    of_each = [_split_of(cfg, listed.read(item), shares) for item in listed.items]
-    chosen = [n for n, own in enumerate(of_each) if own == split]
-    return listed._replace(
-        items=[listed.items[n] for n in chosen],
-        labels=[listed.labels[n] for n in chosen],
-        origin=lambda n: listed.origin(chosen[n]),
-    )
-
-
-def _split_of(cfg, item, shares):
-    digest = hashlib.sha256(f"{cfg.split_seed}/".encode())
-    if isinstance(item, Path):
-        for piece in pieces(item):
-            digest.update(piece)
-    else:
-        digest.update(np.ascontiguousarray(item) if hasattr(item, "shape") else item)
-    place = int.from_bytes(digest.digest()[:8]) / 2**64
-    for split, share in shares.items():
-        if place < share:
-            return split
-        place -= share
-    return "train"
 
 
 def _numbered(cfg, listed, names):
@@ -291,7 +245,7 @@ def _decoded(cfg, listed):
     return pixels[:kept], keep, report
 
 
-def _each_decoded(cfg, listed) -> Iterator[np.ndarray | decoding.BrokenImage]:
+def _each_decoded(cfg: Any, listed: Any) -> Iterator[np.ndarray | decoding.BrokenImage]:
     def decode(item):
         try:
             item = listed.read(item)
@@ -332,44 +286,3 @@ def _moments(pixels):
     mean, square = total / pixels[..., 0].size
     std = np.sqrt(square - np.square(mean))
     return {"pixel_mean": mean.round(4).tolist(), "pixel_std": std.round(4).tolist()}
-
-
-def without_leaks(
-    cfg: Any, examples: Mapping[str, Images], report: dict[str, Any]
-) -> dict[str, Images]:
-    """Held-out images that are trained on, too, get what ``data.leaked`` says.
-
-    Raises: DataError if that is an error.
-    """
-    if "train" not in examples:
-        return dict(examples)
-    trained_on = {*map(_digest, examples["train"].pixels)}
-    found = dict(examples)
-    for split in found.keys() - {"train"}:
-        images = found[split]
-        if not len(images.labels):
-            continue
-        leaked = [_digest(one) in trained_on for one in images.pixels]
-        keep, said = sift(
-            cfg,
-            {"leaked": leaked},
-            "image",
-            clause=lambda _, n, split=split: f"{split} image {n} is trained on, too",
-        )
-        report[split] |= said
-        if any(leaked):
-            logging.warning(
-                "%d of %d %s images are trained on, too (data.leaked=%s)",
-                sum(leaked),
-                len(leaked),
-                split,
-                cfg.leaked,
-            )
-        if not keep.all():
-            report[split]["kept"] = int(keep.sum())
-            found[split] = Images(*(x[keep] for x in images[:3]), images.names)
-    return found
-
-
-def _digest(pixels):
-    return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).digest()
