@@ -9,7 +9,7 @@ from tests.models import tiny_images
 from tests.models.tiny_text import TINY, rows
 from tests.test_knobs import MODEL, assert_named, assert_roles
 from tfm_jax.data.batch import MaskedBatch
-from tfm_jax.layers.arch import TextArch
+from tfm_jax.layers.arch import Arch, TextArch
 from tfm_jax.models import albert, bert, electra, vit
 
 # shared by everything that is built from Blocks; one family stands for all of them
@@ -87,9 +87,7 @@ ELSEWHERE = {
     "test_positions_are_interpolated_to_the_size_of_a_run",
 }
 IMAGES = {
-    **{name: ARCH[name] for name in ARCH if name != "max_length"},
-    "positions": dict(width=16),
-    "mask_style": dict(windows=(2,)),
+    "positions": dict(width=16),  # of a grid, too
     "depth": 2,
     "image_size": (6, 12),
     "patch_size": (3, 4),
@@ -104,7 +102,8 @@ IMAGES = {
 
 def test_every_knob_of_an_encoder_of_images_changes_the_programs_of_its_role():
     own = {f.name for f in dataclasses.fields(vit.Config)} - ELSEWHERE.keys()
-    assert set(IMAGES) | {"attention"} == own, "say here what these knobs change"
+    arch = {f.name for f in dataclasses.fields(Arch)}
+    assert set(IMAGES) | arch == own, "say here what these knobs change"
     for knob, place in ELSEWHERE.items():
         assert_named(knob, place)
     base = vit.Config(**(tiny_images.TINY | dict(depth=1, dropout=0.1)))
