@@ -10,6 +10,13 @@ from experiments.report.canvas import BAND, INK
 
 SKIPPED = 0.2  # share of training, from its start, that does not set the limits
 POINTS = 240  # drawn for one line, at most
+UNLIKE = 1.25  # ratio of times for a step, from which on lines are drawn against time
+AGAINST = {
+    "step": "",
+    "second": " Time is that of an arm's runs on average, compiling and scoring "
+    "included, and the same for each step: it is of this machine, and of all that it "
+    "did besides.",
+}
 
 
 def _lines(report):
@@ -67,7 +74,25 @@ def _late(lines):
 
 def values(report: dict) -> Any:
     """Every run thin, the mean of each arm over its common steps thick."""
-    lines = _lines(report)
+    return _values(report, dict.fromkeys(_lines(report), 1.0), "step")
+
+
+def against_time(report: dict) -> Any:
+    """The same at equal time; None where arms take equal time for a step."""
+    lines, seconds = _lines(report), {a["name"]: a["seconds"] for a in report["arms"]}
+    lines = {arm: [*seeds.values()] for arm, seeds in lines.items() if seconds[arm]}
+    each = {
+        arm: seconds[arm] / max(line[-1, 0] for line in own)
+        for arm, own in lines.items()
+    }
+    if not each or max(each.values()) < UNLIKE * min(each.values()):
+        return None
+    return _values(report, each, "second")
+
+
+def _values(report, each, unit):
+    """Args: each: arm -> units of a step; other arms are not drawn."""
+    lines = {arm: seeds for arm, seeds in _lines(report).items() if arm in each}
     if not lines:
         return None
     figure = canvas.figure(2.7)
@@ -77,21 +102,22 @@ def values(report: dict) -> Any:
         look["zorder"] = 3 if arm == report["baseline"] else 2
         for line in lines[arm].values():
             thin = _matched(line)
-            axis.plot(thin[0], thin[1][0], lw=0.6, alpha=0.45, **look)
+            axis.plot(each[arm] * thin[0], thin[1][0], lw=0.6, alpha=0.45, **look)
         ended = _whole(lines[arm], lost[arm])
         few = _of(ended, lines[arm])
         steps, matched = _matched(*ended) if ended else ([], np.empty((1, 0)))
         mean = matched.mean(0)
+        steps = each[arm] * np.asarray(steps)
         axis.plot(steps, mean, lw=2, label=canvas.label(report, arm) + few, **look)
         if len(steps):
             digits = tables.places(report)
-            said.append(f"{arm} {mean[-1]:.{digits}f} at step {steps[-1]:.0f}{few}")
+            said.append(f"{arm} {mean[-1]:.{digits}f} at {unit} {steps[-1]:.0f}{few}")
         elif few:
             said.append(arm + few)
     late = _late([line for seeds in lines.values() for line in seeds.values()])
     axis.set_ylim(canvas.window(late, report["goal"]))
     axis.grid(axis="y", color=BAND, lw=0.8)
-    axis.set_xlabel("step")
+    axis.set_xlabel(unit)
     axis.set_ylabel(f"{canvas.name(report['metric'], 18)} ({tables.goal(report)})")
     canvas.legend(figure, axis)
     return canvas.picture(
@@ -99,7 +125,7 @@ def values(report: dict) -> Any:
         f"Learning curves of {report['metric']}, means: {'; '.join(said)}.",
         "Thin: one run. Thick: the mean of an arm's runs that reached the last step; "
         "the legend says of how many, if not of all. "
-        "Early and diverged values beyond the frame are cut off.",
+        "Early and diverged values beyond the frame are cut off." + AGAINST[unit],
     )
 
 

@@ -15,6 +15,7 @@ def draw(report: dict) -> dict:
     drawings = {
         "differences": differences,
         "curves": curves.values,
+        "curves_against_time": curves.against_time,
         "curve_differences": curves.differences,
         "rates": rates,
         "divergence": divergence,

@@ -76,7 +76,6 @@ CPU = dict(
 MULTI30K = CPU | dict(
     settings=CAPTIONS | BY_LENGTH | {"model.tie": "three_way", "model.dropout": 0.1},
     seeds=(0, 1, 2),
-    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3)},
     expect=(
         on("valid/bleu", monotone(LADDER, "each step is better"), "max", sesoi=1.0),
         on(

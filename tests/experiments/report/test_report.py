@@ -189,6 +189,20 @@ def test_a_trial_that_lost_a_seed_has_no_mean_in_the_figure():
         assert "none best with lost seeds at" in plots.rates(analysis).alt
 
 
+def test_lines_are_drawn_against_time_where_steps_of_arms_take_unlike_time():
+    analysis = small(diverged={})
+    assert curves.against_time(analysis) is None
+    last = max(x for x, _ in analysis["curves"]["none"]["0"])
+    for arm in analysis["arms"]:
+        times = {"none": 2 * last, "relative": None}
+        arm["seconds"] = times.get(arm["name"], last)
+    with canvas.styled():
+        drawn = curves.against_time(analysis).alt
+    assert f" at second {2 * last:.0f}" in drawn
+    assert f" at second {last:.0f}" in drawn
+    assert "relative" not in drawn, "nobody knows how long it took"
+
+
 def test_an_arm_of_which_every_run_diverged_has_lines_and_no_mean():
     analysis = small(diverged={"none": [0, 1, 2]})
     with canvas.styled():
@@ -328,7 +342,7 @@ def test_nothing_is_wider_than_a_phone():
     """320 CSS pixels: WCAG 2.2, 1.4.10. Figures shrink, by a quarter at most."""
     for least in re.findall(r"(?<![\w-])(?:min-)?width: ([\d.]+)rem", SHEET):
         assert float(least) * 16 <= 320
-    pictures = plots.draw(small()).values()
+    pictures = filter(None, plots.draw(small()).values())
     assert max(picture.width for picture in pictures) * 0.75 <= 320
 
 

@@ -102,7 +102,8 @@ def undrawn(monkeypatch):
         uri, words = "data:image/svg+xml;base64,", analysis["name"]
         keys = ("differences", "curves", "curve_differences", "rates", "divergence")
         empty = canvas.Picture(uri, uri, 1, 1, words, words)
-        return dict.fromkeys((*keys, "cost"), empty)
+        absent = {"curves_against_time": None}
+        return absent | dict.fromkeys((*keys, "cost"), empty)
 
     monkeypatch.setattr(plots, "draw", draw)
 
