@@ -18,7 +18,6 @@ from tfm_jax.ops.diffusion import PREDICTIONS
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
-from tfm_jax.workloads.denoise import sample
 
 SHAPE = (4, 3, 2)
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype(np.uint8)
@@ -159,15 +158,29 @@ def test_a_run_is_scored_draws_images_and_is_loaded(trained):
 def test_a_drawn_image_depends_on_seed_number_and_label_alone(trained):
     run = load_run(trained[0])
 
-    def draw(labels, **options):
-        return sample(run.experiment, run.model, run.params, labels, **options)
-
     labels = [3, 1, 4, 1, 5]
-    whole = draw(labels).astype(int)
+    whole = run.draw(labels).astype(int)
     assert whole.shape == (5, 8, 8, 1)
-    np.testing.assert_allclose(draw(labels[:2]), whole[:2], atol=1)
-    assert np.any(draw(labels, seed=1) != whole)
-    assert np.any(draw(labels, guidance=3.0) != whole)
+    np.testing.assert_allclose(run.draw(labels[:2]), whole[:2], atol=1)
+    assert np.any(run.draw(labels, seed=1) != whole)
+    assert np.any(run.draw(labels, guidance=3.0) != whole)
+
+
+def test_what_is_known_of_an_image_is_kept_and_a_blend_has_both_ends(trained):
+    run = load_run(trained[0])
+    images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)
+    mask = np.arange(64).reshape(8, 8) % 3 > 0
+    found = run.inpaint(images, mask, [1, 10])
+    np.testing.assert_array_equal(found[:, mask], images[:, mask])
+    assert np.any(found[:, ~mask] != images[:, ~mask])
+    blend = run.interpolate(3, 4).astype(int)
+    ends = [run.interpolate(3, 1, seeds=(seed, 5))[0] for seed in (0, 1)]
+    np.testing.assert_allclose(blend[[0, -1]], ends, atol=1)
+    assert len(run.picture(blend).axes) == 4
+    with pytest.raises(ValueError, match=r"labels=\[11\] must be from 0 to 10"):
+        run.draw([11])
+    with pytest.raises(ValueError, match="must be .n, ..8, 8, 1.. and .8, 8."):
+        run.inpaint(images[:, :4], mask, [1, 1])
 
 
 def test_a_run_goes_on_as_if_it_had_never_stopped(trained, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tfm_jax.interop import load_huggingface
 from tfm_jax.notebook.causal import CausalRun
+from tfm_jax.notebook.denoise import DenoiseRun
 from tfm_jax.notebook.images import ClassifyImagesRun
 from tfm_jax.notebook.labels import ClassifyRun, SpanRun, TagRun
 from tfm_jax.notebook.run import Run, TextRun
@@ -23,6 +24,7 @@ RUNS = {  # task -> what a run that has learnt it can be asked
     "all_tokens_mlm": JointRun,
     "classify": ClassifyRun,
     "classify_images": ClassifyImagesRun,
+    "denoise": DenoiseRun,
     "tag": TagRun,
     "span": SpanRun,
 }

@@ -64,55 +64,59 @@ def sample(
     *,
     seed: int = 0,
     guidance: float | None = None,
+    noise: Any = None,
+    known: tuple[Any, Any] | None = None,
 ) -> np.ndarray:
     """Images [N, H, W, C] uint8, image i by (seed, i) and its label alone.
 
     Args:
         model, params: of one device. labels: [N] int; ``model.labels`` is none.
         guidance: instead of that of the section.
+        noise: [N, H, W, C] to begin with, instead of what (seed, i) draw.
+        known: (images [N, H, W, C] uint8, bool mask [H, W] of what is kept of them).
     """
-    cfg, noise = experiment.data.sampler, experiment.data.noise
+    cfg, data = experiment.data.sampler, experiment.data.noise
     labels = np.asarray(labels, np.int32)
-    size = min(len(labels), AT_ONCE)
+    count, size = len(labels), min(len(labels), AT_ONCE)
     scale = cfg.guidance if guidance is None else guidance
     steps = diffusion.plan(
-        noise.make_schedule(),
-        min(cfg.steps, noise.steps),
+        data.make_schedule(),
+        min(cfg.steps, data.steps),
         method=cfg.method,
         spacing=cfg.spacing,
         eta=cfg.eta,
-        variance=noise.variance,
+        variance=data.variance,
     )
     shape = *model.cfg.image, model.cfg.channels
 
     @jax.jit
-    def draw(params, indices, labels):
+    def draw(params, indices, labels, noise, images):
         run = functools.partial(apply, model, params, rng=None, train=False)
 
         def conditioned(x, t, labels):
-            return denoise.predict(run, noise, x, t, labels)
-
-        def as_learned(x, t):
-            return conditioned(x, t, labels)
+            return denoise.predict(run, data, x, t, labels)
 
         null = np.full(size, model.cfg.labels, np.int32)
         towards = diffusion.guided(conditioned, labels, null, scale, shape[-1])
         keys = diffusion.keys_of(jax.random.key(seed), indices)
         return diffusion.sample(
-            as_learned if scale == 1.0 else towards,
-            diffusion.draw(keys, shape, 0),
+            towards if scale != 1.0 else lambda x, t: conditioned(x, t, labels),
+            diffusion.draw(keys, shape, 0) if noise is None else noise,
             steps,
             keys,
-            prediction=noise.prediction,
+            prediction=data.prediction,
             clip=cfg.clip,
+            known=known and (denoise.to_signal(images), known[1][..., None]),
         )
 
     drawn = []
-    for first in range(0, len(labels), size):
-        chosen = np.arange(first, first + size)  # all alike: one program
-        x = draw(params, chosen, labels[np.minimum(chosen, len(labels) - 1)])
-        drawn.append(denoise.to_pixels(x))
-    return np.concatenate(drawn)[: len(labels)]
+    for first in range(0, count, size):
+        indices = np.arange(first, first + size)  # all alike: one program
+        of_images = labels, noise, known and known[0]
+        chosen = np.minimum(indices, count - 1)
+        inputs = [x if x is None else np.asarray(x)[chosen] for x in of_images]
+        drawn.append(denoise.to_pixels(draw(params, indices, *inputs)))
+    return np.concatenate(drawn)[:count]
 
 
 class DenoiseEvaluator(Evaluator):
