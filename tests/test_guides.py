@@ -67,6 +67,11 @@ SMALL = {  # where a configuration says this -> the knobs it has here
         "eval.sentences": 4,
     },
     "task=causal_lm": {"eval.samples": 1},
+    "task=denoise": {
+        "data.noise.steps": 4,
+        "data.sampler.steps": 2,
+        "eval.samples": 2,
+    },
     "data.source=files": {"data.valid_share": 0.2},
     "data.source=numerals": {
         "data.numerals_heldout": 20,

@@ -9,6 +9,7 @@ import pytest
 from tfm_jax.data.rows import masked
 from tfm_jax.models import MODELS
 from tfm_jax.optim import optimizers
+from tfm_jax.workloads import denoise
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs/references.md").read_text("utf-8")
@@ -20,7 +21,7 @@ ROWS = [
 HERE = [name for row in ROWS for name in re.findall(r"`([^`]+)`", row[-1])]
 CLASSES = {
     "optim": [optimizers.Config],
-    "data": [masked.Config],
+    "data": [masked.Config, denoise.Config],
     "model": [family.config for family in MODELS.values()],
 }
 
@@ -31,7 +32,7 @@ def legal(knob, value):
     for cls in CLASSES[sections[0]]:
         names = sections[1:]
         while len(names) > 1:
-            cls = type(getattr(cls(), names.pop(0)))
+            cls = type(getattr(cls(), names.pop(0), masked.Config()))
         for field in dataclasses.fields(cls):
             choices = field.metadata.get("choices", (value,))
             if field.name == names[0] and value in choices:
