@@ -67,6 +67,7 @@ SMALL = {  # where a configuration says this -> the knobs it has here
         "eval.sentences": 4,
     },
     "task=causal_lm": {"eval.samples": 1},
+    "task=classify_images": {"train.batch_tokens": 16},
     "task=denoise": {
         "data.noise.steps": 4,
         "data.sampler.steps": 2,
