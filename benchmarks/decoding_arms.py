@@ -134,11 +134,11 @@ def _random(config, _):
     from tfm_jax.data.rows.pairs import KIND
     from tfm_jax.layers.layout import init_params
     from tfm_jax.objectives.translation import example
-    from tfm_jax.settings.experiment import complete, resolve
+    from tfm_jax.settings.experiment import resolve
 
     experiment = resolve(config)
     data = prepare(KIND, experiment.data, experiment.tokenizer)
-    experiment = complete(experiment, data.tokenizer)
+    experiment = experiment.complete(data.tokenizer)
     key = jax.random.key(experiment.seed)
     params = init_params(experiment.build_model(), key, example())
     return experiment.model, params, data.tokenizer, data.examples["test"].source

@@ -219,6 +219,16 @@ class Marian(Torch):
         ).loss
 
 
+class Recurrent(Torch):
+    """``benchmarks.torch_rnn`` in the same loop."""
+
+    def build(self, cfg):
+        """The model, from the ``model`` section."""
+        from benchmarks.torch_rnn import TorchRecurrent
+
+        return TorchRecurrent(cfg)
+
+
 def length_sorted(source, target, budget, seed):
     """Endless batches of pairs of like length, ``budget`` padded target tokens each.
 
@@ -264,7 +274,8 @@ def start(arm, folder, config=None, examples=None):
     if arm == "tfm_jax":
         made = Ours(config, Path(folder))
     else:
-        made = {"torch": Torch, "marian": Marian}[arm](config, examples)
+        kinds = {"torch": Torch, "marian": Marian, "recurrent": Recurrent}
+        made = kinds[arm](config, examples)
     return made.facts(), made
 
 

@@ -30,6 +30,7 @@ ARMS = {  # name -> (class, environment)
     "torch": ("torch", {}),
     "marian": ("marian", {}),
     "torch+pages": ("torch", KEEP_PAGES),
+    "recurrent": ("recurrent", {}),  # of benchmarks.recurrent_cpu
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.layers.weights import random_params
+from tfm_jax.audit import audit_transformer
 from tfm_jax.config import ConfigError, build, section
 from tfm_jax.data.batch import PairBatch
 from tfm_jax.decode.search import decode
@@ -120,6 +121,13 @@ def test_packed_and_step_by_step_the_logits_are_those_of_pairs_alone(kind):
         seen = together[first : first + len(target)]
         np.testing.assert_allclose(seen, logits[row, : len(target)], atol=2e-6)
         first += len(target)
+
+
+@pytest.mark.parametrize("kind", ["none", "additive", "dot", "general", "concat"])
+def test_the_audit_finds_no_leak(kind):
+    found = audit_transformer(*made(kind), show=False)
+    assert found.passed, found
+    assert all(check.measured is not None for check in found)
 
 
 @pytest.mark.parametrize("size, count", [

@@ -13,6 +13,8 @@ from tfm_jax.ops.recurrence import CELLS
 
 QUERIES = ("previous", "current")
 CONTEXTS = ("first_step", "every_step")
+# those that say nothing of patches and heads, which there are not
+_INITS = tuple(n for n, x in INITS.items() if not x.patches and x.projections == 1.0)
 _ATTENDING = tuple(name for name, row in ALIGNMENTS.items() if row)
 _ALIGNING = tuple(n for n in _ATTENDING if ALIGNMENTS[n].maps_key)
 _MAPPING = tuple(name for name, row in READOUTS.items() if row.maps)
@@ -70,7 +72,7 @@ class RecurrentArch(
         choices=DROPOUT_MASKS,
     )
     init: str = knob(
-        "glorot", "distribution of kernels and tables", role="initial", choices=INITS
+        "glorot", "distribution of kernels and tables", role="initial", choices=_INITS
     )
     recurrent_init: str = knob(
         "orthogonal", "of the maps of states", role="initial", choices=RECURRENT_INITS
