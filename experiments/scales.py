@@ -75,8 +75,8 @@ LISTS = _SEQ2SEQ | {  # of two numbers, about twelve words
     "data.numerals_max": 9_999,
     "data.numerals_train": 6_000,
     "data.numerals_heldout": 1_000,
-    "data.source_length": 32,
-    "data.target_length": 32,
+    "data.source_length": 64,  # rows of three lists
+    "data.target_length": 48,
     "tokenizer.vocab": 400,
     "optim.warmup_steps": 50,
     "train.total_steps": 600,

@@ -1,14 +1,14 @@
-"""Does it help to read the source backwards, and only without attention?
+"""Does it help to read the source backwards?
 
-Encoders of one direction; the first words of source and target are neighbours if the
-source is read from its end.
+Encoders of one direction, without attention and with it; the first words of source and
+target are neighbours if the source is read from its end.
 
 Sutskever et al. 2014, arXiv:1409.3215, section 3.3: without attention, reading the
 source backwards lowers perplexity from 5.8 to 4.7 and raises BLEU from 25.9 to 30.6.
 """
 
 from experiments.scales import LARGE_RECURRENT, RECURRENT
-from experiments.study import Study, axis, better, check, equivalent, grid
+from experiments.study import Study, axis, better, check, grid
 
 ONE_WAY = {"model.bidirectional": False}
 
@@ -25,12 +25,6 @@ def get_study(scale="cpu"):
         metric="valid/nll",
         expect=(
             better("none-reversed", "none-forward", "without attention it helps"),
-            check(
-                equivalent(
-                    "additive-reversed",
-                    "additive-forward",
-                    "with attention it does not",
-                )
-            ),
+            check(better("additive-forward", "none-forward", "attention is learnt")),
         ),
     )
