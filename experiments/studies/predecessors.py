@@ -14,7 +14,7 @@ unlike sizes. Bahdanau et al. 2015, figure 2: only without attention long senten
 translated worse.
 """
 
-from experiments.scales import BY_LENGTH, CAPTIONS, LISTS
+from experiments.scales import BY_LENGTH, CAPTIONS, NUMBERS
 from experiments.study import Study, better, monotone, on
 
 SCALES = ("cpu", "multi30k", "gpu")
@@ -65,7 +65,7 @@ def _arms(embedding, rnn, attention, conv, size="tiny"):
 CPU = dict(
     config="configs/transformer_numerals.py",
     arms=_arms(**SMALL),
-    settings=LISTS | {"model.tie": "three_way", "model.dropout": 0.1},
+    settings=NUMBERS | {"model.tie": "three_way", "model.dropout": 0.1},
     seeds=(0, 1, 2, 3, 4),
     sesoi=0.05,
     match="parameters",

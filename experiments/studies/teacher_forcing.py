@@ -1,7 +1,7 @@
 """How often should a decoder in training read the reference, and how often itself?
 
 The share of tokens that are read from the reference is the same at all steps; whole
-lists of numbers must be right, of which the model has read its own tokens alone.
+numbers must be right, of which the model has read its own tokens alone.
 
 Bengio et al. 2015, arXiv:1506.03099, table 1: captions by a model that always reads
 the reference have 28.8 BLEU-4, 30.6 if it reads its own tokens more and more, and 11.2
