@@ -28,7 +28,7 @@ BELOW = {
     "config": {"knobs", "flags", "config_files", "bounded_json", "renamed"},
     "manual": {"config"},
     "ops": set(),
-    "data": {"bounded_json", "knobs"},
+    "data": {"bounded_json", "knobs", "terminal"},
     "metrics": set(),
     "mesh": {"config", "ops"},
     "optim": {"config"},

@@ -158,14 +158,19 @@ def test_a_model_for_other_images_or_classes_is_refused(tmp_path):
     for message, changes in wrong.items():
         with pytest.raises(ConfigError, match=message):
             loop.train(get_config(model=changes), tmp_path / "none")
+    random = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 2))
+    labels = image_runs.write_idx(tmp_path / "l", np.arange(40) % 10)
+    files = image_runs.write_idx(tmp_path / "i", random), labels
+    data = dict(source="idx", train_files=files)
+    augment = dict(augment=dict(randaugment_layers=1))
     with pytest.raises(ConfigError, match="randaugment_layers=1 .* these have 2"):
-        random = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 2))
-        files = (
-            image_runs.write_idx(tmp_path / "i", random),
-            image_runs.write_idx(tmp_path / "l", np.arange(40) % 10),
-        )
-        data = dict(source="idx", train_files=files, augment=dict(randaugment_layers=1))
-        loop.train(get_config(data=data, model=dict(channels=2)), tmp_path / "none")
+        config = get_config(data=data | augment, model=dict(channels=2))
+        loop.train(config, tmp_path / "none")
+    grey = image_runs.write_idx(tmp_path / "grey", random[..., 0]), labels
+    with pytest.raises(ConfigError, match=r"the test split have .* \[8, 8, 1\], those"):
+        data |= dict(test_files=grey, test_share=0.0)
+        config = get_config(data=data, model=dict(channels=2))
+        loop.train(config, tmp_path / "none")
     with pytest.raises(ConfigError, match=r"data\.image_size=\(6, 7\) .* 6x7 pixels"):
         resolve(get_config(data=dict(image_size=(6, 7))))
     assert not (tmp_path / "none" / "config.json").exists()

@@ -45,9 +45,10 @@ def sift(
         report[knob] = {"policy": policy, f"{what}s": count}
     if some and not keep.any():
         counts = (f"{said[f'{what}s']} {knob}" for knob, said in report.items())
-        room = (f"data.{knob}={getattr(cfg, knob)}" for knob in _ROOM & {*vars(cfg)})
+        room = sorted(_ROOM & {*vars(cfg)})
+        of_rows = ", ".join(f"data.{knob}={getattr(cfg, knob)}" for knob in room)
         raise DataError(
-            f"none of {len(keep)} {what}s is left: {', '.join(counts)}; a row has "
-            f"{', '.join(sorted(room))}"
+            f"none of {len(keep)} {what}s is left: {', '.join(counts)}"
+            + (f"; a row has {of_rows}" if room else "")
         )
     return keep, report

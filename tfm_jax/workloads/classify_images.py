@@ -25,7 +25,14 @@ def check(experiment: Any) -> None:
 
 def fits(experiment: Any, data: Any) -> None:
     """The same of the images that there are. Raises: ConfigError."""
-    height, width, channels = data.report["train"]["shape"]
+    shapes = {k: x["shape"] for k, x in data.report.items() if "shape" in x}
+    height, width, channels = shapes["train"]
+    for split, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise ConfigError(
+                f"images of the {split} split have the shape {shape}, those to train "
+                f"on {shapes['train']}: data.image_size and data.color make them alike"
+            )
     size = getattr(experiment.model, "image", (height, width))
     wanted = (*size, getattr(experiment.model, "channels", channels))
     if wanted != (height, width, channels):

@@ -1,5 +1,6 @@
 """Labelled images from each source; files are made here."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -193,6 +194,13 @@ def test_a_broken_file_is_an_error_with_its_name_or_dropped_and_counted(folder):
     assert data.train[0].labels.tolist() == [0] * 5 + [1] * 5
 
 
+def test_if_all_files_are_broken_none_is_left(folder):
+    for path in (folder / "val").rglob("*.jpeg"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="none of 1 images is left: 1 broken$"):
+        splits(of_folder(folder, broken="drop"))
+
+
 WRONG = {
     "no folder": (dict(folder="nowhere"), "nowhere/train is no folder"),
     "no class": (
@@ -272,6 +280,40 @@ def test_a_share_and_a_place_of_a_folder_exclude_each_other():
         Config(image_size=(0,))
     with pytest.raises(ValueError, match="must leave some to train on"):
         Config(valid_share=0.5, test_share=0.5)
+
+
+WIDE = dict(image_size=(4, 8))
+CHANGED = {  # knob -> (a changed value, other knobs that it is read with)
+    "valid_share": (0.2, {}),
+    "test_share": (0.1, {}),
+    "split_seed": (1, {}),
+    "image_size": ((6,), {}),
+    "fit": ("stretch", WIDE),
+    "color": ("rgb", {}),
+    "leaked": ("drop", {}),
+}
+ELSEWHERE = {  # in the tests above
+    *("source", "train_files", "valid_files", "test_files", "labels", "broken"),
+    *("folder", "folder_train", "folder_valid", "folder_test"),
+    *("tfds_name", "tfds_data_dir", "tfds_train", "tfds_valid", "tfds_test"),
+    *("shuffle", "prefetch", "timeout_seconds"),  # of Order
+    "augment",  # tests/data/augment
+}
+
+
+def test_every_knob_of_the_section_has_a_case_here():
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert fields == {*CHANGED} | ELSEWHERE
+
+
+@pytest.mark.parametrize("knob", CHANGED)
+def test_a_knob_changes_what_is_prepared(idx, knob):
+    value, others = CHANGED[knob]
+    base = Config(source="idx", train_files=idx, **others)
+    if knob == "leaked":
+        base = dataclasses.replace(base, valid_files=idx)
+    changed = dataclasses.replace(base, **{knob: value})
+    assert splits(base).fingerprint != splits(changed).fingerprint
 
 
 tfds = pytest.importorskip("tensorflow_datasets")

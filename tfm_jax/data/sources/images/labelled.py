@@ -2,9 +2,9 @@
 
 import concurrent.futures
 import dataclasses
-import itertools
-import logging
+import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +18,10 @@ from tfm_jax.data.sources.images.listed import SOURCES
 from tfm_jax.data.sources.tables import in_order, numbers_of
 from tfm_jax.data.watchdog import each
 from tfm_jax.knobs import knob
+from tfm_jax.terminal import say
 
 _CHUNK = 1024  # images that are decoded at a time
+_SAY_EVERY = 30  # seconds
 _IN_MEMORY = 2**31  # bytes of pixels; more lie in a temporary file
 
 
@@ -218,8 +220,7 @@ def _numbered(cfg, listed, names):
 def _decoded(cfg, listed):
     """(pixels of those that are kept, which [n] bool, report)."""
     kept, pixels, wrong = 0, None, {}
-    found = zip(itertools.count(), _each_decoded(cfg, listed), strict=False)
-    for number, one in each(found, listed.origin(0)):
+    for number, one in enumerate(each(_each_decoded(cfg, listed), listed.origin(0))):
         if isinstance(one, decoding.BrokenImage):
             wrong[number] = one
             continue
@@ -258,10 +259,12 @@ def _each_decoded(cfg: Any, listed: Any) -> Iterator[np.ndarray | decoding.Broke
     if not isinstance(listed.read(listed.items[0]), Path | bytes):
         yield from map(decode, listed.items)  # nothing to be done beside another
         return
+    count, said = len(listed.items), time.monotonic()
     with decoding.strictly(), concurrent.futures.ThreadPoolExecutor() as pool:
-        for first in range(0, len(listed.items), _CHUNK):
-            if first and first % (32 * _CHUNK) == 0:
-                logging.info("%d of %d images decoded", first, len(listed.items))
+        for first in range(0, count, _CHUNK):
+            if time.monotonic() > said + _SAY_EVERY:
+                say(f"{first:,} of {count:,} images are decoded", file=sys.stderr)
+                said = time.monotonic()
             yield from pool.map(decode, listed.items[first : first + _CHUNK])
 
 
