@@ -153,20 +153,19 @@ def real_data(parser, folder) -> Path:
     return folder
 
 
-def multi30k(folder, **changes):
-    """The experiment of configs/transformer_multi30k.py on that folder, as a dict.
+def multi30k(folder, name="transformer_multi30k.py", **changes):
+    """The experiment of ``configs/NAME`` on that folder, as a dict.
 
     Args: changes: section -> dict of fields that differ.
     """
     from tfm_jax.config import load
 
-    config = load(str(ROOT / "configs" / "transformer_multi30k.py"))
+    config = load(str(ROOT / "configs" / name))
+    sides = config.data.source_language, config.data.target_language
     for split, name in dict(
         train="train", valid="val", test="test_2016_flickr"
     ).items():
-        files = tuple(
-            str(Path(folder).absolute() / f"{name}.{s}.gz") for s in ("en", "de")
-        )
+        files = tuple(str(Path(folder).absolute() / f"{name}.{s}.gz") for s in sides)
         config.data[f"{split}_files"] = files
     for section, fields in changes.items():
         config[section].update(fields)

@@ -1,6 +1,7 @@
 """Training arms, each in a process of its own: ours, PyTorch, Hugging Face Marian."""
 
 import contextlib
+import importlib
 import time
 from pathlib import Path
 
@@ -8,6 +9,11 @@ import numpy as np
 
 from benchmarks.rounds import serve
 from tfm_jax.data.tokenizers.bilingual import BOS, EOS, PAD
+
+TORCH_MODELS = {  # model_name -> (module of this package, class)
+    "transformer": ("torch_model", "TorchTransformer"),
+    "conv_seq2seq": ("torch_conv", "TorchConvSeq2Seq"),
+}
 
 
 class Training:
@@ -136,9 +142,8 @@ class Torch(Training):
 
     def build(self, cfg):
         """The model, from the ``model`` section."""
-        from benchmarks.torch_model import TorchTransformer
-
-        return TorchTransformer(cfg)
+        module, name = TORCH_MODELS[self.config["model_name"]]
+        return getattr(importlib.import_module(f"benchmarks.{module}"), name)(cfg)
 
     def loss_of(self, source, labels):
         """Differentiable loss of right-padded numpy arrays [B, S] and [B, T]."""

@@ -13,6 +13,9 @@ Adam, gradient clipping and the same budget of target tokens a batch:
                  no label smoothing
     torch+pages  (with --arms) torch with glibc told to keep freed pages, which tfm_jax
                  does for itself
+
+``--family=conv_seq2seq`` trains fairseq's fconv_iwslt_de_en from German to English,
+word by word, against the same model in torch.nn, which tests compare ours to.
 """
 
 import argparse
@@ -32,6 +35,14 @@ ARMS = {  # name -> (class, environment)
     "torch+pages": ("torch", KEEP_PAGES),
     "recurrent": ("recurrent", {}),  # of benchmarks.recurrent_cpu
 }
+# family -> (configuration, what of it is as in the other arms)
+FAMILIES = {
+    "transformer": ("transformer_multi30k.py", {}),
+    "conv_seq2seq": (
+        "conv_multi30k.py:iwslt",
+        {"schedule": "inverse_sqrt", "warmup_steps": 500},
+    ),
+}
 
 
 def main():
@@ -40,14 +51,24 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", help="folder of Multi30k; default TFM_JAX_DATA")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["torch", "marian"])
+    parser.add_argument("--family", choices=FAMILIES, default="transformer")
+    parser.add_argument(
+        "--arms", nargs="+", choices=ARMS, help="default: torch; marian, a Transformer"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=20.0, help="a round and arm")
     parser.add_argument("--batch-tokens", type=int, default=4_096, help="of the target")
     parser.add_argument("--warmup", type=float, default=15.0, help="seconds per arm")
     args = parser.parse_args()
+    transformer = args.family == "transformer"
+    args.arms = args.arms or ["torch", "marian"][: 1 + transformer]
+    if "marian" in args.arms and not transformer:
+        parser.error("--arms=marian is a Transformer; choose from (torch, torch+pages)")
     folder = rounds.real_data(parser, args.data)
-    config = rounds.multi30k(folder, train={"batch_tokens": args.batch_tokens})
+    name, optim = FAMILIES[args.family]
+    config = rounds.multi30k(
+        folder, name, train={"batch_tokens": args.batch_tokens}, optim=optim
+    )
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         measure(args, config.to_dict(), scratch, stack.enter_context)
 
@@ -74,7 +95,7 @@ def measure(args, config, scratch, enter):
         arms, args.rounds, lambda arm: arm.ask("round", seconds=args.seconds)
     )
     rounds.report(
-        f"training on Multi30k, {args.batch_tokens} target tokens a batch",
+        f"training {args.family} on Multi30k, {args.batch_tokens} tokens a batch",
         rounds.compare(measured, of="tfm_jax"),
         arms,
         parameters={arm.name: arm.facts["parameters"] for arm in arms},

@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tests.models.tiny import reach, rows, sentences
 from tests.models.tiny_conv import NARROW, E, shapes, tiny
+from tests.test_knobs import assert_roles
 from tfm_jax.audit import audit_transformer
 from tfm_jax.config import ConfigError, build, section
 from tfm_jax.decode.search import decode
@@ -321,6 +322,38 @@ def test_bfloat16_activations_give_float32_logits_near_the_exact_ones():
     rough, exact = (logits(m, params, PADDED) for m in (half, model))
     assert rough.dtype == np.float32
     assert 1e-4 < np.abs(rough - exact).max() / exact.std() < 0.1
+
+
+LIVE = {  # see tests/test_knobs.py
+    **dict.fromkeys(("dtype", "remat", "init", "positions", "tie"), {}),
+    "attention_projections": dict(encoder_widths=(8,), decoder_widths=(8, 8)),
+    "embedding_width": 7,
+    "output_width": 7,
+    "encoder_widths": (8, 6),
+    "decoder_widths": (8, 6),
+    "encoder_kernels": (5,),
+    "decoder_kernels": (3, 4),
+    "attention_layers": (0,),
+    "length_scale": False,
+    "weight_norm": False,
+    "max_length": 20,
+    "source_vocab": 12,
+    "target_vocab": 12,
+}
+APART = {
+    "layout": "of one choice",
+    "attention": "tests/test_knobs.py",
+    "dropout": "acts on initial values and while training, see above",
+    "encoder_gradient": "acts on gradients alone, see above",
+}
+
+
+def test_every_knob_changes_the_programs_of_its_role():
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert LIVE.keys() | APART.keys() == fields
+    base = Config(**NARROW | dict(output_width=E))
+    batch = jax.tree.map(lambda x: np.ones((2, 3), np.int32), translation.example())
+    assert_roles(base, LIVE, ConvSeq2Seq, batch)
 
 
 REFUSED = {

@@ -61,7 +61,7 @@ class ConvolutionalArch(Execution, choices={"layout": ("unrolled",)}):
         "normal_fan_in",
         "distribution of kernels, twice as wide in convolutions, and tables",
         role="initial",
-        choices=INITS,
+        choices=(name for name, row in INITS.items() if not row.patches),
     )
 
     def __post_init__(self):

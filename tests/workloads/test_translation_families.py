@@ -1,0 +1,111 @@
+"""Every family that translates trains, resumes, spreads over devices and is used."""
+
+import functools
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from tests.reliability import tiny
+from tfm_jax.audit import audit_transformer
+from tfm_jax.config import section
+from tfm_jax.main import main
+from tfm_jax.models import MODELS
+from tfm_jax.notebook import load_run
+from tfm_jax.runs.log import read_history
+from tfm_jax.train import loop, population, program
+from tfm_jax.workloads import evaluator
+
+FAMILIES = {  # name -> (sizes, kinds of attention)
+    "conv_seq2seq": (
+        dict(
+            embedding_width=12,
+            output_width=12,
+            encoder_widths=(16,),
+            decoder_widths=(16, 12, 16),
+            encoder_kernels=(3,),
+            decoder_kernels=(3,),
+            tie="three_way",
+        ),
+        ("cross",),
+    ),
+    "rnn_seq2seq": (dict(width=16, embedding_width=12), ("cross",)),
+}
+
+
+def get_config(family, **changes):
+    """A run of packed rows, as hard to resume as that of ``tiny``."""
+    few = dict(train__total_steps=6, eval__every_steps=4, data__batching="pack")
+    c = tiny.get_config(**few | changes)
+    c.model_name = family
+    c.model = section(MODELS[family].config, **FAMILIES[family][0], dropout=0.1)
+    return c
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((program, "build"), (evaluator, "make_eval_step")):
+            patch.setattr(module, name, functools.lru_cache(getattr(module, name)))
+        yield
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def trained(family, tmp_path_factory):
+    """The workdir of a run."""
+    workdir = tmp_path_factory.mktemp(family)
+    loop.train(get_config(family), workdir)
+    return workdir
+
+
+def losses(workdir):
+    return [r["loss"] for r in read_history(workdir) if r["kind"] == "train"]
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(family, trained, tmp_path):
+    assert not tiny.run(tmp_path, get_config(family), stop=(3,))
+    assert tiny.run(tmp_path, get_config(family))
+    assert tiny.digests(tmp_path) == tiny.digests(trained)
+
+
+def test_it_translates_and_shows_what_it_attends_to(
+    family, trained, monkeypatch, capsys
+):
+    lines = io.TextIOWrapper(io.BytesIO(b"seven\ntwenty-one\n"))
+    monkeypatch.setattr(sys, "stdin", lines)
+    knobs = ["--config.eval.beam=3", "--config.eval.max_length_offset=3"]
+    capsys.readouterr()
+    assert main(["--mode=translate", f"--workdir={trained}", *knobs]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    run = load_run(trained)
+    beam = dict(beam=3, max_length_offset=3)
+    assert lines == run.translate(["seven", "twenty-one"], **beam)
+    maps = run.attention("seven", target="neun")
+    assert maps.kinds == FAMILIES[family][1]
+    for kind in maps.kinds:
+        np.testing.assert_allclose(getattr(maps, kind).sum(-1), 1.0, rtol=1e-5)
+    assert (trained / "attention.png").is_file() == bool(maps.kinds)
+    found = audit_transformer(run.model, run.params, show=False)
+    assert found.passed and all(check.measured is not None for check in found)
+
+
+@pytest.mark.slow
+def test_devices_and_a_population_lose_what_one_run_loses(
+    family, trained, tmp_path, monkeypatch
+):
+    """Parameters and tensors divided; a member beside another one."""
+    spread = get_config(family, mesh__fsdp=2, mesh__tensor=2, mesh__cpu_devices=8)
+    spread.eval.pictures = False
+    loop.train(spread, tmp_path / "spread")
+    np.testing.assert_allclose(losses(tmp_path / "spread"), losses(trained), rtol=1e-4)
+    monkeypatch.setattr(program, "build", program.build.__wrapped__)  # rates vary
+    members = [tmp_path / "a", tmp_path / "b"]
+    population.train([get_config(family, seed=seed) for seed in (0, 1)], members)
+    np.testing.assert_allclose(losses(members[0]), losses(trained), rtol=1e-4)
+    assert losses(members[1]) != losses(members[0])
