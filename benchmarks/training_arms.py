@@ -56,7 +56,7 @@ class Ours(Training):
         from tfm_jax.runs.process.preemption import Preemption
         from tfm_jax.runs.storage.checkpoint import Checkpointer
         from tfm_jax.settings.experiment import resolve
-        from tfm_jax.train import loop
+        from tfm_jax.train import assemble, loop
 
         self.jax = jax
         experiment = resolve(config)
@@ -68,7 +68,8 @@ class Ours(Training):
         checkpoints = contexts.enter_context(
             Checkpointer(folder / "checkpoints", experiment.checkpoint)
         )
-        self.run = loop.Training(experiment, folder, devices, checkpoints, Preemption())
+        held = folder, devices, checkpoints, Preemption()
+        self.run = loop.Training(assemble.assemble(experiment, *held), *held)
         self.run.batches = self._counted(self.run.batches)
         self.contexts = contexts
         self.before = None  # metrics of the step before the last
