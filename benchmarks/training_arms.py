@@ -93,15 +93,15 @@ class Ours(Training):
 
     def facts(self):
         """What the other arms need to train the same model on the same pairs."""
-        examples = self.run.data.train
+        (rows,) = self.run.data.train  # packed: of one shape
         path = self.run.workdir / "examples.npz"
-        np.savez(
-            path,
-            source=examples.source.ids,
-            source_offsets=examples.source.offsets,
-            target=examples.target.ids,
-            target_offsets=examples.target.offsets,
-        )
+        sides = {}
+        for side in ("source", "target"):
+            ids, offsets = texts_of(
+                getattr(rows, side), getattr(rows, f"{side}_segments")
+            )
+            sides |= {side: ids, f"{side}_offsets": offsets}
+        np.savez(path, **sides)
         leaves = self.jax.tree.leaves(self.run.state.params)
         return {
             "parameters": sum(x.size for x in leaves),
@@ -233,6 +233,14 @@ class Recurrent(Torch):
         from benchmarks.torch_rnn import TorchRecurrent
 
         return TorchRecurrent(cfg)
+
+
+def texts_of(tokens, segments):
+    """Packed rows -> (ids, offsets) of the texts in them, row by row."""
+    real = segments > 0
+    number = (np.arange(len(segments))[:, None] * (segments.max() + 1) + segments)[real]
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    return tokens[real], np.append(starts, len(number))
 
 
 def length_sorted(source, target, budget, seed):
