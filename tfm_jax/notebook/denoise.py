@@ -55,9 +55,9 @@ class DenoiseRun(ScoredRun):
         """
         shape = *self.model.cfg.image, self.model.cfg.channels
         keys = jax.numpy.stack([jax.random.key(seed) for seed in seeds])
-        ends = diffusion.draw(keys, shape, 0)
+        first, last = diffusion.draw(keys, shape, 0)
         shares = np.linspace(0.0, 1.0, count)
-        noise = jax.vmap(lambda share: diffusion.slerp(*ends, share))(shares)
+        noise = jax.vmap(lambda share: diffusion.slerp(first, last, share))(shares)
         return self._sample([label] * count, noise=noise)
 
     def picture(self, images: Any) -> Any:
