@@ -16,11 +16,12 @@ from flax import linen as nn
 from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers.embed import TokenEmbedding
 from tfm_jax.layers.linear import constrain
+from tfm_jax.layers.recurrent.alignment import ProjectedMemory
 from tfm_jax.layers.recurrent.arch import RecurrentArch
 from tfm_jax.layers.recurrent.bridge import Bridges
-from tfm_jax.layers.recurrent.decoder import Decoder, Inputs, Past, Source
+from tfm_jax.layers.recurrent.decoder import Decoder, DecoderState, StepInputs
 from tfm_jax.layers.recurrent.encoder import Encoded, Encoder
-from tfm_jax.layers.recurrent.layer import drop, step_keys
+from tfm_jax.layers.recurrent.layer import drop, starts, step_keys
 from tfm_jax.layers.vocabularies import Tables, Vocabularies
 from tfm_jax.models.family import Family
 from tfm_jax.ops.dropout import dropout
@@ -44,13 +45,13 @@ class Cache(NamedTuple):
     """State of decoding ``W`` hypotheses a sentence.
 
     Attributes:
-        past: what each of them remembers.
-        source: what they attend to.
+        state: what each of them carries.
+        memory: what they attend to, or None.
         context: [B, W, D], what they are given at every step without attention.
     """
 
-    past: Past
-    source: Source
+    state: DecoderState
+    memory: ProjectedMemory | None
     context: jax.Array | None
 
     def select(self, parents: jax.Array) -> "Cache":
@@ -59,7 +60,7 @@ class Cache(NamedTuple):
         def chosen(x):
             return jnp.take_along_axis(x, parents[:, :, None], axis=1)
 
-        return self._replace(past=jax.tree.map(chosen, self.past))
+        return self._replace(state=jax.tree.map(chosen, self.state))
 
 
 class RNNSeq2Seq(Tables, nn.Module):
@@ -101,7 +102,7 @@ class RNNSeq2Seq(Tables, nn.Module):
         Positions say only whether rows hold several sentences; None: they do not.
         """
         x = self.table("source")(source.T)
-        x = drop(x, self.cfg.dropout, self._keys(len(x), train=train))
+        x = drop(x, self.cfg.dropout, step_keys(self, len(x), train=train))
         x = constrain(x, "length", "batch", None)
         packed = positions is not None
         return self.encoder(x, segments.T, packed=packed, train=train)
@@ -116,45 +117,41 @@ class RNNSeq2Seq(Tables, nn.Module):
         through that choice.
         """
         cfg, packed = self.cfg, batch.target_positions is not None
-        tokens = batch.target_inputs
-        initial, context = self.bridge(
-            memory,
-            batch.source_segments,
-            batch.target_segments if packed else jnp.ones_like(tokens[:, :1]),
-        )
-        steps, rows = tokens.shape[1], jnp.arange(tokens.shape[1])
+        tokens, table = batch.target_inputs, self.table("target")
+        segments = batch.target_segments if packed else jnp.ones_like(tokens)
+        wanted = segments if packed else segments[:, :1]
+        initial, context = self.bridge(memory, batch.source_segments, wanted)
+        steps = tokens.shape[1]
 
         def by_step(x):
             """[B, T, ...], or [B, 1, ...] of all T, -> [T, B, 1, ...]."""
             x = jnp.broadcast_to(x, (len(x), steps, *x.shape[2:]))
             return jnp.swapaxes(x, 0, 1)[:, :, None]
 
-        start = _starts(batch.target_segments) if packed else rows[None] == 0
-        start = jnp.broadcast_to(start, tokens.shape)
-        keys = self._keys(steps, train=train)
-        inputs = Inputs(
-            segments=by_step(batch.target_segments) if packed else None,
+        start = starts(segments.T)[:, :, None]
+        state = self.decoder.init_state(initial, 1)
+        inputs = StepInputs(
             context=None if context is None else by_step(context),
-            start=by_step(start) if packed else None,
-            initial=jax.tree.map(by_step, initial) if packed else None,
-            key=keys if cfg.decoder_depth > 1 else None,
+            key=step_keys(self, steps, train=train),
         )
-        past = self._past(initial, 1)
-        if train and cfg.teacher_forcing < 1.0:
+        if packed:
             inputs = inputs._replace(
-                tokens=by_step(tokens),
-                forced=by_step(start | self._coins(tokens)),
-                key=keys,
+                segments=by_step(segments),
+                start=start,
+                initial=jax.tree.map(by_step, initial),
             )
-            past = past._replace(written=jnp.zeros_like(tokens[:, :1]))
+        if train and cfg.teacher_forcing < 1.0:
+            forced = start | by_step(self._coins(tokens))
+            inputs = inputs._replace(tokens=by_step(tokens), forced=forced)
+            state = state._replace(predicted=jnp.zeros_like(tokens[:, :1]))
         else:
-            embedded = drop(self.table("target")(tokens.T), cfg.dropout, keys)
+            embedded = drop(table(tokens.T), cfg.dropout, inputs.key)
             embedded = constrain(embedded, "length", "batch", None)[:, :, None]
-            gates = self.decoder.gates(embedded)
-            inputs = inputs._replace(embedded=embedded, gates=gates)
-        read = self.decoder.read(memory.memory)
-        source = _source(read, batch.source_segments, packed=packed)
-        logits = self.decoder(past, inputs, source, self.table("target").table)
+            inputs = inputs._replace(embedded=embedded)
+        projected = self.decoder.project(
+            memory.outputs, batch.source_segments, packed=packed
+        )
+        logits = self.decoder(state, inputs, projected, table.table)
         return constrain(logits, "batch", "length", "vocab")
 
     def init_cache(
@@ -169,65 +166,30 @@ class RNNSeq2Seq(Tables, nn.Module):
         del max_length
         one = jnp.ones_like(source_segments[:, :1])
         initial, context = self.bridge(memory, source_segments, one)
-        read = self.decoder.read(memory.memory)
         return Cache(
-            self._past(initial, width),
-            _source(read, source_segments, packed=False),
-            None if context is None else _repeated(context, width),
+            self.decoder.init_state(initial, width),
+            self.decoder.project(memory.outputs, source_segments, packed=False),
+            None if context is None else jnp.repeat(context, width, axis=1),
         )
 
     def step(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Next tokens [B, W] -> (logits [B, W, V], cache)."""
-        embedded = self.table("target")(tokens)
-        gates = self.decoder.gates(embedded)
-        inputs = Inputs(gates=gates, embedded=embedded, context=cache.context)
-        table = self.table("target").table
-        logits, past = self.decoder.step(cache.past, inputs, cache.source, table)
-        return logits, cache._replace(past=past)
-
-    def _keys(self, steps, *, train):
-        """[T] keys for dropout, or None if nothing is dropped."""
-        if not train or self.cfg.dropout == 0.0:
-            return None
-        return step_keys(self.make_rng("dropout"), steps, self.cfg.dropout_mask)
+        table = self.table("target")
+        inputs = StepInputs(embedded=table(tokens), context=cache.context)
+        logits, state = self.decoder.step(
+            cache.state, inputs, cache.memory, table.table
+        )
+        return logits, cache._replace(state=state)
 
     def _coins(self, tokens):
         """[B, T] bool, whether the reference is read; not of the device that asks."""
         rate, key = 1.0 - self.cfg.teacher_forcing, self.make_rng("dropout")
         return dropout(jnp.ones(tokens.shape), rate, key) > 0.0
 
-    def _past(self, initial, width):
-        """``Past`` before the first step of W hypotheses."""
-        cfg = self.cfg
-        states = jax.tree.map(lambda x: _repeated(x[:, :1], width), initial)
-        fed = None
-        if cfg.input_feeding:
-            first = states[0][0]
-            fed = jnp.zeros((len(first), width, cfg.readout_size), first.dtype)
-        return Past(states, fed)
-
 
 Model = RNNSeq2Seq
 
-
-def _source(read, segments, *, packed):
-    if packed:
-        return Source(read, segments=segments)
-    return Source(read, lengths=jnp.sum(segments > 0, axis=-1, dtype=jnp.int32))
-
-
-def _starts(segments):
-    """[B, T] bool, where a segment begins."""
-    before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    return segments != before
-
-
-def _repeated(x, width):
-    """[B, 1, ...] -> [B, W, ...]."""
-    return jnp.broadcast_to(x, (len(x), width, *x.shape[2:]))
-
-
-_OLD = dict(cell="lstm", bidirectional=False, score="none", bridge="copy")
+_SUTSKEVER = dict(cell="lstm", bidirectional=False, score="none", bridge="copy")
 _DIDACTIC = dict(dropout=0.5, teacher_forcing=0.5)
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": dict(width=128, embedding_width=128),
@@ -242,7 +204,7 @@ SIZES: dict[str, dict[str, Any]] = {
     ),
     # Luong et al. 2015, section 4.1
     "luong": dict(
-        **_OLD | dict(score="general"),
+        **_SUTSKEVER | dict(score="general"),
         width=1000,
         embedding_width=1000,
         encoder_depth=4,
@@ -257,7 +219,7 @@ SIZES: dict[str, dict[str, Any]] = {
     # the ladder of B. Trevett's notebooks, github.com/bentrevett/pytorch-seq2seq:
     # 1, Sutskever et al. 2014; 2, Cho et al. 2014; 3, Bahdanau et al. 2015
     "bentrevett1": dict(
-        **_OLD,
+        **_SUTSKEVER,
         encoder_depth=2,
         decoder_depth=2,
         readout="plain",
@@ -267,7 +229,7 @@ SIZES: dict[str, dict[str, Any]] = {
         **_DIDACTIC,
     ),
     "bentrevett2": dict(
-        **_OLD | dict(cell="gru"),
+        **_SUTSKEVER | dict(cell="gru"),
         context="every_step",
         readout="plain_with_embedding",
         init="normal_0.01",
@@ -290,5 +252,5 @@ FAMILY = Family(
     SIZES,
     learns={"translation": ()},
     below=("embedding", "source_embedding", "target_embedding"),
-    above=(*("bridge", "decoder/readout", "decoder/output", "decoder/output_bias"),),
+    above=("bridge", "decoder/readout", "decoder/output", "decoder/output_bias"),
 )

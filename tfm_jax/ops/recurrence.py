@@ -49,8 +49,8 @@ def _lstm(x, y, bias, states):
 
 
 CELLS = {
-    # Cho et al. 2014, arXiv:1406.1078, with the reset gate behind the product and the
-    # complement of its update gate, as cuDNN and PyTorch have it
+    # Cho et al. 2014, arXiv:1406.1078, with the reset gate behind the product, as in
+    # cuDNN and PyTorch; the update gate of Bahdanau et al. 2015 is its complement
     "gru": Cell(3, 1, _gru, "rzn", bias=True),
     # Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000
     "lstm": Cell(4, 2, _lstm, "ifgo"),
@@ -90,11 +90,11 @@ def scan(
         remat: policy of ``jax.checkpoint`` for a step; None: all is kept.
     Returns: (carry, tree of [T, ...]).
     """
-    how = _How(body, jnp.dtype(dtype), reverse, remat)
-    return _scan(how, dict(kernels), constants, carry, xs)
+    static = _Static(body, jnp.dtype(dtype), reverse, remat)
+    return _scan(static, dict(kernels), constants, carry, xs)
 
 
-class _How(NamedTuple):
+class _Static(NamedTuple):
     body: Callable
     dtype: jnp.dtype
     reverse: bool
@@ -102,18 +102,18 @@ class _How(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _scan(how, kernels, constants, carry, xs):
+def _scan(static, kernels, constants, carry, xs):
     def product(name, x):
-        return multiply(x, kernels[name], how.dtype)
+        return multiply(x, kernels[name], static.dtype)
 
     def step(carry, x):
-        return how.body(product, constants, carry, x)
+        return static.body(product, constants, carry, x)
 
-    return jax.lax.scan(step, carry, xs, reverse=how.reverse)
+    return jax.lax.scan(step, carry, xs, reverse=static.reverse)
 
 
-def _forward(how, kernels, constants, carry, xs):
-    dtype = how.dtype
+def _forward(static, kernels, constants, carry, xs):
+    dtype = static.dtype
 
     def step(constants, carry, x, slots):
         inputs = {}
@@ -124,7 +124,7 @@ def _forward(how, kernels, constants, carry, xs):
             y = multiply(x, kernels[name], dtype)
             return y if slots is None else _through(y, slots[name])
 
-        carry, y = how.body(product, constants, carry, x)
+        carry, y = static.body(product, constants, carry, x)
         return carry, (y, inputs)
 
     first = jax.tree.map(lambda x: x[0], xs)
@@ -139,16 +139,18 @@ def _forward(how, kernels, constants, carry, xs):
         def one(carry, x):
             return step(constants, carry, *x)
 
-        if how.remat:
-            one = jax.checkpoint(one, prevent_cse=False, policy=how.remat)
-        carry, (ys, inputs) = jax.lax.scan(one, carry, (xs, slots), reverse=how.reverse)
+        if static.remat:
+            one = jax.checkpoint(one, prevent_cse=False, policy=static.remat)
+        carry, (ys, inputs) = jax.lax.scan(
+            one, carry, (xs, slots), reverse=static.reverse
+        )
         return (carry, ys), inputs
 
-    found, pull, inputs = jax.vjp(run, constants, carry, xs, slots, has_aux=True)
-    return found, (pull, inputs, kernels)
+    results, pull, inputs = jax.vjp(run, constants, carry, xs, slots, has_aux=True)
+    return results, (pull, inputs, kernels)
 
 
-def _backward(how, saved, cotangents):
+def _backward(static, saved, cotangents):
     pull, inputs, kernels = saved
     constants, carry, xs, slots = pull(cotangents)
     of_kernels = {}
@@ -158,7 +160,7 @@ def _backward(how, saved, cotangents):
             continue
         x, g = (z.reshape(-1, z.shape[-1]) for z in (inputs[name], slots[name]))
         out = kernel.dtype
-        of_kernels[name] = einsum("ti,to->io", x, g, dtype=how.dtype, out=out)
+        of_kernels[name] = einsum("ti,to->io", x, g, dtype=static.dtype, out=out)
     return of_kernels, constants, carry, xs
 
 

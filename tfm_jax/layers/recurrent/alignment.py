@@ -1,5 +1,6 @@
 """Attention of a recurrent decoder over what its encoder has read."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.layers.attention import KeyValue
-from tfm_jax.layers.linear import INITS
+from tfm_jax.layers.linear import INITS, Linear
 from tfm_jax.layers.recurrent.layer import Affine, biased
 from tfm_jax.ops.attention import SCORES, attention
 from tfm_jax.ops.masks import Mask
@@ -35,8 +36,21 @@ ALIGNMENTS: dict[str, Any] = {  # -> Alignment, or None
 }
 
 
+class ProjectedMemory(NamedTuple):
+    """Keys [B, S, 1, K] and values [B, S, 1, D] of the encoder's outputs.
+
+    Attributes: mask: of one sentence a row, or of the segments [B, S] of several.
+    """
+
+    kv: KeyValue
+    mask: Mask
+
+
 class RecurrentAttention(nn.Module):
-    """One head whose values are the memory itself; ``cfg`` is of ``RecurrentArch``."""
+    """One head whose values are the memory itself; ``cfg`` is of ``RecurrentArch``.
+
+    ``project`` a memory once; ``attend``, inside of a scan, by ``parameters``.
+    """
 
     cfg: Any
 
@@ -48,7 +62,8 @@ class RecurrentAttention(nn.Module):
             bias = init.bias if kind.bias else None
             self.query = Affine(cfg.width, size, init.kernel, bias, dtype)
         if kind.maps_key:
-            self.key = Affine(cfg.memory_width, size, init.kernel, None, dtype)
+            axes = ("embed", "mlp")
+            self.key = Linear((size,), axes, cfg.init, bias=False, dtype=dtype)
         if SCORES[kind.score].shape:
 
             def vector(key, shape):
@@ -56,20 +71,18 @@ class RecurrentAttention(nn.Module):
 
             self.vector = self.param("score", vector, (1, size))
 
-    def read(self, memory: jax.Array) -> KeyValue:
-        """Keys [B, S, 1, K] and values [B, S, 1, D] of a memory [B, S, D]."""
+    def project(
+        self, memory: jax.Array, segments: jax.Array, *, packed: bool
+    ) -> ProjectedMemory:
+        """[B, S, D] and segments [B, S] -> what is attended to."""
         keys = self.key(memory) if ALIGNMENTS[self.cfg.score].maps_key else memory
-        return KeyValue(keys[:, :, None], memory[:, :, None])
+        kv = KeyValue(keys[:, :, None], memory[:, :, None])
+        return ProjectedMemory(kv, Mask.between(None, segments, packed=packed))
 
-    def kernels(self) -> dict[str, jax.Array]:
-        """Those that ``attend`` multiplies with."""
-        maps = ALIGNMENTS[self.cfg.score].maps_query
-        return {"query": self.query.kernel} if maps else {}
-
-    def parameters(self) -> dict[str, jax.Array | None]:
-        """The others that it reads."""
+    def parameters(self) -> tuple[dict[str, jax.Array], dict[str, jax.Array | None]]:
+        """(kernels that ``attend`` multiplies with, other arrays that it reads)."""
         kind = ALIGNMENTS[self.cfg.score]
-        return {
+        return {"query": self.query.kernel} if kind.maps_query else {}, {
             "query": self.query.bias if kind.maps_query else None,
             "score": self.vector if SCORES[kind.score].shape else None,
         }
@@ -87,37 +100,38 @@ class RecurrentAttention(nn.Module):
 def attend(
     cfg: Any,
     product: Callable,
-    parameters: Mapping[str, Any],
-    read: KeyValue,
+    arrays: Mapping[str, Any],
+    memory: ProjectedMemory,
     states: jax.Array,
-    mask: Mask,
-    *,
+    segments: jax.Array | None,
     records: bool,
 ) -> tuple[jax.Array, jax.Array | None]:
     """Context vectors of decoder states.
 
     Args:
-        product: see ``ops.recurrence.scan``. parameters, read: of
-            ``RecurrentAttention``.
-        states: [B, T, H].
+        product: see ``ops.recurrence.scan``.
+        arrays, memory: of ``RecurrentAttention``.
+        states: [B, T, H]. segments: [B, T]; None: the memory is one sentence a row.
     Returns: ([B, T, D], weights [B, T, S] if ``records``).
     """
-    kind, kept = ALIGNMENTS[cfg.score], []
-    query = states
+    kind, recorded = ALIGNMENTS[cfg.score], []
+    query, (kv, mask) = states, memory
+    if segments is not None:
+        mask = dataclasses.replace(mask, q_segments=segments)
     if kind.maps_query:
-        query = biased(product("query", states), parameters["query"])
+        query = biased(product("query", states), arrays["query"])
 
-    def keep(weights):
-        kept.append(weights[:, 0])
+    def record(weights):
+        recorded.append(weights[:, 0])
         return weights
 
     context = attention(
         query[:, :, None],
-        *read,
+        *kv,
         mask=mask,
         score=kind.score,
-        parameter=parameters["score"],
-        transform=keep if records else None,
+        parameter=arrays["score"],
+        transform=record if records else None,
         implementation="xla" if records else cfg.attention,
     )
-    return context[:, :, 0], kept[0] if records else None
+    return context[:, :, 0], recorded[0] if records else None

@@ -104,8 +104,8 @@ class RecurrentArch(
                 f"model.input_feeding=true has nothing to feed with model.readout="
                 f"{self.readout!r}; choose from ({', '.join(_MAPPING)})"
             )
-        missing = [d for d in BRIDGES[self.bridge].reads if d not in self.directions]
-        if self.bridge == "tanh_backward" and missing:
+        reads = BRIDGES[self.bridge].reads
+        if reads and not set(reads) & set(self.directions):
             raise ValueError(
                 f"model.bridge={self.bridge!r} reads the encoder's backward states, "
                 "which there are not; set model.bidirectional=true or "

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.layers.linear import INITS
+from tfm_jax.layers.linear import Linear
 from tfm_jax.layers.recurrent.encoder import Encoded
-from tfm_jax.layers.recurrent.layer import Affine
 from tfm_jax.ops.recurrence import CELLS, States
 
 
@@ -43,11 +42,8 @@ class Bridges(nn.Module):
     cfg: Any
 
     def setup(self):
-        cfg, kind = self.cfg, BRIDGES[self.cfg.bridge]
-        reads = [name for name in kind.reads if name in cfg.directions]
-        if kind.maps:
-            count = range(cfg.decoder_depth)
-            self.layer = [_Map(cfg, cfg.width * len(reads)) for _ in count]
+        if BRIDGES[self.cfg.bridge].maps:
+            self.layer = [_Map(self.cfg) for _ in range(self.cfg.decoder_depth)]
 
     def __call__(
         self, encoded: Encoded, segments: jax.Array, wanted: jax.Array
@@ -60,7 +56,7 @@ class Bridges(nn.Module):
         cfg, kind = self.cfg, BRIDGES[self.cfg.bridge]
         ends = _ends(segments, wanted)
         layers = [
-            {name: _taken(states, ends[name]) for name, states in layer.items()}
+            {name: _at(states, ends[name]) for name, states in layer.items()}
             for layer in encoded.states
         ]
         context = None
@@ -82,23 +78,19 @@ class _Map(nn.Module):
     """tanh of a map of h, and a map of c as it is."""
 
     cfg: Any
-    inputs: int
 
     def setup(self):
-        cfg = self.cfg
-        init, dtype = INITS[cfg.init], jnp.dtype(cfg.dtype)
+        cfg, axes = self.cfg, ("embed", "mlp")
         self.map = [
-            Affine(self.inputs, cfg.width, init.kernel, init.bias, dtype)
+            Linear((cfg.width,), axes, cfg.init, dtype=jnp.dtype(cfg.dtype))
             for _ in range(CELLS[cfg.cell].states)
         ]
 
     def __call__(self, read):
         """States of each direction -> those of one layer."""
-        found = [
-            maps(jnp.concatenate(states, axis=-1))
-            for maps, states in zip(self.map, zip(*read, strict=True), strict=True)
-        ]
-        return jnp.tanh(found[0]), *found[1:]
+        both = [jnp.concatenate(states, axis=-1) for states in zip(*read, strict=True)]
+        h, *c = (project(x) for project, x in zip(self.map, both, strict=True))
+        return jnp.tanh(h), *c
 
 
 def _ends(segments, wanted):
@@ -107,13 +99,13 @@ def _ends(segments, wanted):
     Returns: direction -> [B, N]; -1 where there is no such sentence.
     """
     steps = jnp.arange(segments.shape[1])
-    found = (wanted[:, :, None] == segments[:, None]) & (segments > 0)[:, None]
-    last = jnp.max(jnp.where(found, steps, -1), axis=-1)
-    first = jnp.min(jnp.where(found, steps, len(steps)), axis=-1)
+    within = (wanted[:, :, None] == segments[:, None]) & (segments > 0)[:, None]
+    last = jnp.max(jnp.where(within, steps, -1), axis=-1)
+    first = jnp.min(jnp.where(within, steps, len(steps)), axis=-1)
     return {"forward": last, "backward": jnp.where(last < 0, -1, first)}
 
 
-def _taken(states, columns):
+def _at(states, columns):
     """Columns [B, N] of states [B, S, H]; zeros where a column is -1."""
     index = columns[:, :, None]
     return tuple(

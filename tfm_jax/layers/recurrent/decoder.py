@@ -1,7 +1,7 @@
 """A recurrent decoder: its step, and the scan of it over whole targets."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,9 +9,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.layers.arch import REMATS
-from tfm_jax.layers.attention import KeyValue
 from tfm_jax.layers.linear import INITS
-from tfm_jax.layers.recurrent.alignment import RecurrentAttention, attend
+from tfm_jax.layers.recurrent.alignment import (
+    ProjectedMemory,
+    RecurrentAttention,
+    attend,
+)
 from tfm_jax.layers.recurrent.layer import (
     Affine,
     RecurrentLayer,
@@ -20,7 +23,6 @@ from tfm_jax.layers.recurrent.layer import (
     reset,
 )
 from tfm_jax.ops.dropout import dropout
-from tfm_jax.ops.masks import Mask
 from tfm_jax.ops.recurrence import CELLS, States, multiply, scan
 
 
@@ -56,86 +58,64 @@ READOUTS = {
 }
 
 
-class Past(NamedTuple):
-    """What a decoder remembers, of W hypotheses a row.
+class DecoderState(NamedTuple):
+    """What a decoder carries from step to step, of W hypotheses a row.
 
     Attributes:
-        states: of each layer, [B, W, H] each.
-        fed: [B, W, R], the readout before, or None.
-        written: [B, W] its own likeliest tokens, or None.
+        layers: states of each layer, [B, W, H] each.
+        readout: [B, W, R], the last one, for input feeding, or None.
+        predicted: [B, W], its own likeliest tokens, or None.
     """
 
-    states: tuple[States, ...]
-    fed: jax.Array | None = None
-    written: jax.Array | None = None
+    layers: tuple[States, ...]
+    readout: jax.Array | None = None
+    predicted: jax.Array | None = None
 
 
-class Inputs(NamedTuple):
+class StepInputs(NamedTuple):
     """What a decoder is given at a step.
 
     Attributes:
-        gates: [B, W, G * H], what the first layer makes of the embedded tokens, bias
-            included; None where the step itself has to see which tokens it reads.
-        embedded: [B, W, E], likewise.
-        segments: [B, W], of the memory it attends to; None: the memory is one sentence.
+        embedded: [B, W, E] tokens; None where the step itself looks them up.
+        gates: [B, W, G * H], what the first layer makes of them, bias included.
+        tokens: [B, W]. forced: [B, W] bool, where they are read, not its own.
         context: [B, W, D] of a decoder that does not attend.
+        segments: [B, W], that are attended to; None: the memory is one sentence.
         start: [B, W] bool, where a sentence begins; None: nowhere.
-        initial: ``Past.states`` there.
-        tokens: [B, W]. forced: [B, W] bool, where they are read instead of its own.
+        initial: ``DecoderState.layers`` there.
         key: for dropout; None: nothing is dropped.
     """
 
-    gates: jax.Array | None = None
     embedded: jax.Array | None = None
-    segments: jax.Array | None = None
-    context: jax.Array | None = None
-    start: jax.Array | None = None
-    initial: Any = None
+    gates: jax.Array | None = None
     tokens: jax.Array | None = None
     forced: jax.Array | None = None
+    context: jax.Array | None = None
+    segments: jax.Array | None = None
+    start: jax.Array | None = None
+    initial: Any = None
     key: jax.Array | None = None
 
 
-class Found(NamedTuple):
-    """What a step leaves; all of it that nothing is left to be done with is None.
+class StepOutputs(NamedTuple):
+    """What a step leaves; None is what nothing is made of any more.
 
     Attributes:
         before, after: [B, W, H], output of the last layer before and behind the step.
-        context: [B, W, D]. embedded: [B, W, E].
-        weights: [B, 1, W, S], if they are recorded.
+        context: [B, W, D]. weights: [B, W, S], if they are recorded.
         readout: [B, W, R]. logits: [B, W, V] float32.
     """
 
     before: jax.Array | None = None
     after: jax.Array | None = None
     context: jax.Array | None = None
-    embedded: jax.Array | None = None
     weights: jax.Array | None = None
     readout: jax.Array | None = None
     logits: jax.Array | None = None
 
 
-class Source(NamedTuple):
-    """The encoder's side of attention.
-
-    Attributes:
-        read: keys and values [B, S, 1, K]; None if nothing attends.
-        lengths: [B] of a memory of one sentence. segments: [B, S] of one of several.
-    """
-
-    read: KeyValue | None
-    lengths: jax.Array | None = None
-    segments: jax.Array | None = None
-
-    def mask(self, segments: jax.Array | None) -> Mask:
-        """Who is seen by queries of ``segments`` [B, T]."""
-        if self.segments is None:
-            return Mask(kv_lengths=self.lengths)
-        return Mask(q_segments=segments, kv_segments=self.segments)
-
-
 class DecoderLayer(RecurrentLayer):
-    """A layer whose state may ask the encoder."""
+    """A layer whose state may attend to the memory."""
 
     attends: bool = False
 
@@ -170,22 +150,93 @@ class Decoder(nn.Module):
         if cfg.output_bias:
             self.output_bias = self.param("output_bias", init.bias, (cfg.target_vocab,))
 
-    def read(self, memory: jax.Array) -> KeyValue | None:
-        """Keys and values of a memory [B, S, D]; None if nothing attends to it."""
+    def project(
+        self, memory: jax.Array, segments: jax.Array, *, packed: bool
+    ) -> ProjectedMemory | None:
+        """What is attended to of [B, S, D] in segments [B, S], if anything is."""
         attention = self.layer[-1].cross_attention
-        return attention.read(memory) if attention else None
+        return attention and attention.project(memory, segments, packed=packed)
 
-    def gates(self, embedded: jax.Array) -> jax.Array:
-        """[..., E] -> [..., G * H], of the first layer without what joins."""
-        own = self.layer[0].input
-        x = multiply(embedded, own.kernel[: self.cfg.embedding_width], own.dtype)
-        return biased(x, own.bias)
+    def init_state(self, initial: tuple[States, ...], width: int) -> DecoderState:
+        """That before the first step of ``width`` hypotheses.
 
-    def parameters(self, table: jax.Array) -> tuple[dict, dict]:
-        """(kernels that a step multiplies with, other arrays that it reads).
-
-        Args: table: [V, E] of the target's tokens.
+        Args: initial: states of each layer, [B, N, H], of which the first of N counts.
         """
+        layers = jax.tree.map(lambda x: jnp.repeat(x[:, :1], width, axis=1), initial)
+        state, size = layers[0][0], self.cfg.readout_size
+        fed = jnp.zeros((*state.shape[:-1], size), state.dtype)
+        return DecoderState(layers, fed if self.cfg.input_feeding else None)
+
+    def __call__(
+        self,
+        state: DecoderState,
+        inputs: StepInputs,
+        memory: ProjectedMemory | None,
+        table: jax.Array,
+    ) -> jax.Array:
+        """Logits [B, T, V] of whole targets.
+
+        Args:
+            state: before the first step, W is 1. inputs: [T, ...] of its arrays.
+            table: [V, E] of the target's tokens.
+        """
+        cfg, attention = self.cfg, self.layer[-1].cross_attention
+        kernels, arrays = self._parameters(table)
+        make_step = functools.partial(
+            _Step,
+            cfg,
+            cfg.input_feeding or inputs.forced is not None,
+            bool(attention) and attention.records,
+        )
+
+        def body(product, constants, state, x):
+            return make_step(product, *constants)(state, x)
+
+        _, outputs = scan(
+            body,
+            kernels,
+            (arrays, memory),
+            state,
+            self._with_gates(inputs),
+            jnp.dtype(cfg.dtype),
+            remat=REMATS[cfg.remat],
+        )
+        read = StepInputs(embedded=inputs.embedded, segments=inputs.segments)
+        # [T, B, 1, ...] -> [B, T, ...]
+        outputs, read = jax.tree.map(
+            lambda x: jnp.swapaxes(x[:, :, 0], 0, 1), (outputs, read)
+        )
+        step = make_step(_plain(kernels, cfg.dtype), arrays, memory)
+        outputs = step.finish(outputs, read)
+        if outputs.weights is not None:
+            attention.record(outputs.weights)
+        return outputs.logits
+
+    def step(
+        self,
+        state: DecoderState,
+        inputs: StepInputs,
+        memory: ProjectedMemory | None,
+        table: jax.Array,
+    ) -> tuple[jax.Array, DecoderState]:
+        """One step of W hypotheses: (logits [B, W, V], state)."""
+        kernels, arrays = self._parameters(table)
+        product, fed = _plain(kernels, self.cfg.dtype), self.cfg.input_feeding
+        step = _Step(self.cfg, fed, False, product, arrays, memory)
+        state, outputs = step(state, self._with_gates(inputs))
+        return step.finish(outputs, inputs).logits, state
+
+    def _with_gates(self, inputs):
+        """What the first layer makes of embedded tokens, of all at once."""
+        if inputs.embedded is None:
+            return inputs
+        own = self.layer[0].input
+        kernel = own.kernel[: self.cfg.embedding_width]
+        gates = biased(multiply(inputs.embedded, kernel, own.dtype), own.bias)
+        return inputs._replace(gates=gates)
+
+    def _parameters(self, table):
+        """(kernels that a step multiplies with, other arrays that it reads)."""
         cfg, layers = self.cfg, self.layer
         width, maps = cfg.embedding_width, READOUTS[cfg.readout].maps
         attention = layers[-1].cross_attention
@@ -199,7 +250,7 @@ class Decoder(nn.Module):
             kernels[f"input_{number}"] = layer.input.kernel
         if maps:
             kernels["readout"] = self.readout.kernel
-        others = {
+        arrays = {
             "table": table,
             "input": [layer.input.bias for layer in layers],
             "candidate": [layer.candidate_bias for layer in layers],
@@ -207,153 +258,108 @@ class Decoder(nn.Module):
             "output": self.output_bias if cfg.output_bias else None,
         }
         if attention:
-            others |= attention.parameters()
-            kernels |= attention.kernels()
-        return kernels, others
-
-    def __call__(
-        self, past: Past, inputs: Inputs, source: Source, table: jax.Array
-    ) -> jax.Array:
-        """Logits [B, T, V] of whole targets.
-
-        Args: past: before the first step, W is 1. inputs: [T, ...] of its arrays.
-        """
-        cfg = self.cfg
-        kernels, others = self.parameters(table)
-        attention = self.layer[-1].cross_attention
-        how = _How(
-            cfg,
-            within=cfg.input_feeding or inputs.forced is not None,
-            records=bool(attention) and attention.records,
-        )
-        _, found = scan(
-            functools.partial(_step, how),
-            kernels,
-            (others, source),
-            past,
-            inputs,
-            jnp.dtype(cfg.dtype),
-            remat=REMATS[cfg.remat],
-        )
-        if not how.within:  # what did not change in the scan
-            found = found._replace(embedded=inputs.embedded)
-        # [T, B, 1, ...] -> [B, T, ...]
-        segments, found = jax.tree.map(
-            lambda x: jnp.swapaxes(x[:, :, 0], 0, 1), (inputs.segments, found)
-        )
-        product = _plainly(kernels, cfg.dtype)
-        found = _finish(how, product, others, source, found, segments)
-        if how.records:
-            attention.record(found.weights)
-        return found.logits
-
-    def step(
-        self, past: Past, inputs: Inputs, source: Source, table: jax.Array
-    ) -> tuple[jax.Array, Past]:
-        """One step of W hypotheses: (logits [B, W, V], past)."""
-        kernels, others = self.parameters(table)
-        how = _How(self.cfg, within=self.cfg.input_feeding, records=False)
-        product, shared = _plainly(kernels, self.cfg.dtype), (others, source)
-        past, found = _step(how, product, shared, past, inputs)
-        found = found._replace(embedded=inputs.embedded)
-        return _finish(how, product, others, source, found, None).logits, past
+            of_kernels, of_arrays = attention.parameters()
+            kernels, arrays = kernels | of_kernels, arrays | of_arrays
+        return kernels, arrays
 
 
-class _How(NamedTuple):
-    """Static part of a step.
-
-    Attributes:
-        within: logits are found step by step, because later steps depend on them.
-        records: attention weights are kept.
-    """
-
-    cfg: Any
-    within: bool
-    records: bool
-
-
-def _plainly(kernels, dtype):
+def _plain(kernels, dtype):
+    """``product`` of ``ops.recurrence.scan``, outside of a scan."""
     return lambda name, x: multiply(x, kernels[name], dtype)
 
 
-def _step(how, product, shared, past, x):
-    """One step: (past, found), see ``ops.recurrence.scan``."""
-    cfg, (others, source) = how.cfg, shared
-    cell, states, fed = CELLS[cfg.cell], past.states, past.fed
-    if x.start is not None:
-        pairs = zip(states, x.initial, strict=True)
-        states = tuple(reset(old, x.start, new) for old, new in pairs)
-        fed = None if fed is None else jnp.where(x.start[..., None], 0, fed)
-    embedded, gates = x.embedded, x.gates
-    if x.forced is not None:
-        tokens = jnp.where(x.forced, x.tokens, past.written)
-        embedded = jnp.take(others["table"], tokens, axis=0, mode="clip")
-        embedded = _drop(cfg, embedded.astype(cfg.dtype), x.key, 0)
-        gates = biased(product("embedded", embedded), others["input"][0])
-    found = Found(before=states[-1][0], context=x.context, embedded=embedded)
-    if cfg.attends and cfg.query == "previous":
-        found = _ask(how, product, others, source, found, x.segments)
-    joined = [found.context] if cfg.joins_context else []
-    joined += [fed] if cfg.input_feeding else []
-    if joined:
-        gates = gates + product("joined", jnp.concatenate(joined, axis=-1))
-    new = []
-    for number, (old, bias) in enumerate(zip(states, others["candidate"], strict=True)):
-        if number:
-            below = _drop(cfg, new[-1][0], x.key, number)
-            gates = biased(product(f"input_{number}", below), others["input"][number])
-        recurrent = product(f"recurrent_{number}", old[0])
-        new.append(advance(cell, gates, recurrent, bias, old))
-    found = found._replace(after=new[-1][0])
-    if how.within:
-        found = _finish(how, product, others, source, found, x.segments)
-    written = None if x.forced is None else jnp.argmax(found.logits, axis=-1)
-    past = Past(tuple(new), found.readout if cfg.input_feeding else None, written)
-    return past, _needed(how, found)
+class _Step(NamedTuple):
+    """One step, and what is computed of all at once where no later step depends on it.
 
+    Attributes:
+        stepwise: later steps depend on the logits, or the readout, of those before.
+        records: attention weights are kept.
+        product: see ``ops.recurrence.scan``. arrays: see ``Decoder._parameters``.
+    """
 
-def _needed(how, found):
-    """``found`` without what nothing is made of any more."""
-    if how.within:
-        return Found(logits=found.logits, weights=found.weights)
-    cfg, earlier = how.cfg, READOUTS[how.cfg.readout].earlier
-    asks = cfg.attends and cfg.query == "current"
-    return found._replace(
-        before=found.before if earlier else None,
-        after=found.after if asks or not earlier else None,
-        embedded=None,
-    )
+    cfg: Any
+    stepwise: bool
+    records: bool
+    product: Callable
+    arrays: Mapping[str, Any]
+    memory: ProjectedMemory | None
 
+    def __call__(self, state, x):
+        """(state, outputs) behind the step."""
+        cfg, arrays, readout = self.cfg, self.arrays, state.readout
+        layers = state.layers
+        if x.start is not None:
+            pairs = zip(layers, x.initial, strict=True)
+            layers = [reset(old, x.start, new) for old, new in pairs]
+            if cfg.input_feeding:
+                readout = jnp.where(x.start[..., None], 0, readout)
+        if x.forced is not None:
+            tokens = jnp.where(x.forced, x.tokens, state.predicted)
+            embedded = jnp.take(arrays["table"], tokens, axis=0, mode="clip")
+            embedded = self.drop(embedded.astype(cfg.dtype), x.key, 0)
+            gates = biased(self.product("embedded", embedded), arrays["input"][0])
+            x = x._replace(embedded=embedded, gates=gates)
+        outputs = StepOutputs(before=layers[-1][0], context=x.context)
+        if cfg.attends and cfg.query == "previous":
+            outputs = self.attend(outputs, outputs.before, x.segments)
+        joined = [outputs.context] if cfg.joins_context else []
+        joined += [readout] if cfg.input_feeding else []
+        gates = x.gates
+        if joined:
+            gates = gates + self.product("joined", jnp.concatenate(joined, axis=-1))
+        new = []
+        for number, old in enumerate(layers):
+            if number:
+                below = self.drop(new[-1][0], x.key, number)
+                gates = self.product(f"input_{number}", below)
+                gates = biased(gates, arrays["input"][number])
+            recurrent = self.product(f"recurrent_{number}", old[0])
+            bias = arrays["candidate"][number]
+            new.append(advance(CELLS[cfg.cell], gates, recurrent, bias, old))
+        outputs = outputs._replace(after=new[-1][0])
+        if not self.stepwise:
+            return DecoderState(tuple(new)), self.needed(outputs)
+        outputs = self.finish(outputs, x)
+        readout = outputs.readout if cfg.input_feeding else None
+        predicted = None if x.forced is None else jnp.argmax(outputs.logits, axis=-1)
+        done = StepOutputs(logits=outputs.logits, weights=outputs.weights)
+        return DecoderState(tuple(new), readout, predicted), done
 
-def _ask(how, product, others, source, found, segments):
-    """``found`` with the context of the state that is the query."""
-    states = found.before if how.cfg.query == "previous" else found.after
-    mask = source.mask(segments)
-    context, weights = attend(
-        how.cfg, product, others, source.read, states, mask, records=how.records
-    )
-    return found._replace(context=context, weights=weights)
+    def needed(self, outputs):
+        """``outputs`` without the state that ``finish`` does not read."""
+        earlier = READOUTS[self.cfg.readout].earlier
+        if not earlier:
+            return outputs._replace(before=None)
+        attends = self.cfg.attends and self.cfg.query == "current"
+        return outputs if attends else outputs._replace(after=None)
 
+    def finish(self, outputs, x):
+        """``outputs`` with readout and logits; of all steps, T instead of W."""
+        if outputs.logits is not None:
+            return outputs
+        cfg, kind = self.cfg, READOUTS[self.cfg.readout]
+        if cfg.attends and cfg.query == "current":
+            outputs = self.attend(outputs, outputs.after, x.segments)
+        read = [outputs.before if kind.earlier else outputs.after]
+        read += [outputs.context] if cfg.has_context else []
+        read += [x.embedded] if kind.embedding else []
+        y = jnp.concatenate(read, axis=-1)
+        if kind.maps:
+            y = kind.squash(biased(self.product("readout", y), self.arrays["readout"]))
+        logits = self.product("output", y).astype(jnp.float32)
+        logits = biased(logits, self.arrays["output"])
+        return outputs._replace(readout=y, logits=logits)
 
-def _finish(how, product, others, source, found, segments):
-    """``found`` with readout and logits, of one step or of all at once."""
-    if found.logits is not None:
-        return found
-    cfg, kind = how.cfg, READOUTS[how.cfg.readout]
-    if cfg.attends and cfg.query == "current":
-        found = _ask(how, product, others, source, found, segments)
-    read = [found.before if kind.earlier else found.after]
-    read += [found.context] if cfg.has_context else []
-    read += [found.embedded] if kind.embedding else []
-    readout = jnp.concatenate(read, axis=-1)
-    if kind.maps:
-        readout = kind.squash(biased(product("readout", readout), others["readout"]))
-    logits = biased(product("output", readout).astype(jnp.float32), others["output"])
-    return found._replace(readout=readout, logits=logits)
+    def attend(self, outputs, states, segments):
+        """``outputs`` with the context of ``states``."""
+        cfg, memory = self.cfg, self.memory
+        context, weights = attend(
+            cfg, self.product, self.arrays, memory, states, segments, self.records
+        )
+        return outputs._replace(context=context, weights=weights)
 
-
-def _drop(cfg, x, key, number):
-    """Dropout of what layer ``number`` reads, if there is a key."""
-    if key is None:
-        return x
-    return dropout(x, cfg.dropout, jax.random.fold_in(key, number))
+    def drop(self, x, key, number):
+        """Dropout of what layer ``number`` reads, if there is a key."""
+        if key is None:
+            return x
+        return dropout(x, self.cfg.dropout, jax.random.fold_in(key, number))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.layers.recurrent.layer import RecurrentLayer, drop, step_keys
+from tfm_jax.layers.recurrent.layer import RecurrentLayer, drop, starts, step_keys
 from tfm_jax.ops.recurrence import States
 
 
@@ -14,11 +14,11 @@ class Encoded(NamedTuple):
     """What a recurrent encoder has read.
 
     Attributes:
-        memory: [B, S, D], outputs of the last layer, of both directions side by side.
+        outputs: [B, S, D], of the last layer, of both directions side by side.
         states: of each layer, those behind each step: [B, S, H] a direction.
     """
 
-    memory: jax.Array
+    outputs: jax.Array
     states: tuple[dict[str, States], ...]
 
 
@@ -36,23 +36,18 @@ class Encoder(nn.Module):
         self, x: jax.Array, segments: jax.Array, *, packed: bool, train: bool
     ) -> Encoded:
         """[S, B, E], segments [S, B] -> ``Encoded``."""
-        cfg, states = self.cfg, []
-        changes = segments[1:] != segments[:-1]
-        edge = jnp.ones_like(changes[:1])
-        starts = {
-            "forward": jnp.concatenate([edge, changes]) if packed else None,
-            "backward": jnp.concatenate([changes, edge]),
+        begins = {
+            "forward": starts(segments) if packed else None,
+            "backward": starts(segments[::-1])[::-1],
         }
+        layers = []
         for number, layer in enumerate(self.layer):
-            if number and train and cfg.dropout:
-                x = drop(x, cfg.dropout, self._keys(len(x)))
-            found = layer(x, starts)
-            x = jnp.concatenate([one[0] for one in found.values()], axis=-1)
-            states.append(found)
-        return Encoded(*jax.tree.map(lambda y: jnp.swapaxes(y, 0, 1), (x, (*states,))))
-
-    def _keys(self, steps):
-        return step_keys(self.make_rng("dropout"), steps, self.cfg.dropout_mask)
+            if number:
+                x = drop(x, self.cfg.dropout, step_keys(self, len(x), train=train))
+            states = layer(x, begins)
+            x = jnp.concatenate([outputs for outputs, *_ in states.values()], axis=-1)
+            layers.append(states)
+        return jax.tree.map(lambda y: jnp.swapaxes(y, 0, 1), Encoded(x, (*layers,)))
 
 
 class _Directions(nn.Module):

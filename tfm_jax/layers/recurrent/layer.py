@@ -37,7 +37,7 @@ DROPOUT_MASKS = {
 
 
 class Affine(nn.Module):
-    """``x @ kernel + bias`` whose arrays are there for products inside of a scan."""
+    """``Linear`` of one axis, whose arrays are there for products inside of a scan."""
 
     inputs: int
     outputs: int
@@ -149,14 +149,25 @@ def advance(
     return tuple(x.astype(old.dtype) for x, old in zip(new, states, strict=True))
 
 
-def step_keys(key: jax.Array, steps: int, mask: str) -> jax.Array:
-    """[T] keys, the same for all steps if ``DROPOUT_MASKS[mask]``."""
-    numbers = jnp.zeros(steps, int) if DROPOUT_MASKS[mask] else jnp.arange(steps)
+def starts(segments: jax.Array) -> jax.Array:
+    """[T, B] bool, where a segment begins."""
+    changes = segments[1:] != segments[:-1]
+    return jnp.concatenate([jnp.ones_like(segments[:1], bool), changes])
+
+
+def step_keys(module: nn.Module, steps: int, *, train: bool) -> jax.Array | None:
+    """[T] keys for dropout in a module with a ``cfg``; None: nothing is dropped."""
+    cfg = module.cfg
+    if not train or cfg.dropout == 0.0:
+        return None
+    key, numbers = module.make_rng("dropout"), jnp.arange(steps)
+    if DROPOUT_MASKS[cfg.dropout_mask]:
+        numbers = jnp.zeros_like(numbers)
     return jax.vmap(lambda n: jax.random.fold_in(key, n))(numbers)
 
 
 def drop(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
-    """Dropout of [T, B, D], a key for each step; None: nothing is dropped."""
+    """Dropout of [T, B, D], by a key for each step; None: nothing is dropped."""
     if keys is None:
         return x
     return jax.vmap(lambda one, key: dropout(one, rate, key))(x, keys)
