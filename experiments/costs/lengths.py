@@ -171,10 +171,9 @@ def _token(parts, n):
     encode, (params, source) = _encode(parts, n)
 
     def start(params, source):
-        return parts.model.apply(
-            {"params": params}, encode(params, source), jnp.ones_like(source), width=1,
-            max_length=n, method="init_cache",
-        )  # fmt: skip
+        call = functools.partial(parts.model.apply, {"params": params})
+        memory, ones = encode(params, source), jnp.ones_like(source)
+        return call(memory, ones, width=1, max_length=n, method="init_cache")
 
     def decode(params, first, cache):
         def step(carry, _):

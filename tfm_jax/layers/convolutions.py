@@ -23,7 +23,9 @@ PROJECTIONS = ("per_layer", "shared")
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvolutionalArch(Execution, choices={"layout": ("unrolled",)}):
+class ConvolutionalArch(
+    Execution, choices={"layout": ("unrolled",), "attention": ("auto", "xla")}
+):
     """Fields of the stacks; defaults are the paper's WMT'14 English to German."""
 
     embedding_width: int = knob(
@@ -102,13 +104,6 @@ class ConvolutionalArch(Execution, choices={"layout": ("unrolled",)}):
         depth = len(self.decoder_widths)
         return frozenset(n % depth for n in self.attention_layers or range(depth))
 
-    def unsupported(
-        self, *, causal: bool = False, packed: bool = False, train: bool = False
-    ) -> str:
-        """See ``Execution``."""
-        del causal, packed, train
-        return "score='dot'" if self.attention == "cudnn" else ""
-
     @property
     def kept(self) -> float:
         """Factor on initial kernels of maps of what has gone through dropout."""
@@ -122,8 +117,8 @@ class Memory(NamedTuple):
     value: jax.Array
 
 
-class Source(NamedTuple):
-    """What a decoder layer attends with, and to.
+class Context(NamedTuple):
+    """What a decoder layer reads besides x.
 
     Attributes:
         target: [B, T, E] token vectors of the target, which join the queries.
@@ -168,9 +163,9 @@ class CrossAttention(nn.Module):
     query: nn.Module
     out: nn.Module
 
-    def __call__(self, x: jax.Array, source: Source) -> jax.Array:
+    def __call__(self, x: jax.Array, context: Context) -> jax.Array:
         """States [B, T, C] -> [B, T, C]."""
-        queries = (self.query(x) + source.target) * HALF
+        queries = (self.query(x) + context.target) * HALF
         records = self.is_mutable_collection("intermediates")
 
         def record(weights):
@@ -178,14 +173,14 @@ class CrossAttention(nn.Module):
             return weights
 
         y = attention(
-            *(states[:, :, None] for states in (queries, *source.memory)),  # one head
-            mask=source.mask,
+            *(states[:, :, None] for states in (queries, *context.memory)),  # one head
+            mask=context.mask,
             score="dot",
             transform=record if records else None,
             implementation="xla" if records else self.cfg.attention,
         )[:, :, 0]
         if self.cfg.length_scale:
-            seen = source.mask.visible(x.shape[1], source.memory.key.shape[1])
+            seen = context.mask.visible(x.shape[1], context.memory.key.shape[1])
             assert seen is not None  # it always hides padding
             tokens = jnp.sum(seen, axis=-1)[:, 0, :, None]  # [B, T|1, 1]
             y = y * jnp.sqrt(tokens.astype(y.dtype))
@@ -201,9 +196,7 @@ class GatedConvolution(nn.Module):
     cfg: ConvolutionalArch
     inputs: int  # width of x
     width: int
-    kernel: (
-        int  # columns that are read: causally all up to x, else as many on each side
-    )
+    kernel: int  # columns read: causally those up to x, else as many on each side
     causal: bool
     attends: bool = False
     projections: tuple[nn.Module, nn.Module] | None = None  # those that layers share
@@ -223,7 +216,7 @@ class GatedConvolution(nn.Module):
         self,
         x: jax.Array,
         segments: jax.Array | None,
-        source: Source | None,
+        context: Context | None,
         *,
         train: bool,
     ) -> jax.Array:
@@ -231,20 +224,20 @@ class GatedConvolution(nn.Module):
         before = self.kernel - 1 if self.causal else (self.kernel - 1) // 2
         dropped = self.dropout(x, train=train)
         columns = unfold(dropped, before, self.kernel - 1 - before, segments)
-        return self._advance(x, columns, source)
+        return self._advance(x, columns, context)
 
     def step(
-        self, x: jax.Array, past: jax.Array, source: Source
+        self, x: jax.Array, past: jax.Array, context: Context
     ) -> tuple[jax.Array, jax.Array]:
         """[B, W, C] after the columns ``past`` [B, W, k - 1, C] -> (x, past)."""
         columns = jnp.concatenate([past, x[:, :, None]], axis=2)
-        return self._advance(x, columns, source), columns[:, :, 1:]
+        return self._advance(x, columns, context), columns[:, :, 1:]
 
-    def _advance(self, x, columns, source):
+    def _advance(self, x, columns, context):
         y = self.convolution(columns)
         y = y[:, :, 0] * jax.nn.sigmoid(y[:, :, 1])
         if self.attends:
-            y = self.cross_attention(y, source)
+            y = self.cross_attention(y, context)
         residual = x if self.inputs == self.width else self.residual(x)
         return constrain((y + residual) * HALF, "batch", "length", "embed")
 
@@ -275,7 +268,10 @@ class Convolutions(nn.Module):
         self.layer = [
             GatedConvolution(
                 cfg,
-                *(widths[max(n - 1, 0)], width, kernels[n % len(kernels)], causal),
+                inputs=widths[max(n - 1, 0)],
+                width=width,
+                kernel=kernels[n % len(kernels)],
+                causal=causal,
                 attends=n in attending,
                 projections=shared,
                 name=f"layer_{n}",
@@ -288,20 +284,20 @@ class Convolutions(nn.Module):
         self,
         x: jax.Array,
         segments: jax.Array | None,
-        source: Source | None = None,
+        context: Context | None = None,
         *,
         train: bool,
     ) -> jax.Array:
         """[B, T, E] -> [B, T, outputs]; columns see those of their own segment."""
 
-        def body(layer, x, source):
-            return layer(x, segments, source, train=train)
+        def body(layer, x, context):
+            return layer(x, segments, context, train=train)
 
         if policy := REMATS[self.cfg.remat]:
             body = nn.remat(body, policy=policy)
         x = self.project_in(x)
         for layer in self.layer:
-            x = body(layer, x, source)
+            x = body(layer, x, context)
         return self.project_out(x)
 
     def init_cache(self, batch: int, hypotheses: int) -> tuple[jax.Array, ...]:
@@ -314,11 +310,11 @@ class Convolutions(nn.Module):
         )
 
     def step(
-        self, x: jax.Array, columns: tuple[jax.Array, ...], source: Source
+        self, x: jax.Array, columns: tuple[jax.Array, ...], context: Context
     ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         """[B, W, E] -> ([B, W, outputs], columns)."""
-        x, found = self.project_in(x), []
+        x, after = self.project_in(x), []
         for layer, past in zip(self.layer, columns, strict=True):
-            x, past = layer.step(x, past, source)
-            found.append(past)
-        return self.project_out(x), tuple(found)
+            x, past = layer.step(x, past, context)
+            after.append(past)
+        return self.project_out(x), tuple(after)

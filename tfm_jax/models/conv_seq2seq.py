@@ -17,10 +17,10 @@ from tfm_jax.config import knob
 from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers.convolutions import (
     HALF,
+    Context,
     ConvolutionalArch,
     Convolutions,
     Memory,
-    Source,
     affine,
 )
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
@@ -59,7 +59,9 @@ class Config(Vocabularies, ConvolutionalArch):
     )
 
     READ_WITH = {
-        ("positions", ("both", "source", "target")): ("max_length",),
+        ("positions", tuple(n for n, sides in POSITIONS.items() if sides)): (
+            "max_length",
+        ),
     }
 
     def __post_init__(self):
@@ -201,9 +203,9 @@ class ConvSeq2Seq(Tables, nn.Module):
         embedded = self._embed("target", batch.target_inputs, positions, train=train)
         packed = positions is not None
         mask = Mask.between(segments, batch.source_segments, packed=packed)
-        source = Source(embedded, memory, mask)
+        context = Context(embedded, memory, mask)
         # what a row holds ends in padding: no token follows it
-        x = self.decoder(embedded, segments if packed else None, source, train=train)
+        x = self.decoder(embedded, segments if packed else None, context, train=train)
         return self._logits(self.output_dropout(x, train=train))
 
     def init_cache(
@@ -227,8 +229,8 @@ class ConvSeq2Seq(Tables, nn.Module):
         """Tokens [B, W] at ``cache.index`` -> (logits [B, W, V], cache)."""
         positions = jnp.full(tokens.shape, cache.index)
         embedded = self._embed("target", tokens, positions, train=False)
-        source = Source(embedded, cache.memory, cache.mask)
-        x, columns = self.decoder.step(embedded, cache.columns, source)
+        context = Context(embedded, cache.memory, cache.mask)
+        x, columns = self.decoder.step(embedded, cache.columns, context)
         cache = cache._replace(index=cache.index + 1, columns=columns)
         return self._logits(x), cache
 
@@ -254,7 +256,6 @@ class ConvSeq2Seq(Tables, nn.Module):
 
 Model = ConvSeq2Seq
 
-_STACKS = ("encoder", "decoder")
 FAMILY = Family(
     "conv_seq2seq",
     Config,
@@ -263,13 +264,19 @@ FAMILY = Family(
     learns={"translation": ()},
     below=(
         "embedding",
-        *("source_embedding", "target_embedding"),
-        *("source_positions", "target_positions"),
-        *(f"{stack}/project_in" for stack in _STACKS),
+        "source_embedding",
+        "target_embedding",
+        "source_positions",
+        "target_positions",
+        "encoder/project_in",
+        "decoder/project_in",
     ),
     above=(
-        *(f"{stack}/project_out" for stack in _STACKS),
-        *("decoder/query", "decoder/out"),  # those that layers share
-        *("output", "output_bias"),
+        "encoder/project_out",
+        "decoder/project_out",
+        "decoder/query",  # those that layers share
+        "decoder/out",
+        "output",
+        "output_bias",
     ),
 )

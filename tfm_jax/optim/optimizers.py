@@ -199,8 +199,11 @@ class Config:
         ("optimizer", _reading(OPTIMIZERS, "eps")): ("eps",),
         ("schedule", _reading(SCHEDULES, "final_lr_fraction")): ("final_lr_fraction",),
         ("schedule", _reading(SCHEDULES, "cut_factor")): ("cut_factor",),
-        ("schedule", ("step_decay",)): ("cut_after_steps", "cut_every_steps"),
-        ("schedule", ("plateau",)): ("cut_patience",),
+        ("schedule", _reading(SCHEDULES, "cut_after_steps")): (
+            "cut_after_steps",
+            "cut_every_steps",
+        ),
+        ("schedule", _reading(SCHEDULES, "cut_patience")): ("cut_patience",),
         ("weight_decay", Above(0)): ("decay",),
     }
 
