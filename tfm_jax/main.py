@@ -1,4 +1,4 @@
-r"""Train a Transformer, or use one that was trained.
+r"""Train a model, or use one that was trained.
 
 Usage:
   python -m tfm_jax.main --workdir=DIR --config=NAME[:SIZE] [--config.KNOB=VALUE ...]
