@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from tfm_jax.config import check_numbers, knob
 from tfm_jax.layers.arch import REMATS, Execution
-from tfm_jax.layers.linear import INITS, Dropout, Linear, constrain
+from tfm_jax.layers.linear import PLAIN_INITS, Dropout, Linear, constrain
 from tfm_jax.ops.attention import attention
 from tfm_jax.ops.convolution import unfold
 from tfm_jax.ops.masks import Mask
@@ -63,7 +63,7 @@ class ConvolutionalArch(
         "normal_fan_in",
         "distribution of kernels, twice as wide in convolutions, and tables",
         role="initial",
-        choices=(name for name, row in INITS.items() if not row.patches),
+        choices=PLAIN_INITS,
     )
 
     def __post_init__(self):

@@ -78,6 +78,11 @@ INITS = {
     "uniform_0.1": _uniform(0.1),  # Luong et al. 2015, arXiv:1508.04025, section 4.1
 }
 
+# those that say nothing of maps that only some models have
+PLAIN_INITS = tuple(
+    n for n, row in INITS.items() if not row.patches and row.projections == 1.0
+)
+
 # number of residual sub-layers -> factor on the initial maps that end them
 RESIDUAL_INITS = {
     "plain": lambda sublayers: 1.0,

@@ -4,7 +4,7 @@ import dataclasses
 
 from tfm_jax.config import Above, check_numbers, knob
 from tfm_jax.layers.arch import Execution
-from tfm_jax.layers.linear import INITS
+from tfm_jax.layers.linear import PLAIN_INITS
 from tfm_jax.layers.recurrent.alignment import ALIGNMENTS
 from tfm_jax.layers.recurrent.bridge import BOTH, BRIDGES
 from tfm_jax.layers.recurrent.decoder import READOUTS
@@ -13,8 +13,6 @@ from tfm_jax.ops.recurrence import CELLS
 
 QUERIES = ("previous", "current")
 CONTEXTS = ("first_step", "every_step")
-# those that say nothing of patches and heads, which there are not
-_INITS = tuple(n for n, x in INITS.items() if not x.patches and x.projections == 1.0)
 _ATTENDING = tuple(name for name, row in ALIGNMENTS.items() if row)
 _ALIGNING = tuple(n for n in _ATTENDING if ALIGNMENTS[n].maps_key)
 _MAPPING = tuple(name for name, row in READOUTS.items() if row.maps)
@@ -72,7 +70,10 @@ class RecurrentArch(
         choices=DROPOUT_MASKS,
     )
     init: str = knob(
-        "glorot", "distribution of kernels and tables", role="initial", choices=_INITS
+        "glorot",
+        "distribution of kernels and tables",
+        role="initial",
+        choices=PLAIN_INITS,
     )
     recurrent_init: str = knob(
         "orthogonal", "of the maps of states", role="initial", choices=RECURRENT_INITS
