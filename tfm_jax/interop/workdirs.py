@@ -125,16 +125,14 @@ def export_run(
         raise ConfigError(f"{workdir}: {error}") from error
     longest = getattr(config, "max_length", UNLIMITED)
     if special is not None:
-        types = getattr(config, "types", 1) > 1
+        types, around = getattr(config, "types", 1) > 1, _around(run)
         tokenizer_files.write(
-            *(folder, run.tokenizer, _around(run)),
-            **dict(longest=longest, types=types),
+            folder, run.tokenizer, around, longest=longest, types=types
         )
     elif run.tokenizer:
-        steps = NORMALIZERS[run.experiment.data.normalize]
+        lowercase = NORMALIZERS[run.experiment.data.normalize].lowercase
         tokenizer_files.write_pairs(
-            *(folder, run.tokenizer),
-            **dict(longest=longest, lowercase=steps.lowercase),
+            folder, run.tokenizer, longest=longest, lowercase=lowercase
         )
     return folder
 

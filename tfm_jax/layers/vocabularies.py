@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from tfm_jax.config import knob
 from tfm_jax.layers.embed import TokenEmbedding
@@ -11,7 +12,7 @@ TIES = ("three_way", "two_way", "none")
 
 @dataclasses.dataclass(frozen=True)
 class Vocabularies:
-    """Fields of a ``Config``, before the class that says the rest."""
+    """Fields for a ``Config``, whose bases name it before the class of the others."""
 
     tie: str = knob(
         "none",
@@ -34,7 +35,9 @@ class Vocabularies:
 
 
 class Tables:
-    """Of a Linen module whose ``cfg`` has ``Vocabularies``."""
+    """Token tables for a Linen module whose ``cfg`` has ``Vocabularies``."""
+
+    cfg: Any
 
     def set_tables(self, make: Callable[[int], TokenEmbedding]) -> None:
         """For ``setup``; ``make`` of the number of tokens."""

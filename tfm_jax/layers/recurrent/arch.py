@@ -128,7 +128,7 @@ class RecurrentArch(
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Of the encoder; that which comes first is first."""
+        """Of the encoder, in the order in which their outputs are joined."""
         if self.bidirectional:
             return BOTH
         return ("backward",) if self.source_order == "reversed" else ("forward",)

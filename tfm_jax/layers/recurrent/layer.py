@@ -47,18 +47,16 @@ class Affine(nn.Module):
 
     def setup(self):
         partitioned = nn.with_logical_partitioning
-        kernel: Any = self.param(
+        self.kernel = self.param(
             "kernel",
             partitioned(self.kernel_init, ("embed", "mlp")),
             (self.inputs, self.outputs),
             jnp.float32,
         )
-        self.kernel, self.bias = kernel, None
+        self.bias = None
         if self.bias_init:
-            bias: Any = self.param(
-                "bias", partitioned(self.bias_init, ("mlp",)), (self.outputs,)
-            )
-            self.bias = bias
+            drawn = partitioned(self.bias_init, ("mlp",))
+            self.bias = self.param("bias", drawn, (self.outputs,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., I] -> [..., O]."""
