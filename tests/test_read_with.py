@@ -324,6 +324,10 @@ def test_a_bound_says_itself():
             dict(optim__schedule="plateau", train__stop_patience=1),
             "train.stop_patience=1 ends a run before optim.schedule='plateau' cuts",
         ),
+        (  # as many tokens on both sides, by chance
+            dict(model__tie="three_way", tokenizer__shared=False),
+            "model.tie='three_way' needs one vocabulary, not the two of",
+        ),
     ],
 )
 def test_what_a_run_cannot_do_at_its_end_is_refused_at_its_start(changes, words):

@@ -2,7 +2,8 @@ import numpy as np
 import optax
 import pytest
 
-from tfm_jax.optim.schedules import SCHEDULES, learning_rate
+from tfm_jax.optim.optimizers import Config
+from tfm_jax.optim.schedules import SCHEDULES, learning_rate, unreached
 
 TOTAL, WARMUP = 100, 10
 
@@ -87,3 +88,18 @@ def test_the_linear_decay_is_that_of_optax():
 def test_a_schedule_says_whether_it_ends_with_the_run(name):
     longer = rates(name, total=2 * TOTAL)[:TOTAL]
     assert np.array_equal(longer, rates(name)) != SCHEDULES[name].ends
+
+
+@pytest.mark.parametrize(
+    "cut, every, some",
+    [
+        (False, 1, dict(schedule="step_decay", cut_after_steps=TOTAL)),
+        (True, 1, dict(schedule="step_decay", cut_after_steps=TOTAL - 1)),
+        (False, TOTAL // 2, dict(schedule="plateau")),  # the second is at the end
+        (True, TOTAL // 2 - 1, dict(schedule="plateau")),
+        (False, TOTAL // 2 - 1, dict(schedule="plateau", cut_patience=2)),
+    ],
+)
+def test_a_run_whose_rate_is_never_cut_says_so(cut, every, some):
+    notes = unreached(Config(warmup_steps=0, **some), total=TOTAL, every=every)
+    assert ["the rate is never cut" in note for note in notes] == [True] * (not cut)

@@ -49,6 +49,9 @@ def test_they_are_drawn_over_the_image(found, tmp_path):
     np.testing.assert_allclose(drawn, maps.on_grid(maps.rollout()[0]))
     assert len(figure._repr_png_()) > 1000
     assert repr(maps).startswith("ImageAttention(3x2 patches, [2, 2, ")
+    for layer in (2, -3):
+        with pytest.raises(ValueError, match=f"layer={layer} must be from -2 to 1"):
+            maps.plot(layer=layer)
 
 
 def test_one_image_is_asked_for():

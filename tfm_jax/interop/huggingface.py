@@ -117,8 +117,12 @@ def _representing(config, model_type):
                 return name_map, name_map.write_config(config)
             except ValueError as error:
                 problems.append(str(error))
+    if problems:
+        raise ValueError(" | ".join(problems))
     ours = f"{type(config).__module__}.{type(config).__name__}"
-    raise ValueError(" | ".join(problems) or f"{ours} has no counterpart {model_type}")
+    able = [name for name, x in MAPS.items() if type(config) is x.family.config]
+    there = f"{model_type}; choose from" if able else "among"
+    raise ValueError(f"{ours} has no counterpart {there} ({', '.join(able or MAPS)})")
 
 
 def local(folder: str | Path) -> Path:

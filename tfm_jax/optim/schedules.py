@@ -119,3 +119,24 @@ def learning_rate(
         return peak * warm * (final + (1.0 - final) * row.decay(step, course))
 
     return schedule
+
+
+def unreached(cfg: Any, *, total: int, every: int) -> list[str]:
+    """What of its schedule a run of ``total`` updates never comes to, a note each.
+
+    Args: cfg: of the optimizer. every: updates from one evaluation to the next.
+    """
+    row, notes = SCHEDULES[cfg.schedule], []
+    if cfg.warmup_steps >= total:
+        notes.append(f"all steps are warm-up (optim.warmup_steps={cfg.warmup_steps})")
+    if "cut_after_steps" in row.reads and cfg.cut_after_steps >= total:
+        notes.append(
+            f"the rate is never cut (optim.cut_after_steps={cfg.cut_after_steps})"
+        )
+    # the first evaluation is lower than none; after the last one nothing is learnt
+    if row.watches and (cfg.cut_patience + 1) * every >= total:
+        notes.append(
+            f"the rate is never cut (optim.cut_patience={cfg.cut_patience}, "
+            f"eval.every_steps={every})"
+        )
+    return notes

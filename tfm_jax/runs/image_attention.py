@@ -95,8 +95,9 @@ def draw(
 
     Args: path: where it is saved as PNG. layer: index, by default the last.
     Returns: the matplotlib figure; layers and heads are numbered as in the arrays.
+    Raises: ValueError for a layer that there is not.
     """
-    layer = range(len(found.weights))[-1 if layer is None else layer]
+    layer = pictures.numbered(layer, len(found.weights))
     heads = found.on_grid(found.weights[layer])
     panels = {"image": None, "rollout": found.on_grid(found.rollout()[layer])}
     panels |= {f"head {number}": each for number, each in enumerate(heads)}

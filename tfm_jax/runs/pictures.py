@@ -105,6 +105,17 @@ def intermediates(model: nn.Module, params: Any, batch: Any) -> Any:
     return kept.get("intermediates", {})
 
 
+def numbered(layer: int | None, count: int) -> int:
+    """Number of one of ``count`` layers, from 0 or from -1 backwards; None: the last.
+
+    Raises: ValueError for one that there is not.
+    """
+    layer = -1 if layer is None else layer
+    if not -count <= layer < count:
+        raise ValueError(f"layer={layer} must be from {-count} to {count - 1}")
+    return layer % count
+
+
 def attention(
     maps: AttentionMaps,
     path: str | Path | None = None,
@@ -116,14 +127,14 @@ def attention(
 
     Args: kind: one of ``maps.kinds``. layer: index, by default the last.
     Returns: the matplotlib figure; layers and heads are numbered as in the arrays.
-    Raises: ValueError for a kind of attention that the model does not have.
+    Raises: ValueError for a kind of attention, or a layer, that the model has not.
     """
     if not maps.kinds:
         raise ValueError(f"kind={kind!r}: this model has no attention")
     if kind not in maps.kinds:
         raise ValueError(no_choice("kind", kind, maps.kinds))
     layers = getattr(maps, kind)
-    layer = range(len(layers))[-1 if layer is None else layer]
+    layer = numbered(layer, len(layers))
     weights = layers[layer]
     columns = maps.inputs if kind == "decoder" else maps.source
     rows = {"encoder": maps.source, "decoder": maps.inputs, "cross": maps.outputs}[kind]

@@ -47,7 +47,7 @@ def check_settings(experiment: Experiment) -> None:
 
     Raises: ConfigError naming the knobs.
     """
-    experiment.workload.check_new(experiment.data)
+    experiment.workload.check_new(experiment)
     experiment.check_kernel(train=True)
     kept, wanted = experiment.checkpoint, experiment.eval.average_last
     if wanted > kept.keep:

@@ -15,7 +15,7 @@ from tfm_jax import mesh as mesh_section
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
 from tfm_jax.optim import plateau
-from tfm_jax.optim.schedules import SCHEDULES
+from tfm_jax.optim.schedules import SCHEDULES, unreached
 from tfm_jax.runs import initial, named_data, resume
 from tfm_jax.runs.extend import Length
 from tfm_jax.runs.log import MetricsLog, Progress, read_history
@@ -155,9 +155,9 @@ class Training:
         begin = f"from {self.experiment.init_from or 'scratch'}"
         if self.step:
             begin = f"from step {self.step}"
-        warmup = self.experiment.optim.warmup_steps
-        if warmup >= self.experiment.train.total_steps:
-            begin += f"; all steps are warm-up (optim.warmup_steps={warmup})"
+        train, every = self.experiment.train, self.experiment.eval.every_steps
+        missed = unreached(self.experiment.optim, total=train.total_steps, every=every)
+        begin = "; ".join([begin, *missed])
         return (
             f"{self.experiment.model_name} with {count / 1e6:.2f} M parameters on "
             f"{self.work.size(self.data)}{left_out(self.data.report)}, "

@@ -9,6 +9,7 @@ from typing import Any
 
 from flax import linen as nn
 
+from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.rows.pairs import KIND, encode_pairs, has_text
 from tfm_jax.data.sources.bitext import SOURCES, Pairs
@@ -198,9 +199,17 @@ def _has_score(data, evaluation, score):
     return evaluation.sentences > 0 and score in _final_scores(data)
 
 
-def _check_new(data):
+def _check_new(experiment):
+    data = experiment.data
     languages = ("source_language", "target_language")
     normalize.check(data.normalize, **{knob: getattr(data, knob) for knob in languages})
+    tie = getattr(experiment.model, "tie", "none")
+    if tie == "three_way" and not experiment.tokenizer.shared:  # as large by chance
+        raise ConfigError(
+            "model.tie='three_way' needs one vocabulary, not the two of "
+            "tokenizer.shared=false; set tokenizer.shared=true or choose model.tie "
+            "from (two_way, none)"
+        )
 
 
 WORKLOAD = Workload(

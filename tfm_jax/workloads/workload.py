@@ -37,7 +37,7 @@ class Workload(NamedTuple):
         labels: field of the model that is the number of labels of the data; "": none.
         check: raises ConfigError for an experiment whose parts do not fit.
         fits: raises ConfigError for an experiment that its prepared data is not for.
-        check_new: like ``check``, of a data section; runs of before were let begin.
+        check_new: like ``check``; runs of before were let begin.
         longest: tokens of a row, of a data section.
         sentences: how many a row has, of a data section.
         tokens: how many of a batch the rate of training counts, padding left out.
@@ -60,7 +60,7 @@ class Workload(NamedTuple):
     labels: str = ""
     check: Callable[[Any], None] = lambda experiment: None
     fits: Callable[[Any, prepared.Prepared], None] = lambda experiment, data: None
-    check_new: Callable[[Any], None] = lambda data: None
+    check_new: Callable[[Any], None] = lambda experiment: None
     longest: Callable[[Any], int] = lambda data: data.length
     sentences: Callable[[Any], int] = lambda data: 1
     tokens: Callable[[Any], int] = lambda batch: int((batch.segments > 0).sum())
