@@ -49,13 +49,14 @@ RECIPES = {
     ),
 }
 ADAM = dict(optim=dict(peak_lr=2e-3, warmup_steps=500, clip_norm=1.0))
+SIZES = dict.fromkeys(rnn_seq2seq.SIZES, ADAM) | RECIPES
 
 
 def get_config(size="tiny"):
     return configure(
         "rnn_seq2seq",
         "translation",
-        RECIPES.get(size, ADAM),
+        SIZES[size],
         model=dict(dropout=0.3) | rnn_seq2seq.SIZES[size],
         data=dict(
             source="parallel",

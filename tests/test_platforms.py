@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.elsewhere import KINDS, lowered, on, with_cudnn
-from tests.models import tiny_images
+from tests.models import tiny_conv, tiny_images
 from tests.reliability import tiny
 from tests.test_configs import Vocabularies
 from tests.workloads.text_runs import get_config
@@ -25,14 +25,25 @@ from tfm_jax.settings.experiment import resolve
 from tfm_jax.train.program import build
 from tfm_jax.workloads import WORKLOADS
 
-FAMILIES = {  # task and head of each
-    "transformer": None,
+TEXT = {  # task and head of each
     "gpt": ("causal_lm", "lm"),
     "bert": ("masked_lm", "pretraining"),
     "albert": ("masked_lm", "pretraining"),
     "electra": ("replaced_tokens", "pretraining"),
-    "vit": ("classify_images", "classify"),
 }
+IMAGES = tiny_images.TINY | dict(width=16)
+DENOISING = dict(width=16, depth=1, image_size=(6, 8), channels=2, labels=2)
+OTHERS = {  # task and sizes
+    "conv_seq2seq": ("translation", tiny_conv.NARROW),
+    "rnn_seq2seq": ("translation", dict(width=16, embedding_width=8, bridge="zeros")),
+    "vit": ("classify_images", IMAGES),
+    "dit": ("denoise", DENOISING | dict(heads=2, ffn_width=12, patch_size=(2,))),
+    "unet": (
+        "denoise",
+        DENOISING | dict(multipliers=(1,), groups=4, attention_at=(6,)),
+    ),
+}
+FAMILIES = ("transformer", *TEXT, *OTHERS)
 FUSED = {"bert", "albert", "electra", "vit"}  # here, by cuDNN
 EVERYWHERE = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
 
@@ -40,11 +51,11 @@ EVERYWHERE = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
 def experiment(name):
     if name == "transformer":
         config = tiny.get_config()
-    elif name == "vit":
-        sizes = tiny_images.TINY | dict(width=16)
-        config = configure(name, FAMILIES[name][0], model=sizes)
+    elif name in OTHERS:
+        task, sizes = OTHERS[name]
+        config = configure(name, task, model=sizes)
     else:
-        task, head = FAMILIES[name]
+        task, head = TEXT[name]
         config = get_config(task, name, head, Path(), width=16)
         if head == "pretraining" and task == "masked_lm":
             config.data.pairs.kind = "nsp"
@@ -65,7 +76,7 @@ def gradients(experiment, target):
 
 
 def test_every_family_is_here():
-    assert FAMILIES.keys() == MODELS.keys()
+    assert set(FAMILIES) == MODELS.keys()
 
 
 @pytest.mark.parametrize("target", KINDS)

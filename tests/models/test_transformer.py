@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models.tiny import V, logits, reach, rows, sentences, shapes, tiny
+from tfm_jax.layers.arch import ALONG_ROWS
 from tfm_jax.layers.layout import init_params, to_scanned, to_unrolled
 from tfm_jax.layers.linear import Dropout
 from tfm_jax.layers.positions import POSITIONS
@@ -18,7 +19,8 @@ from tfm_jax.ops.attention import SCORES
 from tfm_jax.ops.masks import MASK_STYLES
 
 STYLES = ("before", "after_renormalised")
-RELATIVE = [n for n, s in POSITIONS.items() if s.rotates or s.bias] + ["none"]
+RELATIVE = [n for n in ALONG_ROWS if POSITIONS[n].rotates or POSITIONS[n].bias]
+RELATIVE += ["none"]
 PAIRS = sentences((4, 3), (4, 4))
 # all tests share the shape [2, 8]: every operation is compiled once
 PADDED = rows(PAIRS, 8, 8)
@@ -30,11 +32,11 @@ def same(a, b):
     return np.isclose(a, b, atol=1e-5, rtol=1e-5).all()
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("positions", ALONG_ROWS)
 @pytest.mark.parametrize("norm", NORM_PLACEMENTS)
 def test_a_token_reaches_exactly_what_may_see_it(positions, norm):
     """The present and the future of its own sentence, in a row that holds two."""
-    both = list(POSITIONS).index(positions) + list(NORM_PLACEMENTS).index(norm)
+    both = list(ALONG_ROWS).index(positions) + list(NORM_PLACEMENTS).index(norm)
     model, params = tiny(
         positions=positions, norm=norm, mask_style=STYLES[both % 2], decoder_depth=1
     )
@@ -57,7 +59,7 @@ def test_padding_reaches_nothing_and_masking_after_leaks():
         assert leak < ZERO or style == "after"
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("positions", ALONG_ROWS)
 def test_a_sentence_gets_the_same_logits_alone_padded_and_packed(positions):
     model, params = tiny(positions=positions)
     alone = logits(model, params, rows(PAIRS[:1]))[0]
@@ -105,7 +107,7 @@ def test_without_positions_the_encoder_does_not_know_the_order():
         assert same(moved[0], memory[0, order]) == (positions == "none")
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("positions", ALONG_ROWS)
 def test_relative_positions_do_not_know_where_a_sentence_begins(positions):
     model, params = tiny(positions=positions, encoder_depth=2)
     batch = PACKED
@@ -146,7 +148,7 @@ def decoded(model, params, batch, width=1, parents=lambda t: None, choose=None):
 CACHED = [
     dict(positions=p, norm=n, score=s)
     for p, n, s in zip(
-        POSITIONS,
+        ALONG_ROWS,
         itertools.cycle(NORM_PLACEMENTS),
         itertools.cycle(reversed(SCORES)),
         strict=False,
