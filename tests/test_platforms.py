@@ -33,8 +33,10 @@ TEXT = {  # task and head of each
 }
 IMAGES = tiny_images.TINY | dict(width=16)
 DENOISING = dict(width=16, depth=1, image_size=(6, 8), channels=2, labels=2)
+CONVOLUTIONS = tiny_conv.NARROW | dict(max_length=64)
+CONVOLUTIONS |= dict(source_vocab=0, target_vocab=0)
 OTHERS = {  # task and sizes
-    "conv_seq2seq": ("translation", tiny_conv.NARROW),
+    "conv_seq2seq": ("translation", CONVOLUTIONS),
     "rnn_seq2seq": ("translation", dict(width=16, embedding_width=8, bridge="zeros")),
     "vit": ("classify_images", IMAGES),
     "dit": ("denoise", DENOISING | dict(heads=2, ffn_width=12, patch_size=(2,))),
@@ -44,7 +46,7 @@ OTHERS = {  # task and sizes
     ),
 }
 FAMILIES = ("transformer", *TEXT, *OTHERS)
-FUSED = {"bert", "albert", "electra", "vit"}  # here, by cuDNN
+FUSED = {"bert", "albert", "electra", "vit", "dit", "unet"}  # here, by cuDNN
 EVERYWHERE = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
 
 
