@@ -1,5 +1,7 @@
 """Layers of feature maps [B, H, W, C]: convolutions, residual blocks, attention."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,32 +10,46 @@ from jax.typing import DTypeLike
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.linear import INITS, Dropout, Linear
 from tfm_jax.layers.parts import CROSS, FFN, PARTS, SELF, Context
+from tfm_jax.layers.residual import modulate
 from tfm_jax.layers.stack import Block
+from tfm_jax.ops.products import spread
 
 INIT = "glorot"  # uniform by the mean of both fans, as in Ho et al.'s released code
 
 
-def convolution(
-    features: int, dtype: DTypeLike, name: str, *, stride: int = 1, scale: float = 1.0
-) -> nn.Conv:
+class Convolution(nn.Module):
     """3 x 3, to as many pixels, or with ``stride`` 2 to half as many on each side.
 
-    Args: scale: on the initial kernel.
+    Args (call): x: [B, H, W, C]. Returns: [B, H, W, features] or half of H and W.
     """
 
-    def init(key, shape, dtype):
-        return scale * INITS[INIT].kernel(key, shape, dtype)
+    features: int
+    dtype: DTypeLike = jnp.float32
+    stride: int = 1
+    scale: float = 1.0  # on the initial kernel
 
-    before = 2 - stride  # of a map of even sides, as "SAME" of TensorFlow
-    return nn.Conv(
-        features,
-        (3, 3),
-        stride,
-        padding=((before, 1), (before, 1)),
-        kernel_init=nn.with_logical_partitioning(init, (None, None, None, "embed")),
-        dtype=dtype,
-        name=name,
-    )
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def init(key, shape, dtype):
+            return self.scale * INITS[INIT].kernel(key, shape, dtype)
+
+        kernel: Any = self.param(
+            "kernel",
+            nn.with_logical_partitioning(init, (None, None, None, "embed")),
+            (3, 3, x.shape[-1], self.features),
+            jnp.float32,
+        )
+        zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("embed",))
+        bias: Any = self.param("bias", zeros, (self.features,), jnp.float32)
+        before = 2 - self.stride  # of a map of even sides, as "SAME" of TensorFlow
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            (self.stride, self.stride),
+            ((before, 1), (before, 1)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return (y + bias).astype(self.dtype)
 
 
 def group_norm(
@@ -78,17 +94,17 @@ class ResidualBlock(nn.Module):
             return Linear((features,), axes, INIT, dtype=dtype, name=name)
 
         def convolve(name, scale=1.0):
-            return convolution(self.features, self.dtype, name, scale=scale)
+            return Convolution(self.features, self.dtype, scale=scale, name=name)
 
         y = convolve("first")(nn.silu(norm("first_norm")(x)))
         terms = MODULATIONS[self.modulation]
         terms = dense(terms * self.features, "condition")(nn.silu(condition))
         terms = terms[:, None, None]
         if self.modulation == "shift":
-            y = norm("second_norm")(y + terms)
+            y = norm("second_norm")(y + spread(terms, y.shape))
         else:
             scale, shift = jnp.split(terms, 2, axis=-1)
-            y = norm("second_norm")(y) * (1 + scale) + shift
+            y = modulate(norm("second_norm")(y), shift, scale)
         y = Dropout(self.dropout, name="dropout")(nn.silu(y), train=train)
         y = convolve("second", 0.0)(y)
         if x.shape[-1] != self.features:

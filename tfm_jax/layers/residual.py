@@ -10,6 +10,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from tfm_jax.layers.linear import Dropout, Linear
+from tfm_jax.ops.products import spread
 
 
 class Placement(NamedTuple):
@@ -96,7 +97,7 @@ class Modulation(nn.Module):
 
 def modulate(y: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
     """``y (1 + scale) + shift``, of [B, T, D] by [B, 1, D]."""
-    return y * (1 + scale) + shift
+    return y * (1 + spread(scale, y.shape)) + spread(shift, y.shape)
 
 
 # what is regressed from the condition; Peebles and Xie 2023, arXiv:2212.09748, figure 3
@@ -152,6 +153,7 @@ class Residual(nn.Module):
         if place.inside:
             y = norm("norm_inside", y)
         y = Dropout(self.dropout, name="dropout")(y, train=train)
+        gates = [spread(gate, y.shape) for gate in gates]
         y = functools.reduce(jnp.multiply, gates, GATES[self.gate](self, y))
         y = x + y if self.add else y
         return (norm("norm_after", y) if place.after else y), rest

@@ -39,8 +39,6 @@ class Tables:
 
     cfg: Any
 
-    cfg: Any
-
     def set_tables(self, make: Callable[[int], TokenEmbedding]) -> None:
         """For ``setup``; ``make`` of the number of tokens."""
         if self.cfg.tie == "three_way":

@@ -21,10 +21,10 @@ from tfm_jax.layers.condition import LabelEmbedding, TimeEmbedding
 from tfm_jax.layers.feature_maps import (
     INIT,
     MODULATIONS,
+    Convolution,
     MapAttention,
     ResidualBlock,
     SpatialTransformer,
-    convolution,
     group_norm,
 )
 from tfm_jax.layers.images import both, check_sizes
@@ -202,7 +202,7 @@ class UNet(nn.Module):
                 run = nn.remat(run, policy=REMATS[cfg.remat])
             return run(self, x, condition, context)
 
-        x = convolution(cfg.width, dtype, "first")(images.astype(dtype))
+        x = Convolution(cfg.width, dtype, name="first")(images.astype(dtype))
         maps, last = [x], len(cfg.multipliers) - 1
         for level, multiplier in enumerate(cfg.multipliers):
             width, name = cfg.width * multiplier, f"down_{level}"
@@ -210,7 +210,7 @@ class UNet(nn.Module):
                 x = block(f"{name}_{i}", x, width, cfg.attends(level))
                 maps.append(x)
             if level < last:
-                x = convolution(width, dtype, f"{name}_halve", stride=2)(x)
+                x = Convolution(width, dtype, 2, name=f"{name}_halve")(x)
                 maps.append(x)
         x = block("middle_0", x, width, True)
         x = block("middle_1", x, width, False)
@@ -221,10 +221,10 @@ class UNet(nn.Module):
                 x = block(f"{name}_{i}", x, width, cfg.attends(level))
             if level:
                 x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-                x = convolution(width, dtype, f"{name}_double")(x)
+                x = Convolution(width, dtype, name=f"{name}_double")(x)
         x = nn.silu(group_norm(cfg.groups, cfg.norm_eps, dtype, "final_norm")(x))
         outputs = cfg.channels * (1 + (cfg.variance == "learned"))
-        x = convolution(outputs, jnp.float32, "final", scale=0.0)(x)
+        x = Convolution(outputs, scale=0.0, name="final")(x)
         return x.astype(jnp.float32)
 
     def block(

@@ -48,6 +48,11 @@ def einsum(
     return _product(kind, a, b)
 
 
+def spread(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """``x`` broadcast to ``shape``; its gradient, a sum, is summed in float32."""
+    return jnp.broadcast_to(x.astype(jnp.float32), shape).astype(x.dtype)
+
+
 def _sum(kind, a, b):
     a, b = a.astype(kind.dtype), b.astype(kind.dtype)
     if platform() != "cpu" or kind.dtype == jnp.float32:
