@@ -220,6 +220,7 @@ def real(tmp_path):
         ("--config.model.norm=prelm", "did you mean 'pre'?"),
         ("--config.data.batching=pak", "did you mean 'pack'?"),
         ("--config.model_name=transfomer", "did you mean 'transformer'?"),
+        ("--config.model_name=rnn_seq2seq", "knob of model_name='rnn_seq2seq'"),
         ("--config.seed=-1", "seed=-1"),
         ("--config.optim.peak_lr=1e999", "optim.peak_lr=1e999; expected finite number"),
         ("--config.data.bucket_lengths=8,x", "data.bucket_lengths=8,x; expected"),

@@ -100,20 +100,22 @@ def with_defaults(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def build(cls: type[T], section: Mapping[str, Any], path: str = "model") -> T:
+def build(
+    cls: type[T], section: Mapping[str, Any], path: str = "model", of: str = ""
+) -> T:
     """The frozen dataclass that ``section`` describes; nothing is guessed or dropped.
 
     Args:
         cls: dataclass with fields of type bool, int, float, str or ``tuple[..., ...]``,
             or of another such dataclass.
         section: a value for each field, from a ``ConfigDict`` or from JSON.
-        path: how the command line calls the section.
+        path: how the command line calls the section. of: whose it is, in a message.
 
     Raises:
         ConfigError: for a name too many or too few, a wrong type, a number that is not
             finite, an illegal choice, and what ``__post_init__`` of ``cls`` refuses.
     """
-    values = _checked(cls, section, path)
+    values = _checked(cls, section, path, of)
     try:
         return cls(**values)
     except ConfigError:
@@ -188,7 +190,9 @@ def load_run(workdir: str) -> ConfigDict:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _checked(
+    cls: type, values: Mapping[str, Any], path: str, of: str = ""
+) -> dict[str, Any]:
     """``values`` with the types that the fields of ``cls`` announce, in field order."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
     if not isinstance(values, ConfigDict | Mapping):
@@ -196,7 +200,7 @@ def _checked(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
     for name in values:
         if name not in fields:
             hint = renamed.hint(name, fields) or nearest(name, fields)
-            raise ConfigError(f"{path}.{name}: there is no such knob{hint}")
+            raise ConfigError(f"{path}.{name}: there is no such knob{of}{hint}")
     types = typing.get_type_hints(cls)
     checked = {}
     for name, field in fields.items():

@@ -86,6 +86,8 @@ def test_it_translates_and_shows_what_it_attends_to(
     run = load_run(trained)
     beam = dict(beam=3, max_length_offset=3)
     assert lines == run.translate(["seven", "twenty-one"], **beam)
+    maps = run.attention("", target="neun")  # a single token, <eos>
+    np.testing.assert_allclose(maps.cross, 1.0, rtol=1e-5)
     maps = run.attention("seven", target="neun")
     assert maps.kinds == FAMILIES[family][1]
     for kind in maps.kinds:

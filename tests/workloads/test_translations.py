@@ -51,8 +51,8 @@ def model():
     return model, init_params(model, jax.random.key(0), example())
 
 
-def translated(model, lines):
-    return translation.translate(*model, TOKENIZER, lines, GREEDY)
+def translated(model, lines, **options):
+    return translation.translate(*model, TOKENIZER, lines, GREEDY, **options)
 
 
 def test_a_line_without_text_is_a_line_without_text(model):
@@ -103,7 +103,11 @@ def test_a_held_out_source_beyond_a_learned_table_is_refused_at_the_start(model)
 # Standard input ----------------------------------------------------------------------
 
 
-def piped(monkeypatch, content, translate=lambda run, lines: lines, invalid="error"):
+def echo(run, lines, **options):
+    return lines
+
+
+def piped(monkeypatch, content, translate=echo, invalid="error"):
     """What ``--mode=translate`` writes for bytes on its standard input."""
     data = types.SimpleNamespace(invalid_utf8=invalid)
     experiment = types.SimpleNamespace(task="translation", data=data)
@@ -128,7 +132,7 @@ def test_standard_input_has_the_lines_of_a_file(monkeypatch, tmp_path, content):
     expected, _ = text_files.read_lines(path, "--input", "error")
     read = []
 
-    def translate(run, lines):
+    def translate(run, lines, **options):
         read.extend(lines)
         return ["x" for _ in lines]
 
@@ -145,11 +149,13 @@ def test_what_is_not_utf_8_on_standard_input_is_named_or_replaced(monkeypatch):
 
 
 def test_a_line_that_is_too_long_on_standard_input_is_a_data_error(monkeypatch, model):
-    def translate(run, lines):
-        return translated(model, lines)
+    def translate(run, lines, **options):
+        return translated(model, lines, **options)
 
-    with pytest.raises(DataError, match="standard input from line 1 on: text 1 has 13"):
-        piped(monkeypatch, b"ab\nxxxxxxxxxxxx\n", translate)
+    for chunk in (1, 3, 10):  # blank lines count, and those of chunks before
+        monkeypatch.setattr(modes, "CHUNK", chunk)
+        with pytest.raises(DataError, match="^standard input: line 5 has 13 tokens"):
+            piped(monkeypatch, b"\nab\n\n\nxxxxxxxxxxxx\n", translate)
 
 
 # Files of results --------------------------------------------------------------------
@@ -216,12 +222,12 @@ def test_a_finished_run_leaves_its_curve_and_its_attention(model, tmp_path, caps
         for step in (1, 2):
             log.write(step, "train", {"loss": 1.0 / step})
     module, params = model
-    finish._draw(tmp_path, params, (module, TOKENIZER, "ab", "cd"), {})
+    finish._draw(tmp_path, params, (module, TOKENIZER, "ab", "cd"), {}, {})
     said = capsys.readouterr().out
     for name in ("curve.png", "attention.png"):
         picture = plt.imread(tmp_path / name)  # there, and a picture
         assert picture.std() > 0 and name in said
-    finish._draw(tmp_path, None, None, {})
+    finish._draw(tmp_path, None, None, {}, {})
     assert "attention" not in capsys.readouterr().out
 
 

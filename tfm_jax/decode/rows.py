@@ -66,15 +66,20 @@ def over_rows(
     return [found[i] for i in range(len(tokens))]
 
 
-def check_lengths(tokens: Rows, longest: int) -> None:
-    """Raises: ValueError for a row without tokens, or of more than ``longest``."""
+def check_lengths(
+    tokens: Rows, longest: int, name: Callable[[int], str] = "text {}".format
+) -> None:
+    """Raises: ValueError for a row without tokens, or of more than ``longest``.
+
+    Args: name: what the message calls a row of that number, from 0.
+    """
     for row, one in enumerate(tokens):
         if not len(one):
-            raise ValueError(f"text {row} has no token")
+            raise ValueError(f"{name(row)} has no token")
         if longest and len(one) > longest:
             raise ValueError(
-                f"text {row} has {len(one)} tokens, special ones included; the model "
-                f"takes {longest} (model.max_length)"
+                f"{name(row)} has {len(one)} tokens, special ones included; the "
+                f"model takes {longest} (model.max_length)"
             )
 
 

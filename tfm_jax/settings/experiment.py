@@ -189,7 +189,11 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
             f"task={config['task']!r}; choose from {able}"
         )
     sections: dict[str, Any] = dict.fromkeys(SECTIONS)
-    sections |= {n: _section(cls, config[n], n) for n, cls in classes.items()}
+    owner = {"model": "model_name", "data": "task"}
+    of = {n: f" of {name}={config[name]!r}" for n, name in owner.items()}
+    sections |= {
+        n: _section(cls, config[n], n, of.get(n, "")) for n, cls in classes.items()
+    }
     texts = {name: _text(name, config[name]) for name in Experiment._field_defaults}
     names = {name: config[name] for name in ("model_name", "task")}
     experiment = Experiment(seed=seed, **names, **sections, **texts)
@@ -241,10 +245,10 @@ def _text(name, value):
     return value
 
 
-def _section(cls, values, path):
+def _section(cls, values, path, of):
     if isinstance(values, Mapping):
         values = with_defaults(cls, values)
-    return build(cls, values, path=path)
+    return build(cls, values, path=path, of=of)
 
 
 def _check(experiment):

@@ -98,10 +98,13 @@ def translate(
         if not chunk:
             return
         try:
-            translated = saved.translate(run, chunk)
+            translated = saved.translate(
+                run,
+                chunk,
+                name=lambda n, first=first: f"standard input: line {first + n}",
+            )
         except ValueError as error:
-            where = f"standard input from line {first} on"
-            raise DataError(f"{where}: {error}") from error
+            raise DataError(str(error)) from error
         for line in translated:
             if not say(line, file=stdout, kept="\t"):
                 return  # whoever read them has had enough

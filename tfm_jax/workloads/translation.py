@@ -129,21 +129,27 @@ def translate(
     tokenizer: Any,
     lines: Sequence[str],
     cfg: Any,
+    *,
+    name: Callable[[int], str] = "text {}".format,
     **options: Any,
 ) -> list[str]:
     """Best translation of each line, both in the training text's form.
 
     That of a line without text, by ``pairs.has_text``, is "".
+
+    Args: name: what the message calls the line of a number, from 0.
     Raises: ValueError for a line that is longer than the model's positions reach.
     """
     sources = tokenizer.encode(lines, "source")
     texts = [
         n for n, pair in enumerate(zip(lines, sources, strict=True)) if has_text(*pair)
     ]
+    rows = [sources[n] for n in texts]
+    check_lengths(rows, model.cfg.longest, lambda row: name(texts[row]))
     decoded = decode(
         model,
         to_unrolled(params),
-        [sources[n] for n in texts],
+        rows,
         special=SPECIAL._replace(forbid=tokenizer.unspelled(model.cfg.target_vocab)),
         beam=cfg.beam,
         length_penalty=cfg.length_penalty,
