@@ -3,7 +3,8 @@
     python -m experiments.readme [--out=runs/studies]
 
 Writes ``experiments/README.md`` and copies each study's ``report.md`` to
-``docs/studies``. Every study that has a report is listed, whatever came out.
+``docs/studies``. Every study that has a report is listed, whatever came out; the row
+of one whose report is not here stays as it is.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -48,10 +50,8 @@ of all runs, added up, beside whatever else the machine did: no measure of cost.
 
 | study | question | arms, seeds | verdict | what came out | hours | machine |
 |---|---|---|---|---|---|---|
-{% for r in reports -%}
-| [{{ r.name|md }}:{{ r.scale|md }}]({{ r.page }}) | {{ r.question|md }} \
-| {{ r.arms|length }}, {{ r.seeds|length }} | {{ r.verdict }} | {{ r.came_out|md }} \
-| {{ "%.2f"|format(r.hours) }} | {{ r.environment.machine|md }} |
+{% for row in rows -%}
+{{ row }}
 {% endfor %}
 {%- if waiting %}
 Not run yet at any scale:
@@ -63,6 +63,11 @@ Not run yet at any scale:
 Scales are written behind a colon, `pretraining:albert`; a study's file names its own.
 This page is written by `python -m experiments.readme`.
 """
+ROW = """\
+| [{{ name|md }}:{{ scale|md }}]({{ page }}) | {{ question|md }} \
+| {{ arms|length }}, {{ seeds|length }} | {{ verdict }} | {{ came_out|md }} \
+| {{ "%.2f"|format(hours) }} | {{ environment.machine|md }} |"""
+_PAGE = re.compile(r"\| \[.*?\]\((\S+/)?(\w+)-(\w+)\.md\) \|")  # of a row: study, scale
 
 
 def reports(out: Path) -> list[dict]:
@@ -87,6 +92,12 @@ def _said(expectation):
     return f"{word}: {expectation['text']} ({expectation['detail']})"
 
 
+def table(page: str) -> dict[tuple[str, str], str]:
+    """(study, scale) -> its row, of a page that was written before."""
+    matches = ((_PAGE.match(line), line) for line in page.splitlines())
+    return {(match[2], match[3]): line for match, line in matches if match}
+
+
 def waiting(reported: Collection[str]) -> list[tuple[str, str]]:
     """(name, question) of every study without a report."""
     names = [module.name for module in pkgutil.iter_modules(studies.__path__)]
@@ -109,17 +120,19 @@ def main() -> None:
     out = parser.parse_args().out
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     environment.filters["md"] = markdown
-    listed = reports(out)
+    readme, row = HERE / "README.md", environment.from_string(ROW)
+    rows = table(readme.read_text("utf-8"))
+    rows |= {(r["name"], r["scale"]): row.render(r) for r in reports(out)}
     page = environment.from_string(TEMPLATE).render(
-        reports=listed,
+        rows=[rows[study] for study in sorted(rows)],
         verdicts=VERDICTS,
-        waiting=waiting({report["name"] for report in listed}),
+        waiting=waiting({name for name, _ in rows}),
     )
-    (HERE / "README.md").write_text(page, encoding="utf-8")
+    readme.write_text(page + "\n", encoding="utf-8")
     PAGES.mkdir(parents=True, exist_ok=True)
     for path in out.glob("*/report.md"):
         shutil.copy(path, PAGES / f"{path.parent.name}.md")
-    say(HERE / "README.md")
+    say(readme)
 
 
 if __name__ == "__main__":

@@ -258,6 +258,29 @@ def test_the_table_of_studies_says_old_verdicts_in_the_words_of_today(tmp_path):
     assert listed["came_out"] == "Check holds: equal seeds give equal numbers (n = 5)."
 
 
+def test_a_study_whose_report_is_elsewhere_keeps_its_row(tmp_path, monkeypatch):
+    kept = (
+        "| [heads:cpu](../docs/studies/heads-cpu.md) | Heads? | 5, 5 | YES | so | 1 |"
+    )
+    old = "| [seed\\_noise:cpu](../docs/studies/seed_noise-cpu.md) | Old? | 1, 1 | NO |"
+    monkeypatch.setattr(readme, "HERE", tmp_path)
+    monkeypatch.setattr(readme, "PAGES", tmp_path / "pages")
+    monkeypatch.setattr("sys.argv", ["readme", f"--out={tmp_path}"])
+    (tmp_path / "README.md").write_text(f"{kept}\n{old}\n")
+    checks = [judged_as("equal seeds give equal numbers", "check", YES)]
+    report = dict(arms=[dict(name="run", edge=False)], expectations=checks, runs=[])
+    report |= dict(verdict=YES, answer="", environment=dict(machine="mine"))
+    report |= dict(name="seed_noise", scale="cpu", question="New?", seeds=[0])
+    (tmp_path / "seed_noise-cpu").mkdir()
+    (tmp_path / "seed_noise-cpu" / "report.json").write_text(json.dumps(report))
+    readme.main()
+    page = (tmp_path / "README.md").read_text()
+    assert kept in page and "New?" in page and "Old?" not in page
+    assert "- `heads`" not in page and "- `seed_noise`" not in page
+    readme.main()
+    assert (tmp_path / "README.md").read_text() == page
+
+
 def test_an_expectation_is_published_unless_it_is_a_check():
     assert better("a", "b", "").claim == "published"
     assert check(better("a", "b", "")).claim == "check"
