@@ -24,6 +24,12 @@ SEEDS = (0, 1, 2, 3, 4)
 MOST_ARMS = 10_000
 TUNE_SEED = 1_000  # the first that may be one
 LONGEST = 60  # of the name of an arm
+_FILE = "arms of several families are for a study file; `new NAME` writes one"
+ELSEWHERE = {  # what no axis says -> what does
+    "seed": "seeds are given with --seeds",
+    "config": _FILE,
+    "model_name": _FILE,
+}
 
 
 def asked(options: argparse.Namespace) -> Study:
@@ -85,8 +91,8 @@ def _read(options, flag, texts):
     """Knob -> its distinct values, of a flag ``KNOB=VALUE,VALUE``."""
     texts = [text.removeprefix("config.") for text in texts]
     given = pairs(flag, texts, "KNOB=VALUE,VALUE")
-    if "seed" in given:
-        raise ConfigError(f"{flag} seed={given['seed']}: seeds are given with --seeds")
+    for knob in given.keys() & ELSEWHERE.keys():
+        raise ConfigError(f"{flag} {knob}={given[knob]}: {ELSEWHERE[knob]}")
     typed = typed_knobs(options.config, texts, f"{flag} ", several=True)
     for knob, values in typed.items():
         if not values or len(set(values)) < len(values):

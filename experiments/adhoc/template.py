@@ -12,7 +12,8 @@ SCALES = ("cpu",)
 
 # An arm is a name and the knobs it sets; `axis` makes one for each value, `grid` every
 # combination: "post-warmup0", "post-warmup200", ... A dictionary does as well:
-# {"post": {"model.norm": "post"}, "pre": {"model.norm": "pre"}}. All knobs:
+# {"post": {"model.norm": "post"}, "pre": {"model.norm": "pre"}}. One of another family
+# says what it starts from: "rnn": {"config": "configs/rnn_numerals.py"}. All knobs:
 # python -m tfm_jax.main --config=configs/transformer_numerals_small.py --help
 NORMS = axis("model.norm", ("post", "pre"))
 WARMUPS = axis("optim.warmup_steps", (0, 200), "warmup")

@@ -180,6 +180,8 @@ def test_a_new_study_can_be_planned_as_it_is_written(tmp_path, capsys):
         ([*WARM, "--axis", "model.depth"], "write --axis KNOB=VALUE,VALUE"),
         ([*WARM, *NORMS], "model.norm is given twice"),
         ([*WARM, "--axis", "seed=1,2"], "seeds are given with --seeds"),
+        ([*WARM, "--axis", "config=a.py,b.py"], "families are for a study file; `new"),
+        ([*WARM, "--axis", "model_name=gpt,bert"], "model_name=gpt,bert: arms of"),
         ([*WARM, "--axis", "model.heads=2"], "one value is no axis"),
         ([*WARM, "--axis", "optim.peak_lr=1e-3,0.001"], "must be distinct"),
         ([*WARM, "--axis", "model.heads=a,b"], "expected integer"),
