@@ -19,12 +19,10 @@ from tfm_jax.settings.configure import configure
 
 
 def get_config(size="bentrevett"):
-    model = conv_seq2seq.SIZES[size]
-    one = model.get("tie") == "three_way"  # table, hence vocabulary
     return configure(
         "conv_seq2seq",
         "translation",
-        model=model,
+        model=conv_seq2seq.SIZES[size] | dict(tie="none"),
         data=dict(
             source="parallel",
             source_language="de",
@@ -33,7 +31,7 @@ def get_config(size="bentrevett"):
             source_length=64,
             target_length=64,
         ),
-        tokenizer=dict(kind="word", shared=one, min_frequency=2),
+        tokenizer=dict(kind="word", shared=False, min_frequency=2),
         optim=dict(
             peak_lr=5e-4, schedule="constant", b2=0.999, eps=1e-8, clip_norm=0.1
         ),
