@@ -63,7 +63,7 @@ def assert_close(workdir, other):
         )
 
 
-@pytest.mark.parametrize("cut", [1, 3, 4])
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
 def test_a_run_stopped_anywhere_goes_on_bit_for_bit(unbroken, tmp_path, cut):
     assert not tiny.run(tmp_path, config(), stop=(cut,))
     assert tiny.run(tmp_path, config())

@@ -1,4 +1,7 @@
-"""Every family that translates trains, resumes, spreads over devices and is used."""
+"""Every family that translates trains, resumes, spreads over devices and is used.
+
+Recurrent models are stopped and spread in ``tests/reliability/test_recurrent_runs.py``.
+"""
 
 import functools
 import io
@@ -64,10 +67,14 @@ def trained(family, tmp_path_factory):
     return workdir
 
 
+convolutional = pytest.mark.parametrize("family", ["conv_seq2seq"], indirect=True)
+
+
 def losses(workdir):
     return [r["loss"] for r in read_history(workdir) if r["kind"] == "train"]
 
 
+@convolutional
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(family, trained, tmp_path):
     assert not tiny.run(tmp_path, get_config(family), stop=(3,))
     assert tiny.run(tmp_path, get_config(family))
@@ -98,6 +105,7 @@ def test_it_translates_and_shows_what_it_attends_to(
 
 
 @pytest.mark.slow
+@convolutional
 def test_devices_and_a_population_lose_what_one_run_loses(
     family, trained, tmp_path, monkeypatch
 ):

@@ -68,7 +68,7 @@ def test_held_out_sources_have_as_many_words_as_are_asked_for():
         for n in (0, 6)
     ]
     assert trained[0] == trained[1]
-    with pytest.raises(DataError, match="heldout_words_least=99.*1 to 7 words"):
+    with pytest.raises(DataError, match="heldout_words_least=99.*1 to 6 words"):
         load_pairs(dataclasses.replace(cfg, heldout_words_least=99), "valid")
 
 
