@@ -13,7 +13,7 @@ def test_translations_have_tokens_of_the_target_vocabulary_alone(monkeypatch):
     cfg = bilingual.Config(kind="character", shared=False)
     tokenizer = bilingual.train_tokenizer(cfg, ["abcdefg"], ["ab"])
     size = tokenizer.target_vocab
-    model = SimpleNamespace(cfg=SimpleNamespace(target_vocab=size + 2))
+    model = SimpleNamespace(cfg=SimpleNamespace(target_vocab=size + 2, longest=0))
     asked = []
 
     def decode(*arguments, special, **options):
