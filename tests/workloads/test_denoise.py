@@ -15,6 +15,7 @@ from tfm_jax.notebook import load_run
 from tfm_jax.objectives.denoise import LEVELS, Noise, Objective, to_pixels, to_signal
 from tfm_jax.ops import diffusion
 from tfm_jax.ops.diffusion import PREDICTIONS
+from tfm_jax.runs.log import read_history
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
@@ -41,6 +42,20 @@ def get_config(**sections):
         checkpoint=dict(every_steps=3),
         mesh=dict(data=1, cpu_devices=8),
     )
+
+
+def losses(workdir, data):
+    """Of each logged step on that many devices."""
+    config = get_config(model=dict(label_dropout=0.5))
+    config.mesh.data, config.mesh.gradient_allreduce = data, "fused"
+    config.eval.samples, config.eval.every_steps = 0, 100
+    loop.train(config, workdir)
+    return [r["loss"] for r in read_history(workdir) if r["kind"] == "train"]
+
+
+def test_devices_draw_the_noise_and_leave_out_the_labels_that_one_does(tmp_path):
+    together = losses(tmp_path / "two", 2)
+    np.testing.assert_allclose(together, losses(tmp_path / "one", 1), rtol=1e-4)
 
 
 def knowing(x0, noise):

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from tfm_jax.layers.linear import INITS, Linear
 from tfm_jax.ops.diffusion import WAVES
+from tfm_jax.ops.dropout import dropout
 
 
 class TimeEmbedding(nn.Module):
@@ -59,7 +60,9 @@ class LabelEmbedding(nn.Module):
             jnp.float32,
         )
         if train and self.dropout:
-            rng = self.make_rng("dropout")
-            dropped = jax.random.bernoulli(rng, self.dropout, labels.shape)
+            kept = dropout(
+                jnp.ones(labels.shape), self.dropout, self.make_rng("dropout")
+            )
+            dropped = kept == 0.0
             labels = jnp.where(dropped, self.labels, labels)
         return jnp.take(table, labels, axis=0, mode="clip").astype(self.dtype)

@@ -22,7 +22,7 @@ from tfm_jax.data.batch import MaskedBatch, TextBatch
 from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_targets
 from tfm_jax.models.family import Family
-from tfm_jax.ops.dropout import first_row
+from tfm_jax.ops.dropout import row_keys
 
 
 class Sampled(NamedTuple):
@@ -272,8 +272,7 @@ def fill(
     tokens = batch.tokens
     if labels_of(batch) is None:
         return tokens, jnp.zeros_like(tokens, bool)
-    rows = first_row(len(logits)) + jnp.arange(len(logits))
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    keys = row_keys(key, len(logits))
     noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
     sampled = jnp.argmax(jax.lax.stop_gradient(logits) + noise, axis=-1)
     filled = put(batch, sampled)

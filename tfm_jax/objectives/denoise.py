@@ -19,6 +19,7 @@ from tfm_jax.config import check_numbers, knob
 from tfm_jax.data.batch import ImageBatch, NoisyBatch
 from tfm_jax.ops import diffusion
 from tfm_jax.ops.diffusion import PREDICTIONS, SCHEDULES, WEIGHTS
+from tfm_jax.ops.dropout import row_keys
 
 TIMES = 1000.0  # of a whole schedule, as models read them
 LEVELS = 10  # of noise, at which an image is evaluated besides the lowest one
@@ -106,10 +107,15 @@ class Objective:
         """
         del smoothing
         rng = jax.random.key(0) if rng is None else rng
-        of_steps, of_noise, of_dropout = jax.random.split(rng, 3)
+        of_rows, of_dropout = jax.random.split(rng)
         x0 = to_signal(batch.images)
-        t = jax.random.randint(of_steps, x0.shape[:1], 0, self.noise.steps)
-        noise = jax.random.normal(of_noise, x0.shape)
+
+        def draw(key):
+            of_step, of_noise = jax.random.split(key)
+            t = jax.random.randint(of_step, (), 0, self.noise.steps)
+            return t, jax.random.normal(of_noise, x0.shape[1:])
+
+        t, noise = jax.vmap(draw)(row_keys(of_rows, len(x0)))
         run = functools.partial(apply, params, rng=of_dropout, train=train)
         found = self._compared(run, x0, t, noise, batch.labels, train=True)
         return jnp.sum(found["loss"] * batch.weights), jnp.sum(batch.weights)

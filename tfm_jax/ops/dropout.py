@@ -27,6 +27,12 @@ def first_row(rows: int) -> jax.Array | int:
     return jax.lax.axis_index(SHARDS) * rows if apart else 0
 
 
+def row_keys(key: jax.Array, rows: int) -> jax.Array:
+    """[B] keys for what is drawn for ``rows`` rows, whichever device works on them."""
+    numbers = first_row(rows) + jnp.arange(rows)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+
+
 def dropout(
     x: jax.Array, rate: ArrayLike, key: jax.Array, *, of_rows: bool = True
 ) -> jax.Array:

@@ -84,14 +84,25 @@ def scan(
         body: ``body(product, constants, carry, x) -> (carry, y)``, in which
             ``product(name, x)`` is ``multiply(x, kernels[name])``, once for each name.
             It must not close over what gradients flow to.
-        kernels: name -> [I, O]. constants: any tree. dtype: of the products.
+        kernels: name -> [I, O]. dtype: of the products.
+        constants: any tree; the gradients of all steps are added up in float32.
         xs: tree of [T, ...]; ``x`` is one step of it.
         reverse: from the last step to the first.
         remat: policy of ``jax.checkpoint`` for a step; None: all is kept.
     Returns: (carry, tree of [T, ...]).
     """
-    static = _Static(body, jnp.dtype(dtype), reverse, remat)
-    return _scan(static, dict(kernels), constants, carry, xs)
+
+    def narrowed(product, wide, carry, x):
+        exact = jax.tree.map(lambda x, like: x.astype(like), wide, dtypes)
+        return body(product, exact, carry, x)
+
+    dtypes = jax.tree.map(lambda x: x.dtype, constants)
+    static = _Static(narrowed, jnp.dtype(dtype), reverse, remat)
+    return _scan(static, dict(kernels), jax.tree.map(_wide, constants), carry, xs)
+
+
+def _wide(x):
+    return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 class _Static(NamedTuple):
