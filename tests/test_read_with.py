@@ -21,7 +21,7 @@ from tfm_jax.data.rows import causal, images, labelled, masked, pairs, spans, ta
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.layers.arch import Arch, TextArch
 from tfm_jax.layers.encoder import EncoderArch
-from tfm_jax.layers.images import ImageArch
+from tfm_jax.layers.images.patches import ImageArch
 from tfm_jax.layers.recurrent.arch import RecurrentArch
 from tfm_jax.models import MODELS
 from tfm_jax.objectives import translation

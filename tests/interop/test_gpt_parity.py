@@ -20,9 +20,9 @@ from tfm_jax.data.batch import TextBatch
 from tfm_jax.decode.continuing import best_continuations
 from tfm_jax.decode.search import Search, TokenIds
 from tfm_jax.interop import load_huggingface, save_huggingface
-from tfm_jax.interop.maps import storage
 from tfm_jax.interop.maps.gpt import GPT1, GPT2, NEO
 from tfm_jax.interop.safetensors_io import read
+from tfm_jax.interop.tensors import storage
 from tfm_jax.layers.layout import to_scanned
 from tfm_jax.models.gpt import SIZES, Config
 

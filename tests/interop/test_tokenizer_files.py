@@ -13,7 +13,7 @@ from tfm_jax.data.tokenizers import bilingual
 from tfm_jax.data.tokenizers.subwords import TextTokenizer
 from tfm_jax.interop import texts, tokenizer_files, verify, workdirs
 from tfm_jax.interop.__main__ import main
-from tfm_jax.interop.maps import label_names
+from tfm_jax.interop.tensors import label_names
 from tfm_jax.models import bert
 from tfm_jax.notebook import load_run
 from tfm_jax.settings import experiment

@@ -11,11 +11,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.layers.weights import normal, randomised
-from tfm_jax.layers import ancestry
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.layout import init_params, to_scanned, to_unrolled
 from tfm_jax.layers.parts import ENCODER, FFN, SELF, Context, Memory, Part
 from tfm_jax.layers.stack import Stack
+from tfm_jax.ops import ancestry
 from tfm_jax.ops.masks import Mask
 
 B, T, S, D, Q, W = 2, 5, 4, 8, 2, 2

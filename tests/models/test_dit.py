@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 
 from tests.interop.denoisers import batch_of
 from tests.layers.weights import randomised
-from tfm_jax.layers.images import from_patches, patches
+from tfm_jax.layers.images.patches import from_patches, patches
 from tfm_jax.layers.layout import init_params, to_scanned
 from tfm_jax.models.dit import CONDITIONINGS, SIZES, Config, Dit
 

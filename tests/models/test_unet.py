@@ -13,9 +13,9 @@ from flax.traverse_util import flatten_dict
 from tests.interop.denoisers import batch_of, randomised
 from tests.layers.weights import normal
 from tests.layers.weights import randomised as random_numbers
-from tfm_jax.interop.maps import storage
+from tfm_jax.interop.tensors import storage
 from tfm_jax.layers.arch import Arch
-from tfm_jax.layers.feature_maps import SpatialTransformer
+from tfm_jax.layers.images.feature_maps import SpatialTransformer
 from tfm_jax.layers.layout import init_params
 from tfm_jax.layers.parts import Context, Memory
 from tfm_jax.models.unet import ATTENTION_BLOCKS, SIZES, Config, UNet

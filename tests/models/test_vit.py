@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec
 
 from tests.models.tiny_images import ONE, TINY, images, run, shapes, tiny
 from tfm_jax.config import ConfigError, section
-from tfm_jax.layers.images import patches
+from tfm_jax.layers.images.patches import patches
 from tfm_jax.layers.layout import init_params, logical_specs, to_scanned
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.models import bert, vit

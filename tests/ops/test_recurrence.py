@@ -47,7 +47,9 @@ def test_gradients_are_those_of_a_plain_scan(argument):
     gradient, wanted = (
         jax.grad(loss, 1 + argument)(run, *inputs()) for run in (ours, plain)
     )
-    np.testing.assert_allclose(gradient, wanted, rtol=1e-3, atol=1e-3 * abs(wanted).max())
+    np.testing.assert_allclose(
+        gradient, wanted, rtol=1e-3, atol=1e-3 * abs(wanted).max()
+    )
 
 
 def test_gradients_of_many_steps_are_not_lost_in_bfloat16():

@@ -25,7 +25,7 @@ from tfm_jax.layers.convolutions import (
 )
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.linear import Dropout, constrain
-from tfm_jax.layers.vocabularies import Tables, Vocabularies
+from tfm_jax.models.encoder_decoder import EncoderDecoder, Vocabularies
 from tfm_jax.models.family import Family
 from tfm_jax.ops.masks import Mask
 
@@ -142,7 +142,7 @@ class Cache(NamedTuple):
         return self._replace(columns=columns)
 
 
-class ConvSeq2Seq(Tables, nn.Module):
+class ConvSeq2Seq(EncoderDecoder):
     """Convolutional encoder-decoder; ``init_params`` makes its parameters.
 
     Args (call): batch: ``PairBatch`` of [B, S] and [B, T] integers, see `transformer`.
@@ -175,12 +175,6 @@ class ConvSeq2Seq(Tables, nn.Module):
             self.bias = self.param(
                 "output_bias", nn.initializers.zeros, (cfg.target_vocab,), jnp.float32
             )
-
-    def __call__(self, batch: PairBatch, *, train: bool) -> jax.Array:
-        memory = self.encode(
-            batch.source, batch.source_segments, batch.source_positions, train=train
-        )
-        return self.decode(batch, memory, train=train)
 
     def encode(
         self,

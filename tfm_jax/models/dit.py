@@ -17,9 +17,9 @@ from flax import linen as nn
 
 from tfm_jax.config import Above, knob
 from tfm_jax.data.batch import NoisyBatch
-from tfm_jax.layers.condition import LabelEmbedding, TimeEmbedding
 from tfm_jax.layers.embed import PositionEmbedding
-from tfm_jax.layers.images import (
+from tfm_jax.layers.images.condition import LabelEmbedding, TimeEmbedding
+from tfm_jax.layers.images.patches import (
     PatchArch,
     from_patches,
     grid_of,

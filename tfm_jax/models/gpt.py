@@ -24,7 +24,6 @@ from flax import linen as nn
 
 from tfm_jax.config import Above, knob
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.layers import ancestry
 from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.heads import LabelledLogits, Labels
@@ -33,7 +32,7 @@ from tfm_jax.layers.parts import Context
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Stack
 from tfm_jax.models.family import Family
-from tfm_jax.ops import pooling
+from tfm_jax.ops import ancestry, pooling
 from tfm_jax.ops.masks import Mask
 
 # the sum of token and position vectors; or, as GPT-1's released code, both tables, so
@@ -169,7 +168,7 @@ class Cache(NamedTuple):
         index: [] int32, tokens so far.
         layers: see ``Stack.init_cache``.
         starts: [B] int32, the slot of a row's first token; prompts end together.
-        ancestry: [B, W, T] int32, see ``layers.ancestry``.
+        ancestry: [B, W, T] int32, see ``ops.ancestry``.
     """
 
     index: jax.Array  # type: ignore[assignment]  # hides a tuple's

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers.embed import TokenEmbedding
@@ -22,7 +21,7 @@ from tfm_jax.layers.recurrent.bridge import Bridges
 from tfm_jax.layers.recurrent.decoder import Decoder, DecoderState, StepInputs
 from tfm_jax.layers.recurrent.encoder import Encoded, Encoder
 from tfm_jax.layers.recurrent.layer import drop, starts, step_keys
-from tfm_jax.layers.vocabularies import Tables, Vocabularies
+from tfm_jax.models.encoder_decoder import EncoderDecoder, Vocabularies
 from tfm_jax.models.family import Family
 from tfm_jax.ops.dropout import dropout
 
@@ -63,7 +62,7 @@ class Cache(NamedTuple):
         return self._replace(state=jax.tree.map(chosen, self.state))
 
 
-class RNNSeq2Seq(Tables, nn.Module):
+class RNNSeq2Seq(EncoderDecoder):
     """Recurrent encoder-decoder; ``init_params`` makes its parameters.
 
     Args (call): batch: ``PairBatch`` of [B, S] and [B, T] integers, see `transformer`.
@@ -82,12 +81,6 @@ class RNNSeq2Seq(Tables, nn.Module):
         self.encoder = Encoder(cfg)
         self.bridge = Bridges(cfg)
         self.decoder = Decoder(cfg)
-
-    def __call__(self, batch: PairBatch, *, train: bool) -> jax.Array:
-        memory = self.encode(
-            batch.source, batch.source_segments, batch.source_positions, train=train
-        )
-        return self.decode(batch, memory, train=train)
 
     def encode(
         self,

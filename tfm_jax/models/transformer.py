@@ -15,15 +15,15 @@ from flax import linen as nn
 
 from tfm_jax.config import knob
 from tfm_jax.data.batch import PairBatch
-from tfm_jax.layers import ancestry
 from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.parts import DECODER, Context, Memory
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Stack
-from tfm_jax.layers.vocabularies import Tables, Vocabularies
+from tfm_jax.models.encoder_decoder import EncoderDecoder, Vocabularies
 from tfm_jax.models.family import Family
+from tfm_jax.ops import ancestry
 from tfm_jax.ops.masks import Mask
 
 
@@ -68,7 +68,7 @@ class Cache(NamedTuple):
         index: [] int32, tokens so far.
         layers: see ``Stack.init_cache``.
         mask: of the real source tokens.
-        ancestry: [B, W, T] int32, see ``layers.ancestry``.
+        ancestry: [B, W, T] int32, see ``ops.ancestry``.
     """
 
     index: jax.Array  # type: ignore[assignment]  # hides a tuple's
@@ -81,7 +81,7 @@ class Cache(NamedTuple):
         return self._replace(ancestry=ancestry.follow(self.ancestry, parents))
 
 
-class Transformer(Tables, nn.Module):
+class Transformer(EncoderDecoder):
     """Encoder-decoder Transformer; ``init_params`` makes its parameters.
 
     Args (call): batch: ``PairBatch`` of [B, S] and [B, T] integers. Segments keep
@@ -121,12 +121,6 @@ class Transformer(Tables, nn.Module):
         self.embedding_dropout = Dropout(cfg.dropout)
         self.encoder = Stack(cfg, cfg.encoder_depth, causal=False)
         self.decoder = Stack(cfg, cfg.decoder_depth, causal=True, pattern=(DECODER,))
-
-    def __call__(self, batch: PairBatch, *, train: bool) -> jax.Array:
-        memory = self.encode(
-            batch.source, batch.source_segments, batch.source_positions, train=train
-        )
-        return self.decode(batch, memory, train=train)
 
     def encode(
         self,

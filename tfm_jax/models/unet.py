@@ -17,8 +17,8 @@ from flax import linen as nn
 from tfm_jax.config import Above, check_numbers, knob
 from tfm_jax.data.batch import NoisyBatch
 from tfm_jax.layers.arch import REMATS, Arch, Execution
-from tfm_jax.layers.condition import LabelEmbedding, TimeEmbedding
-from tfm_jax.layers.feature_maps import (
+from tfm_jax.layers.images.condition import LabelEmbedding, TimeEmbedding
+from tfm_jax.layers.images.feature_maps import (
     INIT,
     MODULATIONS,
     Convolution,
@@ -27,7 +27,7 @@ from tfm_jax.layers.feature_maps import (
     SpatialTransformer,
     group_norm,
 )
-from tfm_jax.layers.images import both, check_sizes
+from tfm_jax.layers.images.patches import both, check_sizes
 from tfm_jax.layers.parts import Context, Memory
 from tfm_jax.models.family import Family
 

@@ -20,7 +20,7 @@ from flax import linen as nn
 
 from tfm_jax.config import knob
 from tfm_jax.layers.heads import Labels
-from tfm_jax.layers.images import ImageArch, ImageEncoder, resized
+from tfm_jax.layers.images.patches import ImageArch, ImageEncoder, resized
 from tfm_jax.layers.linear import Linear
 from tfm_jax.layers.parts import PARTS
 from tfm_jax.layers.residual import NORM_KINDS

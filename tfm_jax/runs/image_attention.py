@@ -7,7 +7,7 @@ import numpy as np
 from flax import linen as nn
 
 from tfm_jax.data.batch import ImageBatch
-from tfm_jax.layers.images import grid_of
+from tfm_jax.layers.images.patches import grid_of
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.runs import pictures
 

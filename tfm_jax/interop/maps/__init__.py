@@ -5,7 +5,7 @@ import pkgutil
 
 from tfm_jax import registry
 from tfm_jax.interop.maps.denoisers import DenoiserMap
-from tfm_jax.interop.maps.name_map import NameMap
+from tfm_jax.interop.tensors.name_map import NameMap
 
 MAPS: dict[str, NameMap] = {}  # by transformers' model_type
 DENOISERS: dict[str, DenoiserMap] = {}  # by diffusers' class

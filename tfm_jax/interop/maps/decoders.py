@@ -9,8 +9,8 @@ import numpy as np
 
 from tfm_jax.config import build
 from tfm_jax.interop.imported import ImportedDecoder
-from tfm_jax.interop.maps import fields, storage
-from tfm_jax.interop.maps.name_map import NameMap
+from tfm_jax.interop.tensors import fields, storage
+from tfm_jax.interop.tensors.name_map import NameMap
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.objectives import causal_lm
 

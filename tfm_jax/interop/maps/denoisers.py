@@ -8,8 +8,8 @@ import numpy as np
 from flax import linen as nn
 
 from tfm_jax.data.batch import NoisyBatch
-from tfm_jax.interop.maps import fields, storage
 from tfm_jax.interop.problems import cut
+from tfm_jax.interop.tensors import fields, storage
 from tfm_jax.layers.layout import to_unrolled
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "table": "weight"}

@@ -11,8 +11,8 @@ import re
 from typing import Any
 
 from tfm_jax.config import build
-from tfm_jax.interop.maps import fields, storage
 from tfm_jax.interop.maps.denoisers import LEAVES, DenoiserMap, integers
+from tfm_jax.interop.tensors import fields, storage
 from tfm_jax.models import dit
 
 _FIXED: dict[str, Any] = dict(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tfm_jax.config import build
-from tfm_jax.interop.maps import fields, label_names, storage
-from tfm_jax.interop.maps.fields import ACTIVATIONS
-from tfm_jax.interop.maps.name_map import NameMap
+from tfm_jax.interop.tensors import fields, label_names, storage
+from tfm_jax.interop.tensors.fields import ACTIVATIONS
+from tfm_jax.interop.tensors.name_map import NameMap
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.objectives import causal_lm
 

@@ -1,8 +1,8 @@
 """Token ids that decoding needs, as ``config.json`` and ``generation_config.json``."""
 
 from tfm_jax.decode.search import TokenIds
-from tfm_jax.interop.maps.fields import MOST
 from tfm_jax.interop.problems import cut, listed
+from tfm_jax.interop.tensors.fields import MOST
 
 _IDS = ("pad_token_id", "decoder_start_token_id", "eos_token_id")
 

@@ -11,9 +11,9 @@ Deviates from the reference: GPT-1's dropout of whole tables, as in its released
 
 from typing import Any
 
-from tfm_jax.interop.maps import fields
 from tfm_jax.interop.maps.decoders import DecoderMap
 from tfm_jax.interop.problems import cut
+from tfm_jax.interop.tensors import fields
 from tfm_jax.models import gpt
 
 

@@ -25,9 +25,10 @@ import numpy as np
 from tfm_jax.config import build
 from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop.imported import Imported
-from tfm_jax.interop.maps import fields, generation, storage
-from tfm_jax.interop.maps.name_map import NameMap
+from tfm_jax.interop.maps import generation
 from tfm_jax.interop.problems import cut
+from tfm_jax.interop.tensors import fields, storage
+from tfm_jax.interop.tensors.name_map import NameMap
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.models import transformer
 from tfm_jax.objectives import translation

@@ -30,8 +30,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from tfm_jax.config import build
 from tfm_jax.decode.search import TokenIds
 from tfm_jax.interop.imported import Imported
-from tfm_jax.interop.maps import fields, generation, storage
-from tfm_jax.interop.maps.name_map import NameMap
+from tfm_jax.interop.maps import generation
+from tfm_jax.interop.tensors import fields, storage
+from tfm_jax.interop.tensors.name_map import NameMap
 from tfm_jax.layers.recurrent.bridge import BOTH
 from tfm_jax.models import rnn_seq2seq
 from tfm_jax.objectives import translation

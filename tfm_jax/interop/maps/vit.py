@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfm_jax.interop.imported import ImportedImages
-from tfm_jax.interop.maps import encoders, fields, label_names
+from tfm_jax.interop.maps import encoders
+from tfm_jax.interop.tensors import fields, label_names
 from tfm_jax.models import vit
 from tfm_jax.objectives import classify_images
 

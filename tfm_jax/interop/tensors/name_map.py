@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfm_jax.interop.imported import ImportedText
-from tfm_jax.interop.maps import fields, label_names
+from tfm_jax.interop.tensors import fields, label_names
 from tfm_jax.models.family import Family
 
 

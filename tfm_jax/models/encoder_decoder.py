@@ -1,10 +1,14 @@
-"""The tables of a model with a source and a target, which may share them."""
+"""What all models that encode a source and decode a target have."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
+from flax import linen as nn
+
 from tfm_jax.config import knob
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers.embed import TokenEmbedding
 
 TIES = ("three_way", "two_way", "none")
@@ -34,10 +38,19 @@ class Vocabularies:
             )
 
 
-class Tables:
-    """Token tables for a Linen module whose ``cfg`` has ``Vocabularies``."""
+class EncoderDecoder(nn.Module):
+    """Base of models whose ``cfg`` has ``Vocabularies``.
+
+    A subclass has ``encode`` of a source, and ``decode`` of a batch and what that made.
+    """
 
     cfg: Any
+
+    def __call__(self, batch: PairBatch, *, train: bool) -> jax.Array:
+        memory = self.encode(
+            batch.source, batch.source_segments, batch.source_positions, train=train
+        )
+        return self.decode(batch, memory, train=train)
 
     def set_tables(self, make: Callable[[int], TokenEmbedding]) -> None:
         """For ``setup``; ``make`` of the number of tokens."""

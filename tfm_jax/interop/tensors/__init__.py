@@ -1,0 +1,1 @@
+"""How tensors of other libraries become ours, and ours theirs: by tables of names."""
