@@ -106,6 +106,16 @@ def test_all_steps_are_all_steps_however_they_are_spaced(spacing):
     np.testing.assert_array_equal(steps.t, np.arange(12)[::-1])
 
 
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_as_many_steps_are_kept_as_are_asked_for_and_each_once(spacing):
+    """Of 15 steps 13, of 17 7: what a division rounds makes no step more."""
+    for steps in range(2, 60):
+        for kept in range(1, steps + 1):
+            t = np.round(SPACINGS[spacing](steps, kept))
+            assert len(t) == kept and (np.diff(t) < 0).all(), (steps, kept)
+            assert 0 <= t[-1] and t[0] < steps, (steps, kept)
+
+
 @pytest.mark.parametrize("kept", [30, 7])
 def test_ddim_with_eta_one_is_ddpm_with_the_smaller_variance(kept):
     schedule = make_schedule("linear", 30)

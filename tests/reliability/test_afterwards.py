@@ -21,6 +21,7 @@ from tfm_jax.runs.process.exits import CorruptCheckpoint, InfrastructureError
 from tfm_jax.runs.storage import checkpoint, weights
 from tfm_jax.settings import experiment
 from tfm_jax.train import finish, loop, modes
+from tfm_jax.workloads import WORKLOADS
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +124,23 @@ TORN = [{"step": 1, "kind": "train", "loss": {}}, {"step": 2, "kind": "train"}]
 @pytest.mark.parametrize(("history", "lines"), [(EMPTY, 1), (TORN, 0), ([], 0)])
 def test_a_curve_is_drawn_of_what_there_is(history, lines):
     """Of the training alone where nothing is held out."""
-    (axis,) = pictures.curve(history).axes
+    (axis,) = pictures.curve(history, WORKLOADS["translation"]).axes
     assert len(axis.lines) == lines
+
+
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)
+def test_a_curve_has_the_loss_of_its_own_workload(workload):
+    score, *_ = workload.scores
+    history = [
+        {"step": 1, "kind": "train", "loss": 2.0},
+        {"step": 1, "kind": "valid", score: 1.0, "accuracy": 0.5},
+    ]
+    (axis,) = pictures.curve(history, workload).axes
+    assert [line.get_label() for line in axis.lines] == ["train loss", f"valid {score}"]
+    assert axis.get_ylabel() == workload.loss_unit
+    images = workload.counted == "images"
+    assert images == (workload.name in ("classify_images", "denoise"))
+    assert not (images and "token" in workload.loss_unit)
 
 
 def test_an_evaluation_of_nothing_is_no_record():

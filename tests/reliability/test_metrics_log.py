@@ -199,6 +199,12 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
     assert last == "step 10/10  loss 1.5000  12,346 tokens/s  0:00:00 left"
 
 
+def test_the_speed_is_of_what_is_counted(capsys):
+    with Progress(1, counted="images") as progress:
+        progress.update(1, loss=1.5, tokens_per_second=7)
+    assert "7 images/s" in capsys.readouterr().out
+
+
 def test_a_speed_that_is_not_known_is_not_shown(capsys):
     with Progress(1, every_seconds=3600) as progress:
         progress.update(1, loss=1.5)

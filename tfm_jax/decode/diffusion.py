@@ -22,7 +22,7 @@ SPACINGS: dict[str, Callable[[int, int], np.ndarray]] = {
     "leading": lambda steps, kept: np.arange(kept)[::-1] * (steps // kept),
     # Lin et al. 2023, arXiv:2305.08891, table 2, as the next
     "linspace": lambda steps, kept: np.linspace(steps - 1, 0, kept),
-    "trailing": lambda steps, kept: np.arange(steps, 0, -steps / kept) - 1,
+    "trailing": lambda steps, kept: steps - np.arange(kept) * steps / kept - 1,
 }
 
 

@@ -51,7 +51,7 @@ class Run(saved.Saved):
 
     def plot(self) -> Any:
         """The learning curve, a matplotlib figure."""
-        return pictures.curve(read_history(self.workdir))
+        return pictures.curve(read_history(self.workdir), self.config.workload)
 
     def about(self) -> str:
         """What it has learnt, in words."""

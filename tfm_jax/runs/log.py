@@ -163,8 +163,9 @@ class Progress:
         start: int = 0,
         every_seconds: float = 30,
         shown: bool = True,
+        counted: str = "tokens",
     ) -> None:
-        self.shown = shown
+        self.shown, self.counted = shown, counted
         self.total_steps = total_steps
         self.every_seconds = every_seconds
         self._first: Any = None  # (time, step) of the first update: compilation is over
@@ -198,14 +199,13 @@ class Progress:
 
         Args:
             step: steps done.
-            loss: nats per target token.
-            tokens_per_second: target tokens; 0: not known.
+            tokens_per_second: how many of what is ``counted``; 0: not known.
         """
         now = time.monotonic()
         self._first = self._first or (now, step)
         text = f"loss {loss:.4f}"
         if tokens_per_second:
-            text += f"  {tokens_per_second:,.0f} tokens/s"
+            text += f"  {tokens_per_second:,.0f} {self.counted}/s"
         text += f"  {self._left(now, step)} left"
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=step, text=text)

@@ -19,6 +19,7 @@ from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.metrics.confusion import Confusion
 from tfm_jax.runs.workdir import replacing
 from tfm_jax.terminal import spelled
+from tfm_jax.workloads.workload import Workload
 
 NAMED, NUMBERED = 64, 20  # most classes whose names, and whose counts, are drawn
 
@@ -213,17 +214,20 @@ def _sound(character):
 _SOUNDS = re.compile(r"(?:HANGUL SYLLABLE|(?:HIRA|KATAKA)\w+ LETTER)(?: SMALL)? (\w+)")
 
 
-def curve(history: list[dict], path: str | Path | None = None) -> Any:
+def curve(
+    history: list[dict], workload: Workload, path: str | Path | None = None
+) -> Any:
     """Draws training and validation loss against steps; ``path`` saves it as PNG."""
     figure = canvas((6.4, 3.6))
     axis = figure.subplots()
-    for kind, field, style in (("train", "loss", "-"), ("valid", "nll", "o-")):
+    score = workload.score_of("loss")
+    for kind, field, style in (("train", "loss", "-"), ("valid", score, "o-")):
         rows = [(r["step"], r.get(field)) for r in history if r["kind"] == kind]
         points = [(step, y) for step, y in rows if isinstance(y, int | float)]
         if points:
             axis.plot(*zip(*points, strict=True), style, label=f"{kind} {field}", ms=3)
     axis.set_xlabel("step")
-    axis.set_ylabel("nats per target token")
+    axis.set_ylabel(workload.loss_unit)
     axis.grid(alpha=0.3)
     if axis.lines:
         axis.legend()

@@ -76,7 +76,7 @@ def finish(run: Any, log: Any) -> dict:
     if is_main_process:
         replace(workdir / "results.json", results)
         if drawn:
-            _draw(workdir, params, pictured, confusions, samples)
+            _draw(run, params, pictured, confusions, samples)
     return results
 
 
@@ -87,9 +87,10 @@ def show(name: str, scored: Any) -> None:
         say(f"  {one_line(line)}")
 
 
-def _draw(workdir, params, pictured, confusions, samples):
+def _draw(run, params, pictured, confusions, samples):
+    workdir, workload = run.workdir, run.experiment.workload
     drawn = [workdir / "curve.png"]
-    pictures.curve(read_history(workdir), drawn[0])
+    pictures.curve(read_history(workdir), workload, drawn[0])
     for name, found in confusions.items():
         drawn.append(workdir / f"confusion-{name}.png")
         pictures.confusion(found, drawn[-1])

@@ -85,7 +85,12 @@ def train(
         with (
             run.open_log() as log,
             traced,
-            Progress(total, start=run.step, shown=is_main_process) as progress,
+            Progress(
+                total,
+                start=run.step,
+                shown=is_main_process,
+                counted=experiment.workload.counted,
+            ) as progress,
         ):
             run.loop(log, progress, started, traced if is_main_process else None)
             return run.finish(log)

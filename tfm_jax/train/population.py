@@ -80,7 +80,11 @@ def train(
             say(f"{workdir.name}: {members[-1].headline()}")
         first = min(member.step for member in members)
         progress = stack.enter_context(
-            Progress(experiments[0].train.total_steps, start=first)
+            Progress(
+                experiments[0].train.total_steps,
+                start=first,
+                counted=experiments[0].workload.counted,
+            )
         )
         for member in members:
             log = stack.enter_context(member.open_log())

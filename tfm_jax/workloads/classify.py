@@ -48,6 +48,7 @@ WORKLOAD = Workload(
     has_score=_has_score,
     labels="labels",
     auxiliary=True,
+    loss_unit="loss per example",
     evaluator=ClassEvaluator,
     defaults={  # Radford et al. 2018, section 3.2: the loss of the words besides
         **DEFAULTS,

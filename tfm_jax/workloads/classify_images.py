@@ -84,6 +84,8 @@ WORKLOAD = Workload(
     fits=fits,
     longest=lambda data: 0,
     tokens=lambda batch: int((batch.weights > 0).sum()),
+    counted="images",
+    loss_unit="nats per image",
     size=lambda data: f"{data.report['train']['kept']:,} images",
     defaults=DEFAULTS,
 )

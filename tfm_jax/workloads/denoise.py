@@ -204,6 +204,8 @@ WORKLOAD = Workload(
     fits=_fits,
     longest=classify_images.WORKLOAD.longest,
     tokens=classify_images.WORKLOAD.tokens,
+    counted=classify_images.WORKLOAD.counted,
+    loss_unit="weighted squared error",
     size=classify_images.WORKLOAD.size,
     defaults=DEFAULTS,
 )

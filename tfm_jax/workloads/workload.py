@@ -41,6 +41,8 @@ class Workload(NamedTuple):
         longest: tokens of a row, of a data section.
         sentences: how many a row has, of a data section.
         tokens: how many of a batch the rate of training counts, padding left out.
+        counted: what ``tokens`` counts, in the plural.
+        loss_unit: what the loss is measured in, in words.
         size: how much there is to train on, in words.
         defaults: section -> knobs that have other defaults than the section says, see
             ``settings.configure``.
@@ -64,6 +66,8 @@ class Workload(NamedTuple):
     longest: Callable[[Any], int] = lambda data: data.length
     sentences: Callable[[Any], int] = lambda data: 1
     tokens: Callable[[Any], int] = lambda batch: int((batch.segments > 0).sum())
+    counted: str = "tokens"
+    loss_unit: str = "nats per target token"
     size: Callable[[prepared.Prepared], str] = lambda data: _tokens_in_rows(data.train)
     defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     objective_of: Callable[[Any], Any] | None = None
