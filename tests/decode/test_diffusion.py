@@ -227,3 +227,5 @@ def test_an_arc_between_two_draws_keeps_their_length():
     np.testing.assert_allclose(np.stack(ends), np.stack([x, y]), atol=1e-4)
     middle = np.linalg.norm(slerp(x, y, 0.5)) / np.linalg.norm(x)
     assert middle == pytest.approx(1, abs=0.02)
+    for share in (0.0, 0.3, 1.0):
+        np.testing.assert_allclose(slerp(x, x, share), x, rtol=1e-3)

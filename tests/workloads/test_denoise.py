@@ -15,6 +15,7 @@ from tfm_jax.notebook import load_run
 from tfm_jax.objectives.denoise import LEVELS, Noise, Objective, to_pixels, to_signal
 from tfm_jax.ops import diffusion
 from tfm_jax.ops.diffusion import PREDICTIONS
+from tfm_jax.runs import pictures
 from tfm_jax.runs.log import read_history
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
@@ -196,6 +197,20 @@ def test_what_is_known_of_an_image_is_kept_and_a_blend_has_both_ends(trained):
         run.draw([11])
     with pytest.raises(ValueError, match="must be .n, ..8, 8, 1.. and .8, 8."):
         run.inpaint(images[:, :4], mask, [1, 1])
+    with pytest.raises(ValueError, match="of n=3 labels"):
+        run.inpaint(images, mask, [1, 1, 1])
+
+
+def test_no_label_is_no_image(trained):
+    run = load_run(trained[0])
+    assert run.draw([]).shape == (0, 8, 8, 1)
+    assert not run.picture(run.draw([])).axes[0].images
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_images_of_any_number_of_channels_are_pictured(channels):
+    (axis,) = pictures.images(np.zeros((1, 4, 3, channels), np.uint8)).axes
+    assert len(axis.images) == 1
 
 
 def test_a_run_goes_on_as_if_it_had_never_stopped(trained, tmp_path):

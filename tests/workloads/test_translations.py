@@ -194,6 +194,7 @@ def test_a_tab_is_a_character_like_any_other_in_results(tmp_path, capsys, monkey
     pairs = Pairs(["a\tb", "c"], ["d\te", "f"], ["d\te", "f"])
     run = types.SimpleNamespace(
         evaluator=held_out(pairs),
+        experiment=types.SimpleNamespace(workload=translation.WORKLOAD),
         workdir=tmp_path,
         step=1,
         state=None,
@@ -222,12 +223,14 @@ def test_a_finished_run_leaves_its_curve_and_its_attention(model, tmp_path, caps
         for step in (1, 2):
             log.write(step, "train", {"loss": 1.0 / step})
     module, params = model
-    finish._draw(tmp_path, params, (module, TOKENIZER, "ab", "cd"), {}, {})
+    workload = translation.WORKLOAD
+    pictured = module, TOKENIZER, "ab", "cd"
+    finish._draw(tmp_path, workload, params, pictured, {}, {})
     said = capsys.readouterr().out
     for name in ("curve.png", "attention.png"):
         picture = plt.imread(tmp_path / name)  # there, and a picture
         assert picture.std() > 0 and name in said
-    finish._draw(tmp_path, None, None, {}, {})
+    finish._draw(tmp_path, workload, None, None, {}, {})
     assert "attention" not in capsys.readouterr().out
 
 

@@ -202,6 +202,6 @@ def slerp(x: jax.Array, y: jax.Array, share: jax.Array | float) -> jax.Array:
     Source: Song et al. 2021, appendix D.5; DDIM then interpolates between images.
     """
     cosine = jnp.sum(x * y) / (jnp.linalg.norm(x) * jnp.linalg.norm(y))
-    angle = jnp.arccos(cosine)
+    angle = jnp.arccos(jnp.minimum(cosine, 1 - 1e-6))  # of one draw with itself, too
     sides = jnp.sin((1 - share) * angle) * x + jnp.sin(share * angle) * y
     return sides / jnp.sin(angle)

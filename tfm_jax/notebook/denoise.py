@@ -38,10 +38,10 @@ class DenoiseRun(ScoredRun):
         """
         images, mask = np.asarray(images), np.asarray(mask, bool)
         shape = *self.model.cfg.image, self.model.cfg.channels
-        if images.shape[1:] != shape or mask.shape != shape[:2]:
+        if images.shape != (len(labels), *shape) or mask.shape != shape[:2]:
             raise ValueError(
                 f"images {images.shape} and mask {mask.shape} must be [n, *{shape}] "
-                f"and {shape[:2]}"
+                f"and {shape[:2]}, of n={len(labels)} labels"
             )
         return self._sample(labels, seed=seed, known=(images, mask))
 

@@ -260,16 +260,19 @@ def confusion(found: Confusion, path: str | Path | None = None) -> Any:
 
 
 def images(pixels: np.ndarray, path: str | Path | None = None) -> Any:
-    """Draws images [N, H, W, C] uint8, ten in a row; ``path`` saves it as PNG."""
-    across = min(len(pixels), 10)
-    down = -(-len(pixels) // across)
+    """Draws images [N, H, W, C] uint8, ten in a row; ``path`` saves it as PNG.
+
+    Of other images than coloured ones the first channel is drawn, in grey.
+    """
+    across = min(max(len(pixels), 1), 10)
+    down = max(-(-len(pixels) // across), 1)
     figure = canvas((0.6 * across, 0.6 * down))
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
     for axis, image in zip(axes, pixels, strict=False):
-        grey = image.shape[-1] == 1
-        axis.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=255)
+        shown = image if image.shape[-1] == 3 else image[..., 0]
+        axis.imshow(shown, cmap="gray", vmin=0, vmax=255)
     return save(figure, path)
 
 

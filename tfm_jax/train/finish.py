@@ -76,7 +76,8 @@ def finish(run: Any, log: Any) -> dict:
     if is_main_process:
         replace(workdir / "results.json", results)
         if drawn:
-            _draw(run, params, pictured, confusions, samples)
+            workload = run.experiment.workload
+            _draw(workdir, workload, params, pictured, confusions, samples)
     return results
 
 
@@ -87,8 +88,7 @@ def show(name: str, scored: Any) -> None:
         say(f"  {one_line(line)}")
 
 
-def _draw(run, params, pictured, confusions, samples):
-    workdir, workload = run.workdir, run.experiment.workload
+def _draw(workdir, workload, params, pictured, confusions, samples):
     drawn = [workdir / "curve.png"]
     pictures.curve(read_history(workdir), workload, drawn[0])
     for name, found in confusions.items():

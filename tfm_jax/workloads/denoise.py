@@ -77,7 +77,7 @@ def sample(
     """
     cfg, data = experiment.data.sampler, experiment.data.noise
     labels = np.asarray(labels, np.int32)
-    count, size = len(labels), min(len(labels), AT_ONCE)
+    count, size = len(labels), min(max(len(labels), 1), AT_ONCE)
     scale = cfg.guidance if guidance is None else guidance
     steps = diffusion.plan(
         data.make_schedule(),
@@ -109,7 +109,7 @@ def sample(
             known=known and (denoise.to_signal(images), known[1][..., None]),
         )
 
-    drawn = []
+    drawn = [np.zeros((0, *shape), np.uint8)]
     for first in range(0, count, size):
         indices = np.arange(first, first + size)  # all alike: one program
         of_images = labels, noise, known and known[0]

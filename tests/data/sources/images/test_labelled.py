@@ -147,6 +147,14 @@ def test_pickles_in_an_archive_are_never_read(tmp_path):
         load_images(Config(source="npz", train_files=path), "train")
 
 
+def test_an_archive_of_floats_says_so_of_the_whole_of_it(tmp_path):
+    path = arrays(tmp_path / "a.npz", images=NOISE / 255, labels=CLASSES)
+    with pytest.raises(
+        DataError, match=r"a\.npz images are numbers of float64; .*uint8"
+    ):
+        load_images(Config(source="npz", train_files=path), "train")
+
+
 def photo(path, color, size=(9, 7), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, color).save(path, **options)

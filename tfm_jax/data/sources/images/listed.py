@@ -128,6 +128,10 @@ def _names_of_arrays(there, split):
 
 
 def _of_arrays(images, labels, where, files):
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"{where} are numbers of {images.dtype}; images must be uint8, 0 to 255"
+        )
     named = [*map(str, labels.tolist())]
     sums = {k: {"sha256": hashlib.sha256(x).hexdigest()} for k, x in files.items()}
     return Listed(images, named, f"{where}, number {{}}".format, {"files": sums})
