@@ -67,7 +67,7 @@ class Torch:
         tensors = RNN_SEQ2SEQ.to_tensors(found.config, found.params)
         self.model = TorchRecurrent(dataclasses.asdict(found.config)).eval()
         self.model.load_state_dict(
-            {_renamed(name): torch.tensor(x) for name, x in tensors.items()}
+            {name: torch.tensor(x) for name, x in tensors.items()}
         )
         self.torch, self.offset = torch, offset
         with np.load(Path(folder, "sources.npz")) as file:
@@ -102,21 +102,6 @@ class Torch:
             for i, row, end in zip(chosen, tokens.tolist(), ends, strict=True):
                 found[i] = row[: end + 1]
         return _result(time.perf_counter() - start, found)
-
-
-def _renamed(name):
-    """What ``TorchRecurrent`` calls a tensor of ``tfm_jax.interop``."""
-    for ours, theirs in (
-        ("source_embedding", "source"),
-        ("target_embedding", "target"),
-        ("encoder.rnn", "encoder"),
-        ("bridge.0", "bridge"),
-        ("decoder.rnn", "cell"),
-        ("decoder.attention.", ""),
-        ("decoder.", ""),
-    ):
-        name = name.replace(ours, theirs)
-    return name.removesuffix("_l0") if name.startswith("cell") else name
 
 
 def _result(seconds, translations):

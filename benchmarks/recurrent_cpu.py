@@ -12,7 +12,7 @@ and target.
 
     tfm_jax   the default path, batches of like length
     torch     torch.nn.GRU or LSTM over packed sequences in the encoder, a loop over
-              GRUCell or LSTMCell in the decoder, logits behind the loop
+              gru_cell or lstm_cell in the decoder, logits behind the loop
 """
 
 import argparse
