@@ -20,8 +20,8 @@ class Ours:
         from tfm_jax.runs.process import runtime
 
         runtime.prepare()
-        make = _random if workdir is None else _trained
-        cfg, params, tokenizer, lines = make(config, workdir)
+        made = untrained(config) if workdir is None else _trained(config, workdir)
+        cfg, params, tokenizer, lines = made
         cfg = dataclasses.replace(cfg, layout="unrolled", attention="xla")
         if cfg.positions == "sinusoidal":
             params = _halves(Transformer(cfg), params)
@@ -60,15 +60,18 @@ class Ours:
         return _result(seconds, [t[0, : n[0]].tolist() for t, _, n in found])
 
 
-class Marian:
-    """``MarianMTModel.generate`` on length-sorted batches."""
+class Torch:
+    """A model of torch on length-sorted batches; subclasses have ``generate``.
 
-    def __init__(self, folder, sources, offset):
+    ``generate(source, limits, beam)`` takes [B, S] and [B], tokens that each row is
+    allowed, and returns tokens [B, T], of which those up to EOS count.
+    """
+
+    def __init__(self, model, sources, offset):
         import torch
-        from transformers import MarianMTModel
 
         self.torch, self.offset = torch, offset
-        self.model = MarianMTModel.from_pretrained(folder).eval()
+        self.model = model.eval()
         self.sources = [np.array(s) for s in sources]
         self.order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
 
@@ -78,23 +81,37 @@ class Marian:
 
     def decode(self, beam, batch):
         """As ``Ours.decode``."""
-        start = time.perf_counter()
+        from tfm_jax.data.tokenizers.bilingual import EOS, PAD
+
+        torch, start = self.torch, time.perf_counter()
         found = [None] * len(self.sources)
         for first in range(0, len(self.order), batch):
             chosen = self.order[first : first + batch]
-            for i, tokens in zip(chosen, self._generate(chosen, beam), strict=True):
-                found[i] = tokens
+            lengths = torch.tensor([len(self.sources[i]) for i in chosen])
+            source = torch.full((len(chosen), int(lengths.max())), PAD)
+            for row, i in zip(source, chosen, strict=True):
+                row[: len(self.sources[i])] = torch.from_numpy(self.sources[i])
+            tokens = self.generate(source, lengths + self.offset, beam)
+            ends = (tokens == EOS).int().argmax(1).tolist()
+            for i, row, end in zip(chosen, tokens.tolist(), ends, strict=True):
+                found[i] = row[: end + 1]
         return _result(time.perf_counter() - start, found)
 
-    def _generate(self, chosen, beam):
+
+class Marian(Torch):
+    """``MarianMTModel.generate``."""
+
+    def __init__(self, folder, sources, offset):
+        from transformers import MarianMTModel
+
+        super().__init__(MarianMTModel.from_pretrained(folder), sources, offset)
+
+    def generate(self, source, limits, beam):
+        """As of the base class; padding is written as EOS, too, if PAD is 0."""
         from tfm_jax.data.tokenizers.bilingual import EOS, PAD
 
-        torch = self.torch
-        lengths = torch.tensor([len(self.sources[i]) for i in chosen])
-        source = torch.full((len(chosen), int(lengths.max())), PAD)
-        for row, i in zip(source, chosen, strict=True):
-            row[: len(self.sources[i])] = torch.from_numpy(self.sources[i])
-        limits = (lengths + self.offset).repeat_interleave(beam)
+        torch, most = self.torch, int(limits.max())
+        limits = limits.repeat_interleave(beam)
 
         def end(tokens, scores):
             """EOS as the last token that the row's limit allows, as ours does."""
@@ -113,12 +130,10 @@ class Marian:
                 length_penalty=0.0 if beam > 1 else None,
                 early_stopping=False,
                 max_length=None,
-                max_new_tokens=int(lengths.max()) + self.offset,
+                max_new_tokens=most,
                 logits_processor=[end],
             )
-        # what follows EOS is padding, which beam search writes as EOS if PAD is 0
-        ends = (out[:, 1:] == EOS).int().argmax(1).tolist()
-        return [row[1 : end + 2].tolist() for row, end in zip(out, ends, strict=True)]
+        return out[:, 1:]
 
 
 def _result(seconds, translations):
@@ -126,7 +141,7 @@ def _result(seconds, translations):
     return {"tokens": tokens, "seconds": seconds, "translations": translations}
 
 
-def _random(config, _):
+def untrained(config):
     """(config of the model, parameters, tokenizer, test sentences)."""
     import jax
 
@@ -145,7 +160,7 @@ def _random(config, _):
 
 
 def _trained(config, workdir):
-    """As ``_random``, of a run."""
+    """As ``untrained``, of a run."""
     from tfm_jax.data.sources.text_files import read_lines
     from tfm_jax.runs import saved
 

@@ -24,6 +24,7 @@ from tfm_jax.config import section
 from tfm_jax.models import rnn_seq2seq
 
 LENGTHS = (8, 12, 16, 20, 24, 32, 48)
+BATCH = 128  # sentences that are decoded together, of like length
 SIZES = {
     "gru": dict(rnn_seq2seq.SIZES["bentrevett3"], teacher_forcing=1.0),
     "lstm": dict(rnn_seq2seq.SIZES["bentrevett3"], teacher_forcing=1.0, cell="lstm"),
@@ -77,15 +78,17 @@ def decode(args, config, scratch, enter):
         for name in ("tfm_jax", "torch")
     ]
     for beam in args.beams:
-        first = [arm.ask("decode", beam=beam) for arm in arms]  # compiles
+
+        def ask(arm, beam=beam):
+            return arm.ask("decode", beam=beam, batch=BATCH)
+
+        first = [ask(arm) for arm in arms]  # compiles
         pairs = list(zip(*(one["translations"] for one in first), strict=True))
         differ = sum(ours != theirs for ours, theirs in pairs)
         print(f"beam {beam}: {differ} of {len(pairs)} translations differ", flush=True)
         if differ > 0.02 * len(pairs):
             raise SystemExit("not the same")
-        measured = rounds.alternate(
-            arms, args.rounds, lambda arm, beam=beam: arm.ask("decode", beam=beam)
-        )
+        measured = rounds.alternate(arms, args.rounds, ask)
         rounds.report(
             f"decoding Multi30k by recurrent models, beam {beam}",
             rounds.compare(measured, of="tfm_jax"),
