@@ -5,10 +5,20 @@ from typing import Any
 
 import numpy as np
 
+from tfm_jax import knobs
 from tfm_jax.data.errors import DataError
 
 POLICIES = ("drop", "keep", "error")
 _ROOM = {"length", "source_length", "target_length"}
+
+
+def invalid_utf8_knob() -> Any:
+    """The knob ``invalid_utf8`` of a section that reads text."""
+    return knobs.knob(
+        "error",
+        "what a byte that is no UTF-8 gets; replace: U+FFFD",
+        choices=("error", "replace"),
+    )
 
 
 def sift(

@@ -1,6 +1,5 @@
 """A class, or a number, for a text or a pair of texts."""
 
-from collections.abc import Callable
 from typing import Any
 
 from tfm_jax.data.rows import labelled
@@ -14,17 +13,12 @@ from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 class ClassEvaluator(Evaluator):
     """Says besides which classes are taken for which."""
 
-    def final(
-        self,
-        params: dict[str, Any],
-        split: str,
-        *,
-        poll: Callable[[], object] = lambda: None,
+    def besides(
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any
     ) -> Scored:
         """Leaves ``confusion-SPLIT.tsv``, unless numbers were learnt."""
-        totals = self.totals(params, split, poll=poll)
-        scores, names = self.scores(totals, split), self.data.report[split]["labels"]
-        if not scores or not names:
+        names = self.data.report[split]["labels"]
+        if not names:
             return Scored(scores)
         found = Confusion(totals["confusion"], names)
         worst = (

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -122,17 +121,12 @@ def sample(
 class DenoiseEvaluator(Evaluator):
     """Draws images besides, ``eval.samples`` of them, of each class in turn."""
 
-    def final(
-        self,
-        params: dict[str, Any],
-        split: str,
-        *,
-        poll: Callable[[], object] = lambda: None,
+    def besides(
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any
     ) -> Scored:
-        """Scores, and for the validation split images."""
-        scores = self.loss(params, split, poll=poll)
+        """Images for the validation split."""
         count, model = self.cfg.samples, self.experiment.model
-        if not count or not scores or split != "valid":
+        if not count or split != "valid":
             return Scored(scores)
         labels = np.arange(count) % max(model.labels, 1)
         with self.on_one_device(params) as parts:

@@ -96,7 +96,15 @@ class Evaluator:
         poll: Callable[[], object] = lambda: None,
     ) -> Scored:
         """All scores of a split, those of whole answers too."""
-        return Scored(self.loss(params, split, poll=poll))
+        totals = self.totals(params, split, poll=poll)
+        scores = self.scores(totals, split)
+        return self.besides(params, split, scores, totals) if scores else Scored({})
+
+    def besides(
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any
+    ) -> Scored:
+        """``scores`` of a split, as ``totals`` say them, with what there is besides."""
+        return Scored(scores)
 
     def batches(self, split: str) -> Iterator[Any]:
         """Every row of a split once."""

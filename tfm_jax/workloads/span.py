@@ -1,6 +1,6 @@
 """Where in a text the answer to a question begins and ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,17 +72,10 @@ def find_answers(
 class SpanEvaluator(Evaluator):
     """Scores answers besides."""
 
-    def final(
-        self,
-        params: dict[str, Any],
-        split: str,
-        *,
-        poll: Callable[[], object] = lambda: None,
+    def besides(
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any
     ) -> Scored:
         """Adds ``exact_match`` and ``f1`` of answers, in [0, 1]."""
-        scores = self.loss(params, split, poll=poll)
-        if not scores:
-            return Scored(scores)
         questions = self.data.examples[split]
         with self.on_one_device(params) as parts:
             answers = find_answers(

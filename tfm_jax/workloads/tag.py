@@ -1,6 +1,5 @@
 """A tag for every word of a text."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,20 +18,13 @@ ENTITIES = ("precision", "recall", "f1", "entities")
 class TagEvaluator(Evaluator):
     """Scores entities besides."""
 
-    def final(
-        self,
-        params: dict[str, Any],
-        split: str,
-        *,
-        poll: Callable[[], object] = lambda: None,
+    def besides(
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any
     ) -> Scored:
         """Adds ``precision``, ``recall`` and ``f1`` of entities, in [0, 1].
 
         Words without a token of their own in the row have no tag and do not count.
         """
-        scores = self.loss(params, split, poll=poll)
-        if not scores:
-            return Scored(scores)
         (rows,) = getattr(self.data, split)
         names = np.array(self.data.report[split]["labels"])
         tokens, types = unlabelled.unpadded(rows)

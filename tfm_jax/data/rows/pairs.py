@@ -10,9 +10,10 @@ import numpy as np
 
 from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.policies import POLICIES, sift
+from tfm_jax.data.policies import POLICIES, invalid_utf8_knob, sift
 from tfm_jax.data.prepared import Filled, Kind, sha256_of
 from tfm_jax.data.rows import packing
+from tfm_jax.data.sources import tfds
 from tfm_jax.data.sources.bitext import SOURCES, Pairs, load_pairs
 from tfm_jax.data.tokenizers import bilingual, unknown
 from tfm_jax.data.tokenizers.bilingual import EOS, UNK
@@ -63,16 +64,10 @@ class Config(Order):
     )
     valid_files: tuple[str, ...] = knob((), "of the validation split; () is absent")
     test_files: tuple[str, ...] = knob((), "of the test split; () is absent")
-    invalid_utf8: str = knob(
-        "error",
-        "what a byte that is no UTF-8 gets; replace: U+FFFD",
-        choices=("error", "replace"),
-    )
-    tfds_name: str = knob("wmt14_translate/de-en", "source=tfds: name of the data set")
-    tfds_data_dir: str = knob("", '"": where TFDS puts its data')
-    tfds_train: str = knob(
-        "train", "its split to train on; splits may be slices such as train[:90%]"
-    )
+    invalid_utf8: str = invalid_utf8_knob()
+    tfds_name: str = tfds.name_knob("wmt14_translate/de-en")
+    tfds_data_dir: str = tfds.data_dir_knob()
+    tfds_train: str = tfds.train_knob()
     tfds_valid: str = knob("validation", 'its validation split; "": absent')
     tfds_test: str = knob("test", 'its test split; "": absent')
     batching: str = knob(
@@ -111,13 +106,7 @@ class Config(Order):
             "test_files",
             "invalid_utf8",
         ),
-        ("source", ("tfds",)): (
-            "tfds_name",
-            "tfds_data_dir",
-            "tfds_train",
-            "tfds_valid",
-            "tfds_test",
-        ),
+        ("source", ("tfds",)): tfds.KNOBS,
         ("batching", ("bucket",)): ("bucket_lengths",),
     }
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.policies import invalid_utf8_knob
 from tfm_jax.data.sources.text_files import column_count, read_lines
 from tfm_jax.knobs import knob
 
@@ -27,11 +28,7 @@ class Config:
     labels: tuple[str, ...] = knob(
         (), "tags in order; (): the training split's, O first", role="architecture"
     )
-    invalid_utf8: str = knob(
-        "error",
-        "what a byte that is no UTF-8 gets; replace: U+FFFD",
-        choices=("error", "replace"),
-    )
+    invalid_utf8: str = invalid_utf8_knob()
 
 
 class Tagged(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.policies import POLICIES, sift
+from tfm_jax.data.policies import POLICIES, invalid_utf8_knob, sift
 from tfm_jax.data.sources import recall, tfds
 from tfm_jax.data.sources.text_files import read_bytes
 from tfm_jax.data.tokenizers.normalize import decode
@@ -174,11 +174,7 @@ class Config:
     test_share: float = knob(0.0, "the same of the test split")
     split_seed: int = knob(0, "chooses the documents held out", low=0)
     empty: str = knob("drop", "what a document without text gets", choices=POLICIES)
-    invalid_utf8: str = knob(
-        "error",
-        "what a byte that is no UTF-8 gets; replace: U+FFFD",
-        choices=("error", "replace"),
-    )
+    invalid_utf8: str = invalid_utf8_knob()
     train_files: tuple[str, ...] = knob(
         (),
         "source=files: if only those for training are named, their ends are held out",
@@ -188,12 +184,10 @@ class Config:
     folder: str = knob("", "source=folder: where the files are")
     pattern: str = knob("*.txt", "names of its files, in folders below too")
     document: str = knob("file", "where one ends; source=files or folder", choices=ENDS)
-    tfds_name: str = knob("wiki40b/en", "source=tfds: name of the data set")
+    tfds_name: str = tfds.name_knob("wiki40b/en")
     tfds_feature: str = knob("text", "its feature that holds the text")
-    tfds_data_dir: str = knob("", '"": where TFDS puts its data')
-    tfds_train: str = knob(
-        "train", "its split to train on; splits may be slices such as train[:90%]"
-    )
+    tfds_data_dir: str = tfds.data_dir_knob()
+    tfds_train: str = tfds.train_knob()
     tfds_valid: str = knob("validation", 'its validation split; "": absent')
     tfds_test: str = knob("test", 'its test split; "": absent')
     recall_examples: int = knob(
@@ -209,14 +203,7 @@ class Config:
         ("source", ("files", "folder")): ("document", "invalid_utf8"),
         ("source", ("pydocs", "files", "folder")): ("valid_share", "test_share"),
         ("source", ("pydocs", "folder")): ("split_seed",),
-        ("source", ("tfds",)): (
-            "tfds_name",
-            "tfds_data_dir",
-            "tfds_train",
-            "tfds_valid",
-            "tfds_test",
-            "tfds_feature",
-        ),
+        ("source", ("tfds",)): (*tfds.KNOBS, "tfds_feature"),
         ("source", ("recall",)): (
             "recall_examples",
             "recall_keys",

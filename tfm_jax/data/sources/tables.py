@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.policies import sift
+from tfm_jax.data.policies import invalid_utf8_knob, sift
 from tfm_jax.data.sources import tfds
 from tfm_jax.data.sources.text_files import column_count, read_lines
 from tfm_jax.knobs import knob
@@ -69,18 +69,12 @@ class Config:
     )
     valid_files: tuple[str, ...] = knob((), "of the validation split; () is absent")
     test_files: tuple[str, ...] = knob((), "of the test split; () is absent")
-    tfds_name: str = knob("glue/sst2", "source=tfds: name of the data set")
-    tfds_data_dir: str = knob("", '"": where TFDS puts its data')
-    tfds_train: str = knob(
-        "train", "its split to train on; splits may be slices such as train[:90%]"
-    )
+    tfds_name: str = tfds.name_knob("glue/sst2")
+    tfds_data_dir: str = tfds.data_dir_knob()
+    tfds_train: str = tfds.train_knob()
     tfds_valid: str = knob("validation", 'its validation split; "": absent')
     tfds_test: str = knob("test", 'its test split; "": absent')
-    invalid_utf8: str = knob(
-        "error",
-        "what a byte that is no UTF-8 gets; replace: U+FFFD",
-        choices=("error", "replace"),
-    )
+    invalid_utf8: str = invalid_utf8_knob()
     malformed: str = knob(
         "error",
         "what a line with other columns than most gets",
@@ -97,13 +91,7 @@ class Config:
             "table",
             "header",
         ),
-        ("source", ("tfds",)): (
-            "tfds_name",
-            "tfds_data_dir",
-            "tfds_train",
-            "tfds_valid",
-            "tfds_test",
-        ),
+        ("source", ("tfds",)): tfds.KNOBS,
         ("table", ("columns",)): (
             "first_column",
             "second_column",

@@ -11,6 +11,26 @@ from typing import Any
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.normalize import decode
 from tfm_jax.data.watchdog import each
+from tfm_jax.knobs import knob
+
+KNOBS = ("tfds_name", "tfds_data_dir", "tfds_train", "tfds_valid", "tfds_test")
+
+
+def name_knob(default: str) -> Any:
+    """The knob ``tfds_name``."""
+    return knob(default, "source=tfds: name of the data set")
+
+
+def data_dir_knob() -> Any:
+    """The knob ``tfds_data_dir``."""
+    return knob("", '"": where TFDS puts its data')
+
+
+def train_knob() -> Any:
+    """The knob ``tfds_train``."""
+    return knob(
+        "train", "its split to train on; splits may be slices such as train[:90%]"
+    )
 
 
 def load(cfg: Any, split: str) -> tuple[list[str], list[str], dict[str, Any]]:
@@ -24,11 +44,11 @@ def load(cfg: Any, split: str) -> tuple[list[str], list[str], dict[str, Any]]:
         return [], [], {"tfds": cfg.tfds_name}
     builder = _builder(cfg, "translate")
     languages = (cfg.source_language, cfg.target_language)
-    for language, knob in zip(languages, ("source", "target"), strict=True):
+    for language, side in zip(languages, ("source", "target"), strict=True):
         if language not in builder.info.features:
             known = ", ".join(builder.info.features)
             raise DataError(
-                f"data.{knob}_language={language!r} is not in {cfg.tfds_name}; choose "
+                f"data.{side}_language={language!r} is not in {cfg.tfds_name}; choose "
                 f"from ({known})"
             )
     return _read(cfg, builder, split, languages)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import POLICIES, sift
+from tfm_jax.data.sources import tfds
 from tfm_jax.data.sources.images import decoding, splits
 from tfm_jax.data.sources.images.listed import SOURCES
 from tfm_jax.data.sources.tables import in_order, numbers_of
@@ -46,11 +47,9 @@ class Config:
     folder_train: str = knob("", 'folder below it of those to train on; "": itself')
     folder_valid: str = knob("", 'of the validation split; "": valid_share')
     folder_test: str = knob("", 'of the test split; "": test_share')
-    tfds_name: str = knob("mnist", "source=tfds: name of the data set")
-    tfds_data_dir: str = knob("", '"": where TFDS puts its data')
-    tfds_train: str = knob(
-        "train", "its split to train on; splits may be slices such as train[:90%]"
-    )
+    tfds_name: str = tfds.name_knob("mnist")
+    tfds_data_dir: str = tfds.data_dir_knob()
+    tfds_train: str = tfds.train_knob()
     tfds_valid: str = knob("", 'its validation split; "": valid_share')
     tfds_test: str = knob("", 'its test split; "": test_share')
     valid_share: float = knob(
@@ -101,13 +100,7 @@ class Config:
             "folder_valid",
             "folder_test",
         ),
-        ("source", ("tfds",)): (
-            "tfds_name",
-            "tfds_data_dir",
-            "tfds_train",
-            "tfds_valid",
-            "tfds_test",
-        ),
+        ("source", ("tfds",)): tfds.KNOBS,
         ("source", ("folder", "tfds")): ("broken",),
         ("valid_files", ((),)): ("valid_share",),
         ("folder_valid", ("",)): ("valid_share",),
