@@ -41,9 +41,9 @@ class Torch(decoding_arms.Torch):
         from tfm_jax.interop.maps.rnn_seq2seq import RNN_SEQ2SEQ
 
         del config, sentences
-        found = load_huggingface(Path(folder, "model"))
-        tensors = RNN_SEQ2SEQ.to_tensors(found.config, found.params)
-        model = TorchRecurrent(dataclasses.asdict(found.config))
+        imported = load_huggingface(Path(folder, "model"))
+        tensors = RNN_SEQ2SEQ.to_tensors(imported.config, imported.params)
+        model = TorchRecurrent(dataclasses.asdict(imported.config))
         model.load_state_dict({name: torch.tensor(x) for name, x in tensors.items()})
         with np.load(Path(folder, "sources.npz")) as file:
             super().__init__(model, [*file.values()], offset)

@@ -81,10 +81,10 @@ def gradients(experiment, target):
 def summed(program, dtype):
     """Sums of several numbers of that kind."""
     sums = rf"stablehlo.add across dimensions = \[(.*?)\] : \(tensor<(\S+)x{dtype}>"
-    found = re.findall(sums, program)
+    matches = re.findall(sums, program)
     sizes = [
         math.prod(int(shape.split("x")[int(axis)]) for axis in axes.split(","))
-        for axes, shape in found
+        for axes, shape in matches
     ]
     return [size for size in sizes if size > 1]
 

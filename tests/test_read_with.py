@@ -101,13 +101,13 @@ def test_a_schedule_reads_exactly_the_knobs_that_change_its_rate(name):
     )
 
     def rate(cfg):
-        found = optimizers.make_schedule(cfg, total_steps=9_000)(8_000)
+        scheduled = optimizers.make_schedule(cfg, total_steps=9_000)(8_000)
         if not SCHEDULES[name].watches:
-            return found
-        seen = plateau.start()
+            return scheduled
+        state = plateau.start()
         for step in (1, 2):
-            seen = plateau.observe(cfg, seen, step, 1.0)
-        return found * seen.factor
+            state = plateau.observe(cfg, state, step, 1.0)
+        return scheduled * state.factor
 
     readers = {
         r.knob: r for r in readers_of(optimizers.Config) if r.other == "schedule"

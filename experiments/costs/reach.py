@@ -118,8 +118,8 @@ def _norms(run, inputs, call, outputs, length, seed):
 
         return jax.lax.map(at, outputs)
 
-    found = gradients(inputs, jnp.zeros(shapes[0]), jax.random.key(seed))
-    return np.linalg.norm(np.asarray(found, np.float64), axis=-1)  # small ones squared
+    grads = gradients(inputs, jnp.zeros(shapes[0]), jax.random.key(seed))
+    return np.linalg.norm(np.asarray(grads, np.float64), axis=-1)  # small ones squared
 
 
 def _with(change, call, run, inputs):

@@ -96,7 +96,7 @@ def _values(report, each, unit):
     if not lines:
         return None
     figure = canvas.figure(2.7)
-    axis, said, lost = figure.subplots(), [], _diverged(report)
+    axis, means, lost = figure.subplots(), [], _diverged(report)
     for arm in lines:
         look = canvas.look(report, arm) | {"marker": ""}
         look["zorder"] = 3 if arm == report["baseline"] else 2
@@ -111,9 +111,9 @@ def _values(report, each, unit):
         axis.plot(steps, mean, lw=2, label=canvas.label(report, arm) + few, **look)
         if len(steps):
             digits = tables.places(report)
-            said.append(f"{arm} {mean[-1]:.{digits}f} at {unit} {steps[-1]:.0f}{few}")
+            means.append(f"{arm} {mean[-1]:.{digits}f} at {unit} {steps[-1]:.0f}{few}")
         elif few:
-            said.append(arm + few)
+            means.append(arm + few)
     late = _late([line for seeds in lines.values() for line in seeds.values()])
     axis.set_ylim(canvas.window(late, report["goal"]))
     axis.grid(axis="y", color=BAND, lw=0.8)
@@ -122,7 +122,7 @@ def _values(report, each, unit):
     canvas.legend(figure, axis)
     return canvas.picture(
         figure,
-        f"Learning curves of {report['metric']}, means: {'; '.join(said)}.",
+        f"Learning curves of {report['metric']}, means: {'; '.join(means)}.",
         "Thin: one run. Thick: the mean of an arm's runs that reached the last step; "
         "the legend says of how many, if not of all. "
         "Early and diverged values beyond the frame are cut off." + AGAINST[unit],
@@ -150,7 +150,7 @@ def differences(report: dict) -> Any:
     if not pairs:
         return None
     figure, panels, left, lowest = canvas.grid(len(pairs), 1.45)
-    late, said, lost = [], [], _diverged(report)
+    late, means, lost = [], [], _diverged(report)
     for panel, (arm, kept) in zip(panels, pairs.items(), strict=True):
         look = canvas.look(report, arm) | {"marker": "", "linestyle": "-"}
         apart = {
@@ -176,9 +176,9 @@ def differences(report: dict) -> Any:
         panel.set_title(canvas.label(report, arm, 20) + few.replace(", ", "\n"))
         if len(steps):
             digits = tables.places(report)
-            said.append(f"{arm} {mean[-1]:+.{digits}f} at step {steps[-1]:.0f}{few}")
+            means.append(f"{arm} {mean[-1]:+.{digits}f} at step {steps[-1]:.0f}{few}")
         elif few:
-            said.append(arm + few)
+            means.append(arm + few)
     low, high = np.quantile(np.concatenate(late), [0.04, 0.96])
     low, high = min(low, 0.0), max(high, 0.0)
     margin = 0.12 * (high - low) or 1.0
@@ -190,7 +190,7 @@ def differences(report: dict) -> Any:
     return canvas.picture(
         figure,
         f"Paired difference of {report['metric']} to {report['baseline']}, means: "
-        f"{'; '.join(said)}.",
+        f"{'; '.join(means)}.",
         f"Arm minus {canvas.name(report['baseline'])}, seed by seed (thin) and on "
         f"average (thick); {tables.good_sign(report)}. Shaded: 95 % interval, "
         "pointwise. It holds for one step fixed beforehand and says nothing about "

@@ -20,7 +20,7 @@ def curves(study: Study, runs: Iterable[Run]) -> list[dict]:
     from experiments.probes import PROBES
 
     finals = [(c, s.results) for c, s in runs if c.phase == FINAL and s.results]
-    found = []
+    summaries = []
     for name, curve in PROBES[study.probe].curves.items():
         points, slopes = {}, {}
         for cell, results in finals:
@@ -30,10 +30,10 @@ def curves(study: Study, runs: Iterable[Run]) -> list[dict]:
                 slope = results["probe"][curve.slope]
                 slopes.setdefault(cell.arm, []).append(slope)
         slopes = {arm: stats.paired(own)._asdict() for arm, own in slopes.items()}
-        found.append(
+        summaries.append(
             {"name": name, **curve._asdict(), "arms": points, "slopes": slopes}
         )
-    return found
+    return summaries
 
 
 def conditions(runs: Iterable[Run]) -> dict[str, str]:

@@ -55,8 +55,8 @@ def test_ddpm_samples_as_diffusers(prediction, variance):
     reference = DDPMScheduler(40, **LINEAR, **options)
     wanted = by_diffusers(reference, prediction, 40)
     steps = plan(make_schedule("linear", 40), 40, method="ddpm", variance=variance)
-    found = run(steps, prediction=prediction)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    samples = run(steps, prediction=prediction)
+    np.testing.assert_allclose(samples, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -69,8 +69,8 @@ def test_ddim_samples_as_diffusers(prediction, eta, clip):
         reference, prediction, 8, eta=eta, use_clipped_model_output=True
     )
     steps = plan(make_schedule("linear", 40), 8, eta=eta)
-    found = run(steps, prediction=prediction, clip=clip)
-    np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4)
+    samples = run(steps, prediction=prediction, clip=clip)
+    np.testing.assert_allclose(samples, wanted, atol=1e-4, rtol=1e-4)
 
 
 # theirs, under NumPy 2
@@ -84,8 +84,8 @@ def test_dpm_solver_samples_as_diffusers():
         make_schedule("linear", 40), 8, method="dpm_solver", spacing="trailing"
     )
     np.testing.assert_array_equal(steps.t, reference.timesteps)
-    found = run(steps, prediction="v", clip=False)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    samples = run(steps, prediction="v", clip=False)
+    np.testing.assert_allclose(samples, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_a_learned_variance_lies_between_the_two_that_are_fixed(range_of):
         for v in ("small", "large")
     )
     f = (range_of + 1) / 2
-    found = learned.noise[:-1] * np.exp(f * learned.of_fraction[:-1])
-    np.testing.assert_allclose(found, small ** (1 - f) * large**f, rtol=1e-9)
+    noise = learned.noise[:-1] * np.exp(f * learned.of_fraction[:-1])
+    np.testing.assert_allclose(noise, small ** (1 - f) * large**f, rtol=1e-9)
     if abs(range_of) == 1:
         fixed = plan(
             schedule, 30, method="ddpm", variance="small" if f == 0 else "large"
@@ -168,17 +168,17 @@ def test_normal_data_under_its_exact_denoiser_keep_its_variance(method):
         return jnp.sqrt(a) * variance * x / (variance * a + 1 - a)
 
     steps = plan(schedule, 25 if method == "dpm_solver" else 100, method=method)
-    found = run(steps, range(200), exact, prediction="x0", clip=False)
-    assert float(jnp.mean(found**2)) == pytest.approx(variance, rel=0.1)
+    samples = run(steps, range(200), exact, prediction="x0", clip=False)
+    assert float(jnp.mean(samples**2)) == pytest.approx(variance, rel=0.1)
 
 
 def test_in_painting_keeps_what_is_known_and_draws_the_rest():
     steps = plan(make_schedule("cosine", 20), 10, method="ddpm")
     image = jnp.full((2, *SHAPE), 0.3)
     mask = np.arange(5)[:, None] < 3
-    found = run(steps, known=(image, mask))
-    np.testing.assert_allclose(found[:, :, :3], 0.3, atol=1e-6)
-    assert np.all(np.abs(found[:, :, 3:] - 0.3) > 1e-4)
+    samples = run(steps, known=(image, mask))
+    np.testing.assert_allclose(samples[:, :, :3], 0.3, atol=1e-6)
+    assert np.all(np.abs(samples[:, :, 3:] - 0.3) > 1e-4)
 
 
 def test_a_start_may_be_an_image_with_some_noise():
@@ -192,8 +192,8 @@ def test_a_start_may_be_an_image_with_some_noise():
 
     t = np.full(2, steps.t[0])
     x = q_sample(schedule, image, t, diffusion.draw(jax.random.split(KEY), SHAPE, 0))
-    found = run(steps, denoise=exact, start=x, prediction="x0")
-    np.testing.assert_allclose(found, image, atol=1e-5)
+    samples = run(steps, denoise=exact, start=x, prediction="x0")
+    np.testing.assert_allclose(samples, image, atol=1e-5)
 
 
 def test_guidance_leads_away_from_the_null_condition():

@@ -62,12 +62,12 @@ def randomised(model):
 
 def pairs(cfg, sources, targets, seed=0):
     """A ``PairBatch`` of random tokens, padded on the right."""
-    rng, found = np.random.default_rng(seed), []
+    rng, arrays = np.random.default_rng(seed), []
     for vocab, lengths in ((cfg.source_vocab, sources), (cfg.target_vocab, targets)):
         real = np.arange(max(lengths)) < np.array(lengths)[:, None]
         tokens = np.where(real, rng.integers(2, vocab, real.shape), 0)
-        found += [tokens.astype(np.int32), real.astype(np.int32)]
-    source, s_real, labels, t_real = found
+        arrays += [tokens.astype(np.int32), real.astype(np.int32)]
+    source, s_real, labels, t_real = arrays
     inputs = np.concatenate([np.ones_like(labels[:, :1]), labels[:, :-1]], axis=1)
     return PairBatch(source, s_real, None, inputs, labels, t_real, None)
 
@@ -97,16 +97,16 @@ def assert_parity(model, logits, batch, cfg, tensors):
         return loss_of(batch, y), y
 
     run = jax.jit(jax.value_and_grad(run, has_aux=True))
-    (found_loss, found_logits), found = run(params)
+    (actual_loss, actual_logits), actual = run(params)
     wanted = logits.detach().numpy()
     assert wanted.std() > 0.1
-    np.testing.assert_allclose(found_logits, wanted, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(found_loss, loss.item(), rtol=0, atol=1e-5)
-    found = flatten_dict(found, sep="/")
-    assert found.keys() == expected.keys()
+    np.testing.assert_allclose(actual_logits, wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(actual_loss, loss.item(), rtol=0, atol=1e-5)
+    actual = flatten_dict(actual, sep="/")
+    assert actual.keys() == expected.keys()
     for path, grad in expected.items():
         scale = np.abs(grad).max()
-        assert scale > 0 and np.abs(found[path] - grad).max() <= 1e-4 * scale, path
+        assert scale > 0 and np.abs(actual[path] - grad).max() <= 1e-4 * scale, path
 
 
 def of_sums(cfg, grads):
@@ -150,11 +150,11 @@ def test_a_folder_goes_out_and_in_and_torch_reads_it(kind, tmp_path):
     model = model.float()
     params = RNN_SEQ2SEQ.to_params(cfg, state(model))
     save_huggingface(tmp_path, params, cfg)
-    found = load_huggingface(tmp_path)
-    assert found.config == cfg
-    jax.tree.map(np.testing.assert_array_equal, found.params, params)
+    imported = load_huggingface(tmp_path)
+    assert imported.config == cfg
+    jax.tree.map(np.testing.assert_array_equal, imported.params, params)
     again = recurrent(cfg).eval()
-    tensors = RNN_SEQ2SEQ.to_tensors(cfg, found.params)
+    tensors = RNN_SEQ2SEQ.to_tensors(cfg, imported.params)
     absent, unknown = again.load_state_dict(
         {name: torch.tensor(x) for name, x in tensors.items()}, strict=False
     )
@@ -187,14 +187,16 @@ def test_the_notebooks_of_trevett_compute_the_same(rung):
 def test_layers_of_torch_are_layers_here_and_again_of_torch(cell, both):
     layers = getattr(torch.nn, cell.upper())(5, 3, 2, bidirectional=both)
     tensors = layers.state_dict()
-    found = from_torch_rnn(tensors)
-    assert found.keys() == {"layer_0", "layer_1"}
-    assert found["layer_0"].keys() == ({"forward", "backward"} if both else {"forward"})
-    again = to_torch_rnn(found)
+    params = from_torch_rnn(tensors)
+    assert params.keys() == {"layer_0", "layer_1"}
+    assert params["layer_0"].keys() == (
+        {"forward", "backward"} if both else {"forward"}
+    )
+    again = to_torch_rnn(params)
     assert again.keys() == tensors.keys()
     layers.load_state_dict({name: torch.tensor(x) for name, x in again.items()})
     jax.tree.map(
-        np.testing.assert_array_equal, from_torch_rnn(layers.state_dict()), found
+        np.testing.assert_array_equal, from_torch_rnn(layers.state_dict()), params
     )
     for name, x in again.items():
         kind = name.partition("_l")[0]

@@ -65,10 +65,10 @@ def test_logits_loss_and_every_gradient_are_equal(pair):
     model, imported, _ = pair
     images, labels = pixels(imported.config), np.array([0, 2, 1])
     model.double()
-    found = model(pixel_values=theirs(images).double(), labels=torch.tensor(labels))
+    outputs = model(pixel_values=theirs(images).double(), labels=torch.tensor(labels))
     batch = ImageBatch(images, None, None)
-    arrays, loss_of = [found.logits], lambda y: mean_cross_entropy(y, labels)
-    assert_parity(model, found.loss, arrays, imported, batch, VIT.to_params, loss_of)
+    arrays, loss_of = [outputs.logits], lambda y: mean_cross_entropy(y, labels)
+    assert_parity(model, outputs.loss, arrays, imported, batch, VIT.to_params, loss_of)
     model.float()
 
 
@@ -90,12 +90,12 @@ def test_verify_asks_images(pair):
 def test_a_bare_model_has_the_states_of_all_tokens(tmp_path):
     model = make("ViTModel", **SIZES["odd"])
     model.save_pretrained(tmp_path / "theirs")
-    found = load_huggingface(tmp_path / "theirs")
-    images = pixels(found.config)
+    imported = load_huggingface(tmp_path / "theirs")
+    images = pixels(imported.config)
     with torch.no_grad():
         wanted = model(pixel_values=theirs(images)).last_hidden_state
-    np.testing.assert_allclose(found.logits(images), wanted, rtol=0, atol=1e-5)
-    save_huggingface(tmp_path / "ours", found.params, found.config)
+    np.testing.assert_allclose(imported.logits(images), wanted, rtol=0, atol=1e-5)
+    save_huggingface(tmp_path / "ours", imported.params, imported.config)
     tensors = load_file(tmp_path / "theirs" / FILE)
     assert {n for n in tensors if "pooler" not in n} == {*read(tmp_path / "ours")}
 
@@ -156,19 +156,19 @@ def test_positions_of_a_larger_image_are_those_of_transformers(pair, tmp_path):
     )
     name = "encoder/embedding/position/table"
     before = source.params["encoder"]["embedding"]["position"]["table"]
-    found = vit.for_size({name: before}, source.model, now)[name]
+    table = vit.for_size({name: before}, source.model, now)[name]
     embeddings = model.vit.embeddings
     with torch.no_grad():
         wanted = embeddings.interpolate_pos_encoding(torch.zeros(1, 21, 24), 20, 16)
-    np.testing.assert_allclose(found, wanted[0], rtol=0, atol=5e-6)
+    np.testing.assert_allclose(table, wanted[0], rtol=0, atol=5e-6)
 
 
 def test_how_pixels_are_scaled_is_in_a_file_of_its_own(tmp_path):
     means = dict(pixel_mean=(0.5, 0.4), pixel_std=(0.25, 0.5))
     model, params = tiny(**PLAIN, **means)
     save_huggingface(tmp_path / "a", params, model.cfg, labels=tuple("vwxyz"))
-    found = load_huggingface(tmp_path / "a")
-    assert found.config == model.cfg and found.labels == tuple("vwxyz")
+    imported = load_huggingface(tmp_path / "a")
+    assert imported.config == model.cfg and imported.labels == tuple("vwxyz")
     file = tmp_path / "a" / "preprocessor_config.json"
     values = json.loads(file.read_text())
     assert values["size"] == {"height": 6, "width": 8}
@@ -177,7 +177,7 @@ def test_how_pixels_are_scaled_is_in_a_file_of_its_own(tmp_path):
         values["image_std"]
     )
     np.testing.assert_allclose(
-        found.logits(image[None]), found.logits(scaled[None].astype(np.float32)),
+        imported.logits(image[None]), imported.logits(scaled[None].astype(np.float32)),
         atol=1e-4,
     )  # fmt: skip
     for change, message in [

@@ -49,7 +49,7 @@ def count(cfg):
 
 def from_torch(model, gradients=False):
     """Parameters of ``benchmarks.torch_conv``, or their gradients, as ours."""
-    found = {}
+    flat = {}
     for name, tensor in model.named_parameters():
         *path, last = name.split(".")
         x = np.asarray((tensor.grad if gradients else tensor).detach())
@@ -58,7 +58,7 @@ def from_torch(model, gradients=False):
             case [side, "tokens" | "positions" as table, *_]:
                 side = {"encoder": "source", "decoder": "target"}[side]
                 table = {"tokens": "embedding", "positions": "positions"}[table]
-                found[f"{side}_{table}/table"] = x
+                flat[f"{side}_{table}/table"] = x
                 continue
             case [stack, "convolutions", layer, *_]:
                 outputs = (2, len(x) // 2)
@@ -71,10 +71,10 @@ def from_torch(model, gradients=False):
                 to = f"{stack}/layer_{layer}/cross_attention/{which}"
             case _:
                 to = "/".join(path).partition("/parametrizations")[0]
-        found[f"{to}/{leaf}"] = x[:, 0] if leaf == "scale" and x.shape[-1] == 1 else x.T
+        flat[f"{to}/{leaf}"] = x[:, 0] if leaf == "scale" and x.shape[-1] == 1 else x.T
         if "convolutions" in path:
-            found[f"{to}/{leaf}"] = x
-    return jax.tree.map(jnp.asarray, unflatten_dict(found, sep="/"))
+            flat[f"{to}/{leaf}"] = x
+    return jax.tree.map(jnp.asarray, unflatten_dict(flat, sep="/"))
 
 
 LENGTHS = (7, 1, 4), (5, 6, 1)  # padding on both sides, and rows of one token
@@ -116,9 +116,9 @@ def test_logits_loss_and_all_gradients_are_those_of_pytorch():
         return total / weight, outputs[0]
 
     step = jax.jit(jax.value_and_grad(mean_loss, has_aux=True))
-    (found, y), gradients = step(params)
+    (actual_loss, y), gradients = step(params)
     np.testing.assert_allclose(y[real], wanted.detach()[real], atol=1e-5)
-    np.testing.assert_allclose(found, loss.item(), atol=1e-5)
+    np.testing.assert_allclose(actual_loss, loss.item(), atol=1e-5)
     expected = flatten_dict(from_torch(theirs, gradients=True), sep="/")
     for path, gradient in flatten_dict(gradients, sep="/").items():
         size = np.abs(expected[path]).max()
@@ -185,8 +185,8 @@ def test_a_token_reaches_as_many_columns_as_the_kernels_add_up_to():
     own = segments[:, None] == segments
     near = own & (0 <= back) & (back < 1 + 2 * (3 - 1))
     np.testing.assert_array_equal((by_target > 0)[real], near[real])
-    seen = segments[:, None] == PACKED.source_segments[0]
-    np.testing.assert_array_equal((by_source > 0)[real], seen[real])
+    visible = segments[:, None] == PACKED.source_segments[0]
+    np.testing.assert_array_equal((by_source > 0)[real], visible[real])
 
 
 def test_a_source_token_reaches_as_many_columns_of_the_encoder():
@@ -237,21 +237,21 @@ def decoded(model, params, batch, tokens, parents=lambda t: None):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_decoding_with_the_cache_equals_the_full_forward_pass(variant):
     model, params = tiny(**VARIANTS[variant])
-    found = decoded(model, params, PADDED, PADDED.target_inputs[:, None])[:, 0]
+    cached = decoded(model, params, PADDED, PADDED.target_inputs[:, None])[:, 0]
     wanted = logits(model, params, PADDED)
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    np.testing.assert_allclose(cached, wanted, atol=1e-5)
 
 
 def test_a_hypothesis_goes_on_from_the_parent_that_select_names():
     model, params = tiny()
     both = np.stack([PADDED.target_inputs, np.roll(PADDED.target_inputs, 3, 1)], 1)
     swap = np.array([[1, 0], [0, 0]])
-    found = decoded(model, params, PADDED, both, lambda t: swap if t == 4 else None)
+    cached = decoded(model, params, PADDED, both, lambda t: swap if t == 4 else None)
     for row, parents in enumerate(swap):
         for w, parent in enumerate(parents):
             tokens = np.concatenate([both[:, parent, :4], both[:, w, 4:]], axis=1)
             wanted = logits(model, params, PADDED._replace(target_inputs=tokens))[row]
-            np.testing.assert_allclose(found[row, w, 4:], wanted[4:], atol=1e-5)
+            np.testing.assert_allclose(cached[row, w, 4:], wanted[4:], atol=1e-5)
 
 
 def test_a_beam_holds_hypotheses_of_the_score_that_the_model_gives_them():
@@ -270,9 +270,9 @@ def test_a_beam_holds_hypotheses_of_the_score_that_the_model_gives_them():
 
 def test_the_audit_passes():
     model, params = tiny(decoder_kernels=(3, 4))  # so that the last sees the first
-    found = audit_transformer(model, params, show=False)
-    assert found.passed, found
-    assert all(check.measured is not None for check in found)
+    report = audit_transformer(model, params, show=False)
+    assert report.passed, report
+    assert all(check.measured is not None for check in report)
 
 
 def test_layers_that_attend_are_those_that_are_named():

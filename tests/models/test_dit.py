@@ -48,8 +48,8 @@ def test_published_sizes_have_the_published_number_of_parameters(size, millions)
 )
 def test_every_way_of_conditioning_has_the_published_number(conditioning, millions):
     """Peebles and Xie 2023, table 4, of XL/2."""
-    found = count(**SIZES["xl2"], conditioning=conditioning)
-    assert found == pytest.approx(millions, abs=0.5)
+    parameters = count(**SIZES["xl2"], conditioning=conditioning)
+    assert parameters == pytest.approx(millions, abs=0.5)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -34,13 +34,13 @@ KINDS = {
 
 def pair_batch(*pairs, length=7):
     """One pair a row."""
-    found = {name: np.zeros((len(pairs), length), np.int32) for name in "stlab"}
+    batch = {name: np.zeros((len(pairs), length), np.int32) for name in "stlab"}
     for row, (source, target) in enumerate(pairs):
         for name, values in {"s": source, "l": target, "t": [1, *target[:-1]]}.items():
-            found[name][row, : len(values)] = values
-        found["a"][row, : len(source)] = found["b"][row, : len(target)] = 1
+            batch[name][row, : len(values)] = values
+        batch["a"][row, : len(source)] = batch["b"][row, : len(target)] = 1
     return PairBatch(
-        *(found["s"], found["a"], None), *(found["t"], found["l"], found["b"], None)
+        *(batch["s"], batch["a"], None), *(batch["t"], batch["l"], batch["b"], None)
     )
 
 
@@ -113,21 +113,21 @@ def in_all_ways(model, params, batch, row):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_packed_and_step_by_step_the_logits_are_those_of_pairs_alone(kind):
-    found = in_all_ways(*made(kind), pair_batch(*PAIRS), packed(PAIRS))
-    logits, together, steps = map(np.asarray, found)
+    all_logits = in_all_ways(*made(kind), pair_batch(*PAIRS), packed(PAIRS))
+    logits, together, steps = map(np.asarray, all_logits)
     np.testing.assert_allclose(steps, logits, atol=2e-6)
     first = 0
     for row, (_, target) in enumerate(PAIRS):
-        seen = together[first : first + len(target)]
-        np.testing.assert_allclose(seen, logits[row, : len(target)], atol=2e-6)
+        unpacked = together[first : first + len(target)]
+        np.testing.assert_allclose(unpacked, logits[row, : len(target)], atol=2e-6)
         first += len(target)
 
 
 @pytest.mark.parametrize("kind", ["additive", "dot", "general", "concat"])
 def test_the_audit_finds_no_leak(kind):
-    found = audit_transformer(*made(kind), show=False)
-    assert found.passed, found
-    assert all(check.measured is not None for check in found)
+    report = audit_transformer(*made(kind), show=False)
+    assert report.passed, report
+    assert all(check.measured is not None for check in report)
 
 
 @pytest.mark.parametrize("size, count", [

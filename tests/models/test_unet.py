@@ -80,14 +80,14 @@ def place(path, leaf):
     if name is None:
         index = first.removeprefix("layer_")
         name = f"transformer_blocks.{index}.{INSIDE['/'.join(module)]}"
-    found = storage.stored((f"{name}.{LEAVES[kind]}",), path, leaf.shape)
+    stored = storage.stored((f"{name}.{LEAVES[kind]}",), path, leaf.shape)
     if first in ("into", "out") and kind == "kernel":
-        found = found._replace(shape=(*found.shape, 1, 1), order=(2, 3, 1, 0))
+        stored = stored._replace(shape=(*stored.shape, 1, 1), order=(2, 3, 1, 0))
     if module[-1:] in (["up"], ["gate"]):  # the value first, then the gate
-        rows, *rest = found.shape
+        rows, *rest = stored.shape
         part = (int(module[-1] == "gate"), 2)
-        found = found._replace(shape=(2 * rows, *rest), part=part)
-    return found
+        stored = stored._replace(shape=(2 * rows, *rest), part=part)
+    return stored
 
 
 def test_the_spatial_transformer_is_that_of_latent_diffusion():
@@ -118,12 +118,12 @@ def test_the_spatial_transformer_is_that_of_latent_diffusion():
     assert again.keys() == tensors.keys()
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(again[name], tensor)
-    found = module.apply({"params": params}, x, context, train=False)
+    outputs = module.apply({"params": params}, x, context, train=False)
     with torch.no_grad():
         wanted = reference(
             torch.tensor(x).movedim(-1, 1), encoder_hidden_states=torch.tensor(memory)
         ).sample.movedim(1, -1)
-    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    np.testing.assert_allclose(outputs, wanted, atol=2e-5)
 
 
 @pytest.mark.parametrize("conditioning", ["time", "cross_attention"])

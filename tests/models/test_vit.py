@@ -31,12 +31,12 @@ def test_parameters_are_as_many_as_published(size):
 
 def test_patches_are_cut_row_by_row_and_keep_the_order_of_their_pixels():
     batch = images().images
-    found = patches(batch, (2, 4))
-    assert found.shape == (2, 6, 2, 4, 2)
+    cut = patches(batch, (2, 4))
+    assert cut.shape == (2, 6, 2, 4, 2)
     for number in range(6):
         row, column = divmod(number, 2)
         wanted = batch[:, 2 * row : 2 * row + 2, 4 * column : 4 * column + 4]
-        np.testing.assert_array_equal(found[:, number], wanted)
+        np.testing.assert_array_equal(cut[:, number], wanted)
 
 
 def test_the_first_loss_is_that_of_chance():
@@ -105,8 +105,8 @@ def test_an_image_of_another_size_has_the_positions_of_its_own_grid():
         model, params = tiny(positions=positions)
         larger, _ = tiny(positions=positions, image_size=(8, 16))
         batch = images(size=(8, 16))
-        found, wanted = (run(m, params, batch) for m in (model, larger))
-        np.testing.assert_array_equal(found, wanted)
+        logits, wanted = (run(m, params, batch) for m in (model, larger))
+        np.testing.assert_array_equal(logits, wanted)
 
 
 @pytest.mark.parametrize("kind", INTERPOLATIONS)
@@ -135,17 +135,17 @@ def test_pixels_are_scaled_and_floats_are_read_as_they_are():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 6, 8, 2)).astype(np.uint8)
     batch = images()
     scaled = (pixels / 255 - cfg["pixel_mean"]) / cfg["pixel_std"]
-    found = run(model, params, batch._replace(images=pixels))
+    logits = run(model, params, batch._replace(images=pixels))
     wanted = run(model, params, batch._replace(images=scaled.astype(np.float32)))
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
 
 
 def test_scanned_layers_compute_the_same():
     model, params = tiny()
     scanned, _ = tiny(layout="scanned", remat="full")
     wanted = run(model, params, images())
-    found = run(scanned, to_scanned(params), images())
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    logits = run(scanned, to_scanned(params), images())
+    np.testing.assert_allclose(logits, wanted, atol=1e-5)
 
 
 def test_every_parameter_has_its_axes_on_a_mesh():

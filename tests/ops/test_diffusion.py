@@ -26,8 +26,8 @@ def test_noise_is_added_as_by_diffusers(name):
     reference = DDPMScheduler(1000, beta_schedule=BETAS[name], **ENDS.get(name, {}))
     schedule, t = make_schedule(name, 1000), 10 * T
     wanted = reference.add_noise(*map(torch.tensor, (X0, NOISE, t)))
-    found = diffusion.q_sample(schedule, X0, t, NOISE)
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    noisy = diffusion.q_sample(schedule, X0, t, NOISE)
+    np.testing.assert_allclose(noisy, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -65,9 +65,9 @@ def test_one_error_weighs_alike_in_whatever_a_model_predicts(name):
     schedule = make_schedule("cosine", 100)
     error = PREDICTIONS[name].x0_error(schedule.snr)
     for weights in ("min_snr", "truncated_snr", "vlb"):
-        found = diffusion.loss_weights(schedule, name, weights) / error
+        ratio = diffusion.loss_weights(schedule, name, weights) / error
         wanted = diffusion.loss_weights(schedule, "x0", weights)
-        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+        np.testing.assert_allclose(ratio, wanted, rtol=1e-9)
     assert set(diffusion.loss_weights(schedule, name, "simple")) == {1.0}
 
 
@@ -75,17 +75,17 @@ def test_the_weighted_error_is_the_bound_with_the_smaller_variance():
     schedule, guess = make_schedule("linear", 100), 0.3 * NOISE
     x = diffusion.q_sample(schedule, X0, T, NOISE)
     log_var = diffusion.log_variance(schedule, T, X0, 0.0)
-    found = diffusion.bound_term(schedule, X0, x, T, guess, log_var, 17)
+    bound = diffusion.bound_term(schedule, X0, x, T, guess, log_var, 17)
     weights = diffusion.loss_weights(schedule, "x0", "vlb")[T] / schedule.steps
     error = np.square(X0 - guess).reshape(2, -1).mean(1)
-    np.testing.assert_allclose(found, weights * error, rtol=1e-3)
+    np.testing.assert_allclose(bound, weights * error, rtol=1e-3)
 
 
 def test_the_bound_between_two_normal_distributions_is_that_of_torch():
     schedule = make_schedule("linear", 100)
     x = diffusion.q_sample(schedule, X0, T, NOISE)
     log_var = diffusion.log_variance(schedule, T, X0, 0.4)
-    found = diffusion.bound_term(schedule, X0, x, T, 0 * X0, log_var, 17)
+    bound = diffusion.bound_term(schedule, X0, x, T, 0 * X0, log_var, 17)
     for b, t in enumerate(T):
         beta, before = schedule.betas[t], schedule.alpha_bar[t - 1]
         of_x0 = before**0.5 * beta / (1 - schedule.alpha_bar[t])
@@ -99,7 +99,7 @@ def test_the_bound_between_two_normal_distributions_is_that_of_torch():
             )
         ]
         wanted = torch.distributions.kl_divergence(*sides).mean()
-        np.testing.assert_allclose(found[b], wanted, rtol=1e-3)
+        np.testing.assert_allclose(bound[b], wanted, rtol=1e-3)
 
 
 def test_the_grey_levels_of_the_decoder_have_a_total_probability_of_one():
@@ -117,12 +117,12 @@ def test_the_prior_term_is_that_of_torch():
     last = schedule.alpha_bar[-1]
     there = torch.distributions.Normal(last**0.5 * torch.tensor(X0), (1 - last) ** 0.5)
     wanted = torch.distributions.kl_divergence(there, torch.distributions.Normal(0, 1))
-    found = diffusion.prior_term(schedule, jnp.asarray(X0))
-    np.testing.assert_allclose(found, wanted.mean((1, 2, 3)), rtol=1e-5)
+    prior = diffusion.prior_term(schedule, jnp.asarray(X0))
+    np.testing.assert_allclose(prior, wanted.mean((1, 2, 3)), rtol=1e-5)
 
 
 def test_steps_may_be_traced():
     schedule = make_schedule("linear", 10)
-    found = jax.jit(lambda t: diffusion.q_sample(schedule, X0, t, NOISE))(T // 10)
+    noisy = jax.jit(lambda t: diffusion.q_sample(schedule, X0, t, NOISE))(T // 10)
     wanted = diffusion.q_sample(schedule, X0, T // 10, NOISE)
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    np.testing.assert_allclose(noisy, wanted, atol=1e-6)

@@ -18,7 +18,7 @@ def test_a_grid_of_another_size_is_that_of_pytorch(kind, size):
         align_corners=False,
     )
     wanted = wanted[0].permute(1, 2, 0).numpy()
-    found = interpolate(grid, size, kind)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6)
+    resized = interpolate(grid, size, kind)
+    np.testing.assert_allclose(resized, wanted, rtol=0, atol=2e-6)
     if size == (14, 9):
-        np.testing.assert_array_equal(found, grid)
+        np.testing.assert_array_equal(resized, grid)

@@ -49,13 +49,13 @@ TORCH = {
 def test_optimizers_equal_torch(name):
     build, changes = TORCH[name]
     cfg, grads = constant(optimizer=name, eps=1e-6, **changes), normal(1, 50, 3, 4)
-    found = trained(cfg, {"kernel": START}, [{"kernel": g} for g in grads])
+    params = trained(cfg, {"kernel": START}, [{"kernel": g} for g in grads])
     weight = torch.tensor(START, requires_grad=True)
     reference = build([weight])
     for grad in grads:
         weight.grad = torch.tensor(grad)
         reference.step()
-    np.testing.assert_allclose(found["kernel"], weight.detach(), atol=1e-5)
+    np.testing.assert_allclose(params["kernel"], weight.detach(), atol=1e-5)
 
 
 def test_nesterov_momentum_under_a_rate_that_is_cut_is_fairseqs():
@@ -65,14 +65,14 @@ def test_nesterov_momentum_under_a_rate_that_is_cut_is_fairseqs():
         cut_factor=0.1, cut_after_steps=10, cut_every_steps=20,
     )  # fmt: skip
     grads = normal(1, 50, 3, 4)
-    found = trained(cfg, {"kernel": START}, [{"kernel": g} for g in grads])
+    params = trained(cfg, {"kernel": START}, [{"kernel": g} for g in grads])
     x, buffer, before = START.astype(np.float64), 0.0, 0.1
     for i, grad in enumerate(grads):
         rate = 0.1 * 0.1 ** ((i >= 10) + (i >= 30))
         correct, before = rate / before, rate
         x = x + 0.99**2 * correct * buffer - (1 + 0.99) * rate * grad
         buffer = 0.99 * correct * buffer - rate * grad
-    np.testing.assert_allclose(found["kernel"], x, atol=1e-4)
+    np.testing.assert_allclose(params["kernel"], x, atol=1e-4)
 
 
 def test_berts_adam_is_that_of_its_release():

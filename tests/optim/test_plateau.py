@@ -14,11 +14,11 @@ from tfm_jax.optim.optimizers import Config
 def factors(losses, **changes):
     """Of the learning rate after each evaluation."""
     observe = jax.jit(functools.partial(plateau.observe, Config(**changes)))
-    state, found = plateau.start(), []
+    state, lr_factors = plateau.start(), []
     for step, loss in enumerate(losses, 1):
         state = observe(state, step, loss)
-        found.append(float(state.factor))
-    return found
+        lr_factors.append(float(state.factor))
+    return lr_factors
 
 
 @pytest.mark.parametrize("patience", [1, 2, 3])
@@ -40,8 +40,8 @@ def test_the_rate_is_cut_where_torch_cuts_it(patience):
 
 def test_a_loss_that_falls_is_left_alone_and_one_that_stalls_is_divided_by_ten():
     """Gehring et al. 2017: "by an order of magnitude", from a rate of 0.25."""
-    found = factors([3, 2, 1, 1, 0.5, 0.6], cut_factor=0.1)
-    np.testing.assert_allclose(found, [1, 1, 1, 0.1, 0.1, 0.01], rtol=1e-6)
+    lr_factors = factors([3, 2, 1, 1, 0.5, 0.6], cut_factor=0.1)
+    np.testing.assert_allclose(lr_factors, [1, 1, 1, 0.1, 0.1, 0.01], rtol=1e-6)
 
 
 def test_an_evaluation_counts_once():

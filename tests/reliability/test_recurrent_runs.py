@@ -55,11 +55,11 @@ def newest(workdir):
 
 def assert_close(workdir, other):
     """The same up to the order of sums."""
-    found, wanted = newest(workdir), newest(other)
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
+    actual, expected = newest(workdir), newest(other)
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
         np.testing.assert_allclose(
-            found[name], value, rtol=1e-3, atol=1e-4, err_msg=name
+            actual[name], value, rtol=1e-3, atol=1e-4, err_msg=name
         )
 
 

@@ -9,14 +9,14 @@ from tfm_jax.runs.image_attention import attention
 
 
 @pytest.fixture(scope="module", params=vit.POOLS)
-def found(request):
+def pooled_maps(request):
     """(pooling, weights of an image) of a model with two registers."""
     model, params = tiny(pool=request.param, registers=2)
     return request.param, attention(model, params, images(1).images[0])
 
 
-def test_weights_are_those_of_each_layer_head_and_token(found):
-    pool, maps = found
+def test_weights_are_those_of_each_layer_head_and_token(pooled_maps):
+    pool, maps = pooled_maps
     tokens = (pool == "cls") + 2 + 6
     assert maps.weights.shape == (2, 2, tokens, tokens) and maps.grid == (3, 2)
     np.testing.assert_allclose(maps.weights.sum(-1), 1.0, atol=1e-6)
@@ -28,9 +28,9 @@ def test_weights_are_those_of_each_layer_head_and_token(found):
         )
 
 
-def test_rolled_out_weights_are_products_of_layers_with_their_residuals(found):
+def test_rolled_out_weights_are_products_of_layers_with_their_residuals(pooled_maps):
     """Abnar and Zuidema 2020, equation 1: of each layer half is what it adds to."""
-    _, maps = found
+    _, maps = pooled_maps
     first, second = (
         (layer.mean(0) + np.eye(layer.shape[-1])) / 2 for layer in maps.weights
     )
@@ -40,8 +40,8 @@ def test_rolled_out_weights_are_products_of_layers_with_their_residuals(found):
     np.testing.assert_allclose(rolled.sum(-1), 1.0, atol=1e-5)
 
 
-def test_they_are_drawn_over_the_image(found, tmp_path):
-    _, maps = found
+def test_they_are_drawn_over_the_image(pooled_maps, tmp_path):
+    _, maps = pooled_maps
     figure = maps.plot(layer=0)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == ["image", "rollout", "head 0", "head 1"]

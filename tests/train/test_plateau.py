@@ -45,8 +45,8 @@ def killed(run):
 
 
 def rates(workdir):
-    found = [r for r in read_history(workdir) if r["kind"] == "train"]
-    return [record["learning_rate"] for record in found]
+    records = [r for r in read_history(workdir) if r["kind"] == "train"]
+    return [record["learning_rate"] for record in records]
 
 
 def test_the_rate_is_cut_where_the_loss_stalls_bit_for_bit_in_pieces(

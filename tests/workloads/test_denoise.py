@@ -167,8 +167,8 @@ def test_a_run_is_scored_draws_images_and_is_loaded(trained):
     assert 0 < scores["noise_error"] < 1.5 and scores["bits_per_dim"] > 0
     assert (workdir / "samples-valid.png").stat().st_size > 1000
     assert main(["--mode=eval", f"--workdir={workdir}"]) == 0
-    found = load_run(workdir).evaluate()
-    assert found["noise_error"] == pytest.approx(results["test"]["noise_error"])
+    test_scores = load_run(workdir).evaluate()
+    assert test_scores["noise_error"] == pytest.approx(results["test"]["noise_error"])
 
 
 def test_a_drawn_image_depends_on_seed_number_and_label_alone(trained):
@@ -186,9 +186,9 @@ def test_what_is_known_of_an_image_is_kept_and_a_blend_has_both_ends(trained):
     run = load_run(trained[0])
     images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)
     mask = np.arange(64).reshape(8, 8) % 3 > 0
-    found = run.inpaint(images, mask, [1, 10])
-    np.testing.assert_array_equal(found[:, mask], images[:, mask])
-    assert np.any(found[:, ~mask] != images[:, ~mask])
+    inpainted = run.inpaint(images, mask, [1, 10])
+    np.testing.assert_array_equal(inpainted[:, mask], images[:, mask])
+    assert np.any(inpainted[:, ~mask] != images[:, ~mask])
     blend = run.interpolate(3, 4).astype(int)
     ends = [run.interpolate(3, 1, seeds=(seed, 5))[0] for seed in (0, 1)]
     np.testing.assert_allclose(blend[[0, -1]], ends, atol=1)

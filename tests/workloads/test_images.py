@@ -64,13 +64,13 @@ def test_its_scores_are_those_of_each_image_whatever_the_batches(run, trained):
     (rows,) = data.test
     chances = run.classify(np.asarray(rows.images)).to_numpy()
     right = chances.argmax(1) == rows.labels
-    found = trained[1]["test"]
-    assert found["examples"] == len(right) and len(right) % 128
-    assert found["accuracy"] == pytest.approx(right.mean())
+    scores = trained[1]["test"]
+    assert scores["examples"] == len(right) and len(right) % 128
+    assert scores["accuracy"] == pytest.approx(right.mean())
     nll = -np.log(chances[np.arange(len(right)), rows.labels]).mean()
-    assert found["nll"] == pytest.approx(nll, rel=1e-5)
+    assert scores["nll"] == pytest.approx(nll, rel=1e-5)
     ranks = (chances > chances[np.arange(len(right)), rows.labels][:, None]).sum(1)
-    assert found["top5_accuracy"] == pytest.approx((ranks < 5).mean())
+    assert scores["top5_accuracy"] == pytest.approx((ranks < 5).mean())
     assert run.evaluate()["nll"] == pytest.approx(nll, rel=1e-5)
 
 
@@ -85,9 +85,9 @@ def test_confused_classes_are_counted_named_and_drawn(trained, run):
 
 
 def test_the_most_confused_classes_come_first():
-    found = Confusion(np.array([[5, 1, 0], [4, 4, 0], [0, 2, 0]]), ["a", "b", "c"])
-    assert found.worst(2) == [("b", "a", 4, 0.5), ("c", "b", 2, 1.0)]
-    assert len(found.worst(9)) == 3
+    confusion = Confusion(np.array([[5, 1, 0], [4, 4, 0], [0, 2, 0]]), ["a", "b", "c"])
+    assert confusion.worst(2) == [("b", "a", 4, 0.5), ("c", "b", 2, 1.0)]
+    assert len(confusion.worst(9)) == 3
 
 
 def test_it_goes_on_bit_for_bit_as_if_it_had_never_stopped(trained, tmp_path):
@@ -113,10 +113,10 @@ def test_a_member_of_a_population_sees_what_a_run_alone_sees(trained, tmp_path):
     configs[1].seed = 1
     folders = [tmp_path / "0", tmp_path / "1"]
     population.train(configs, folders)
-    found = [json.loads((path / "results.json").read_text()) for path in folders]
+    results = [json.loads((path / "results.json").read_text()) for path in folders]
     alone = trained[1]["test"]["nll"]
-    assert found[0]["test"]["nll"] == pytest.approx(alone, rel=1e-4)
-    assert found[1]["test"]["nll"] != pytest.approx(alone, rel=1e-3)
+    assert results[0]["test"]["nll"] == pytest.approx(alone, rel=1e-4)
+    assert results[1]["test"]["nll"] != pytest.approx(alone, rel=1e-3)
 
 
 def logits(params, batch, **_):
@@ -134,8 +134,8 @@ def test_the_loss_of_a_mixture_is_that_of_its_soft_label():
     soft = (1 - shares)[:, None] * eye[labels] + shares[:, None] * eye[others]
     soft = 0.9 * soft + 0.1 / 4
     wanted = -(soft * jax.nn.log_softmax(scores)).sum(-1) @ weights
-    found = classify_images.loss_sum(logits, scores, batch, smoothing=0.1, train=True)
-    assert found[0] == pytest.approx(float(wanted), rel=1e-6) and found[1] == 2
+    sums = classify_images.loss_sum(logits, scores, batch, smoothing=0.1, train=True)
+    assert sums[0] == pytest.approx(float(wanted), rel=1e-6) and sums[1] == 2
 
 
 def test_the_five_likeliest_count_where_there_are_more_classes():
@@ -214,8 +214,8 @@ def test_paths_are_read_from_standard_input(trained, files, capsys, monkeypatch)
     typed = f"{files[0] / '1.png'}\n\n{files[0] / '0.png'}\n".encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed)))
     assert main(["--mode=classify", f"--workdir={trained[0]}"]) == 0
-    found = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
-    assert found == typed.decode().split()
+    paths = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert paths == typed.decode().split()
 
 
 @pytest.mark.parametrize(
@@ -259,8 +259,8 @@ def test_other_files_are_scored_as_the_validation_files_are_read(tmp_path, files
     data = dict(source="idx", train_files=train, labels=named, split_seed=1)
     config = get_config(data=data, model=dict(labels=2))
     loop.train(config, tmp_path / "run")
-    found = load_run(tmp_path / "run").evaluate(",".join(train))
-    assert found["examples"] == len(digits) and found["split"] == ",".join(train)
+    scores = load_run(tmp_path / "run").evaluate(",".join(train))
+    assert scores["examples"] == len(digits) and scores["split"] == ",".join(train)
     argv = ["--mode=eval", f"--workdir={tmp_path / 'run'}", f"--input={train[0]}"]
     assert main(argv) == 65  # the labels are missing
     with pytest.raises(ValueError, match="data.source='digits' reads no files"):

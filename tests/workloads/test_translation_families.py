@@ -100,8 +100,8 @@ def test_it_translates_and_shows_what_it_attends_to(
     for kind in maps.kinds:
         np.testing.assert_allclose(getattr(maps, kind).sum(-1), 1.0, rtol=1e-5)
     assert (trained / "attention.png").is_file() == bool(maps.kinds)
-    found = audit_transformer(run.model, run.params, show=False)
-    assert found.passed and all(check.measured is not None for check in found)
+    report = audit_transformer(run.model, run.params, show=False)
+    assert report.passed and all(check.measured is not None for check in report)
 
 
 @pytest.mark.slow

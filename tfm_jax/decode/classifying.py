@@ -27,15 +27,15 @@ def over_images(
     Args: on_batch: called with the number of images of each batch when it is done.
     Returns: [n, ...] float32; there must be an image.
     """
-    found = []
+    outputs = []
     for first in range(0, len(images), BATCH):
         some = images[first : first + BATCH]
         padding = power_of_two(len(some)) - len(some)
         filled = np.concatenate([some, np.repeat(some[:1], padding, axis=0)])
         result = jax.device_get(_run(model, method, params, filled))
-        found.append(np.asarray(result, np.float32)[: len(some)])
+        outputs.append(np.asarray(result, np.float32)[: len(some)])
         on_batch(len(some))
-    return np.concatenate(found)
+    return np.concatenate(outputs)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

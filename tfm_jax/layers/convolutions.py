@@ -180,9 +180,9 @@ class CrossAttention(nn.Module):
             implementation="xla" if records else self.cfg.attention,
         )[:, :, 0]
         if self.cfg.length_scale:
-            seen = context.mask.visible(x.shape[1], context.memory.key.shape[1])
-            assert seen is not None  # it always hides padding
-            tokens = jnp.sum(seen, axis=-1)[:, 0, :, None]  # [B, T|1, 1]
+            visible = context.mask.visible(x.shape[1], context.memory.key.shape[1])
+            assert visible is not None  # it always hides padding
+            tokens = jnp.sum(visible, axis=-1)[:, 0, :, None]  # [B, T|1, 1]
             y = y * jnp.sqrt(tokens.astype(y.dtype))
         return (self.out(y) + x) * HALF
 

@@ -35,10 +35,10 @@ class ClassifyImagesRun(ScoredRun):
         images = _listed(images, "classify")
         pixels = classified.read(self, images)
         with counted(len(pixels)) as done:
-            found = classified.probabilities(self, pixels, on_batch=done)
+            probabilities = classified.probabilities(self, pixels, on_batch=done)
         named = all(isinstance(image, str | Path) for image in images)
         index = [*map(str, images)] if named else range(len(images))
-        return pd.DataFrame(found, columns=self.labels, index=index)
+        return pd.DataFrame(probabilities, columns=self.labels, index=index)
 
     def logits(self, images: Any) -> np.ndarray:
         """What the model returns: [n, labels] float32. Args: as of ``classify``."""

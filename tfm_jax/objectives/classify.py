@@ -64,9 +64,9 @@ def eval_sums(
     if not _are_numbers(batch):
         return class_sums(logits, batch.labels, batch.weights)
     weights = batch.weights
-    found = {"loss": jnp.sum(_losses(logits, batch)), "examples": jnp.sum(weights)}
+    sums = {"loss": jnp.sum(_losses(logits, batch)), "examples": jnp.sum(weights)}
     sides = jnp.stack([batch.labels, logits[:, 0], jnp.ones_like(weights)])
-    return found | {"moments": (sides * weights) @ sides.T}
+    return sums | {"moments": (sides * weights) @ sides.T}
 
 
 def class_sums(

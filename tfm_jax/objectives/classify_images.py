@@ -57,14 +57,14 @@ def eval_sums(
     if logits.shape[-1] <= TOP:
         return sums
     _, best = jax.lax.top_k(logits, TOP)
-    found = jnp.any(best == batch.labels[:, None], axis=-1)
-    return sums | {"top5": jnp.sum(found * batch.weights)}
+    in_top5 = jnp.any(best == batch.labels[:, None], axis=-1)
+    return sums | {"top5": jnp.sum(in_top5 * batch.weights)}
 
 
 def scores(totals: Mapping[str, Any], report: Mapping[str, Any]) -> dict:
     """Those of ``classify.scores``, and ``top5_accuracy`` of more classes than that."""
-    found = classify.scores(totals, report)
+    metrics = classify.scores(totals, report)
     if "top5" in totals:
         examples = max(float(totals["examples"]), 1.0)
-        found["top5_accuracy"] = float(totals["top5"]) / examples
-    return found
+        metrics["top5_accuracy"] = float(totals["top5"]) / examples
+    return metrics

@@ -117,8 +117,8 @@ class Objective:
 
         t, noise = jax.vmap(draw)(row_keys(of_rows, len(x0)))
         run = functools.partial(apply, params, rng=of_dropout, train=train)
-        found = self._compared(run, x0, t, noise, batch.labels, train=True)
-        return jnp.sum(found["loss"] * batch.weights), jnp.sum(batch.weights)
+        terms = self._compared(run, x0, t, noise, batch.labels, train=True)
+        return jnp.sum(terms["loss"] * batch.weights), jnp.sum(batch.weights)
 
     def eval_sums(
         self, apply: Callable, params: Mapping[str, Any], batch: ImageBatch
@@ -146,8 +146,8 @@ class Objective:
             t = jnp.where(level == 0, 0, 1 + (share * (steps - 1)).astype(jnp.int32))
             return self._compared(run, x0, t, noise, batch.labels, train=False)
 
-        found = jax.lax.map(at, jnp.arange(1 + LEVELS))  # each [1 + LEVELS, B]
-        sums = {name: x @ batch.weights for name, x in found.items()}
+        terms = jax.lax.map(at, jnp.arange(1 + LEVELS))  # each [1 + LEVELS, B]
+        sums = {name: x @ batch.weights for name, x in terms.items()}
         of_all = np.array([1] + [(steps - 1) / LEVELS] * LEVELS, np.float32)
         prior = diffusion.prior_term(self.noise.make_schedule(), x0) @ batch.weights
         return {

@@ -47,6 +47,6 @@ def _matrix(before, now, weight):
     centres = (np.arange(now) + 0.5) * before / now - 0.5
     near = np.floor(centres).astype(int)[:, None] + np.arange(-1, 3)
     weights = weight(centres[:, None] - near)
-    found = np.zeros((now, before))
-    np.add.at(found, (np.arange(now)[:, None], near.clip(0, before - 1)), weights)
-    return jnp.asarray(found, jnp.float32)
+    matrix = np.zeros((now, before))
+    np.add.at(matrix, (np.arange(now)[:, None], near.clip(0, before - 1)), weights)
+    return jnp.asarray(matrix, jnp.float32)

@@ -23,22 +23,22 @@ def read(run: saved.Saved, items: Iterable[Any]) -> np.ndarray:
     data, model = run.experiment.data, run.experiment.model
     size = getattr(model, "image", data.image_size)
     color = {1: "grey", 3: "rgb"}.get(getattr(model, "channels", 0), data.color)
-    found: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     with strictly():
         for number, item in enumerate(items):
             name = item if isinstance(item, str | Path) else f"image {number}"
             try:
-                found.append(pixels(item, size, color, data.fit))
+                images.append(pixels(item, size, color, data.fit))
             except FileNotFoundError as error:
                 raise DataError(f"there is no file {name}") from error
             except BrokenImage as error:
                 raise DataError(f"{name} is broken: {error}") from error
-            if found[-1].shape != found[0].shape:
+            if images[-1].shape != images[0].shape:
                 raise DataError(
-                    f"{name} has shape {found[-1].shape}, the first one "
-                    f"{found[0].shape}, and the run has no data.image_size"
+                    f"{name} has shape {images[-1].shape}, the first one "
+                    f"{images[0].shape}, and the run has no data.image_size"
                 )
-    return np.stack(found) if found else np.zeros((0, 1, 1, 1), np.uint8)
+    return np.stack(images) if images else np.zeros((0, 1, 1, 1), np.uint8)
 
 
 def logits(run: saved.Saved, images: np.ndarray, **options: Any) -> np.ndarray:
@@ -58,15 +58,15 @@ def probabilities(run: saved.Saved, images: np.ndarray, **options: Any) -> np.nd
 
 def files(names: Sequence[str]) -> list[Path]:
     """Files, and the images in folders and below them. Raises: DataError."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for path in map(Path, names):
         if not path.is_dir():
-            found.append(path)
+            paths.append(path)
             continue
         below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-        found += sorted(below)
-    if not found:
+        paths += sorted(below)
+    if not paths:
         raise DataError(
             f"{', '.join(names)} holds no file {', '.join(sorted(SUFFIXES))}"
         )
-    return found
+    return paths

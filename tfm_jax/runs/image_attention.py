@@ -47,9 +47,9 @@ class ImageAttention(NamedTuple):
 
     def on_grid(self, weights: np.ndarray) -> np.ndarray:
         """[..., T, T] -> [..., rows, columns], by the token that is pooled."""
-        seen = np.einsum("t,...ts->...s", self.pooled, weights)
-        patches = seen[..., -int(np.prod(self.grid)) :]
-        return patches.reshape(*seen.shape[:-1], *self.grid)
+        pooled = np.einsum("t,...ts->...s", self.pooled, weights)
+        patches = pooled[..., -int(np.prod(self.grid)) :]
+        return patches.reshape(*pooled.shape[:-1], *self.grid)
 
     def plot(self, layer: int | None = None) -> Any:
         """``draw`` of these weights."""
@@ -89,7 +89,7 @@ def attention(model: nn.Module, params: Any, image: Any) -> ImageAttention:
 
 
 def draw(
-    found: ImageAttention, path: str | Path | None = None, *, layer: int | None = None
+    maps: ImageAttention, path: str | Path | None = None, *, layer: int | None = None
 ) -> Any:
     """Draws the image, the rollout to a layer, and that layer's heads over the image.
 
@@ -97,20 +97,20 @@ def draw(
     Returns: the matplotlib figure; layers and heads are numbered as in the arrays.
     Raises: ValueError for a layer that there is not.
     """
-    layer = pictures.numbered(layer, len(found.weights))
-    heads = found.on_grid(found.weights[layer])
-    panels = {"image": None, "rollout": found.on_grid(found.rollout()[layer])}
+    layer = pictures.numbered(layer, len(maps.weights))
+    heads = maps.on_grid(maps.weights[layer])
+    panels = {"image": None, "rollout": maps.on_grid(maps.rollout()[layer])}
     panels |= {f"head {number}": each for number, each in enumerate(heads)}
     across = min(len(panels), 4)
     down = -(-len(panels) // across)
     figure = pictures.canvas((2.2 * across, 2.3 * down + 0.4))
     axes = figure.subplots(down, across, squeeze=False).ravel()
-    height, width, _ = found.image.shape
+    height, width, _ = maps.image.shape
     edges = (-0.5, width - 0.5, height - 0.5, -0.5)
     for axis in axes:
         axis.axis("off")
     for axis, (name, weights) in zip(axes, panels.items(), strict=False):
-        axis.imshow(_drawable(found.image), cmap="gray", extent=edges)
+        axis.imshow(_drawable(maps.image), cmap="gray", extent=edges)
         if weights is not None:
             axis.imshow(weights, cmap="viridis", alpha=0.6, extent=edges, vmin=0)
         axis.set_title(name, fontsize=9)

@@ -234,9 +234,9 @@ def curve(
     return save(figure, path)
 
 
-def confusion(found: Confusion, path: str | Path | None = None) -> Any:
+def confusion(matrix: Confusion, path: str | Path | None = None) -> Any:
     """Draws how often each class is taken for each, as shares of the true ones."""
-    counts, names = np.asarray(found.counts), found.names
+    counts, names = np.asarray(matrix.counts), matrix.names
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = max(3.6, min(1.2 + 0.3 * len(names), 16.0))
     figure = canvas((side + 1, side))

@@ -91,9 +91,9 @@ def show(name: str, scored: Any) -> None:
 def _draw(workdir, workload, params, pictured, confusions, samples):
     drawn = [workdir / "curve.png"]
     pictures.curve(read_history(workdir), workload, drawn[0])
-    for name, found in confusions.items():
+    for name, matrix in confusions.items():
         drawn.append(workdir / f"confusion-{name}.png")
-        pictures.confusion(found, drawn[-1])
+        pictures.confusion(matrix, drawn[-1])
     for name, images in samples.items():
         drawn.append(workdir / f"samples-{name}.png")
         pictures.images(images, drawn[-1])

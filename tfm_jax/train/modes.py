@@ -139,8 +139,8 @@ def classify(
         paths = iter(classified.files(input.split(",")))
     names = saved.label_names(run)
     while chunk := list(itertools.islice(paths, CHUNK)):
-        found = classified.probabilities(run, classified.read(run, chunk))
-        for path, chances in zip(chunk, found, strict=True):
+        probabilities = classified.probabilities(run, classified.read(run, chunk))
+        for path, chances in zip(chunk, probabilities, strict=True):
             best = np.argsort(-chances, kind="stable")[:LABELS]
             shown = (f"{names[label]}\t{chances[label]:.4f}" for label in best)
             if not say("\t".join([str(path), *shown]), file=stdout, kept="\t"):

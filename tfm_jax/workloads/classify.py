@@ -20,13 +20,13 @@ class ClassEvaluator(Evaluator):
         names = self.data.report[split]["labels"]
         if not names:
             return Scored(scores)
-        found = Confusion(totals["confusion"], names)
+        confusion = Confusion(totals["confusion"], names)
         worst = (
             f"{true} taken for {other}: {count} of them, {share:.1%}"
-            for true, other, count, share in found.worst()
+            for true, other, count, share in confusion.worst()
         )
-        files = {"confusion.tsv": found.table()}
-        return Scored(scores, tuple(worst), files, found)
+        files = {"confusion.tsv": confusion.table()}
+        return Scored(scores, tuple(worst), files, confusion)
 
 
 def _has_score(data, evaluation, score):

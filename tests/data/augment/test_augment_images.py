@@ -84,21 +84,21 @@ def test_an_image_depends_on_seed_epoch_and_row_alone():
 def test_another_epoch_or_seed_changes_an_image_otherwise():
     augment, one = Augment(EVERY), np.zeros(1, int)
     seeds = [[0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]]
-    found = [augment(ROWS, one, np.array([seed])).images for seed in seeds]
-    np.testing.assert_array_equal(found[0], found[3])
-    assert (found[0] != found[1]).any() and (found[0] != found[2]).any()
+    images = [augment(ROWS, one, np.array([seed])).images for seed in seeds]
+    np.testing.assert_array_equal(images[0], images[3])
+    assert (images[0] != images[1]).any() and (images[0] != images[2]).any()
 
 
 def test_evaluation_sees_images_as_they_are():
-    found = list(eval_batches(data(EVERY), "valid", batch_tokens=8))
-    seen = np.concatenate([batch.images for batch in found])
-    np.testing.assert_array_equal(seen[:30], PIXELS)
-    assert not seen[30:].any() and found[-1].weights.sum() == 30 % 8
-    assert all(batch.mixed_labels is None for batch in found)
+    valid_batches = list(eval_batches(data(EVERY), "valid", batch_tokens=8))
+    images = np.concatenate([batch.images for batch in valid_batches])
+    np.testing.assert_array_equal(images[:30], PIXELS)
+    assert not images[30:].any() and valid_batches[-1].weights.sum() == 30 % 8
+    assert all(batch.mixed_labels is None for batch in valid_batches)
 
 
 def test_a_crop_is_the_image_moved_by_up_to_its_padding():
-    image, seen = PIXELS[0], set()
+    image, crops = PIXELS[0], set()
     around = np.pad(image, ((2, 2), (2, 2), (0, 0)))
     moved = {
         around[y : y + 7, x : x + 9].tobytes(): (y, x)
@@ -106,8 +106,8 @@ def test_a_crop_is_the_image_moved_by_up_to_its_padding():
         for x in range(5)
     }
     for seed in range(300):
-        seen.add(moved[padded_crop(image, 2, draws(seed)).tobytes()])
-    assert len(seen) == 25
+        crops.add(moved[padded_crop(image, 2, draws(seed)).tobytes()])
+    assert len(crops) == 25
 
 
 def test_a_resized_crop_of_the_whole_area_is_nearly_the_image():
@@ -117,8 +117,8 @@ def test_a_resized_crop_of_the_whole_area_is_nearly_the_image():
         assert small.shape == (48, 64, 1)
         assert (np.diff(small[0, :, 0]) >= -1).all()  # still a ramp, or a part of it
         assert np.ptp(small) >= 0.2 * 255 * np.sqrt(0.1)
-    found = [np.ptp(resized_crop(ramp, 1.0, draws(seed))) for seed in range(20)]
-    assert min(found) > 180 > 255 * np.sqrt(0.1)
+    ranges = [np.ptp(resized_crop(ramp, 1.0, draws(seed))) for seed in range(20)]
+    assert min(ranges) > 180 > 255 * np.sqrt(0.1)
 
 
 def test_a_mirror_image_is_as_likely_as_said():
@@ -159,8 +159,8 @@ def test_a_larger_magnitude_is_a_stronger_change(name, mode):
 
 def test_every_operation_is_drawn():
     image = PIXELS[0]
-    found = {randaugment(image, 1, 10, draws(n)).tobytes() for n in range(300)}
-    assert len(found) >= len(OPERATIONS)
+    augmented = {randaugment(image, 1, 10, draws(n)).tobytes() for n in range(300)}
+    assert len(augmented) >= len(OPERATIONS)
     assert randaugment(image[..., :1], 3, 10, draws()).shape == (7, 9, 1)
 
 

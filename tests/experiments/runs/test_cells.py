@@ -240,14 +240,14 @@ def test_values_reach_the_command_line_as_they_are():
 def test_an_arm_may_start_from_another_configuration(tmp_path):
     other = "configs/transformer_numerals.py:small"
     arms = {"small": {}, "wide": {"config": other}}
-    found = cells.finals(
+    finals = cells.finals(
         study(settings=SMALL, arms=arms, baseline="small", expect=(), seeds=(0,)),
         tmp_path,
         {},
     )
-    assert [cell.experiment.model.width for cell in found] == [128, 256]
-    assert f"--config={other}" in found[1].command
-    assert not any(flag.startswith("--config.config") for flag in found[1].command)
+    assert [cell.experiment.model.width for cell in finals] == [128, 256]
+    assert f"--config={other}" in finals[1].command
+    assert not any(flag.startswith("--config.config") for flag in finals[1].command)
     with pytest.raises(ConfigError, match="arm 'none': .*no_such_file"):
         none = {"none": {"config": "configs/no_such_file.py"}}
         cells.finals(study(arms=none, baseline="none", expect=()), tmp_path, {})

@@ -92,10 +92,10 @@ def pieces(path: str | Path) -> Iterator[bytes]:
 
 def digest(path: str | Path) -> str:
     """sha256 of the bytes of a file, hexadecimal."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for piece in pieces(path):
-        found.update(piece)
-    return found.hexdigest()
+        sha256.update(piece)
+    return sha256.hexdigest()
 
 
 def read_bytes(path: str | Path, knob: str) -> bytes:

@@ -99,10 +99,10 @@ def _read_config(values):
         labels=sizes["num_embeds_ada_norm"],
         variance="learned" if sizes["out_channels"] == 2 * channels else "fixed",
     )
-    found = build(dit.Config, fields.complete(dit.Config, ours))
-    written = {name: x for name, x in _write_config(found).items() if name in _DEFAULTS}
+    cfg = build(dit.Config, fields.complete(dit.Config, ours))
+    written = {name: x for name, x in _write_config(cfg).items() if name in _DEFAULTS}
     fields.refuse(fields.fixed(values, written))
-    return found
+    return cfg
 
 
 _OUTSIDE = {
@@ -138,15 +138,15 @@ def _place(cfg: dit.Config, path: str, ours: Any) -> storage.Stored:
         copies = [f"transformer_blocks.{i}.norm1.emb.{inner}" for i in blocks]
         modules = copies if inner else [_OUTSIDE[module]]
     names = tuple(f"{name}.{LEAVES[leaf]}" for name in modules)
-    found = storage.stored(names, path, ours)
+    stored = storage.stored(names, path, ours)
     if module.startswith("final") and leaf == "kernel":  # no patch, for all its axes
         matrix = ours[0], math.prod(ours[1:])
-        found = storage.Stored(names, matrix[::-1], ours, (1, 0))
+        stored = storage.Stored(names, matrix[::-1], ours, (1, 0))
     if module.endswith("_residual/modulation/map"):
-        rows, *columns = found.shape
+        rows, *columns = stored.shape
         part = int(module.startswith("ffn")), 2
-        found = found._replace(shape=(2 * rows, *columns), part=part)
-    return found
+        stored = stored._replace(shape=(2 * rows, *columns), part=part)
+    return stored
 
 
 DIFFUSERS = (

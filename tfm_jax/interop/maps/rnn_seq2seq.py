@@ -155,12 +155,12 @@ def _shapes(cfg):
 def _table(
     shapes: Mapping[str, tuple[int, ...]], names: Callable
 ) -> dict[str, storage.Stored]:
-    found = {
+    stored = {
         path: storage.stored(names(path), path, shape) for path, shape in shapes.items()
     }
     return {  # a score [1, A] is one row of a matrix there
         path: place._replace(shape=place.ours) if path.endswith("score") else place
-        for path, place in found.items()
+        for path, place in stored.items()
     }
 
 

@@ -107,10 +107,10 @@ def _read_config(values):
         labels=max(classes - 1, 0),
         variance="learned" if outputs == 2 * values["in_channels"] else "fixed",
     )
-    found = build(unet.Config, fields.complete(unet.Config, ours))
-    written = _write_config(found) | {"dropout": values["dropout"]}
+    cfg = build(unet.Config, fields.complete(unet.Config, ours))
+    written = _write_config(cfg) | {"dropout": values["dropout"]}
     fields.refuse(fields.fixed(values, written))
-    return found
+    return cfg
 
 
 _OUTSIDE = {
@@ -154,10 +154,10 @@ def _place(cfg: unet.Config, path: str, ours: Any) -> storage.Stored:
     else:
         module, _, leaf = path.rpartition("/")
         name = _OUTSIDE[module]
-    found = storage.stored((f"{name}.{LEAVES[leaf]}",), path, ours)
+    stored = storage.stored((f"{name}.{LEAVES[leaf]}",), path, ours)
     if path.endswith("shortcut/kernel"):  # 1 x 1 there, a matrix here
-        found = found._replace(shape=(*found.shape, 1, 1), order=(2, 3, 1, 0))
-    return found
+        stored = stored._replace(shape=(*stored.shape, 1, 1), order=(2, 3, 1, 0))
+    return stored
 
 
 DIFFUSERS = (

@@ -43,13 +43,13 @@ def idx(tmp_path):
 
 def test_the_digits_of_scikit_learn_are_split_without_a_common_image():
     data = splits(Config(test_share=0.2))
-    found = sets(data)
-    assert sum(map(len, found.values())) == 1797
-    assert 120 < len(found["valid"]) < 240 and 300 < len(found["test"]) < 420
-    assert not {*found["train"]} & {*found["valid"], *found["test"]}
+    images = sets(data)
+    assert sum(map(len, images.values())) == 1797
+    assert 120 < len(images["valid"]) < 240 and 300 < len(images["test"]) < 420
+    assert not {*images["train"]} & {*images["valid"], *images["test"]}
     report = data.report["train"]
     assert report["labels"] == [str(n) for n in range(10)]
-    assert sum(report["images_of_each"]) == report["kept"] == len(found["train"])
+    assert sum(report["images_of_each"]) == report["kept"] == len(images["train"])
     mean = data.train[0].images.mean() / 255
     assert report["pixel_mean"] == pytest.approx([mean], abs=1e-4)
     assert data.train[0].images.max() == 255
@@ -63,9 +63,11 @@ def test_without_scikit_learn_it_is_said_how_to_get_it(monkeypatch):
 
 def test_idx_files_give_images_labels_and_shares(idx):
     data = splits(Config(source="idx", train_files=idx, valid_share=0.2))
-    found = sets(data)
-    assert sorted(found["train"] + found["valid"]) == sorted(x.tobytes() for x in NOISE)
-    assert found["valid"] and not found["test"]
+    images = sets(data)
+    assert sorted(images["train"] + images["valid"]) == sorted(
+        x.tobytes() for x in NOISE
+    )
+    assert images["valid"] and not images["test"]
     labels = {x.tobytes(): str(n) for x, n in zip(NOISE, CLASSES, strict=True)}
     names = data.report["train"]["labels"]
     for rows in (*data.train, *data.valid):
@@ -84,9 +86,9 @@ def test_equal_images_are_in_one_split(tmp_path):
         write_idx(tmp_path / "i", np.concatenate([NOISE, NOISE])),
         write_idx(tmp_path / "l", np.tile(CLASSES, 2)),
     )
-    found = sets(splits(Config(source="idx", train_files=twice, valid_share=0.5)))
-    assert not {*found["train"]} & {*found["valid"]}
-    assert len(found["valid"]) == 2 * len({*found["valid"]})
+    images = sets(splits(Config(source="idx", train_files=twice, valid_share=0.5)))
+    assert not {*images["train"]} & {*images["valid"]}
+    assert len(images["valid"]) == 2 * len({*images["valid"]})
 
 
 @pytest.mark.parametrize("policy, kept", [("keep", 40), ("drop", 20), ("error", None)])
@@ -244,17 +246,17 @@ def damaged(tmp_path):
         "text": (b"no numbers", "is no IDX file of bytes"),
         "half of gzip": (gzip.compress(whole)[:-9], "cannot read"),
     }
-    found = {}
+    cases = {}
     for name, (data, message) in contents.items():
         (tmp_path / name).write_bytes(data)
-        found[name] = (str(tmp_path / name), good[1]), message
-    found["too few labels"] = (
+        cases[name] = (str(tmp_path / name), good[1]), message
+    cases["too few labels"] = (
         (good[0], write_idx(tmp_path / "few", CLASSES[:5])),
         r"shape \(40, 5, 4\), .*few one of \(5,\)",
     )
-    found["one file"] = good[:1], "must name two IDX files"
-    found["swapped"] = good[::-1], "as many images as labels, in this order"
-    return found
+    cases["one file"] = good[:1], "must name two IDX files"
+    cases["swapped"] = good[::-1], "as many images as labels, in this order"
+    return cases
 
 
 def test_what_is_wrong_with_an_idx_file_is_said_in_one_line(tmp_path):

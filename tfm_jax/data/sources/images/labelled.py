@@ -252,12 +252,12 @@ def _each_decoded(cfg: Any, listed: Any) -> Iterator[np.ndarray | decoding.Broke
     if not isinstance(listed.read(listed.items[0]), Path | bytes):
         yield from map(decode, listed.items)  # nothing to be done beside another
         return
-    count, said = len(listed.items), time.monotonic()
+    count, last_said = len(listed.items), time.monotonic()
     with decoding.strictly(), concurrent.futures.ThreadPoolExecutor() as pool:
         for first in range(0, count, _CHUNK):
-            if time.monotonic() > said + _SAY_EVERY:
+            if time.monotonic() > last_said + _SAY_EVERY:
                 say(f"{first:,} of {count:,} images are decoded", file=sys.stderr)
-                said = time.monotonic()
+                last_said = time.monotonic()
             yield from pool.map(decode, listed.items[first : first + _CHUNK])
 
 

@@ -72,19 +72,19 @@ def without_leaks(
     if "train" not in examples:
         return dict(examples)
     trained_on = {*map(_digest, examples["train"].pixels)}
-    found = dict(examples)
-    for split in found.keys() - {"train"}:
-        images = found[split]
+    splits = dict(examples)
+    for split in splits.keys() - {"train"}:
+        images = splits[split]
         if not len(images.labels):
             continue
         leaked = [_digest(one) in trained_on for one in images.pixels]
-        keep, said = sift(
+        keep, counts = sift(
             cfg,
             {"leaked": leaked},
             "image",
             clause=lambda _, n, split=split: f"{split} image {n} is trained on, too",
         )
-        report[split] |= said
+        report[split] |= counts
         if any(leaked):
             logging.warning(
                 "%d of %d %s images are trained on, too (data.leaked=%s)",
@@ -96,8 +96,8 @@ def without_leaks(
         if not keep.all():
             report[split]["kept"] = int(keep.sum())
             kept = {k: getattr(images, k)[keep] for k in ("pixels", "labels", "known")}
-            found[split] = images._replace(**kept)
-    return found
+            splits[split] = images._replace(**kept)
+    return splits
 
 
 def _digest(pixels):
