@@ -93,13 +93,16 @@ class Ours(Training):
 
     def facts(self):
         """What the other arms need to train the same model on the same pairs."""
-        (rows,) = self.run.data.train  # packed: of one shape
         path = self.run.workdir / "examples.npz"
         sides = {}
         for side in ("source", "target"):
-            ids, offsets = texts_of(
-                getattr(rows, side), getattr(rows, f"{side}_segments")
-            )
+            texts = [
+                texts_of(getattr(rows, side), getattr(rows, f"{side}_segments"))
+                for rows in self.run.data.train  # of one shape each
+            ]
+            lengths = np.concatenate([np.diff(offsets) for _, offsets in texts])
+            offsets = np.append(0, lengths.cumsum())
+            ids = np.concatenate([ids for ids, _ in texts])
             sides |= {side: ids, f"{side}_offsets": offsets}
         np.savez(path, **sides)
         leaves = self.jax.tree.leaves(self.run.state.params)

@@ -75,7 +75,7 @@ def main():
 
 def measure(args, config, scratch, enter):
     """Starts the arms and lets them take turns."""
-    module = "benchmarks.training_arms"
+    module, model = "benchmarks.training_arms", config["model_name"]
     ours = enter(
         rounds.Arm("tfm_jax", module, arm="tfm_jax", folder=scratch, config=config)
     )
@@ -95,7 +95,7 @@ def measure(args, config, scratch, enter):
         arms, args.rounds, lambda arm: arm.ask("round", seconds=args.seconds)
     )
     rounds.report(
-        f"training {args.family} on Multi30k, {args.batch_tokens} tokens a batch",
+        f"training {model} on Multi30k, {args.batch_tokens} tokens a batch",
         rounds.compare(measured, of="tfm_jax"),
         arms,
         parameters={arm.name: arm.facts["parameters"] for arm in arms},

@@ -1,11 +1,14 @@
 """The recurrent family: counts, padding, packing, decoding step by step."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from tests.layers.weights import random_params
 from tfm_jax.audit import audit_transformer
@@ -13,6 +16,8 @@ from tfm_jax.config import ConfigError, build, section
 from tfm_jax.data.batch import PairBatch
 from tfm_jax.decode.search import decode
 from tfm_jax.layers.layout import init_params
+from tfm_jax.mesh import Config as MeshConfig
+from tfm_jax.mesh import make_mesh, put_batch
 from tfm_jax.models.rnn_seq2seq import SIZES, Config, RNNSeq2Seq
 
 NARROW = dict(width=6, embedding_width=5, source_vocab=11, target_vocab=11)
@@ -194,3 +199,26 @@ def test_what_does_not_go_together_is_said_in_one_line(wrong, words):
     with pytest.raises(ConfigError) as caught:
         build(Config, section(Config, **NARROW | wrong).to_dict())
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["concat", "fed_previous"])
+def test_devices_that_divide_the_rows_meet_once_a_step(kind):
+    """And not in every step of a scan: they exchange gradients that are added up."""
+    cfg = Config(**NARROW | KINDS[kind], teacher_forcing=0.5, dropout=0.2)
+    model, (_, params) = RNNSeq2Seq(cfg), made(kind)
+
+    def loss(params, batch, key):
+        drawn = {"dropout": key, "teacher_forcing": key}
+        return jnp.sum(model.apply({"params": params}, batch, train=True, rngs=drawn))
+
+    mesh = make_mesh(MeshConfig(), jax.devices()[:2])
+    with jax.set_mesh(mesh):
+        batch = put_batch(mesh, pair_batch(*PAIRS))
+        gradient = jax.jit(jax.grad(loss), out_shardings=NamedSharding(mesh, P()))
+        program = gradient.lower(params, batch, jax.random.key(0)).compile().as_text()
+    loops, entry = program.split("\nENTRY ")
+    exchange = r" (all-\w+|reduce-scatter|collective-permute)(?:-start)?\("
+    assert (re.findall(exchange, loops), re.findall(exchange, entry)) == (
+        [],
+        ["all-reduce"],
+    )

@@ -63,3 +63,25 @@ def test_gradients_of_many_steps_are_not_lost_in_bfloat16():
         return jnp.sum(scan(add, {}, shift, (), xs, jnp.bfloat16)[1])
 
     assert jax.grad(count)(jnp.ones(1, jnp.bfloat16)) == 1_000
+
+
+def test_gradients_of_a_table_are_those_of_all_that_is_looked_up():
+    """Also beyond its end, where the last row is taken."""
+
+    def look_up(product, constants, carry, x):
+        carry = jnp.sin(carry + product("table", x))
+        return carry, carry
+
+    def loss(table, run):
+        xs = jnp.arange(30).reshape(10, 3) % 7
+        return jnp.sum(run(look_up, {"table": table}, (), jnp.zeros((3, H)), xs)[1])
+
+    def taken(body, kernels, constants, carry, xs):
+        rows = kernels["table"][jnp.minimum(xs, 4)]
+        return jax.lax.scan(
+            lambda carry, x: body(lambda *_: x, constants, carry, x), carry, rows
+        )
+
+    table = jax.random.normal(jax.random.key(0), (5, H))
+    gradient, wanted = (jax.grad(loss)(table, run) for run in (ours, taken))
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-5)

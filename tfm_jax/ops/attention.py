@@ -13,7 +13,10 @@ from tfm_jax.ops.products import einsum
 
 
 class Score(NamedTuple):
-    """``function(q, k, parameter) -> logits``; ``shape(H, K)`` of its parameter."""
+    """``function(q, k, parameter) -> logits``; ``shape(H, K)`` of its parameter.
+
+    That of "additive" may have a batch axis in front.
+    """
 
     function: Callable
     shape: Callable[[int, int], tuple[int, ...]] | None = None
@@ -41,7 +44,7 @@ def _additive(q, k, vector):
 
     def one_query(q_bhk):  # never holds [B, H, T, S, K]: one query at a time
         hidden = jnp.tanh(q_bhk[:, None] + k)
-        return jnp.einsum("bshk,hk->bhs", hidden, vector)
+        return jnp.sum(hidden * vector[..., None, :, :], axis=-1).swapaxes(1, 2)
 
     rows = jax.lax.map(jax.checkpoint(one_query), jnp.swapaxes(q, 0, 1))
     return jnp.moveaxis(rows, 0, 2)

@@ -1,6 +1,7 @@
 """Scans whose weights get their gradients in one product each, and recurrent cells."""
 
 import functools
+import string
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -58,10 +59,27 @@ CELLS = {
 
 
 def multiply(x: jax.Array, kernel: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """[..., I] times [I, O], rounded to ``dtype`` -> [..., O] in ``dtype``."""
-    rows = x.reshape(-1, x.shape[-1])
-    y = einsum("ti,io->to", rows, kernel, dtype=dtype)
-    return y.reshape(*x.shape[:-1], -1)
+    """[..., I] times [I, O], rounded to ``dtype`` -> [..., O] in ``dtype``.
+
+    Integers [...] are numbers of rows, those of a table that is looked up.
+    """
+    if _is_lookup(x):
+        return jnp.take(kernel, x, axis=0, mode="clip").astype(dtype)
+    axes = _axes(x)
+    return einsum(f"{axes}i,io->{axes}o", x, kernel, dtype=dtype)
+
+
+def _is_lookup(x):
+    return jnp.issubdtype(x.dtype, jnp.integer)
+
+
+def _axes(x):
+    """Letters for all axes but the last.
+
+    They are not merged: products of merged axes, of which one is divided among devices,
+    would be computed as a whole by each of them.
+    """
+    return string.ascii_uppercase[: x.ndim - 1]
 
 
 def scan(
@@ -85,7 +103,9 @@ def scan(
             ``product(name, x)`` is ``multiply(x, kernels[name])``, once for each name.
             It must not close over what gradients flow to.
         kernels: name -> [I, O]. dtype: of the products.
-        constants: any tree; the gradients of all steps are added up in float32.
+        constants: any tree; the gradients of all steps are added up in float32. One
+            that all rows share had better come as ``spread`` over them: otherwise the
+            devices that divide the rows among them add up theirs in every step.
         xs: tree of [T, ...]; ``x`` is one step of it.
         reverse: from the last step to the first.
         remat: policy of ``jax.checkpoint`` for a step; None: all is kept.
@@ -124,15 +144,16 @@ def _scan(static, kernels, constants, carry, xs):
 
 
 def _forward(static, kernels, constants, carry, xs):
-    dtype = static.dtype
+    dtype, shapes = static.dtype, {}
 
     def step(constants, carry, x, slots):
         inputs = {}
 
         def product(name, x):
             assert name not in inputs, f"{name} is multiplied twice in a step"
-            inputs[name] = x
             y = multiply(x, kernels[name], dtype)
+            inputs[name] = x
+            shapes[name] = y.shape
             return y if slots is None else _through(y, slots[name])
 
         carry, y = static.body(product, constants, carry, x)
@@ -140,11 +161,8 @@ def _forward(static, kernels, constants, carry, xs):
 
     first = jax.tree.map(lambda x: x[0], xs)
     length = len(jax.tree.leaves(xs)[0])
-    _, (_, inputs) = jax.eval_shape(step, constants, carry, first, None)
-    slots = {
-        name: jnp.zeros((length, *x.shape[:-1], kernels[name].shape[-1]), dtype)
-        for name, x in inputs.items()
-    }
+    jax.eval_shape(step, constants, carry, first, None)
+    slots = {name: jnp.zeros((length, *y), dtype) for name, y in shapes.items()}
 
     def run(constants, carry, xs, slots):
         def one(carry, x):
@@ -169,9 +187,13 @@ def _backward(static, saved, cotangents):
         if name not in inputs:
             of_kernels[name] = jnp.zeros_like(kernel)
             continue
-        x, g = (z.reshape(-1, z.shape[-1]) for z in (inputs[name], slots[name]))
-        out = kernel.dtype
-        of_kernels[name] = einsum("ti,to->io", x, g, dtype=static.dtype, out=out)
+        x, g, out = inputs[name], slots[name], kernel.dtype
+        if _is_lookup(x):
+            rows = jnp.zeros_like(kernel).at[x].add(g.astype(out), mode="clip")
+            of_kernels[name] = rows
+            continue
+        terms = f"{_axes(x)}i,{_axes(x)}o->io"
+        of_kernels[name] = einsum(terms, x, g, dtype=static.dtype, out=out)
     return of_kernels, constants, carry, xs
 
 

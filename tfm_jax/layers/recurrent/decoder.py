@@ -20,6 +20,7 @@ from tfm_jax.layers.recurrent.layer import (
     RecurrentLayer,
     advance,
     biased,
+    over_rows,
     reset,
 )
 from tfm_jax.ops.dropout import dropout
@@ -192,10 +193,11 @@ class Decoder(nn.Module):
         def body(product, constants, state, x):
             return make_step(product, *constants)(state, x)
 
+        rows = state.layers[0][0].shape[:-1]
         _, outputs = scan(
             body,
             kernels,
-            (arrays, memory),
+            (over_rows(arrays, rows), memory),
             state,
             self._with_gates(inputs),
             jnp.dtype(cfg.dtype),
@@ -241,6 +243,7 @@ class Decoder(nn.Module):
         width, maps = cfg.embedding_width, READOUTS[cfg.readout].maps
         attention = layers[-1].cross_attention
         kernels = {
+            "table": table,
             "embedded": layers[0].input.kernel[:width],
             "joined": layers[0].input.kernel[width:],
             "output": self.output.kernel if cfg.tie == "none" else table.T,
@@ -251,7 +254,6 @@ class Decoder(nn.Module):
         if maps:
             kernels["readout"] = self.readout.kernel
         arrays = {
-            "table": table,
             "input": [layer.input.bias for layer in layers],
             "candidate": [layer.candidate_bias for layer in layers],
             "readout": self.readout.bias if maps else None,
@@ -295,8 +297,7 @@ class _Step(NamedTuple):
                 readout = jnp.where(x.start[..., None], 0, readout)
         if x.forced is not None:
             tokens = jnp.where(x.forced, x.tokens, state.predicted)
-            embedded = jnp.take(arrays["table"], tokens, axis=0, mode="clip")
-            embedded = self.drop(embedded.astype(cfg.dtype), x.key, 0)
+            embedded = self.drop(self.product("table", tokens), x.key, 0)
             gates = biased(self.product("embedded", embedded), arrays["input"][0])
             x = x._replace(embedded=embedded, gates=gates)
         outputs = StepOutputs(before=layers[-1][0], context=x.context)

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from tfm_jax.layers.arch import REMATS
 from tfm_jax.layers.linear import INITS
 from tfm_jax.ops.dropout import dropout
+from tfm_jax.ops.products import spread
 from tfm_jax.ops.recurrence import CELLS, Cell, States, multiply, scan
 
 
@@ -109,13 +110,18 @@ class RecurrentLayer(nn.Module):
         return scan(
             functools.partial(_step, cell),
             {"recurrent": self.recurrent.kernel},
-            self.candidate_bias,
+            over_rows(self.candidate_bias, zeros.shape[:-1]),
             (zeros,) * cell.states,
             (self.input(x), starts),
             x.dtype,
             reverse=reverse,
             remat=REMATS[cfg.remat],
         )[1]
+
+
+def over_rows(parameters: Any, rows: tuple[int, ...]) -> Any:
+    """A tree of vectors [D] as [*rows, D] each, as ``scan`` had better have them."""
+    return jax.tree.map(lambda x: spread(x, (*rows, x.shape[-1])), parameters)
 
 
 def _step(cell, product, bias, states, x):
