@@ -7,17 +7,22 @@ import numpy as np
 from benchmarks import decoding_arms
 from benchmarks.rounds import serve
 
+SPREAD = 2.0  # times the initial weights, of which too many translations are as likely
+
 
 class Ours(decoding_arms.Ours):
     """``decode`` with random weights, which it leaves in a folder."""
 
     def __init__(self, folder, config, sentences, offset):
+        import jax
+
         from tfm_jax.interop import save_huggingface
         from tfm_jax.models.rnn_seq2seq import RNNSeq2Seq
         from tfm_jax.runs.process import runtime
 
         runtime.prepare()
         cfg, params, tokenizer, lines = decoding_arms.untrained(config)
+        params = jax.tree.map(lambda x: SPREAD * x, params)
         self.model, self.params, self.offset = RNNSeq2Seq(cfg), params, offset
         self.sources = tokenizer.encode(lines[:sentences], "source")
         save_huggingface(Path(folder, "model"), params, cfg)

@@ -25,9 +25,13 @@ from tfm_jax.models import rnn_seq2seq
 
 LENGTHS = (8, 12, 16, 20, 24, 32, 48)
 BATCH = 128  # sentences that are decoded together, of like length
+TREVETT = rnn_seq2seq.SIZES["bentrevett3"] | {
+    "teacher_forcing": 1.0,
+    "init": "glorot",
+}
 SIZES = {
-    "gru": dict(rnn_seq2seq.SIZES["bentrevett3"], teacher_forcing=1.0),
-    "lstm": dict(rnn_seq2seq.SIZES["bentrevett3"], teacher_forcing=1.0, cell="lstm"),
+    "gru": TREVETT,
+    "lstm": TREVETT | {"cell": "lstm"},
     "tiny": rnn_seq2seq.SIZES["tiny"],
 }
 

@@ -253,9 +253,10 @@ class TorchRecurrent(nn.Module):
 
     @torch.inference_mode()
     def beam(self, source, limits, beam):
-        """As ``greedy``: the likeliest of ``beam`` hypotheses, without length penalty.
+        """As ``greedy``: the likeliest hypothesis, without length penalty.
 
-        Hypotheses that have ended stay in the beam with their score.
+        Of the 2 W best continuations of W hypotheses the W best that do not end live
+        on, and those of the first W that end are finished.
         """
 
         def wide(x):
@@ -264,33 +265,42 @@ class TorchRecurrent(nn.Module):
         memory, carry = self.start(source)
         memory, carry = Memory(*map(wide, memory)), tuple(map(wide, carry))
         rows, vocab = len(source), self.cfg.target_vocab
-        limits = limits[:, None].expand(-1, beam)
-        token = torch.full((rows * beam,), BOS)
+        token = torch.full((rows, beam), BOS)
         scores = torch.full((rows, beam), -torch.inf)
         scores[:, 0] = 0.0
-        done = torch.zeros(rows, beam, dtype=torch.bool)
         tokens = torch.zeros(rows, beam, 0, dtype=torch.long)
+        best, likeliest = torch.full((rows,), -torch.inf), torch.zeros(rows, 0)
         first = torch.arange(rows)[:, None] * beam
-        ended = torch.full((vocab,), -torch.inf)
-        ended[PAD] = 0.0
+        only_eos = torch.full((vocab,), -torch.inf)
+        only_eos[EOS] = 0.0
         for step in range(1, int(limits.max()) + 1):
-            read, carry = self.decoder(self.embed("target", token), carry, memory)
+            embedded = self.embed("target", token.flatten())
+            read, carry = self.decoder(embedded, carry, memory)
             gains = self.decoder.logits(read).log_softmax(1)
             gains[:, [PAD, BOS]] = -torch.inf
             gains = gains.unflatten(0, (rows, beam))
-            gains[(limits == step) & ~done] = -torch.inf
-            gains[..., EOS][(limits == step) & ~done] = 0.0
-            gains[done] = ended
-            scores, best = (scores[..., None] + gains).flatten(1).topk(beam)
-            parents, token = best // vocab, best % vocab
-            tokens = tokens.gather(1, parents[..., None].expand_as(tokens))
-            tokens = torch.cat([tokens, token[..., None]], 2)
-            done = done.gather(1, parents) | (token == EOS)
+            gains[limits == step] = only_eos
+            scores, places = (scores[..., None] + gains).flatten(1).topk(2 * beam)
+            parents, token = places // vocab, places % vocab
+            ends = token == EOS
+            ended, place = scores[:, :beam].where(ends[:, :beam], -torch.inf).max(1)
+            likelier = (ended > best)[:, None]
+            parent, eos = (x.gather(1, place[:, None]) for x in (parents, token))
+            new = torch.cat([_take(tokens, parent)[:, 0], eos], 1)
+            old = torch.nn.functional.pad(likeliest, (0, 1), value=PAD)
+            likeliest, best = new.where(likelier, old), best.maximum(ended)
+            scores, places = scores.where(~ends, -torch.inf).topk(beam)
+            parents, token = parents.gather(1, places), token.gather(1, places)
+            tokens = torch.cat([_take(tokens, parents), token[..., None]], 2)
             carry = tuple(x[(first + parents).flatten()] for x in carry)
-            token = token.flatten()
-            if done.all():
+            if (scores[:, 0] <= best).all():
                 break
-        return tokens[:, 0]
+        return likeliest.long()
+
+
+def _take(tokens, parents):
+    """[B, W, T] of the hypotheses [B, V] of each row."""
+    return tokens.gather(1, parents[..., None].expand(-1, -1, tokens.shape[2]))
 
 
 def _reversed(x, lengths):
