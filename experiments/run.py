@@ -122,9 +122,10 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
     for arm, size in plan.sizes.items():
         statuses = [r["status"] for r in rows if r["arm"] == arm]
         ended = sum(status in FINISHED for status in statuses)
-        flops = size.get("flops_per_step", 0) / 1e9
-        count = size.get("parameters", 0)
-        say(f"{arm:24}{count:12,}{flops:12.3f}{len(statuses):6}{ended:6}")
+        flops, count = size.get("flops_per_step"), size.get("parameters")
+        flops = f"{flops / 1e9:.3f}" if flops else "-"  # not counted, or by a probe
+        count = f"{count:,}" if count else "-"
+        say(f"{arm:24}{count:>12}{flops:>12}{len(statuses):6}{ended:6}")
     seconds = [r["seconds"] for r in rows if r["status"] in FINISHED and r["seconds"]]
     summary = f"\n{done} of {plan.expected()} runs done"
     if plan.expected() > len(rows):

@@ -161,7 +161,7 @@ class Config:
         0.0, "of peak_lr, where the decay ends", low=0.0, high=1.0
     )
     cut_factor: float = knob(
-        0.5, "of the rate, at each cut by step_decay or plateau", low=0, high=1
+        0.5, "of the rate, at each cut by step_decay or plateau", low=0, below=1
     )
     cut_after_steps: int = knob(50_000, "updates before the first cut", low=1)
     cut_every_steps: int = knob(10_000, "updates from one cut to the next", low=1)
