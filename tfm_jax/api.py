@@ -80,6 +80,7 @@ __all__ = [
     "check_new",
     "check_population",
     "check_start",
+    "counted",
     "default_metric",
     "prepare",
     "read_command",
@@ -237,6 +238,14 @@ def score_goals() -> dict[str, Callable]:
     for workload in WORKLOADS.values():
         goals |= workload.scores
     return goals
+
+
+def counted(task: str) -> str:
+    """What ``tokens_per_second`` of a task's runs counts: tokens, or images."""
+    from tfm_jax.workloads import WORKLOADS
+
+    workload = WORKLOADS.get(task)
+    return workload.counted if workload else "tokens"
 
 
 def prepare(experiment: "Experiment") -> Any:

@@ -17,7 +17,7 @@ from experiments.compare.grid import Grid, number, spelled
 from experiments.compare.workdirs import Workdir
 from experiments.report.page import put
 from experiments.report.text import visible
-from tfm_jax.api import ConfigError, score_goals
+from tfm_jax.api import ConfigError, counted, score_goals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +121,9 @@ class Comparison:
             grid.rows[name] = [f"{number(v)}{_star(v, row, goal)}" for v in row]
             if pair and None not in row:
                 grid.rows[name].append(number(row[1] - row[0], sign=True))
-        grid.rows["tokens/s"] = [number(_speed(run)) for run in self.runs]
+        units = sorted({counted(task) for task in tasks})
+        speeds = [number(_speed(run)) for run in self.runs]
+        grid.rows[f"{' or '.join(units)}/s"] = speeds
         if pair:
             grid.head.append("difference")
             for row in grid.rows.values():
@@ -174,7 +176,7 @@ def _star(value, row, goal):
 
 
 def _speed(run):
-    """Median over the record of target tokens per second; None: not known."""
+    """Median over the record of what is counted per second; None: not known."""
     line = run.lines.get(("train", "tokens_per_second"))
     return None if line is None else round(float(np.median(line[:, 1])))
 

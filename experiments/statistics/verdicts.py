@@ -57,6 +57,7 @@ def analyse(plan: Plan) -> dict:
         "metric": study.metric,
         "goal": study.goal,
         "match": study.match,
+        "unit": next((c.costly.workload.counted for c in plan.cells()), "tokens"),
         "sesoi": study.sesoi,
         "baseline": study.baseline,
         "seeds": list(study.seeds),

@@ -122,6 +122,20 @@ def test_a_run_says_how_it_ended(four, name, status):
     assert {run.name: run.status for run in four.runs}[name] == status
 
 
+@pytest.mark.parametrize(
+    ("others", "row"),
+    [
+        (("denoise",), "images/s"),
+        (("translation",), "images or tokens/s"),
+    ],
+)
+def test_speed_is_in_what_the_runs_count(others, row, tmp_path):
+    for task in ("classify_images", *others):
+        make(tmp_path / task, task=task)
+    (line,) = [x for x in compare(f"{tmp_path}/*").text().splitlines() if "/s " in x]
+    assert line.split("  ")[0] == row and line.split()[-2:] == ["500", "500"]
+
+
 def test_a_run_is_under_way_while_a_process_holds_it(tmp_path):
     make(tmp_path / "a", ended=False)
     with Lease(tmp_path / "a"):

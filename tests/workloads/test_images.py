@@ -25,6 +25,7 @@ from tfm_jax.runs.log import read_history
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.settings.new_runs import ranking
 from tfm_jax.train import loop, population
+from tfm_jax.train.costs.dry_run import dry_run
 from tfm_jax.workloads import WORKLOADS
 
 AUGMENT = dict(crop_padding=1, erasing=0.2, mixup=0.3, cutmix=0.5)
@@ -174,6 +175,13 @@ def test_a_model_for_other_images_or_classes_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.image_size=\(6, 7\) .* 6x7 pixels"):
         resolve(get_config(data=dict(image_size=(6, 7))))
     assert not (tmp_path / "none" / "config.json").exists()
+
+
+def test_what_a_dry_run_counts_are_images(capsys):
+    dry_run(get_config())
+    text = capsys.readouterr().out
+    assert re.search(r"a train step: .* FLOPs, 32 images\n", text)
+    assert "all 6 of them: about 192 images, " in text
 
 
 def test_runs_are_ranked_by_the_scores_that_they_have(trained):

@@ -78,6 +78,7 @@ def example(arms=ARMS, seeds=5, tuned=True, diverged=None, points=40, **changes)
         "metric": "valid/nll",
         "goal": "min",
         "match": "steps",
+        "unit": "tokens",
         "sesoi": 0.01,
         "baseline": names[0],
         "seeds": list(range(seeds)),

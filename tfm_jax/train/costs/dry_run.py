@@ -136,6 +136,7 @@ def _row(batch, index, data):
 def _text(result: Mapping[str, Any], experiment: Any) -> str:
     lines = [f"--config.{k}={to_flag(x)}" for k, x in experiment.knobs().items()]
     steps, tokens = result["total_steps"], result["tokens_per_step"]
+    counted = experiment.workload.counted
     flops = result.get("flops_per_step")
     cost = f"{flops:.4g} FLOPs" if flops else f"FLOPs unknown, {result['uncounted']}"
     total = f", {flops * steps:.4g} FLOPs" if flops else ""
@@ -144,8 +145,8 @@ def _text(result: Mapping[str, Any], experiment: Any) -> str:
     lines += [
         "",
         f"parameters: {result['parameters']:,}",
-        f"a train step: {cost}, {tokens:,} tokens",
-        f"all {steps:,} of them: about {tokens * steps:,} tokens{total}",
+        f"a train step: {cost}, {tokens:,} {counted}",
+        f"all {steps:,} of them: about {tokens * steps:,} {counted}{total}",
         f"memory of each of {result['devices']}: {sizes}",
         "first batch: "
         + ", ".join(f"{k} {x}" for k, x in result["batch"]["shapes"].items()),

@@ -44,7 +44,7 @@ def measure(begun: Start) -> dict[str, Any]:
 
     FLOPs are those of ``flops.count``; there are none where they cannot be counted,
     and ``uncounted`` says why. Tokens are those of the text, or of the targets of a
-    translation, padding left out. Nothing is compiled or run.
+    translation, padding left out, or images. Nothing is compiled or run.
     """
     functions = program.build(begun.experiment)
     state = jax.eval_shape(functions.init, 0)
