@@ -69,7 +69,7 @@ CPU = dict(
     seeds=(0, 1, 2, 3, 4),
     sesoi=0.05,
     match="parameters",
-    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)},
+    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)},
     expect=(monotone(LADDER, "each step is better than the one before"),),
     caveat="numbers are spelled by rule, and there are few of them",
 )
