@@ -22,6 +22,7 @@ def _bicubic(distance, a=-0.75):
 INTERPOLATIONS: dict[str, Callable] = {
     "bilinear": _bilinear,
     "bicubic": _bicubic,  # Keys 1981
+    "zeros": np.zeros_like,  # nothing is kept
 }
 
 

@@ -97,7 +97,8 @@ class ImageArch(PatchArch):
     )
     position_resize: str = knob(
         "bicubic",
-        "interpolation of a position table that init_from has for another image_size",
+        "interpolation of a position table that init_from has for another image_size; "
+        "zeros: it is learnt anew",
         role="initial",
         choices=INTERPOLATIONS,
     )

@@ -1,0 +1,23 @@
+"""Are smaller patches better?
+
+The same layers on patches of 4, 2 and 1 pixels of digits, or of 8, 4 and 2 of CIFAR-10:
+4, 16 and 64 tokens, or 16, 64 and 256. All see as many images, in unlike time.
+
+Dosovitskiy et al. 2021, arXiv:2010.11929, table 5, pre-trained on ImageNet alone: 73.4
+(B/32) and 77.9 (B/16), 71.2 (L/32) and 76.5 (L/16). Nguyen et al. 2024,
+arXiv:2406.09415: patches may be as small as a pixel.
+"""
+
+from experiments.scales import CIFAR10, DIGITS
+from experiments.study import Study, monotone
+
+
+def get_study(scale="cpu"):
+    names = {"cpu": ("4", "2", "1"), "gpu": ("8", "4", "2")}[scale]
+    return Study(
+        **{"cpu": DIGITS, "gpu": CIFAR10}[scale],
+        arms={name: {"model.patch_size": (int(name),)} for name in names},
+        baseline=names[1],
+        expect=(monotone(names, "the smaller, the better"),),
+        caveat={"cpu": "digits of 8 x 8 pixels have few details", "gpu": ""}[scale],
+    )
