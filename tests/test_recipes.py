@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import jax
 import pytest
 
 from tfm_jax import config as configs
@@ -155,7 +156,44 @@ VIT_B16 = {
     "train.total_steps": 20_000,
     **rates("sgd", "cosine", 0.03, 500, clip_norm=1.0, b1=0.9),
 }
+# Ho et al. 2020, section 4, appendix B and released code
+DDPM = {
+    "model.dropout": 0.1,
+    "data.noise.steps": 1_000,
+    "data.noise.schedule": "linear",
+    "data.noise.prediction": "eps",
+    "data.noise.variance": "large",
+    "data.noise.weights": "simple",
+    "data.augment.flip": 0.5,
+    "train.batch_tokens": 128,
+    "train.total_steps": 800_000,
+    "train.ema_decay": 0.9999,
+    **rates("adam", "constant", 2e-4, 5_000, clip_norm=1.0),
+}
+# Peebles and Xie 2023, section 4
+DIT = {
+    "model.conditioning": "adaln_zero",
+    "model.image_size": (32,),
+    "model.labels": 1_000,
+    "model.label_dropout": 0.1,
+    "data.noise.steps": 1_000,
+    "data.noise.schedule": "linear",
+    "data.noise.prediction": "eps",
+    "data.noise.variance": "learned",
+    "data.augment.flip": 0.5,
+    "train.batch_tokens": 256,
+    "train.total_steps": 400_000,
+    "train.ema_decay": 0.9999,
+    **rates("adamw", "constant", 1e-4, 0),
+}
 RECIPES = {
+    "ddpm_cifar10.py:cifar10": DDPM,
+    "dit_imagenet.py:xl2": DIT
+    | {"model.depth": 28, "model.width": 1_152, "model.heads": 16}
+    | {"model.patch_size": (2,)},
+    "dit_imagenet.py:b4": DIT
+    | {"model.depth": 12, "model.width": 768, "model.heads": 12}
+    | {"model.patch_size": (4,)},
     "vit_s16_imagenet.py:s16": VIT_S16
     | {"model.width": 384, "model.heads": 6, "model.depth": 12},
     "vit_b16.py:b16": VIT_B16
@@ -251,6 +289,27 @@ RECIPES = {
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_the_published_one(name):
     assert knobs(found(name), RECIPES[name]) == RECIPES[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("ddpm_cifar10.py", 35.7),
+        ("dit_imagenet.py:xl2", 674.8),
+        ("dit_imagenet.py:b4", 130.4),
+    ],
+)
+def test_a_denoiser_has_as_many_parameters_as_its_file_says(name, millions):
+    """As published, but for latents, which have one channel more."""
+    experiment = found(name)
+    dit = experiment.model_name == "dit"  # one layer is traced for all
+    model = experiment.build_model(**{"layout": "scanned"} if dit else {})
+    example = experiment.workload.objective.example()
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), example, train=False))
+    count = sum(x.size for x in jax.tree.leaves(shapes))
+    assert count / 1e6 == pytest.approx(millions, abs=0.05)
+    text = (FOLDER / name.partition(":")[0]).read_text()
+    assert str(millions) in text
 
 
 # Brown et al. 2020, table 2.1: layers, width, heads, their size, millions of tokens a

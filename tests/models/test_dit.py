@@ -36,7 +36,13 @@ def count(depth, **fields):
 
 @pytest.mark.parametrize(
     ("size", "millions"),
-    [("s2", 32.9), ("b2", 130.3), ("l2", 457.8), ("xl2", 674.8)],
+    [
+        ("s2", 32.9),
+        ("b2", 130.3),
+        ("b4", 130.4),
+        ("l2", 457.8),
+        ("xl2", 674.8),
+    ],
 )
 def test_published_sizes_have_the_published_number_of_parameters(size, millions):
     assert count(**SIZES[size]) == pytest.approx(millions, abs=0.05)
