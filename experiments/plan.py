@@ -218,9 +218,10 @@ class Plan:
                 cells.check_read(cell)
             if cell.arm in checked:
                 continue
-            start = cell.experiment.init_from
-            if start and not Path(start).exists():
-                raise ConfigError(f"arm {cell.arm!r}: init_from={start!r}: not there")
+            start, judge = cell.experiment.init_from, cell.experiment.eval.judge
+            for knob, run in (("init_from", start), ("eval.judge", judge)):
+                if run and not Path(run).exists():
+                    raise ConfigError(f"arm {cell.arm!r}: {knob}={run!r}: not there")
             if start and not status.attempts:
                 cells.check_start(cell)
             checked[cell.arm] = names = _scores(cell, PROBES.get(study.probe))

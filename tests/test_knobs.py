@@ -131,6 +131,8 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
     "train.max_hours": f"{_ENDS}::test_after_its_hours_a_run_is_saved_and_goes_on",
     "eval.variants": "tests/workloads/test_text_tasks.py::"
     "test_the_validation_text_is_read_in_other_ways_too",
+    "eval.judge": "tests/workloads/test_denoise.py::"
+    "test_what_is_drawn_is_judged_after_training_and_whenever_it_is_asked_for",
     "checkpoint.keep": _KEPT,
     "checkpoint.keep_best": _KEPT,
     "checkpoint.metric": _KEPT,

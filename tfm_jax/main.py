@@ -22,6 +22,9 @@ Usage:
   --mode=classify       image files, a path per line of standard input, or those of
                         --input=FILE,FOLDER,...: the likeliest labels of each, and how
                         probable they are, between tabs
+  --mode=sample         images that a model of task=denoise draws, --count=N of them, of
+                        the classes --labels=NAME,... in turn, into --output=FILE.png
+                        or FILE.npz
   --mode=prompt         put the labelled texts of --task_file=TSV to a language model,
                         see below
   --mode=average        average the parameters of the --last=K checkpoints
@@ -35,8 +38,8 @@ Usage:
                         and Perfetto, into profile/ of the workdir
   --trust_data=true     train and eval: read the files that the configuration of a
                         workdir from elsewhere names
-  --checkpoint=STEP     eval, translate, classify and prompt: this checkpoint, not the
-                        latest
+  --checkpoint=STEP     eval, translate, classify, sample and prompt: this checkpoint,
+                        not the latest
 
   Prompts show --examples=K texts of --examples_file=TSV, by default 0. --template=TEXT
   says how: "{text}\nlabel: {label}"; --words=NAME=WORD,... what stands for labels;
@@ -75,13 +78,17 @@ from tfm_jax import config as configs
 from tfm_jax.runs.process import exits
 
 _PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
-_FILES = ("config", "workdir", "input", "reference", "task_file", "examples_file")
+_FILES = (
+    *("config", "workdir", "input", "output", "reference"),
+    *("task_file", "examples_file"),
+)
 MODES = {  # mode: the function that does it, the flags that only it reads
     "train": ("train", ("trust_data", "extend", "profile")),
     "dry_run": ("dry_run", ("trust_data", "format")),
     "eval": ("evaluate", ("checkpoint", "input", "reference", "trust_data")),
     "translate": ("translate", ("checkpoint",)),
     "classify": ("classify", ("checkpoint", "input")),
+    "sample": ("sample", ("checkpoint", "labels", "count", "output")),
     "prompt": ("prompt", ("checkpoint", "examples", "scoring", *_PROMPT)),
     "average": ("average", ("last",)),
     "replay": ("replay", ()),
@@ -102,13 +109,14 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     values = flags.FlagValues()
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
     flags.DEFINE_enum("format", "flags", ["flags", "json"], "", values)
-    named = ("config", "workdir", "input", "reference", "scoring")
+    named = ("config", "workdir", "input", "output", "reference", "scoring", "labels")
     for name in (*named, *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
     flags.DEFINE_string("profile", "", "", values)
     flags.DEFINE_enum("trust_data", "false", ["true", "false"], "", values)
     flags.DEFINE_integer("extend", None, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
+    flags.DEFINE_integer("count", None, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("last", 5, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("examples", 0, "", 0, flag_values=values)
     try:

@@ -13,6 +13,7 @@ SCHEMA = 1  # another one makes every run another run
 ADDED = {  # later knob -> what was done before: at that, it is in no name
     "data.heldout_words_least": 0,
     "data.heldout_words_most": 0,
+    "eval.judge": "",
     "mesh.matmul_precision": "default",
     "optim.cut_after_steps": 50_000,
     "optim.cut_every_steps": 10_000,
@@ -60,12 +61,14 @@ def identity(
 
 def _cosmetic(experiment):
     """Knobs that change no number of a run."""
-    measures = ["eval."]  # but for what is logged or drawn of it
+    measured_with = experiment.workload.measured_with
+    shown = {*SHOWN} - {*measured_with}
+    measures = ["eval.", *measured_with]  # but for what is logged or drawn of it
     if experiment.eval.average_last > 1:
         measures.append("checkpoint.")  # which checkpoints there are counts
     return [
         knob
         for knob, role in experiment.roles().items()
         if role == "operation"
-        and (knob in SHOWN or not knob.startswith(tuple(measures)))
+        and (knob in shown or not knob.startswith(tuple(measures)))
     ]

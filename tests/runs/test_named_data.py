@@ -6,6 +6,7 @@ from tests.reliability.tiny import get_config
 from tfm_jax import api, main
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.runs import named_data
+from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
 
 
@@ -48,6 +49,15 @@ def test_what_a_run_starts_from_is_named_until_it_has_begun(workdir):
     named_data.check(starts, (), workdir)
     with pytest.raises(ConfigError, match="secrets"):
         named_data.check(foreign(), (), workdir)
+
+
+def test_a_judge_is_read_whenever_a_run_goes_on(workdir):
+    (workdir / "checkpoints" / "000001").mkdir(parents=True)
+    evaluation = {"judge": "/home/me/judge"}
+    drawn = resolve(configure("dit", "denoise", eval=evaluation))
+    with pytest.raises(ConfigError, match="eval.judge='/home/me/judge' is named by"):
+        named_data.check(drawn, (), workdir)
+    named_data.check(drawn, ("eval.judge",), workdir)
 
 
 def test_a_cache_that_others_write_to_vouches_for_nothing(tmp_path, workdir):

@@ -1,6 +1,7 @@
 """Images out of noise: the objective, a run of some steps, what it draws."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,12 @@ import numpy as np
 import pytest
 
 from tests.reliability import tiny
+from tfm_jax import api
 from tfm_jax.config import ConfigError
 from tfm_jax.data.batch import ImageBatch
+from tfm_jax.data.rows import images as images_data
 from tfm_jax.main import main
+from tfm_jax.models import vit
 from tfm_jax.notebook import load_run
 from tfm_jax.objectives.denoise import LEVELS, Noise, Objective, to_pixels, to_signal
 from tfm_jax.ops import diffusion
@@ -39,7 +43,8 @@ def get_config(**sections):
         data=data | sections.get("data", {}),
         optim=dict(peak_lr=1e-2),
         train=dict(total_steps=6, batch_tokens=32, log_every_steps=2, ema_decay=0.5),
-        eval=dict(every_steps=3, batch_tokens=128, samples=12),
+        eval=dict(every_steps=3, batch_tokens=128, samples=12)
+        | sections.get("eval", {}),
         checkpoint=dict(every_steps=3),
         mesh=dict(data=1, cpu_devices=8),
     )
@@ -155,10 +160,27 @@ def test_pixels_come_back_from_their_signal():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def judge(tmp_path_factory):
+    """Workdir of a ViT that has seen the digits for three steps."""
+    workdir = tmp_path_factory.mktemp("judge")
+    config = configure(
+        *("vit", "classify_images"),
+        model=dict(vit.SIZES["tiny"], depth=1, width=8, patch_size=(4,), channels=1)
+        | dict(labels=10),
+        optim=dict(warmup_steps=1),
+        train=dict(total_steps=3, batch_tokens=32),
+        eval=dict(every_steps=3, pictures=False),
+        mesh=dict(data=1, cpu_devices=8),
+    )
+    loop.train(config, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, judge):
     """(workdir, results) of six steps."""
     workdir = tmp_path_factory.mktemp("denoise")
-    return workdir, loop.train(get_config(), workdir)
+    return workdir, loop.train(get_config(eval=dict(judge=str(judge))), workdir)
 
 
 def test_a_run_is_scored_draws_images_and_is_loaded(trained):
@@ -166,9 +188,38 @@ def test_a_run_is_scored_draws_images_and_is_loaded(trained):
     scores = results["valid"]
     assert 0 < scores["noise_error"] < 1.5 and scores["bits_per_dim"] > 0
     assert (workdir / "samples-valid.png").stat().st_size > 1000
-    assert main(["--mode=eval", f"--workdir={workdir}"]) == 0
     test_scores = load_run(workdir).evaluate()
     assert test_scores["noise_error"] == pytest.approx(results["test"]["noise_error"])
+
+
+def test_what_is_drawn_is_judged_after_training_and_whenever_it_is_asked_for(
+    trained, capsys
+):
+    workdir, results = trained
+    resolved = resolve(load_run(workdir).config.as_dict())
+    names = {f"valid/{name}" for name in results["valid"]}
+    names |= {f"test/{name}" for name in results["test"]}
+    assert {*api.score_names(resolved)} == names
+    argv = ["--mode=eval", f"--workdir={workdir}"]
+    assert main(argv) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["split"] == "test" and scores["samples"] == 12
+    for name in ("frechet", "sample_accuracy", "gaussian_frechet", "judge"):
+        assert scores[name] == pytest.approx(results["valid"][name]), name
+    assert main([*argv, "--config.eval.judge="]) == 0
+    assert "samples" not in json.loads(capsys.readouterr().out)
+
+
+def test_who_cannot_judge_is_refused_in_one_line(trained, tmp_path):
+    for judge, message in (
+        (tmp_path / "none", "eval.judge=.*none"),
+        (trained[0], "eval.judge=.* is one of task='denoise' with model_name='dit'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            loop.train(get_config(eval=dict(judge=str(judge))), tmp_path / "run")
+    unread = get_config(eval=dict(judge="x", samples=0))
+    with pytest.raises(ConfigError, match="eval.judge='x' has no effect with eval.sam"):
+        loop.train(unread, tmp_path / "unread")
 
 
 def test_a_drawn_image_depends_on_seed_number_and_label_alone(trained):
@@ -201,6 +252,41 @@ def test_what_is_known_of_an_image_is_kept_and_a_blend_has_both_ends(trained):
         run.inpaint(images, mask, [1, 1, 1])
 
 
+def test_images_are_drawn_on_the_command_line(trained, tmp_path, capsys):
+    workdir, _ = trained
+    output = tmp_path / "drawn.npz"
+    argv = ["--mode=sample", f"--workdir={workdir}", f"--output={output}"]
+    assert main([*argv, "--labels=3,1", "--count=5", "--config.seed=7"]) == 0
+    with np.load(output) as drawn:
+        images, labels = drawn["images"], drawn["labels"]
+    assert labels.tolist() == [3, 1, 3, 1, 3]
+    again = load_run(workdir).draw(labels, seed=7)
+    np.testing.assert_array_equal(images, again)
+    picture = tmp_path / "drawn.png"
+    assert main([*argv[:2], f"--output={picture}"]) == 0
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    source = dict(source="npz", train_files=(str(output),), valid_share=0.0)
+    read = images_data.Config(**source)
+    rows, _ = images_data.KIND.load(read, "train", None)
+    np.testing.assert_array_equal(np.sort(rows.labels), [0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--output=x.jpg"], "--output=FILE.png or FILE.npz, not x.jpg"),
+        ([], "--mode=sample needs --output=FILE.png or FILE.npz"),
+        (["--output=x.png", "--labels=3,ten"], "--labels='ten'; choose from (0, 1, 2"),
+        (["--output=x.png", "--count=0"], "--count"),
+        (["--output=x.png", "--last=2"], "--last is not for --mode=sample"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(trained, capsys, flags, message):
+    assert main(["--mode=sample", f"--workdir={trained[0]}", *flags]) == 78
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
 def test_no_label_is_no_image(trained):
     run = load_run(trained[0])
     assert run.draw([]).shape == (0, 8, 8, 1)
@@ -213,9 +299,10 @@ def test_images_of_any_number_of_channels_are_pictured(channels):
     assert len(axis.images) == 1
 
 
-def test_a_run_goes_on_as_if_it_had_never_stopped(trained, tmp_path):
-    assert not tiny.run(tmp_path / "cut", get_config(), stop=(3,))
-    assert tiny.run(tmp_path / "cut", get_config())
+def test_a_run_goes_on_as_if_it_had_never_stopped(trained, judge, tmp_path):
+    config = get_config(eval=dict(judge=str(judge)))
+    assert not tiny.run(tmp_path / "cut", config, stop=(3,))
+    assert tiny.run(tmp_path / "cut", config)
     assert tiny.digests(tmp_path / "cut") == tiny.digests(trained[0])
 
 

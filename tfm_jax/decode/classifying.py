@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +12,30 @@ from tfm_jax.data.batch import ImageBatch
 from tfm_jax.decode.rows import power_of_two
 
 BATCH = 64  # images at a time
+
+
+class Judge(NamedTuple):
+    """A classifier by which images are measured that another model has drawn.
+
+    Attributes:
+        name: of its family and its parameters. labels: names of its classes, in order.
+        model: images -> logits. features: the same -> what these are read from.
+        params: of both.
+    """
+
+    name: str
+    labels: list[str]
+    model: nn.Module
+    features: nn.Module
+    params: Mapping[str, Any]
+
+    def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(features [n, D], classes [n]) of images [n, height, width, C] uint8."""
+        features, logits = (
+            over_images(model, self.params, images)
+            for model in (self.features, self.model)
+        )
+        return features, np.argmax(logits, axis=-1)
 
 
 def over_images(

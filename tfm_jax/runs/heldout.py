@@ -6,7 +6,7 @@ from pathlib import Path
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.mesh import Config, make_mesh, using
-from tfm_jax.runs import saved
+from tfm_jax.runs import judges, saved
 
 FILES = ("files", "tsv")  # values of data.source that read files
 TEXTS = ("folder", "pydocs", "recall")  # of running text, which a file holds as well
@@ -28,9 +28,11 @@ def evaluate(
     workload = experiment.workload
     if file is not None:
         experiment = experiment._replace(data=_reading(experiment.data, str(file)))
+    beside = workload.compared(experiment) if file is None else ()
     for split in ("test", "valid") if file is None else ("valid",):
         names = saved.label_names(run)
-        data = workload.prepare(experiment, run.tokenizer, splits=(split,), names=names)
+        splits = *beside, split
+        data = workload.prepare(experiment, run.tokenizer, splits=splits, names=names)
         if getattr(data, split):
             break
     else:
@@ -38,7 +40,8 @@ def evaluate(
     cfg = mesh or experiment.mesh
     made = make_mesh(cfg)
     with using(cfg, made, rules=()):
-        evaluator = workload.make_evaluator(experiment, data, made)
+        judge = judges.read(experiment)
+        evaluator = workload.make_evaluator(experiment, data, made, judge)
         scored = evaluator.final(run.params, split)
     return {"split": split if file is None else str(file)} | scored.scores
 

@@ -39,7 +39,7 @@ def check(experiment: Experiment, given: Collection[str], workdir: str | Path) -
     Raises: ConfigError naming one and the flag that says that it may be read.
     """
     begun = weights.numbered(Path(workdir, weights.DIRECTORY))
-    named = _named(experiment, files.DATA_FILES if begun else files.PLACES)
+    named = _named(experiment, files.LATER if begun else files.PLACES)
     try:
         make_private(home("named_data"))
         unknown = [k for k in named if k not in given and not _note(named, k).exists()]

@@ -4,7 +4,7 @@ import functools
 import io
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -274,6 +274,19 @@ def images(pixels: np.ndarray, path: str | Path | None = None) -> Any:
         shown = image if image.shape[-1] == 3 else image[..., 0]
         axis.imshow(shown, cmap="gray", vmin=0, vmax=255)
     return save(figure, path)
+
+
+def _archive(pixels, labels, path):
+    """What ``data.source=npz`` reads."""
+    with replacing(path) as file:
+        np.savez(file, images=pixels, labels=labels)
+
+
+# suffix of a file -> (images [N, H, W, C] uint8, labels [N], path): writes it
+FILES: dict[str, Callable] = {
+    ".png": lambda pixels, labels, path: images(pixels, path),
+    ".npz": _archive,
+}
 
 
 def canvas(size: tuple[float, float]) -> Any:

@@ -8,4 +8,5 @@ DATA_FILES = {  # what lies there is in the fingerprint of the data
     "data.tfds_data_dir",
 }
 STARTS = {"tokenizer.file", "init_from"}  # read before the first step alone
-PLACES = DATA_FILES | STARTS
+LATER = DATA_FILES | {"eval.judge"}  # read whenever a run goes on
+PLACES = LATER | STARTS

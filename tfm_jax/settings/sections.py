@@ -100,7 +100,14 @@ class EvalConfig:
     sentences: int = knob(
         500, "of the validation set, decoded while training; 0: none", low=0
     )
-    samples: int = knob(3, "translations, or continuations, that are logged", low=0)
+    samples: int = knob(
+        3, "translations or continuations that are logged, images that are drawn", low=0
+    )
+    judge: str = knob(
+        "",
+        "workdir of a Vision Transformer that classifies images; its features compare "
+        'those that are drawn with real ones; "": none do',
+    )
     batch_tokens: int = knob(
         8_192, "target tokens, or images, of one batch of the loss", low=1
     )
@@ -125,6 +132,8 @@ class EvalConfig:
         "the validation text read in other ways, scored after training: each is "
         "NAME:KNOB=VALUE;KNOB=VALUE of the data section, such as sop:pairs.kind=sop",
     )
+
+    READ_WITH = {("samples", Above(0)): ("judge",)}
 
     def __post_init__(self):
         check_numbers(self, "eval")

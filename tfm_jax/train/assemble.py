@@ -12,7 +12,7 @@ from tfm_jax.config import to_json
 from tfm_jax.data.batches import TrainBatches, train_batches
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.mesh import on_this_host, row_multiple
-from tfm_jax.runs import initial, resume
+from tfm_jax.runs import initial, judges, resume
 from tfm_jax.runs.extend import Length
 from tfm_jax.runs.process import peers
 from tfm_jax.runs.storage import weights
@@ -81,6 +81,7 @@ def assemble(
     origin = _origin_of(experiment, checkpoints, given, read_initial)
     experiment, workload = origin.experiment, origin.experiment.workload
     with stop.nothing_to_save():
+        judge = judges.read(experiment)
         data = like.data if like else workload.prepare(experiment, origin.tokenizer)
         experiment = experiment.complete(data.tokenizer, origin.model)
         batches = batches_from(experiment, data, mesh, 0)
@@ -104,7 +105,7 @@ def assemble(
         evaluator = like.evaluator
     else:
         with stop.nothing_to_save():
-            evaluator = workload.make_evaluator(experiment, data, mesh)
+            evaluator = workload.make_evaluator(experiment, data, mesh, judge)
     if origin.extras:
         state = checkpoints.restore(origin.step, compiled.abstract)
     else:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm_jax import bounded_json
-from tfm_jax.config import ConfigError, from_json
+from tfm_jax.config import ConfigError, from_flag, from_json, no_choice
 from tfm_jax.data import prepared
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.rows.pairs import KIND
@@ -19,7 +19,8 @@ from tfm_jax.data.sources.bitext import Pairs, load_pairs
 from tfm_jax.data.sources.text_files import lines_of, read_lines
 from tfm_jax.decode.prompting import Prompting
 from tfm_jax.mesh import make_mesh, put_batch, using
-from tfm_jax.runs import classified, heldout, prompted, resume, saved
+from tfm_jax.runs import classified, heldout, pictures, prompted, resume, saved
+from tfm_jax.runs.log import counted
 from tfm_jax.runs.process import runtime
 from tfm_jax.runs.process.exits import CorruptCheckpoint, InfrastructureError
 from tfm_jax.runs.storage import arrays, weights
@@ -28,6 +29,7 @@ from tfm_jax.runs.workdir import Lease, preflight
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say
 from tfm_jax.train import program
+from tfm_jax.workloads import denoise
 
 CHUNK = 1024  # lines translated, or images classified, at a time
 LABELS = 5  # of an image that are shown
@@ -145,6 +147,46 @@ def classify(
             shown = (f"{names[label]}\t{chances[label]:.4f}" for label in best)
             if not say("\t".join([str(path), *shown]), file=stdout, kept="\t"):
                 return
+
+
+def sample(
+    workdir: str | Path,
+    *,
+    config: Any,
+    checkpoint: int | None = None,
+    labels: str | None = None,
+    count: int | None = None,
+    output: str | None = None,
+) -> None:
+    """Images that a denoising model draws, into a file.
+
+    Image i depends on the ``seed`` of the configuration, i and its label alone.
+
+    Args:
+        labels: names of classes between commas, asked for in turn; None: all of them.
+        count: of images; None: one of each label.
+        output: see ``pictures.FILES``.
+    """
+    if output is None or Path(output).suffix not in pictures.FILES:
+        files = " or ".join(f"FILE{suffix}" for suffix in pictures.FILES)
+        raise ConfigError(f"--mode=sample needs --output={files}, not {output}")
+    run = _load(workdir, config, checkpoint)
+    if (task := run.experiment.task) != "denoise":
+        raise ConfigError(f"--mode=sample is for denoise; the run learnt {task}")
+    known = saved.label_names(run)[: run.experiment.model.labels]
+    if labels and not known:
+        raise ConfigError(f"--labels={labels}; the run was trained without labels")
+    asked = from_flag(labels, tuple[str, ...], "--labels") if labels else known
+    for name in asked:
+        if name not in known:
+            raise ConfigError(no_choice("--labels", name, known))
+    classes = [known.index(name) for name in asked] or [0]
+    drawn = np.resize(classes, count or len(classes))
+    with counted(len(drawn)) as done:
+        parts = run.experiment, run.model, run.params, drawn
+        images = denoise.sample(*parts, seed=run.experiment.seed, on_batch=done)
+    pictures.FILES[Path(output).suffix](images, drawn, Path(output))
+    say(f"see {output}")
 
 
 def prompt(

@@ -29,7 +29,8 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
             totals = _totals(each, params, its_data, split)
             workload = each.workload
             of_sums = each.objective.scores(totals, its_data.report[split])
-            for score in dict.fromkeys((*of_sums, *workload.final_scores(each.data))):
+            of_answers = workload.final_scores(each, its_data, split)
+            for score in dict.fromkeys((*of_sums, *of_answers)):
                 yield f"{name}/{score}"
 
 

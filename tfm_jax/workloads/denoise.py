@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,12 +12,14 @@ from tfm_jax.config import ConfigError, check_numbers, knob
 from tfm_jax.data.rows import images
 from tfm_jax.decode import diffusion
 from tfm_jax.decode.diffusion import METHODS, SPACINGS
+from tfm_jax.metrics.samples import linear_noise_error
 from tfm_jax.objectives import denoise
-from tfm_jax.workloads import classify_images
+from tfm_jax.workloads import classify_images, image_quality
 from tfm_jax.workloads.evaluator import Evaluator, Scored, apply
 from tfm_jax.workloads.workload import Workload
 
 AT_ONCE = 128  # images that are drawn together, at most
+PICTURED = 100  # that people are shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,7 @@ def sample(
     guidance: float | None = None,
     noise: Any = None,
     known: tuple[Any, Any] | None = None,
+    on_batch: Callable[[int], object] = lambda count: None,
 ) -> np.ndarray:
     """Images [N, H, W, C] uint8, image i by (seed, i) and its label alone.
 
@@ -73,6 +77,7 @@ def sample(
         guidance: instead of that of the section.
         noise: [N, H, W, C] to begin with, instead of what (seed, i) draw.
         known: (images [N, H, W, C] uint8, bool mask [H, W] of what is kept of them).
+        on_batch: called with the number of images of each batch when it is drawn.
     """
     cfg, data = experiment.data.sampler, experiment.data.noise
     labels = np.asarray(labels, np.int32)
@@ -115,22 +120,67 @@ def sample(
         chosen = np.minimum(indices, count - 1)
         inputs = [x if x is None else np.asarray(x)[chosen] for x in of_images]
         drawn.append(denoise.to_pixels(draw(params, indices, *inputs)))
+        on_batch(min(size, count - first))
     return np.concatenate(drawn)[:count]
 
 
 class DenoiseEvaluator(Evaluator):
     """Draws images besides, ``eval.samples`` of them, of each class in turn."""
 
-    def besides(
-        self, params: dict[str, Any], split: str, scores: dict, totals: Any
+    def setup(self) -> None:
+        """The judge knows the classes of the data. Raises: ConfigError."""
+        names = self.data.report.get("train", {}).get("labels", [])
+        if self.judge and names and self.judge.labels != names:
+            raise ConfigError(
+                f"eval.judge={self.cfg.judge!r} has labels "
+                f"{','.join(self.judge.labels)}, the data {','.join(names)}"
+            )
+
+    def final(
+        self,
+        params: dict[str, Any],
+        split: str,
+        *,
+        poll: Callable[[], object] = lambda: None,
     ) -> Scored:
-        """Images for the validation split."""
-        count, model = self.cfg.samples, self.experiment.model
-        if not count or split != "valid":
-            return Scored(scores)
-        labels = np.arange(count) % max(model.labels, 1)
+        """Says besides how like real images they are, in the first held-out split."""
+        scored = super().final(params, split, poll=poll)
+        if not scored.scores or not _draws(self.experiment, self.data, split):
+            return scored
+        model, noise = self.experiment.model, self.experiment.data.noise
+        labels = np.arange(self.cfg.samples) % max(model.labels, 1)
+        real = [image_quality.real(getattr(self.data, n)) for n in ("train", split)]
         with self.on_one_device(params) as parts:
-            return Scored(scores, images=sample(self.experiment, *parts, labels))
+            pixels = sample(self.experiment, *parts, labels, on_batch=lambda _: poll())
+            drawn = image_quality.Images(pixels, labels)
+            scores = image_quality.compared(drawn, *real)
+            if self.judge:
+                asked = model.labels > 0
+                scores |= image_quality.judged(self.judge, drawn, *real, labels=asked)
+        if image_quality.has_linear(model):
+            signal, rows = noise.make_schedule().alpha_bar, real[0].rows / 127.5 - 1
+            scores["linear_noise_error"] = linear_noise_error(rows, signal)
+        lines = (self._said(*real),) if self.judge else ()
+        return Scored(scored.scores | scores, lines, images=pixels[:PICTURED])
+
+    def _said(self, train, heldout):
+        return (
+            f"judge: {self.judge.name} ({self.cfg.judge}); images: "
+            f"{self.cfg.samples:,} drawn, {len(train.labels):,} trained on, "
+            f"{len(heldout.labels):,} held out"
+        )
+
+
+def _draws(experiment, data, split):
+    """Whether its evaluation draws images: that of the first held-out split does."""
+    first = "valid" if data.valid else "test"
+    return bool(experiment.eval.samples and data.train and split == first)
+
+
+def _final_scores(experiment, data, split):
+    if not _draws(experiment, data, split):
+        return ()
+    return image_quality.names(experiment.model, judged=bool(experiment.eval.judge))
 
 
 def _check(experiment):
@@ -191,8 +241,11 @@ WORKLOAD = Workload(
         Config=Config, unstored=(*images.KIND.unstored, "noise", "sampler")
     ),
     scores={"denoising_loss": min, "noise_error": min, "bits_per_dim": min},
+    final_scores=_final_scores,
+    compared=lambda experiment: ("train",) if experiment.eval.judge else (),
     evaluator=DenoiseEvaluator,
-    eval_knobs=("samples",),
+    eval_knobs=("samples", "judge"),
+    measured_with=("data.sampler.", "eval.samples"),
     vocabularies={},
     check=_check,
     fits=_fits,

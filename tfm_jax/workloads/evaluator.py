@@ -59,6 +59,7 @@ class Evaluator:
 
     Attributes:
         variants: name -> evaluator of the validation data read in another way.
+        judge: ``Judge`` of the images that the model draws, or None.
     """
 
     def __init__(
@@ -67,15 +68,16 @@ class Evaluator:
         data: Any,
         mesh: jax.sharding.Mesh,
         variants: Mapping[str, Any] | tuple[()] = (),
+        judge: Any = None,
     ) -> None:
         self.experiment, self.data, self.mesh = experiment, data, mesh
         self.cfg = experiment.eval
         self.eval_step = make_eval_step(experiment)
-        self.variants = dict(variants)
+        self.variants, self.judge = dict(variants), judge
         self.setup()
 
     def setup(self) -> None:
-        """What some evaluators need besides. Raises: DataError."""
+        """What some evaluators need besides. Raises: DataError, ConfigError."""
 
     @property
     def pictured(self) -> tuple | None:

@@ -26,12 +26,15 @@ class Workload(NamedTuple):
             better. The first one is its own loss, by which checkpoints are ranked.
         has_score: (sections data and eval, score) -> whether evaluations of this run,
             while training, give it.
-        final_scores: data section -> names of the scores of whole answers, which the
-            evaluation after training adds.
+        final_scores: (experiment, prepared data, split) -> names of the scores of whole
+            answers, which the evaluation after training adds.
+        compared: experiment -> other splits that scores of a split are compared with.
         auxiliary: ``train.auxiliary_weight`` weighs a second loss.
         evaluator: scores held-out data, see `Evaluator`.
         eval_knobs: those that its evaluator reads of the section ``eval``, and others
             do not, besides ``samples``.
+        measured_with: knobs of role operation that scores depend on, besides all of
+            ``eval`` but for ``samples``; a prefix for several.
         samples_by: methods of a model that ``eval.samples`` are drawn by.
         vocabularies: field of the model -> attribute of the tokenizer that fills it.
         labels: field of the model that is the number of labels of the data; "": none.
@@ -53,10 +56,12 @@ class Workload(NamedTuple):
     data: prepared.Kind
     scores: Mapping[str, Callable] = TOKEN_SCORES
     has_score: Callable[[Any, Any, str], bool] = lambda data, evaluation, score: True
-    final_scores: Callable[[Any], Iterable[str]] = lambda data: ()
+    final_scores: Callable[[Any, Any, str], Iterable[str]] = lambda *_: ()
+    compared: Callable[[Any], tuple[str, ...]] = lambda experiment: ()
     auxiliary: bool = False
     evaluator: type[Evaluator] = Evaluator
     eval_knobs: tuple[str, ...] = ()
+    measured_with: tuple[str, ...] = ()
     samples_by: tuple[str, ...] = ()
     vocabularies: Mapping[str, str] = MappingProxyType({"vocab": "vocab"})
     labels: str = ""
@@ -117,14 +122,19 @@ class Workload(NamedTuple):
         return cache.prepared(*sections, cache.home("data"), tokenizer=tokenizer)
 
     def make_evaluator(
-        self, experiment: Any, data: Any, mesh: jax.sharding.Mesh
+        self, experiment: Any, data: Any, mesh: jax.sharding.Mesh, judge: Any = None
     ) -> Evaluator:
-        """Of the held-out data, and of the variants of it that the experiment has."""
+        """Of the held-out data, and of the variants of it that the experiment has.
+
+        Args: judge: of images that are drawn, see `Evaluator`.
+        """
         variants = {
-            name: self.evaluator(variant, self.prepare(variant, data.tokenizer), mesh)
+            name: self.evaluator(
+                variant, self.prepare(variant, data.tokenizer), mesh, judge=judge
+            )
             for name, variant in experiment.variants().items()
         }
-        return self.evaluator(experiment, data, mesh, variants)
+        return self.evaluator(experiment, data, mesh, variants, judge)
 
 
 def _tokens_in_rows(row_sets):

@@ -83,6 +83,20 @@ def test_a_run_is_called_as_it_was_when_its_knobs_had_other_names():
     assert identity.identity(made) == "5a01151a43b4"  # of optim.rates, mesh.exchange
 
 
+def test_how_images_are_drawn_and_judged_is_in_the_name_of_a_run_that_draws():
+    made = cells.configure("configs/dit_digits.py", {})
+    name = identity.identity(made)
+    for knob, value in (
+        ("data.sampler.guidance", 2.0),
+        ("eval.samples", 7),
+        ("eval.judge", "runs/digits"),
+    ):
+        changed = cells.configure("configs/dit_digits.py", {knob: value})
+        assert identity.identity(changed) != name, knob
+    shown = cells.configure("configs/dit_digits.py", {"eval.pictures": False})
+    assert identity.identity(shown) == name
+
+
 def test_new_arms_seeds_and_axes_change_no_id(tmp_path):
     before = {c.id for c in ids(tmp_path).values()}
     more = axis("model.norm", ("pre", "post", "sandwich"))
