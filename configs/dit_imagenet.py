@@ -18,7 +18,7 @@ Sizes   xl2 (default), 674.8 million parameters; b4, 130.4; tiny: the digits of
 Expect  published FID of latents after 400,000 steps: XL/2 19.47, by other conditioning
         35.24, 26.14, 25.21; B/4 68.38; XL/2 after 7 million 9.62, guided by 1.5 2.27
 Cost    102 M images, XL/2 119 G multiplications each, B/4 6; published 5.7 steps a
-        second on a TPU v3-256 (XL/2); tiny: a minute of 2 cores
+        second on a TPU v3-256 (XL/2); tiny: minutes of 2 cores
 """
 
 from tfm_jax.models import dit
