@@ -179,7 +179,7 @@ def sample(
     asked = from_flag(labels, tuple[str, ...], "--labels") if labels else known
     for name in asked:
         if name not in known:
-            raise ConfigError(no_choice("--labels", name, known))
+            raise ConfigError(no_choice("--labels", name, tuple(known)))
     classes = [known.index(name) for name in asked] or [0]
     drawn = np.resize(classes, count or len(classes))
     with counted(len(drawn)) as done:
