@@ -83,10 +83,12 @@ def serve(make):
         idle_since = time.process_time()
 
 
-def alternate(arms, count, measure):
+def alternate(arms, count, measure, unit="tokens"):
     """``count`` rounds of all arms in turn.
 
-    Args: measure: ``measure(arm)`` -> dict with ``tokens`` and ``seconds``.
+    Args:
+        measure: ``measure(arm)`` -> dict with ``tokens`` and ``seconds``.
+        unit: what ``tokens`` counts.
     Returns: per arm a list with one such dict a round.
     """
     measured = {arm.name: [] for arm in arms}
@@ -96,7 +98,7 @@ def alternate(arms, count, measure):
         rates = "  ".join(
             f"{n} {_rate(rounds[-1]):,.0f}" for n, rounds in measured.items()
         )
-        print(f"round {number}: {rates} tokens/s", flush=True)
+        print(f"round {number}: {rates} {unit}/s", flush=True)
     return measured
 
 
@@ -122,11 +124,11 @@ def compare(measured, of) -> dict:
     return result
 
 
-def report(title, compared, arms, **more) -> None:
+def report(title, compared, arms, *, unit="tokens", **more) -> None:
     """A table for people, and the same as one line of JSON."""
     print(f"\n{title}")
     for name, rate in compared["tokens_per_second"].items():
-        print(f"  {name:<16} {rate:>12,.0f} tokens/s, median of rounds")
+        print(f"  {name:<16} {rate:>12,.0f} {unit}/s, median of rounds")
     for pair, ratio in compared["ratios"].items():
         line = "{median:.2f}x ({min:.2f} to {max:.2f})".format(**ratio)
         print(f"  {pair:<28} {line}")

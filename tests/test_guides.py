@@ -68,6 +68,7 @@ SMALL = {  # where a configuration says this -> the knobs it has here
     },
     "task=causal_lm": {"eval.samples": 1},
     "task=classify_images": {"train.batch_tokens": 16},
+    "model_name=dit": {"model.ffn_width": 64},  # as of all that diffusers has
     "task=denoise": {
         "data.noise.steps": 4,
         "data.sampler.steps": 2,

@@ -16,6 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 FEWER = {  # what stands in a notebook -> what runs here: every cell, but less of it
+    "diffusion": {
+        "total_steps = 3000": "total_steps = config.eval.samples = 2\n"
+        "config.model.depth = 1",
+    },
     "finetune": {
         "total_steps=1500, batch_tokens=1024, log_every_steps=20": "total_steps=4, "
         "batch_tokens=1024, log_every_steps=2",
@@ -43,7 +47,15 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
         "eval.update(every_steps=50": "eval.update(max_length_offset=4, every_steps=2",
         "log_every_steps=10": "log_every_steps=2",
     },
+    "vision": {
+        'load("vit_digits")\nworkdir': 'load("vit_digits")\n'
+        "config.train.total_steps, config.model.depth = 2, 1\nworkdir",
+        "total_steps = 300": "total_steps, larger.model.depth = 2, 1",
+        "warmup_steps=20": "warmup_steps=1",
+    },
 }
+
+SHOWN = (".plot(", ".picture(", ".imshow(")  # a cell that ends in one shows a picture
 
 
 def read(path):
@@ -99,6 +111,6 @@ def test_notebook_runs_and_shows_its_pictures(path, tmp_path):
     )
     for cell in cells:
         last = ast.unparse(ast.parse(cell.source).body[-1])
-        if ".plot(" in last:
+        if any(name in last for name in SHOWN):
             shown = [output.get("data", {}) for output in cell.outputs]
             assert any("image/png" in data for data in shown), last

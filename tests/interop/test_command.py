@@ -302,12 +302,12 @@ def test_the_same_outputs_pass_and_others_fail(name, tmp_path, monkeypatch, caps
     assert len(lines) == VERIFIED[name] + 2
     assert lines[-1] == "PASS: no output differs by more than 0.0001"
 
-    def disturbed(folder, load=load_huggingface):
-        found = load(folder)
-        params = jax.tree.map(lambda x: x + 3e-3, found.params)
-        return found._replace(params=params)
+    def disturbed(folder):
+        loaded = load_huggingface(folder)
+        params = jax.tree.map(lambda x: x + 3e-3, loaded.params)
+        return loaded._replace(params=params)
 
-    monkeypatch.setattr(verify.huggingface, "load_huggingface", disturbed)
+    monkeypatch.setattr(verify.folders, "load", disturbed)
     assert main(["verify", str(tmp_path)]) == 1
     assert "FAIL: an output differs" in capsys.readouterr().out
 

@@ -233,6 +233,21 @@ def test_a_drawn_image_depends_on_seed_number_and_label_alone(trained):
     assert np.any(run.draw(labels, guidance=3.0) != whole)
 
 
+def test_knobs_of_the_sampler_are_given_by_name(trained):
+    run = load_run(trained[0])
+    np.testing.assert_array_equal(run.draw([3], steps=4), run.draw([3]))
+    assert np.any(run.draw([3], method="ddpm") != run.draw([3]))
+    for knobs, message in {
+        ("method", "euler"): r"data.sampler.method='euler'; choose from \(ddpm",
+        ("step", 2): "data.sampler.step: there is no such knob.*steps",
+        ("steps", 11): "data.sampler.steps=11 must be at most data.noise.steps=10",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            run.draw([3], **dict([knobs]))
+    with pytest.raises(ConfigError, match="data.sampler.eta=0.5 .*data.sampler.method"):
+        run.interpolate(3, method="ddpm", eta=0.5)
+
+
 def test_what_is_known_of_an_image_is_kept_and_a_blend_has_both_ends(trained):
     run = load_run(trained[0])
     images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)

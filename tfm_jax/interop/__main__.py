@@ -1,17 +1,19 @@
-"""Models of transformers: into a workdir, out of one, and compared.
+"""Models of transformers and diffusers: into a workdir, out of one, and compared.
 
 Usage:
   python -m tfm_jax.interop import FOLDER WORKDIR [--tokenizer=PATH]
   python -m tfm_jax.interop export WORKDIR FOLDER [--model_type=TYPE] [--tower=TOWER]
   python -m tfm_jax.interop verify FOLDER
 
-  import  FOLDER, as transformers writes it (config.json, safetensors, tokenizer), as
-          a run that made no step: tfm_jax.notebook.load_run takes WORKDIR, and so does
-          tfm_jax.main with --mode=eval and --mode=train
-  export  the newest sound checkpoint of WORKDIR as a folder that transformers reads
-  verify  FOLDER is read here and by transformers, which must be installed; a table of
-          the largest differences of outputs on random rows and on texts, of which both
-          must make the same ids, PASS or FAIL
+  import  FOLDER, as transformers writes it (config.json, safetensors, tokenizer), or
+          diffusers (UNet2DModel, DiTTransformer2DModel), as a run that made no step:
+          tfm_jax.notebook.load_run takes WORKDIR, and so does tfm_jax.main with
+          --mode=eval and --mode=train
+  export  the newest sound checkpoint of WORKDIR as a folder that transformers reads, or
+          diffusers
+  verify  FOLDER is read here and by that library, which must be installed; a table of
+          the largest differences of outputs on random inputs and on texts, of which
+          both must make the same ids, PASS or FAIL
 
   --tokenizer=PATH     file or folder, where FOLDER has none
   --model_type=TYPE    gpt2, openai-gpt, ...: which one where several fit the model

@@ -76,18 +76,23 @@ def save_diffusers(folder: str | Path, params: Mapping[str, Any], config: Any) -
         FileExistsError: the folder is not empty.
     """
     folder = Path(folder)
-    rows = [row for row in DENOISERS.values() if row.config is type(config)]
-    if not rows:
+    row = row_of(config)
+    if row is None:
         ours = f"{type(config).__module__}.{type(config).__name__}"
         raise ValueError(f"{ours} has no counterpart in diffusers")
-    values = {CLASS: rows[0].class_name, **rows[0].write_config(config)}
-    tensors = rows[0].to_tensors(config, params)
+    values = {CLASS: row.class_name, **row.write_config(config)}
+    tensors = row.to_tensors(config, params)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     (folder / CONFIG).write_text(text, "utf-8")
     safetensors_io.write(folder, tensors, FILE)
+
+
+def row_of(config: Any) -> DenoiserMap | None:
+    """The class that has models of ``config``; None: there is none."""
+    return next((row for row in DENOISERS.values() if row.config is type(config)), None)
 
 
 def _of_class(name: object) -> DenoiserMap:

@@ -1,26 +1,24 @@
-"""Starts: folders of transformers whose parameters a run begins with."""
+"""Starts: folders of other libraries whose parameters a run begins with."""
 
-from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.bilingual import Tokenizer
 from tfm_jax.data.tokenizers.subwords import TextTokenizer
-from tfm_jax.interop import huggingface, tokenizer_files
+from tfm_jax.interop import folders, huggingface, tokenizer_files
 from tfm_jax.interop.imported import Imported
 from tfm_jax.models import family_of
 from tfm_jax.runs import initial
 
 
 def read_initial(path: str) -> initial.Source:
-    """A folder as transformers writes it, a workdir, or a checkpoint of one.
+    """A folder as transformers or diffusers writes it, a workdir, or a checkpoint.
 
     Raises: ConfigError if it is none of them, or its model has no counterpart here.
     """
     try:
         folder = huggingface.local(path)
-        config = folder / huggingface.CONFIG
-        foreign = config.is_file() and "model_type" in bounded_json.read(config, dict)
-        loaded = huggingface.load_huggingface(folder) if foreign else None
+        load = folders.loader(folder)
+        loaded = load(folder) if load else None
     except (OSError, ValueError) as error:
         raise ConfigError(f"init_from={path!r}: {error}") from error
     if loaded is None:

@@ -1,5 +1,6 @@
-"""The same rows through a folder's model here and in transformers, compared."""
+"""The same inputs through a folder's model here and in its library, compared."""
 
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,8 @@ import numpy as np
 
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
-from tfm_jax.interop import huggingface, texts
+from tfm_jax.interop import diffusers, folders, huggingface, texts
+from tfm_jax.interop.diffusers import ImportedDenoiser
 from tfm_jax.interop.imported import Imported, ImportedImages, ImportedText
 
 TOLERANCE = 1e-4  # absolute, on logits
@@ -33,10 +35,12 @@ class Rows(NamedTuple):
 
 
 class Images(NamedTuple):
-    """``pixels`` [B, height, width, C], float."""
+    """``pixels`` [B, height, width, C], float; with noise ``times`` and ``labels``."""
 
     name: str
     pixels: np.ndarray
+    times: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
 
 class Probes(NamedTuple):
@@ -46,11 +50,13 @@ class Probes(NamedTuple):
         inputs: what was loaded -> random inputs, each with a ``name``.
         differences: (what was loaded, ask the reference, inputs) -> ``Difference``s.
         texts: whether they read texts, too.
+        library: key of REFERENCES.
     """
 
     inputs: Callable
     differences: Callable
-    texts: bool = True
+    texts: bool = False
+    library: str = "transformers"
 
 
 class Difference(NamedTuple):
@@ -65,48 +71,41 @@ class Difference(NamedTuple):
 def compare(
     folder: str | Path, *, say: Callable = lambda line: None
 ) -> list[Difference]:
-    """Loads ``folder`` here and with transformers, and asks both the same.
+    """Loads ``folder`` here and with its library, and asks both the same.
 
     The reference computes in float64, so that all rounding is ours. Besides random rows
     of ids, or images, models of text read TEXTS, of which ``AutoTokenizer`` must make
     the ids that we make.
 
-    Args: say: gets a line on what could not be compared.
-    Raises: ConfigError if torch or transformers is absent, or ``folder`` is not read.
+    Args: say: gets a line on what could not be compared, or only with a change.
+    Raises: ConfigError if torch or the library is absent, or ``folder`` is not read.
     """
     try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise ConfigError(
-            f"verify needs both torch and transformers: {error}; "
-            "pip install torch transformers"
-        ) from error
-    try:
-        loaded = huggingface.load_huggingface(folder)
+        loaded = folders.load(folder)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{folder}: {error}") from error
-    folder = huggingface.local(folder)
-    theirs = huggingface.describe(loaded.config, huggingface.model_type(folder))
-    if "architectures" not in theirs:
+    probes = next(row for cls, row in PROBES.items() if isinstance(loaded, cls))
+    try:
+        torch, library = map(importlib.import_module, ("torch", probes.library))
+    except ImportError as error:
         raise ConfigError(
-            f"{folder} has model_type={theirs['model_type']!r}, which transformers has "
-            "not; there is nothing to compare with"
-        )
-    cls = getattr(transformers, theirs["architectures"][0])
-    model = cls.from_pretrained(folder, dtype=torch.float64).eval()
+            f"verify needs both torch and {probes.library}: {error}; "
+            f"pip install torch {probes.library}"
+        ) from error
+    folder = huggingface.local(folder)
+    load = REFERENCES[probes.library]
+    model = load(loaded, folder, library, torch.float64, say).eval()
 
-    def ask(**fields):
+    def ask(*inputs, **fields):
         fields = {k: torch.tensor(x) for k, x in fields.items() if x is not None}
         with torch.no_grad():
-            outputs = model(**fields)
+            outputs = model(*map(torch.tensor, inputs), **fields)
         return {
             name: x.numpy()
             for name, x in outputs.items()
-            if name.endswith("logits") or name == "last_hidden_state"
+            if name.endswith("logits") or name in ("last_hidden_state", "sample")
         }
 
-    probes = next(row for cls, row in PROBES.items() if isinstance(loaded, cls))
     each = probes.differences
     lines = [line for some in probes.inputs(loaded) for line in each(loaded, ask, some)]
     try:
@@ -116,7 +115,7 @@ def compare(
         return lines
     for name, rows in ours.items():
         where = Path(folder, rows.tokenizer)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where)
+        tokenizer = library.AutoTokenizer.from_pretrained(where)
         differ = sum(_differs(tokenizer, row) for row in rows.rows)
         lines.append(Difference(name, "token ids", differ, len(rows.rows)))
         if rows.compared and not differ:
@@ -172,6 +171,15 @@ def random_images(loaded: Any) -> Iterator[Images]:
     for name, count in {"one image": 1, "images": 3}.items():
         pixels = rng.normal(size=(count, *config.image, config.channels))
         yield Images(name, pixels.astype(np.float32))
+
+
+def random_noise(loaded: Any) -> Iterator[Images]:
+    """The same as images with noise, each at a time of its own, with a label if any."""
+    rng, labels = np.random.default_rng(1), loaded.config.labels
+    for images in random_images(loaded):
+        count = len(images.pixels)
+        given = np.arange(count) % labels if labels else None
+        yield images._replace(times=rng.uniform(0, 999, count), labels=given)
 
 
 def table(differences: list[Difference]) -> str:
@@ -234,10 +242,42 @@ def _of_images(loaded, ask, images):
     yield _difference(images.name, name, np.asarray(loaded.logits(images.pixels)), y)
 
 
+def _of_noise(loaded, ask, images):
+    """Differences of a denoising model."""
+    given = np.moveaxis(images.pixels, -1, 1).astype(np.float64), images.times
+    theirs = ask(*given, class_labels=images.labels)["sample"]
+    ours = loaded.denoise(images.pixels, images.times, images.labels)
+    yield _difference(images.name, "sample", ours, np.moveaxis(theirs, 1, -1))
+
+
+def _in_transformers(loaded, folder, library, dtype, say):
+    del say
+    theirs = huggingface.describe(loaded.config, huggingface.model_type(folder))
+    if "architectures" not in theirs:
+        raise ConfigError(
+            f"{folder} has model_type={theirs['model_type']!r}, which transformers has "
+            "not; there is nothing to compare with"
+        )
+    cls = getattr(library, theirs["architectures"][0])
+    return cls.from_pretrained(folder, dtype=dtype)
+
+
+def _in_diffusers(loaded, folder, library, dtype, say):
+    row = diffusers.row_of(loaded.config)
+    cls = getattr(library, row.class_name)
+    model = cls.from_pretrained(folder, torch_dtype=dtype)
+    if changed := row.as_published(model):
+        say(f"{row.class_name} is compared {changed}")
+    return model
+
+
+# library -> (what was loaded, folder, module of the library, dtype, say) -> its model
+REFERENCES = {"transformers": _in_transformers, "diffusers": _in_diffusers}
 PROBES = {  # what loading returns -> how it is asked
-    Imported: Probes(random_rows, _of_pairs),
-    ImportedText: Probes(random_rows, _of_text),
-    ImportedImages: Probes(random_images, _of_images, texts=False),
+    Imported: Probes(random_rows, _of_pairs, texts=True),
+    ImportedText: Probes(random_rows, _of_text, texts=True),
+    ImportedImages: Probes(random_images, _of_images),
+    ImportedDenoiser: Probes(random_noise, _of_noise, library="diffusers"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Folders of transformers as workdirs of runs, and workdirs as such folders."""
+"""Folders of other libraries as workdirs of runs, and workdirs as such folders."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,7 @@ from tfm_jax.config import ConfigError, no_choice, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
 from tfm_jax.decode.search import TokenIds
-from tfm_jax.interop import load_huggingface, save_huggingface, tokenizer_files
+from tfm_jax.interop import folders, tokenizer_files
 from tfm_jax.interop.tokenizer_files import TOKENIZER, UNLIMITED, meanings
 from tfm_jax.models import MODELS, family_of
 from tfm_jax.runs import saved
@@ -39,7 +39,7 @@ def import_folder(
         there is a run in ``workdir``.
     """
     try:
-        loaded: Any = load_huggingface(folder)
+        loaded = folders.load(folder)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{folder}: {error}") from error
     workdir = Path(workdir)
@@ -85,15 +85,16 @@ def write_run(
         "data_report.json": to_json(report),
     }
     describe(workdir, texts)
+    averaged = {"ema": params} if built.train.ema_decay else {}
     with Checkpointer(workdir / DIRECTORY, built.checkpoint) as checkpoints:
-        checkpoints.save(0, {"params": params}, extras=texts, wait=True)
+        checkpoints.save(0, {"params": params} | averaged, extras=texts, wait=True)
         return checkpoints.path(0)
 
 
 def export_run(
     workdir: str | Path, folder: str | Path, *, model_type: str = "", tower: str = ""
 ) -> Path:
-    """Writes the newest sound checkpoint of ``workdir`` as ``save_huggingface`` does.
+    """Writes the newest sound checkpoint of ``workdir`` as a folder: ``folders.save``.
 
     And its tokenizer, if it reads text: transformers makes the same ids of a text as
     the run does, with what stands around it. Where a translation's languages have a
@@ -120,7 +121,7 @@ def export_run(
     if hasattr(run.experiment.data, "labels"):
         named["labels"] = saved.label_names(run)
     try:
-        save_huggingface(folder, params, config, model_type=model_type, **named)
+        folders.save(folder, params, config, model_type=model_type, **named)
     except (ValueError, FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{workdir}: {error}") from error
     longest = getattr(config, "max_length", UNLIMITED)
@@ -242,7 +243,11 @@ def _data(task, loaded, tokenizer):
     cls = WORKLOADS[task].data.Config
     if hasattr(config, "image_size"):
         color = {1: "grey", 3: "rgb"}.get(config.channels, "native")
-        return dict(image_size=config.image_size, color=color, labels=loaded.labels)
+        images = dict(image_size=config.image_size, color=color)
+        if task != "denoise":
+            return images | dict(labels=loaded.labels)
+        learned = config.variance == "learned"
+        return images | dict(noise=dict(variance="learned") if learned else {})
     longest = getattr(config, "max_length", UNLIMITED)
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}

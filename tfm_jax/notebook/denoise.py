@@ -1,40 +1,54 @@
 """Trained models that make images of noise, in a notebook."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from tfm_jax.config import build
 from tfm_jax.decode import diffusion
-from tfm_jax.notebook.run import ScoredRun
-from tfm_jax.runs import pictures
-from tfm_jax.workloads.denoise import sample
+from tfm_jax.notebook.images import ImagesRun
+from tfm_jax.settings import new_runs
+from tfm_jax.workloads.denoise import Sampler, sample
 
 
-class DenoiseRun(ScoredRun):
-    """A model that draws images, [n, H, W, C] uint8, as ``data.sampler`` says."""
+class DenoiseRun(ImagesRun):
+    """A model that draws images, [n, H, W, C] uint8, as ``data.sampler`` says.
+
+    Its methods take knobs of that section, too: ``draw([3], steps=10, guidance=2)``.
+    """
 
     __slots__ = ()
 
     def draw(
-        self, labels: Sequence[int], *, seed: int = 0, guidance: float | None = None
+        self, labels: Sequence[int], *, seed: int = 0, **sampler: Any
     ) -> np.ndarray:
         """An image for each label; image i depends on (seed, i) and its label alone.
 
         Args:
             labels: numbers of classes; ``model.labels`` is none of them.
-            guidance: towards the label; by default ``data.sampler.guidance``.
-        Raises: ValueError for a label that the model does not know.
+            sampler: knobs of ``data.sampler`` with other values than the run has.
+        Raises: ValueError for a label that the model does not know; ConfigError naming
+            the knob of the sampler, the value and the legal choices.
         """
-        return self._sample(labels, seed=seed, guidance=guidance)
+        return self._sample(labels, sampler, seed=seed)
 
     def inpaint(
-        self, images: Any, mask: Any, labels: Sequence[int], *, seed: int = 0
+        self,
+        images: Any,
+        mask: Any,
+        labels: Sequence[int],
+        *,
+        seed: int = 0,
+        **sampler: Any,
     ) -> np.ndarray:
         """Images with all but ``mask`` drawn anew.
 
-        Args: images: [n, H, W, C] uint8. mask: [H, W] bool, what is kept of them.
+        Args:
+            images: [n, H, W, C] uint8. mask: [H, W] bool, what is kept of them.
+            sampler: see ``draw``.
         """
         images, mask = np.asarray(images), np.asarray(mask, bool)
         shape = *self.model.cfg.image, self.model.cfg.channels
@@ -43,29 +57,38 @@ class DenoiseRun(ScoredRun):
                 f"images {images.shape} and mask {mask.shape} must be [n, *{shape}] "
                 f"and {shape[:2]}, of n={len(labels)} labels"
             )
-        return self._sample(labels, seed=seed, known=(images, mask))
+        return self._sample(labels, sampler, seed=seed, known=(images, mask))
 
     def interpolate(
-        self, label: int, count: int = 10, *, seeds: tuple[int, int] = (0, 1)
+        self,
+        label: int,
+        count: int = 10,
+        *,
+        seeds: tuple[int, int] = (0, 1),
+        **sampler: Any,
     ) -> np.ndarray:
         """``count`` images from one to another: on the arc between two draws of noise.
 
         What lies between is an image of its own if the sampler draws nothing on the
-        way: ``data.sampler.method=ddim`` with ``eta=0``, or ``dpm_solver``.
+        way: ``method="ddim"`` with ``eta=0``, or ``"dpm_solver"``.
+
+        Args: sampler: see ``draw``.
         """
         shape = *self.model.cfg.image, self.model.cfg.channels
         keys = jax.numpy.stack([jax.random.key(seed) for seed in seeds])
         first, last = diffusion.draw(keys, shape, 0)
         shares = np.linspace(0.0, 1.0, count)
         noise = jax.vmap(lambda share: diffusion.slerp(first, last, share))(shares)
-        return self._sample([label] * count, noise=noise)
+        return self._sample([label] * count, sampler, noise=noise)
 
-    def picture(self, images: Any) -> Any:
-        """Images beside one another, a matplotlib figure."""
-        return pictures.images(np.asarray(images))
-
-    def _sample(self, labels, **options):
-        most = self.model.cfg.labels
+    def _sample(self, labels, sampler, **options):
+        most, data = self.model.cfg.labels, self.config.data
         if not all(0 <= label <= most for label in labels):
             raise ValueError(f"labels={list(labels)} must be from 0 to {most}")
-        return sample(self.config, self.model, self.params, labels, **options)
+        knobs = dataclasses.asdict(data.sampler) | sampler
+        changed = build(Sampler, knobs, "data.sampler")
+        experiment = self.config.reading(dataclasses.replace(data, sampler=changed))
+        experiment.workload.check(experiment)
+        given = [f"data.sampler.{name}" for name in sampler]
+        new_runs.check_read(experiment, given, whole=False)
+        return sample(experiment, self.model, self.params, labels, **options)

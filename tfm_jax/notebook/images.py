@@ -10,12 +10,22 @@ from PIL import Image
 
 from tfm_jax.decode.classifying import over_images
 from tfm_jax.notebook.run import ScoredRun
-from tfm_jax.runs import classified, image_attention, saved
+from tfm_jax.runs import classified, image_attention, pictures, saved
 from tfm_jax.runs.image_attention import ImageAttention
 from tfm_jax.runs.log import counted
 
 
-class ClassifyImagesRun(ScoredRun):
+class ImagesRun(ScoredRun):
+    """A model of images."""
+
+    __slots__ = ()
+
+    def picture(self, images: Any) -> Any:
+        """Images [n, H, W, C] uint8, ten in a row, a matplotlib figure."""
+        return pictures.images(np.asarray(images))
+
+
+class ClassifyImagesRun(ImagesRun):
     """A model that tells classes of images apart; their names are ``labels``."""
 
     __slots__ = ()

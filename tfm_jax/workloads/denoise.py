@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tfm_jax.config import ConfigError, check_numbers, knob
@@ -65,7 +66,6 @@ def sample(
     labels: Any,
     *,
     seed: int = 0,
-    guidance: float | None = None,
     noise: Any = None,
     known: tuple[Any, Any] | None = None,
     on_batch: Callable[[int], object] = lambda count: None,
@@ -74,15 +74,32 @@ def sample(
 
     Args:
         model, params: of one device. labels: [N] int; ``model.labels`` is none.
-        guidance: instead of that of the section.
         noise: [N, H, W, C] to begin with, instead of what (seed, i) draw.
         known: (images [N, H, W, C] uint8, bool mask [H, W] of what is kept of them).
         on_batch: called with the number of images of each batch when it is drawn.
     """
-    cfg, data = experiment.data.sampler, experiment.data.noise
-    labels = np.asarray(labels, np.int32)
+    section, shape = experiment.data, (*model.cfg.image, model.cfg.channels)
+    how = model, section.sampler, section.noise
+    labels, of_seed = np.asarray(labels, np.int32), jax.random.key(seed)
     count, size = len(labels), min(max(len(labels), 1), AT_ONCE)
-    scale = cfg.guidance if guidance is None else guidance
+    images, mask = known or (None, None)
+    mask = mask if mask is None else np.asarray(mask)[..., None]
+    drawn = [np.zeros((0, *shape), np.uint8)]
+    for first in range(0, count, size):
+        indices = np.arange(first, first + size)  # all alike: one program
+        chosen = np.minimum(indices, count - 1)
+        rows = [x if x is None else np.asarray(x)[chosen] for x in (noise, images)]
+        keys = diffusion.keys_of(of_seed, jnp.asarray(indices))
+        x = _draw(*how, params, keys, labels[chosen], *rows, mask)
+        drawn.append(denoise.to_pixels(x))
+        on_batch(min(size, count - first))
+    return np.concatenate(drawn)[:count]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _draw(model, cfg, data, params, keys, labels, noise, images, mask):
+    """Images [B, H, W, C] in [-1, 1] by the keys [B]; of ``images`` the mask stays."""
+    shape = *model.cfg.image, model.cfg.channels
     steps = diffusion.plan(
         data.make_schedule(),
         min(cfg.steps, data.steps),
@@ -91,37 +108,22 @@ def sample(
         eta=cfg.eta,
         variance=data.variance,
     )
-    shape = *model.cfg.image, model.cfg.channels
+    run = functools.partial(apply, model, params, rng=None, train=False)
 
-    @jax.jit
-    def draw(params, indices, labels, noise, images):
-        run = functools.partial(apply, model, params, rng=None, train=False)
+    def conditioned(x, t, labels):
+        return denoise.predict(run, data, x, t, labels)
 
-        def conditioned(x, t, labels):
-            return denoise.predict(run, data, x, t, labels)
-
-        null = np.full(size, model.cfg.labels, np.int32)
-        towards = diffusion.guided(conditioned, labels, null, scale, shape[-1])
-        keys = diffusion.keys_of(jax.random.key(seed), indices)
-        return diffusion.sample(
-            towards if scale != 1.0 else lambda x, t: conditioned(x, t, labels),
-            diffusion.draw(keys, shape, 0) if noise is None else noise,
-            steps,
-            keys,
-            prediction=data.prediction,
-            clip=cfg.clip,
-            known=known and (denoise.to_signal(images), known[1][..., None]),
-        )
-
-    drawn = [np.zeros((0, *shape), np.uint8)]
-    for first in range(0, count, size):
-        indices = np.arange(first, first + size)  # all alike: one program
-        of_images = labels, noise, known and known[0]
-        chosen = np.minimum(indices, count - 1)
-        inputs = [x if x is None else np.asarray(x)[chosen] for x in of_images]
-        drawn.append(denoise.to_pixels(draw(params, indices, *inputs)))
-        on_batch(min(size, count - first))
-    return np.concatenate(drawn)[:count]
+    null = jnp.full_like(labels, model.cfg.labels)
+    guided = diffusion.guided(conditioned, labels, null, cfg.guidance, shape[-1])
+    return diffusion.sample(
+        guided if cfg.guidance != 1.0 else lambda x, t: conditioned(x, t, labels),
+        diffusion.draw(keys, shape, 0) if noise is None else noise,
+        steps,
+        keys,
+        prediction=data.prediction,
+        clip=cfg.clip,
+        known=None if mask is None else (denoise.to_signal(images), mask),
+    )
 
 
 class DenoiseEvaluator(Evaluator):

@@ -40,6 +40,8 @@ class DenoiserMap:
             listing every field that has no counterpart here.
         write_config: the inverse; ValueError for what diffusers cannot represent.
         place: (cfg, path of one of our parameters, its shape) -> its place there.
+        as_published: gives their model what the code that published the architecture
+            has in other ways than they; returns what that is, in words.
     """
 
     class_name: str
@@ -48,6 +50,7 @@ class DenoiserMap:
     read_config: Callable[[Mapping[str, Any]], Any]
     write_config: Callable[[Any], dict[str, Any]]
     place: Callable[..., storage.Stored]
+    as_published: Callable[[Any], str] = lambda model: ""
 
     def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter of a model to its place in the reference."""

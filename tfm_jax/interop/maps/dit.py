@@ -149,6 +149,13 @@ def _place(cfg: dit.Config, path: str, ours: Any) -> storage.Stored:
     return stored
 
 
+def _as_published(model):
+    for block in model.transformer_blocks:
+        block.norm1.emb.time_proj.downscale_freq_shift = 0
+        block.norm3.eps = _VALUES["norm_eps"]
+    return "with the frequencies and the epsilon of Peebles and Xie's code"
+
+
 DIFFUSERS = (
     DenoiserMap(
         "DiTTransformer2DModel",
@@ -157,5 +164,6 @@ DIFFUSERS = (
         _read_config,
         _write_config,
         _place,
+        _as_published,
     ),
 )
