@@ -23,7 +23,7 @@ SIZES = dict(width=8, embedding_width=6, dropout=0.2, teacher_forcing=0.5)
 def config(**changes):
     model = section(rnn_seq2seq.Config, **SIZES | changes.pop("model", {}))
     shared = dict(
-        **dict(train__total_steps=6, eval__every_steps=4, checkpoint__every_steps=2),
+        **dict(train__total_steps=7, eval__every_steps=4, checkpoint__every_steps=2),
         **dict(train__log_every_steps=1, train__skip_limit=3),
     )
     return tiny.get_config(model_name="rnn_seq2seq", model=model, **shared | changes)
@@ -63,7 +63,7 @@ def assert_close(workdir, other):
         )
 
 
-@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6])
 def test_a_run_stopped_anywhere_goes_on_bit_for_bit(unbroken, tmp_path, cut):
     assert not tiny.run(tmp_path, config(), stop=(cut,))
     assert tiny.run(tmp_path, config())
