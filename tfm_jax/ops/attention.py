@@ -41,10 +41,11 @@ def _cosine(q, k, scale):
 
 def _additive(q, k, vector):
     q, k = q.astype(jnp.float32), k.astype(jnp.float32)  # gradients are sums
+    axes = "bhk"[-vector.ndim :]
 
     def one_query(q_bhk):  # never holds [B, H, T, S, K]: one query at a time
         hidden = jnp.tanh(q_bhk[:, None] + k)
-        return jnp.sum(hidden * vector[..., None, :, :], axis=-1).swapaxes(1, 2)
+        return jnp.einsum(f"bshk,{axes}->bhs", hidden, vector)
 
     rows = jax.lax.map(jax.checkpoint(one_query), jnp.swapaxes(q, 0, 1))
     return jnp.moveaxis(rows, 0, 2)
