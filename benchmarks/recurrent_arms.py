@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import decoding_arms
 from benchmarks.rounds import serve
 
-SPREAD = 2.0  # times the initial weights, of which too many translations are as likely
+SPREAD = 2.0  # times the initial weights; of smaller ones near-ties are too many
 
 
 class Ours(decoding_arms.Ours):

@@ -269,7 +269,8 @@ class TorchRecurrent(nn.Module):
         scores = torch.full((rows, beam), -torch.inf)
         scores[:, 0] = 0.0
         tokens = torch.zeros(rows, beam, 0, dtype=torch.long)
-        best, likeliest = torch.full((rows,), -torch.inf), torch.zeros(rows, 0)
+        best = torch.full((rows,), -torch.inf)
+        likeliest = torch.zeros(rows, 0, dtype=torch.long)
         first = torch.arange(rows)[:, None] * beam
         only_eos = torch.full((vocab,), -torch.inf)
         only_eos[EOS] = 0.0
@@ -295,11 +296,11 @@ class TorchRecurrent(nn.Module):
             carry = tuple(x[(first + parents).flatten()] for x in carry)
             if (scores[:, 0] <= best).all():
                 break
-        return likeliest.long()
+        return likeliest
 
 
 def _take(tokens, parents):
-    """[B, W, T] of the hypotheses [B, V] of each row."""
+    """[B, W, T] of the hypotheses ``parents`` [B, W] of each row."""
     return tokens.gather(1, parents[..., None].expand(-1, -1, tokens.shape[2]))
 
 

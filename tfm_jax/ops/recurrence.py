@@ -64,9 +64,13 @@ def multiply(x: jax.Array, kernel: jax.Array, dtype: DTypeLike) -> jax.Array:
     Integers [...] are numbers of rows, those of a table that is looked up.
     """
     if _is_lookup(x):
-        return jnp.take(kernel, x, axis=0, mode="clip").astype(dtype)
+        return _look_up(kernel, x).astype(dtype)
     axes = _axes(x)
     return einsum(f"{axes}i,io->{axes}o", x, kernel, dtype=dtype)
+
+
+def _look_up(table, x):
+    return jnp.take(table, x, axis=0, mode="clip")
 
 
 def _is_lookup(x):
@@ -102,10 +106,11 @@ def scan(
         body: ``body(product, constants, carry, x) -> (carry, y)``, in which
             ``product(name, x)`` is ``multiply(x, kernels[name])``, once for each name.
             It must not close over what gradients flow to.
-        kernels: name -> [I, O]. dtype: of the products.
+        kernels: name -> [I, O]; where ``x`` is integers, a table that they look up in.
+        dtype: of the products.
         constants: any tree; the gradients of all steps are added up in float32. One
-            that all rows share had better come as ``spread`` over them: otherwise the
-            devices that divide the rows among them add up theirs in every step.
+            that all rows share should be ``spread`` over them: otherwise the devices
+            that divide the rows among them add up theirs in every step.
         xs: tree of [T, ...]; ``x`` is one step of it.
         reverse: from the last step to the first.
         remat: policy of ``jax.checkpoint`` for a step; None: all is kept.
@@ -189,8 +194,8 @@ def _backward(static, saved, cotangents):
             continue
         x, g, out = inputs[name], slots[name], kernel.dtype
         if _is_lookup(x):
-            rows = jnp.zeros_like(kernel).at[x].add(g.astype(out), mode="clip")
-            of_kernels[name] = rows
+            _, pull_table = jax.vjp(lambda table, x=x: _look_up(table, x), kernel)
+            (of_kernels[name],) = pull_table(g.astype(out))
             continue
         terms = f"{_axes(x)}i,{_axes(x)}o->io"
         of_kernels[name] = einsum(terms, x, g, dtype=static.dtype, out=out)

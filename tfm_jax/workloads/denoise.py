@@ -168,8 +168,8 @@ class DenoiseEvaluator(Evaluator):
     def _said(self, train, heldout):
         return (
             f"judge: {self.judge.name} ({self.cfg.judge}); images: "
-            f"{self.cfg.samples:,} drawn, {len(train.labels):,} trained on, "
-            f"{len(heldout.labels):,} held out"
+            f"{self.cfg.samples:,} drawn, compared with {len(train.labels):,} trained "
+            f"on and {len(heldout.labels):,} held out"
         )
 
 

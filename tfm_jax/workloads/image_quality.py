@@ -90,7 +90,7 @@ def judged(
 
     Args: labels: whether the model was asked for the classes of ``drawn``.
     """
-    asked = np.arange(len(drawn.labels)) % len(judge.labels)
+    asked = np.resize(np.unique(train.labels), len(drawn.labels))
     pixels = samples.class_gaussians(train.rows, train.labels, asked)
     pixels = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
     gaussian = Images(pixels.reshape(-1, *train.pixels.shape[1:]), asked)

@@ -20,8 +20,8 @@ from tfm_jax.layers.recurrent.layer import (
     RecurrentLayer,
     advance,
     biased,
-    over_rows,
     reset,
+    spread_over_rows,
 )
 from tfm_jax.ops.dropout import dropout
 from tfm_jax.ops.recurrence import CELLS, States, multiply, scan
@@ -193,11 +193,11 @@ class Decoder(nn.Module):
         def body(product, constants, state, x):
             return make_step(product, *constants)(state, x)
 
-        rows = state.layers[0][0].shape[:-1]
+        rows = state.layers[0][0].shape[:-1]  # [B, 1], as a score has [B, heads]
         _, outputs = scan(
             body,
             kernels,
-            (over_rows(arrays, rows), memory),
+            (spread_over_rows(arrays, rows), memory),
             state,
             self._with_gates(inputs),
             jnp.dtype(cfg.dtype),

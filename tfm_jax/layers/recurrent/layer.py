@@ -110,7 +110,7 @@ class RecurrentLayer(nn.Module):
         return scan(
             functools.partial(_step, cell),
             {"recurrent": self.recurrent.kernel},
-            over_rows(self.candidate_bias, zeros.shape[:-1]),
+            spread_over_rows(self.candidate_bias, zeros.shape[:-1]),
             (zeros,) * cell.states,
             (self.input(x), starts),
             x.dtype,
@@ -119,8 +119,8 @@ class RecurrentLayer(nn.Module):
         )[1]
 
 
-def over_rows(parameters: Any, rows: tuple[int, ...]) -> Any:
-    """A tree of vectors [D] as [*rows, D] each, as ``scan`` had better have them."""
+def spread_over_rows(parameters: Any, rows: tuple[int, ...]) -> Any:
+    """A tree of vectors [D], or [1, D], as [*rows, D] each, for ``scan``."""
     return jax.tree.map(lambda x: spread(x, (*rows, x.shape[-1])), parameters)
 
 
