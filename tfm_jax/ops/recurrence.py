@@ -149,16 +149,15 @@ def _scan(static, kernels, constants, carry, xs):
 
 
 def _forward(static, kernels, constants, carry, xs):
-    dtype, shapes = static.dtype, {}
+    dtype = static.dtype
 
     def step(constants, carry, x, slots):
         inputs = {}
 
         def product(name, x):
             assert name not in inputs, f"{name} is multiplied twice in a step"
-            y = multiply(x, kernels[name], dtype)
             inputs[name] = x
-            shapes[name] = y.shape
+            y = multiply(x, kernels[name], dtype)
             return y if slots is None else _through(y, slots[name])
 
         carry, y = static.body(product, constants, carry, x)
@@ -166,8 +165,13 @@ def _forward(static, kernels, constants, carry, xs):
 
     first = jax.tree.map(lambda x: x[0], xs)
     length = len(jax.tree.leaves(xs)[0])
-    jax.eval_shape(step, constants, carry, first, None)
-    slots = {name: jnp.zeros((length, *y), dtype) for name, y in shapes.items()}
+    _, (_, inputs) = jax.eval_shape(step, constants, carry, first, None)
+
+    def zeros(name, x):
+        rows = x.shape if _is_lookup(x) else x.shape[:-1]
+        return jnp.zeros((length, *rows, kernels[name].shape[-1]), dtype)
+
+    slots = {name: zeros(name, x) for name, x in inputs.items()}
 
     def run(constants, carry, xs, slots):
         def one(carry, x):

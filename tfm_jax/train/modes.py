@@ -163,7 +163,7 @@ def sample(
     Image i depends on the ``seed`` of the configuration, i and its label alone.
 
     Args:
-        labels: names of classes between commas, asked for in turn; None: all of them.
+        labels: class names between commas, conditioned on in turn; None: all of them.
         count: of images; None: one of each label.
         output: see ``pictures.FILES``.
     """

@@ -13,7 +13,7 @@ from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 class ClassEvaluator(Evaluator):
     """Says besides which classes are taken for which."""
 
-    def besides(
+    def add_scores(
         self, params: dict[str, Any], split: str, scores: dict, totals: Any
     ) -> Scored:
         """Leaves ``confusion-SPLIT.tsv``, unless numbers were learnt."""

@@ -100,12 +100,12 @@ class Evaluator:
         """All scores of a split, those of whole answers too."""
         totals = self.totals(params, split, poll=poll)
         scores = self.scores(totals, split)
-        return self.besides(params, split, scores, totals) if scores else Scored({})
+        return self.add_scores(params, split, scores, totals) if scores else Scored({})
 
-    def besides(
+    def add_scores(
         self, params: dict[str, Any], split: str, scores: dict, totals: Any
     ) -> Scored:
-        """``scores`` of a split, as ``totals`` say them, with what there is besides."""
+        """``scores`` of the ``totals`` of a split, with those of whole answers."""
         return Scored(scores)
 
     def batches(self, split: str) -> Iterator[Any]:

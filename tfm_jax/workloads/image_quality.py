@@ -1,4 +1,4 @@
-"""Images that a model has drawn against real ones: what is said of them, and names.
+"""Samples of a model compared with real images: the scores, and their names.
 
 The features are those of a judge, a classifier that was trained here: distances are
 comparable only of one judge, and none of them is an FID.
@@ -52,7 +52,7 @@ def has_linear(model: Any) -> bool:
 
 
 def names(model: Any, *, judged: bool) -> tuple[str, ...]:
-    """Of all that is said of what a model draws. Args: model: its configuration."""
+    """Of all scores of samples. Args: model: its configuration."""
     linear = ("linear_noise_error",) if has_linear(model) else ()
     of_labels = OF_LABELS if model.labels else ()
     return NEAREST + linear + (of_labels + JUDGED if judged else ())
@@ -83,12 +83,12 @@ def compared(drawn: Images, train: Images, heldout: Images) -> dict[str, float]:
 def judged(
     judge: Judge, drawn: Images, train: Images, heldout: Images, *, labels: bool
 ) -> dict[str, Any]:
-    """What a judge says of them, and of as many images of one Gaussian a class.
+    """Scores by a judge, of samples and of as many images of one Gaussian a class.
 
     ``frechet`` is the distance of its features to those of the training images,
     ``frechet_floor`` that of the held-out ones; of fewer images it comes out higher.
 
-    Args: labels: whether the model was asked for the classes of ``drawn``.
+    Args: labels: whether ``drawn`` are conditioned on their classes.
     """
     asked = np.resize(np.unique(train.labels), len(drawn.labels))
     pixels = samples.class_gaussians(train.rows, train.labels, asked)

@@ -72,7 +72,7 @@ def find_answers(
 class SpanEvaluator(Evaluator):
     """Scores answers besides."""
 
-    def besides(
+    def add_scores(
         self, params: dict[str, Any], split: str, scores: dict, totals: Any
     ) -> Scored:
         """Adds ``exact_match`` and ``f1`` of answers, in [0, 1]."""

@@ -18,7 +18,7 @@ ENTITIES = ("precision", "recall", "f1", "entities")
 class TagEvaluator(Evaluator):
     """Scores entities besides."""
 
-    def besides(
+    def add_scores(
         self, params: dict[str, Any], split: str, scores: dict, totals: Any
     ) -> Scored:
         """Adds ``precision``, ``recall`` and ``f1`` of entities, in [0, 1].
