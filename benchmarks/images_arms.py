@@ -30,8 +30,11 @@ class Ours(training_arms.Ours):
         names = {"labels": [str(label) for label in range(cfg.labels)]}
         folders.save(folder / "model", params, cfg, **names)
         (rows,) = run.data.train
+        size, images = run.experiment.train.batch_tokens, len(rows.labels)
+        if size > images:
+            raise SystemExit(f"--images={size}: there are {images:,} to train on")
         batches = batches_from(run.experiment, run.data, run.mesh, 0)
-        count = len(rows.labels) // run.experiment.train.batch_tokens
+        count = images // size
         epoch = [*itertools.islice(batches, count)]
         for name in ("images", "labels"):
             np.save(folder / f"{name}.npy", [getattr(batch, name) for batch in epoch])

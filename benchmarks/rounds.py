@@ -110,7 +110,7 @@ def compare(measured, of) -> dict:
     """Median rates, and per other arm the ratios of arm ``of`` to it within rounds."""
     rates = {name: [_rate(one) for one in rounds] for name, rounds in measured.items()}
     result = {
-        "tokens_per_second": {n: statistics.median(r) for n, r in rates.items()},
+        "per_second": {n: statistics.median(r) for n, r in rates.items()},
         "ratios": {},
     }
     for name, theirs in rates.items():
@@ -127,7 +127,7 @@ def compare(measured, of) -> dict:
 def report(title, compared, arms, *, unit="tokens", **more) -> None:
     """A table for people, and the same as one line of JSON."""
     print(f"\n{title}")
-    for name, rate in compared["tokens_per_second"].items():
+    for name, rate in compared["per_second"].items():
         print(f"  {name:<16} {rate:>12,.0f} {unit}/s, median of rounds")
     for pair, ratio in compared["ratios"].items():
         line = "{median:.2f}x ({min:.2f} to {max:.2f})".format(**ratio)

@@ -92,7 +92,7 @@ def measure(args, scratch, enter):
     work = operations_per_token(facts["config"]["model"], facts["examples"])
     for of in [arm.name for arm in arms if arm.name != "torch"]:
         compared = rounds.compare(measured, of=of)
-        rates = compared["tokens_per_second"]
+        rates = compared["per_second"]
         mfu = {name: rate * work / peak for name, rate in rates.items()}
         for name, share in mfu.items():
             print(f"  {name}: MFU {share:.1%} of {peak / 1e12:.1f} TFLOP/s measured")

@@ -176,11 +176,18 @@ def judge(tmp_path_factory):
     return workdir
 
 
+def judged_by(judge):
+    """On two devices, where the judge had one."""
+    config = get_config(eval=dict(judge=str(judge)))
+    config.mesh.data = 2
+    return config
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, judge):
     """(workdir, results) of six steps."""
     workdir = tmp_path_factory.mktemp("denoise")
-    return workdir, loop.train(get_config(eval=dict(judge=str(judge))), workdir)
+    return workdir, loop.train(judged_by(judge), workdir)
 
 
 def test_a_run_is_scored_draws_images_and_is_loaded(trained):
@@ -315,7 +322,7 @@ def test_images_of_any_number_of_channels_are_pictured(channels):
 
 
 def test_a_run_goes_on_as_if_it_had_never_stopped(trained, judge, tmp_path):
-    config = get_config(eval=dict(judge=str(judge)))
+    config = judged_by(judge)
     assert not tiny.run(tmp_path / "cut", config, stop=(3,))
     assert tiny.run(tmp_path / "cut", config)
     assert tiny.digests(tmp_path / "cut") == tiny.digests(trained[0])

@@ -51,7 +51,7 @@ def over_images(
     Args: on_batch: called with the number of images of each batch when it is done.
     Returns: [n, ...] float32; there must be an image.
     """
-    outputs = []
+    outputs, params = [], jax.device_put(params)
     for first in range(0, len(images), BATCH):
         some = images[first : first + BATCH]
         padding = power_of_two(len(some)) - len(some)

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import jax
 import numpy as np
 
 from tfm_jax.config import ConfigError
@@ -38,7 +39,8 @@ def read(experiment: Experiment) -> Judge | None:
         )
     features = judge.build_model(head="features")
     name = f"{judge.model_name} {_digest(run.params)}"
-    return Judge(name, labels, run.model, features, run.params)
+    # of no device: what it is to judge is trained on a mesh, and drawn on one device
+    return Judge(name, labels, run.model, features, jax.device_get(run.params))
 
 
 def _digest(params):
