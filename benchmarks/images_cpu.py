@@ -4,10 +4,10 @@
     python -m benchmarks.images_cpu --models dit --dtype=bfloat16
 
 Two processes take turns, ``--seconds`` each, ``--rounds`` times; what counts are images
-a second, data included. Each pair trains the same model from the same weights, with Adam
-and gradient clipping, in the same precision; the images are the digits of scikit-learn,
-enlarged to 32 x 32 pixels, 64 patches of each. The other arm repeats the batches of our
-first epoch, ready in memory; ours shuffles and enlarges anew.
+a second, data included. Each pair trains the same model from the same weights, with
+Adam and gradient clipping, in the same precision; the images are the digits of
+scikit-learn, enlarged to 32 x 32 pixels, 64 patches of each. The other arm repeats the
+batches of our first epoch, which lie ready for it.
 
     vit   ViT against transformers.ViTForImageClassification
     dit   DiT against diffusers.DiTTransformer2DModel, both to predict the noise
@@ -133,10 +133,8 @@ def agree(theirs, ours, pair, dtype):
             f"{ours['parameters']:,}"
         )
     sides = theirs["first_losses"], ours["first_losses"]
-    if (
-        dtype == "float32"
-        and max(abs(a - b) for a, b in zip(*sides, strict=True)) > pair.loss_tolerance
-    ):
+    apart = max(abs(a - b) for a, b in zip(*sides, strict=True))
+    if dtype == "float32" and apart > pair.loss_tolerance:
         raise SystemExit(f"{pair.against} has the losses {sides[0]}, not {sides[1]}")
 
 
