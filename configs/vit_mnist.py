@@ -5,9 +5,9 @@ A tenth of the training images is the validation split.
 Run     python -m tfm_jax.main --config=configs/vit_mnist.py --workdir=runs/mnist \
           --config.data.train_files=IMAGES,LABELS --config.data.test_files=IMAGES,LABELS
 Sizes   tiny (default), small
-Expect  0.981 of the last 1,000 images of the t10k files of MNIST right, trained on the
-        first 9,000 (tiny, one seed, valid_share=0.1)
-Cost    89 thousand parameters: minutes of one core (tiny)
+Expect  0.985, 0.981, 0.980 of the last 1,000 images of the t10k files of MNIST right,
+        trained on the first 9,000 (tiny, seeds 0 to 2); 3 nearest neighbours 0.956
+Cost    89 thousand parameters: two minutes of 2 cores (tiny)
 """
 
 from tfm_jax.settings.configure import configure

@@ -5,15 +5,18 @@ import logging
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from tests.reliability.tiny import get_config
 from tests.runs.events import summaries
 from tfm_jax.config import ConfigError
+from tfm_jax.runs import pictures
 from tfm_jax.runs.log import MetricsLog, read_history
 from tfm_jax.runs.trackers.redact import HIDDEN, redact, redacted
 from tfm_jax.train import loop
 
+PICTURE = "samples/000002.png"
 SECRET = "hunter2hunter2"
 KNOBS = {
     "model.width": 16,
@@ -80,6 +83,8 @@ def run(workdir, *trackers):
     with MetricsLog(workdir, step=1, **options) as log:
         log.write(2, "train", {"loss": 1.0})
         log.write(2, "samples", {"0": f"https://me:{SECRET}@host"})
+        pictures.images(np.zeros((3, 4, 4, 1), np.uint8), workdir / PICTURE)
+        log.write(2, "pictures", {"samples": PICTURE})
         log.write(2, "final_test", {"nll": 0.5, "signature": "x"})
 
 
@@ -121,6 +126,7 @@ def test_wandb_has_one_run_of_several_processes(tmp_path, module, monkeypatch):
     module(
         "wandb",
         Settings=lambda **options: options,
+        Image=lambda path: path,
         init=lambda **options: runs.append(FakeRun(**options)) or runs[-1],
     )
     run(tmp_path, "wandb")
@@ -134,6 +140,7 @@ def test_wandb_has_one_run_of_several_processes(tmp_path, module, monkeypatch):
     assert second.logged == [
         {"step": 2, "train/loss": 1.0},
         {"step": 2, "samples/0": f"https://{HIDDEN}@host"},
+        {"step": 2, "samples": str(tmp_path / PICTURE)},
         {"step": 2, "final_test/nll": 0.5},
     ]
 
@@ -188,6 +195,8 @@ def test_mlflow_shows_a_run_in_a_folder_and_gets_no_secret(planted, monkeypatch)
     curve = client.get_metric_history(shown.info.run_id, "train/loss")
     assert [(m.step, m.value) for m in curve] == [(1, 2.0), (2, 1.0)]
     assert shown.data.metrics == {"train/loss": 1.0, "final_test/nll": 0.5}
+    [stored] = client.list_artifacts(shown.info.run_id, "pictures")
+    assert stored.path.endswith("000002.png")
     assert_hidden(planted)
 
 
@@ -206,6 +215,8 @@ def test_tensorboard_has_the_hyper_parameters_and_no_secret(planted):
         assert knobs["data.train_files"].string_value == SHOWN["data.train_files"]
     assert end.HasField("session_end_info")
     assert "final_test/nll" in {v.tag for v in values}
+    [drawn] = [v.image for v in values if v.tag == "samples"]
+    assert drawn.encoded_image_string.startswith(b"\x89PNG") and drawn.colorspace == 3
     assert_hidden(planted)
 
 
@@ -220,7 +231,7 @@ def test_a_tracker_that_fails_is_said_once_and_stops_nothing(tmp_path, module, c
     assert len(said) == 2, "one a process"
     assert said[0].startswith("wandb gets no more records (no network")
     assert SECRET not in said[0]
-    assert [r["step"] for r in read_history(tmp_path)] == [1, 2, 2, 2]
+    assert [r["step"] for r in read_history(tmp_path)] == [1, 2, 2, 2, 2]
 
 
 def test_a_tracker_that_is_not_there_is_refused_before_a_run(tmp_path, monkeypatch):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.reliability import tiny
+from tests.runs.events import summaries
 from tfm_jax import api
 from tfm_jax.config import ConfigError
-from tfm_jax.data.batch import ImageBatch
+from tfm_jax.data.batch import ImageBatch, NoisyBatch
 from tfm_jax.data.rows import images as images_data
 from tfm_jax.main import main
 from tfm_jax.models import vit
@@ -195,6 +196,11 @@ def test_a_run_is_scored_draws_images_and_is_loaded(trained):
     scores = results["valid"]
     assert 0 < scores["noise_error"] < 1.5 and scores["bits_per_dim"] > 0
     assert (workdir / "samples-valid.png").stat().st_size > 1000
+    told = [r["samples"] for r in read_history(workdir) if r["kind"] == "pictures"]
+    assert told == ["samples/000003.png", "samples/000006.png"]
+    shown = {v.tag for v in summaries(workdir / "tensorboard") if v.HasField("image")}
+    assert shown == {"samples"}
+    assert all((workdir / path).stat().st_size > 1000 for path in told)
     test_scores = load_run(workdir).evaluate()
     assert test_scores["noise_error"] == pytest.approx(results["test"]["noise_error"])
 
@@ -268,10 +274,36 @@ def test_what_is_known_of_an_image_is_kept_and_a_blend_has_both_ends(trained):
     assert len(run.picture(blend).axes) == 4
     with pytest.raises(ValueError, match=r"labels=\[11\] must be from 0 to 10"):
         run.draw([11])
-    with pytest.raises(ValueError, match="must be .n, ..8, 8, 1.. and .8, 8."):
-        run.inpaint(images[:, :4], mask, [1, 1])
-    with pytest.raises(ValueError, match="of n=3 labels"):
-        run.inpaint(images, mask, [1, 1, 1])
+    for *given, message in (
+        (images[:, :4], mask, [1, 1], r"\(2, 4, 8, 1\) must be \(2, 8, 8, 1\)"),
+        (images, mask, [1, 1, 1], "of 3 labels"),
+        (images, mask[:4], [1, 1], r"mask \(4, 8\) must be \(8, 8\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run.inpaint(*given)
+
+
+def test_an_image_with_noise_is_taken_for_what_the_model_predicts_of_it(trained):
+    run = load_run(trained[0])
+    images = np.random.default_rng(2).integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)
+    spread = []
+    for step in (0, 4, 9):
+        noisy, restored = run.denoise(images, [1, 10], step=step)
+        spread.append(np.std(noisy - images.astype(float)))
+        assert noisy.shape == restored.shape == images.shape
+    assert spread == sorted(spread) and spread[0] < 20
+    signal = np.sqrt(run.config.data.noise.make_schedule().alpha_bar[9])
+    sigma = np.sqrt(1 - signal**2)
+    batch = NoisyBatch(to_signal(noisy), np.full(2, 900.0), np.array([1, 10]))
+    noise = run.model.apply({"params": run.params}, batch, train=False)
+    guess = (to_signal(noisy) - sigma * noise) / signal  # Ho et al. 2020, equation 15
+    inside = (noisy > 0) & (noisy < 255)
+    unlike = np.abs(to_pixels(guess)[inside] - restored[inside].astype(float))
+    assert np.median(unlike) < 4
+    with pytest.raises(ValueError, match="step=10 must be from 0 to 9"):
+        run.denoise(images, [1, 10], step=10)
+    with pytest.raises(ValueError, match="of 1 labels"):
+        run.denoise(images, [1], step=0)
 
 
 def test_images_are_drawn_on_the_command_line(trained, tmp_path, capsys):

@@ -10,8 +10,9 @@ import numpy as np
 from tfm_jax.config import build
 from tfm_jax.decode import diffusion
 from tfm_jax.notebook.images import ImagesRun
+from tfm_jax.objectives.denoise import to_pixels
 from tfm_jax.settings import new_runs
-from tfm_jax.workloads.denoise import Sampler, sample
+from tfm_jax.workloads.denoise import Sampler, noised_and_restored, sample
 
 
 class DenoiseRun(ImagesRun):
@@ -35,6 +36,30 @@ class DenoiseRun(ImagesRun):
         """
         return self._sample(labels, sampler, seed=seed)
 
+    def denoise(
+        self, images: Any, labels: Sequence[int], *, step: int, seed: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(images with the noise of a step, what the model takes them to be).
+
+        Both [n, H, W, C] uint8, with what lies outside of black and white clipped.
+
+        Args:
+            images: [n, H, W, C] uint8. labels: as in ``draw``.
+            step: from 0, the least noise, to ``data.noise.steps`` - 1.
+        Raises: ValueError for another number of labels, a shape, label or step that
+            the model does not know.
+        """
+        images, data = np.asarray(images), self.config.data.noise
+        self._check(labels, images)
+        if not 0 <= step < data.steps:
+            raise ValueError(f"step={step} must be from 0 to {data.steps - 1}")
+        numbers, key = np.asarray(labels, np.int32), jax.random.key(seed)
+        both = noised_and_restored(
+            self.model, data, self.params, images, numbers, step, key
+        )
+        noisy, restored = map(to_pixels, both)
+        return noisy, restored
+
     def inpaint(
         self,
         images: Any,
@@ -51,12 +76,9 @@ class DenoiseRun(ImagesRun):
             sampler: see ``draw``.
         """
         images, mask = np.asarray(images), np.asarray(mask, bool)
-        shape = *self.model.cfg.image, self.model.cfg.channels
-        if images.shape != (len(labels), *shape) or mask.shape != shape[:2]:
-            raise ValueError(
-                f"images {images.shape} and mask {mask.shape} must be [n, *{shape}] "
-                f"and {shape[:2]}, of n={len(labels)} labels"
-            )
+        self._check(labels, images)
+        if mask.shape != images.shape[1:3]:
+            raise ValueError(f"mask {mask.shape} must be {images.shape[1:3]}")
         return self._sample(labels, sampler, seed=seed, known=(images, mask))
 
     def interpolate(
@@ -81,10 +103,19 @@ class DenoiseRun(ImagesRun):
         noise = jax.vmap(lambda share: diffusion.slerp(first, last, share))(shares)
         return self._sample([label] * count, sampler, noise=noise)
 
+    def _check(self, labels, images=None):
+        cfg = self.model.cfg
+        if not all(0 <= label <= cfg.labels for label in labels):
+            raise ValueError(f"labels={list(labels)} must be from 0 to {cfg.labels}")
+        shape = len(labels), *cfg.image, cfg.channels
+        if images is not None and images.shape != shape:
+            raise ValueError(
+                f"images {images.shape} must be {shape}, of {len(labels)} labels"
+            )
+
     def _sample(self, labels, sampler, **options):
-        most, data = self.model.cfg.labels, self.config.data
-        if not all(0 <= label <= most for label in labels):
-            raise ValueError(f"labels={list(labels)} must be from 0 to {most}")
+        self._check(labels)
+        data = self.config.data
         knobs = dataclasses.asdict(data.sampler) | sampler
         changed = build(Sampler, knobs, "data.sampler")
         experiment = self.config.reading(dataclasses.replace(data, sampler=changed))

@@ -305,6 +305,7 @@ def canvas(size: tuple[float, float]) -> Any:
 def save(figure: Any, path: str | Path | None) -> Any:
     """``figure``, which lies at ``path``, if there is one, as PNG."""
     if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with replacing(Path(path)) as file:
             figure.savefig(file, format="png")
     return figure

@@ -125,7 +125,9 @@ class EvalConfig:
         1, "checkpoints averaged for the evaluation after training", low=1
     )
     pictures: bool = knob(
-        True, "curve.png after training, and attention.png of what translates"
+        True,
+        "curve.png after training, and attention.png of what translates; of what draws "
+        "images some of them, whenever it is evaluated",
     )
     variants: tuple[str, ...] = knob(
         (),

@@ -16,7 +16,7 @@ from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
 from tfm_jax.optim import plateau
 from tfm_jax.optim.schedules import SCHEDULES, unreached
-from tfm_jax.runs import initial, named_data, resume
+from tfm_jax.runs import initial, named_data, pictures, resume
 from tfm_jax.runs.extend import Length
 from tfm_jax.runs.log import MetricsLog, Progress, read_history
 from tfm_jax.runs.process import environment, peers, runtime
@@ -300,7 +300,12 @@ class Training:
         if scores:  # there is held-out data
             self.log.write(self.step, "valid", scores)
             self.progress.evaluation(self.step, scores, self.name)
-        if samples:
+        if isinstance(samples, np.ndarray):
+            path = Path("samples", f"{self.step:06}.png")
+            if jax.process_index() == 0:
+                pictures.images(samples, self.workdir / path)
+            self.log.write(self.step, "pictures", {"samples": str(path)})
+        elif samples:
             self.log.write(self.step, "samples", samples)
 
     def _evaluated(self) -> bool:

@@ -15,6 +15,7 @@ from tfm_jax.decode import diffusion
 from tfm_jax.decode.diffusion import METHODS, SPACINGS
 from tfm_jax.metrics.samples import linear_noise_error
 from tfm_jax.objectives import denoise
+from tfm_jax.ops.diffusion import PREDICTIONS, scales
 from tfm_jax.workloads import classify_images, image_quality
 from tfm_jax.workloads.evaluator import Evaluator, Scored, apply
 from tfm_jax.workloads.workload import Workload
@@ -126,6 +127,29 @@ def _draw(model, cfg, data, params, keys, labels, noise, images, mask):
     )
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def noised_and_restored(
+    model: Any,
+    data: denoise.Noise,
+    params: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    step: jax.Array,
+    key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """(x_t, x_0 as ``model`` takes it to be) of images at one step, [B, H, W, C].
+
+    Args: images: [B, H, W, C] uint8. step: t, 0 has the least noise.
+    """
+    x0, t = denoise.to_signal(images), jnp.full(len(images), step)
+    keys = diffusion.keys_of(key, jnp.arange(len(images)))
+    signal, sigma = scales(data.make_schedule(), t, x0)
+    x = signal * x0 + sigma * diffusion.draw(keys, x0.shape[1:], 0)
+    run = functools.partial(apply, model, params, rng=None, train=False)
+    y = denoise.predict(run, data, x, t, labels)[..., : x0.shape[-1]]
+    return x, PREDICTIONS[data.prediction].x0(y, x, signal, sigma)
+
+
 class DenoiseEvaluator(Evaluator):
     """Draws images besides, ``eval.samples`` of them, of each class in turn."""
 
@@ -137,6 +161,16 @@ class DenoiseEvaluator(Evaluator):
                 f"eval.judge={self.cfg.judge!r} has labels "
                 f"{','.join(self.judge.labels)}, the data {','.join(names)}"
             )
+
+    def during(
+        self, params: dict[str, Any], *, poll: Callable[[], object] = lambda: None
+    ) -> tuple[dict, np.ndarray | dict]:
+        """Draws some of the images besides, if pictures are wanted."""
+        scores = self.loss(params, "valid", poll=poll)
+        if not (self.cfg.samples and self.cfg.pictures):
+            return scores, {}
+        with self.on_one_device(params) as parts:
+            return scores, self._drawn(parts, PICTURED, poll)[0]
 
     def final(
         self,
@@ -150,11 +184,9 @@ class DenoiseEvaluator(Evaluator):
         if not scored.scores or not _draws(self.experiment, self.data, split):
             return scored
         model, noise = self.experiment.model, self.experiment.data.noise
-        labels = np.arange(self.cfg.samples) % max(model.labels, 1)
         real = [image_quality.real(getattr(self.data, n)) for n in ("train", split)]
         with self.on_one_device(params) as parts:
-            pixels = sample(self.experiment, *parts, labels, on_batch=lambda _: poll())
-            drawn = image_quality.Images(pixels, labels)
+            drawn = image_quality.Images(*self._drawn(parts, self.cfg.samples, poll))
             scores = image_quality.compared(drawn, *real)
             if self.judge:
                 asked = model.labels > 0
@@ -163,7 +195,14 @@ class DenoiseEvaluator(Evaluator):
             signal, rows = noise.make_schedule().alpha_bar, real[0].rows / 127.5 - 1
             scores["linear_noise_error"] = linear_noise_error(rows, signal)
         lines = (self._said(*real),) if self.judge else ()
-        return Scored(scored.scores | scores, lines, images=pixels[:PICTURED])
+        return Scored(scored.scores | scores, lines, images=drawn.pixels[:PICTURED])
+
+    def _drawn(self, parts, most, poll):
+        """(images, labels), the same in each evaluation; of each class in turn."""
+        count, classes = min(self.cfg.samples, most), self.experiment.model.labels
+        labels = np.arange(count) % max(classes, 1)
+        progress = dict(on_batch=lambda _: poll())
+        return sample(self.experiment, *parts, labels, **progress), labels
 
     def _said(self, train, heldout):
         return (

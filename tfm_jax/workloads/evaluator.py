@@ -86,8 +86,11 @@ class Evaluator:
 
     def during(
         self, params: dict[str, Any], *, poll: Callable[[], object] = lambda: None
-    ) -> tuple[dict, dict]:
-        """(scores of the validation data, number -> sample)."""
+    ) -> tuple[dict, Mapping[str, str] | np.ndarray]:
+        """(scores of the validation data, samples).
+
+        These are number -> text, or images [N, H, W, C] uint8.
+        """
         return self.loss(params, "valid", poll=poll), {}
 
     def final(

@@ -4,6 +4,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+import numpy as np
+from PIL import Image
+
 from tfm_jax.runs.trackers.follower import Record, RunInfo
 
 
@@ -27,16 +30,20 @@ def write(records: Iterator[list[Record]], info: RunInfo) -> None:
             writer.write_event(Event(summary=begins, step=step))
         for ready in records:
             for record in ready:
-                for made in _summaries(record, summary, ends):
+                for made in _summaries(record, info.workdir, summary, ends):
                     event = Event(summary=made, step=record.step, wall_time=record.time)
                     writer.write_event(event)
             writer.flush()
 
 
-def _summaries(record, summary, ends):
+def _summaries(record, workdir, summary, ends):
     if record.kind == "end":
         return [ends] if record.values["finished"] else []
     made = [summary.scalar(tag, value) for tag, value in record.numbers().items()]
     if record.kind == "samples":
         made += [summary.text(f"samples/{n}", x) for n, x in record.values.items()]
+    if record.kind == "pictures":
+        for name, path in record.values.items():
+            pixels = np.asarray(Image.open(workdir / path).convert("RGB"))
+            made.append(summary.image(name, pixels, dataformats="HWC"))
     return made

@@ -43,6 +43,10 @@ def write(records: Iterator[list[Record]], info: RunInfo) -> None:
             elif record.kind == "samples":
                 texts = {f"samples/{n}": text for n, text in record.values.items()}
                 run.log({"step": record.step, **texts})
+            elif record.kind == "pictures":
+                files = record.values.items()
+                drawn = {n: wandb.Image(str(info.workdir / path)) for n, path in files}
+                run.log({"step": record.step, **drawn})
             elif numbers := record.numbers():
                 run.log({"step": record.step, **numbers})
     run.finish(exit_code=0 if finished else 1)
