@@ -14,7 +14,7 @@ Cost    a few minutes on 2 cores
 from tfm_jax.models import dit
 from tfm_jax.settings.configure import configure, every
 
-SIZES = {"tiny": 5_000, "smoke": 300}  # steps
+SIZES = {"tiny": 10_000, "smoke": 300}  # steps
 
 
 def get_config(size="tiny"):
