@@ -12,7 +12,8 @@ BOTH = ("README.md", "README.ko.md")
 DATA = ("docs/data.md", "docs/guide.ko.md")
 FINETUNE = ("docs/finetune.md", "docs/guide.ko.md")
 SOURCES = [
-    f"docs/{n}.md" for n in ("multi30k", "shakespeare", "pretraining", "references")
+    f"docs/{n}.md"
+    for n in ("multi30k", "shakespeare", "pretraining", "digits", "references")
 ]
 NUMBER = r"[+-]?\d[\d,]*(?:\.\d+)?"
 DECIMAL = r"-?\d+\.\d+"
