@@ -4,15 +4,18 @@ import math
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from flax import linen as nn
 
 from tfm_jax import config as configs
 from tfm_jax.settings.experiment import resolve
+from tfm_jax.train.costs import flops
 
 FOLDER = Path(__file__).parents[1] / "configs"
 
 
-def found(name):
+def recipe(name):
     return resolve(configs.load(str(FOLDER / name)))
 
 
@@ -288,7 +291,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_the_published_one(name):
-    assert knobs(found(name), RECIPES[name]) == RECIPES[name]
+    assert knobs(recipe(name), RECIPES[name]) == RECIPES[name]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +304,7 @@ def test_a_recipe_is_the_published_one(name):
 )
 def test_a_denoiser_has_as_many_parameters_as_its_file_says(name, millions):
     """As published, but for latents, which have one channel more."""
-    experiment = found(name)
+    experiment = recipe(name)
     dit = experiment.model_name == "dit"  # one layer is traced for all
     model = experiment.build_model(**{"layout": "scanned"} if dit else {})
     example = experiment.workload.objective.example()
@@ -310,6 +313,26 @@ def test_a_denoiser_has_as_many_parameters_as_its_file_says(name, millions):
     assert count / 1e6 == pytest.approx(millions, abs=0.05)
     text = (FOLDER / name.partition(":")[0]).read_text()
     assert str(millions) in text
+
+
+def test_vit_s16_costs_what_its_file_says():
+    """4.6 G multiplications, as Liu et al. 2021, arXiv:2103.14030, table 1."""
+    experiment = recipe("vit_s16_imagenet.py")
+    model = experiment.build_model(layout="scanned")
+    batch = experiment.workload.objective.example()._replace(
+        images=np.zeros((1, 224, 224, 3), np.uint8)
+    )
+    key = jax.random.key(0)
+    params = jax.eval_shape(lambda: model.init(key, batch, train=False))
+    multiplications = flops.count(
+        lambda params: model.apply(params, batch, train=False), nn.unbox(params)
+    )
+    multiplications = multiplications["products"] / 2e9
+    assert multiplications == pytest.approx(4.6, abs=0.05)
+    text = (FOLDER / "vit_s16_imagenet.py").read_text()
+    assert f"{multiplications:.1f} G multiplications" in text
+    steps = 300 * 1_268_355 // experiment.train.batch_tokens
+    assert f"total_steps={steps} is 300 epochs" in text
 
 
 # Brown et al. 2020, table 2.1: layers, width, heads, their size, millions of tokens a
@@ -343,7 +366,7 @@ def test_gpt3_is_table_2_1_and_appendix_b(name):
         "data.length": 2_048,
         **adam(0.9, 0.95, 1e-8),
     }
-    experiment = found(f"gpt3_small.py:{name}")
+    experiment = recipe(f"gpt3_small.py:{name}")
     assert knobs(experiment, wanted) == wanted
     tokens = experiment.train.batch_tokens
     assert math.isclose(tokens / 2**20, millions, rel_tol=1e-6)
@@ -354,7 +377,7 @@ def test_gpt3_is_table_2_1_and_appendix_b(name):
 def test_what_the_published_rate_of_the_first_transformer_is():
     """lr = width^-0.5 min(step^-0.5, step warmup^-1.5): section 5.3, at its peak."""
     for size_, width in (("base", 512), ("big", 1_024)):
-        cfg = found(f"transformer_wmt.py:{size_}").optim
+        cfg = recipe(f"transformer_wmt.py:{size_}").optim
         assert math.isclose(
             cfg.peak_lr, (width * cfg.warmup_steps) ** -0.5, rel_tol=0.02
         )

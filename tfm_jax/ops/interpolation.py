@@ -21,7 +21,7 @@ def _bicubic(distance, a=-0.75):
 # weight of a point by its distance, in points of the source
 INTERPOLATIONS: dict[str, Callable] = {
     "bilinear": _bilinear,
-    "bicubic": _bicubic,  # Keys 1981
+    "bicubic": _bicubic,  # Keys 1981, with PyTorch's a in place of -1/2
     "zeros": np.zeros_like,  # nothing is kept
 }
 

@@ -158,10 +158,17 @@ def test_a_larger_magnitude_is_a_stronger_change(name, mode):
 
 
 def test_every_operation_is_drawn():
-    image = PIXELS[0]
-    augmented = {randaugment(image, 1, 10, draws(n)).tobytes() for n in range(300)}
-    assert len(augmented) >= len(OPERATIONS)
-    assert randaugment(image[..., :1], 3, 10, draws()).shape == (7, 9, 1)
+    """With both signs; no two make the same of an image, if it is large enough."""
+    image = draws().integers(20, 200, (20, 30, 3), np.uint8)
+    outputs = {
+        (name, np.asarray(operation(Image.fromarray(image), 1.0, sign)).tobytes())
+        for name, operation in OPERATIONS.items()
+        for sign in (1, -1)
+    }
+    images = {pixels for _, pixels in outputs}
+    assert len(images) == len(outputs) > len({name for name, _ in outputs})
+    assert {randaugment(image, 1, 10, draws(n)).tobytes() for n in range(300)} == images
+    assert randaugment(image[..., :1], 3, 10, draws()).shape == (20, 30, 1)
 
 
 def test_mixup_is_the_weighted_mean_of_two_images_of_the_set():

@@ -96,10 +96,11 @@ class Augment:
             for row, seed in zip(chosen, seeds, strict=True)
         ]
         batch = ImageBatch(np.stack(images), rows.labels[chosen], rows.weights[chosen])
-        return self._mixed(rows, batch, seeds) if self._mixes else batch
+        return self._mixed(rows, batch, seeds) if self.mixes else batch
 
     @property
-    def _mixes(self):
+    def mixes(self) -> bool:
+        """Whether images are mixed with others."""
         return self.cfg.mixup > 0 or self.cfg.cutmix > 0
 
     def changed(self, image: Any, seed: int, epoch: int, row: int) -> np.ndarray:
@@ -151,5 +152,5 @@ class Augment:
 
 def augment_of(cfg: Config) -> Augment | None:
     """What a section asks for; None if it is nothing."""
-    made = Augment(cfg)
-    return made if made.changes or cfg.mixup or cfg.cutmix else None
+    augment = Augment(cfg)
+    return augment if augment.changes or augment.mixes else None

@@ -84,6 +84,21 @@ def test_grey_and_colour_convert_into_each_other():
     np.testing.assert_array_equal(pixels(RAMP, color="rgb"), grey)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_an_array_keeps_its_channels_whatever_its_size(channels):
+    """Each resized as an image of its own, as Pillow does; of 4 none is its opacity."""
+    array = np.random.default_rng(0).integers(0, 256, (6, 8, channels), np.uint8)
+    assert pixels(array, (6, 8)) is array
+    half = pixels(array, (3, 4))
+    for channel in range(channels):
+        plane = Image.fromarray(np.ascontiguousarray(array[..., channel]))
+        wanted = plane.resize((4, 3), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(half[..., channel], wanted)
+    if channels == 3:
+        whole = Image.fromarray(array).resize((4, 3), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(half, whole)
+
+
 def test_the_middle_is_cropped_or_all_is_stretched():
     wide = np.zeros((4, 12), np.uint8)
     wide[:, 4:8] = 255  # white in the middle, black beside it

@@ -15,7 +15,9 @@ from tfm_jax.data.cache import prepared
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import prepare
 from tfm_jax.data.rows.images import KIND, Config
+from tfm_jax.data.sources.images import labelled
 from tfm_jax.data.sources.images.labelled import load_images
+from tfm_jax.data.sources.images.listed import Listed
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 5, 4), np.uint8)
 CLASSES = np.arange(40) % 3
@@ -121,6 +123,25 @@ def test_numbers_have_the_names_that_the_config_gives_them(idx):
     np.testing.assert_array_equal(images.labels, CLASSES)
     with pytest.raises(DataError, match="number 2 has the label 2, and the 2 names"):
         load_images(Config(source="idx", train_files=idx, labels=NAMES[:2]), "train")
+
+
+def test_a_label_that_is_unknown_changes_the_meaning_of_no_other():
+    """Labels that are names of classes, though numbers, are no places in the list."""
+    cfg, origin = Config(source="tfds", labels=("1", "0")), "example {}".format
+    for labels in (["0", "1", "1"], ["0", None, "1"]):
+        listed = Listed([], labels, origin, {})
+        names, numbers = labelled._numbered(cfg, listed, None)
+        there = [x for x, label in zip(numbers, labels, strict=True) if label]
+        assert [names[x] for x in there] == [x for x in labels if x]
+
+
+@pytest.mark.parametrize("grey", [13, 0, 255])
+def test_images_of_one_grey_have_no_deviation(tmp_path, grey):
+    """Whatever rounding makes of the mean of the squares."""
+    path = arrays(tmp_path / "a.npz", images=np.full_like(NOISE, grey), labels=CLASSES)
+    _, report = load_images(Config(source="npz", train_files=path), "train")
+    assert report["pixel_mean"] == pytest.approx([grey / 255], abs=1e-4)
+    assert report["pixel_std"] == [0.0]
 
 
 def arrays(path, **named):

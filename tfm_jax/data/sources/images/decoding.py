@@ -48,8 +48,8 @@ def pixels(
         item: path or bytes of a file of FORMATS, image of Pillow, or array uint8 [H, W]
             or [H, W, C].
         size: (height, width), or both in one; (): as it is.
-        color: key of COLORS; native: 1 channel if it is grey, else 3, and arrays as
-            they are. fit: key of FITS.
+        color: key of COLORS; native: 1 channel if it is grey, else 3, and of arrays
+            all that they have. fit: key of FITS.
     Raises: BrokenImage.
     """
     size = (size[0], size[-1]) if size else ()
@@ -64,6 +64,10 @@ def pixels(
     channels = {"native": array.shape[2], "grey": 1, "rgb": 3}[color]
     if array.shape[:2] == (size or array.shape[:2]) and array.shape[2] == channels:
         return array
+    if color == "native":
+        planes = map(Image.fromarray, np.ascontiguousarray(np.moveaxis(array, -1, 0)))
+        parts = [_converted(plane, size, color, fit) for plane in planes]
+        return np.concatenate(parts, axis=-1)
     if array.shape[2] not in (1, 3, 4):
         raise BrokenImage(f"{array.shape[2]} channels, of which only 1, 3 or 4 convert")
     image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)

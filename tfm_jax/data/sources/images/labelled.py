@@ -197,7 +197,7 @@ def _numbered(cfg, listed, names):
     """(names of classes, [n] int32)."""
     given, labels = cfg.labels or listed.names, listed.labels
     numbers = all(label is None or label.isdecimal() for label in labels)
-    if given and numbers and not {*labels} <= {*given}:
+    if given and numbers and not {*labels} - {None} <= {*given}:
         wrong = [n for n, x in enumerate(labels) if x and int(x) >= len(given)]
         if wrong:
             raise DataError(
@@ -280,5 +280,5 @@ def _moments(pixels):
         part = pixels[first : first + _CHUNK].reshape(-1, pixels.shape[-1]) / 255.0
         total += part.sum(0), np.square(part).sum(0)
     mean, square = total / pixels[..., 0].size
-    std = np.sqrt(square - np.square(mean))
+    std = np.sqrt(np.maximum(square - np.square(mean), 0))  # rounding errors
     return {"pixel_mean": mean.round(4).tolist(), "pixel_std": std.round(4).tolist()}
