@@ -1,5 +1,6 @@
 """Eight CPU devices, real data where it is present, programs compiled fast and kept."""
 
+import functools
 import gc
 import importlib
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import jax
 import pytest
+from jax._src.interpreters import mlir
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,6 +23,10 @@ COMPILE_FAST = (
 # The same examples everywhere, and no time limit: machines are busy.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
+
+# Where programs are written down before they are compiled, of one file of tests: a new
+# one for each program takes a fifth of what a tiny one costs.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 
 def pytest_configure(config):
@@ -60,6 +66,11 @@ def pytest_collection_finish():
     """What was imported and collected stays: no collection need walk it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_others_are_forgotten():
+    mlir.make_ir_context.cache_clear()
 
 
 @pytest.fixture(scope="session")
