@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
+from transformers import ViTImageProcessorPil
 
 from tests.interop.text_reference import (
     assert_parity,
@@ -18,7 +21,13 @@ from tests.layers.weights import randomised
 from tests.models.tiny_images import TINY, shapes, tiny
 from tests.models.tiny_images import run as run_model
 from tfm_jax.data.batch import ImageBatch
-from tfm_jax.interop import load_huggingface, read_initial, save_huggingface, verify
+from tfm_jax.interop import (
+    load_huggingface,
+    read_initial,
+    save_huggingface,
+    verify,
+    workdirs,
+)
 from tfm_jax.interop.__main__ import main
 from tfm_jax.interop.maps.vit import VIT
 from tfm_jax.interop.safetensors_io import FILE, read
@@ -194,6 +203,64 @@ def test_how_pixels_are_scaled_is_in_a_file_of_its_own(tmp_path):
     file.write_text(json.dumps(values | {"do_normalize": False}))
     plain = load_huggingface(tmp_path / "a").config
     assert (plain.pixel_mean, plain.pixel_std) == ((0.0,), (1.0,))
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory):
+    """A model of colours, and its folder with the processor of transformers."""
+    model = make(NAME, **SIZES["square"] | dict(num_hidden_layers=1))
+    folder = tmp_path_factory.mktemp("processed")
+    model.save_pretrained(folder)
+    size = {"height": 12, "width": 12}
+    ViTImageProcessorPil(size=size).save_pretrained(folder)
+    return model, folder
+
+
+def test_a_photograph_of_other_proportions_has_the_classes_of_transformers(
+    processed, tmp_path, capsys
+):
+    model, folder = processed
+    assert main(["import", str(folder), str(tmp_path / "run")]) == 0
+    run = load_run(tmp_path / "run")
+    noise = np.random.default_rng(0).integers(0, 256, (20, 31, 3), np.uint8)
+    photograph = Image.fromarray(noise)
+    processor = ViTImageProcessorPil.from_pretrained(folder)
+    with torch.no_grad():
+        logits = model(**processor(photograph, return_tensors="pt")).logits
+    chances = run.classify([photograph]).to_numpy()
+    np.testing.assert_allclose(chances, torch.softmax(logits, -1), atol=1e-5)
+    assert not workdirs.unwritten(tmp_path / "run")
+    cropped = dataclasses.replace(run.config.data, fit="crop")
+    built = run.config._replace(data=cropped)
+    workdirs.write_run(tmp_path / "cropped", built, None, run.params, {})
+    capsys.readouterr()
+    assert main(["export", *map(str, (tmp_path / "cropped", tmp_path / "out"))]) == 0
+    assert "stretches images to 12x12 pixels, this run crops" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"do_center_crop": True}, "do_center_crop=True must be False"),
+        ({"size": {"shortest_edge": 12}}, "size={'shortest_edge': 12} must be {"),
+        ({"size": 14}, "size={'height': 14, 'width': 14} must be {'height': 12,"),
+        ({"resample": 3}, "resample=3 must be 2"),
+        ({"size": 12, "do_center_crop": None}, ""),
+        ({"do_resize": False, "size": 14}, ""),
+    ],
+)
+def test_a_folder_that_resizes_in_another_way_is_no_run(
+    processed, change, message, tmp_path, capsys
+):
+    """But a model: its parameters are read, for images of its size."""
+    _, folder = processed
+    folder = shutil.copytree(folder, tmp_path / "folder")
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    code = main(["import", str(folder), str(tmp_path / "run")])
+    assert code == (78 if message else 0)
+    assert message in capsys.readouterr().err
+    assert load_huggingface(folder).config.image == (12, 12)
 
 
 THEIRS = VIT.write_config(vit.Config(**(TINY | PLAIN)))

@@ -35,10 +35,12 @@ def load_huggingface(
     if (folder / GENERATION).exists():
         decoding = bounded_json.read(folder / GENERATION, dict)
     config = name_map.read_config(values)
+    ids = name_map.read_ids(values, decoding)
     if (folder / PROCESSOR).exists():
         processor = bounded_json.read(folder / PROCESSOR, dict)
         config = name_map.read_processor(config, processor)
-    ids = name_map.read_ids(values, decoding)
+        if problems := name_map.resizing_problems(config, processor):
+            ids["resizing"] = f"{PROCESSOR}: {'; '.join(problems)}"
     tensors = safetensors_io.read(folder)
     _check_layers(config, tensors)
     params = name_map.to_params(config, tensors)

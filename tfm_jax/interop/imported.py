@@ -163,6 +163,7 @@ class ImportedImages(NamedTuple):
         params: nested dict, float32.
         labels: names in the order of the outputs; () if the folder has none.
         tokenizer: None.
+        resizing: how transformers resizes images, if no run does; "": as runs do.
     """
 
     config: Any
@@ -170,6 +171,7 @@ class ImportedImages(NamedTuple):
     params: dict
     labels: tuple[str, ...] = ()
     tokenizer: None = None
+    resizing: str = ""
 
     def logits(self, images: ArrayLike) -> jax.Array:
         """What the model returns for images; no dropout, float32.

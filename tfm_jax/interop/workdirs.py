@@ -52,6 +52,11 @@ def import_folder(
             f"{folder} has the token ids {loaded.special}, but runs here translate "
             f"with {TokenIds()}; tfm_jax.notebook.load_huggingface reads it"
         )
+    if resizing := getattr(loaded, "resizing", ""):
+        raise ConfigError(
+            f"{folder}/{resizing}; --config.init_from={folder} takes its parameters, "
+            "tfm_jax.notebook.load_huggingface reads it for images of the model's size"
+        )
     sections = {
         "model": dataclasses.asdict(loaded.config),
         "data": _data(task, loaded, words),
@@ -159,11 +164,18 @@ def _tower(config, params, tower, workdir):
 
 
 def unwritten(workdir: str | Path) -> str:
-    """What transformers has to do to a run's texts, and cannot be told; "" is nothing.
+    """What transformers would do otherwise, and cannot be told; "" is nothing.
 
     Raises: as ``export_run`` does.
     """
-    data = saved.load(workdir).experiment.data
+    experiment = saved.load(workdir).experiment
+    data, model = experiment.data, experiment.model
+    if hasattr(model, "pixel_mean") and data.fit == "crop":
+        height, width = model.image
+        return (
+            f"transformers stretches images to {height}x{width} pixels, this run crops "
+            "them (data.fit='crop'): crop those of other proportions first"
+        )
     normalize = getattr(data, "normalize", "none")
     if not NORMALIZERS[normalize].moses:
         return ""
@@ -245,7 +257,7 @@ def _data(task, loaded, tokenizer):
         color = {1: "grey", 3: "rgb"}.get(config.channels, "native")
         images = dict(image_size=config.image_size, color=color)
         if task != "denoise":
-            return images | dict(labels=loaded.labels)
+            return images | dict(labels=loaded.labels, fit="stretch")
         learned = config.variance == "learned"
         return images | dict(noise=dict(variance="learned") if learned else {})
     longest = getattr(config, "max_length", UNLIMITED)

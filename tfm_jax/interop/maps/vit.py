@@ -33,6 +33,7 @@ EMBEDDING = {  # theirs have the axes [1, T, D]
     "encoder/embedding/position/table": "vit.embeddings.position_embeddings",
 }
 PIXEL = 1 / 255  # what they multiply pixels by first
+BILINEAR = 2  # as Pillow numbers it
 
 
 class ImageMap(encoders.EncoderMap):
@@ -56,13 +57,21 @@ class ImageMap(encoders.EncoderMap):
         fields.refuse(problems, "preprocessor_config.json")
         return dataclasses.replace(cfg, **fields.typed(type(cfg), scales))
 
+    def resizing_problems(self, cfg: Any, values: dict) -> list[str]:
+        values = {name: x for name, x in values.items() if x is not None}
+        expected = {"do_center_crop": False}
+        if values.get("do_resize", True):
+            expected |= {"size": _size(cfg), "resample": BILINEAR}
+        if type(size := values.get("size")) is int:  # as folders had it until 2022
+            values["size"] = {"height": size, "width": size}
+        return fields.fixed(values, expected)
+
     def write_processor(self, cfg: Any) -> dict:
-        height, width = cfg.image
         return {
             "image_processor_type": "ViTImageProcessor",
             "do_resize": True,
-            "size": {"height": height, "width": width},
-            "resample": 2,  # bilinear
+            "size": _size(cfg),
+            "resample": BILINEAR,
             "do_rescale": True,
             "rescale_factor": PIXEL,
             "do_normalize": True,
@@ -89,6 +98,10 @@ def _alike(numbers):
     """One number, where all of a list are equal."""
     equal = isinstance(numbers, list) and len({*numbers}) == 1
     return numbers[0] if equal else numbers
+
+
+def _size(cfg):
+    return dict(zip(("height", "width"), cfg.image, strict=True))
 
 
 def _of_each(numbers, channels):

@@ -47,6 +47,10 @@ class NameMap:
         """
         return cfg
 
+    def resizing_problems(self, cfg: Any, values: dict) -> list[str]:
+        """What that file has done to an image of another size, and no run does."""
+        return []
+
     def write_processor(self, cfg: Any) -> dict | None:
         """The inverse of ``read_processor``; None: no such file."""
         return None
