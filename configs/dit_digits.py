@@ -14,11 +14,13 @@ Cost    a few minutes on 2 cores
 from tfm_jax.models import dit
 from tfm_jax.settings.configure import configure, every
 
-SIZES = {"tiny": 10_000, "smoke": 300}  # steps
+SIZES = {
+    "tiny": dict(total_steps=10_000, ema_decay=0.999),
+    "smoke": dict(total_steps=300, ema_decay=0.99),
+}
 
 
 def get_config(size="tiny"):
-    steps = SIZES[size]
     return configure(
         "dit",
         "denoise",
@@ -28,6 +30,6 @@ def get_config(size="tiny"):
             sampler=dict(method="ddpm", steps=100),
         ),
         optim=dict(peak_lr=2e-3, schedule="cosine", warmup_steps=100),
-        train=dict(total_steps=steps, batch_tokens=64, ema_decay=0.999),
-        **every(max(steps // 5, 100)),
+        train=SIZES[size] | dict(batch_tokens=64),
+        **every(max(SIZES[size]["total_steps"] // 5, 100)),
     )

@@ -82,6 +82,7 @@ __all__ = [
     "check_start",
     "counted",
     "default_metric",
+    "judge_name",
     "prepare",
     "read_command",
     "run_command",
@@ -263,6 +264,17 @@ def _prepared(task, data, tokenizer):
     from tfm_jax.workloads import WORKLOADS
 
     return WORKLOADS[task].read(data, tokenizer)
+
+
+@functools.lru_cache(maxsize=8)
+def judge_name(path: str) -> str:
+    """Of a classifier for ``eval.judge``, by what it learnt; "" if none is there."""
+    from tfm_jax.runs import judges, saved
+
+    try:
+        return judges.name_of(saved.load(path))
+    except (OSError, ValueError):
+        return ""
 
 
 def score_names(experiment: "Experiment") -> list[str]:

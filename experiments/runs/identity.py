@@ -4,7 +4,7 @@ import functools
 import hashlib
 from typing import TYPE_CHECKING
 
-from tfm_jax.api import DATA_FILES, prepare, renamed, to_json
+from tfm_jax.api import DATA_FILES, judge_name, prepare, renamed, to_json
 
 if TYPE_CHECKING:
     from tfm_jax.api import Experiment
@@ -34,9 +34,9 @@ def identity(
     """12 hexadecimal digits: equal for runs that must give equal numbers.
 
     sha256 of the configuration without what changes no number, of the content of the
-    data wherever it lies, of ``repeat``, which tells apart runs of one content that are
-    made to be compared, of ``vmapped``: products of many runs round otherwise, and of
-    the ``first`` run.
+    data and of the judge wherever they lie, of ``repeat``, which tells apart runs of
+    one content that are made to be compared, of ``vmapped``: products of many runs
+    round otherwise, and of the ``first`` run.
     """
     sections = experiment.as_dict()
     for knob in _cosmetic(experiment):
@@ -49,6 +49,8 @@ def identity(
             del sections[section][knob]
     for knob in DATA_FILES:
         sections["data"].pop(knob.removeprefix("data."), None)
+    if judge := experiment.eval.judge:
+        sections["eval"]["judge"] = judge_name(judge) or judge
     sections = renamed.former(sections)  # a new name makes no other run
     content = {"schema": SCHEMA, "probe": probe, "repeat": repeat, "config": sections}
     if vmapped:

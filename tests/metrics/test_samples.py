@@ -51,6 +51,14 @@ def test_the_nearest_is_the_least_of_all_distances_block_by_block(monkeypatch):
     np.testing.assert_array_equal(samples.nearest(pixels[::-1], pixels), 0)
 
 
+def test_moments_are_those_of_all_rows_block_by_block(monkeypatch):
+    monkeypatch.setattr(samples, "ROWS", 7)
+    pixels = RANDOM.integers(0, 256, (60, 5), np.uint8)
+    fitted = samples.fit(pixels)
+    np.testing.assert_allclose(fitted.mean, pixels.mean(axis=0))
+    np.testing.assert_allclose(fitted.root @ fitted.root, np.cov(pixels.T))
+
+
 def test_rows_of_one_gaussian_a_class_have_its_mean_and_covariance():
     labels = np.arange(60) % 2
     drawn = samples.class_gaussians(ROWS, labels, np.repeat([1, 0], 50_000))
@@ -73,4 +81,5 @@ def test_the_linear_bar_is_what_least_squares_reach():
         guess = x @ np.linalg.lstsq(x, noise, rcond=None)[0]
         errors.append(np.mean((guess - noise) ** 2))
     bar = samples.linear_noise_error(ROWS, signal)
+    assert samples.linear_noise_error(3 * ROWS, signal, 3.0) == pytest.approx(bar)
     assert bar == pytest.approx(np.mean(errors), rel=0.03)

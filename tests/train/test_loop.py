@@ -59,6 +59,16 @@ def test_a_run_that_ends_within_its_warm_up_says_so(runs):
     assert "all steps are warm-up (optim.warmup_steps=10)" in short.headline()
 
 
+def test_a_run_whose_moving_average_is_of_initial_values_says_so(runs):
+    _, run = runs[1]
+    short = copy.copy(run)
+    for decay, said in ((0.999, True), (0.5, False)):
+        train = dataclasses.replace(run.experiment.train, total_steps=10)
+        train = dataclasses.replace(train, ema_decay=decay)
+        short.experiment = run.experiment._replace(train=train)
+        assert ("99% of what is scored are initial values" in short.headline()) == said
+
+
 def test_the_loss_does_not_depend_on_the_number_of_devices(runs):
     one, eight = (losses(runs[size][0]) for size in (1, 8))
     assert list(one) == list(range(1, 21))

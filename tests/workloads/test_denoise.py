@@ -178,8 +178,8 @@ def judge(tmp_path_factory):
 
 
 def judged_by(judge):
-    """On two devices, where the judge had one."""
-    config = get_config(eval=dict(judge=str(judge)))
+    """On two devices, where the judge had one; what is held out it partly has seen."""
+    config = get_config(eval=dict(judge=str(judge)), data=dict(split_seed=1))
     config.mesh.data = 2
     return config
 
@@ -206,7 +206,7 @@ def test_a_run_is_scored_draws_images_and_is_loaded(trained):
 
 
 def test_what_is_drawn_is_judged_after_training_and_whenever_it_is_asked_for(
-    trained, capsys
+    trained, judge, capsys
 ):
     workdir, results = trained
     resolved = resolve(load_run(workdir).config.as_dict())
@@ -219,6 +219,13 @@ def test_what_is_drawn_is_judged_after_training_and_whenever_it_is_asked_for(
     assert scores["split"] == "test" and scores["samples"] == 12
     for name in ("frechet", "sample_accuracy", "gaussian_frechet", "judge"):
         assert scores[name] == pytest.approx(results["valid"][name]), name
+    data = load_run(workdir).config.data
+    learnt, heldout = (
+        images_data.KIND.load(cfg, split, None)[0].pixels
+        for cfg, split in ((load_run(judge).config.data, "train"), (data, "valid"))
+    )
+    seen = np.mean([np.any(np.all(learnt == one, axis=(1, 2, 3))) for one in heldout])
+    assert 0 < seen < 1 and results["valid"]["judge_has_seen"] == pytest.approx(seen)
     assert main([*argv, "--config.eval.judge="]) == 0
     assert "samples" not in json.loads(capsys.readouterr().out)
 
@@ -230,6 +237,9 @@ def test_who_cannot_judge_is_refused_in_one_line(trained, tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             loop.train(get_config(eval=dict(judge=str(judge))), tmp_path / "run")
+    few = get_config(eval=dict(judge=str(trained[0]), samples=9))
+    with pytest.raises(ConfigError, match="eval.samples=9 .* at least model.labels=10"):
+        loop.train(few, tmp_path / "few")
     unread = get_config(eval=dict(judge="x", samples=0))
     with pytest.raises(ConfigError, match="eval.judge='x' has no effect with eval.sam"):
         loop.train(unread, tmp_path / "unread")

@@ -42,6 +42,9 @@ class Reader:
 
     name, labels = "reader 0", ["even", "odd"]
 
+    def seen(self, images):
+        return len(images) // 4
+
     def look(self, pixels):
         return pixels[:, 0, :2, 0] / 255, pixels[:, 0, 0, 0] % 2
 
@@ -54,7 +57,7 @@ def test_what_a_judge_says_of_training_images_is_what_they_are():
     assert scores["sample_accuracy"] == 1 and scores["sample_accuracy_sd"] == 0
     assert scores["frechet"] == pytest.approx(0, abs=1e-9) and scores["frechet_sd"] > 0
     assert scores["frechet_floor"] == pytest.approx(scores["frechet_heldout"])
-    assert scores["judge"] == "reader 0"
+    assert (scores["judge"], scores["judge_has_seen"]) == ("reader 0", 0.25)
     # pixels of a Gaussian say nothing of what they are in their last bit
     assert scores["gaussian_accuracy"] == pytest.approx(0.5, abs=0.15)
     assert scores["gaussian_frechet"] < 0.05

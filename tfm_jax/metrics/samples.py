@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES = 20  # of a bootstrap
-AT_ONCE = 2**24  # numbers of one block of rows
+AT_ONCE, ROWS = 2**22, 2**11  # numbers, and rows, of one block at most
 
 
 class Gaussian(NamedTuple):
@@ -24,9 +24,8 @@ class Gaussian(NamedTuple):
 
 def fit(x: np.ndarray) -> Gaussian:
     """The Gaussian with mean and covariance of rows [n, D]."""
-    x = np.asarray(x, np.float64)
-    mean = x.mean(axis=0)
-    variances, axes = np.linalg.eigh(_covariance(x))
+    mean, covariance = _moments(x)
+    variances, axes = np.linalg.eigh(covariance)
     return Gaussian(mean, (axes * np.sqrt(np.maximum(variances, 0))) @ axes.T)
 
 
@@ -55,15 +54,15 @@ def nearest(x: np.ndarray, among: np.ndarray) -> np.ndarray:
 
     Root mean square over entries; exact of pixels, which are whole numbers.
     """
-    x = np.asarray(x, np.float64)
-    rows = max(AT_ONCE // x.shape[1], 1)
     least = np.full(len(x), np.inf)
-    for first in range(0, len(among), rows):
-        block = np.asarray(among[first : first + rows], np.float64)
-        squares = np.sum(block**2, axis=1) - 2 * x @ block.T
-        least = np.minimum(least, np.min(squares, axis=1))
-    squares = np.maximum(least + np.sum(x**2, axis=1), 0)
-    return np.sqrt(squares / x.shape[1])
+    for ours in _blocks(x):
+        rows = np.asarray(x[ours], np.float64)
+        for theirs in _blocks(among):
+            block = np.asarray(among[theirs], np.float64)
+            squares = np.sum(block**2, axis=1) - 2 * rows @ block.T
+            least[ours] = np.minimum(least[ours], np.min(squares, axis=1))
+        least[ours] += np.sum(rows**2, axis=1)
+    return np.sqrt(np.maximum(least, 0) / x.shape[1])
 
 
 def class_gaussians(
@@ -87,18 +86,28 @@ def class_gaussians(
     return drawn
 
 
-def linear_noise_error(x: np.ndarray, signal: np.ndarray) -> float:
+def linear_noise_error(x: np.ndarray, signal: np.ndarray, scale: float = 1.0) -> float:
     """Squared error of the noise of the best linear denoiser (Wiener's) of rows [n, D].
 
     Along an axis of variance l it is A l / (A l + 1 - A); the mean over axes and steps.
 
-    Args: signal: [T], A of each step.
+    Args: x: ``scale`` times what is denoised. signal: [T], A of each step.
     """
-    variances = np.linalg.eigvalsh(_covariance(np.asarray(x, np.float64)))
+    variances = np.linalg.eigvalsh(_moments(x)[1]) / scale**2
     kept = signal[:, None] * np.maximum(variances, 0)
     return float(np.mean(kept / (kept + 1 - signal[:, None])))
 
 
-def _covariance(x):
-    centred = x - x.mean(axis=0)
-    return centred.T @ centred / max(len(x) - 1, 1)
+def _moments(x):
+    """Mean [D] and covariance [D, D] of rows [n, D]; few are float64 at a time."""
+    mean, total = x.mean(axis=0, dtype=np.float64), np.zeros(2 * x.shape[1:])
+    for block in _blocks(x):
+        centred = x[block] - mean
+        total += centred.T @ centred
+    return mean, total / max(len(x) - 1, 1)
+
+
+def _blocks(x):
+    """Slices of rows [n, D], of as many that a block has about ``AT_ONCE`` numbers."""
+    rows = min(max(AT_ONCE // x.shape[1], 1), ROWS)
+    return [slice(first, first + rows) for first in range(0, len(x), rows)]

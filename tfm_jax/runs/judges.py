@@ -1,11 +1,13 @@
 """Judges: trained classifiers by which the images of other models are measured."""
 
 import hashlib
+import logging
 
 import jax
 import numpy as np
 
 from tfm_jax.config import ConfigError
+from tfm_jax.data.sources.images.splits import digest
 from tfm_jax.decode.classifying import Judge
 from tfm_jax.runs import saved
 from tfm_jax.runs.storage import arrays
@@ -38,9 +40,30 @@ def read(experiment: Experiment) -> Judge | None:
             "(height, width, channels)"
         )
     features = judge.build_model(head="features")
-    name = f"{judge.model_name} {_digest(run.params)}"
     # of no device: what it is to judge is trained on a mesh, and drawn on one device
-    return Judge(name, labels, run.model, features, jax.device_get(run.params))
+    params = jax.device_get(run.params)
+    return Judge(
+        name_of(run), labels, run.model, features, params, _trained_on(judge, path)
+    )
+
+
+def name_of(run: saved.Saved) -> str:
+    """Its family and a digest of its parameters."""
+    return f"{run.experiment.model_name} {_digest(run.params)}"
+
+
+def _trained_on(experiment, path):
+    try:
+        data = experiment.workload.read(experiment.data, None, splits=("train",))
+    except (OSError, ValueError) as error:
+        logging.warning(
+            "eval.judge=%r: what it was trained on cannot be read, so nothing tells "
+            "whether it has seen the images held out here: %s",
+            *(path, error),
+        )
+        return None
+    (rows,) = data.train
+    return frozenset(map(digest, rows.images[rows.weights > 0]))
 
 
 def _digest(params):

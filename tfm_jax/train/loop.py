@@ -38,7 +38,7 @@ from tfm_jax.train.assemble import (
 )
 from tfm_jax.train.costs.profile import Profile
 from tfm_jax.train.costs.utilisation import Meter
-from tfm_jax.train.state import averaged
+from tfm_jax.train.state import averaged, lag
 
 
 def train(
@@ -162,7 +162,7 @@ class Training:
             begin = f"from step {self.step}"
         train, every = self.experiment.train, self.experiment.eval.every_steps
         missed = unreached(self.experiment.optim, total=train.total_steps, every=every)
-        begin = "; ".join([begin, *missed])
+        begin = "; ".join([begin, *missed, *lag(train)])
         return (
             f"{self.experiment.model_name} with {count / 1e6:.2f} M parameters on "
             f"{self.work.size(self.data)}{left_out(self.data.report)}, "

@@ -9,6 +9,8 @@ import optax
 from tfm_jax.optim import plateau
 from tfm_jax.train import spikes
 
+INITIAL = 0.05  # of the moving average: where that share is worth a note
+
 
 class TrainState(NamedTuple):
     """A pytree of arrays.
@@ -60,6 +62,17 @@ def init_state(
         recent=spikes.start() if watched else None,
         plateau=plateau.start() if annealed else None,
     )
+
+
+def lag(cfg: Any) -> list[str]:
+    """A note if the moving average of a whole run holds much of its initial values.
+
+    Args: cfg: the ``train`` section.
+    """
+    share = cfg.ema_decay**cfg.total_steps
+    if not cfg.ema_decay or share < INITIAL:
+        return []
+    return [f"{share:.0%} of what is scored are initial values (train.ema_decay)"]
 
 
 def averaged(state: TrainState) -> Any:

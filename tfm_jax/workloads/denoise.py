@@ -192,8 +192,9 @@ class DenoiseEvaluator(Evaluator):
                 asked = model.labels > 0
                 scores |= image_quality.judged(self.judge, drawn, *real, labels=asked)
         if image_quality.has_linear(model):
-            signal, rows = noise.make_schedule().alpha_bar, real[0].rows / 127.5 - 1
-            scores["linear_noise_error"] = linear_noise_error(rows, signal)
+            signal = noise.make_schedule().alpha_bar
+            error = linear_noise_error(real[0].rows, signal, scale=127.5)
+            scores["linear_noise_error"] = error
         lines = (self._said(*real),) if self.judge else ()
         return Scored(scored.scores | scores, lines, images=drawn.pixels[:PICTURED])
 
@@ -232,6 +233,11 @@ def _check(experiment):
         raise ConfigError(
             f"data.noise.variance={data.noise.variance!r} does not fit "
             f"model.variance={model.variance!r}: both are learned, or neither is"
+        )
+    if experiment.eval.judge and 0 < experiment.eval.samples < model.labels:
+        raise ConfigError(
+            f"eval.samples={experiment.eval.samples} with eval.judge must be at least "
+            f"model.labels={model.labels}: else classes are missing"
         )
     if data.augment.mixup or data.augment.cutmix:
         raise ConfigError(

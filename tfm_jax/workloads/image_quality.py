@@ -4,6 +4,7 @@ The features are those of a judge, a classifier that was trained here: distances
 comparable only of one judge, and none of them is an FID.
 """
 
+import logging
 import math
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ NEAREST = (
 OF_LABELS = ("sample_accuracy", "sample_accuracy_sd")
 JUDGED = (
     *("frechet", "frechet_sd", "frechet_heldout", "frechet_floor"),
-    *("gaussian_frechet", "gaussian_accuracy", "judge_accuracy", "judge"),
+    *("gaussian_frechet", "gaussian_accuracy"),
+    *("judge", "judge_accuracy", "judge_has_seen"),
 )
 
 
@@ -87,6 +89,8 @@ def judged(
 
     ``frechet`` is the distance of its features to those of the training images,
     ``frechet_floor`` that of the held-out ones; of fewer images it comes out higher.
+    ``judge_has_seen`` is the share of these that the judge was trained on, nan if what
+    it was trained on cannot be read any more.
 
     Args: labels: whether ``drawn`` are conditioned on their classes.
     """
@@ -102,6 +106,13 @@ def judged(
     reference = samples.fit(judge.look(train.pixels)[0])
     fitted = {name: samples.fit(x) for name, x in features.items()}
     count, accuracy = len(drawn.labels), right["drawn"]
+    seen = judge.seen(heldout.pixels)
+    if seen:
+        logging.warning(
+            "eval.judge was trained on %d of %d held-out images: judge_accuracy and "
+            "distances to them flatter",
+            *(seen, len(heldout.labels)),
+        )
     of_labels = {
         "sample_accuracy": accuracy,
         "sample_accuracy_sd": math.sqrt(accuracy * (1 - accuracy) / count),
@@ -115,4 +126,5 @@ def judged(
         "gaussian_accuracy": right["gaussian"],
         "judge_accuracy": right["heldout"],
         "judge": judge.name,
+        "judge_has_seen": math.nan if seen is None else seen / len(heldout.labels),
     }

@@ -97,6 +97,18 @@ def test_how_images_are_drawn_and_judged_is_in_the_name_of_a_run_that_draws():
     assert identity.identity(shown) == name
 
 
+def test_a_judge_is_what_it_has_learnt_wherever_it_lies(monkeypatch):
+    loaded = configs.load("configs/dit_digits.py:smoke")
+
+    def name(path, learnt):
+        monkeypatch.setattr(identity, "judge_name", lambda path: learnt)
+        loaded.eval.judge = path
+        return identity.identity(resolve(loaded))
+
+    assert name("runs/a", "vit 1") == name("runs/b", "vit 1") != name("runs/a", "vit 2")
+    assert name("runs/a", "") != name("runs/b", "")  # none is there yet
+
+
 def test_new_arms_seeds_and_axes_change_no_id(tmp_path):
     before = {c.id for c in ids(tmp_path).values()}
     more = axis("model.norm", ("pre", "post", "sandwich"))

@@ -48,13 +48,13 @@ def chosen(cfg: Any, split: str) -> Listed | None:
 
 
 def _split_of(cfg, item, shares):
-    digest = hashlib.sha256(f"{cfg.split_seed}/".encode())
+    hashed = hashlib.sha256(f"{cfg.split_seed}/".encode())
     if isinstance(item, Path):
         for piece in pieces(item):
-            digest.update(piece)
+            hashed.update(piece)
     else:
-        digest.update(np.ascontiguousarray(item) if hasattr(item, "shape") else item)
-    place = int.from_bytes(digest.digest()[:8]) / 2**64
+        hashed.update(np.ascontiguousarray(item) if hasattr(item, "shape") else item)
+    place = int.from_bytes(hashed.digest()[:8]) / 2**64
     for split, share in shares.items():
         if place < share:
             return split
@@ -71,13 +71,13 @@ def without_leaks(
     """
     if "train" not in examples:
         return dict(examples)
-    trained_on = {*map(_digest, examples["train"].pixels)}
+    trained_on = {*map(digest, examples["train"].pixels)}
     splits = dict(examples)
     for split in splits.keys() - {"train"}:
         images = splits[split]
         if not len(images.labels):
             continue
-        leaked = [_digest(one) in trained_on for one in images.pixels]
+        leaked = [digest(one) in trained_on for one in images.pixels]
         keep, counts = sift(
             cfg,
             {"leaked": leaked},
@@ -100,5 +100,6 @@ def without_leaks(
     return splits
 
 
-def _digest(pixels):
+def digest(pixels: np.ndarray) -> bytes:
+    """Of one image [height, width, C] uint8; equal for equal ones."""
     return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).digest()
