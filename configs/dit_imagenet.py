@@ -33,7 +33,7 @@ def _imagenet(size):
             tfds_name="imagenet_resized/32x32",
             tfds_valid="validation[:4%]",
             augment=dict(flip=0.5),
-            sampler=dict(method="ddpm", steps=250),
+            sampler=dict(method="ddpm", steps=250, spacing="linspace"),
         ),
         train=dict(total_steps=400_000, batch_tokens=256),
         **every(20_000),

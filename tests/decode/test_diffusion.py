@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from tfm_jax.decode import diffusion
 from tfm_jax.decode.diffusion import METHODS, SPACINGS, guided, plan, slerp
-from tfm_jax.ops.diffusion import PREDICTIONS, make_schedule, q_sample
+from tfm_jax.ops.diffusion import PREDICTIONS, make_schedule
 
 SHAPE, KEY = (3, 5, 2), jax.random.key(7)
 THEIRS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -21,9 +21,9 @@ def denoise(x, t):
     return jnp.sin(3 * x) * 0.7 + 0.01 * t[:, None, None, None] ** 0.5
 
 
-def run(steps, indices=(0, 1), denoise=denoise, key=KEY, start=None, **options):
+def run(steps, indices=(0, 1), denoise=denoise, key=KEY, **options):
     keys = diffusion.keys_of(key, np.array(indices))
-    x = diffusion.draw(keys, SHAPE, 0) if start is None else start
+    x = diffusion.draw(keys, SHAPE, 0)
     options = {"prediction": "eps"} | options
     return diffusion.sample(denoise, x, steps, keys, **options)
 
@@ -75,16 +75,21 @@ def test_ddim_samples_as_diffusers(prediction, eta, clip):
 
 # theirs, under NumPy 2
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_dpm_solver_samples_as_diffusers():
-    reference = DPMSolverMultistepScheduler(
-        40, **LINEAR, prediction_type="v_prediction", timestep_spacing="trailing"
-    )
-    wanted = by_diffusers(reference, "v", 8)
+@pytest.mark.parametrize(
+    ("prediction", "kept", "clip"),
+    [("v", 8, False), ("v", 2, True), ("eps", 8, True), ("x0", 20, True)],
+)
+def test_dpm_solver_samples_as_diffusers(prediction, kept, clip):
+    """Whose threshold that is at most 1 clips."""
+    options = dict(prediction_type=THEIRS[prediction], timestep_spacing="trailing")
+    options |= dict(thresholding=clip, sample_max_value=1.0)
+    reference = DPMSolverMultistepScheduler(40, **LINEAR, **options)
+    wanted = by_diffusers(reference, prediction, kept)
     steps = plan(
-        make_schedule("linear", 40), 8, method="dpm_solver", spacing="trailing"
+        make_schedule("linear", 40), kept, method="dpm_solver", spacing="trailing"
     )
     np.testing.assert_array_equal(steps.t, reference.timesteps)
-    samples = run(steps, prediction="v", clip=False)
+    samples = run(steps, prediction=prediction, clip=clip)
     np.testing.assert_allclose(samples, wanted, atol=1e-4)
 
 
@@ -98,6 +103,37 @@ def test_fifty_of_a_thousand_steps_are_those_of_diffusers(spacing, first, last):
     steps = plan(make_schedule("linear", 1000), 50, spacing=spacing)
     assert (steps.t[0], steps.t[-1]) == (first, last)
     np.testing.assert_array_equal(steps.t, reference.timesteps)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_any_number_of_steps_is_spaced_as_by_diffusers(spacing):
+    """But where rounding makes one more there, the step -1."""
+    reference, lengths = DDPMScheduler(1000, timestep_spacing=spacing), []
+    for kept in range(1, 1001):
+        reference.set_timesteps(kept)
+        theirs = reference.timesteps.numpy()
+        lengths.append(len(theirs) - kept)
+        np.testing.assert_array_equal(SPACINGS[spacing](1000, kept), theirs[:kept])
+        assert set(theirs[kept:]) <= {-1}
+    assert np.mean(lengths) < 0.1
+
+
+def test_linspace_keeps_the_250_steps_that_dit_is_sampled_with():
+    """openai/guided-diffusion, ``space_timesteps(1000, "250")``."""
+    stride = 999 / 249
+    wanted = [round(i * stride) for i in range(250)]
+    steps = plan(make_schedule("linear", 1000), 250, spacing="linspace")
+    np.testing.assert_array_equal(steps.t, wanted[::-1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_no_step_is_undefined_however_few_and_noisy_they_are(method, spacing):
+    for kept in (1, 2, 3):
+        for scale in (1.0, 0.0625):
+            schedule = make_schedule("linear", 12, scale)
+            steps = plan(schedule, kept, method=method, spacing=spacing, eta=1.0)
+            assert all(np.isfinite(field).all() for field in steps), (kept, scale)
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -179,21 +215,6 @@ def test_in_painting_keeps_what_is_known_and_draws_the_rest():
     samples = run(steps, known=(image, mask))
     np.testing.assert_allclose(samples[:, :, :3], 0.3, atol=1e-6)
     assert np.all(np.abs(samples[:, :, 3:] - 0.3) > 1e-4)
-
-
-def test_a_start_may_be_an_image_with_some_noise():
-    """Ho et al. 2020, section 4.3: of two images mixed, for one."""
-    schedule = make_schedule("cosine", 20)
-    steps = plan(schedule, 20).last(4)
-    image = jnp.full((2, *SHAPE), 0.5)
-
-    def exact(x, t):
-        return image
-
-    t = np.full(2, steps.t[0])
-    x = q_sample(schedule, image, t, diffusion.draw(jax.random.split(KEY), SHAPE, 0))
-    samples = run(steps, denoise=exact, start=x, prediction="x0")
-    np.testing.assert_allclose(samples, image, atol=1e-5)
 
 
 def test_guidance_leads_away_from_the_null_condition():

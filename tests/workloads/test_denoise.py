@@ -1,7 +1,10 @@
 """Images out of noise: the objective, a run of some steps, what it draws."""
 
+import contextlib
 import functools
 import json
+import math
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +20,14 @@ from tfm_jax.data.rows import images as images_data
 from tfm_jax.main import main
 from tfm_jax.models import vit
 from tfm_jax.notebook import load_run
-from tfm_jax.objectives.denoise import LEVELS, Noise, Objective, to_pixels, to_signal
+from tfm_jax.objectives.denoise import (
+    LEVELS,
+    Noise,
+    Objective,
+    step_at,
+    to_pixels,
+    to_signal,
+)
 from tfm_jax.ops import diffusion
 from tfm_jax.ops.diffusion import PREDICTIONS
 from tfm_jax.runs import pictures
@@ -100,10 +110,58 @@ def test_a_model_that_knows_the_image_has_no_error_and_its_bits_are_the_decoders
     loss, count, scores = scored(noise, apply, batch)
     assert count == 6 and loss < 1e-4
     assert scores["noise_error"] < 1e-4 and scores["denoising_loss"] < 1e-4
-    first = diffusion.log_variance(noise.make_schedule(), np.zeros(6, int), PIXELS, 0)
-    width = float(np.exp(first.ravel()[0] / 2)) * 127.5  # in grey levels
+    first = noise.make_schedule().variances[0]
+    width = first**0.5 * 127.5  # in grey levels
     entropy = np.log2(width * np.sqrt(2 * np.pi))  # of a bin in its middle
     assert scores["bits_per_dim"] == pytest.approx(entropy, abs=0.3)
+
+
+def test_with_the_larger_variance_images_are_decoded_with_the_smaller():
+    """Ho et al. 2020, released code: see ``VARIANCES``."""
+    noise = Noise(variance="large", prediction="x0")
+    batch = ImageBatch(PIXELS[:2], LABELS[:2], ONES[:2])
+
+    def bound_term(schedule, x0, x, t, guess, log_var, levels):
+        first = diffusion.at(np.arange(1000), t, x) == 0
+        return diffusion.mean_of_images(jnp.where(first, log_var, 0.0))
+
+    with mock.patch.object(diffusion, "bound_term", bound_term):
+        run = functools.partial(Objective(noise).eval_sums, nothing, {})
+        sums = jax.jit(run)(batch)
+    prior = diffusion.prior_term(noise.make_schedule(), to_signal(batch.images))
+    wanted = 2 * np.log(noise.make_schedule().variances[1]) + prior.sum()
+    np.testing.assert_allclose(sums["bound"], wanted, rtol=1e-4)
+
+
+def test_an_image_is_evaluated_at_steps_that_there_are():
+    """Of the largest number below 1, too, which is rounded to it."""
+    shares = jnp.array([0.0, np.nextafter(1, 0, dtype=np.float32)], jnp.float32)
+    for steps in (2, 20, 1000, 100_000):
+        ends = [step_at(level, shares, steps).tolist() for level in range(1 + LEVELS)]
+        assert ends[0] == [0, 0]
+        assert ends[1][0] == 1 and ends[-1][1] == steps - 1
+
+
+def test_a_bit_of_the_bound_weighs_a_thousandth_of_each_step_beside_the_error():
+    """openai/guided-diffusion, of which DiT's is a copy: ``_vb_terms_bpd``."""
+    batch = ImageBatch(PIXELS, LABELS, ONES)
+
+    def learned(params, batch, **_):
+        return jnp.concatenate([0 * batch.images] * 2, axis=-1)
+
+    @jax.jit
+    def losses(batch):
+        return [
+            Objective(Noise(steps=500, variance=variance)).loss_sum(
+                apply, {}, batch, train=True
+            )[0]
+            for variance, apply in (("learned", learned), ("small", nothing))
+        ]
+
+    a_bit = mock.Mock(return_value=jnp.full(6, math.log(2)))
+    with mock.patch.object(diffusion, "bound_term", a_bit):
+        with_bound, without = losses(batch)
+    assert float(with_bound - without) == pytest.approx(6 * 500 / 1000, rel=1e-4)
 
 
 def nothing(params, batch, *, rng, train):
@@ -390,3 +448,14 @@ def test_what_does_not_fit_is_refused_in_one_line(changes, message):
 def test_a_model_of_another_number_of_classes_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="model.labels=7 must be 0, or 10"):
         loop.train(get_config(model=dict(labels=7)), tmp_path)
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_digits_have_17_grey_levels_until_they_are_enlarged(size):
+    """Their pixels are 0 to 16; those of enlarged ones lie between."""
+    for levels, fits in ((17, size == 8), (9, False), (256, True)):
+        noise = dict(noise=dict(steps=10, grey_levels=levels), image_size=(size,))
+        experiment = resolve(get_config(model=dict(image_size=(size,)), data=noise))
+        refused = pytest.raises(ConfigError, match=f"grey_levels={levels}: a pixel of")
+        with contextlib.nullcontext() if fits else refused:
+            experiment.workload.prepare(experiment)

@@ -22,7 +22,9 @@ SPACINGS: dict[str, Callable[[int, int], np.ndarray]] = {
     "leading": lambda steps, kept: np.arange(kept)[::-1] * (steps // kept),
     # Lin et al. 2023, arXiv:2305.08891, table 2, as the next
     "linspace": lambda steps, kept: np.linspace(steps - 1, 0, kept),
-    "trailing": lambda steps, kept: steps - np.arange(kept) * steps / kept - 1,
+    "trailing": lambda steps, kept: (
+        np.round(np.arange(steps, 0, -steps / kept)[:kept]) - 1
+    ),
 }
 
 
@@ -45,10 +47,6 @@ class Steps(NamedTuple):
     noise: np.ndarray
     of_fraction: np.ndarray
 
-    def last(self, count: int) -> "Steps":
-        """The last steps, which begin at an image with the noise of ``t[-count]``."""
-        return Steps(*(field[-count:] for field in self))
-
 
 def _small(a, after):
     """The smaller variance of a step back, of x' given x and x0."""
@@ -57,7 +55,7 @@ def _small(a, after):
 
 def _ddim(a, after, eta, variance=""):
     noise = eta * np.sqrt(_small(a, after))
-    of_x = np.sqrt((1 - after - noise**2) / (1 - a))
+    of_x = np.sqrt(np.maximum(1 - after - noise**2, 0) / (1 - a))
     return of_x, np.sqrt(after) - of_x * np.sqrt(a), 0 * a, noise, 0 * a
 
 
@@ -82,7 +80,6 @@ METHODS: dict[str, Callable[..., tuple[np.ndarray, ...]]] = {
     "ddim": _ddim,  # Song et al. 2021
     "dpm_solver": _dpm_solver,  # Lu et al. 2022, arXiv:2211.01095, algorithm 2 ("2M")
 }
-VARIANCES = ("small", "large", "learned")
 
 
 def plan(
@@ -100,7 +97,7 @@ def plan(
         steps: how many of 0 .. T - 1 are kept.
         method, spacing: keys of METHODS and SPACINGS.
         eta: of DDIM, 0 draws nothing and 1 as much as DDPM with the smaller variance.
-        variance: of DDPM, one of VARIANCES.
+        variance: of DDPM, a key of ``ops.diffusion.VARIANCES``.
     """
     kept = np.round(SPACINGS[spacing](schedule.steps, steps)).astype(np.int32)
     a = schedule.alpha_bar[kept]

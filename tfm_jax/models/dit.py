@@ -32,10 +32,10 @@ from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import Modulation, modulate
 from tfm_jax.layers.stack import Stack
 from tfm_jax.models.family import Family
+from tfm_jax.ops.diffusion import OUTPUTS
 from tfm_jax.ops.masks import Mask
 
 FREQUENCIES = 256  # numbers that a time becomes before its map
-VARIANCES = {"fixed": 1, "learned": 2}  # -> outputs of each channel
 
 
 class Conditioning(NamedTuple):
@@ -79,7 +79,7 @@ class Config(PatchArch):
         0.1, "of whole labels, for guidance", role="training", low=0, below=1
     )
     variance: str = knob(
-        "fixed", "of a step back; learned: as many channels more", choices=VARIANCES
+        "fixed", "of a step back; learned: as many channels more", choices=OUTPUTS
     )
 
     READ_WITH = {("labels", Above(0)): ("label_dropout",)}
@@ -146,7 +146,7 @@ class Dit(nn.Module):
         )
         if modulated:
             self.final_modulation = Modulation(2, cfg.width, dtype)
-        pixel = *cfg.patch, cfg.channels * VARIANCES[cfg.variance]
+        pixel = *cfg.patch, cfg.channels * OUTPUTS[cfg.variance]
         self.final = Linear(pixel, ("embed", None, None, None), cfg.init, scale=0.0)
 
     def __call__(self, batch: NoisyBatch, *, train: bool) -> jax.Array:

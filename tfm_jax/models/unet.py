@@ -5,6 +5,9 @@ Nichol 2021, arXiv:2105.05233 (``heads``, ``head_size``, ``modulation``); Rombac
 2022, arXiv:2112.10752 (``attention_block="transformer"``).
 Parameters: CIFAR-10 35,746,307, as Ho et al.
 Deviates: maps that start at 1e-10 of their usual scale in Ho et al.'s code start at 0.
+    A time becomes waves as in that code; those of ADM and latent diffusion are others
+    (``WAVES``: "cos_sin"), so that their released weights fit no model here. Tables of
+    labels start as N(0, 1/D), theirs as N(0, 1).
 """
 
 import dataclasses
@@ -30,6 +33,7 @@ from tfm_jax.layers.images.feature_maps import (
 from tfm_jax.layers.images.patches import both, check_sizes
 from tfm_jax.layers.parts import Context, Memory
 from tfm_jax.models.family import Family
+from tfm_jax.ops.diffusion import OUTPUTS
 
 # attention over a map -> (module, fields of its Arch)
 ATTENTION_BLOCKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
@@ -40,7 +44,6 @@ ATTENTION_BLOCKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     ),
 }
 CONDITIONINGS = ("time", "cross_attention")
-VARIANCES = ("fixed", "learned")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Config(Execution, choices={"layout": ("unrolled",)}):
         0.1, "of whole labels, for guidance", role="training", low=0, below=1
     )
     variance: str = knob(
-        "fixed", "of a step back; learned: as many channels more", choices=VARIANCES
+        "fixed", "of a step back; learned: as many channels more", choices=OUTPUTS
     )
 
     READ_WITH = {
@@ -223,7 +226,7 @@ class UNet(nn.Module):
                 x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
                 x = Convolution(width, dtype, name=f"{name}_double")(x)
         x = nn.silu(group_norm(cfg.groups, cfg.norm_eps, dtype, "final_norm")(x))
-        outputs = cfg.channels * (1 + (cfg.variance == "learned"))
+        outputs = cfg.channels * OUTPUTS[cfg.variance]
         x = Convolution(outputs, scale=0.0, name="final")(x)
         return x.astype(jnp.float32)
 

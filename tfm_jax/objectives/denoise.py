@@ -17,14 +17,16 @@ import numpy as np
 
 from tfm_jax.config import check_numbers, knob
 from tfm_jax.data.batch import ImageBatch, NoisyBatch
+from tfm_jax.objectives.classify_images import example
 from tfm_jax.ops import diffusion
-from tfm_jax.ops.diffusion import PREDICTIONS, SCHEDULES, WEIGHTS
+from tfm_jax.ops.diffusion import PREDICTIONS, SCHEDULES, VARIANCES, WEIGHTS
 from tfm_jax.ops.dropout import row_keys
 
 TIMES = 1000.0  # of a whole schedule, as models read them
 LEVELS = 10  # of noise, at which an image is evaluated besides the lowest one
-LEARNED = 0.001  # of the bound beside L_simple; Nichol and Dhariwal 2021, equation 16
-VARIANCES = ("small", "large", "learned")
+# of the bound, in nats, beside L_simple: Nichol and Dhariwal 2021, equation 16; in the
+# released code the bound is in bits
+LEARNED = 0.001 / math.log(2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Noise:
         "simple", "of the squared error by its step", role="training", choices=WEIGHTS
     )
     grey_levels: int = knob(
-        256, "of a channel, for bits per dimension", role="operation", low=2, high=65536
+        256, "of a channel, in the bound", role="training", low=2, high=65536
     )
 
     def __post_init__(self):
@@ -56,12 +58,6 @@ class Noise:
     def make_schedule(self) -> diffusion.Schedule:
         """A_t of all steps."""
         return diffusion.make_schedule(self.schedule, self.steps, self.snr_scale)
-
-
-def example() -> ImageBatch:
-    """The smallest batch; models have the size of their images from their config."""
-    image = np.zeros((1, 1, 1, 1), np.uint8)
-    return ImageBatch(image, np.zeros(1, np.int32), np.ones(1, np.float32))
 
 
 def to_signal(images: Any) -> jax.Array:
@@ -142,8 +138,7 @@ class Objective:
                 )
 
             share, noise = jax.vmap(draw)(keys)
-            share = jnp.where(level == 0, 0.0, (level - 1 + share) / LEVELS)
-            t = jnp.where(level == 0, 0, 1 + (share * (steps - 1)).astype(jnp.int32))
+            t = step_at(level, share, steps)
             return self._compared(run, x0, t, noise, batch.labels, train=False)
 
         terms = jax.lax.map(at, jnp.arange(1 + LEVELS))  # each [1 + LEVELS, B]
@@ -182,7 +177,7 @@ class Objective:
         cfg, schedule = self.noise, self.noise.make_schedule()
         kind = PREDICTIONS[cfg.prediction]
         a, s = diffusion.scales(schedule, t, x0)
-        x = a * x0 + s * noise
+        x = diffusion.q_sample(schedule, x0, t, noise)
         y = predict(run, cfg, x, t, labels)
         y, *rest = jnp.split(y, y.shape[-1] // x0.shape[-1], axis=-1)
         weights = diffusion.loss_weights(schedule, cfg.prediction, cfg.weights)
@@ -191,14 +186,21 @@ class Objective:
         of_noise = diffusion.mean_of_images(jnp.square(kind.noise(y, x, a, s) - noise))
         if train and not rest:
             return {"loss": loss}
-        fraction = (rest[0] + 1) / 2 if rest else float(cfg.variance == "large")
-        log_var = diffusion.log_variance(schedule, t, x0, fraction)
+        fraction = (rest[0] + 1) / 2 if rest else 0.0
+        log_var = diffusion.log_variance(schedule, t, x0, cfg.variance, fraction)
         guess = kind.x0(y, x, a, s)
         guess = jax.lax.stop_gradient(guess) if train else jnp.clip(guess, -1, 1)
         terms = schedule, x0, x, t, guess, log_var, cfg.grey_levels
         bound = diffusion.bound_term(*terms)
         loss = loss + LEARNED * cfg.steps * bound if rest else loss
         return {"loss": loss, "error": of_noise, "bound": bound}
+
+
+def step_at(level: jax.Array | int, share: jax.Array, steps: int) -> jax.Array:
+    """t, by a share in [0, 1) of part ``level`` of 1 .. steps - 1; 0 at level 0."""
+    share = (level - 1 + share) / LEVELS  # the largest are rounded to 1
+    t = jnp.minimum(1 + (share * (steps - 1)).astype(jnp.int32), steps - 1)
+    return jnp.where(level == 0, 0, t)
 
 
 def _keys(images):

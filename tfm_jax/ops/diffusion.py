@@ -31,7 +31,8 @@ def _cosine(steps):
     return 1 - signal[1:] / signal[:-1]
 
 
-# T -> betas [T]; those of other T than 1,000 end at about the same noise
+# T -> betas [T]; those of other T than 1,000 end at about the same noise, down to some
+# 50 steps: of fewer, the linear ones leave far less of the signal
 SCHEDULES: dict[str, Callable[[int], np.ndarray]] = {
     "linear": _linear,  # Ho et al. 2020, section 4
     "scaled_linear": _scaled_linear,  # Rombach et al. 2022, arXiv:2112.10752, code
@@ -165,7 +166,8 @@ WEIGHTS: dict[str, Callable[[Schedule, np.ndarray], np.ndarray]] = {
     # Salimans and Ho 2022, section 4: "truncated SNR"
     "truncated_snr": lambda schedule, error: np.maximum(schedule.snr, 1) * error,
     # Ho et al. 2020, equation 8: its mean over t is the bound in nats per dimension, up
-    # to the prior, with a density in place of the decoder's bins
+    # to the prior, with a density in place of the decoder's bins and the smaller
+    # variance; of the larger, the weights are smaller
     "vlb": _bound_weights,
 }
 
@@ -175,17 +177,36 @@ def loss_weights(schedule: Schedule, prediction: str, weights: str) -> np.ndarra
     return WEIGHTS[weights](schedule, PREDICTIONS[prediction].x0_error(schedule.snr))
 
 
+def _larger(schedule):
+    return np.append(schedule.variances[:1], schedule.betas[1:])
+
+
+# of a step back: schedule -> two tables [T], between which it lies
+VARIANCES: dict[str, Callable[[Schedule], tuple[np.ndarray, np.ndarray]]] = {
+    "small": lambda schedule: (schedule.variances, schedule.variances),
+    # that of t = 0 is the smaller: "a better decoder log likelihood" (released code)
+    "large": lambda schedule: (_larger(schedule), _larger(schedule)),
+    # Nichol and Dhariwal 2021, equation 15, with the largest at t = 0, as released
+    "learned": lambda schedule: (schedule.variances, schedule.betas),
+}
+OUTPUTS = {"fixed": 1, "learned": 2}  # variance of a model -> numbers for each channel
+
+
 def log_variance(
-    schedule: Schedule, t: jax.Array, x: jax.Array, fraction: jax.Array | float
+    schedule: Schedule,
+    t: jax.Array,
+    x: jax.Array,
+    variance: str,
+    fraction: jax.Array | float = 0.0,
 ) -> jax.Array:
-    """Of the step back from t: 0 the smaller, 1 the larger, else between their logs.
+    """Of the step back from t; a learned one lies that far between the two logarithms.
 
     Source: Ho et al. 2020, section 3.2; Nichol and Dhariwal 2021, equation 15.
+
+    Args: variance: key of VARIANCES. fraction: in [0, 1].
     """
-    small, large = (
-        at(np.log(table), t, x) for table in (schedule.variances, schedule.betas)
-    )
-    return small + fraction * (large - small)
+    least, most = (at(np.log(table), t, x) for table in VARIANCES[variance](schedule))
+    return least + fraction * (most - least)
 
 
 def bound_term(
@@ -202,7 +223,8 @@ def bound_term(
     That of t = 0 is the probability of the grey level, open at both ends of [-1, 1].
 
     Source: Ho et al. 2020, equations 5, 7 and 13. Deviates: the normal distribution
-    is exact where the released code has its approximation by tanh.
+    is exact where the released code has its approximation by tanh. As there, no
+    probability is below 1e-12, 27.6 nats: of rarer ones this is no bound.
 
     Args: x0, x, x0_hat: [B, ...] images, them at steps t [B], the model's guesses.
         log_var: see ``log_variance``. levels: grey levels, evenly spaced in [-1, 1].
@@ -216,11 +238,14 @@ def bound_term(
     shrink = true_log_var - log_var
     kl = 0.5 * (jnp.exp(shrink) - shrink - 1 + miss**2 * jnp.exp(-log_var))
     half, deviation = 1 / (levels - 1), jnp.exp(0.5 * log_var)
-    above = jax.scipy.special.ndtr((x0 + half - mean) / deviation)
-    below = jax.scipy.special.ndtr((x0 - half - mean) / deviation)
-    above = jnp.where(x0 > 1 - half, 1.0, above)
-    below = jnp.where(x0 < half - 1, 0.0, below)
-    decoder = -jnp.log(jnp.maximum(above - below, 1e-12))
+    # of both sides the lower tail, which float32 has: the level's end at the mean, and
+    # the other one
+    distance, last = jnp.abs(x0 - mean), jnp.abs(x0) > 1 - half
+    near = jax.scipy.special.ndtr((half - distance) / deviation)
+    far = jax.scipy.special.ndtr((-half - distance) / deviation)
+    beyond = (mean - x0) * x0 > 0
+    near, far = jnp.where(last & beyond, 1.0, near), jnp.where(last & ~beyond, 0.0, far)
+    decoder = -jnp.log(jnp.maximum(near - far, 1e-12))
     first = at(np.arange(schedule.steps), t, x) == 0
     return mean_of_images(jnp.where(first, decoder, kl))
 

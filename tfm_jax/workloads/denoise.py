@@ -15,7 +15,7 @@ from tfm_jax.decode import diffusion
 from tfm_jax.decode.diffusion import METHODS, SPACINGS
 from tfm_jax.metrics.samples import linear_noise_error
 from tfm_jax.objectives import denoise
-from tfm_jax.ops.diffusion import PREDICTIONS, scales
+from tfm_jax.ops.diffusion import PREDICTIONS, q_sample, scales
 from tfm_jax.workloads import classify_images, image_quality
 from tfm_jax.workloads.evaluator import Evaluator, Scored, apply
 from tfm_jax.workloads.workload import Workload
@@ -143,11 +143,11 @@ def noised_and_restored(
     """
     x0, t = denoise.to_signal(images), jnp.full(len(images), step)
     keys = diffusion.keys_of(key, jnp.arange(len(images)))
-    signal, sigma = scales(data.make_schedule(), t, x0)
-    x = signal * x0 + sigma * diffusion.draw(keys, x0.shape[1:], 0)
+    schedule, drawn = data.make_schedule(), diffusion.draw(keys, x0.shape[1:], 0)
+    x = q_sample(schedule, x0, t, drawn)
     run = functools.partial(apply, model, params, rng=None, train=False)
     y = denoise.predict(run, data, x, t, labels)[..., : x0.shape[-1]]
-    return x, PREDICTIONS[data.prediction].x0(y, x, signal, sigma)
+    return x, PREDICTIONS[data.prediction].x0(y, x, *scales(schedule, t, x0))
 
 
 class DenoiseEvaluator(Evaluator):
@@ -263,6 +263,15 @@ def _fits(experiment, data):
         raise ConfigError(
             f"model.labels={labels} must be 0, or {len(names)} as the training data has"
         )
+    levels = experiment.data.noise.grey_levels
+    for rows in (*data.train, *data.valid, *data.test) if levels < 256 else ():
+        pixels = np.unique(rows.images[:: 1 + len(rows.images) // 1_000])
+        nearest = np.round(pixels / 255 * (levels - 1)) / (levels - 1) * 255
+        if np.any(wrong := np.abs(pixels - nearest) > 0.5):
+            raise ConfigError(
+                f"data.noise.grey_levels={levels}: a pixel of {pixels[wrong][0]} is "
+                "none of these, evenly spaced from 0 to 255; choose 256"
+            )
 
 
 # Peebles and Xie 2023, arXiv:2212.09748, section 4

@@ -88,6 +88,7 @@ def test_how_images_are_drawn_and_judged_is_in_the_name_of_a_run_that_draws():
     name = identity.identity(made)
     for knob, value in (
         ("data.sampler.guidance", 2.0),
+        ("data.noise.grey_levels", 256),
         ("eval.samples", 7),
         ("eval.judge", "runs/digits"),
     ):

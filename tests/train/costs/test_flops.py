@@ -82,6 +82,22 @@ def test_a_convolution_is_its_kernel_at_every_place():
     assert products(conv, x, kernel) == 2 * (2 * 6 * 6 * 5) * (3 * 3 * 3)
 
 
+def test_a_gradient_through_strides_is_as_much_work_as_the_convolution():
+    """To the input and to the kernel each; zeros between the strides are none."""
+
+    def halved(x, kernel):
+        names = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(
+            x, kernel, (2, 2), ((0, 1), (0, 1)), dimension_numbers=names
+        ).sum()
+
+    x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, 3, 5), jnp.float32)
+    forward = products(halved, x, kernel)
+    assert forward == 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)
+    assert products(jax.grad(halved, (0, 1)), x, kernel) == 3 * forward
+
+
 def test_elementwise_work_is_one_for_each_element_and_moving_none():
     def moved(x, w):
         return jnp.concatenate([x.T, w])[::2], jnp.where(x > w, x, w)

@@ -71,7 +71,7 @@ def _write_config(cfg):
         "num_attention_heads": cfg.heads,
         "attention_head_dim": cfg.head_key_size,
         "in_channels": cfg.channels,
-        "out_channels": cfg.channels * dit.VARIANCES[cfg.variance],
+        "out_channels": cfg.channels * dit.OUTPUTS[cfg.variance],
         "num_layers": cfg.depth,
         "sample_size": height,
         "patch_size": cfg.patch[0],

@@ -64,7 +64,7 @@ def _write_config(cfg):
         **_FIXED,
         **{theirs: getattr(cfg, ours) for ours, theirs in _FIELDS.items()},
         "sample_size": size,
-        "out_channels": cfg.channels * (1 + (cfg.variance == "learned")),
+        "out_channels": cfg.channels * unet.OUTPUTS[cfg.variance],
         "block_out_channels": [cfg.width * m for m in cfg.multipliers],
         "down_block_types": [down for down, _ in kinds],
         "up_block_types": [up for _, up in reversed(kinds)],

@@ -97,7 +97,8 @@ def _dot_general(equation):
 def _convolution(equation):
     kernel, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
     channels = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    return 2 * math.prod(out) * math.prod(kernel) // channels
+    times = 2 * math.prod(out) * math.prod(kernel) // channels
+    return times // math.prod(equation.params["lhs_dilation"])  # the rest are zeros
 
 
 PRODUCTS = {"dot_general": _dot_general, "conv_general_dilated": _convolution}
