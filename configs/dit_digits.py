@@ -7,8 +7,9 @@ Run     python -m tfm_jax.main --config=configs/dit_digits.py --workdir=runs/dit
 Guide   append --config.data.sampler.guidance=2
 Ablate  append --config.model.conditioning=in_context
 Sizes   tiny (default); smoke: 300 steps of it
-Expect  not published; samples-valid.png has ten digits of each class
-Cost    a few minutes on 2 cores
+Expect  not published; here 2.48 to 2.52 bits a dimension, with guidance 1.5 all of 500
+        samples right by a classifier (tiny, seeds 0 to 2): docs/digits.md
+Cost    minutes on 2 cores (tiny)
 """
 
 from tfm_jax.models import dit

@@ -100,6 +100,6 @@ def without_leaks(
     return splits
 
 
-def digest(pixels: np.ndarray) -> bytes:
+def digest(pixels: Any) -> bytes:
     """Of one image [height, width, C] uint8; equal for equal ones."""
-    return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).digest()
+    return hashlib.blake2b(np.asarray(pixels).tobytes(), digest_size=16).digest()
