@@ -1,8 +1,9 @@
 """DiT on ImageNet, by class (Peebles and Xie 2023, arXiv:2212.09748).
 
 Published set-up (section 4): adaLN-Zero; noise and its variance predicted, 1,000 linear
-steps, one label in ten left out; 256 images a step, AdamW, 1e-4 throughout, no weight
-decay, mirror images, an average of 0.9999, 400,000 steps (7 million for the best).
+steps, 250 of them for drawing (evenly spaced with both ends, released code), one label
+in ten left out; 256 images a step, AdamW, 1e-4 throughout, no weight decay, mirror
+images, an average of 0.9999, 400,000 steps (7 million for the best).
 Deviates: published images are what a VAE makes of 256 x 256 pixels, 32 x 32 x 4; these
 are reduced to 32 x 32 pixels and cut into as many patches, so that published scores are
 no measure of them. No FID is computed here.

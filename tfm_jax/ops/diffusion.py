@@ -238,8 +238,7 @@ def bound_term(
     shrink = true_log_var - log_var
     kl = 0.5 * (jnp.exp(shrink) - shrink - 1 + miss**2 * jnp.exp(-log_var))
     half, deviation = 1 / (levels - 1), jnp.exp(0.5 * log_var)
-    # of both sides the lower tail, which float32 has: the level's end at the mean, and
-    # the other one
+    # to the level's near and far end, in the lower tail, which alone float32 resolves
     distance, last = jnp.abs(x0 - mean), jnp.abs(x0) > 1 - half
     near = jax.scipy.special.ndtr((half - distance) / deviation)
     far = jax.scipy.special.ndtr((-half - distance) / deviation)
