@@ -16,7 +16,7 @@ from tfm_jax.runs.extend import Length, length
 from tfm_jax.runs.process.exits import CorruptCheckpoint, one_line
 from tfm_jax.runs.storage import arrays
 from tfm_jax.runs.workdir import describe, replacing
-from tfm_jax.settings import files
+from tfm_jax.settings import files, held_out
 from tfm_jax.settings.experiment import Experiment, resolve
 
 # knobs that may change between one start and the next, besides those of operation: none
@@ -37,9 +37,7 @@ FREE = {
 }
 
 
-# of examples that are made: which of them are held out, and what they are; under other
-# values a held-out one may have been trained on
-MADE = ("data.numerals_", "data.recall_")
+MADE = ("data.numerals_", "data.recall_")  # what examples are that are made
 
 
 def experiment_of(extras: dict, path: Path) -> Experiment:
@@ -121,14 +119,18 @@ def used(trained: Experiment, now: Experiment) -> Experiment:
     """``now`` with the vocabularies of ``trained`` where it leaves them open.
 
     Raises: ConfigError naming every field of role "architecture", and of MADE, that
-        differs from what the parameters were trained with.
+        differs from what the parameters were trained with, and every one by which
+        examples are held out that were trained on.
     """
     if now.task == trained.task:
         now = now.complete(start=trained.model)
+    held = held_out.otherwise(trained, now)
     differ = _differences(
         trained,
         now,
-        lambda knob, role: role != "architecture" and not knob.startswith(MADE),
+        lambda knob, role: (
+            role != "architecture" and not knob.startswith(MADE) and knob not in held
+        ),
     )
     if differ:
         raise ConfigError(

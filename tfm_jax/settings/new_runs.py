@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tfm_jax.config import ConfigError, Reader, flatten, readers_of, with_defaults
 from tfm_jax.optim.schedules import SCHEDULES
+from tfm_jax.settings import held_out
 from tfm_jax.settings.experiment import Experiment, section_types
 from tfm_jax.workloads import WORKLOADS
 
@@ -49,6 +50,12 @@ def check_settings(experiment: Experiment) -> None:
     """
     experiment.workload.check_new(experiment)
     experiment.check_kernel(train=True)
+    for name, variant in experiment.variants().items():
+        for knob in sorted(held_out.otherwise(experiment, variant)):
+            raise ConfigError(
+                f"eval.variants, {name!r}: {knob} would hold out examples that are "
+                "trained on; take it back"
+            )
     kept, wanted = experiment.checkpoint, experiment.eval.average_last
     if wanted > kept.keep:
         raise ConfigError(

@@ -201,8 +201,9 @@ class Config:
         ("source", ("files",)): ("train_files", "valid_files", "test_files"),
         ("source", ("folder",)): ("folder", "pattern"),
         ("source", ("files", "folder")): ("document", "invalid_utf8"),
-        ("source", ("pydocs", "files", "folder")): ("valid_share", "test_share"),
-        ("source", ("pydocs", "folder")): ("split_seed",),
+        ("source", ("pydocs", "files", "folder")): ("valid_share",),
+        ("source", ("pydocs", "files", "folder", "recall")): ("test_share",),
+        ("source", ("pydocs", "folder", "recall")): ("split_seed",),
         ("source", ("tfds",)): (*tfds.KNOBS, "tfds_feature"),
         ("source", ("recall",)): (
             "recall_examples",

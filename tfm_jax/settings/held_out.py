@@ -1,0 +1,38 @@
+"""Which examples are held out, and by which knobs others of the same data would be."""
+
+from tfm_jax.config import readers_of
+from tfm_jax.settings.experiment import Experiment
+
+_SHARES = ("data.valid_share", "data.test_share")
+_CHOOSE = {
+    *_SHARES,
+    "data.split_seed",
+    "data.numerals_max",
+    "data.numerals_heldout",
+    "data.numerals_seed",
+}
+
+
+def otherwise(trained: Experiment, now: Experiment) -> set[str]:
+    """Dotted knobs by which ``now`` may hold out what ``trained`` is trained on.
+
+    What a split is that is named is the business of whoever names it, and so is the
+    data of another source.
+    """
+    old, new = trained.knobs(), now.knobs()
+    if old.get("data.source") != new.get("data.source"):
+        return set()
+    wanted = _CHOOSE.union(_places(type(now.data), old, new))
+    return {knob for knob in wanted & new.keys() if old.get(knob) != new[knob]}
+
+
+def _places(section, old, new):
+    """Knobs that named a held-out split which is a share of the training split now."""
+    for share in _SHARES:
+        readers = [r for r in readers_of(section, "data.") if r.knob == share]
+        was_cut, is_cut = (
+            all(values.get(r.other) in r.readers for r in readers)
+            for values in (old, new)
+        )
+        if is_cut and not was_cut and new.get(share):
+            yield from (reader.other for reader in readers)
