@@ -1,6 +1,7 @@
-"""DDPM's and ADM's U-Nets in diffusers, ``UNet2DModel``.
+"""DDPM's U-Net in diffusers, ``UNet2DModel``, with ADM's heads and norms or without.
 
-Deviates from the reference: the last of its classes is that of no class here.
+Deviates from the reference: the last of its classes is that of no class here. Waves of
+the time are DDPM's alone (``freq_shift=1``): ADM's, and so its weights, are refused.
 """
 
 import re
