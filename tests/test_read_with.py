@@ -139,6 +139,7 @@ OTHER = {  # another value of a knob that some choice ignores
     "forget_bias": 2.0,
     "position_resize": "bilinear",
     "representation_width": 3,
+    "heads": 4,
     "label_dropout": 0.5,
     "conditioning": "cross_attention",
     "transformer_depth": 2,
@@ -197,7 +198,8 @@ def test_a_model_ignores_what_the_table_says_it_ignores(cls, other, readers, kno
     name = FAMILIES[cls]
     config = MODELS[name].config
     (field,) = (f for f in dataclasses.fields(config) if f.name == other)
-    choices = field.metadata.get("choices", (0.0, True))
+    numbers = dict(bool=(False, True), int=(0, 4), float=(0.0, 0.5))
+    choices = field.metadata.get("choices", numbers.get(field.type.__name__))
     sizes = TINY | dict(depth=1 + (name == "albert"), vocab=11) | NARROW.get(name, {})
     if name == "vit":
         sizes = tiny_images.TINY | dict(depth=1)

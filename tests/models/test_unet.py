@@ -13,12 +13,16 @@ from flax.traverse_util import flatten_dict
 from tests.interop.denoisers import batch_of, randomised
 from tests.layers.weights import normal
 from tests.layers.weights import randomised as random_numbers
+from tfm_jax.config import ConfigError
 from tfm_jax.interop.tensors import storage
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.images.feature_maps import SpatialTransformer
 from tfm_jax.layers.layout import init_params
 from tfm_jax.layers.parts import Context, Memory
 from tfm_jax.models.unet import ATTENTION_BLOCKS, SIZES, Config, UNet
+from tfm_jax.settings.configure import configure
+from tfm_jax.settings.experiment import resolve
+from tfm_jax.settings.new_runs import check
 
 TINY = dict(width=8, groups=4, depth=1, image_size=(2,), multipliers=(1,))
 BATCH = batch_of((3, 2, 4), Config(labels=3))
@@ -148,6 +152,7 @@ def test_a_label_is_dropped_while_training_alone_and_the_last_is_none(conditioni
     ("fields", "message"),
     [
         (dict(image_size=(6,)), "model.image_size=.* must be a multiple of 8 with 4"),
+        (dict(width=2), "model.width=2 must be from 4 to"),
         (dict(groups=48), "model.groups=48 must divide the channels of each level"),
         (dict(conditioning="cross_attention"), "needs model.attention_block=transf"),
         (dict(image_size=(4, 4, 4)), "must be one or two integers from 1"),
@@ -156,6 +161,23 @@ def test_a_label_is_dropped_while_training_alone_and_the_last_is_none(conditioni
 def test_what_makes_no_model_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Config(**fields)
+
+
+def test_a_new_run_has_attention_at_maps_that_there_are(tmp_path):
+    """A run of before, which had it in the middle alone, goes on."""
+    sizes = dict(image_size=(28,), multipliers=(1, 2, 2))
+    config = configure("unet", "denoise", model=sizes)
+    message = (
+        r"model.attention_at=\(16,\) must be heights .* are \(28, 14, 7\), or \(\)"
+    )
+    with pytest.raises(ConfigError, match=message):
+        check(resolve(config), tmp_path)
+    for heights in ((), (14, 7)):
+        config.model.attention_at = heights
+        check(resolve(config), tmp_path)
+    (tmp_path / "config.json").touch()
+    config.model.attention_at = (16,)
+    check(resolve(config), tmp_path)
 
 
 def test_images_that_do_not_fit_are_refused():

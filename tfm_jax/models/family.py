@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 
@@ -32,6 +32,8 @@ class Family(NamedTuple):
         joint: heads with which several towers are trained together.
         towers: name -> (config, params) of such a model -> those of one tower as a
             model of its own; the first is the one that is kept.
+        check_new: config -> nothing; ConfigError for one that new runs may not have,
+            though runs of before were let begin with it.
     """
 
     name: str
@@ -50,3 +52,4 @@ class Family(NamedTuple):
     causal: bool = False
     joint: tuple[str, ...] = ()
     towers: Mapping[str, Callable[..., tuple]] = MappingProxyType({})
+    check_new: Callable[[Any], None] = lambda config: None

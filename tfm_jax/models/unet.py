@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.config import Above, check_numbers, knob
+from tfm_jax.config import Above, ConfigError, check_numbers, knob
 from tfm_jax.data.batch import NoisyBatch
 from tfm_jax.layers.arch import REMATS, Arch, Execution
 from tfm_jax.layers.images.condition import LabelEmbedding, TimeEmbedding
@@ -52,7 +52,7 @@ class Config(Execution, choices={"layout": ("unrolled",)}):
 
     image_size: tuple[int, ...] = knob((32,), "pixels: HEIGHT,WIDTH, or both in one")
     channels: int = knob(3, "of a pixel", low=1, high=1024)
-    width: int = knob(128, "channels of the first level", low=2, high=2**20)
+    width: int = knob(128, "channels of the first level", low=4, high=2**20)
     multipliers: tuple[int, ...] = knob(
         (1, 2, 2, 2), "channels of each level, in widths; a level halves the map"
     )
@@ -87,6 +87,7 @@ class Config(Execution, choices={"layout": ("unrolled",)}):
 
     READ_WITH = {
         ("attention_block", ("transformer",)): ("transformer_depth",),
+        ("head_size", (0,)): ("heads",),
         ("labels", Above(0)): ("conditioning", "label_dropout"),
     }
 
@@ -130,9 +131,14 @@ class Config(Execution, choices={"layout": ("unrolled",)}):
         """How many pixels a side one of the smallest map stands for."""
         return 2 ** (len(self.multipliers) - 1)
 
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Of the maps of each level, in pixels."""
+        return tuple(self.image[0] // 2**i for i in range(len(self.multipliers)))
+
     def attends(self, level: int) -> bool:
         """Whether each block of a level has attention behind it."""
-        return self.image[0] // 2**level in self.attention_at
+        return self.heights[level] in self.attention_at
 
     def arch(self, width: int) -> Arch:
         """Of attention over maps of ``width`` channels."""
@@ -274,4 +280,16 @@ class UNet(nn.Module):
 
 Model = UNet
 
-FAMILY = Family("unet", Config, UNet, SIZES, learns={"denoise": ()})
+
+def _check_new(cfg):
+    """Runs of before have attention in the middle alone where it is at no map."""
+    if not {*cfg.attention_at} <= {*cfg.heights}:
+        raise ConfigError(
+            f"model.attention_at={cfg.attention_at} must be heights of the maps, which "
+            f"are {cfg.heights}, or () for attention in the middle alone"
+        )
+
+
+FAMILY = Family(
+    "unet", Config, UNet, SIZES, learns={"denoise": ()}, check_new=_check_new
+)

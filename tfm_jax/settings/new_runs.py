@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tfm_jax.config import ConfigError, Reader, flatten, readers_of, with_defaults
+from tfm_jax.models import MODELS
 from tfm_jax.optim.schedules import SCHEDULES
 from tfm_jax.settings import held_out
 from tfm_jax.settings.experiment import Experiment, section_types
@@ -48,6 +49,7 @@ def check_settings(experiment: Experiment) -> None:
 
     Raises: ConfigError naming the knobs.
     """
+    MODELS[experiment.model_name].check_new(experiment.model)
     experiment.workload.check_new(experiment)
     experiment.check_kernel(train=True)
     for name, variant in experiment.variants().items():

@@ -59,7 +59,7 @@ class ImageMap(encoders.EncoderMap):
 
     def resizing_problems(self, cfg: Any, values: dict) -> list[str]:
         values = {name: x for name, x in values.items() if x is not None}
-        expected = {"do_center_crop": False}
+        expected: dict[str, Any] = {"do_center_crop": False}
         if values.get("do_resize", True):
             expected |= {"size": _size(cfg), "resample": BILINEAR}
         if type(size := values.get("size")) is int:  # as folders had it until 2022
