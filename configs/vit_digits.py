@@ -1,6 +1,6 @@
 """Digits of 8 x 8 pixels by a Vision Transformer: a minute of a CPU, and no file.
 
-The 1,797 images ship with scikit-learn (pip install scikit-learn); a fifth of them is
+The 1,797 images ship with scikit-learn; a fifth of them is
 the test set.
 
 Run     python -m tfm_jax.main --config=configs/vit_digits.py --workdir=runs/digits

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from tfm_jax import manual
-from tfm_jax.config import types_of
+from tfm_jax.config import load, types_of
 from tfm_jax.knobs import ROLES, inherit, knob, roles_of
 from tfm_jax.models import MODELS
-from tfm_jax.settings.experiment import section_types
+from tfm_jax.settings.experiment import resolve, section_types
 
 FAMILIES = [(name, task) for name, family in MODELS.items() for task in family.learns]
 
@@ -61,6 +61,16 @@ def test_every_knob_has_help_and_a_role(model_name, task):
         assert len(lines) == len(types_of(cls)), "a line for each"
         assert [line for line in lines if "  # " not in line] == []
         assert set(roles_of(cls).values()) <= set(ROLES)
+
+
+@pytest.mark.parametrize(
+    "name", ["bert_base.py:tiny", "vit_digits.py", "dit_digits.py"]
+)
+def test_help_has_a_line_for_each_knob_that_a_run_has(name):
+    experiment = resolve(load(f"configs/{name}"))
+    lines = manual.describe(experiment._asdict()).splitlines()
+    flags = {line.split("=")[0].removeprefix("--config.") for line in lines}
+    assert {*experiment.roles()} <= flags and "=None" not in "".join(lines)
 
 
 def test_a_line_has_flag_value_choices_and_meaning():

@@ -11,7 +11,8 @@ from tfm_jax.config import range_of, to_flag, type_name
 def describe(sections: Mapping[str, Any]) -> str:
     """A line for each knob: its flag and value, what it may be, what it means.
 
-    Args: sections: name -> dataclass instance, or name -> plain value.
+    Args: sections: name -> dataclass instance, None if the task has no such section, or
+        a plain value.
     """
     return "\n".join(
         f"{flag:<48}  {legal}{f'  # {meaning}' if meaning else ''}".rstrip()
@@ -21,6 +22,8 @@ def describe(sections: Mapping[str, Any]) -> str:
 
 def _lines(sections):
     for name, built in sections.items():
+        if built is None:
+            continue
         if not dataclasses.is_dataclass(built):
             yield f"--config.{name}={to_flag(built)}", "", ""
             continue

@@ -312,6 +312,12 @@ def test_a_drawn_image_depends_on_seed_number_and_label_alone(trained):
     np.testing.assert_allclose(run.draw(labels[:2]), whole[:2], atol=1)
     assert np.any(run.draw(labels, seed=1) != whole)
     assert np.any(run.draw(labels, guidance=3.0) != whole)
+    assert run.labels == list("0123456789")
+    np.testing.assert_array_equal(run.draw(["3", "1"]), run.draw([3, 1]))
+    with pytest.raises(ValueError, match=r"labels='ten'; choose from \(0, 1"):
+        run.draw(["ten"])
+    with pytest.raises(TypeError, match=r"write \[3\]"):
+        run.draw(3)
 
 
 def test_knobs_of_the_sampler_are_given_by_name(trained):

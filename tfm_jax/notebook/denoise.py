@@ -9,8 +9,10 @@ import numpy as np
 
 from tfm_jax.config import build
 from tfm_jax.decode import diffusion
+from tfm_jax.knobs import no_choice
 from tfm_jax.notebook.images import ImagesRun
 from tfm_jax.objectives.denoise import to_pixels
+from tfm_jax.runs import saved
 from tfm_jax.settings import new_runs
 from tfm_jax.workloads.denoise import Sampler, noised_and_restored, sample
 
@@ -23,13 +25,19 @@ class DenoiseRun(ImagesRun):
 
     __slots__ = ()
 
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes, in the order of their numbers; none without classes."""
+        return saved.label_names(self) if self.model.cfg.labels else []
+
     def draw(
-        self, labels: Sequence[int], *, seed: int = 0, **sampler: Any
+        self, labels: Sequence[int | str], *, seed: int = 0, **sampler: Any
     ) -> np.ndarray:
         """An image for each label; image i depends on (seed, i) and its label alone.
 
         Args:
-            labels: numbers of classes; ``model.labels`` is none of them.
+            labels: names or numbers of classes; the number ``len(labels)`` of the run
+                is no label.
             sampler: knobs of ``data.sampler`` with other values than the run has.
         Raises: ValueError for a label that the model does not know; ConfigError naming
             the knob of the sampler, the value and the legal choices.
@@ -37,7 +45,7 @@ class DenoiseRun(ImagesRun):
         return self._sample(labels, sampler, seed=seed)
 
     def denoise(
-        self, images: Any, labels: Sequence[int], *, step: int, seed: int = 0
+        self, images: Any, labels: Sequence[int | str], *, step: int, seed: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """(images with the noise of a step, what the model takes them to be).
 
@@ -50,13 +58,11 @@ class DenoiseRun(ImagesRun):
             the model does not know.
         """
         images, data = np.asarray(images), self.config.data.noise
-        self._check(labels, images)
+        numbers = self._numbers(labels, images)
         if not 0 <= step < data.steps:
             raise ValueError(f"step={step} must be from 0 to {data.steps - 1}")
-        numbers, key = np.asarray(labels, np.int32), jax.random.key(seed)
-        both = noised_and_restored(
-            self.model, data, self.params, images, numbers, step, key
-        )
+        given = self.params, images, numbers, step, jax.random.key(seed)
+        both = noised_and_restored(self.model, data, *given)
         noisy, restored = map(to_pixels, both)
         return noisy, restored
 
@@ -64,7 +70,7 @@ class DenoiseRun(ImagesRun):
         self,
         images: Any,
         mask: Any,
-        labels: Sequence[int],
+        labels: Sequence[int | str],
         *,
         seed: int = 0,
         **sampler: Any,
@@ -76,14 +82,14 @@ class DenoiseRun(ImagesRun):
             sampler: see ``draw``.
         """
         images, mask = np.asarray(images), np.asarray(mask, bool)
-        self._check(labels, images)
+        self._numbers(labels, images)
         if mask.shape != images.shape[1:3]:
             raise ValueError(f"mask {mask.shape} must be {images.shape[1:3]}")
         return self._sample(labels, sampler, seed=seed, known=(images, mask))
 
     def interpolate(
         self,
-        label: int,
+        label: int | str,
         count: int = 10,
         *,
         seeds: tuple[int, int] = (0, 1),
@@ -103,23 +109,32 @@ class DenoiseRun(ImagesRun):
         noise = jax.vmap(lambda share: diffusion.slerp(first, last, share))(shares)
         return self._sample([label] * count, sampler, noise=noise)
 
-    def _check(self, labels, images=None):
-        cfg = self.model.cfg
-        if not all(0 <= label <= cfg.labels for label in labels):
-            raise ValueError(f"labels={list(labels)} must be from 0 to {cfg.labels}")
+    def _numbers(self, labels, images=None):
+        """Of classes by name or number, [n]; as many as ``images`` if they are given."""
+        if isinstance(labels, str | int):
+            raise TypeError(f"labels={labels!r} is one label; write [{labels!r}]")
+        cfg, names = self.model.cfg, self.labels
+        for label in labels:
+            if isinstance(label, str) and label not in names:
+                raise ValueError(no_choice("labels", label, tuple(names)))
+        numbers = [names.index(x) if isinstance(x, str) else int(x) for x in labels]
+        if not all(0 <= number <= cfg.labels for number in numbers):
+            raise ValueError(
+                f"labels={numbers} must be from 0 to {cfg.labels}, which is no label"
+            )
         shape = len(labels), *cfg.image, cfg.channels
         if images is not None and images.shape != shape:
             raise ValueError(
                 f"images {images.shape} must be {shape}, of {len(labels)} labels"
             )
+        return np.asarray(numbers, np.int32)
 
     def _sample(self, labels, sampler, **options):
-        self._check(labels)
-        data = self.config.data
+        numbers, data = self._numbers(labels), self.config.data
         knobs = dataclasses.asdict(data.sampler) | sampler
         changed = build(Sampler, knobs, "data.sampler")
         experiment = self.config.reading(dataclasses.replace(data, sampler=changed))
         experiment.workload.check(experiment)
         given = [f"data.sampler.{name}" for name in sampler]
         new_runs.check_read(experiment, given, whole=False)
-        return sample(experiment, self.model, self.params, labels, **options)
+        return sample(experiment, self.model, self.params, numbers, **options)

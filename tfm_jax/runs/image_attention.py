@@ -101,8 +101,8 @@ def draw(
     heads = maps.on_grid(maps.weights[layer])
     panels = {"image": None, "rollout": maps.on_grid(maps.rollout()[layer])}
     panels |= {f"head {number}": each for number, each in enumerate(heads)}
-    across = min(len(panels), 4)
-    down = -(-len(panels) // across)
+    down = -(-len(panels) // 4)
+    across = -(-len(panels) // down)
     figure = pictures.canvas((2.2 * across, 2.3 * down + 0.4))
     axes = figure.subplots(down, across, squeeze=False).ravel()
     height, width, _ = maps.image.shape
@@ -115,7 +115,9 @@ def draw(
             axis.imshow(weights, cmap="viridis", alpha=0.6, extent=edges, vmin=0)
         axis.set_title(name, fontsize=9)
     figure.suptitle(
-        f"attention, layer {layer}: of what is pooled, brightest is most", fontsize=10
+        f"attention, layer {layer}: of what is pooled, from blue, none, to yellow, the "
+        "most of a panel",
+        fontsize=9,
     )
     return pictures.save(figure, path)
 

@@ -13,6 +13,8 @@ from tfm_jax.runs import saved
 from tfm_jax.runs.storage import arrays
 from tfm_jax.settings.experiment import Experiment
 
+WANTED = "the workdir of a run of task=classify_images with model_name=vit"
+
 
 def read(experiment: Experiment) -> Judge | None:
     """The classifier that ``eval.judge`` names; None if it names none.
@@ -26,12 +28,12 @@ def read(experiment: Experiment) -> Judge | None:
         run = saved.load(path)
         labels = saved.label_names(run)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"eval.judge={path!r}: {error}") from error
-    judge, wanted = run.experiment, "a run of task=classify_images with model_name=vit"
+        raise ConfigError(f"eval.judge={path!r}: {error}; name {WANTED}") from error
+    judge = run.experiment
     if judge.task != "classify_images" or judge.model_name != "vit":
         raise ConfigError(
             f"eval.judge={path!r} is one of task={judge.task!r} with model_name="
-            f"{judge.model_name!r}; name {wanted}"
+            f"{judge.model_name!r}; name {WANTED}"
         )
     ours, its = ((*m.image, m.channels) for m in (experiment.model, judge.model))
     if ours != its:
