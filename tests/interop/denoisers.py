@@ -1,5 +1,8 @@
 """Denoising models of diffusers with random weights, and comparisons with them."""
 
+import inspect
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -62,3 +65,22 @@ def assert_kept_exactly(model, imported, folder, new):
         np.testing.assert_array_equal(again[name], tensor, name)
     assert read(new, FILE).keys() == read(folder, FILE).keys()
     assert load_diffusers(new).config == imported.config
+
+
+def assert_has_the_defaults_of(cls, **given):
+    """A field that a ``config.json`` leaves out is what the constructor ``cls`` has."""
+    read = DENOISERS[cls.__name__].read_config
+    parameters = inspect.signature(cls).parameters
+    defaults = json.loads(json.dumps({k: p.default for k, p in parameters.items()}))
+    whole = {**defaults, **json.loads(json.dumps(given))}
+    assert read(whole)
+    for name, default in defaults.items():
+        left_out = {k: value for k, value in whole.items() if k != name}
+        assert _read(read, left_out) == _read(read, {**whole, name: default}), name
+
+
+def _read(read, values):
+    try:
+        return read(values)
+    except ValueError as refusal:
+        return str(refusal)

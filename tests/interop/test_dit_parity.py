@@ -8,6 +8,7 @@ from diffusers import DiTTransformer2DModel
 
 from tests.interop.denoisers import (
     assert_denoises_alike,
+    assert_has_the_defaults_of,
     assert_kept_exactly,
     batch_of,
     randomised,
@@ -27,6 +28,10 @@ SHAPE = dict(
     num_embeds_ada_norm=5,
     norm_eps=1e-6,
 )
+
+
+def test_a_field_that_is_left_out_has_the_constructors_default():
+    assert_has_the_defaults_of(DiTTransformer2DModel, **SHAPE)
 
 
 @pytest.fixture(scope="module")

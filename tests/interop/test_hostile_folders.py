@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from tests.data.tokenizers import published_folders
 from tests.models.tiny import tiny as tiny_pairs
@@ -164,6 +164,16 @@ def test_a_crafted_safetensors_file_is_refused(row, folders, tmp_path, bounded):
     (tmp_path / CONFIG).write_bytes((folders["bert"] / CONFIG).read_bytes())
     (tmp_path / FILE).write_bytes(WEIGHTS[row])
     refused(lambda: load_huggingface(tmp_path), ValueError)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_tensor_with_numbers_that_are_none_is_named(number, folders, tmp_path):
+    (tmp_path / CONFIG).write_bytes((folders["bert"] / CONFIG).read_bytes())
+    tensors = load_file(folders["bert"] / FILE)
+    tensors["classifier.bias"][-1] = number
+    save_file(tensors, tmp_path / FILE)
+    with pytest.raises(ValueError, match="classifier.bias has numbers that are not fi"):
+        load_huggingface(tmp_path)
 
 
 INDICES = {

@@ -7,6 +7,7 @@ from diffusers import UNet2DModel
 
 from tests.interop.denoisers import (
     assert_denoises_alike,
+    assert_has_the_defaults_of,
     assert_kept_exactly,
     batch_of,
     randomised,
@@ -59,6 +60,11 @@ def test_predictions_and_every_gradient_are_equal(pair):
 
 def test_a_folder_goes_out_and_in_bit_for_bit(pair, tmp_path):
     assert_kept_exactly(*pair, tmp_path / "ours")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_field_that_is_left_out_has_the_constructors_default(shape):
+    assert_has_the_defaults_of(UNet2DModel, **SHAPES[shape], **DDPM)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def load_diffusers(folder: str | Path) -> ImportedDenoiser:
 
     Raises:
         ValueError: another class, pickles, fields without counterpart here, or tensors
-            that are unknown, missing or of another shape; all are listed.
+            that are unknown, missing, of another shape or not finite; all are listed.
         FileNotFoundError: a file is missing.
     """
     folder = local(folder)

@@ -25,7 +25,8 @@ def load_huggingface(
 
     Raises:
         ValueError: another model type, pickles, fields without counterpart here, or
-            tensors that are unknown, missing or of another shape; all are listed.
+            tensors that are unknown, missing, of another shape or not finite; all are
+            listed.
         FileNotFoundError: a file is missing.
     """
     folder = local(folder)

@@ -27,7 +27,15 @@ _FIXED: dict[str, Any] = dict(
     class_embed_type=None,
     add_attention=True,
 )
-_DEFAULTS: dict[str, Any] = dict(
+_DEFAULTS: dict[str, Any] = _FIXED | dict(  # of theirs, for what a file leaves out
+    freq_shift=0,
+    flip_sin_to_cos=True,
+    downsample_padding=1,
+    sample_size=None,
+    block_out_channels=[224, 448, 672, 896],
+    down_block_types=["DownBlock2D"] + ["AttnDownBlock2D"] * 3,
+    up_block_types=["AttnUpBlock2D"] * 3 + ["UpBlock2D"],
+    out_channels=3,
     in_channels=3,
     layers_per_block=2,
     attention_head_dim=8,
@@ -78,7 +86,7 @@ def _write_config(cfg):
 
 
 def _read_config(values):
-    values = {**_FIXED, **_DEFAULTS, **values}
+    values = {**_DEFAULTS, **values}
     problems = fields.fixed(values, {k: x for k, x in _FIXED.items() if k != "dropout"})
     fields.check(values, unet.Config, {o: (name,) for o, name in _FIELDS.items()})
     modulations = {theirs: ours for ours, theirs in _MODULATIONS.items()}
@@ -91,7 +99,7 @@ def _read_config(values):
         0 if values[name] is None else integers(values, name, problems)[0]
         for name in ("attention_head_dim", "num_class_embeds")
     )
-    kinds = values.get("down_block_types")
+    kinds = values["down_block_types"]
     kinds = kinds if isinstance(kinds, list) else []
     fields.refuse(problems)
     ours = {ours: values[name] for ours, name in _FIELDS.items()}

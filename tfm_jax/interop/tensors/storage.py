@@ -66,7 +66,7 @@ def to_params(table: Mapping[str, Stored], tensors: Mapping[str, np.ndarray]) ->
     """Nested dict of float32 parameters; narrower floats are widened.
 
     Raises: ValueError listing every tensor that is unknown, missing, of another shape,
-        not floating, or different from its copy.
+        not floating, not finite, or different from its copy.
     """
     problems, params = [], {}
     for path, stored in table.items():
@@ -79,6 +79,8 @@ def to_params(table: Mapping[str, Stored], tensors: Mapping[str, np.ndarray]) ->
             continue
         first, *copies = present
         x = np.asarray(tensors[first], np.float32)
+        if not np.isfinite(x).all():
+            problems.append(f"{first} has numbers that are not finite")
         for copy in copies:
             if not np.array_equal(x, np.asarray(tensors[copy], np.float32)):
                 problems.append(f"{copy} differs from {first}, with which it is tied")
