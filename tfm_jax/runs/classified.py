@@ -1,5 +1,6 @@
 """Images as a trained model reads them, and its probability of each class."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from tfm_jax.config import from_flag
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.sources.images.decoding import BrokenImage, pixels, strictly
-from tfm_jax.data.sources.images.listed import SUFFIXES
+from tfm_jax.data.sources.images.listed import SUFFIXES, files_below
 from tfm_jax.decode.classifying import over_images
 from tfm_jax.runs import saved
 
@@ -56,15 +58,25 @@ def probabilities(run: saved.Saved, images: np.ndarray, **options: Any) -> np.nd
     return np.asarray(jax.nn.softmax(logits(run, images, **options), axis=-1))
 
 
+def named(text: str) -> list[str]:
+    """The paths that ``--input`` names: one that is there, or several between commas.
+
+    Raises: ConfigError.
+    """
+    if os.path.exists(text):
+        return [text]
+    return [*from_flag(text, tuple[str, ...], "--input")]
+
+
 def files(names: Sequence[str]) -> list[Path]:
-    """Files, and the images in folders and below them. Raises: DataError."""
+    """Files, and those images below folders that are trained on. Raises: DataError."""
     paths: list[Path] = []
     for path in map(Path, names):
-        if not path.is_dir():
+        if path.is_dir():
+            below = files_below(path)
+            paths += [file for file in below if file.suffix.lower() in SUFFIXES]
+        else:
             paths.append(path)
-            continue
-        below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-        paths += sorted(below)
     if not paths:
         raise DataError(
             f"{', '.join(names)} holds no file {', '.join(sorted(SUFFIXES))}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.mesh import Config, make_mesh, using
-from tfm_jax.runs import judges, saved
+from tfm_jax.runs import classified, judges, saved
 
 FILES = ("files", "tsv")  # values of data.source that read files
 TEXTS = ("folder", "pydocs", "recall")  # of running text, which a file holds as well
@@ -50,7 +50,7 @@ def _reading(data, file):
     """The data section with ``file`` for its validation set and no other file."""
     if hasattr(data, "reading"):
         try:
-            return data.reading(file)
+            return data.reading(*classified.named(file))
         except ValueError as error:
             raise ConfigError(f"{file}: {error}") from error
     source = getattr(data, "source", FILES[0])

@@ -282,7 +282,8 @@ def _archive(pixels, labels, path):
         np.savez(file, images=pixels, labels=labels)
 
 
-# suffix of a file -> (images [N, H, W, C] uint8, labels [N], path): writes it
+# suffix of a file -> (images [N, H, W, C] uint8, names [N] of their classes, or zeros,
+# path): writes it
 FILES: dict[str, Callable] = {
     ".png": lambda pixels, labels, path: images(pixels, path),
     ".npz": _archive,

@@ -138,7 +138,7 @@ def classify(
         lines = lines_of(stdin.buffer, "standard input", "error")
         paths = (Path(line) for line, _ in lines if line)
     else:
-        paths = iter(classified.files(input.split(",")))
+        paths = iter(classified.files(classified.named(input)))
     names = saved.label_names(run)
     while chunk := list(itertools.islice(paths, CHUNK)):
         probabilities = classified.probabilities(run, classified.read(run, chunk))
@@ -185,7 +185,8 @@ def sample(
     with counted(len(drawn)) as done:
         parts = run.experiment, run.model, run.params, drawn
         images = denoise.sample(*parts, seed=run.experiment.seed, on_batch=done)
-    pictures.FILES[Path(output).suffix](images, drawn, Path(output))
+    of_each = np.array(known)[drawn] if known else drawn
+    pictures.FILES[Path(output).suffix](images, of_each, Path(output))
     say(f"see {output}")
 
 

@@ -52,6 +52,17 @@ def test_a_photograph_stands_upright_whatever_its_exif_orientation(orientation):
     np.testing.assert_array_equal(pixels(file(stored, exif=exif))[..., 0], RAMP)
 
 
+@pytest.mark.parametrize("damage", [(b"\1\x0f", b"\1\0"), (b"*", b""), (b"M", b"")])
+def test_a_photograph_with_damaged_exif_is_read(damage):
+    """Its maker where its width belongs; or a head that is none: as it is stored."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 3, "Canon"
+    data = file(Image.fromarray(RAMP), exif=exif.tobytes().replace(*damage))
+    with strictly():
+        wanted = RAMP[::-1, ::-1] if damage[1] else RAMP
+        np.testing.assert_array_equal(pixels(data)[..., 0], wanted)
+
+
 def test_what_shows_through_is_white():
     clear = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
     assert (pixels(file(clear)) == 255).all()
@@ -129,6 +140,7 @@ BROKEN = {
     "another format": file(rgb(), "GIF"),
     "too many pixels": bomb(),
     "too many in one dimension": np.zeros((2, 2, 2, 3), np.uint8),
+    "no pixels": np.zeros((0, 8), np.uint8),
     "floats": np.zeros((2, 2), np.float32),
     "floats of Pillow": Image.fromarray(np.zeros((2, 2), np.float32)),
 }

@@ -110,6 +110,7 @@ def test_held_out_images_that_are_trained_on_are_counted(
     data = splits(cfg)
     assert data.report["test"]["leaked"] == {"policy": policy, "images": 20}
     assert len(sets(data)["test"]) == data.report["test"]["kept"] == kept
+    assert sum(data.report["test"]["images_of_each"]) == kept
     assert "20 of 40 test images are trained on, too" in caplog.text
 
 

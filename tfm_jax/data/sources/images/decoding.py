@@ -21,6 +21,16 @@ FITS = {  # name -> (image, (width, height)) -> image of that size
 }
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits of grey
 _GREY = ("1", "L", "LA", "La", *_DEEP)
+_ORIENTATION = 0x0112  # tag of EXIF
+_TURNS = {  # its value -> what sets such an image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class BrokenImage(ValueError):
@@ -56,10 +66,10 @@ def pixels(
     if not isinstance(item, np.ndarray):
         return _converted(_upright(item), size, color, fit)
     array = item[..., None] if item.ndim == 2 else item
-    if array.dtype != np.uint8 or array.ndim != 3:
+    if array.dtype != np.uint8 or array.ndim != 3 or not array.size:
         raise BrokenImage(
             f"an array of {array.dtype} and shape {item.shape}, and not of uint8 and "
-            "(height, width) or (height, width, channels)"
+            "(height, width) or (height, width, channels), each at least 1"
         )
     channels = {"native": array.shape[2], "grey": 1, "rgb": 3}[color]
     if array.shape[:2] == (size or array.shape[:2]) and array.shape[2] == channels:
@@ -78,10 +88,10 @@ def _upright(item):
     """An image of Pillow, in mode L or RGB."""
     try:
         if isinstance(item, Image.Image):
-            return _plain(ImageOps.exif_transpose(item))
+            return _plain(_turned(item))
         file = io.BytesIO(item) if isinstance(item, bytes) else Path(item)
         with Image.open(file, formats=FORMATS) as image:
-            return _plain(ImageOps.exif_transpose(image))
+            return _plain(_turned(image))
     except FileNotFoundError:
         raise
     except (
@@ -95,8 +105,16 @@ def _upright(item):
         raise BrokenImage(" ".join(str(error).split())) from error
 
 
-def _plain(image):
+def _turned(image):
     image.load()
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # of damaged EXIF, which viewers pass over, too
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _plain(image):
     grey = image.mode in _GREY
     if image.mode in _DEEP:
         array = np.asarray(image).astype(np.int64)

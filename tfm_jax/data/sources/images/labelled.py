@@ -15,8 +15,8 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import POLICIES, sift
 from tfm_jax.data.sources import tfds
 from tfm_jax.data.sources.images import decoding, splits
-from tfm_jax.data.sources.images.listed import SOURCES
-from tfm_jax.data.sources.tables import in_order, numbers_of
+from tfm_jax.data.sources.images.listed import SOURCES, by_number, one_form
+from tfm_jax.data.sources.tables import numbers_of
 from tfm_jax.data.watchdog import each
 from tfm_jax.knobs import knob
 from tfm_jax.terminal import say
@@ -59,8 +59,9 @@ class Config:
     split_seed: int = knob(0, "chooses the images held out", low=0)
     labels: tuple[str, ...] = knob(
         (),
-        "names of the classes in order; (): the source's, or those of the training "
-        "split, sorted",
+        "names of the classes in order, which labels that are numbers count unless a "
+        "name is a number, too; (): the source's, or those of the training images, "
+        "sorted",
         role="architecture",
     )
     image_size: tuple[int, ...] = knob(
@@ -83,7 +84,7 @@ class Config:
     )
     broken: str = knob(
         "error",
-        "what a file gets that is damaged, empty or of too many pixels",
+        "what a file gets that is damaged, empty, gone or of too many pixels",
         choices=("drop", "error"),
     )
     leaked: str = knob(
@@ -132,17 +133,18 @@ class Config:
         if len({*self.labels}) < len(self.labels):
             raise ValueError(f"data.labels={self.labels} has a name twice")
 
-    def reading(self, file: str) -> "Config":
-        """The same with ``file``, as a training split is named, as validation split.
+    def reading(self, *files: str) -> "Config":
+        """The same with ``files``, as a training split has them, as validation split.
 
-        Raises: ValueError for a source that reads no files.
+        Raises: ValueError for a source that reads none, or not so many.
         """
         if self.source == "folder":
+            if len(files) != 1:
+                raise ValueError("data.source='folder' reads one folder")
             places: Any = dict(folder_train=".", folder_valid=".", folder_test="")
-            return dataclasses.replace(self, folder=file, **places)
+            return dataclasses.replace(self, folder=files[0], **places)
         if self.source in ("digits", "tfds"):
             raise ValueError(f"data.source={self.source!r} reads no files")
-        files = tuple(file.split(","))
         return dataclasses.replace(
             self, train_files=(), valid_files=files, test_files=()
         )
@@ -155,6 +157,15 @@ class Images(NamedTuple):
     labels: np.ndarray  # [n] int32 indices in ``names``; 0: unknown
     known: np.ndarray  # [n] bool
     names: tuple[str, ...]
+
+    def counts(self) -> dict[str, Any]:
+        """How many there are, and of each class; plain JSON."""
+        known = self.labels[self.known]
+        return {
+            "kept": len(self.labels),
+            "unlabelled": len(self.labels) - len(known),
+            "images_of_each": np.bincount(known, minlength=len(self.names)).tolist(),
+        }
 
 
 def load_images(
@@ -179,15 +190,12 @@ def load_images(
     classes, labels = _numbered(cfg, listed, names)
     pixels, keep, broken = _decoded(cfg, listed)
     images = Images(pixels, labels[keep], known[keep], classes)
-    counts = np.bincount(images.labels[images.known], minlength=len(classes)).tolist()
     report = {
         **listed.report,
         "read": len(keep),
         **broken,
-        "kept": len(pixels),
-        "unlabelled": int((~images.known).sum()),
+        **images.counts(),
         "labels": list(classes),
-        "images_of_each": counts,
         "shape": list(pixels.shape[1:]),
     }
     return images, report | (_moments(pixels) if split == "train" else {})
@@ -195,19 +203,14 @@ def load_images(
 
 def _numbered(cfg, listed, names):
     """(names of classes, [n] int32)."""
-    given, labels = cfg.labels or listed.names, listed.labels
+    labels = listed.labels
     numbers = all(label is None or label.isdecimal() for label in labels)
-    if given and numbers and not {*labels} - {None} <= {*given}:
-        wrong = [n for n, x in enumerate(labels) if x and int(x) >= len(given)]
-        if wrong:
-            raise DataError(
-                f"{listed.origin(wrong[0])} has the label {labels[wrong[0]]}, and the "
-                f"{len(given)} names are {', '.join(given)}"
-            )
-        labels = [None if x is None else given[int(x)] for x in labels]
-    names = tuple(names or given or in_order({*labels} - {None}))
+    if cfg.labels and numbers and not any(name.isdecimal() for name in cfg.labels):
+        labels = by_number(labels, cfg.labels, listed.origin)
+    names = tuple(names or cfg.labels or listed.classes())
     origins = map(listed.origin, range(len(labels)))
-    return names, numbers_of(labels, origins, names)
+    alike = [label if label is None else one_form(label) for label in labels]
+    return names, numbers_of(alike, origins, [*map(one_form, names)])
 
 
 def _decoded(cfg, listed):
@@ -246,8 +249,8 @@ def _each_decoded(cfg: Any, listed: Any) -> Iterator[np.ndarray | decoding.Broke
             return decoding.pixels(item, cfg.image_size, cfg.color, cfg.fit)
         except decoding.BrokenImage as error:
             return error
-        except FileNotFoundError as error:
-            raise DataError(f"there is no file {item}") from error
+        except FileNotFoundError:  # what a link leads to
+            return decoding.BrokenImage("there is no such file")
 
     if not isinstance(listed.read(listed.items[0]), Path | bytes):
         yield from map(decode, listed.items)  # nothing to be done beside another

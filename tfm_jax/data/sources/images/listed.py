@@ -1,11 +1,13 @@
 """Listed: the images of a split before they are decoded, from each kind of source."""
 
+import functools
 import hashlib
 import importlib.metadata
 import io
 import math
-import zipfile
-from collections.abc import Callable, Sequence
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +15,19 @@ import numpy as np
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.sources import tfds
+from tfm_jax.data.sources.tables import in_order
 from tfm_jax.data.sources.text_files import read_bytes
 from tfm_jax.data.watchdog import awaited, each
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 # names of the arrays of images and labels of a split, as archives have them
-ARRAYS = (("images", "labels"), ("x_{}", "y_{}"), ("{}_images", "{}_labels"))
+ARRAYS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("images", "labels"))
+# kind of numbers or text of NumPy -> label -> name of its class; None: unknown
+NAMED: dict[str, Callable[[Any], str | None]] = {
+    "i": lambda number: None if number < 0 else str(number),
+    **dict.fromkeys("buU", str),
+    "S": lambda text: text.decode(errors="backslashreplace"),
+}
 ALIASES = {"valid": ("valid", "val", "validation")}
 _BYTES = 0x08  # how an IDX file calls numbers of 8 bits
 
@@ -30,7 +39,7 @@ class Listed(NamedTuple):
         items: what ``read`` takes.
         labels: names of classes, or numbers; None: unknown.
         origin: number -> where that image is from, in words.
-        report: plain JSON. names: of the classes 0, 1, ... if the source has them.
+        report: plain JSON. names: of all classes, in order; (): those of ``labels``.
         read: item -> what ``decoding.pixels`` takes.
     """
 
@@ -40,6 +49,27 @@ class Listed(NamedTuple):
     report: dict[str, Any]
     names: Sequence[str] = ()
     read: Callable[[Any], Any] = lambda item: item
+
+    def classes(self) -> tuple[str, ...]:
+        """``names``, or those of ``labels``; two spellings in Unicode are one."""
+        spelled = {one_form(x): x for x in self.labels if x is not None}
+        return tuple(self.names or in_order(spelled.values()))
+
+
+one_form = functools.partial(unicodedata.normalize, "NFC")
+
+
+def by_number(
+    labels: Sequence[str | None], names: Sequence[str], origin: Callable[[int], str]
+) -> list[str | None]:
+    """Names, of labels that are numbers in them. Raises: DataError."""
+    for number, label in enumerate(labels):
+        if label is not None and int(label) >= len(names):
+            raise DataError(
+                f"{origin(number)} has the label {label}, and the {len(names)} names "
+                f"are {', '.join(names)}"
+            )
+    return [None if label is None else names[int(label)] for label in labels]
 
 
 def _digits(cfg, split):
@@ -101,7 +131,7 @@ def _npz(cfg, split):
                 raise ValueError("one array, and no archive of some")
             names = _names_of_arrays(file.files, split)
             images, labels = (file[name] for name in names)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of whatever unpacks it
         raise DataError(f"{knob}: cannot read {path}: {error}") from error
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -132,29 +162,25 @@ def _of_arrays(images, labels, where, files):
         raise DataError(
             f"{where} are numbers of {images.dtype}; images must be uint8, 0 to 255"
         )
-    named = [*map(str, labels.tolist())]
+    if labels.dtype.kind not in NAMED:
+        raise DataError(
+            f"{where} have labels of {labels.dtype}; expected whole numbers or text"
+        )
+    named = [*map(NAMED[labels.dtype.kind], labels.tolist())]
     sums = {k: {"sha256": hashlib.sha256(x).hexdigest()} for k, x in files.items()}
     return Listed(images, named, f"{where}, number {{}}".format, {"files": sums})
 
 
 def _folder(cfg, split):
     """A folder for each class, which holds its images, in folders below too."""
-    knob = f"data.folder_{split}"
-    root = Path(cfg.folder, getattr(cfg, knob.removeprefix("data.")))
-    if not cfg.folder or not root.is_dir():
-        raise DataError(
-            f"data.folder={cfg.folder!r}, {knob}={root.name!r}: {root} is no folder"
-        )
+    root = _root(cfg, split)
     items, labels, others = [], [], 0
-    with awaited(root):
-        classes = sorted(path for path in _seen(root.iterdir()) if path.is_dir())
-        for folder in classes:
-            for path in sorted(_seen(folder.rglob("*"))):
-                if path.suffix.lower() in SUFFIXES:
-                    items.append(path)
-                    labels.append(folder.name)
-                else:
-                    others += path.is_file()
+    for name, path in _by_class(root):
+        if name and path.suffix.lower() in SUFFIXES:
+            items.append(path)
+            labels.append(name)
+        else:
+            others += path.is_file()
     if not items:
         raise DataError(
             f"{root} has no folder of images for each class, in files that end in "
@@ -164,23 +190,67 @@ def _folder(cfg, split):
     return Listed(items, labels, lambda n: str(items[n]), report)
 
 
-def _seen(paths):
+def _root(cfg, split):
+    knob = f"data.folder_{split}"
+    root = Path(cfg.folder, getattr(cfg, knob.removeprefix("data.")))
+    if not cfg.folder or not root.is_dir():
+        raise DataError(
+            f"data.folder={cfg.folder!r}, {knob}={root.name!r}: {root} is no folder"
+        )
+    return root
+
+
+def _by_class(root):
+    """(name of the class, file) of all files below ``root``; "": of no class."""
+    with awaited(root):
+        for name in sorted(_seen(os.listdir(root))):
+            path = root / name
+            if path.is_dir():
+                yield from ((name, file) for file in files_below(path))
+            else:
+                yield "", path
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files but hidden ones, in the order of names.
+
+    Links are followed, to each folder once and to none above; hidden folders are not
+    entered. Raises: DataError for a folder that cannot be read.
+    """
+    files: list[Path] = []
+    entered = {*map(str, Path(os.path.realpath(folder)).parents)}
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in entered else sorted(_seen(folders))
+        if real not in entered:
+            files += (Path(place, name) for name in _seen(names))
+        entered.add(real)
+    return sorted(files)
+
+
+def _refuse(error):
+    raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _seen(names: Iterable[str]) -> Iterator[str]:
     """Those that are not hidden."""
-    return (path for path in paths if not path.name.startswith("."))
+    return (name for name in names if not name.startswith("."))
 
 
 def _tfds(cfg, split):
     """The features ``image`` and ``label`` of a set that is on disk."""
     topic = "image_classification"
     examples, builder = tfds.open_split(cfg, topic, split, ("image", "label"))
-    labels = [int(one["label"]) for one in each(examples, cfg.tfds_name)]
+    labels = [NAMED["i"](int(one["label"])) for one in each(examples, cfg.tfds_name)]
     wanted = getattr(cfg, f"tfds_{split}")
+    origin = f"{cfg.tfds_name} {wanted}: example {{}}".format
+    names = cfg.labels or builder.info.features["label"].names or ()
     return Listed(
         range(len(labels)),
-        [None if label < 0 else str(label) for label in labels],
-        f"{cfg.tfds_name} {wanted}: example {{}}".format,
+        by_number(labels, names, origin) if names else labels,
+        origin,
         {"tfds": builder.info.full_name, "split": wanted},
-        names=builder.info.features["label"].names or (),
+        names,
         read=lambda n: examples[n]["image"],
     )
 
@@ -201,16 +271,21 @@ def content(cfg: Any) -> Any:
     names, sizes and times of their files count.
     """
     if cfg.source == "folder":
-        return _stamps(Path(cfg.folder)) if cfg.folder else []
+        held_out = [s for s in ("valid", "test") if getattr(cfg, f"folder_{s}")]
+        roots = [_root(cfg, split) for split in ("train", *held_out)]
+        return [_stamps(root, [x for _, x in _by_class(root)]) for root in roots]
     if cfg.source == "tfds":
         topic, features = "image_classification", ("image", "label")
         _, builder = tfds.open_split(cfg, topic, "train", features)
-        return _stamps(Path(builder.data_path))
+        folder = Path(builder.data_path)
+        return _stamps(folder, files_below(folder))
     return None
 
 
-def _stamps(folder):
+def _stamps(folder, files):
     with awaited(folder):
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        stats = [(path.relative_to(folder), path.stat()) for path in files]
-    return [[p.as_posix(), s.st_size, s.st_mtime_ns] for p, s in stats]
+        stats = [(x, x.stat() if x.exists() else x.lstat()) for x in files]
+    return [
+        [path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns]
+        for path, stat in stats
+    ]

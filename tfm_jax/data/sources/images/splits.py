@@ -1,5 +1,6 @@
 """Splits of labelled images: which are held out, and which of those are trained on."""
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -44,14 +45,16 @@ def chosen(cfg: Any, split: str) -> Listed | None:
         items=[listed.items[n] for n in own],
         labels=[listed.labels[n] for n in own],
         origin=lambda n: listed.origin(own[n]),
+        names=listed.classes(),
     )
 
 
 def _split_of(cfg, item, shares):
     hashed = hashlib.sha256(f"{cfg.split_seed}/".encode())
     if isinstance(item, Path):
-        for piece in pieces(item):
-            hashed.update(piece)
+        with contextlib.suppress(OSError):  # decoding says what is wrong with it
+            for piece in pieces(item):
+                hashed.update(piece)
     else:
         hashed.update(np.ascontiguousarray(item) if hasattr(item, "shape") else item)
     place = int.from_bytes(hashed.digest()[:8]) / 2**64
@@ -94,9 +97,9 @@ def without_leaks(
                 cfg.leaked,
             )
         if not keep.all():
-            report[split]["kept"] = int(keep.sum())
             kept = {k: getattr(images, k)[keep] for k in ("pixels", "labels", "known")}
             splits[split] = images._replace(**kept)
+            report[split] |= splits[split].counts()
     return splits
 
 
