@@ -11,13 +11,20 @@ import pytest
 
 from tests.interop.denoisers import batch_of
 from tests.layers.weights import randomised
-from tfm_jax.interop import load_diffusers, read_initial, save_diffusers, verify
+from tfm_jax.interop import (
+    load_diffusers,
+    read_initial,
+    save_diffusers,
+    schedulers,
+    verify,
+)
 from tfm_jax.interop.__main__ import main
 from tfm_jax.interop.diffusers import FILE
 from tfm_jax.interop.safetensors_io import read
 from tfm_jax.layers.layout import init_params
 from tfm_jax.models import dit, unet
 from tfm_jax.notebook import load_run
+from tfm_jax.objectives.denoise import Noise
 
 MODELS = {
     "dit": dit.Dit(
@@ -56,6 +63,7 @@ def test_a_folder_is_a_run_that_draws_and_a_folder_again(name, folders, tmp_path
     assert run.draw([0], steps=2).shape == (1, 8, 8, 1)
     new = tmp_path / "new"
     assert main(["export", str(folders / f"{name}-run"), str(new)]) == 0
+    assert schedulers.read(new)["variance"] == run.config.data.noise.variance
     before, after = read(folders / name, FILE), read(new, FILE)
     assert before.keys() == after.keys()
     for path, tensor in before.items():
@@ -119,3 +127,54 @@ def test_without_diffusers_verify_says_what_to_install(folders, monkeypatch, cap
     monkeypatch.setitem(sys.modules, "diffusers", None)
     assert main(["verify", str(folders / "dit")]) == 78
     assert "pip install torch diffusers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        dict(steps=100, prediction="v", grey_levels=256),
+        dict(schedule="cosine", steps=40, prediction="x0", variance="large"),
+        dict(schedule="scaled_linear", snr_scale=0.25, variance="learned"),
+    ],
+)
+def test_noise_is_the_same_in_diffusers_and_back(noise, tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    section = Noise(**noise)
+    schedulers.write(tmp_path, section)
+    theirs = diffusers.DDPMScheduler.from_pretrained(tmp_path)
+    signal = section.make_schedule().alpha_bar
+    np.testing.assert_allclose(theirs.alphas_cumprod.numpy(), signal, rtol=2e-4)
+    assert Noise(**schedulers.read(tmp_path)) == section
+
+
+@pytest.mark.parametrize(
+    ("given", "read_as"),
+    [
+        (dict(), dict(schedule="linear", steps=1000)),
+        (dict(beta_schedule="squaredcos_cap_v2"), dict(schedule="cosine", steps=1000)),
+        (
+            dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+            | dict(prediction_type="v_prediction"),
+            dict(schedule="scaled_linear", prediction="v"),
+        ),
+    ],
+)
+def test_schedulers_of_diffusers_are_read(given, read_as, tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    diffusers.DDPMScheduler(**given).save_pretrained(tmp_path / "scheduler")
+    assert Noise(**schedulers.read(tmp_path / "unet")) == Noise(**read_as)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(beta_end=0.5), "1000 betas from 0.0001 to 0.5 are none of the schedules"),
+        (dict(beta_schedule="sigmoid"), "beta_schedule='sigmoid'; known are linear"),
+        (dict(prediction_type="flow"), "prediction_type='flow'; known are epsilon"),
+    ],
+)
+def test_noise_that_is_never_like_that_here_is_refused(given, message, tmp_path):
+    config = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02) | given
+    (tmp_path / schedulers.FILE).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"{schedulers.FILE}: {message}"):
+        schedulers.read(tmp_path)

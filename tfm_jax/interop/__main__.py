@@ -53,6 +53,8 @@ def _import(given):
         given.folder, given.workdir, tokenizer=given.tokenizer
     )
     terminal.say(f"{given.folder} as a run that made no step: {where}")
+    if taken := workdirs.assumed(given.workdir, given.folder):
+        terminal.say(taken)
 
 
 def _export(given):

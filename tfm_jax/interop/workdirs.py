@@ -8,7 +8,7 @@ from tfm_jax.config import ConfigError, no_choice, to_json
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
 from tfm_jax.decode.search import TokenIds
-from tfm_jax.interop import folders, tokenizer_files
+from tfm_jax.interop import folders, schedulers, tokenizer_files
 from tfm_jax.interop.tokenizer_files import TOKENIZER, UNLIMITED, meanings
 from tfm_jax.models import MODELS, family_of
 from tfm_jax.runs import saved
@@ -57,10 +57,11 @@ def import_folder(
             f"{folder}/{resizing}; --config.init_from={folder} takes its parameters, "
             "tfm_jax.notebook.load_huggingface reads it for images of the model's size"
         )
-    sections = {
-        "model": dataclasses.asdict(loaded.config),
-        "data": _data(task, loaded, words),
-    }
+    try:
+        data = _data(task, loaded, words, folder)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    sections = {"model": dataclasses.asdict(loaded.config), "data": data}
     if words:
         sections["tokenizer"] = _tokenizer_section(words, workdir / TOKENIZER)
     built = experiment.resolve(configure(name, task, **sections))
@@ -129,6 +130,8 @@ def export_run(
         folders.save(folder, params, config, model_type=model_type, **named)
     except (ValueError, FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{workdir}: {error}") from error
+    if run.experiment.task == "denoise":
+        schedulers.write(folder, run.experiment.data.noise)
     longest = getattr(config, "max_length", UNLIMITED)
     if special is not None:
         types, around = getattr(config, "types", 1) > 1, _around(run)
@@ -182,6 +185,18 @@ def unwritten(workdir: str | Path) -> str:
     return (
         f"transformers has no data.normalize={normalize!r}: give it the text as "
         "tfm_jax.data.tokenizers.normalize.Normalizer.apply leaves it"
+    )
+
+
+def assumed(workdir: str | Path, folder: str | Path) -> str:
+    """What an imported run takes for granted that ``folder`` does not say; "": nothing."""
+    run = saved.load(workdir).experiment
+    if run.task != "denoise" or schedulers.read(folder) is not None:
+        return ""
+    noise = run.data.noise
+    return (
+        f"there is no {schedulers.FILE}: data.noise is taken to have prediction="
+        f"{noise.prediction}, schedule={noise.schedule}, steps={noise.steps}"
     )
 
 
@@ -249,7 +264,7 @@ def _tokenizer_section(tokenizer, path):
     return dict(kind=tokenizer.kind, vocab=size, shared=tokenizer.shared)
 
 
-def _data(task, loaded, tokenizer):
+def _data(task, loaded, tokenizer, folder):
     """Fields of the data section for which their defaults do not suit the model."""
     config, family = loaded.config, family_of(loaded.config)
     cls = WORKLOADS[task].data.Config
@@ -258,8 +273,8 @@ def _data(task, loaded, tokenizer):
         images = dict(image_size=config.image_size, color=color)
         if task != "denoise":
             return images | dict(labels=loaded.labels, fit="stretch")
-        learned = config.variance == "learned"
-        return images | dict(noise=dict(variance="learned") if learned else {})
+        learned = dict(variance="learned") if config.variance == "learned" else {}
+        return images | dict(noise=(schedulers.read(folder) or {}) | learned)
     longest = getattr(config, "max_length", UNLIMITED)
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
