@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfm_jax.data.batch import ImageBatch
+from tfm_jax.data.sources.images.splits import digest
 from tfm_jax.workloads import image_quality
 from tfm_jax.workloads.image_quality import Images, compared
 
@@ -41,9 +42,7 @@ class Reader:
     """A judge that reads the class and the features off the first pixels."""
 
     name, labels = "reader 0", ["even", "odd"]
-
-    def seen(self, images):
-        return len(images) // 4
+    trained_on = frozenset(map(digest, HELDOUT.pixels[:25]))
 
     def look(self, pixels):
         return pixels[:, 0, :2, 0] / 255, pixels[:, 0, 0, 0] % 2

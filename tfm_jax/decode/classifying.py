@@ -9,7 +9,6 @@ import numpy as np
 from flax import linen as nn
 
 from tfm_jax.data.batch import ImageBatch
-from tfm_jax.data.sources.images.splits import digest
 from tfm_jax.decode.rows import power_of_two
 
 BATCH = 64  # images at a time
@@ -31,12 +30,6 @@ class Judge(NamedTuple):
     features: nn.Module
     params: Mapping[str, Any]
     trained_on: frozenset[bytes] | None = None
-
-    def seen(self, images: np.ndarray) -> int | None:
-        """How many of images [n, height, width, C] it has learnt; None: not known."""
-        if self.trained_on is None:
-            return None
-        return sum(digest(image) in self.trained_on for image in images)
 
     def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(features [n, D], classes [n]) of images [n, height, width, C] uint8."""

@@ -189,7 +189,7 @@ def unwritten(workdir: str | Path) -> str:
 
 
 def assumed(workdir: str | Path, folder: str | Path) -> str:
-    """What an imported run takes for granted that ``folder`` does not say; "": nothing."""
+    """What an imported run assumes that ``folder`` does not say; "" is nothing."""
     run = saved.load(workdir).experiment
     if run.task != "denoise" or schedulers.read(folder) is not None:
         return ""

@@ -110,7 +110,7 @@ class DenoiseRun(ImagesRun):
         return self._sample([label] * count, sampler, noise=noise)
 
     def _numbers(self, labels, images=None):
-        """Of classes by name or number, [n]; as many as ``images`` if they are given."""
+        """Of classes by name or number, [n]; as many as ``images``."""
         if isinstance(labels, str | int):
             raise TypeError(f"labels={labels!r} is one label; write [{labels!r}]")
         cfg, names = self.model.cfg, self.labels

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfm_jax.data.sources.images.splits import digest
 from tfm_jax.decode.classifying import Judge
 from tfm_jax.metrics import samples
 
@@ -106,7 +107,9 @@ def judged(
     reference = samples.fit(judge.look(train.pixels)[0])
     fitted = {name: samples.fit(x) for name, x in features.items()}
     count, accuracy = len(drawn.labels), right["drawn"]
-    seen = judge.seen(heldout.pixels)
+    seen = None
+    if judge.trained_on is not None:
+        seen = sum(digest(one) in judge.trained_on for one in heldout.pixels)
     if seen:
         logging.warning(
             "eval.judge was trained on %d of %d held-out images: judge_accuracy and "
