@@ -142,6 +142,15 @@ def test_other_numbers_are_no_labels(tmp_path, labels):
         load_images(Config(source="npz", train_files=files), "train")
 
 
+@pytest.mark.parametrize("shape", [(3, 0, 8), (3, 8, 8, 0)])
+def test_an_archive_of_images_without_pixels_is_refused(tmp_path, shape):
+    np.savez(tmp_path / "a.npz", images=np.zeros(shape, np.uint8), labels=np.arange(3))
+    files = (str(tmp_path / "a.npz"),)
+    cfg = Config(source="npz", train_files=files, image_size=(8,))
+    with pytest.raises(DataError, match=r"a\.npz images have the shape \(3, .* pixel$"):
+        load_images(cfg, "train")
+
+
 def test_an_array_of_the_split_goes_before_one_of_no_split(tmp_path):
     test = dict(test_images=NOISE[5:7], test_labels=np.array([0, 1]))
     files = archive(tmp_path / "a.npz", [0, 1, 0], **test)

@@ -162,6 +162,8 @@ def _of_arrays(images, labels, where, files):
         raise DataError(
             f"{where} are numbers of {images.dtype}; images must be uint8, 0 to 255"
         )
+    if 0 in images.shape[1:]:
+        raise DataError(f"{where} have the shape {images.shape}, without a pixel")
     if labels.dtype.kind not in NAMED:
         raise DataError(
             f"{where} have labels of {labels.dtype}; expected whole numbers or text"
