@@ -269,6 +269,15 @@ def test_images_of_any_number_of_channels_are_pictured(channels):
     assert len(axis.images) == 1
 
 
+def test_pictures_shrink_no_image_and_name_its_class():
+    pixels = np.zeros((2, 200, 150, 3), np.uint8)
+    figure = pictures.images(pixels, names=["$a", "b"])
+    for axis, name in zip(figure.axes, ["$a", "b"], strict=True):
+        assert axis.get_window_extent().height >= 200 and axis.get_title() == name
+    with pytest.raises(ValueError, match="must be .n, height, width, channels"):
+        pictures.images(pixels[0])
+
+
 def test_a_run_goes_on_as_if_it_had_never_stopped(trained, judge, tmp_path):
     config = judged_by(judge)
     assert not tiny.run(tmp_path / "cut", config, stop=(3,))

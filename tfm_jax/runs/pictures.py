@@ -4,7 +4,7 @@ import functools
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from tfm_jax.terminal import spelled
 from tfm_jax.workloads.workload import Workload
 
 NAMED, NUMBERED = 64, 20  # most classes whose names, and whose counts, are drawn
+LARGE = 256  # pixels a side of an image
 
 KINDS = {  # name -> (stack, attention of its blocks)
     "encoder": ("encoder", "self_attention"),
@@ -259,20 +260,33 @@ def confusion(matrix: Confusion, path: str | Path | None = None) -> Any:
     return save(figure, path)
 
 
-def images(pixels: np.ndarray, path: str | Path | None = None) -> Any:
+def images(
+    pixels: np.ndarray, path: str | Path | None = None, names: Sequence[str] = ()
+) -> Any:
     """Draws images [N, H, W, C] uint8, ten in a row; ``path`` saves it as PNG.
 
-    Of other images than coloured ones the first channel is drawn, in grey.
+    Of other images than coloured ones the first channel is drawn, in grey. Images of up
+    to ``LARGE`` pixels a side are not made smaller.
+
+    Args: names: of their classes, which stand above them.
+    Raises: ValueError for another number of axes.
     """
+    if pixels.ndim != 4:
+        raise ValueError(f"images {pixels.shape} must be [n, height, width, channels]")
     across = min(max(len(pixels), 1), 10)
     down = max(-(-len(pixels) // across), 1)
-    figure = canvas((0.6 * across, 0.6 * down))
+    side = max(0.6, 1.4 * min(max(pixels.shape[1:3]), LARGE) / 100)
+    figure = canvas((side * across, (side + 0.2 * bool(len(names))) * down))
     axes = figure.subplots(down, across, squeeze=False).ravel()
+    fonts, known = _fonts() if len(names) else ((), frozenset())
     for axis in axes:
         axis.axis("off")
     for axis, image in zip(axes, pixels, strict=False):
         shown = image if image.shape[-1] == 3 else image[..., 0]
         axis.imshow(shown, cmap="gray", vmin=0, vmax=255)
+    for axis, name in zip(axes, names, strict=False):
+        text = dict(fontsize=7, parse_math=False, fontfamily=fonts)
+        axis.set_title(legible(name, known), pad=2, **text)
     return save(figure, path)
 
 
@@ -285,7 +299,9 @@ def _archive(pixels, labels, path):
 # suffix of a file -> (images [N, H, W, C] uint8, names [N] of their classes, or zeros,
 # path): writes it
 FILES: dict[str, Callable] = {
-    ".png": lambda pixels, labels, path: images(pixels, path),
+    ".png": lambda pixels, names, path: images(
+        pixels, path, names if names.dtype.kind == "U" else ()
+    ),
     ".npz": _archive,
 }
 
