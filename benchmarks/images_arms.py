@@ -46,51 +46,29 @@ class Ours(training_arms.Ours):
         }
 
 
-class Torch(training_arms.Training):
-    """A loop over the same batches: Adam, clipped gradients."""
+class Torch(training_arms.TorchLoop):
+    """The same batches."""
 
     def __init__(self, config, folder):
-        import torch
-
-        self.torch, optim = torch, config["optim"]
-        torch.manual_seed(config["seed"])
+        super().__init__(config)
         sides = (np.load(folder / f"{name}.npy") for name in ("images", "labels"))
         self.batches = itertools.cycle(zip(*sides, strict=True))
         self.model = self.load(folder / "model").train()
         bfloat16 = config["model"]["dtype"] == "bfloat16"
+        torch = self.torch
         self.rounding = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
-        self.clip_norm = optim["clip_norm"]
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=optim["peak_lr"],
-            betas=(optim["b1"], optim["b2"]),
-            eps=optim["eps"],
-            fused=True,
-        )
+        self.optimizer = self.adam()
 
-    def step(self):
+    def next_batch(self):
+        """Images [B, C, H, W] in [-1, 1], and labels [B]."""
         images, labels = map(self.torch.from_numpy, next(self.batches))
-        pixels = images.movedim(-1, 1).float() / 127.5 - 1
-        self.optimizer.zero_grad(set_to_none=True)
-        with self.rounding:
-            self.loss = self.loss_of(pixels, labels.long())
-        self.loss.backward()
-        self.torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.clip_norm, foreach=True
-        )
-        self.optimizer.step()
         self.real += len(labels)
         self.places += len(labels)
-
-    def wait(self):
-        return self.loss.item()
+        return images.movedim(-1, 1).float() / 127.5 - 1, labels.long()
 
     def facts(self):
         """For the comparison of sizes and of what is learnt."""
-        return {
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "first_losses": first_losses(self),
-        }
+        return super().facts() | {"first_losses": first_losses(self)}
 
 
 class Vit(Torch):
@@ -110,16 +88,20 @@ class Vit(Torch):
 class Dit(Torch):
     """``diffusers.DiTTransformer2DModel`` and DDPM's loss of the noise.
 
-    Its blocks share the maps of time and label, as in the published code, so that the
-    parameters are as many; no label is left out.
+    Its blocks share the maps of time and label, so that the parameters are as many, and
+    its frequencies and its epsilon are those of the published code; no label is left
+    out.
     """
 
     def load(self, folder):
         """The model with our first weights."""
         from diffusers import DDPMScheduler, DiTTransformer2DModel
 
+        from tfm_jax.interop.maps import DENOISERS
+
         self.scheduler = DDPMScheduler(num_train_timesteps=1000)
         model = DiTTransformer2DModel.from_pretrained(folder)
+        DENOISERS["DiTTransformer2DModel"].as_published(model)
         shared = model.transformer_blocks[0].norm1.emb
         shared.class_embedder.dropout_prob = 0.0
         for block in model.transformer_blocks:
@@ -147,8 +129,8 @@ def first_losses(arm):
 def start(arm, folder, config):
     """(facts, arm) for ``rounds.serve``."""
     arms = {"tfm_jax": Ours, "transformers": Vit, "diffusers": Dit}
-    made = arms[arm](config, Path(folder))
-    return made.facts(), made
+    training = arms[arm](config, Path(folder))
+    return training.facts(), training
 
 
 if __name__ == "__main__":

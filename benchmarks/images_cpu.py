@@ -48,7 +48,11 @@ PAIRS = {
         "diffusers",
         {
             "model": {"label_dropout": 0.0},
-            "data": {"noise.steps": 1000, "noise.prediction": "eps"},
+            "data": {
+                "noise.steps": 1000,
+                "noise.prediction": "eps",
+                "noise.grey_levels": 256,  # enlarged digits have them
+            },
             "train": {"ema_decay": 0.0},
             "eval": {"samples": 0},
         },

@@ -36,16 +36,14 @@ class Ours(training_arms.Ours):
         }
 
 
-class Torch(training_arms.Training):
+class Torch(training_arms.TorchLoop):
     """nanoGPT's loop: rows from random places of the text, AdamW, clipped gradients."""
 
     def __init__(self, config, tokens, rows, compiled="", autocast=False):
-        import torch
-
         from benchmarks.torch_gpt import TorchGpt
 
-        self.torch = torch
-        torch.manual_seed(config["seed"])
+        super().__init__(config)
+        torch = self.torch
         self.generator = np.random.default_rng(config["seed"])
         self.tokens = np.load(tokens).astype(np.int64)
         self.shape = rows, config["data"]["length"]
@@ -68,44 +66,25 @@ class Torch(training_arms.Training):
             eps=optim["eps"],
             fused=True,
         )
-        self.clip_norm = optim["clip_norm"]
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, cosine(optim, config["train"]["total_steps"])
         )
 
-    def step(self):
-        inputs, labels = self.batch()
-        self.optimizer.zero_grad(set_to_none=True)
-        with self.rounding:
-            self.loss = self.loss_of(inputs, labels)
-        self.loss.backward()
-        self.torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.clip_norm, foreach=True
-        )
-        self.optimizer.step()
-        self.schedule.step()
-        self.real += labels.numel()
-        self.places += labels.numel()
-
-    def batch(self):
+    def next_batch(self):
         """Tokens [B, T] and the tokens after them."""
         rows, length = self.shape
         starts = self.generator.integers(0, len(self.tokens) - length, rows)
         cut = self.torch.from_numpy(
             self.tokens[starts[:, None] + np.arange(length + 1)]
         )
+        self.real += rows * length
+        self.places += rows * length
         return cut[:, :-1].contiguous(), cut[:, 1:].contiguous()
-
-    def wait(self):
-        return self.loss.item()
 
     def facts(self):
         """For the comparison of sizes and of the first weights."""
         self.step()
-        return {
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "first_loss": self.wait(),
-        }
+        return super().facts() | {"first_loss": self.wait()}
 
 
 def cosine(optim, total_steps):

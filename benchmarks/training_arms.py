@@ -114,28 +114,68 @@ class Ours(Training):
         }
 
 
-class Torch(Training):
-    """A PyTorch loop on length-sorted batches of a token budget."""
+class TorchLoop(Training):
+    """A PyTorch loop with clipped gradients, by default of Adam at a constant rate.
 
-    def __init__(self, config, examples):
+    Subclasses set ``model`` and have ``next_batch``, which counts as ``step`` does, and
+    ``loss_of`` what it returns.
+    """
+
+    rounding = contextlib.nullcontext()  # of the forward pass
+    schedule = None
+
+    def __init__(self, config):
         import torch
 
         self.torch, self.config = torch, config
         torch.manual_seed(config["seed"])
-        with np.load(examples) as file:
-            sides = [(file[s], file[f"{s}_offsets"]) for s in ("source", "target")]
-        self.batches = self.make_batches(*sides)
-        self.model = self.build(config["model"]).train()
-        optim = config["optim"]
-        self.optimizer = torch.optim.Adam(
+
+    def adam(self):
+        """As the section ``optim`` has it, at its peak rate."""
+        optim = self.config["optim"]
+        return self.torch.optim.Adam(
             self.model.parameters(),
             lr=optim["peak_lr"],
             betas=(optim["b1"], optim["b2"]),
             eps=optim["eps"],
             fused=True,
         )
-        warmup = max(optim["warmup_steps"], 1)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+
+    def step(self):
+        batch = self.next_batch()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.rounding:
+            self.loss = self.loss_of(*batch)
+        self.loss.backward()
+        if clip := self.config["optim"]["clip_norm"]:
+            self.torch.nn.utils.clip_grad_norm_(
+                self.model.parameters(), clip, foreach=True
+            )
+        self.optimizer.step()
+        if self.schedule:
+            self.schedule.step()
+
+    def wait(self):
+        return self.loss.item()
+
+    def facts(self):
+        """For the comparison of sizes."""
+        trained = (p for p in self.model.parameters() if p.requires_grad)
+        return {"parameters": sum(p.numel() for p in trained)}
+
+
+class Torch(TorchLoop):
+    """Length-sorted batches of a token budget."""
+
+    def __init__(self, config, examples):
+        super().__init__(config)
+        with np.load(examples) as file:
+            sides = [(file[s], file[f"{s}_offsets"]) for s in ("source", "target")]
+        self.batches = self.make_batches(*sides)
+        self.model = self.build(config["model"]).train()
+        self.optimizer = self.adam()
+        warmup = max(config["optim"]["warmup_steps"], 1)
+        self.schedule = self.torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda n: min((n + 1) / warmup, (warmup / (n + 1)) ** 0.5)
         )
 
@@ -163,28 +203,13 @@ class Torch(Training):
             self.config["train"]["label_smoothing"],
         )
 
-    def step(self):
-        source, labels = next(self.batches)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.loss = self.loss_of(source, labels)
-        self.loss.backward()
-        if clip := self.config["optim"]["clip_norm"]:
-            self.torch.nn.utils.clip_grad_norm_(
-                self.model.parameters(), clip, foreach=True
-            )
-        self.optimizer.step()
-        self.schedule.step()
-        for side in (source, labels):
+    def next_batch(self):
+        """Right-padded numpy arrays [B, S] and [B, T]."""
+        batch = next(self.batches)
+        for side in batch:
             self.real += int(np.count_nonzero(side != PAD))
             self.places += side.size
-
-    def wait(self):
-        return self.loss.item()
-
-    def facts(self):
-        """For the comparison of sizes."""
-        trained = (p for p in self.model.parameters() if p.requires_grad)
-        return {"parameters": sum(p.numel() for p in trained)}
+        return batch
 
 
 class Marian(Torch):
@@ -289,11 +314,11 @@ def shifted(labels):
 def start(arm, folder, config=None, examples=None):
     """(facts, arm) for ``rounds.serve``."""
     if arm == "tfm_jax":
-        made = Ours(config, Path(folder))
+        training = Ours(config, Path(folder))
     else:
         kinds = {"torch": Torch, "marian": Marian, "recurrent": Recurrent}
-        made = kinds[arm](config, examples)
-    return made.facts(), made
+        training = kinds[arm](config, examples)
+    return training.facts(), training
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from diffusers import DiTTransformer2DModel
 
+from benchmarks import images_arms
 from tests.interop.denoisers import (
     assert_denoises_alike,
     assert_has_the_defaults_of,
@@ -64,6 +66,20 @@ def pair(folder):
 def test_predictions_and_every_gradient_are_equal(pair):
     model, imported, _ = pair
     assert_denoises_alike(model, imported, batch_of((3, 6, 6), imported.config))
+
+
+def test_the_benchmark_trains_the_same_model(pair):
+    """With the frequencies of the released code, that is; and no label is left out."""
+    model, imported, folder = pair
+    batch = batch_of((3, 6, 6), imported.config)
+    images, times, labels = map(torch.tensor, batch)
+    timed = object.__new__(images_arms.Dit).load(folder).train()
+    with torch.no_grad():
+        wanted, outputs = (
+            each(images.movedim(-1, 1), times, class_labels=labels).sample
+            for each in (model, timed)
+        )
+    torch.testing.assert_close(outputs, wanted, atol=1e-5, rtol=0)
 
 
 def test_a_folder_goes_out_and_in_bit_for_bit(pair, tmp_path):
