@@ -307,6 +307,20 @@ def test_a_model_of_another_number_of_classes_is_refused(tmp_path):
         loop.train(get_config(model=dict(labels=7)), tmp_path)
 
 
+@pytest.mark.parametrize("labels", [2, 0])
+def test_images_of_no_class_are_left_out_by_those_alone_who_need_it(labels, tmp_path):
+    """Where nobody needs the class they are refused: none is left out silently."""
+    images = np.arange(8 * 64, dtype=np.uint16).astype(np.uint8).reshape(8, 8, 8)
+    np.savez(tmp_path / "a.npz", images=images, labels=[0, 1, 0, 1, -1, 0, 1, 0])
+    files = dict(source="npz", train_files=(str(tmp_path / "a.npz"),))
+    sizes = dict(noise=dict(steps=10), valid_share=0.0, test_share=0.0)
+    experiment = resolve(get_config(model=dict(labels=labels), data=files | sizes))
+    refused = pytest.raises(ConfigError, match="but 1 images of the train split have")
+    with contextlib.nullcontext() if labels else refused:
+        (rows,) = experiment.workload.prepare(experiment).train
+        assert rows.weights.tolist() == [1, 1, 1, 1, 0, 1, 1, 1]
+
+
 @pytest.mark.parametrize("size", [8, 16])
 def test_digits_have_17_grey_levels_until_they_are_enlarged(size):
     """Their pixels are 0 to 16; those of enlarged ones lie between."""

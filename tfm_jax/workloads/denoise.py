@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm_jax.config import ConfigError, check_numbers, knob
+from tfm_jax.data.prepared import SPLITS
 from tfm_jax.data.rows import images
 from tfm_jax.decode import diffusion
 from tfm_jax.decode.diffusion import METHODS, SPACINGS
@@ -263,6 +264,13 @@ def _fits(experiment, data):
         raise ConfigError(
             f"model.labels={labels} must be 0, or {len(names)} as the training data has"
         )
+    for split in SPLITS if not labels else ():
+        if count := data.report.get(split, {}).get("unlabelled"):
+            raise ConfigError(
+                f"model.labels=0 needs no label, but {count:,} images of the {split} "
+                "split have none and would not count: give them one, any, or leave "
+                "them out"
+            )
     levels = experiment.data.noise.grey_levels
     for rows in (*data.train, *data.valid, *data.test) if levels < 256 else ():
         pixels = np.unique(rows.images[:: 1 + len(rows.images) // 1_000])
