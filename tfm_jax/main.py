@@ -207,6 +207,12 @@ def check_given(
 
     Raises: ConfigError naming both; of new runs that is for ``loop.train``.
     """
+    judge = "eval.judge" in _knobs_of(knobs) and config.eval.judge
+    if judge and values.input is not None:
+        raise configs.ConfigError(
+            f"--input={values.input} is scored alone: no images are drawn that "
+            f"eval.judge={judge!r} could judge; take one of both back"
+        )
     if values.config or not knobs or not _NAMES <= set(config):
         return
     from tfm_jax.settings import experiment, new_runs

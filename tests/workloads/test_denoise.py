@@ -23,6 +23,7 @@ from tfm_jax.runs import pictures
 from tfm_jax.runs.log import read_history
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
+from tfm_jax.settings.new_runs import check
 from tfm_jax.train import loop
 
 
@@ -224,7 +225,7 @@ def test_an_image_with_noise_is_taken_for_what_the_model_predicts_of_it(trained)
 
 def test_images_are_drawn_on_the_command_line(trained, tmp_path, capsys):
     workdir, _ = trained
-    output = tmp_path / "drawn.npz"
+    output = tmp_path / "new" / "drawn.npz"
     argv = ["--mode=sample", f"--workdir={workdir}", f"--output={output}"]
     assert main([*argv, "--labels=3,1", "--count=5", "--config.seed=7"]) == 0
     with np.load(output) as drawn:
@@ -232,6 +233,9 @@ def test_images_are_drawn_on_the_command_line(trained, tmp_path, capsys):
     assert labels.tolist() == ["3", "1", "3", "1", "3"]
     again = load_run(workdir).draw(labels.astype(int), seed=7)
     np.testing.assert_array_equal(images, again)
+    (tmp_path / "folder.npz").mkdir()
+    assert main([*argv[:2], f"--output={tmp_path / 'folder.npz'}"]) == 78
+    assert "folder.npz cannot be written" in capsys.readouterr().err
     picture = tmp_path / "drawn.png"
     assert main([*argv[:2], f"--output={picture}"]) == 0
     assert picture.read_bytes()[:4] == b"\x89PNG"
@@ -249,12 +253,35 @@ def test_images_are_drawn_on_the_command_line(trained, tmp_path, capsys):
         (["--output=x.png", "--labels=3,ten"], "--labels='ten'; choose from (0, 1, 2"),
         (["--output=x.png", "--count=0"], "--count"),
         (["--output=x.png", "--last=2"], "--last is not for --mode=sample"),
+        (["--output=/dev/null/x.png"], "--output=/dev/null/x.png: "),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(trained, capsys, flags, message):
     assert main(["--mode=sample", f"--workdir={trained[0]}", *flags]) == 78
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_numbers_that_are_none_are_no_picture(trained):
+    run = load_run(trained[0])
+    with pytest.raises(ConfigError, match="not finite; data.sampler.guidance=1.0 and"):
+        run._sample([1], {}, noise=np.full((1, 8, 8, 1), np.nan))
+
+
+def test_a_file_that_is_scored_has_no_images_to_be_judged(trained, judge, capsys):
+    flags = ["--input=x.npz", f"--config.eval.judge={judge}"]
+    assert main(["--mode=eval", f"--workdir={trained[0]}", *flags]) == 78
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--input=x.npz is scored alone: no images are drawn that eval.judge" in line
+
+
+def test_labels_of_images_that_are_drawn_are_not_smoothed(tmp_path):
+    config = get_config()
+    config.train.label_smoothing = 0.1
+    with pytest.raises(
+        ConfigError, match="label_smoothing=0.1 has no effect with task"
+    ):
+        check(resolve(config), tmp_path)
 
 
 def test_no_label_is_no_image(trained):
@@ -291,6 +318,7 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(trained, judge, tmp_path):
         (dict(model=dict(variance="learned")), "data.noise.variance='small' does not"),
         (dict(data=dict(augment=dict(mixup=0.2))), "mixtures are no images to be draw"),
         (dict(data=dict(sampler=dict(steps=99))), "data.sampler.steps=99 must be at m"),
+        (dict(data=dict(sampler=dict(guidance=1e39))), "must be from 0 to 1,000"),
         (
             dict(model=dict(labels=0), data=dict(sampler=dict(steps=4, guidance=2))),
             "data.sampler.guidance=2.0 needs model.labels",

@@ -188,8 +188,9 @@ def test_runs_are_ranked_by_the_scores_that_they_have(trained):
     there = ranking(resolve(get_config()))
     record = next(r for r in read_history(trained[0]) if r["kind"] == "valid")
     assert {n for n, known in there.items() if known} == there.keys() & record.keys()
-    few = ranking(resolve(get_config(data=dict(labels=("a", "b")))))
-    assert not few["top5_accuracy"]
+    for labels, known in ((2, False), (5, False), (6, True)):
+        few = ranking(resolve(get_config(model=dict(labels=labels))))
+        assert few["top5_accuracy"] == known
 
 
 @pytest.fixture(scope="module")
@@ -253,8 +254,10 @@ def test_a_notebook_classifies_arrays_files_and_images_of_pillow(run, files):
     of_arrays = run.classify([digits[0], digits[1, ..., 0]])
     np.testing.assert_allclose(of_arrays.to_numpy(), of_files.to_numpy(), atol=1e-6)
     assert run.classify([]).shape == (0, 10)
-    with pytest.raises(TypeError, match=r"one image; write classify\(\[image\]\)"):
-        run.classify(paths[0])
+    for image in (paths[0], digits[0], digits[0, ..., 0], np.zeros((9, 9, 3), "uint8")):
+        with pytest.raises(TypeError, match=r"one image; write classify\(\[image\]\)"):
+            run.classify(image)
+    assert run.classify(digits[:2, ..., 0]).shape == (2, 10)
 
 
 def test_other_files_are_scored_as_the_validation_files_are_read(tmp_path, files):
@@ -271,5 +274,9 @@ def test_other_files_are_scored_as_the_validation_files_are_read(tmp_path, files
     assert scores["examples"] == len(digits) and scores["split"] == ",".join(train)
     argv = ["--mode=eval", f"--workdir={tmp_path / 'run'}", f"--input={train[0]}"]
     assert main(argv) == 65  # the labels are missing
+    larger = np.zeros((len(digits), 16, 16), np.uint8)
+    large = image_runs.write_idx(tmp_path / "large", larger)
+    with pytest.raises(ConfigError, match="16x16 pixels of 1 channels, the model is f"):
+        load_run(tmp_path / "run").evaluate(f"{large},{train[1]}")
     with pytest.raises(ValueError, match="data.source='digits' reads no files"):
         Config().reading("x.png")

@@ -1,6 +1,8 @@
 """What may choose a run's best checkpoint is what its evaluations give."""
 
 import collections
+import contextlib
+import dataclasses
 
 import jax
 import numpy as np
@@ -8,9 +10,10 @@ import pytest
 
 from tests.notebook.random_runs import ALONE, WINDOWS, made
 from tests.reliability.tiny import get_config
+from tfm_jax.config import ConfigError
 from tfm_jax.data.sources.bitext import SOURCES
 from tfm_jax.settings.experiment import resolve
-from tfm_jax.settings.new_runs import ranking
+from tfm_jax.settings.new_runs import check_settings, ranking
 from tfm_jax.workloads import WORKLOADS
 from tfm_jax.workloads.evaluator import make_eval_step
 
@@ -50,6 +53,15 @@ def test_a_run_on_text_is_ranked_by_its_scores(task, model, head, changes):
     sums = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), sums)
     scores = losses.scores(sums, {"characters": 1, "bytes": 1})
     assert ranked(run.experiment) == EVERY & set(scores)
+
+
+def test_numbers_are_not_smoothed():
+    experiment = made("classify", "bert", "classify", **NUMBERS).experiment
+    for smoothing in (0.0, 0.1):
+        train = dataclasses.replace(experiment.train, label_smoothing=smoothing)
+        refused = pytest.raises(ConfigError, match="label_smoothing=0.1 has no effect")
+        with refused if smoothing else contextlib.nullcontext():
+            check_settings(experiment._replace(train=train))
 
 
 @pytest.mark.parametrize("source", SOURCES)

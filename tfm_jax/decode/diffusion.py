@@ -18,7 +18,8 @@ Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 
 # (T, kept steps S) -> [S] float, rounded to steps 0 .. T - 1, the noisiest first
 SPACINGS: dict[str, Callable[[int, int], np.ndarray]] = {
-    # Song et al. 2021, arXiv:2010.02502, appendix D.2, "linear"
+    # Song et al. 2021, arXiv:2010.02502, appendix D.2, "linear": begins below pure
+    # noise, by up to S - 1 steps more where S does not divide T; so does diffusers
     "leading": lambda steps, kept: np.arange(kept)[::-1] * (steps // kept),
     # Lin et al. 2023, arXiv:2305.08891, table 2, as the next
     "linspace": lambda steps, kept: np.linspace(steps - 1, 0, kept),

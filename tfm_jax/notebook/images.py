@@ -14,6 +14,8 @@ from tfm_jax.runs import classified, image_attention, pictures, saved
 from tfm_jax.runs.image_attention import ImageAttention
 from tfm_jax.runs.log import counted
 
+CHANNELS = (1, 3, 4)  # as last axis, they make an array of three axes one image
+
 
 class ImagesRun(ScoredRun):
     """A model of images."""
@@ -39,7 +41,8 @@ class ClassifyImagesRun(ImagesRun):
         """Probability of each label, a column each.
 
         Args: images: paths, images of Pillow or arrays uint8 [H, W] or [H, W, C], of
-            any size; or an array of several, [n, H, W] or [n, H, W, C].
+            any size; or an array of several, [n, H, W] or [n, H, W, C]; one of
+            [H, W, 1], [H, W, 3] or [H, W, 4] is a single image.
         Returns: a row an image; its path, or number, is its index.
         """
         images = _listed(images, "classify")
@@ -76,6 +79,7 @@ class ClassifyImagesRun(ImagesRun):
 def _listed(images: Any, method: str) -> Sequence[Any]:
     """Raises: TypeError for a single image."""
     one = isinstance(images, str | Path | Image.Image)
-    if one or getattr(images, "ndim", 3) < 3:
+    shape = getattr(images, "shape", (0, 0, 0, 0))
+    if one or len(shape) < 3 or (len(shape) == 3 and shape[-1] in CHANNELS):
         raise TypeError(f"images is one image; write {method}([image])")
     return list(images)

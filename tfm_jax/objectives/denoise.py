@@ -66,7 +66,9 @@ def to_signal(images: Any) -> jax.Array:
 
 
 def to_pixels(x: Any) -> np.ndarray:
-    """The inverse of ``to_signal``."""
+    """The inverse of ``to_signal``. Raises: ValueError for what is not finite."""
+    if not np.isfinite(x).all():
+        raise ValueError("images have numbers that are not finite")
     return np.asarray(jnp.round((jnp.clip(x, -1, 1) + 1) * 127.5), np.uint8)
 
 

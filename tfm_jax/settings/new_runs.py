@@ -99,17 +99,18 @@ def ranking(experiment: Experiment) -> dict[str, bool]:
     """Score of an evaluation while training -> whether this run has it."""
     every = [score for workload in WORKLOADS.values() for score in workload.scores]
     own, there = experiment.workload.scores, experiment.workload.has_score
-    sections = experiment.data, experiment.eval
-    return {n: n in own and there(*sections, n) for n in (*own, *every)}
+    return {n: n in own and there(experiment, n) for n in (*own, *every)}
 
 
 def across_sections() -> Iterator[Reader]:
-    """Which workloads read a knob of ``eval``, where not all of them do."""
+    """Which workloads read a knob of another section, where not all of them do."""
     readers: dict[str, list[str]] = {}
     for task, workload in WORKLOADS.items():
         samples = ("samples",) if workload.samples_by else ()
         for knob in (*samples, *workload.eval_knobs):
             readers.setdefault(f"eval.{knob}", []).append(task)
+        if workload.smooths:
+            readers.setdefault("train.label_smoothing", []).append(task)
     for knob, tasks in readers.items():
         yield Reader(knob, "task", tuple(tasks))
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +23,11 @@ from tfm_jax.mesh import make_mesh, put_batch, using
 from tfm_jax.runs import classified, heldout, pictures, prompted, resume, saved
 from tfm_jax.runs.log import counted
 from tfm_jax.runs.process import runtime
-from tfm_jax.runs.process.exits import CorruptCheckpoint, InfrastructureError
+from tfm_jax.runs.process.exits import (
+    CorruptCheckpoint,
+    InfrastructureError,
+    one_line,
+)
 from tfm_jax.runs.storage import arrays, weights
 from tfm_jax.runs.storage.checkpoint import Checkpointer
 from tfm_jax.runs.workdir import Lease, preflight
@@ -170,6 +175,7 @@ def sample(
     if output is None or Path(output).suffix not in pictures.FILES:
         files = " or ".join(f"FILE{suffix}" for suffix in pictures.FILES)
         raise ConfigError(f"--mode=sample needs --output={files}, not {output}")
+    _check_output(Path(output))
     run = _load(workdir, config, checkpoint)
     if (task := run.experiment.task) != "denoise":
         raise ConfigError(f"--mode=sample is for denoise; the run learnt {task}")
@@ -321,6 +327,16 @@ def replay(workdir: str | Path, *, config: Any) -> dict:
     result["not_finite"] = {name: int(count) for name, count in counts if count}
     say(json.dumps(result, indent=1))
     return result
+
+
+def _check_output(path):
+    """A file can be written there; its folder is there then. Raises: ConfigError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output={path}: {one_line(error)}") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--output={path} cannot be written; name another file")
 
 
 def _load(workdir, config, step):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tfm_jax.config import ConfigError
 from tfm_jax.data.rows import labelled
 from tfm_jax.metrics.confusion import Confusion
 from tfm_jax.objectives import classify
@@ -29,9 +30,18 @@ class ClassEvaluator(Evaluator):
         return Scored(scores, tuple(worst), files, confusion)
 
 
-def _has_score(data, evaluation, score):
-    numbers = data.layout().scores
+def _has_score(experiment, score):
+    numbers = experiment.data.layout().scores
     return score == "nll" or numbers == (score == "pearson")
+
+
+def _check_new(experiment):
+    smoothing = experiment.train.label_smoothing
+    if smoothing and experiment.data.layout().scores:
+        raise ConfigError(
+            f"train.label_smoothing={smoothing} has no effect on labels that are "
+            "numbers; set it to 0"
+        )
 
 
 WORKLOAD = Workload(
@@ -40,6 +50,7 @@ WORKLOAD = Workload(
     data=labelled.KIND,
     scores={**TOKEN_SCORES, "f1": max, "matthews": max, "pearson": max},
     has_score=_has_score,
+    check_new=_check_new,
     labels="labels",
     auxiliary=True,
     loss_unit="loss per example",

@@ -35,12 +35,19 @@ class Sampler:
     steps: int = knob(
         50, "of the schedule that are made, at most all of them", low=1, high=100_000
     )
-    spacing: str = knob("trailing", "which of them are", choices=SPACINGS)
+    spacing: str = knob(
+        "trailing",
+        "which of them are; leading begins below pure noise",
+        choices=SPACINGS,
+    )
     eta: float = knob(
         0.0, "of DDIM, between no noise and as much as DDPM's", low=0.0, high=1.0
     )
     guidance: float = knob(
-        1.0, "how far towards the label, classifier-free; 1: as learned", low=0.0
+        1.0,
+        "how far towards the label, classifier-free; 1: as learned",
+        low=0.0,
+        high=1000.0,
     )
     clip: bool = knob(True, "the image that the model sees to [-1, 1], in every step")
 
@@ -79,6 +86,7 @@ def sample(
         noise: [N, H, W, C] to begin with, instead of what (seed, i) draw.
         known: (images [N, H, W, C] uint8, bool mask [H, W] of what is kept of them).
         on_batch: called with the number of images of each batch when it is drawn.
+    Raises: ConfigError for images with numbers that are not finite.
     """
     section, shape = experiment.data, (*model.cfg.image, model.cfg.channels)
     how = model, section.sampler, section.noise
@@ -93,7 +101,13 @@ def sample(
         rows = [x if x is None else np.asarray(x)[chosen] for x in (noise, images)]
         keys = diffusion.keys_of(of_seed, jnp.asarray(indices))
         x = _draw(*how, params, keys, labels[chosen], *rows, mask)
-        drawn.append(denoise.to_pixels(x))
+        try:
+            drawn.append(denoise.to_pixels(x))
+        except ValueError as error:
+            raise ConfigError(
+                f"{error}; data.sampler.guidance={section.sampler.guidance} and "
+                f"data.sampler.clip={section.sampler.clip} say how they are drawn"
+            ) from error
         on_batch(min(size, count - first))
     return np.concatenate(drawn)[:count]
 
@@ -259,8 +273,8 @@ def _check(experiment):
 
 def _fits(experiment, data):
     classify_images.fits(experiment, data)
-    names, labels = data.report["train"]["labels"], experiment.model.labels
-    if labels not in (0, len(names)):
+    names, labels = data.report.get("train", {}).get("labels"), experiment.model.labels
+    if names is not None and labels not in (0, len(names)):
         raise ConfigError(
             f"model.labels={labels} must be 0, or {len(names)} as the training data has"
         )
@@ -306,6 +320,7 @@ WORKLOAD = Workload(
     ),
     scores={"denoising_loss": min, "noise_error": min, "bits_per_dim": min},
     final_scores=_final_scores,
+    smooths=False,
     compared=lambda experiment: ("train",) if experiment.eval.judge else (),
     evaluator=DenoiseEvaluator,
     eval_knobs=("samples", "judge"),

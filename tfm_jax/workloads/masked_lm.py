@@ -47,8 +47,8 @@ WORKLOAD = Workload(
     objective=masked_lm,
     data=masked.KIND,
     scores={**TOKEN_SCORES, "pair_accuracy": max},
-    has_score=lambda data, evaluation, score: (
-        score != "pair_accuracy" or sentences(data) == 2
+    has_score=lambda experiment, score: (
+        score != "pair_accuracy" or sentences(experiment.data) == 2
     ),
     check=_check,
     auxiliary=True,

@@ -199,10 +199,10 @@ def _final_scores(data):
     return SOURCES[data.source].scores
 
 
-def _has_score(data, evaluation, score):
+def _has_score(experiment, score):
     if score in TOKEN_SCORES:
         return True
-    return evaluation.sentences > 0 and score in _final_scores(data)
+    return experiment.eval.sentences > 0 and score in _final_scores(experiment.data)
 
 
 def _check_new(experiment):

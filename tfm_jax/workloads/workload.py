@@ -24,12 +24,13 @@ class Workload(NamedTuple):
         data: the kind of data, with the class of its section and its tokenizer.
         scores: score of an evaluation while training -> min or max, whichever is
             better. The first one is its own loss, by which checkpoints are ranked.
-        has_score: (sections data and eval, score) -> whether evaluations of this run,
-            while training, give it.
+        has_score: (experiment, score) -> whether its evaluations, while training,
+            give it.
         final_scores: (experiment, prepared data, split) -> names of the scores of whole
             answers, which the evaluation after training adds.
         compared: experiment -> other splits that scores of a split are compared with.
         auxiliary: ``train.auxiliary_weight`` weighs a second loss.
+        smooths: ``train.label_smoothing`` changes its loss.
         evaluator: scores held-out data, see `Evaluator`.
         eval_knobs: those that its evaluator reads of the section ``eval``, and others
             do not, besides ``samples``.
@@ -55,10 +56,11 @@ class Workload(NamedTuple):
     objective: Any
     data: prepared.Kind
     scores: Mapping[str, Callable] = TOKEN_SCORES
-    has_score: Callable[[Any, Any, str], bool] = lambda data, evaluation, score: True
+    has_score: Callable[[Any, str], bool] = lambda experiment, score: True
     final_scores: Callable[[Any, Any, str], Iterable[str]] = lambda *_: ()
     compared: Callable[[Any], tuple[str, ...]] = lambda experiment: ()
     auxiliary: bool = False
+    smooths: bool = True
     evaluator: type[Evaluator] = Evaluator
     eval_knobs: tuple[str, ...] = ()
     measured_with: tuple[str, ...] = ()
@@ -99,9 +101,7 @@ class Workload(NamedTuple):
         """
         sections = experiment.data, experiment.tokenizer
         data = self.read(*sections, tokenizer, **options)
-        if "train" not in data.report:
-            return data
-        if self.labels:
+        if self.labels and "train" in data.report:
             names = data.report["train"]["labels"]
             count = getattr(experiment.model, self.labels)
             if count != (len(names) or 1):
