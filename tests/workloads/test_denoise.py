@@ -275,13 +275,13 @@ def test_a_file_that_is_scored_has_no_images_to_be_judged(trained, judge, capsys
     assert "--input=x.npz is scored alone: no images are drawn that eval.judge" in line
 
 
-def test_labels_of_images_that_are_drawn_are_not_smoothed(tmp_path):
+@pytest.mark.parametrize("smoothing, given", [(0.1, True), (0.2, False)])
+def test_labels_of_images_that_are_drawn_are_not_smoothed(smoothing, given, tmp_path):
     config = get_config()
-    config.train.label_smoothing = 0.1
-    with pytest.raises(
-        ConfigError, match="label_smoothing=0.1 has no effect with task"
-    ):
-        check(resolve(config), tmp_path)
+    check(resolve(config), tmp_path, ("train.label_smoothing",))
+    config.train.label_smoothing = smoothing
+    with pytest.raises(ConfigError, match=f"smoothing={smoothing} has no effect with"):
+        check(resolve(config), tmp_path, ("train.label_smoothing",) if given else ())
 
 
 def test_no_label_is_no_image(trained):
@@ -318,7 +318,10 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(trained, judge, tmp_path):
         (dict(model=dict(variance="learned")), "data.noise.variance='small' does not"),
         (dict(data=dict(augment=dict(mixup=0.2))), "mixtures are no images to be draw"),
         (dict(data=dict(sampler=dict(steps=99))), "data.sampler.steps=99 must be at m"),
-        (dict(data=dict(sampler=dict(guidance=1e39))), "must be from 0 to 1,000"),
+        (
+            dict(data=dict(sampler=dict(guidance=1e39))),
+            "guidance=1e.39 must be from 0.0 to 1,000",
+        ),
         (
             dict(model=dict(labels=0), data=dict(sampler=dict(steps=4, guidance=2))),
             "data.sampler.guidance=2.0 needs model.labels",

@@ -39,7 +39,7 @@ def check_read(
         whole: the configuration itself is checked, too.
     Raises: ConfigError naming both knobs.
     """
-    for reader, values in _ignored(experiment):
+    for reader, values in _ignored(experiment, given):
         if reader.knob in given or (whole and reader.other not in given):
             raise ConfigError(reader.complaint(values))
 
@@ -115,7 +115,7 @@ def across_sections() -> Iterator[Reader]:
         yield Reader(knob, "task", tuple(tasks))
 
 
-def _ignored(experiment):
+def _ignored(experiment, given):
     sections = section_types(experiment.model_name, experiment.task)
     values = experiment.knobs()
     defaults = {n: with_defaults(cls, {}) for n, cls in sections.items()}
@@ -126,5 +126,7 @@ def _ignored(experiment):
     for reader in readers:
         now, value = values[reader.other], values[reader.knob]
         unset = [some[reader.knob] for some in usual if reader.knob in some]
+        if reader.knob in given:  # only the one that it had
+            unset = unset[-1:]
         if now not in reader.readers and value not in unset:
             yield reader, values
