@@ -16,8 +16,8 @@ _CHOOSE = {
 def otherwise(trained: Experiment, now: Experiment) -> set[str]:
     """Dotted knobs by which ``now`` may hold out what ``trained`` is trained on.
 
-    What a split is that is named is the business of whoever names it, and so is the
-    data of another source.
+    A split that is named is the business of whoever names it, and so is the data of
+    another source.
     """
     old, new = trained.knobs(), now.knobs()
     if old.get("data.source") != new.get("data.source"):
