@@ -189,20 +189,23 @@ def test_rows_longer_than_the_position_table_are_refused():
     assert np.isfinite(run(endless, params, rows([5]))).all()
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def by_readout(model, params):
+    """A sum over logits, and its gradient by the parameters."""
+
+    def value(params):
+        return jnp.sum(jnp.sin(run(model, params, rows([6, 3]))))
+
+    return jax.value_and_grad(value)(params)
+
+
 @pytest.mark.parametrize("remat", ["none", "full"])
 @pytest.mark.parametrize("windows", [(), (2,), (2, 0)])
 def test_the_scanned_model_computes_the_same(windows, remat):
     model, params = tiny(gpt, windows=windows, depth=3)
     cfg = dataclasses.replace(model.cfg, layout="scanned", remat=remat)
-
-    def value(model, params):
-        y = run(model, params, rows([6, 3]))
-        return jnp.sum(jnp.sin(y))
-
-    wanted, grads = jax.value_and_grad(functools.partial(value, model))(params)
-    found, scanned = jax.value_and_grad(functools.partial(value, gpt.Gpt(cfg)))(
-        to_scanned(params)
-    )
+    wanted, grads = by_readout(model, params)
+    found, scanned = by_readout(gpt.Gpt(cfg), to_scanned(params))
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),

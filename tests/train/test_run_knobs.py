@@ -85,17 +85,21 @@ def changed(knob, listed, **base):
         yield resolve(get_config(**(base | wanted)))
 
 
+@functools.cache
+def streamed(experiment):
+    """The batches and held-out texts of a run."""
+    data = prepare(pairs.KIND, experiment.data, experiment.tokenizer)
+    batches = train_batches(
+        experiment.data, data, batch_tokens=64, total_batches=4, seed=0
+    )
+    arrays = [x if x is None else x.tolist() for batch in batches for x in batch]
+    return arrays, data.examples
+
+
 @pytest.mark.parametrize("knob", STREAM)
 def test_every_knob_of_the_data_changes_what_reaches_the_model(knob):
-    seen = []
-    for experiment in changed(knob, STREAM):
-        data = prepare(pairs.KIND, experiment.data, experiment.tokenizer)
-        batches = train_batches(
-            experiment.data, data, batch_tokens=64, total_batches=4, seed=0
-        )
-        arrays = [x if x is None else x.tolist() for batch in batches for x in batch]
-        seen.append((arrays, data.examples))
-    assert seen[0] != seen[1]
+    before, after = map(streamed, changed(knob, STREAM))
+    assert before != after
 
 
 @pytest.fixture
@@ -129,9 +133,9 @@ def stub(monkeypatch):
     )
 
 
+@functools.cache
 def traced_step(experiment):
     """The train step of a tiny model, without its data."""
-
     built = program.build(experiment.complete(Vocabulary))
     state = jax.eval_shape(built.init, 0)
     micro = experiment.train.accumulate_steps

@@ -12,15 +12,15 @@ from tfm_jax.data.rows.masking import Config, Masker, masked_copies
 
 TOKENIZER = tokenizer("wordpiece")
 CLS, SEP, MASK = TOKENIZER.ids_of("[CLS]", "[SEP]", "[MASK]")
+TEXT = np.concatenate(TOKENIZER.encode(corpus()))
 
 
 def rows(lengths, width=128):
     """Rows of [CLS] text [SEP] text [SEP] with so many tokens in all."""
-    ids = np.concatenate(TOKENIZER.encode(corpus()))
     tokens = np.zeros((len(lengths), width), np.int32)
     segments = np.zeros_like(tokens)
     for row, length in enumerate(lengths):
-        text = np.take(ids, np.arange(31 * row, 31 * row + length), mode="wrap")
+        text = np.take(TEXT, np.arange(31 * row, 31 * row + length), mode="wrap")
         text[0] = CLS
         text[[length // 2, -1]] = SEP
         tokens[row, :length], segments[row, :length] = text, 1
