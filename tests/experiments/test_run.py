@@ -1,6 +1,8 @@
 import json
 import os
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -8,11 +10,12 @@ import yaml
 
 from experiments import load_study, results, run
 from experiments.costs import sizes
+from experiments.engines import local
 from experiments.plan import Plan
 from experiments.runs import attempts, outcomes
 from tests.experiments import tiny_study
 from tests.experiments.engines import fake_slurm
-from tests.reliability.processes import environment
+from tests.reliability.processes import Commands, environment
 from tfm_jax import bounded_json
 from tfm_jax.api import score_names
 
@@ -30,7 +33,16 @@ def at_root(request):
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory):
+def quick():
+    """Processes of runs need not import what others have: see ``Commands``."""
+    with Commands() as commands, pytest.MonkeyPatch.context() as patch:
+        popen = vars(subprocess) | {"Popen": commands.popen}
+        patch.setattr(local, "subprocess", SimpleNamespace(**popen))
+        yield
+
+
+@pytest.fixture(scope="module")
+def ended(quick, tmp_path_factory):
     """A study that has run, with real training, from the command line."""
     out = tmp_path_factory.mktemp("studies")
     assert run.main([TINY, "run", f"--out={out}"]) == 0
@@ -71,7 +83,9 @@ def test_a_study_runs_from_plan_to_report(ended):
 
 
 @pytest.mark.slow
-def test_a_vmapped_study_has_one_process_an_arm_and_a_run_a_seed(tmp_path, capsys):
+def test_a_vmapped_study_has_one_process_an_arm_and_a_run_a_seed(
+    quick, tmp_path, capsys
+):
     arguments = [f"{TINY}:vmapped", f"--out={tmp_path}"]
     assert run.main(arguments) == 0
     plan = load_study(f"{TINY}:vmapped", tmp_path)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -87,19 +88,28 @@ class Commands:
             argv=[str(word) for word in argv], variables=variables, **files
         )
 
+    def popen(self, argv, *, stdout, env, **_):
+        """As ``subprocess.Popen`` of ``python -m tfm_jax.main``."""
+        assert argv[:3] == [sys.executable, "-m", "tfm_jax.main"]
+        return Forked(self, self.start(argv[3:], stdout.name, **env))
+
     def wait(self, pid) -> int:
         """The exit code; -9 if killed."""
         return self._ask(pid=pid, wait=True)
 
+    def poll(self, pid) -> int | None:
+        """The exit code, None of a process that goes on."""
+        return self._ask(pid=pid, wait=False)
+
     def kill(self, pid):
         """Ends a process that may have ended."""
-        if self._ask(pid=pid, wait=False) is None:
+        if self.poll(pid) is None:
             os.kill(pid, signal.SIGKILL)
 
     def wait_for_step(self, pid, workdir, step, seconds=300):
         """Returns once a process that trains in ``workdir`` has logged ``step``."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self._ask(pid=pid, wait=False) is None:
+        while time.monotonic() < deadline and self.poll(pid) is None:
             if (workdir / "metrics.jsonl").exists():
                 history = read_history(workdir)
                 if history and history[-1]["step"] >= step:
@@ -111,3 +121,16 @@ class Commands:
         self._zygote.stdin.write(json.dumps(request) + "\n")
         self._zygote.stdin.flush()
         return json.loads(self._zygote.stdout.readline())
+
+
+class Forked(NamedTuple):
+    """What is used of a ``subprocess.Popen``."""
+
+    commands: Commands
+    pid: int
+
+    def poll(self):
+        return self.commands.poll(self.pid)
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
