@@ -73,6 +73,14 @@ def programs_of_others_are_forgotten():
     mlir.make_ir_context.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def compiled_once():
+    """Runs of one configuration share their compiled functions."""
+    tiny = importlib.import_module("tests.reliability.tiny")  # once there are devices
+    with tiny.compiled_once():
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_dir():
     """Folder of real data sets, which are not part of the project."""

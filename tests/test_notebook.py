@@ -42,7 +42,7 @@ def workdir(tmp_path_factory):
     config.data.update(numerals_max=99, numerals_heldout=4, numerals_train=0)
     config.tokenizer.update(kind="character", vocab=100)
     config.train.update(total_steps=2, batch_tokens=256, log_every_steps=1)
-    config.eval.update(every_steps=2, sentences=0, max_length_offset=6)
+    config.eval.update(every_steps=2, sentences=0, max_length_offset=6, pictures=False)
     config.mesh.data = 1
     workdir = tmp_path_factory.mktemp("run")
     loop.train(config, workdir)

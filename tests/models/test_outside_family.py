@@ -21,6 +21,8 @@ from tfm_jax.notebook import RUNS, load_run
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 CONFIG = """
 from pathlib import Path
 

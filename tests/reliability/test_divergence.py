@@ -15,6 +15,8 @@ from tfm_jax.runs.process import exits
 from tfm_jax.train.state import init_state
 from tfm_jax.train.step import make_gradients, make_train_step
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 def square(params, batch, *, rng):
     """A loss without model: (sum of squares of what the batch scales, rows)."""

@@ -15,7 +15,7 @@ from tfm_jax.models import rnn_seq2seq
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process.exits import Preempted
 from tfm_jax.runs.storage import arrays, manifest
-from tfm_jax.train import finish, loop, population, program
+from tfm_jax.train import finish, loop, population
 
 SIZES = dict(width=8, embedding_width=6, dropout=0.2, teacher_forcing=0.5)
 
@@ -84,7 +84,6 @@ def test_members_of_a_population_are_the_runs_they_would_be_alone(unbroken, tmp_
     with pytest.MonkeyPatch.context() as patch:
         step = functools.lru_cache(population.make_step)
         patch.setattr(population, "make_step", step)
-        patch.setattr(program, "build", program.build.__wrapped__)  # rates are traced
         with patch.context() as stopped:
             stopped.setattr(loop, "Preemption", lambda: tiny.StopAt((3,)))
             with pytest.raises(Preempted):

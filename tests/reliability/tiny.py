@@ -76,11 +76,27 @@ class StopAt(preemption.Preemption):
 
 
 @contextlib.contextmanager
-def quick():
-    """Runs of one configuration share their compiled functions, and draw nothing."""
+def compiled_once():
+    """Runs of one configuration share their compiled functions."""
+
+    def once(function):
+        of_one = functools.lru_cache(function)
+
+        def call(experiment, **traced):  # the rates of a population
+            return (function if traced else of_one)(experiment, **traced)
+
+        return call
+
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((program, "build"), (evaluator, "make_eval_step")):
-            patch.setattr(module, name, functools.lru_cache(getattr(module, name)))
+            patch.setattr(module, name, once(getattr(module, name)))
+        yield
+
+
+@contextlib.contextmanager
+def quick():
+    """Besides, they are not scored at their end, and draw nothing."""
+    with compiled_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "finish", lambda run, log: {})
         yield
 

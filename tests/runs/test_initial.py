@@ -21,6 +21,8 @@ from tfm_jax.runs import initial, saved
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 FEW = dict(total_steps=3)
 
 

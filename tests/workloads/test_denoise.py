@@ -3,6 +3,7 @@
 import contextlib
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -25,6 +26,8 @@ from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.settings.new_runs import check
 from tfm_jax.train import loop
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def get_config(**sections):
@@ -52,7 +55,8 @@ def losses(workdir, data):
     config = get_config(model=dict(label_dropout=0.5))
     config.mesh.data, config.mesh.gradient_allreduce = data, "fused"
     config.eval.samples, config.eval.every_steps = 0, 100
-    loop.train(config, workdir)
+    with tiny.quick():
+        loop.train(config, workdir)
     return [r["loss"] for r in read_history(workdir) if r["kind"] == "train"]
 
 
@@ -212,7 +216,9 @@ def test_an_image_with_noise_is_taken_for_what_the_model_predicts_of_it(trained)
     signal = np.sqrt(run.config.data.noise.make_schedule().alpha_bar[9])
     sigma = np.sqrt(1 - signal**2)
     batch = NoisyBatch(to_signal(noisy), np.full(2, 900.0), np.array([1, 10]))
-    noise = run.model.apply({"params": run.params}, batch, train=False)
+    noise = jax.jit(run.model.apply, static_argnames="train")(
+        {"params": run.params}, batch, train=False
+    )
     guess = (to_signal(noisy) - sigma * noise) / signal  # Ho et al. 2020, equation 15
     inside = (noisy > 0) & (noisy < 255)
     unlike = np.abs(to_pixels(guess)[inside] - restored[inside].astype(float))

@@ -160,9 +160,9 @@ def test_a_learned_variance_is_trained_by_the_bound_alone():
 
         return Objective(Noise(steps=10)).loss_sum(apply, {}, batch, train=True)[0]
 
-    of_mean, of_fraction = jax.grad(loss)((0.1, 0.2))
+    of_mean, of_fraction = jax.jit(jax.grad(loss))((0.1, 0.2))
     assert of_fraction != 0
-    np.testing.assert_allclose(of_mean, jax.grad(fixed)(0.1), rtol=1e-5)
+    np.testing.assert_allclose(of_mean, jax.jit(jax.grad(fixed))(0.1), rtol=1e-5)
 
 
 def test_pixels_come_back_from_their_signal():

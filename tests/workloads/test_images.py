@@ -28,6 +28,8 @@ from tfm_jax.train import loop, population
 from tfm_jax.train.costs.dry_run import dry_run
 from tfm_jax.workloads import WORKLOADS
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 AUGMENT = dict(crop_padding=1, erasing=0.2, mixup=0.3, cutmix=0.5)
 AUGMENTED = dict(data=dict(augment=AUGMENT))
 

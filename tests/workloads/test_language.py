@@ -21,6 +21,8 @@ from tfm_jax.settings.experiment import resolve
 from tfm_jax.settings.sections import EvalConfig, TrainConfig
 from tfm_jax.train import loop
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 TEXT = "the cat sat on the mat; the dog sat on the log. " * 60
 
 

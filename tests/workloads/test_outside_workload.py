@@ -14,6 +14,8 @@ from tfm_jax.notebook import load_run
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def known():

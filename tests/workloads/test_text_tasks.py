@@ -20,6 +20,8 @@ from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
 from tfm_jax.train.program import build
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):

@@ -3,7 +3,6 @@
 Recurrent models are stopped and spread in ``tests/reliability/test_recurrent_runs.py``.
 """
 
-import functools
 import io
 import sys
 
@@ -17,8 +16,9 @@ from tfm_jax.main import main
 from tfm_jax.models import MODELS
 from tfm_jax.notebook import load_run
 from tfm_jax.runs.log import read_history
-from tfm_jax.train import loop, population, program
-from tfm_jax.workloads import evaluator
+from tfm_jax.train import loop, population
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 FAMILIES = {  # name -> (sizes, kinds of attention)
     "conv_seq2seq": (
@@ -44,14 +44,6 @@ def get_config(family, **changes):
     c.model_name = family
     c.model = section(MODELS[family].config, **FAMILIES[family][0], dropout=0.1)
     return c
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once():
-    with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((program, "build"), (evaluator, "make_eval_step")):
-            patch.setattr(module, name, functools.lru_cache(getattr(module, name)))
-        yield
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -106,16 +98,13 @@ def test_it_translates_and_shows_what_it_attends_to(
 
 @pytest.mark.slow
 @convolutional
-def test_devices_and_a_population_lose_what_one_run_loses(
-    family, trained, tmp_path, monkeypatch
-):
+def test_devices_and_a_population_lose_what_one_run_loses(family, trained, tmp_path):
     """Parameters and tensors divided; a member beside another one."""
     spread = get_config(family, mesh__fsdp=2, mesh__tensor=2, mesh__cpu_devices=8)
-    spread.eval.pictures = False
-    loop.train(spread, tmp_path / "spread")
-    np.testing.assert_allclose(losses(tmp_path / "spread"), losses(trained), rtol=1e-4)
-    monkeypatch.setattr(program, "build", program.build.__wrapped__)  # rates vary
     members = [tmp_path / "a", tmp_path / "b"]
-    population.train([get_config(family, seed=seed) for seed in (0, 1)], members)
+    with tiny.quick():
+        loop.train(spread, tmp_path / "spread")
+        population.train([get_config(family, seed=seed) for seed in (0, 1)], members)
+    np.testing.assert_allclose(losses(tmp_path / "spread"), losses(trained), rtol=1e-4)
     np.testing.assert_allclose(losses(members[0]), losses(trained), rtol=1e-4)
     assert losses(members[1]) != losses(members[0])
