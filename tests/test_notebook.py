@@ -1,7 +1,6 @@
 """Trained models in notebooks: any devices, no code from data, nothing hidden."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from IPython.lib.pretty import pretty
 
+from tests.reliability.processes import environment
 from tfm_jax.config import ConfigError, load
 from tfm_jax.data.tokenizers.bilingual import BOS, EOS, PAD
 from tfm_jax.interop import save_huggingface
@@ -105,10 +105,11 @@ def test_one_device_loads_what_eight_wrote_without_flags_or_code(run, copy):
         (folder / "__init__.py").write_text(planted)
     source, target = ids(run)
     data = json.dumps([source.tolist(), target.tolist(), LINES])
+    translations, logits = run.translate(LINES), run.logits(source, target)
     child = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(CHILD), str(copy), data],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        env=environment(),  # with what is compiled by now
         capture_output=True,
         text=True,
     )
@@ -116,10 +117,8 @@ def test_one_device_loads_what_eight_wrote_without_flags_or_code(run, copy):
     found = json.loads(child.stdout)
     assert found["devices"] == 1
     assert found["flags"] == [False] and not found["main"]
-    assert found["translations"] == run.translate(LINES)
-    np.testing.assert_allclose(
-        found["logits"], run.logits(source, target), rtol=1e-4, atol=1e-5
-    )
+    assert found["translations"] == translations
+    np.testing.assert_allclose(found["logits"], logits, rtol=1e-4, atol=1e-5)
     assert not list(copy.rglob("ran"))
 
 
