@@ -70,9 +70,9 @@ SMALL = {  # where a configuration says this -> the knobs it has here
     "task=classify_images": {"train.batch_tokens": 16},
     "model_name=dit": {"model.ffn_width": 64},  # as of all that diffusers has
     "task=denoise": {
-        "data.noise.steps": 4,
+        "data.noise.steps": 40,
         "data.sampler.steps": 2,
-        "eval.samples": 2,
+        "eval.samples": 10,
     },
     "data.source=files": {"data.valid_share": 0.2},
     "data.source=numerals": {

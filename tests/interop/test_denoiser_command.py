@@ -129,6 +129,14 @@ def test_without_diffusers_verify_says_what_to_install(folders, monkeypatch, cap
     assert "pip install torch diffusers" in capsys.readouterr().err
 
 
+def test_a_run_draws_in_no_more_steps_than_its_folder_has(folders, tmp_path):
+    shutil.copytree(folders / "dit", tmp_path / "dit")
+    schedulers.write(tmp_path / "dit", Noise(steps=20, variance="learned"))
+    assert main(["import", str(tmp_path / "dit"), str(tmp_path / "run")]) == 0
+    data = load_run(tmp_path / "run").config.data
+    assert (data.noise.steps, data.sampler.steps) == (20, 20)
+
+
 @pytest.mark.parametrize(
     "noise",
     [

@@ -274,7 +274,10 @@ def _data(task, loaded, tokenizer, folder):
         if task != "denoise":
             return images | dict(labels=loaded.labels, fit="stretch")
         learned = dict(variance="learned") if config.variance == "learned" else {}
-        return images | dict(noise=(schedulers.read(folder) or {}) | learned)
+        noise = (schedulers.read(folder) or {}) | learned
+        most = cls().sampler.steps  # of all that there are
+        drawn = dict(steps=min(noise.get("steps", most), most))
+        return images | dict(noise=noise, sampler=drawn)
     longest = getattr(config, "max_length", UNLIMITED)
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
