@@ -26,6 +26,7 @@ hypothesis.settings.load_profile("project")
 
 # Where programs are written down before they are compiled, of one file of tests: a new
 # one for each program takes a fifth of what a tiny one costs.
+# Programs are traced by one thread at a time.
 mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 

@@ -266,15 +266,21 @@ def _prepared(task, data, tokenizer):
     return WORKLOADS[task].read(data, tokenizer)
 
 
-@functools.lru_cache(maxsize=8)
 def judge_name(path: str) -> str:
     """Of a classifier for ``eval.judge``, by what it learnt; "" if none is there."""
-    from tfm_jax.runs import judges, saved
+    from tfm_jax.runs.storage import weights
 
     try:
-        return judges.name_of(saved.load(path))
+        return _judge_name(weights.find(path))
     except (OSError, ValueError):
         return ""
+
+
+@functools.lru_cache(maxsize=8)
+def _judge_name(checkpoint):
+    from tfm_jax.runs import judges, saved
+
+    return judges.name_of(saved.load(checkpoint))
 
 
 def score_names(experiment: "Experiment") -> list[str]:

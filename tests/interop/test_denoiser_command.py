@@ -159,6 +159,7 @@ def test_noise_is_the_same_in_diffusers_and_back(noise, tmp_path):
     ("given", "read_as"),
     [
         (dict(), dict(schedule="linear", steps=1000)),
+        (dict(variance_type=None), dict(schedule="linear", steps=1000)),
         (dict(beta_schedule="squaredcos_cap_v2"), dict(schedule="cosine", steps=1000)),
         (
             dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -179,10 +180,14 @@ def test_schedulers_of_diffusers_are_read(given, read_as, tmp_path):
         (dict(beta_end=0.5), "1000 betas from 0.0001 to 0.5 are none of the schedules"),
         (dict(beta_schedule="sigmoid"), "beta_schedule='sigmoid'; known are linear"),
         (dict(prediction_type="flow"), "prediction_type='flow'; known are epsilon"),
+        (dict(_class_name="FlowMatchEulerDiscreteScheduler"), "FlowMatchEuler.* is of"),
+        (dict(rescale_betas_zero_snr=True), "rescale_betas_zero_snr=true"),
+        (dict(trained_betas=[]), "betas must be numbers between 0 and 1, one a step"),
+        (dict(trained_betas=[0.1, 1.0]), "betas must be numbers between 0 and 1"),
+        (dict(num_train_timesteps=0), "betas must be numbers between 0 and 1"),
     ],
 )
 def test_noise_that_is_never_like_that_here_is_refused(given, message, tmp_path):
-    config = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02) | given
-    (tmp_path / schedulers.FILE).write_text(json.dumps(config))
+    (tmp_path / schedulers.FILE).write_text(json.dumps(given))
     with pytest.raises(ValueError, match=f"{schedulers.FILE}: {message}"):
         schedulers.read(tmp_path)

@@ -130,6 +130,8 @@ def test_what_is_drawn_is_judged_after_training_and_whenever_it_is_asked_for(
         for cfg, split in ((load_run(judge).config.data, "train"), (data, "valid"))
     )
     seen = np.mean([np.any(np.all(learnt == one, axis=(1, 2, 3))) for one in heldout])
+    assert api.judge_name(str(judge)) == results["valid"]["judge"]
+    assert api.judge_name(str(workdir / "none")) == ""
     assert 0 < seen < 1 and results["valid"]["judge_has_seen"] == pytest.approx(seen)
     assert main([*argv, "--config.eval.judge="]) == 0
     assert "samples" not in json.loads(capsys.readouterr().out)

@@ -1,7 +1,8 @@
 """``scheduler_config.json``: the noise that a denoising model was trained with.
 
-As diffusers' schedulers write it, beside a model or as ``scheduler/`` of a pipeline.
-Ours has all betas, so that every schedule is exactly the same there.
+As those of diffusers' schedulers that have betas write it, beside a model or as
+``scheduler/`` of a pipeline. Ours has all betas, so that every schedule is exactly the
+same there. How images are drawn, and ``grey_levels``, it does not say.
 """
 
 import json
@@ -16,8 +17,19 @@ from tfm_jax.objectives.denoise import Noise
 from tfm_jax.ops import diffusion
 
 FILE = "scheduler_config.json"
+FAMILIES = ("DDPM", "DDIM", "DPM", "PNDM", "UniPC", "DEIS", "Euler", "LMS", "Heun")
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 VARIANCES = {"small": "fixed_small", "large": "fixed_large", "learned": "learned_range"}
+_DEFAULTS: dict[str, Any] = {  # of diffusers.DDPMScheduler
+    "num_train_timesteps": 1000,
+    "beta_schedule": "linear",
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "trained_betas": None,
+    "prediction_type": "epsilon",
+    "variance_type": "fixed_small",
+    "rescale_betas_zero_snr": False,
+}
 _BETAS = {  # beta_schedule -> (first, last, number) -> betas
     "linear": np.linspace,
     "scaled_linear": lambda a, b, n: np.linspace(a**0.5, b**0.5, n) ** 2,
@@ -52,8 +64,13 @@ def read(folder: str | Path) -> dict[str, Any] | None:
 
 
 def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    given = {"prediction_type": "epsilon", "variance_type": "fixed_small", **config}
-    given["variance_type"] = given["variance_type"].removesuffix("_log")
+    given = _DEFAULTS | {k: x for k, x in config.items() if x is not None}
+    given["variance_type"] = str(given["variance_type"]).removesuffix("_log")
+    named = str(config.get("_class_name", "DDPMScheduler"))
+    if not named.startswith(FAMILIES):
+        raise ValueError(f"{named} is of another noise; known are {FAMILIES}")
+    if given["rescale_betas_zero_snr"]:
+        raise ValueError("rescale_betas_zero_snr=true: no schedule here ends in noise")
     fields = {}
     for ours, theirs, names in (
         ("prediction", "prediction_type", PREDICTIONS),
@@ -68,9 +85,9 @@ def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _betas(given):
-    if (betas := given.get("trained_betas")) is not None:
-        return np.asarray(betas, np.float64)
-    name, steps = given.get("beta_schedule", "linear"), given["num_train_timesteps"]
+    if given["trained_betas"] is not None:
+        return np.asarray(given["trained_betas"], np.float64)
+    name, steps = given["beta_schedule"], int(given["num_train_timesteps"])
     if name == "squaredcos_cap_v2":
         return diffusion.make_schedule("cosine", steps).betas
     if name not in _BETAS:
@@ -82,6 +99,8 @@ def _betas(given):
 
 def _schedule(betas):
     """The name, T and factor on the signal-to-noise ratio that have these betas."""
+    if betas.ndim != 1 or not len(betas) or np.any((betas <= 0) | (betas >= 1)):
+        raise ValueError("betas must be numbers between 0 and 1, one a step")
     signal = np.cumprod(1 - betas)
     for name in diffusion.SCHEDULES:
         snr = diffusion.make_schedule(name, len(betas)).snr

@@ -40,7 +40,7 @@ def evaluate(
     cfg = mesh or experiment.mesh
     made = make_mesh(cfg)
     with using(cfg, made, rules=()):
-        judge = judges.read(experiment)
+        judge = judges.read(experiment) if file is None else None
         evaluator = workload.make_evaluator(experiment, data, made, judge)
         scored = evaluator.final(run.params, split)
     return {"split": split if file is None else str(file)} | scored.scores

@@ -56,7 +56,7 @@ def name_of(run: saved.Saved) -> str:
 
 def _trained_on(experiment, path):
     try:
-        data = experiment.workload.read(experiment.data, None, splits=("train",))
+        data = experiment.workload.read(experiment.data, None)  # prepared already
     except (OSError, ValueError) as error:
         logging.warning(
             "eval.judge=%r: what it was trained on cannot be read, so nothing tells "

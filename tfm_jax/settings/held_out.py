@@ -22,17 +22,23 @@ def otherwise(trained: Experiment, now: Experiment) -> set[str]:
     old, new = trained.knobs(), now.knobs()
     if old.get("data.source") != new.get("data.source"):
         return set()
-    wanted = _CHOOSE.union(_places(type(now.data), old, new))
-    return {knob for knob in wanted & new.keys() if old.get(knob) != new[knob]}
+    section = type(now.data)
+    wanted = {knob for knob in _CHOOSE & new.keys() if _is_read(section, knob, new)}
+    if not any(new[share] for share in wanted & {*_SHARES}):
+        wanted -= {"data.split_seed"}
+    wanted |= {*_places(section, old, new)} & new.keys()
+    return {knob for knob in wanted if old.get(knob) != new[knob]}
+
+
+def _is_read(section, knob, values):
+    readers = (r for r in readers_of(section, "data.") if r.knob == knob)
+    return all(values.get(r.other) in r.readers for r in readers)
 
 
 def _places(section, old, new):
     """Knobs that named a held-out split which is a share of the training split now."""
     for share in _SHARES:
-        readers = [r for r in readers_of(section, "data.") if r.knob == share]
-        was_cut, is_cut = (
-            all(values.get(r.other) in r.readers for r in readers)
-            for values in (old, new)
-        )
+        was_cut, is_cut = (_is_read(section, share, values) for values in (old, new))
         if is_cut and not was_cut and new.get(share):
-            yield from (reader.other for reader in readers)
+            readers = readers_of(section, "data.")
+            yield from (reader.other for reader in readers if reader.knob == share)

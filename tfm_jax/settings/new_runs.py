@@ -126,7 +126,7 @@ def _ignored(experiment, given):
     for reader in readers:
         now, value = values[reader.other], values[reader.knob]
         unset = [some[reader.knob] for some in usual if reader.knob in some]
-        if reader.knob in given:  # only the one that it had
+        if reader.knob in given:  # only the task's own default
             unset = unset[-1:]
         if now not in reader.readers and value not in unset:
             yield reader, values

@@ -249,11 +249,6 @@ def _check(experiment):
             f"data.noise.variance={data.noise.variance!r} does not fit "
             f"model.variance={model.variance!r}: both are learned, or neither is"
         )
-    if experiment.eval.judge and 0 < experiment.eval.samples < model.labels:
-        raise ConfigError(
-            f"eval.samples={experiment.eval.samples} with eval.judge must be at least "
-            f"model.labels={model.labels}: else classes are missing"
-        )
     if data.augment.mixup or data.augment.cutmix:
         raise ConfigError(
             f"data.augment.mixup={data.augment.mixup} and data.augment.cutmix="
@@ -268,6 +263,15 @@ def _check(experiment):
     if data.sampler.guidance != 1.0 and not model.labels:
         raise ConfigError(
             f"data.sampler.guidance={data.sampler.guidance} needs model.labels above 0"
+        )
+
+
+def _check_new(experiment):
+    samples, labels = experiment.eval.samples, experiment.model.labels
+    if experiment.eval.judge and 0 < samples < labels:
+        raise ConfigError(
+            f"eval.samples={samples} with eval.judge must be at least model.labels="
+            f"{labels}: else classes are missing"
         )
 
 
@@ -327,6 +331,7 @@ WORKLOAD = Workload(
     measured_with=("data.sampler.", "eval.samples"),
     vocabularies={},
     check=_check,
+    check_new=_check_new,
     fits=_fits,
     longest=classify_images.WORKLOAD.longest,
     tokens=classify_images.WORKLOAD.tokens,
