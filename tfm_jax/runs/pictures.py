@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
@@ -273,20 +274,30 @@ def images(
     """
     if pixels.ndim != 4:
         raise ValueError(f"images {pixels.shape} must be [n, height, width, channels]")
-    across = min(max(len(pixels), 1), 10)
-    down = max(-(-len(pixels) // across), 1)
-    side = max(0.6, 1.4 * min(max(pixels.shape[1:3]), LARGE) / 100)
-    figure = canvas((side * across, (side + 0.2 * bool(len(names))) * down))
-    axes = figure.subplots(down, across, squeeze=False).ravel()
+    count, height, width, channels = pixels.shape
+    across = min(max(count, 1), 10)
+    down = max(-(-count // across), 1)
+    longest, gap = max(height, width), 1 + max(height, width) // 16
+    side = max(0.6, 1.2 * min(longest, LARGE) / 100)  # inches of an image
+    room = math.ceil(0.17 / side * longest) if len(names) else 0
+    step = np.array([height + gap + room, width + gap])
+    sheet = np.full((*(step * [down, across]), 3), 255, np.uint8)
+    for number, image in enumerate(pixels):
+        row, column = step * divmod(number, across) + step - [height, width]
+        sheet[row : row + height, column : column + width] = (
+            image if channels == 3 else image[..., :1]
+        )
+    figure = canvas(tuple(side * step[::-1] * [across, down] / longest))
+    figure.set_layout_engine("none")  # the sheet fills it
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(sheet, aspect="auto", interpolation="nearest")
+    axis.axis("off")
     fonts, known = _fonts() if len(names) else ((), frozenset())
-    for axis in axes:
-        axis.axis("off")
-    for axis, image in zip(axes, pixels, strict=False):
-        shown = image if image.shape[-1] == 3 else image[..., 0]
-        axis.imshow(shown, cmap="gray", vmin=0, vmax=255)
-    for axis, name in zip(axes, names, strict=False):
+    for number, name in enumerate(names):
+        row, column = step * divmod(number, across) + step - [height, width]
+        place = column + (width - 1) / 2, row - 0.5 - room / 8
         text = dict(fontsize=7, parse_math=False, fontfamily=fonts)
-        axis.set_title(legible(name, known), pad=2, **text)
+        axis.text(*place, legible(name, known), ha="center", va="bottom", **text)
     return save(figure, path)
 
 
