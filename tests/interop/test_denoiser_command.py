@@ -64,6 +64,7 @@ def test_a_folder_is_a_run_that_draws_and_a_folder_again(name, folders, tmp_path
     new = tmp_path / "new"
     assert main(["export", str(folders / f"{name}-run"), str(new)]) == 0
     assert schedulers.read(new)["variance"] == run.config.data.noise.variance
+    assert len({file.stat().st_mode for file in new.iterdir()}) == 1
     before, after = read(folders / name, FILE), read(new, FILE)
     assert before.keys() == after.keys()
     for path, tensor in before.items():

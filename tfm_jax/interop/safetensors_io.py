@@ -44,7 +44,11 @@ def read(folder: str | Path, file: str = FILE) -> dict[str, np.ndarray]:
 def write(folder: str | Path, tensors: dict[str, np.ndarray], file: str = FILE) -> None:
     """Writes one file; safetensors would store a transposed view silently wrong."""
     contiguous = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
-    save_file(contiguous, Path(folder, file), metadata={"format": "pt"})
+    path = Path(folder, file)
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(contiguous, path, metadata={"format": "pt"})
+    path.chmod(mode)  # safetensors lets nobody else read what it writes
 
 
 def _read_file(path):
