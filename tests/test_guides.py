@@ -88,7 +88,6 @@ FEWER = {  # what a page says -> what it says here
     "--last=3": "--last=2",
     "--last=10": "--last=2",
     "checkpoints/001000": "checkpoints/000002",
-    "step=40": "step=3",
     "y:tiny ": "y:tiny --config.data.source=files --config.data.train_files=input.txt ",
 }
 ONLY_READ = {  # a command with this is not carried out -> why

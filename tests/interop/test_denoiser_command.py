@@ -26,6 +26,7 @@ from tfm_jax.models import dit, unet
 from tfm_jax.notebook import load_run
 from tfm_jax.objectives.denoise import Noise
 
+DRAWN = dict(spacing="trailing", clip=True)
 MODELS = {
     "dit": dit.Dit(
         dit.Config(
@@ -132,7 +133,7 @@ def test_without_diffusers_verify_says_what_to_install(folders, monkeypatch, cap
 
 def test_a_run_draws_in_no_more_steps_than_its_folder_has(folders, tmp_path):
     shutil.copytree(folders / "dit", tmp_path / "dit")
-    schedulers.write(tmp_path / "dit", Noise(steps=20, variance="learned"))
+    schedulers.write(tmp_path / "dit", Noise(steps=20, variance="learned"), **DRAWN)
     assert main(["import", str(tmp_path / "dit"), str(tmp_path / "run")]) == 0
     data = load_run(tmp_path / "run").config.data
     assert (data.noise.steps, data.sampler.steps) == (20, 20)
@@ -149,10 +150,12 @@ def test_a_run_draws_in_no_more_steps_than_its_folder_has(folders, tmp_path):
 def test_noise_is_the_same_in_diffusers_and_back(noise, tmp_path):
     diffusers = pytest.importorskip("diffusers")
     section = Noise(**noise)
-    schedulers.write(tmp_path, section)
+    schedulers.write(tmp_path, section, spacing="linspace", clip=False)
     theirs = diffusers.DDPMScheduler.from_pretrained(tmp_path)
     signal = section.make_schedule().alpha_bar
     np.testing.assert_allclose(theirs.alphas_cumprod.numpy(), signal, rtol=2e-4)
+    how = theirs.config.timestep_spacing, theirs.config.clip_sample
+    assert how == ("linspace", False)
     assert Noise(**schedulers.read(tmp_path)) == section
 
 

@@ -95,6 +95,14 @@ def test_splits_and_data_that_are_named_may_be_others(runs):
         assert resume.used(runs[name], now) == now
 
 
+def test_shares_and_seeds_that_nothing_reads_may_be_others(runs):
+    valid = runs["named images"].data.valid_files
+    named = _with(runs["named images"], test_files=valid, valid_share=0.1)
+    for changes in (dict(valid_share=0.5), dict(split_seed=5)):
+        now = _with(named, **changes)
+        assert resume.used(named, now) == now
+
+
 def test_a_variant_holds_out_the_same_examples():
     """Made examples may be others: these are drawn apart."""
     check_settings(resolve(get_config(eval__variants=("two:numerals_joined=2",))))

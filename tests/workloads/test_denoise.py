@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from tests.reliability import tiny
 from tests.runs.events import summaries
+from tests.runs.test_pictures import sheet_of
 from tfm_jax import api
 from tfm_jax.config import ConfigError
 from tfm_jax.data.batch import NoisyBatch
@@ -20,16 +22,14 @@ from tfm_jax.objectives.denoise import (
     to_pixels,
     to_signal,
 )
-from tfm_jax.runs import pictures
 from tfm_jax.runs.log import read_history
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.settings.new_runs import check
 from tfm_jax.train import loop
+from tfm_jax.workloads import denoise
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
-
-RANDOM = np.random.default_rng(0)
 
 
 def get_config(**sections):
@@ -196,7 +196,7 @@ def test_what_is_known_of_an_image_is_kept_and_a_blend_has_both_ends(trained):
     blend = run.interpolate(3, 4).astype(int)
     ends = [run.interpolate(3, 1, seeds=(seed, 5))[0] for seed in (0, 1)]
     np.testing.assert_allclose(blend[[0, -1]], ends, atol=1)
-    assert _sheet(run.picture(blend)).shape == (8 + 1, 4 * (8 + 1), 3)
+    assert sheet_of(run.picture(blend)).shape == (8 + 1, 4 * (8 + 1), 3)
     with pytest.raises(ValueError, match=r"labels=\[11\] must be from 0 to 10"):
         run.draw([11])
     for *given, message in (
@@ -278,6 +278,26 @@ def test_numbers_that_are_none_are_no_picture(trained):
         run._sample([1], {}, noise=np.full((1, 8, 8, 1), np.nan))
 
 
+def test_a_model_that_draws_no_images_yet_goes_on_to_learn(caplog):
+    class Early(denoise.DenoiseEvaluator):
+        cfg = SimpleNamespace(samples=1, pictures=True)
+
+        def __init__(self):
+            pass
+
+        def loss(self, *_, **__):
+            return {"noise_error": 1.0}
+
+        def on_one_device(self, params):
+            return contextlib.nullcontext(params)
+
+        def _drawn(self, *_):
+            raise ConfigError("images have numbers that are not finite")
+
+    assert Early().during({}) == ({"noise_error": 1.0}, {})
+    assert "nothing is drawn: images have numbers that are not finite" in caplog.text
+
+
 def test_a_file_that_is_scored_has_no_images_to_be_judged(trained, judge, capsys):
     flags = ["--input=x.npz", f"--config.eval.judge={judge}"]
     assert main(["--mode=eval", f"--workdir={trained[0]}", *flags]) == 78
@@ -297,33 +317,7 @@ def test_labels_of_images_that_are_drawn_are_not_smoothed(smoothing, given, tmp_
 def test_no_label_is_no_image(trained):
     run = load_run(trained[0])
     assert run.draw([]).shape == (0, 8, 8, 1)
-    assert np.all(_sheet(run.picture(run.draw([]))) == 255)
-
-
-def _sheet(figure):
-    (axis,) = figure.axes
-    return np.asarray(axis.images[0].get_array())
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
-def test_images_of_any_number_of_channels_are_pictured(channels):
-    pixels = RANDOM.integers(0, 256, (12, 4, 3, channels), np.uint8)
-    sheet = _sheet(pictures.images(pixels))
-    assert sheet.shape == (2 * 5, 10 * 4, 3)
-    shown = pixels if channels == 3 else np.repeat(pixels[..., :1], 3, axis=-1)
-    for number, image in enumerate(shown):
-        row, column = 5 * (number // 10) + 1, 4 * (number % 10) + 1
-        np.testing.assert_array_equal(sheet[row : row + 4, column : column + 3], image)
-
-
-def test_pictures_shrink_no_image_and_name_its_class():
-    pixels = np.zeros((2, 200, 150, 3), np.uint8)
-    figure = pictures.images(pixels, names=["$a", "b"])
-    rows, columns, _ = _sheet(figure).shape
-    assert figure.bbox.height >= rows > 200 and figure.bbox.width >= columns > 300
-    assert [text.get_text() for text in figure.axes[0].texts] == ["$a", "b"]
-    with pytest.raises(ValueError, match="must be .n, height, width, channels"):
-        pictures.images(pixels[0])
+    assert np.all(sheet_of(run.picture(run.draw([]))) == 255)
 
 
 def test_a_run_goes_on_as_if_it_had_never_stopped(trained, judge, tmp_path):

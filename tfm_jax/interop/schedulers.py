@@ -2,7 +2,7 @@
 
 As those of diffusers' schedulers that have betas write it, beside a model or as
 ``scheduler/`` of a pipeline. Ours has all betas, so that every schedule is exactly the
-same there. How images are drawn, and ``grey_levels``, it does not say.
+same there, and how images are drawn. Read is the noise alone; ``grey_levels`` it lacks.
 """
 
 import json
@@ -36,15 +36,19 @@ _BETAS = {  # beta_schedule -> (first, last, number) -> betas
 }
 
 
-def write(folder: str | Path, noise: Noise) -> None:
-    """For ``DDPMScheduler.from_pretrained(folder)`` and the other schedulers."""
+def write(folder: str | Path, noise: Noise, *, spacing: str, clip: bool) -> None:
+    """For ``DDPMScheduler.from_pretrained(folder)`` and the other schedulers.
+
+    Args: spacing, clip: of ``data.sampler``.
+    """
     config = {
         "_class_name": "DDPMScheduler",
         "num_train_timesteps": noise.steps,
         "trained_betas": noise.make_schedule().betas.tolist(),
         "prediction_type": PREDICTIONS[noise.prediction],
         "variance_type": VARIANCES[noise.variance],
-        "timestep_spacing": "trailing",
+        "timestep_spacing": spacing,
+        "clip_sample": clip,
     }
     Path(folder, FILE).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
 

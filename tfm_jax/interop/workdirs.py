@@ -131,7 +131,9 @@ def export_run(
     except (ValueError, FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{workdir}: {error}") from error
     if run.experiment.task == "denoise":
-        schedulers.write(folder, run.experiment.data.noise)
+        data = run.experiment.data
+        how = dict(spacing=data.sampler.spacing, clip=data.sampler.clip)
+        schedulers.write(folder, data.noise, **how)
     longest = getattr(config, "max_length", UNLIMITED)
     if special is not None:
         types, around = getattr(config, "types", 1) > 1, _around(run)

@@ -36,8 +36,8 @@ class DenoiseRun(ImagesRun):
         """An image for each label; image i depends on (seed, i) and its label alone.
 
         Args:
-            labels: names or numbers of classes; the number ``len(labels)`` of the run
-                is no label.
+            labels: names or numbers of classes; ``model.labels``, their number, is
+                none of them: an image of no label.
             sampler: knobs of ``data.sampler`` with other values than the run has.
         Raises: ValueError for a label that the model does not know; ConfigError naming
             the knob of the sampler, the value and the legal choices.

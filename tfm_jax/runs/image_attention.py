@@ -115,8 +115,8 @@ def draw(
             axis.imshow(weights, cmap="viridis", alpha=0.6, extent=edges, vmin=0)
         axis.set_title(name, fontsize=9)
     figure.suptitle(
-        f"attention, layer {layer}: of what is pooled, from blue, none, to yellow, the "
-        "most of a panel",
+        f"attention, layer {layer}: of what is pooled, from violet, none, to yellow, "
+        "the most of a panel",
         fontsize=9,
     )
     return pictures.save(figure, path)

@@ -23,7 +23,7 @@ from tfm_jax.terminal import spelled
 from tfm_jax.workloads.workload import Workload
 
 NAMED, NUMBERED = 64, 20  # most classes whose names, and whose counts, are drawn
-LARGE = 256  # pixels a side of an image
+LARGE = 256  # most pixels a side of an image that is not made smaller
 
 KINDS = {  # name -> (stack, attention of its blocks)
     "encoder": ("encoder", "self_attention"),
@@ -282,22 +282,20 @@ def images(
     room = math.ceil(0.17 / side * longest) if len(names) else 0
     step = np.array([height + gap + room, width + gap])
     sheet = np.full((*(step * [down, across]), 3), 255, np.uint8)
-    for number, image in enumerate(pixels):
-        row, column = step * divmod(number, across) + step - [height, width]
-        sheet[row : row + height, column : column + width] = (
-            image if channels == 3 else image[..., :1]
-        )
+    places = [step * divmod(n, across) + step - [height, width] for n in range(count)]
+    shown = pixels if channels == 3 else pixels[..., :1]
+    for (row, column), image in zip(places, shown, strict=True):
+        sheet[row : row + height, column : column + width] = image
     figure = canvas(tuple(side * step[::-1] * [across, down] / longest))
     figure.set_layout_engine("none")  # the sheet fills it
     axis = figure.add_axes((0, 0, 1, 1))
     axis.imshow(sheet, aspect="auto", interpolation="nearest")
     axis.axis("off")
     fonts, known = _fonts() if len(names) else ((), frozenset())
-    for number, name in enumerate(names):
-        row, column = step * divmod(number, across) + step - [height, width]
-        place = column + (width - 1) / 2, row - 0.5 - room / 8
-        text = dict(fontsize=7, parse_math=False, fontfamily=fonts)
-        axis.text(*place, legible(name, known), ha="center", va="bottom", **text)
+    text = dict(fontsize=7, parse_math=False, fontfamily=fonts, ha="center")
+    for (row, column), name in zip(places, names, strict=False):
+        above = column + (width - 1) / 2, row - 0.5 - room / 8
+        axis.text(*above, legible(name, known), va="bottom", **text)
     return save(figure, path)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -185,7 +186,11 @@ class DenoiseEvaluator(Evaluator):
         if not (self.cfg.samples and self.cfg.pictures):
             return scores, {}
         with self.on_one_device(params) as parts:
-            return scores, self._drawn(parts, PICTURED, poll)[0]
+            try:
+                return scores, self._drawn(parts, PICTURED, poll)[0]
+            except ConfigError as error:  # a model may become what can be drawn
+                logging.warning("nothing is drawn: %s", error)
+                return scores, {}
 
     def final(
         self,

@@ -43,13 +43,9 @@ def write(records: Iterator[list[Record]], info: RunInfo) -> None:
         ]
         for first in range(0, len(metrics), MOST):
             client.log_batch(name, metrics=metrics[first : first + MOST])
-        for path in (
-            path
-            for record in ready
-            if record.kind == "pictures"
-            for path in record.values.values()
-        ):
-            client.log_artifact(name, info.workdir / path, "pictures")
+        for record in ready:
+            for path in record.values.values() if record.kind == "pictures" else ():
+                client.log_artifact(name, info.workdir / path, "pictures")
     status = RunStatus.FINISHED if finished else RunStatus.KILLED
     client.set_terminated(name, RunStatus.to_string(status))
 
