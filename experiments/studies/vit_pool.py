@@ -14,7 +14,7 @@ from experiments.study import Study, axis, equivalent
 
 RATE = "optim.peak_lr"
 RATES = {
-    "cpu": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
+    "cpu": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2),
     "gpu": (2.5e-4, 5e-4, 1e-3, 2e-3),
 }
 
