@@ -9,6 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import json
+import re
 import sys
 import typing
 from collections.abc import Mapping
@@ -56,6 +57,7 @@ __all__ = [
     "knob",
     "range_of",
     "readers_of",
+    "replaced",
     "role_of",
     "roles_of",
     "from_flag",
@@ -65,11 +67,14 @@ __all__ = [
     "nearest",
     "override",
     "section",
+    "spread",
     "to_flag",
     "to_json",
     "type_name",
     "types_of",
+    "widened",
     "with_defaults",
+    "within",
 ]
 T = TypeVar("T")
 
@@ -94,7 +99,9 @@ def with_defaults(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         if dataclasses.is_dataclass(types[field.name]):
             inner = found.get(field.name, {})
             if isinstance(inner, Mapping):
-                found[field.name] = with_defaults(types[field.name], inner)
+                usual = field.default  # may have other values than its class
+                usual = dataclasses.asdict(usual) if _is_built(usual) else {}
+                found[field.name] = with_defaults(types[field.name], {**usual, **inner})
         elif field.default is not dataclasses.MISSING:
             found.setdefault(field.name, field.default)
     return found
@@ -118,10 +125,53 @@ def build(
     values = _checked(cls, section, path, of)
     try:
         return cls(**values)
-    except ConfigError:
-        raise
     except ValueError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(within(path, str(error))) from error
+
+
+def within(path: str, message: str) -> str:
+    """``message`` of a section ``model``, where it is one in that: ``path``."""
+    inner = path.partition(".")[2]
+    if not inner:
+        return message
+    return re.sub(rf"(?<![\w.])model\.(?!{inner}\.)", f"{path}.", message)
+
+
+def widened(part: Any, cls: type[T], **changes: Any) -> T:
+    """The section of a part of a model, as that of a model of its own.
+
+    Args:
+        part: an instance of a subclass of ``cls`` that fixes some of its fields.
+        changes: fields with other values: those of the whole's ``execution``.
+    Raises: ValueError, of the section ``model``.
+    """
+    names = (field.name for field in dataclasses.fields(cls))
+    return cls(**{name: getattr(part, name) for name in names} | changes)
+
+
+def spread(config: Any, name: str) -> dict[str, Any]:
+    """Dotted knob -> value of those called ``name`` in a section and those in it."""
+    values = flatten(dataclasses.asdict(config))
+    return {knob: x for knob, x in values if knob.rpartition(".")[2] == name}
+
+
+def replaced(config: T, values: Mapping[str, Any]) -> T:
+    """A section with other values of some knobs, dotted where they are in another.
+
+    Raises: ValueError, of the section ``model``.
+    """
+    own: dict[str, Any] = {k: x for k, x in values.items() if "." not in k}
+    for name in {k.partition(".")[0] for k in values.keys() - own.keys()}:
+        inner = {
+            k.partition(".")[2]: x
+            for k, x in values.items()
+            if k.startswith(f"{name}.")
+        }
+        try:
+            own[name] = replaced(getattr(config, name), inner)
+        except ValueError as error:
+            raise ConfigError(within(f"model.{name}", str(error))) from error
+    return dataclasses.replace(config, **own)
 
 
 def to_json(config: ConfigDict | Mapping[str, Any]) -> str:
@@ -232,11 +282,13 @@ def _typed(expected: Any, value: Any, knob: str) -> Any:
 def _knobs(values: Mapping[str, Any]) -> dict[str, Any]:
     """Built dataclasses as the dicts that a ``ConfigDict`` makes sections of."""
     return {
-        name: dataclasses.asdict(value)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type)
-        else value
+        name: dataclasses.asdict(value) if _is_built(value) else value
         for name, value in values.items()
     }
+
+
+def _is_built(value):
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _plain(value: Any, path: str) -> Any:

@@ -74,13 +74,26 @@ def _field(default, metadata):
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def inherit(cls: type, choices: Mapping[str, Iterable[str]] | None = None) -> None:
+def inherit(
+    cls: type,
+    choices: Mapping[str, Iterable[str]] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+) -> None:
     """Knobs of ``cls`` that only have another default keep all else of its parent's.
 
     For ``__init_subclass__``, which runs before ``dataclasses.dataclass``.
-    Args: choices: knob of the parent -> those of its choices that ``cls`` has.
+
+    Args:
+        choices: knob of the parent -> those of its choices that ``cls`` has.
+        fixed: knob of the parent -> its value in every ``cls``, where it is none.
+
+    Raises:
+        TypeError: for a knob to fix that there is not, and for one that has no effect
+            with what is fixed, and is not.
     """
-    parents = getattr(cls, "__dataclass_fields__", {})
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    parents = {field.name: field for field in fields}
+    _fix(cls, fixed or {}, parents)
     for name, fewer in (choices or {}).items():
         cls.__annotations__.setdefault(name, parents[name].type)
         default = vars(cls).get(name, parents[name].default)
@@ -90,6 +103,38 @@ def inherit(cls: type, choices: Mapping[str, Iterable[str]] | None = None) -> No
         default = vars(cls)[name]
         if not isinstance(default, dataclasses.Field):
             setattr(cls, name, _field(default, parents[name].metadata))
+
+
+def _fix(cls, fixed, parents):
+    """Makes fields attributes of the class, which ``dataclasses`` leaves out."""
+    for name, value in fixed.items():
+        if name not in parents:
+            raise TypeError(f"{cls.__name__} fixes {name!r}, which is no knob")
+        field = parents.pop(name)
+        _field(value, field.metadata)  # a choice that there is
+        cls.__annotations__[name] = typing.ClassVar[field.type]
+        setattr(cls, name, value)
+    for knob, other, readers in _readers(cls):
+        if knob in parents and other in fixed and fixed[other] not in readers:
+            raise TypeError(
+                f"{cls.__name__} fixes {other}={fixed[other]!r}, with which {knob} "
+                "has no effect: fix it too"
+            )
+
+
+def sections_of(cls: type) -> dict[str, type]:
+    """Name -> dataclass of the sections in that of a dataclass."""
+    return {
+        name: expected
+        for name, expected in _hints(cls).items()
+        if isinstance(expected, type) and dataclasses.is_dataclass(expected)
+    }
+
+
+def _hints(cls):
+    """Name -> type of the fields of a dataclass; what its class fixes is none."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def role_of(cls: type, name: str) -> str:
@@ -103,7 +148,7 @@ def role_of(cls: type, name: str) -> str:
 def roles_of(cls: type, prefix: str = "") -> dict[str, str]:
     """Dotted name -> role of every knob of a dataclass and those in it."""
     found: dict[str, Any] = {}
-    for name, expected in typing.get_type_hints(cls).items():
+    for name, expected in _hints(cls).items():
         if isinstance(expected, type) and dataclasses.is_dataclass(expected):
             found |= roles_of(expected, f"{prefix}{name}.")
         else:
@@ -174,13 +219,19 @@ class Reader(NamedTuple):
 
 def readers_of(cls: type, prefix: str = "") -> Iterator[Reader]:
     """What ``READ_WITH`` of a dataclass says, of its parents and of those in it."""
+    fixed = vars(cls).get("__dataclass_fields__", {}).keys() - _hints(cls).keys()
+    for knob, other, readers in _readers(cls):
+        if not {knob, other} & fixed:
+            yield Reader(prefix + knob, prefix + other, readers)
+    for name, inner in sections_of(cls).items():
+        yield from readers_of(inner, f"{prefix}{name}.")
+
+
+def _readers(cls):
     for base in cls.__mro__:
         for (other, readers), knobs in vars(base).get("READ_WITH", {}).items():
             for knob in knobs:
-                yield Reader(prefix + knob, prefix + other, readers)
-    for name, expected in typing.get_type_hints(cls).items():
-        if isinstance(expected, type) and dataclasses.is_dataclass(expected):
-            yield from readers_of(expected, f"{prefix}{name}.")
+                yield Reader(knob, other, readers)
 
 
 def flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -215,7 +266,7 @@ def element_of(expected: Any) -> Any:
 def types_of(cls: type, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> declared type of every knob of a dataclass and those in it."""
     found: dict[str, Any] = {}
-    for name, expected in typing.get_type_hints(cls).items():
+    for name, expected in _hints(cls).items():
         if isinstance(expected, type) and dataclasses.is_dataclass(expected):
             found |= types_of(expected, f"{prefix}{name}.")
         else:

@@ -44,9 +44,10 @@ def identity(
         functools.reduce(dict.__getitem__, outer, sections).pop(last)
     sections = {name: knobs for name, knobs in sections.items() if knobs != {}}
     for path, before in ADDED.items():
-        section, knob = path.split(".")
-        if sections[section].get(knob) == before:
-            del sections[section][knob]
+        *outer, knob = path.split(".")
+        section = functools.reduce(lambda x, name: x.get(name, {}), outer, sections)
+        if section.get(knob) == before:
+            del section[knob]
     for knob in DATA_FILES:
         sections["data"].pop(knob.removeprefix("data."), None)
     if judge := experiment.eval.judge:

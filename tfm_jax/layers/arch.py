@@ -29,7 +29,9 @@ class Execution:
 
     A subclass changes a default by ``name: type = value`` alone; help, role and legal
     values stay. One that lacks some of the choices names those that it has:
-    ``class Config(Execution, choices={"layout": ("unrolled",)})``.
+    ``class Config(Execution, choices={"layout": ("unrolled",)})``. The section of a
+    part of a model ``fixes`` what the whole decides, and has no such knobs:
+    ``class Vision(vit.Config, fixed=EXECUTION | {"head": "states"})``.
     """
 
     dtype: str = knob("float32", "of activations", role="execution", choices=DTYPES)
@@ -52,9 +54,14 @@ class Execution:
         choices=IMPLEMENTATIONS,
     )
 
-    def __init_subclass__(cls, *, choices=None, **options):
+    def __init_subclass__(cls, *, choices=None, fixed=None, **options):
         super().__init_subclass__(**options)
-        inherit(cls, choices)
+        inherit(cls, choices, fixed)
+
+    @property
+    def execution(self) -> dict[str, Any]:
+        """What the parts of a model have from the whole, see ``config.widened``."""
+        return {name: getattr(self, name) for name in EXECUTION}
 
     @property
     def longest(self) -> int:
@@ -71,6 +78,9 @@ class Execution:
             train: in training, too.
         """
         return ""
+
+
+EXECUTION = {field.name: field.default for field in dataclasses.fields(Execution)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,7 +40,7 @@ def recipe(config: ConfigDict, source: str | Path) -> ConfigDict:
         tokenizer = kind and kind.load(Path(source, "tokenizer.json"))
     except DataError:  # of a run that ended before it had one
         tokenizer = None
-    for side, attribute in experiment.workload.vocabularies.items():
-        if getattr(experiment.model, side) == getattr(tokenizer, attribute, 0):
-            filled[f"model.{side}"] = 0
+    for knob, (size, attribute) in experiment.vocabularies().items():
+        if size == getattr(tokenizer, attribute, 0):
+            filled[f"model.{knob}"] = 0
     return override(config, filled)

@@ -1,5 +1,6 @@
 """Initial: parameters that a run starts from because another one learnt them."""
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tfm_jax.config import ConfigError, roles_of, to_flag
+from tfm_jax.config import ConfigError, flatten, replaced, roles_of, spread, to_flag
 from tfm_jax.layers.layout import to_scanned, to_unrolled
 from tfm_jax.models import MODELS
 from tfm_jax.runs import saved
@@ -95,11 +96,11 @@ def adopt(
     if not taken:
         return experiment, {}
     values = {name: there for name, (_, there) in taken.items()}
-    sections = experiment.as_dict()
     try:
-        adopted = resolve(sections | {"model": sections["model"] | values})
+        model = replaced(experiment.model, values)
+        adopted = resolve(experiment._replace(model=model).as_dict())
         new_runs.check_read(adopted, given, whole=False)
-    except ConfigError as error:
+    except ValueError as error:
         raise ConfigError(
             f"with the architecture of init_from={experiment.init_from!r}: {error}"
         ) from error
@@ -109,14 +110,17 @@ def adopt(
 def _differences(experiment, model):
     """Field -> (value here, value there) of what another architecture has."""
     family = MODELS[experiment.model_name]
-    free = VOCABULARIES | family.task_fields | family.fitted
-    pairs = {
-        name: (getattr(experiment.model, name), getattr(model, name))
-        for name, role in roles_of(type(model)).items()
-        if role == "architecture" and name not in free
-    }
+    free = family.task_fields | family.fitted
+    here, there = (
+        dict(flatten(dataclasses.asdict(each))) for each in (experiment.model, model)
+    )
     return {
-        name: (here, there) for name, (here, there) in pairs.items() if here != there
+        name: (here[name], there[name])
+        for name, role in roles_of(type(model)).items()
+        if role == "architecture"
+        and name not in free
+        and name.rpartition(".")[2] not in VOCABULARIES
+        and here[name] != there[name]
     }
 
 
@@ -213,11 +217,11 @@ def merge(
 
 def _gained(their_x, x, before, now):
     """Whether only the vocabulary grew between two shapes."""
-    rows = getattr(before, "vocab", None), getattr(now, "vocab", None)
+    old, new = (max(spread(cfg, "vocab").values(), default=0) for cfg in (before, now))
     return (
         their_x.shape[1:] == x.shape[1:]
-        and (len(their_x), len(x)) == rows
-        and rows[0] < rows[1]
+        and (len(their_x), len(x)) == (old, new)
+        and old < new
     )
 
 

@@ -15,7 +15,9 @@ from tfm_jax.config import (
     build,
     flatten,
     no_choice,
+    replaced,
     roles_of,
+    spread,
     types_of,
     with_defaults,
 )
@@ -106,20 +108,29 @@ class Experiment(NamedTuple):
         Raises: ConfigError for a vocabulary that is smaller than the tokenizer's.
         """
         sizes = {}
-        for side, attribute in self.workload.vocabularies.items():
-            wanted = getattr(self.model, side)
+        for knob, (wanted, attribute) in self.vocabularies().items():
             there = getattr(tokenizer, attribute, 0)
             if wanted and wanted < there:
                 raise ConfigError(
-                    f"model.{side}={wanted} is below the tokenizer's {there}; 0 takes "
+                    f"model.{knob}={wanted} is below the tokenizer's {there}; 0 takes "
                     "that"
                 )
-            sizes[side] = wanted or max(there, getattr(start, side, 0))
+            before = spread(start, knob.rpartition(".")[2]) if start else {}
+            least = before.get(knob, max(before.values(), default=0))
+            sizes[knob] = wanted or max(there, least)
         try:
-            model = dataclasses.replace(self.model, **sizes)
+            model = replaced(self.model, sizes)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return self._replace(model=model)
+
+    def vocabularies(self) -> dict[str, tuple[int, str]]:
+        """Dotted knob of the model -> (its value, attribute of the tokenizer)."""
+        return {
+            knob: (size, attribute)
+            for side, attribute in self.workload.vocabularies.items()
+            for knob, size in spread(self.model, side).items()
+        }
 
     def check_kernel(self, *, train: bool = False) -> None:
         """Refuses an implementation of attention that lacks what the run needs.
@@ -257,8 +268,9 @@ def _check(experiment):
     experiment.check_kernel()
     longest = workload.longest(data)
     if 0 < model.longest < longest:
+        (knob, *_) = spread(model, "max_length")
         raise ConfigError(
-            f"model.max_length={model.longest} is below the {longest} tokens of a "
+            f"model.{knob}={model.longest} is below the {longest} tokens of a "
             "row of data, and the model has no more positions"
         )
     sentences = workload.sentences(data)
