@@ -17,7 +17,16 @@ from tests.traced import traced
 from tfm_jax import main
 from tfm_jax.config import Above, ConfigError, readers_of, to_json
 from tfm_jax.data.batch import MaskedBatch
-from tfm_jax.data.rows import causal, images, labelled, masked, pairs, spans, tagged
+from tfm_jax.data.rows import (
+    causal,
+    image_text,
+    images,
+    labelled,
+    masked,
+    pairs,
+    spans,
+    tagged,
+)
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.layers.arch import Arch, TextArch
 from tfm_jax.layers.encoder import EncoderArch
@@ -44,7 +53,7 @@ from tfm_jax.workloads import WORKLOADS
 SECTIONS = [family.config for family in MODELS.values()]
 SECTIONS += [optimizers.Config, checkpoint.Config, bilingual.Config]
 SECTIONS += [vocabularies.Config, TrainConfig]
-ROWS = (causal, masked, labelled, tagged, spans, pairs, images)
+ROWS = (causal, masked, labelled, tagged, spans, pairs, images, image_text)
 SECTIONS += [module.Config for module in ROWS]
 
 

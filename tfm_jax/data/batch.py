@@ -122,6 +122,25 @@ class SpanBatch(NamedTuple):
         return self.tokens.shape
 
 
+class ImageTextBatch(NamedTuple):
+    """Text with images between its tokens, and the token after each."""
+
+    tokens: Array
+    segments: Array
+    positions: Array | None
+    types: Array | None
+    labels: Array  # [B, T]
+    weights: Array  # [B, T] float32
+    images: Array  # [B, images, height, width, C] uint8, in order; 0 behind the last
+    image_counts: Array  # [B] how many of them are real
+    image_index: Array  # [B, T] images at or before the token; 0: none
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T): rows, and tokens of a row."""
+        return self.tokens.shape
+
+
 class ImageBatch(NamedTuple):
     """Images with a class each; of a mixture, the class of the other image, too."""
 

@@ -22,7 +22,8 @@ class Prepared(NamedTuple):
     Attributes:
         tokenizer: of the kind of data; None if that is no text.
         train, valid, test: row sets, see `batches`; [] for a split that is absent.
-        examples: held-out split -> the examples that evaluation reads besides its rows.
+        examples: held-out split, if there is one -> the examples that evaluation reads
+            besides its rows.
         report: split -> what was read, left out and kept; plain JSON.
         fingerprint: sha256 over data and tokenizer.
         identity: of the training data, what a resumed run must find again; plain JSON.
@@ -52,11 +53,13 @@ class Filled(NamedTuple):
         row_sets: one per row shape.
         report: what became of the examples; plain JSON.
         digest: sha256 of what fills the rows; "": of the rows themselves.
+        examples: what evaluation reads of the examples; None: all.
     """
 
     row_sets: list
     report: dict
     digest: str = ""
+    examples: Any = None
 
 
 def filled_text(tokenizer: Any, rows: Any, report: dict[str, Any]) -> Filled:
@@ -176,21 +179,24 @@ def of_examples(
     """Fills the rows of examples that are loaded, by split as their report is."""
     row_sets: dict[str, list] = {split: [] for split in SPLITS}
     digests = dict.fromkeys(SPLITS, digest_of([]))
+    evaluated = {}
     for split, some in examples.items():
         if kind.size(some):
             with within(f"the {split} split"):
-                row_sets[split], said, digest = kind.rows(cfg, tokenizer, some, split)
+                filled = kind.rows(cfg, tokenizer, some, split)
+            row_sets[split], said, digest, kept = filled
+            evaluated[split] = some if kept is None else kept
             report[split] |= said
             if tokenizer:
                 unknown.check(report[split], split)
             digests[split] = digest or digest_of(row_sets[split])
     fingerprint, identity = kind.fingerprint(cfg, tokenizer, digests, examples)
     report["fingerprint"] = fingerprint
-    held_out = examples.keys() - {"train"} if kind.evaluated else ()
+    held_out = evaluated.keys() - {"train"} if kind.evaluated else ()
     return Prepared(
         tokenizer,
         **row_sets,
-        examples={split: examples[split] for split in held_out},
+        examples={split: evaluated[split] for split in held_out},
         report=report,
         fingerprint=fingerprint,
         identity=identity,
