@@ -28,6 +28,7 @@ from tfm_jax.data.rows import (
     tagged,
 )
 from tfm_jax.data.tokenizers import bilingual, vocabularies
+from tfm_jax.knobs import sections_of
 from tfm_jax.layers.arch import Arch, TextArch
 from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.layers.images.patches import ImageArch
@@ -57,17 +58,21 @@ ROWS = (causal, masked, labelled, tagged, spans, pairs, images, image_text)
 SECTIONS += [module.Config for module in ROWS]
 
 
+def fields_of(section, prefix=""):
+    """Dotted knob -> its field."""
+    fields = {prefix + field.name: field for field in dataclasses.fields(section)}
+    for name, inner in sections_of(section).items():
+        fields |= fields_of(inner, f"{prefix}{name}.")
+    return fields
+
+
 @pytest.mark.parametrize("cls", SECTIONS, ids=lambda cls: f"{cls.__module__[8:]}")
 def test_the_tables_name_knobs_and_choices_that_there_are(cls):
     section = cls if isinstance(cls, type) else type(cls)
+    fields = fields_of(section)
     for reader in readers_of(section):
-        outer, inner = section, reader.other
-        while "." in inner:
-            name, _, inner = inner.partition(".")
-            outer = type(getattr(outer(), name))
-        fields = {field.name: field for field in dataclasses.fields(outer)}
-        assert reader.knob.rpartition(".")[2] in fields
-        choices = fields[inner].metadata.get("choices")
+        assert reader.knob in fields
+        choices = fields[reader.other].metadata.get("choices")
         if choices:
             assert set(reader.readers) < set(choices), "all of them read it"
             assert reader.readers, "no choice reads it"

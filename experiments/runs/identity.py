@@ -50,6 +50,8 @@ def identity(
             del section[knob]
     for knob in DATA_FILES:
         sections["data"].pop(knob.removeprefix("data."), None)
+    if sections["data"].get("source") != "scenes":
+        sections["data"].pop("scenes", None)  # are not read
     if judge := experiment.eval.judge:
         sections["eval"]["judge"] = judge_name(judge) or judge
     sections = renamed.former(sections)  # a new name makes no other run

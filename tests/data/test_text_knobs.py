@@ -12,6 +12,7 @@ from tests.workloads.text_runs import data_of, write_files
 from tfm_jax.config import build
 from tfm_jax.data.batches import eval_batches, train_batches
 from tfm_jax.data.prepared import digest_of, prepare
+from tfm_jax.data.sources import scenes
 from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.workloads import WORKLOADS
 
@@ -20,6 +21,7 @@ TOKENIZER = vocabularies.Config(kind="wordpiece", vocab=90)
 _DOCUMENTS = "tests/data/sources/test_documents.py::"
 _LABELLED = "tests/data/rows/test_labelled.py::"
 _TFDS = "tests/data/sources/test_tfds.py::"
+_SCENES = "tests/data/sources/test_scenes.py::"
 
 # knob -> another value, or its value with companions that bring it to life
 RUNNING = {
@@ -98,6 +100,7 @@ SAME = {  # what these do cannot be seen in rows of good files
     **dict.fromkeys(("tfds_name", "tfds_data_dir", "tfds_train", "tfds_test"), _TFDS),
     "tfds_feature": _DOCUMENTS,
     "tfds_valid": "tests/train/test_run_knobs.py",
+    **dict.fromkeys(scenes.KNOBS, _SCENES),
 }
 
 

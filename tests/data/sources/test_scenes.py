@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tfm_jax.data.sources import scenes
+from tfm_jax.data.sources import documents, scenes
 from tfm_jax.data.sources.scenes import COLORS, PLACES, QUESTIONS, SHAPES, Config
 
 FEW = Config(train=40, valid=7, test=0)
@@ -181,6 +181,48 @@ def test_renamed_colours_are_a_code_of_each_example_that_its_turns_share():
     red = [code["red"] for code in codes if "red" in code]
     assert len({*red}) == 6 and max(map(red.count, red)) < 0.35 * len(red)
     assert loaded(renamed="shapes").examples[0] != loaded().examples[0]
+
+
+CHANGED = {
+    "scenes.seed": 1,
+    "scenes.size": 16,
+    "scenes.train": 3,
+    "scenes.valid": 3,
+    "scenes.test": 3,
+    "scenes.pairs": "all",
+    "scenes.diagonal": 2,
+    "scenes.texts": "questions",
+    "scenes.questions": ("count",),
+    "scenes.objects": 3,
+    "scenes.sizes": 2,
+    "scenes.renamed": "colors",
+}
+
+
+def test_every_knob_changes_what_there_is():
+    def everything(cfg):
+        found = [scenes.load(cfg, split)[0] for split in scenes.SPLITS]
+        return [(x.examples, x.pixels.shape, x.pixels.tobytes()) for x in found]
+
+    base = dataclasses.replace(FEW, train=9, texts="both")
+    usual = everything(base)
+    assert CHANGED.keys() == {*scenes.KNOBS}
+    for knob, value in CHANGED.items():
+        changed = {knob.removeprefix("scenes."): value}
+        assert everything(dataclasses.replace(base, **changed)) != usual, knob
+
+
+def test_documents_say_what_is_said_of_scenes():
+    cfg = documents.Config(
+        source="scenes", scenes=dataclasses.replace(FEW, texts="both")
+    )
+    for split in ("train", "valid"):
+        found, report = documents.load_documents(cfg, split)
+        said = [example.turns[0] for example in loaded(split, texts="both").examples]
+        assert found.texts == [turn.text for turn in said]
+        assert report["kept"] == len(said)
+    assert any(" ? " in text for text in found.texts), "a question and its answer"
+    assert not documents.load_documents(cfg, "test")[0].texts
 
 
 @pytest.mark.parametrize("size", [16, 33])

@@ -12,7 +12,7 @@ from tfm_jax.data.batches import Order
 from tfm_jax.data.policies import POLICIES, sift
 from tfm_jax.data.prepared import Filled, Kind, filled_text
 from tfm_jax.data.sources.image_text import Config as Source
-from tfm_jax.data.sources.image_text import load_examples
+from tfm_jax.data.sources.image_text import content, load_examples
 from tfm_jax.data.sources.turns import Example, ImageTexts, examples_of
 from tfm_jax.knobs import knob
 
@@ -162,6 +162,7 @@ def _images(pixels, examples: Sequence[Example], counts):
     )
     for row, (example, count) in enumerate(zip(examples, counts, strict=True)):
         images[row, :count] = pixels[list(example.images[:count])]
+        images[row, count:] = 0
     return images
 
 
@@ -184,5 +185,6 @@ KIND = Kind(
     _texts,
     _rows,
     size=lambda split: len(split.examples),
+    content=content,
     evaluated=examples_of,
 )

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import POLICIES, invalid_utf8_knob, sift
-from tfm_jax.data.sources import recall, tfds
+from tfm_jax.data.sources import recall, scenes, tfds
 from tfm_jax.data.sources.text_files import read_bytes
 from tfm_jax.data.tokenizers.normalize import decode
 from tfm_jax.data.watchdog import awaited
 from tfm_jax.knobs import check_numbers, knob
+
+_Scenes = scenes.Config  # a field hides the module
+_SCENES = scenes.KNOBS
 
 
 class Documents(NamedTuple):
@@ -79,6 +82,12 @@ def _tfds(cfg, split):
     return named, report
 
 
+def _scenes(cfg, split):
+    """What is said of rendered scenes, for models of text that will see them."""
+    texts = scenes.texts(cfg.scenes, split)
+    return [(f"scene {split} {n}", text) for n, text in enumerate(texts)], {}
+
+
 def _below(path, folder):
     return path.relative_to(folder).as_posix()
 
@@ -127,6 +136,7 @@ DOCUMENTS = {  # name -> load(cfg, split) -> ((name, text) pairs, report)
     "folder": _folder,
     "tfds": _tfds,
     "recall": recall.load,  # made, see there
+    "scenes": _scenes,
 }
 
 
@@ -196,6 +206,7 @@ class Config:
     recall_keys: int = knob(8, "distinct letters", low=1, high=52)
     recall_train: int = knob(4_000, "texts to train on", low=1)
     recall_heldout: int = knob(500, "texts of each held-out split", low=1)
+    scenes: _Scenes = _Scenes()
 
     READ_WITH = {
         ("source", ("files",)): ("train_files", "valid_files", "test_files"),
@@ -211,6 +222,7 @@ class Config:
             "recall_train",
             "recall_heldout",
         ),
+        ("source", ("scenes",)): _SCENES,
         ("valid_files", ((),)): ("valid_share", "test_share"),
         ("test_files", ((),)): ("valid_share", "test_share"),
     }

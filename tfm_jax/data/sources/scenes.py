@@ -174,6 +174,9 @@ class Config:
             )
 
 
+KNOBS = tuple(f"scenes.{field.name}" for field in dataclasses.fields(Config))
+
+
 class _Drawn(NamedTuple):
     """Examples; the last scene is the first of its row, whatever stands before it."""
 
@@ -198,7 +201,8 @@ def load(cfg: Config, split: str, shots: int = 0) -> tuple[ImageTexts, dict[str,
     """
     count, size = getattr(cfg, split), cfg.size
     pixels = np.empty((count, shots + 1, size, size, 3), np.uint8)
-    examples, first = [], 0
+    examples: list[Example] = []
+    first = 0
     for drawn in _draw(cfg, split, shots):
         pixels[first : first + len(drawn.kind)] = _render(cfg, drawn)[:, ::-1]
         first += len(drawn.kind)

@@ -78,21 +78,29 @@ def _with_features(cfg, features, *topics):
     return builder
 
 
-def open_split(cfg: Any, topic: str, split: str, features: Sequence[str]) -> tuple:
+def open_split(
+    cfg: Any,
+    topic: str,
+    split: str,
+    features: Sequence[str],
+    raw: Sequence[str] | None = None,
+) -> tuple:
     """(examples with random access, of which bytes stay bytes, builder) of one split.
 
-    Args: topic: module of TFDS with such sets. features: those that there must be.
+    Args:
+        topic: module of TFDS with such sets.
+        features: those that there must be. raw: of them, that stay bytes; None: all.
     Raises: DataError as `load_features` does.
     """
     builder = _with_features(cfg, features, topic)
     from tensorflow_datasets.core import decode as decoders
 
-    raw = {
+    skipped = {
         name: decoders.SkipDecoding()
-        for name in features
+        for name in (features if raw is None else raw)
         if hasattr(builder.info.features[name], "decode_example_np")
     }
-    return _examples(cfg, builder, split, decoders=raw), builder
+    return _examples(cfg, builder, split, decoders=skipped), builder
 
 
 def _examples(cfg, builder, split, **options):

@@ -1,33 +1,23 @@
 """Labelled images: their classes, and their pixels, decoded and alike."""
 
-import concurrent.futures
 import dataclasses
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfm_jax.data.errors import DataError
-from tfm_jax.data.policies import POLICIES, sift
+from tfm_jax.data.policies import POLICIES
 from tfm_jax.data.sources import tfds
-from tfm_jax.data.sources.images import decoding, splits
+from tfm_jax.data.sources.images import decoded, splits
 from tfm_jax.data.sources.images.listed import SOURCES, by_number, one_form
 from tfm_jax.data.sources.tables import numbers_of
-from tfm_jax.data.watchdog import each
 from tfm_jax.knobs import knob
-from tfm_jax.terminal import say
 
-_CHUNK = 1024  # images that are decoded at a time
-_SAY_EVERY = 30  # seconds
-_IN_MEMORY = 2**31  # bytes of pixels; more lie in a temporary file
+_CHUNK = 1024  # images whose moments are taken at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(decoded.Config):
     """Where images come from, which of them are held out, and what they become."""
 
     ROLE = "training"
@@ -63,29 +53,6 @@ class Config:
         "name is a number, too; (): the source's, or those of the training images, "
         "sorted",
         role="architecture",
-    )
-    image_size: tuple[int, ...] = knob(
-        (),
-        "pixels, HEIGHT,WIDTH or both in one, that images are resized to; (): as they "
-        "are, all alike",
-        role="architecture",
-    )
-    fit: str = knob(
-        "crop",
-        "how images of other proportions become so; crop: their middle",
-        role="architecture",
-        choices=decoding.FITS,
-    )
-    color: str = knob(
-        "native",
-        "what they are converted to; native: they stay grey or coloured, all alike",
-        role="architecture",
-        choices=decoding.COLORS,
-    )
-    broken: str = knob(
-        "error",
-        "what a file gets that is damaged, empty, gone or of too many pixels",
-        choices=("drop", "error"),
     )
     leaked: str = knob(
         "keep",
@@ -124,11 +91,6 @@ class Config:
             raise ValueError(
                 f"data.folder_train='' holds data.folder_valid={self.folder_valid!r} "
                 f"and data.folder_test={self.folder_test!r}; name a folder beside them"
-            )
-        size = self.image_size
-        if size and (len(size) > 2 or not 1 <= min(size) <= max(size) <= 2**14):
-            raise ValueError(
-                f"data.image_size={size} must be one or two numbers from 1 to {2**14:,}"
             )
         if len({*self.labels}) < len(self.labels):
             raise ValueError(f"data.labels={self.labels} has a name twice")
@@ -188,7 +150,7 @@ def load_images(
         return Images(*empty, np.zeros(0, bool), there), {"read": 0, "labels": [*there]}
     known = np.array([label is not None for label in listed.labels], bool)
     classes, labels = _numbered(cfg, listed, names)
-    pixels, keep, broken = _decoded(cfg, listed)
+    pixels, keep, broken = decoded.pixels_of(cfg, listed)
     images = Images(pixels, labels[keep], known[keep], classes)
     report = {
         **listed.report,
@@ -211,69 +173,6 @@ def _numbered(cfg, listed, names):
     origins = map(listed.origin, range(len(labels)))
     alike = [label if label is None else one_form(label) for label in labels]
     return names, numbers_of(alike, origins, [*map(one_form, names)])
-
-
-def _decoded(cfg, listed):
-    """(pixels of those that are kept, which [n] bool, report)."""
-    kept, pixels, wrong = 0, None, {}
-    for number, one in enumerate(each(_each_decoded(cfg, listed), listed.origin(0))):
-        if isinstance(one, decoding.BrokenImage):
-            wrong[number] = one
-            continue
-        if pixels is None:
-            pixels, first = _room(len(listed.items), one.shape), listed.origin(number)
-        if one.shape != pixels.shape[1:]:
-            raise DataError(
-                f"{listed.origin(number)} is {_spoken(one.shape)}, {first} is "
-                f"{_spoken(pixels.shape[1:])}; data.image_size and data.color make "
-                "them alike"
-            )
-        pixels[kept] = one
-        kept += 1
-    bad = np.isin(np.arange(len(listed.items)), [*wrong])
-    keep, report = sift(
-        cfg,
-        {"broken": bad},
-        "image",
-        clause=lambda _, n: f"{listed.origin(n)} is broken: {wrong[n]}",
-        some=True,
-    )
-    assert pixels is not None  # one is left
-    return pixels[:kept], keep, report
-
-
-def _each_decoded(cfg: Any, listed: Any) -> Iterator[np.ndarray | decoding.BrokenImage]:
-    def decode(item):
-        try:
-            item = listed.read(item)
-            return decoding.pixels(item, cfg.image_size, cfg.color, cfg.fit)
-        except decoding.BrokenImage as error:
-            return error
-        except FileNotFoundError:  # what a link leads to
-            return decoding.BrokenImage("there is no such file")
-
-    if not isinstance(listed.read(listed.items[0]), Path | bytes):
-        yield from map(decode, listed.items)  # nothing to be done beside another
-        return
-    count, last_said = len(listed.items), time.monotonic()
-    with decoding.strictly(), concurrent.futures.ThreadPoolExecutor() as pool:
-        for first in range(0, count, _CHUNK):
-            if time.monotonic() > last_said + _SAY_EVERY:
-                say(f"{first:,} of {count:,} images are decoded", file=sys.stderr)
-                last_said = time.monotonic()
-            yield from pool.map(decode, listed.items[first : first + _CHUNK])
-
-
-def _room(count, shape):
-    shape = count, *shape
-    if np.prod(shape, dtype=np.int64) < _IN_MEMORY:
-        return np.empty(shape, np.uint8)
-    return np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=shape)
-
-
-def _spoken(shape):
-    height, width, channels = shape
-    return f"{height}x{width} pixels of {channels} channels"
 
 
 def _moments(pixels):

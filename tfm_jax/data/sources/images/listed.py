@@ -275,16 +275,17 @@ def content(cfg: Any) -> Any:
     if cfg.source == "folder":
         held_out = [s for s in ("valid", "test") if getattr(cfg, f"folder_{s}")]
         roots = [_root(cfg, split) for split in ("train", *held_out)]
-        return [_stamps(root, [x for _, x in _by_class(root)]) for root in roots]
+        return [stamps(root, [x for _, x in _by_class(root)]) for root in roots]
     if cfg.source == "tfds":
         topic, features = "image_classification", ("image", "label")
         _, builder = tfds.open_split(cfg, topic, "train", features)
         folder = Path(builder.data_path)
-        return _stamps(folder, files_below(folder))
+        return stamps(folder, files_below(folder))
     return None
 
 
-def _stamps(folder, files):
+def stamps(folder: Path, files: Iterable[Path]) -> list[list[Any]]:
+    """Name below ``folder``, size and time of each file; plain JSON."""
     with awaited(folder):
         stats = [(x, x.stat() if x.exists() else x.lstat()) for x in files]
     return [

@@ -1,0 +1,297 @@
+"""Images and text from files made here: lists, tar files, TFDS."""
+
+import dataclasses
+import io
+import json
+import os
+import re
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfm_jax.data.cache import prepared
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.rows.image_text import KIND, SPECIAL, Config
+from tfm_jax.data.sources import image_text
+from tfm_jax.data.sources.image_text import load_examples
+from tfm_jax.data.sources.turns import Turn
+from tfm_jax.data.tokenizers import vocabularies
+
+NOISE = np.random.default_rng(0).integers(256, size=(6, 5, 4, 3), dtype=np.uint8)
+NAMES = "abcdef"
+
+
+def coded(number):
+    stream = io.BytesIO()
+    Image.fromarray(NOISE[number]).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number, name in enumerate(NAMES):
+        (tmp_path / "photos" / f"{name}.png").write_bytes(coded(number))
+    return tmp_path
+
+
+def written(path, *lines):
+    lines = [x if isinstance(x, str) else json.dumps(x) for x in lines]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return str(path)
+
+
+def read(*files, split="train", **changes):
+    files = {f"{split}_files": files}
+    return load_examples(Config(source="files", **files, **changes), split)
+
+
+def tarred(path, **members):
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name.replace("_", "."))
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return str(path)
+
+
+def test_lists_of_any_format_give_the_same_images_and_captions(folder):
+    captions = [("b", "a cat"), ("a", "two dogs"), ("b", "cats")]
+    tsv = [f"photos/{name}.png\t{text}" for name, text in captions]
+    jsonl = [dict(image=f"photos/{name}.png", text=text) for name, text in captions]
+    found, _ = read(written(folder / "a.tsv", *tsv))
+    assert [x.turns for x in found.examples] == [(Turn("", t),) for _, t in captions]
+    assert np.array_equal(found.pixels, NOISE[[1, 0]]), "each once"
+    assert [x.images for x in found.examples] == [(0,), (1,), (0,)]
+    cats = ("a cat", "cats")
+    assert [x.references for x in found.examples] == [cats, ("two dogs",), cats]
+    again, _ = read(written(folder / "b.jsonl", *jsonl))
+    assert again.examples == found.examples
+    assert np.array_equal(again.pixels, found.pixels)
+    shard = tarred(
+        folder / "c.tar", x_png=coded(1), x_txt=b"a cat", y_png=coded(0),
+        y_json=b'{"text": "two dogs", "url": 3}', z_txt=b"no image",
+    )  # fmt: skip
+    packed, _ = read(shard)
+    assert [x.turns for x in packed.examples] == [x.turns for x in found.examples[:2]]
+    assert np.array_equal(packed.pixels, NOISE[[1, 0]])
+
+
+def test_a_text_has_its_images_where_its_markers_stand(folder):
+    paths = [f"photos/{name}.png" for name in "cab"]
+    text = "First <image> a cat <image>two dogs<image> "
+    expected = (
+        Turn("", "First", image=False),
+        *(Turn("", part) for part in ("a cat", "two dogs", "")),
+    )
+    for path in (
+        written(folder / "a.jsonl", dict(images=paths, text=text)),
+        written(folder / "a.tsv", "\t".join([*paths, text])),
+    ):
+        found, _ = read(path)
+        (example,) = found.examples
+        assert example.turns == expected
+        assert np.array_equal(found.pixels[list(example.images)], NOISE[[2, 0, 1]])
+    found, _ = read(written(folder / "b.jsonl", dict(text="no image")))
+    assert found.examples[0].turns == (Turn("", "no image", image=False),)
+
+
+def test_questions_have_prompts_and_answers_that_are_right(folder):
+    asked = dict(image="photos/a.png", prompt="who ?", answer=["a cat", "tom"])
+    turns = [dict(prompt="who ?", answer="x"), dict(image=False, answer="y")]
+    found, _ = read(
+        written(
+            folder / "a.jsonl",
+            asked,
+            asked | dict(kind="name", answer="tom"),
+            dict(images=["photos/b.png"], turns=turns),
+        )  # fmt: skip
+    )
+    one, other, both = found.examples
+    assert one.turns == (Turn("who ?", "a cat"),) and one.kind == "question"
+    assert one.references == ("a cat", "tom")
+    assert other.kind == "name" and other.references == ("tom",)
+    assert both.turns == (Turn("who ?", "x"), Turn("", "y", image=False))
+
+
+def test_folders_hold_shards_in_the_order_of_their_names(folder):
+    for number in (1, 0):
+        (folder / f"{number}").mkdir()
+        written(folder / f"{number}" / "x.tsv", f"../photos/a.png\ttext {number}")
+    found, report = read(str(folder))
+    assert [x.turns[0].answer for x in found.examples] == ["text 0", "text 1"]
+    assert len(report["files"]) == 2
+    with pytest.raises(DataError, match=r"data.train_files=.*photos is no .tsv"):
+        read(str(folder / "photos"))
+    with pytest.raises(DataError, match=r"data.train_files is empty; name .tsv"):
+        read()
+
+
+BAD = {
+    "markers": (
+        dict(images=["photos/a.png"], text="<image> and <image>"),
+        "1 images, and <image> for 2 of them",
+    ),
+    "no marker": (
+        dict(images=["photos/a.png", "photos/b.png"], text="two"),
+        "2 images, and <image> for 1 of them",
+    ),
+    "malformed": (dict(image="photos/a.png"), "it lacks prompt and answer, as text"),
+    "json": ("{", "is not JSON"),
+    "paths": (dict(images=[3], text="a"), "its images are no list of paths"),
+    "turns": (dict(turns=[]), "it has no turn"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_line_that_is_wrong_is_an_error_with_its_place_or_dropped(folder, name):
+    line, message = BAD[name]
+    good = dict(image="photos/a.png", text="a cat")
+    path = written(folder / "a.jsonl", good, line, good)
+    with pytest.raises(DataError, match=rf"a\.jsonl: line 2: .*{re.escape(message)}"):
+        read(path)
+    found, report = read(path, malformed="drop", markers="drop")
+    assert len(found.examples) == 2
+    dropped = [report[knob]["lines"] for knob in ("malformed", "markers")]
+    assert dropped == ([0, 1] if "marker" in name else [1, 0])
+
+
+def test_a_missing_or_broken_image_is_an_error_or_leaves_out_its_examples(folder):
+    (folder / "photos" / "b.png").write_bytes(coded(1)[:40])
+    lines = [f"photos/{name}.png\t{name}" for name in ("a", "b", "none", "b")]
+    path = written(folder / "a.tsv", *lines)
+    with pytest.raises(DataError, match=r"b\.png is broken"):
+        read(path)
+    found, report = read(path, broken="drop")
+    assert [x.turns[0].answer for x in found.examples] == ["a"]
+    assert report["broken"] == dict(policy="drop", images=2)
+    assert report["with_broken_image"] == 3 and report["images"] == 1
+
+
+def test_bytes_that_are_no_utf8_are_an_error_unless_replaced(folder):
+    """``invalid_utf8`` of lists; a column too few is malformed."""
+    (folder / "a.tsv").write_bytes(b"photos/a.png\ta c\xffat\nno column\n")
+    with pytest.raises(DataError, match="line 1"):
+        read(str(folder / "a.tsv"))
+    found, report = read(
+        str(folder / "a.tsv"), invalid_utf8="replace", malformed="drop"
+    )
+    assert found.examples[0].turns[0].answer == "a c\ufffdat"
+    assert report["malformed"]["lines"] == 1
+
+
+def test_shots_are_other_examples_of_one_kind_with_other_images(folder):
+    lines = [dict(image=f"photos/{name}.png", text=name) for name in NAMES]
+    lines += [x | dict(prompt="?", answer=x["text"]) for x in lines]
+    for line in lines[len(NAMES) :]:
+        del line["text"]
+    path = written(folder / "a.jsonl", *lines)
+    alone, _ = read(path)
+    after, _ = read(path, shots=3)
+    for one, other in zip(alone.examples, after.examples, strict=True):
+        assert other.turns[-1:] == one.turns and other.images[-1:] == one.images
+        assert len(other.turns) == len({*other.images}) == 4
+        assert len({turn.prompt for turn in other.turns}) == 1
+    assert len({x.images for x in after.examples}) > 6, "drawn for each"
+    assert read(path, shots=3)[0].examples == after.examples
+
+
+def test_rows_of_files_are_kept_until_a_list_or_an_image_changes(folder):
+    path = written(folder / "a.tsv", *(f"photos/{x}.png\t{x} cat" for x in "ab"))
+    cfg = Config(source="files", train_files=(path,), image_size=(4,), length=20)
+    tokenizer = vocabularies.Config(kind="byte", special=SPECIAL)
+
+    def fingerprint():
+        data = prepared(KIND, cfg, tokenizer, folder / "cache")
+        kept = isinstance(data.train[0].images.base, np.memmap)
+        return data.fingerprint, kept
+
+    first, again = fingerprint(), fingerprint()
+    assert first[0] == again[0] and not first[1] and again[1]
+    photo = folder / "photos" / "a.png"
+    photo.write_bytes(coded(3))
+    os.utime(photo, ns=(1, 1))
+    changed = fingerprint()
+    assert changed[0] != first[0] and not changed[1]
+    assert fingerprint()[1]
+
+
+CHANGED = {
+    "image_size": (3,),
+    "fit": dict(fit="stretch", image_size=(3,)),
+    "color": "grey",
+    "valid_files": ("a.tsv",),
+    "test_files": ("a.tsv",),
+}
+
+
+def test_images_become_what_the_section_says(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    written(folder / "a.tsv", "photos/a.png\ta cat")
+    base = Config(source="files", train_files=("a.tsv",))
+
+    def everything(cfg):
+        found = [load_examples(cfg, x)[0] for x in ("train", "valid", "test")]
+        return [(x.examples, x.pixels.tobytes()) for x in found]
+
+    for name, value in CHANGED.items():
+        changes = value if isinstance(value, dict) else {name: value}
+        others = {k: v for k, v in changes.items() if k != name}
+        usual = everything(dataclasses.replace(base, **others))
+        assert everything(dataclasses.replace(base, **changes)) != usual, name
+
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+
+class TinyCaptions(tfds.core.GeneratorBasedBuilder):
+    """Six images with two captions each, as coco_captions has them."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        captions = {"id": np.int64, "text": tfds.features.Text()}
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(5, 4, 3), encoding_format="png"),
+                "captions": tfds.features.Sequence(captions),
+                "title": tfds.features.Text(),
+            }
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for n in range(6):
+            captions = [{"id": k, "text": f"caption {k} of {n}"} for k in range(2)]
+            image = {"image": io.BytesIO(coded(n)), "captions": captions}
+            yield n, image | {"title": f"title {n}"}
+
+
+def test_captions_of_tfds_are_read_without_tensorflow(tmp_path):
+    TinyCaptions(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    cfg = Config(
+        source="tfds", tfds_name="tiny_captions", tfds_data_dir=str(tmp_path),
+        tfds_train="train[:50%]", tfds_valid="train[50%:]", tfds_test="",
+    )  # fmt: skip
+    seen = {}
+    for split, images in (("train", 3), ("valid", 3), ("test", 0)):
+        found, report = load_examples(cfg, split)
+        assert len(found.examples) == 2 * images and len(found.pixels) == images
+        for example in found.examples:
+            number = int(example.turns[0].answer[-1])
+            seen[example.turns[0].answer] = split
+            assert example.references == tuple(
+                f"caption {k} of {number}" for k in range(2)
+            )
+            assert np.array_equal(found.pixels[example.images[0]], NOISE[number])
+    assert len(seen) == 12 and report["read"] == 0
+    titles, _ = load_examples(dataclasses.replace(cfg, tfds_feature="title"), "train")
+    assert all(x.turns[0].answer.startswith("title ") for x in titles.examples)
+    assert image_text.content(cfg)
+    assert "tensorflow" not in sys.modules
