@@ -218,8 +218,9 @@ class Plan:
                 cells.check_read(cell)
             if cell.arm in checked:
                 continue
-            start, judge = cell.experiment.init_from, cell.experiment.eval.judge
-            for knob, run in (("init_from", start), ("eval.judge", judge)):
+            start, judge = cell.experiment.sources, cell.experiment.eval.judge
+            named = [("init_from", run) for run in start.values()]
+            for knob, run in (*named, ("eval.judge", judge)):
                 if run and not Path(run).exists():
                     raise ConfigError(f"arm {cell.arm!r}: {knob}={run!r}: not there")
             if start and not status.attempts:

@@ -190,7 +190,7 @@ def check_start(experiment: "Experiment") -> None:
     from tfm_jax.interop import read_initial
     from tfm_jax.runs import initial
 
-    initial.check(experiment, read_initial(experiment.init_from))
+    initial.check(experiment, initial.read_all(experiment, read_initial))
 
 
 def check_population(experiments: Sequence["Experiment"]) -> tuple[str, ...]:

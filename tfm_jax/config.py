@@ -99,7 +99,7 @@ def with_defaults(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         if dataclasses.is_dataclass(types[field.name]):
             inner = found.get(field.name, {})
             if isinstance(inner, Mapping):
-                usual = field.default  # may have other values than its class
+                usual: Any = field.default  # may have other values than its class
                 usual = dataclasses.asdict(usual) if _is_built(usual) else {}
                 found[field.name] = with_defaults(types[field.name], {**usual, **inner})
         elif field.default is not dataclasses.MISSING:
@@ -137,7 +137,7 @@ def within(path: str, message: str) -> str:
     return re.sub(rf"(?<![\w.])model\.(?!{inner}\.)", f"{path}.", message)
 
 
-def widened(part: Any, cls: type[T], **changes: Any) -> T:
+def widened(part: Any, cls: type, **changes: Any) -> Any:
     """The section of a part of a model, as that of a model of its own.
 
     Args:
@@ -155,7 +155,7 @@ def spread(config: Any, name: str) -> dict[str, Any]:
     return {knob: x for knob, x in values if knob.rpartition(".")[2] == name}
 
 
-def replaced(config: T, values: Mapping[str, Any]) -> T:
+def replaced(config: Any, values: Mapping[str, Any]) -> Any:
     """A section with other values of some knobs, dotted where they are in another.
 
     Raises: ValueError, of the section ``model``.

@@ -7,6 +7,24 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 
+class Start(NamedTuple):
+    """A part of a model that may start from a run of its own.
+
+    Attributes:
+        families: names of those whose models it may be.
+        section: dotted, in the section ``model``: where the architecture of that model
+            is taken over; "": the whole of it.
+        take: (parameters there by path, the config that they are of, config of the
+            whole model here) -> parameters by the paths that they have here.
+        owns: regular expression of the paths that are of this part alone.
+    """
+
+    families: tuple[str, ...]
+    section: str
+    take: Callable[[dict, Any, Any], dict]
+    owns: str
+
+
 class Family(NamedTuple):
     """An architecture; a module of this package ends in its own, as ``FAMILY``.
 
@@ -32,6 +50,8 @@ class Family(NamedTuple):
         joint: heads with which several towers are trained together.
         towers: name -> (config, params) of such a model -> those of one tower as a
             model of its own; the first is the one that is kept.
+        starts: part of the model -> what it may start from, and which parameters are
+            its own; the tokenizer is that of the first that has one.
         check_new: config -> nothing; ConfigError for one that new runs may not have,
             though runs of before were let begin with it.
     """
@@ -52,4 +72,5 @@ class Family(NamedTuple):
     causal: bool = False
     joint: tuple[str, ...] = ()
     towers: Mapping[str, Callable[..., tuple]] = MappingProxyType({})
+    starts: Mapping[str, Start] = MappingProxyType({})
     check_new: Callable[[Any], None] = lambda config: None

@@ -1,15 +1,26 @@
 """Initial: parameters that a run starts from because another one learnt them."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+import functools
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tfm_jax.config import ConfigError, flatten, replaced, roles_of, spread, to_flag
+from tfm_jax.config import (
+    ConfigError,
+    flatten,
+    replaced,
+    roles_of,
+    spread,
+    to_flag,
+    types_of,
+)
 from tfm_jax.layers.layout import to_scanned, to_unrolled
 from tfm_jax.models import MODELS
 from tfm_jax.runs import saved
@@ -24,8 +35,10 @@ class Source(NamedTuple):
     """What a run starts from: unrolled parameters, and a tokenizer if there is one.
 
     Attributes:
+        model: configuration; of a model that starts in parts, its own with theirs.
         without: why there is no tokenizer.
         labels: names of the outputs of its head, in order; () if they have none.
+        parts: part of the model -> what that starts from, which has the parameters.
     """
 
     path: str
@@ -35,6 +48,7 @@ class Source(NamedTuple):
     tokenizer: Any
     without: str = ""
     labels: tuple[str, ...] = ()
+    parts: Mapping[str, "Source"] = MappingProxyType({})
 
 
 class Report(NamedTuple):
@@ -43,6 +57,7 @@ class Report(NamedTuple):
     Attributes:
         loaded: as they are. grown: with new rows. fitted: see ``Family.fit``.
         new: not in the source. unused: not in the run.
+        parts: part of the model -> how many are from what it starts from.
     """
 
     loaded: list[str]
@@ -50,9 +65,11 @@ class Report(NamedTuple):
     fitted: list[str]
     new: list[str]
     unused: list[str]
+    parts: dict[str, int]
 
     def __str__(self):
         parts = [f"{len(self.loaded)} parameters loaded"]
+        parts += [f"{count} of {part}" for part, count in self.parts.items()]
         for name in ("grown", "fitted", "new", "unused"):
             paths = getattr(self, name)
             if paths:
@@ -75,6 +92,75 @@ def read(path: str) -> Source:
         tokenizer=run.tokenizer,
         labels=tuple(labels),
     )
+
+
+def read_all(experiment: Experiment, read: Callable[[str], Source] = read) -> Source:
+    """What ``init_from`` of an experiment names, in one or in parts.
+
+    Raises: ConfigError naming the path that is nothing to start from.
+    """
+    paths = experiment.sources
+    if "" in paths:
+        return read(paths[""])
+    parts = {}
+    for part, path in paths.items():
+        try:
+            parts[part] = read(path)
+        except ConfigError as error:
+            raise ConfigError(f"{part} of init_from: {error}") from error
+    return _composed(experiment, parts)
+
+
+def _composed(experiment, parts):
+    """The model of ``experiment`` with the architecture of its ``parts``."""
+    family, values = MODELS[experiment.model_name], {}
+    for name, part in parts.items():
+        start = family.starts[name]
+        if part.model_name not in start.families:
+            raise ConfigError(
+                f"init_from={name}={part.path} holds model_name={part.model_name!r}; "
+                f"{name} starts from {start.families}"
+            )
+        values |= _of_part(experiment.model, start, name, part)
+    try:
+        model = replaced(experiment.model, values)
+    except ValueError as error:
+        raise ConfigError(
+            f"with the architecture of init_from={experiment.init_from}: {error}"
+        ) from error
+    ordered = [parts[name] for name in family.starts if name in parts]
+    speaks = [part.tokenizer for part in ordered if part.tokenizer is not None]
+    return Source(
+        experiment.init_from,
+        model_name=experiment.model_name,
+        model=model,
+        params={},
+        tokenizer=next(iter(speaks), None),
+        without="; ".join(part.without for part in ordered if part.without),
+        parts=parts,
+    )
+
+
+def _of_part(model, start, name, part):
+    """Dotted field of ``model`` -> its value in a part's source.
+
+    Raises: ConfigError for a field that has another value in all such models.
+    """
+    own = functools.reduce(getattr, filter(None, start.section.split(".")), model)
+    prefix = f"{start.section}." if start.section else ""
+    family, there = MODELS[part.model_name], types_of(type(own))
+    values, taken = dict(flatten(dataclasses.asdict(part.model))), {}
+    for field, role in roles_of(type(part.model)).items():
+        if role != "architecture" or field in family.task_fields | family.fitted:
+            continue
+        if field in there:
+            taken[prefix + field] = values[field]
+        elif getattr(own, field, values[field]) != values[field]:
+            raise ConfigError(
+                f"init_from={name}={part.path} has model.{field}={values[field]!r}; "
+                f"{name} is a model with {getattr(own, field)!r}"
+            )
+    return taken
 
 
 def adopt(
@@ -135,7 +221,12 @@ def check(experiment: Experiment, source: Source) -> None:
             f"not {experiment.model_name!r}"
         )
     kind = getattr(experiment.tokenizer, "kind", "published")
-    if source.tokenizer is None and kind != "published":
+    reads = not source.parts or any(
+        spread(part.model, side)
+        for part in source.parts.values()
+        for side in VOCABULARIES
+    )
+    if source.tokenizer is None and reads and kind != "published":
         raise ConfigError(
             f"init_from={source.path!r} has no tokenizer that is read here, and "
             f"tokenizer.kind={kind!r} would train another; name the one of its "
@@ -177,34 +268,34 @@ def merge(
     Raises: ConfigError listing every parameter that is not explained by another head.
     """
     ours = flatten_dict(to_unrolled(fresh), sep="/")
-    family, stored = MODELS[experiment.model_name], flatten_dict(source.params, sep="/")
-    theirs = family.fit(stored, source.model, experiment.model)
-    heads = family.task_parameters
-    report, problems = Report([], [], [], [], []), []
+    family, theirs = MODELS[experiment.model_name], _taken(experiment, source)
+    report, problems = Report([], [], [], [], [], {}), []
+    owned = [family.starts[part].owns for part in source.parts] or [""]
     for path, x in ours.items():
-        their_x = theirs.get(path)
-        if their_x is None:
+        is_head = path.partition("/")[0] in family.task_parameters
+        if path not in theirs:
             report.new.append(path)
+            if not is_head and any(re.search(pattern, path) for pattern in owned):
+                problems.append(f"{path} is new")
             continue
+        their_x, part, fitted, before, _ = theirs[path]
         if their_x.shape == x.shape:
             ours[path] = np.asarray(their_x, x.dtype)
-            same = their_x is stored[path]
-            (report.loaded if same else report.fitted).append(path)
-        elif _gained(their_x, x, source.model, experiment.model):
+            (report.fitted if fitted else report.loaded).append(path)
+        elif _gained(their_x, x, before, experiment.model):
             ours[path] = np.concatenate([their_x, x[len(their_x) :]]).astype(x.dtype)
             report.grown.append(path)
-        elif path.partition("/")[0] in heads:
+        elif is_head:
             report.new.append(path)  # such as another number of classes
             report.unused.append(path)
+            continue
         else:
             problems.append(f"{path} has shape {x.shape} here, there {their_x.shape}")
-    report.unused.extend(sorted(set(theirs) - set(ours)))
-    for name in ("new", "unused"):
-        problems += [
-            f"{path} is {name}"
-            for path in getattr(report, name)
-            if path.partition("/")[0] not in heads
-        ]
+        if part:
+            report.parts[part] = report.parts.get(part, 0) + 1
+    unused = sorted(set(theirs) - set(ours))
+    report.unused.extend(unused)
+    problems += [f"{path} is unused" for path in unused if not theirs[path].is_head]
     if problems:
         raise ConfigError(
             f"init_from={source.path!r} does not fit: {'; '.join(problems)}"
@@ -215,13 +306,44 @@ def merge(
     return merged, report
 
 
+class _Taken(NamedTuple):
+    """A parameter of a source: which of its parts has it, the config that it is of."""
+
+    value: np.ndarray
+    part: str
+    fitted: bool
+    before: Any
+    is_head: bool
+
+
+def _taken(experiment, source):
+    """Path here -> ``_Taken``. Raises: ConfigError for one that two parts have."""
+    family, taken = MODELS[experiment.model_name], {}
+    for name, part in (source.parts or {"": source}).items():
+        stored = flatten_dict(part.params, sep="/")
+        take = family.starts[name].take if name else family.fit
+        heads = MODELS[part.model_name].task_parameters
+        of_heads = {id(x) for k, x in stored.items() if k.partition("/")[0] in heads}
+        kept = {id(x) for x in stored.values()}
+        for path, x in take(dict(stored), part.model, experiment.model).items():
+            if path in taken:
+                raise ConfigError(
+                    f"init_from={source.path}: {name} and {taken[path].part} both "
+                    f"have {path}"
+                )
+            whose = name, id(x) not in kept, part.model, id(x) in of_heads
+            taken[path] = _Taken(x, *whose)
+    return taken
+
+
 def _gained(their_x, x, before, now):
-    """Whether only the vocabulary grew between two shapes."""
-    old, new = (max(spread(cfg, "vocab").values(), default=0) for cfg in (before, now))
+    """Whether only a vocabulary grew between two shapes."""
+    old, new = (spread(cfg, "vocab").values() for cfg in (before, now))
     return (
         their_x.shape[1:] == x.shape[1:]
-        and (len(their_x), len(x)) == (old, new)
-        and old < new
+        and len(their_x) in old
+        and len(x) in new
+        and len(their_x) < len(x)
     )
 
 

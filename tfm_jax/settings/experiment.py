@@ -24,7 +24,7 @@ from tfm_jax.config import (
 from tfm_jax.models import MODELS
 from tfm_jax.optim import optimizers
 from tfm_jax.renamed import modern
-from tfm_jax.settings import files, variants
+from tfm_jax.settings import files, starts, variants
 from tfm_jax.settings.sections import CheckpointConfig, EvalConfig, TrainConfig
 from tfm_jax.workloads import WORKLOADS, Workload
 
@@ -44,7 +44,7 @@ class Experiment(NamedTuple):
     Attributes:
         tokenizer: None if what it learns has no text.
         init_from: workdir, checkpoint or folder of transformers whose parameters the
-            run starts from; "": from scratch.
+            run starts from, or such of several parts, see `starts`; "": from scratch.
         freeze: regular expression; parameters whose path ("encoder/embedding/...") has
             a match stay as they are; "": none.
     """
@@ -70,6 +70,11 @@ class Experiment(NamedTuple):
         for name in section_types(self.model_name, self.task):
             roles |= roles_of(type(getattr(self, name)), f"{name}.")
         return roles
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Part of the model -> path that ``init_from`` names, "" of the whole."""
+        return starts.sources(self.init_from, MODELS[self.model_name].starts)
 
     @property
     def workload(self) -> Workload:
@@ -206,6 +211,8 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
         n: _section(cls, config[n], n, of.get(n, "")) for n, cls in classes.items()
     }
     texts = {name: _text(name, config[name]) for name in Experiment._field_defaults}
+    parts = MODELS[config["model_name"]].starts
+    texts["init_from"] = starts.at_home(texts["init_from"], parts)
     names = {name: config[name] for name in ("model_name", "task")}
     experiment = Experiment(seed=seed, **names, **sections, **texts)
     _check(experiment)

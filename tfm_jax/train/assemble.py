@@ -179,7 +179,7 @@ def beginning(
     """
     if not experiment.init_from:
         return Origin(experiment)
-    source = read_initial(experiment.init_from)
+    source = initial.read_all(experiment, read_initial)
     if given is not None:
         experiment = _adopted(experiment, source, given)
     initial.check(experiment, source)
