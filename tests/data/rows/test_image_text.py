@@ -10,6 +10,7 @@ from tfm_jax.data.batches import eval_batches, train_batches
 from tfm_jax.data.cache import prepared
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import prepare
+from tfm_jax.data.rows import causal
 from tfm_jax.data.rows.image_text import (
     KIND,
     SPECIAL,
@@ -134,6 +135,25 @@ def test_scenes_become_batches_that_are_the_same_on_every_run():
     ):
         (answer,) = data.tokenizer.decode([row[start:][row[start:] > 0]])
         assert (answer,) == example.references
+
+
+@pytest.mark.parametrize("kind", ["character", "byte_bpe", "wordpiece", "unigram"])
+def test_rows_without_their_images_are_what_a_language_model_is_trained_on(kind):
+    """Token by token, with the same tokenizer."""
+    section = vocabularies.Config(kind=kind, vocab=300, special=SPECIAL)
+    rows = prepare(KIND, Config(scenes=FEW, length=99), section)
+    options = dict(source="scenes", scenes=FEW, length=99, layout="single")
+    text = prepare(causal.KIND, causal.Config(separator="<end>", **options), section)
+    assert text.tokenizer.fingerprint == rows.tokenizer.fingerprint
+    marker, end = text.tokenizer.ids_of(*SPECIAL)
+    with_images, without = rows.train[0], text.train[0]
+    assert len(with_images.tokens) == len(without.tokens)
+    for ours, real, theirs, there in zip(
+        with_images.tokens, with_images.segments,
+        without.tokens, without.segments, strict=True,
+    ):  # fmt: skip
+        ours = ours[(real > 0) & (ours != marker)].tolist()
+        assert ours == [*theirs[there > 0], end]
 
 
 def test_rows_and_examples_are_found_again_in_the_cache(tmp_path):

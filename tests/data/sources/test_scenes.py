@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from tfm_jax.data.sources import documents, scenes
+from tfm_jax.data.sources.images import labelled
+from tfm_jax.data.sources.images.labelled import load_images
 from tfm_jax.data.sources.scenes import COLORS, PLACES, QUESTIONS, SHAPES, Config
 
 FEW = Config(train=40, valid=7, test=0)
@@ -223,6 +225,22 @@ def test_documents_say_what_is_said_of_scenes():
         assert report["kept"] == len(said)
     assert any(" ? " in text for text in found.texts), "a question and its answer"
     assert not documents.load_documents(cfg, "test")[0].texts
+
+
+def test_a_scene_of_one_object_has_its_colour_and_shape_as_class():
+    few = scenes.OneObject(train=40, valid=7, test=0, pairs="unseen")
+    images, report = load_images(labelled.Config(source="scenes", scenes=few), "train")
+    assert report["labels"] == [f"{c} {s}" for c in COLORS for s in SHAPES]
+    assert {images.names[x] for x in images.labels} <= {
+        f"{c} {s}" for c, s in zip(COLORS, SHAPES, strict=True)
+    }
+    same = loaded(train=40, objects=1, pairs="unseen")
+    assert np.array_equal(images.pixels, same.pixels)
+    said = [x.split(" at ")[0] for x in answers(same.examples)]
+    assert said == [f"a {images.names[x]}" for x in images.labels]
+    cfg = labelled.Config(source="scenes", scenes=few)
+    assert len(load_images(cfg, "valid")[0].labels) == 7
+    assert not len(load_images(cfg, "test")[0].labels)
 
 
 @pytest.mark.parametrize("size", [16, 33])

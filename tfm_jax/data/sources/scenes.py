@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
-from tfm_jax.knobs import check_numbers, knob
+from tfm_jax.knobs import check_numbers, inherit, knob
 
 COLORS = {
     "red": (220, 40, 40),
@@ -163,6 +163,10 @@ class Config:
         ("pairs", ("seen", "unseen")): ("diagonal",),
     }
 
+    def __init_subclass__(cls, *, fixed=None, **options):
+        super().__init_subclass__(**options)
+        inherit(cls, fixed=fixed)
+
     def __post_init__(self):
         check_numbers(self, "data.scenes")
         wrong = [x for x in self.questions if x not in QUESTIONS]
@@ -174,7 +178,22 @@ class Config:
             )
 
 
-KNOBS = tuple(f"scenes.{field.name}" for field in dataclasses.fields(Config))
+_ONE: dict[str, Any] = dict(objects=1, sizes=1, renamed="nothing")
+_ONE |= dict(texts="questions", questions=("object",))
+
+
+@dataclasses.dataclass(frozen=True)
+class OneObject(Config, fixed=_ONE):
+    """Scenes of one object, of which the question is what it is."""
+
+
+def knobs_of(cls: type) -> tuple[str, ...]:
+    """Dotted knobs of such a section, in one that calls it ``scenes``."""
+    return tuple(f"scenes.{field.name}" for field in dataclasses.fields(cls))
+
+
+KNOBS = knobs_of(Config)
+CLASSES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
 
 
 class _Drawn(NamedTuple):

@@ -330,6 +330,7 @@ ELSEWHERE = {  # in the tests above
     *("tfds_name", "tfds_data_dir", "tfds_train", "tfds_valid", "tfds_test"),
     *("shuffle", "prefetch", "timeout_seconds"),  # of Order
     "augment",  # tests/data/augment
+    "scenes",  # tests/data/sources/test_scenes.py
 }
 
 

@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfm_jax.data.policies import POLICIES
-from tfm_jax.data.sources import tfds
+from tfm_jax.data.sources import scenes, tfds
 from tfm_jax.data.sources.images import decoded, splits
 from tfm_jax.data.sources.images.listed import SOURCES, by_number, one_form
 from tfm_jax.data.sources.tables import numbers_of
 from tfm_jax.knobs import knob
 
 _CHUNK = 1024  # images whose moments are taken at a time
+_Scenes = scenes.OneObject  # a field hides the module
+_SCENES = scenes.knobs_of(_Scenes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Config(decoded.Config):
 
     source: str = knob(
         "digits",
-        "where images come from; digits: those of scikit-learn; idx: files as MNIST's; "
-        "folder: a folder for each class",
+        "where images come from; digits: those of scikit-learn; scenes: rendered; idx: "
+        "files as MNIST's; folder: a folder for each class",
         choices=SOURCES,
     )
     train_files: tuple[str, ...] = knob(
@@ -54,6 +56,7 @@ class Config(decoded.Config):
         "sorted",
         role="architecture",
     )
+    scenes: _Scenes = _Scenes()
     leaked: str = knob(
         "keep",
         "what a held-out image gets that is trained on, too, pixel by pixel",
@@ -69,6 +72,7 @@ class Config(decoded.Config):
             "folder_test",
         ),
         ("source", ("tfds",)): tfds.KNOBS,
+        ("source", ("scenes",)): _SCENES,
         ("source", ("folder", "tfds")): ("broken",),
         ("valid_files", ((),)): ("valid_share",),
         ("folder_valid", ("",)): ("valid_share",),
@@ -105,7 +109,7 @@ class Config(decoded.Config):
                 raise ValueError("data.source='folder' reads one folder")
             places: Any = dict(folder_train=".", folder_valid=".", folder_test="")
             return dataclasses.replace(self, folder=files[0], **places)
-        if self.source in ("digits", "tfds"):
+        if self.source in ("digits", "scenes", "tfds"):
             raise ValueError(f"data.source={self.source!r} reads no files")
         return dataclasses.replace(
             self, train_files=(), valid_files=files, test_files=()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.sources import tfds
+from tfm_jax.data.sources import scenes, tfds
 from tfm_jax.data.sources.tables import in_order
 from tfm_jax.data.sources.text_files import read_bytes
 from tfm_jax.data.watchdog import awaited, each
@@ -257,8 +257,16 @@ def _tfds(cfg, split):
     )
 
 
+def _scenes(cfg, split):
+    """Rendered scenes of one object, whose colour and shape is the class."""
+    found, report = scenes.load(cfg.scenes, split)
+    labels = [one.references[0].removeprefix("a ") for one in found.examples]
+    return Listed(found.pixels, labels, "scene {}".format, report, scenes.CLASSES)
+
+
 SOURCES: dict[str, Callable[[Any, str], Listed]] = {
     "digits": _digits,
+    "scenes": _scenes,
     "idx": _idx,
     "npz": _npz,
     "folder": _folder,

@@ -16,6 +16,8 @@ from tfm_jax.data.sources.text_files import pieces
 
 def is_named(cfg: Any, split: str) -> bool:
     """Whether a split has a place of its own."""
+    if cfg.source == "scenes":
+        return bool(getattr(cfg.scenes, split))
     knobs = {"idx": "{}_files", "npz": "{}_files", "digits": ""}
     knob = knobs.get(cfg.source, f"{cfg.source}_{{}}").format(split)
     return split == "train" or bool(knob and getattr(cfg, knob))
