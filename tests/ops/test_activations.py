@@ -21,6 +21,7 @@ def tanh_gelu(x):
         ("gelu", functional.gelu),
         ("gelu_tanh", tanh_gelu),
         ("silu", functional.silu),
+        ("squared_relu", lambda x: functional.relu(x) ** 2),
         ("reglu", functional.relu),
         ("geglu", functional.gelu),
         ("swiglu", functional.silu),

@@ -109,6 +109,7 @@ CONDITIONS = {
     "lengths": dict(q_lengths=np.array([3, 5]), kv_lengths=np.array([0, 4])),
     "prefix": dict(causal=True, prefix=np.array([4, 0])),
 }
+PAST = dict(CONDITIONS["segments"], past_segments=True)
 
 
 def allowed(name, b, t, s):
@@ -143,6 +144,12 @@ def test_a_query_sees_a_key_if_every_condition_allows_it(names):
     ]
     np.testing.assert_array_equal(jnp.broadcast_to(found, (2, 1, T, S))[:, 0], wanted)
     np.testing.assert_array_equal(Mask(**fields).bias(T, S), to_bias(found))
+
+
+def test_of_past_segments_a_query_sees_all_up_to_its_own_and_no_padding():
+    found = Mask(**PAST).visible(T, S)
+    keys, queries = KV_SEGMENTS[:, None], SEGMENTS[..., None]
+    np.testing.assert_array_equal(found[:, 0], (keys > 0) & (keys <= queries))
 
 
 def test_a_mask_without_conditions_costs_nothing():

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
+from jax.typing import ArrayLike
 
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.decode.inputs import Rows
@@ -177,6 +179,7 @@ def generate(
     seed: int = 0,
     first: int = 0,
     cached: bool = True,
+    beside: Mapping[str, ArrayLike] = MappingProxyType({}),
 ) -> Samples:
     """Continues prompts of any lengths together.
 
@@ -189,7 +192,8 @@ def generate(
         seed, first: what is drawn for prompt b depends on the seed, on ``first`` + b
             and on the prompt.
         cached: False computes all of the text again for each token, for comparison;
-            then ``model`` only needs its call.
+            then ``model`` only needs its call, on text alone.
+        beside: further arguments of ``prefill``, arrays [B, ...], such as images.
     Raises: ValueError for a prompt that is empty or leaves no room, and for what
         ``Sampling`` cannot mean.
     """
@@ -197,7 +201,8 @@ def generate(
     rows = prompt_rows(prompts, how.max_tokens, model.cfg.longest)
     key = jax.random.key(seed)
     begin = primed if cached else recomputed
-    found = _generate(model, how, begin, params, *rows, key, jnp.int32(first))
+    rest = {name: filled(x, len(rows[0])) for name, x in beside.items()}
+    found = _generate(model, how, begin, params, *rows, key, jnp.int32(first), rest)
     return jax.tree.map(lambda x: x[: len(prompts)], found)
 
 
@@ -229,6 +234,12 @@ def prompt_rows(
     return pad_rows(filled, size), np.array([len(row) for row in filled], np.int32)
 
 
+def filled(x: ArrayLike, count: int) -> np.ndarray:
+    """[B, ...] with its first entry again and again, up to ``count``."""
+    x = np.asarray(x)
+    return np.concatenate([x, np.repeat(x[:1], count - len(x), axis=0)])
+
+
 def primed(
     model: nn.Module,
     params: Mapping[str, Any],
@@ -237,10 +248,12 @@ def primed(
     *,
     width: int,
     max_tokens: int,
+    **beside: Any,
 ) -> tuple[Callable, Any, jax.Array]:
     """(``step``, cache, last tokens [B, 1]) of prompts taken but for their last token.
 
-    Args: as ``prompt_rows`` makes them. width: W, continuations of each.
+    Args: as ``prompt_rows`` makes them. width: W, continuations of each. beside: see
+        ``generate``.
     """
     variables = {"params": params}
     cache = model.apply(
@@ -249,6 +262,7 @@ def primed(
         lengths - 1,
         width=width,
         max_length=tokens.shape[1] - 1 + max_tokens,
+        **beside,
         method="prefill",
     )
 
@@ -297,9 +311,8 @@ def recomputed(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _generate(model, how, begin, params, tokens, lengths, key, first):
-    step, cache, last = begin(
-        model, params, tokens, lengths, width=how.samples, max_tokens=how.max_tokens
-    )
+def _generate(model, how, begin, params, tokens, lengths, key, first, beside):
+    size = dict(width=how.samples, max_tokens=how.max_tokens)
+    step, cache, last = begin(model, params, tokens, lengths, **size, **beside)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(tokens)))
     return sample(step, cache, jnp.repeat(last, how.samples, axis=1), keys, how)

@@ -7,8 +7,9 @@ import jax
 
 from tfm_jax.config import check_numbers, inherit, knob
 from tfm_jax.layers.linear import BIASES, INITS, RESIDUAL_INITS
+from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.positions import POSITIONS
-from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS
+from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.attention import IMPLEMENTATIONS, SCORES, beyond_fused
 from tfm_jax.ops.masks import MASK_STYLES, Mask

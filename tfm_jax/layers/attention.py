@@ -1,4 +1,4 @@
-"""Multi-head attention: self, cross, and cached step by step."""
+"""Multi-head attention: self, cross, cached step by step, and of latents."""
 
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from tfm_jax.layers.linear import BIASES, INITS, Biases, Dropout, Linear, constrain
+from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.ops.attention import SCORES, attention
 from tfm_jax.ops.masks import Mask
 from tfm_jax.ops.positions import rotate
@@ -139,3 +140,24 @@ class MultiHeadAttention(nn.Module):
         return self.attend(
             x, kv, mask=mask, bias=bias, positions=positions, train=train
         )
+
+
+class LatentAttention(MultiHeadAttention):
+    """Latents attend to a memory, which has a norm of its own, and to one another.
+
+    Source: Jaegle et al. 2021, arXiv:2103.03206, section 3.1, with both in one softmax
+    by one pair of maps: Alayrac et al. 2022, arXiv:2204.14198, figure 5. Deviates: no.
+    """
+
+    norm_kind: str = "layernorm"  # a key of NORM_KINDS
+    norm_eps: float = 1e-5
+
+    def setup(self):
+        super().setup()
+        make = NORM_KINDS[self.norm_kind]
+        self.memory_norm = make(epsilon=self.norm_eps, dtype=self.dtype, name=None)
+
+    def over(self, y: jax.Array, states: jax.Array, *, train: bool) -> jax.Array:
+        """Latents [B, T, D] over states [B, S, D] and themselves -> [B, T, D]."""
+        both = jnp.concatenate([self.memory_norm(states), y], axis=1)
+        return self.attend(y, self.project(both), train=train)

@@ -10,8 +10,8 @@ from jax.typing import DTypeLike
 
 from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.linear import INITS, Dropout, Linear
+from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.positions import POSITIONS
-from tfm_jax.layers.residual import NORM_KINDS
 from tfm_jax.ops.products import einsum
 
 

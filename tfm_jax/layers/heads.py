@@ -10,7 +10,7 @@ from flax import linen as nn
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.layers.linear import Dropout, Linear, constrain
-from tfm_jax.layers.residual import NORM_KINDS
+from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.pooling import POOLS
 

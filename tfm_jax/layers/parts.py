@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tfm_jax.layers.attention import KeyValue, MultiHeadAttention
+from tfm_jax.layers.attention import KeyValue, LatentAttention, MultiHeadAttention
 from tfm_jax.layers.feedforward import FeedForward
 from tfm_jax.layers.linear import BIASES
 from tfm_jax.ops.masks import Mask
@@ -155,8 +155,8 @@ class Kind(NamedTuple):
     cache: Callable
 
 
-def _build_attention(cfg, out_scale, name):
-    return MultiHeadAttention(
+def _build_attention(cfg, out_scale, name, kind=MultiHeadAttention, **more):
+    return kind(
         width=cfg.width,
         heads=cfg.heads,
         key_size=cfg.head_key_size,
@@ -170,6 +170,7 @@ def _build_attention(cfg, out_scale, name):
         biases=BIASES[cfg.biases],
         out_scale=out_scale,
         name=name,
+        **more,
     )
 
 
@@ -207,6 +208,15 @@ def _memory_cache(module, part, batch, slots, memories):
     return jax.lax.optimization_barrier(kv)
 
 
+def _build_latent_attention(cfg, out_scale, name):
+    norm = dict(norm_kind=cfg.norm_kind, norm_eps=cfg.norm_eps)
+    return _build_attention(cfg, out_scale, name, LatentAttention, **norm)
+
+
+def _latent_attend(module, part, y, context, cache, train):
+    return module.over(y, context.memories[part.memory].states, train=train), cache
+
+
 def _build_feed_forward(cfg, out_scale, name):
     return FeedForward(
         cfg.ffn_width,
@@ -231,5 +241,7 @@ def _no_cache(module, part, batch, slots, memories):
 PARTS = {
     "self_attention": Kind(_build_attention, _self_attend, _past_cache),
     "cross_attention": Kind(_build_attention, _cross_attend, _memory_cache),
+    # of stacks that are computed at once, over a whole memory
+    "latent_attention": Kind(_build_latent_attention, _latent_attend, _no_cache),
     "feed_forward": Kind(_build_feed_forward, _feed_forward, _no_cache),
 }

@@ -10,6 +10,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from tfm_jax.layers.linear import Dropout, Linear
+from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.ops.products import spread
 
 
@@ -31,47 +32,21 @@ NORM_PLACEMENTS = {
 }
 
 
-class _Identity(nn.Module):
-    epsilon: float
-    dtype: DTypeLike
+def _tanh_gate(initial):
+    def gate(residual, y):
+        init = nn.initializers.constant(initial)
+        alpha = residual.param("alpha", init, (), jnp.float32)
+        return jnp.tanh(alpha).astype(y.dtype) * y
 
-    def __call__(self, x):
-        return x
-
-
-def _layernorm(*, epsilon, dtype, name, bias=True, scale=True):
-    return nn.LayerNorm(
-        epsilon,
-        dtype,
-        use_bias=bias,
-        use_scale=scale,
-        use_fast_variance=False,
-        name=name,
-    )
-
-
-# epsilon, dtype, name -> module; statistics are float32 in all of them
-NORM_KINDS: dict[str, Callable[..., nn.Module]] = {
-    "layernorm": _layernorm,  # Ba et al. 2016, arXiv:1607.06450
-    # Karpathy's nanoGPT
-    "layernorm_no_bias": functools.partial(_layernorm, bias=False),
-    # Peebles and Xie 2023, arXiv:2212.09748, released code: adaLN has the affine map
-    "layernorm_no_affine": functools.partial(_layernorm, bias=False, scale=False),
-    "rmsnorm": nn.RMSNorm,  # Zhang and Sennrich 2019, arXiv:1910.07467
-    "none": _Identity,
-}
-
-
-def _tanh_gate(residual, y):
-    alpha = residual.param("alpha", nn.initializers.zeros, (), jnp.float32)
-    return jnp.tanh(alpha).astype(y.dtype) * y
+    return gate
 
 
 # (residual, y [B, T, D]) -> what is added to x
 GATES: dict[str, Callable] = {
     "none": lambda residual, y: y,
     # a scalar, 0 at the start; Alayrac et al. 2022, arXiv:2204.14198, section 2.2
-    "tanh": _tanh_gate,
+    "tanh": _tanh_gate(0.0),
+    "tanh_one": _tanh_gate(1.0),  # the same, open from the start
 }
 
 

@@ -11,6 +11,7 @@ from flax import linen as nn
 from tfm_jax.layers import layout
 from tfm_jax.layers.arch import REMATS, Arch
 from tfm_jax.layers.linear import RESIDUAL_INITS, constrain
+from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.parts import (
     ENCODER,
     PARTS,
@@ -23,7 +24,7 @@ from tfm_jax.layers.parts import (
     Prefill,
 )
 from tfm_jax.layers.positions import POSITIONS, PositionBias
-from tfm_jax.layers.residual import NORM_KINDS, NORM_PLACEMENTS, Residual
+from tfm_jax.layers.residual import NORM_PLACEMENTS, Residual
 from tfm_jax.layers.sharing import shared_from
 from tfm_jax.ops.masks import combine, to_bias
 

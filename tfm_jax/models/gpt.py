@@ -15,7 +15,8 @@ Deviates:
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -28,13 +29,14 @@ from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.heads import LabelledLogits, Labels
 from tfm_jax.layers.linear import Dropout, Linear, constrain
-from tfm_jax.layers.parts import Context
+from tfm_jax.layers.parts import ENCODER, Context, Memory, Part
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Stack
 from tfm_jax.models.family import Family
 from tfm_jax.ops import ancestry, pooling
 from tfm_jax.ops.masks import Mask
 
+NONE: Mapping[str, Memory] = MappingProxyType({})
 # the sum of token and position vectors; or, as GPT-1's released code, both tables, so
 # that the logits are taken against the same dropped vectors
 DROPPED = ("vectors", "tables")
@@ -187,38 +189,53 @@ class Gpt(nn.Module):
     Args (call): batch: ``TextBatch``; its tokens, segments and positions count.
         Segments keep packed documents apart; where positions are None every row holds
         one document, padded on the right.
+        memories: name -> what parts of ``pattern`` cross-attend to.
     Returns: float32 logits, see ``HEADS``.
     Raises: ValueError if rows are longer than a learned table of positions.
     """
 
     cfg: Config
+    pattern: tuple[tuple[Part, ...], ...] = (ENCODER,)  # of its layers
 
     def setup(self):
         cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
         self.embedding = TokenEmbedding(cfg.vocab, cfg.width, cfg.init, False, dtype)
         self.position = PositionEmbedding(cfg.positions, cfg.max_length, cfg.init)
         self.embedding_dropout = Dropout(cfg.embedding_dropout)
-        self.stack = Stack(cfg, cfg.depth, causal=True)
+        self.stack = Stack(cfg, cfg.depth, causal=True, pattern=self.pattern)
         if not cfg.tie_embeddings:
             axes = ("embed", "vocab")
             self.output = Linear((cfg.vocab,), axes, cfg.init, bias=False, dtype=dtype)
         # without parameters where it is not called
         self.classify = Labels(cfg, cfg.labels, cfg.head_dropout)
 
-    def __call__(self, batch: TextBatch, *, train: bool) -> Any:
-        x, table = self._states(batch, train=train)
+    def __call__(
+        self,
+        batch: TextBatch,
+        memories: Mapping[str, Memory] = NONE,
+        *,
+        train: bool,
+    ) -> Any:
+        x, table = self._states(batch, memories, train=train)
         return HEADS[self.cfg.head](self, x, table, batch, train)
 
     def encode(self, batch: TextBatch, *, train: bool) -> jax.Array:
         """Final states of all tokens [B, T, D]."""
-        return self._states(batch, train=train)[0]
+        return self._states(batch, NONE, train=train)[0]
 
-    def init_cache(self, batch: int, *, width: int, max_length: int) -> Cache:
+    def init_cache(
+        self,
+        batch: int,
+        *,
+        width: int,
+        max_length: int,
+        memories: Mapping[str, Memory] = NONE,
+    ) -> Cache:
         """Empty cache for ``width`` continuations of ``max_length`` tokens each."""
         self._check(max_length)
         return Cache(
             index=jnp.zeros((), jnp.int32),
-            layers=self.stack.init_cache(batch, width, max_length),
+            layers=self.stack.init_cache(batch, width, max_length, memories),
             starts=jnp.zeros((batch,), jnp.int32),
             ancestry=jnp.zeros((batch, width, max_length), jnp.int32),
         )
@@ -230,6 +247,7 @@ class Gpt(nn.Module):
         *,
         width: int,
         max_length: int,
+        memories: Mapping[str, Memory] = NONE,
     ) -> Cache:
         """Cache of a prompt, which is processed in one pass.
 
@@ -238,9 +256,11 @@ class Gpt(nn.Module):
                 more; None means all.
             width: W, continuations of each prompt.
             max_length: slots of the cache, P included.
+            memories: see the class; their masks are of the prompt's tokens.
         """
         batch, size = tokens.shape
-        cache = self.init_cache(batch, width=width, max_length=max_length)
+        shape = dict(width=width, max_length=max_length)
+        cache = self.init_cache(batch, **shape, memories=memories)
         if not size:
             return cache
         slots = jnp.arange(size)[None]
@@ -253,12 +273,22 @@ class Gpt(nn.Module):
             tokens = jnp.take_along_axis(tokens, positions % size, axis=1)
             real = (positions >= 0).astype(jnp.int32)
             mask = Mask(causal=True, q_segments=real, kv_segments=real)
+            memories = {k: _moved(m, positions) for k, m in memories.items()}
         x = self.position(self.embedding(tokens), jnp.maximum(positions, 0))
-        _, layers = self.stack.prefill(x, cache.layers, width, slots, Context(mask))
+        context = Context(mask, memories=dict(memories))
+        _, layers = self.stack.prefill(x, cache.layers, width, slots, context)
         return cache._replace(index=jnp.int32(size), layers=layers)
 
-    def step(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Tokens [B, W] in slot ``cache.index`` -> (logits [B, W, V], cache)."""
+    def step(
+        self,
+        tokens: jax.Array,
+        cache: Cache,
+        memories: Mapping[str, Memory] = NONE,
+    ) -> tuple[jax.Array, Cache]:
+        """Tokens [B, W] in slot ``cache.index`` -> (logits [B, W, V], cache).
+
+        Args: memories: without states; their masks are of these tokens.
+        """
         positions = (cache.index - cache.starts)[:, None]
         x = self.position(self.embedding(tokens), positions)
         written, visible = ancestry.write(cache.ancestry, cache.index)
@@ -268,7 +298,7 @@ class Gpt(nn.Module):
             x,
             cache.layers,
             cache.index,
-            Context(),
+            Context(memories=dict(memories)),
             visible=visible & (slots >= cache.starts[:, None, None]),
         )
         cache = cache._replace(index=cache.index + 1, layers=layers, ancestry=written)
@@ -282,7 +312,7 @@ class Gpt(nn.Module):
             logits = self.output(x).astype(jnp.float32)
         return constrain(logits, "batch", "length", "vocab")
 
-    def _states(self, batch, *, train):
+    def _states(self, batch, memories, *, train):
         """([B, T, D], the token table of this call)."""
         cfg, length = self.cfg, batch.tokens.shape[1]
         self._check(length)
@@ -301,7 +331,8 @@ class Gpt(nn.Module):
         x = self.embedding(batch.tokens, table)
         x = self.position(x, positions, drop if tables else None)
         x = constrain(x if tables else drop(x), "batch", "length", "embed")
-        return self.stack(x, positions, Context(mask), train=train), table
+        context = Context(mask, memories=dict(memories))
+        return self.stack(x, positions, context, train=train), table
 
     def _check(self, length):
         cfg = self.cfg
@@ -310,6 +341,16 @@ class Gpt(nn.Module):
                 f"rows of {length} tokens are longer than "
                 f"model.max_length={cfg.max_length}"
             )
+
+
+def _moved(memory, positions):
+    """``memory`` of a row whose columns are moved so that they have ``positions``."""
+    if memory.mask is None or memory.mask.q_segments is None:
+        return memory
+    columns = positions % positions.shape[1]
+    there = jnp.take_along_axis(memory.mask.q_segments, columns, axis=1)
+    there = jnp.where(positions >= 0, there, 0)
+    return memory._replace(mask=dataclasses.replace(memory.mask, q_segments=there))
 
 
 Model = Gpt

@@ -22,8 +22,8 @@ from tfm_jax.config import knob
 from tfm_jax.layers.heads import Labels
 from tfm_jax.layers.images.patches import ImageArch, ImageEncoder, resized
 from tfm_jax.layers.linear import Linear
+from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.parts import PARTS
-from tfm_jax.layers.residual import NORM_KINDS
 from tfm_jax.models.family import Family
 
 

@@ -33,6 +33,7 @@ def _with_erf(x):
 _gelu = _in_float32(_with_erf)
 _gelu_tanh = _in_float32(functools.partial(jax.nn.gelu, approximate=True))
 _silu = _in_float32(jax.nn.silu)
+_squared_relu = _in_float32(lambda x: jnp.square(jax.nn.relu(x)))
 
 
 ACTIVATIONS = {
@@ -40,6 +41,8 @@ ACTIVATIONS = {
     "gelu": Activation(_gelu),  # Hendrycks and Gimpel 2016, with erf
     "gelu_tanh": Activation(_gelu_tanh),  # the same paper's tanh form; GPT-1, GPT-2
     "silu": Activation(_silu),  # Ramachandran et al. 2017 ("swish")
+    # So et al. 2021, arXiv:2109.08668, section 3.2
+    "squared_relu": Activation(_squared_relu),
     "reglu": Activation(jax.nn.relu, gated=True),  # Shazeer 2020, arXiv:2002.05202
     "geglu": Activation(_gelu, gated=True),  # Shazeer 2020
     "swiglu": Activation(_silu, gated=True),  # Shazeer 2020

@@ -15,7 +15,7 @@ HIDDEN = -jnp.inf
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["q_segments", "kv_segments", "q_lengths", "kv_lengths", "prefix"],
-    meta_fields=["causal", "window"],
+    meta_fields=["causal", "window", "past_segments"],
 )
 @dataclasses.dataclass(frozen=True)
 class Mask:
@@ -25,6 +25,7 @@ class Mask:
         causal: a query sees no key to its right (Vaswani et al. 2017, section 3.2.3).
         q_segments: [B, T] int, the sentence each query belongs to; 0 is padding.
         kv_segments: [B, S] int, likewise for keys. A query sees its own segment only.
+        past_segments: it sees those of lower numbers, too.
         q_lengths: [B] int, number of real queries, for rows that hold one sentence.
         kv_lengths: [B] int, number of real keys.
         window: a query sees keys at a distance below ``window``, itself included
@@ -40,6 +41,7 @@ class Mask:
     kv_lengths: jax.Array | None = None
     window: int | None = None
     prefix: jax.Array | None = None
+    past_segments: bool = False
 
     @classmethod
     def between(
@@ -69,7 +71,7 @@ class Mask:
         if self.q_segments is not None:
             assert self.kv_segments is not None  # both or none
             q, kv = self.q_segments[:, :, None], self.kv_segments[:, None, :]
-            seen.append((q == kv) & (kv > 0))
+            seen.append((kv <= q if self.past_segments else kv == q) & (kv > 0))
         if self.q_lengths is not None:
             seen.append(t < self.q_lengths[:, None, None])
         if self.kv_lengths is not None:

@@ -20,6 +20,7 @@ ACTIVATIONS = {  # ours -> transformers' names for it; the first is written
     "gelu": ("gelu", "gelu_python"),
     "gelu_tanh": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
     "silu": ("silu", "swish"),
+    "squared_relu": ("relu2",),
 }
 
 

@@ -1,0 +1,83 @@
+"""Flamingo on rendered scenes: captions and answers of a language model held still.
+
+Source: Alayrac et al. 2022, arXiv:2204.14198. Scenes of one or two coloured shapes are
+drawn as the run needs them; pairs of a colour and a shape that training never sees are
+scored as the variant "unseen".
+
+First   python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --workdir=runs/lm
+Run     python -m tfm_jax.main --config=configs/flamingo_scenes.py --workdir=runs/scenes
+            --config.init_from=lm=runs/lm --config.freeze=lm
+Ablate  append --config.model.resampler.kind=mlp
+Sizes   tiny (default); lm: the language model alone, on what is said of scenes
+"""
+
+from tfm_jax.settings.configure import configure, every
+
+TOKENIZER = dict(
+    kind="wordpiece", vocab=256, lowercase=True, special=("<image>", "<end>")
+)
+LANGUAGE = dict(
+    depth=2,
+    width=128,
+    heads=4,
+    ffn_width=512,
+    max_length=64,
+    dropout=0.0,
+    attention_dropout=0.0,
+    embedding_dropout=0.0,
+)
+VISION = dict(
+    depth=2,
+    width=64,
+    heads=4,
+    ffn_width=256,
+    image_size=(32,),
+    patch_size=(4,),
+    pool="mean",
+)
+OPTIM = dict(schedule="cosine", warmup_steps=200, b2=0.98, clip_norm=1.0)
+
+
+def _lm():
+    return configure(
+        "gpt",
+        "causal_lm",
+        model=LANGUAGE,
+        data=dict(
+            source="scenes",
+            length=64,
+            layout="single",
+            separator="<end>",
+            scenes=dict(texts="both"),
+        ),
+        tokenizer=TOKENIZER,
+        optim=OPTIM | dict(peak_lr=2e-3),
+        train=dict(total_steps=1_000, batch_tokens=64 * 64),
+        **every(500),
+    )
+
+
+def get_config(size="tiny"):
+    if size == "lm":
+        return _lm()
+    return configure(
+        "flamingo",
+        "visual_lm",
+        model=dict(
+            vision=VISION,
+            lm=LANGUAGE,
+            resampler=dict(depth=1, latents=16, heads=4),
+        ),
+        data=dict(source="scenes", length=32, scenes=dict(texts="both")),
+        tokenizer=TOKENIZER,
+        optim=OPTIM | dict(peak_lr=2e-3),
+        train=dict(total_steps=4_000, batch_tokens=64 * 32),
+        eval=dict(
+            every_steps=1_000,
+            sentences=200,
+            batch_tokens=64 * 32,
+            variants=("unseen:scenes.pairs=unseen",),
+        ),
+        checkpoint=dict(every_steps=1_000),
+        mesh=dict(cpu_devices=1),
+    )
