@@ -10,6 +10,7 @@ from tfm_jax.data.sources import documents, scenes
 from tfm_jax.data.sources.images import labelled
 from tfm_jax.data.sources.images.labelled import load_images
 from tfm_jax.data.sources.scenes import COLORS, PLACES, QUESTIONS, SHAPES, Config
+from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 
 FEW = Config(train=40, valid=7, test=0)
 
@@ -183,6 +184,20 @@ def test_renamed_colours_are_a_code_of_each_example_that_its_turns_share():
     red = [code["red"] for code in codes if "red" in code]
     assert len({*red}) == 6 and max(map(red.count, red)) < 0.35 * len(red)
     assert loaded(renamed="shapes").examples[0] != loaded().examples[0]
+
+
+def test_one_tokenizer_knows_whatever_is_said_of_scenes():
+    """Also words that these scenes do not say, each of them one token of WordPiece."""
+    said = set()
+    for renamed in scenes.RENAMED:
+        asked = dict(objects=4, sizes=2, questions=tuple(QUESTIONS), train=300)
+        cfg = Config(texts="both", renamed=renamed, **asked)
+        said |= {word for text in scenes.texts(cfg, "train") for word in text.split()}
+    assert len(said) > 40
+    assert said <= {word for text in scenes.language() for word in text.split()}
+    tokenizer = train_text_tokenizer("wordpiece", scenes.language())
+    assert {len(ids) for ids in tokenizer.encode(sorted(said))} == {1}
+    assert tokenizer.unknown not in np.concatenate(tokenizer.encode(sorted(said)))
 
 
 CHANGED = {

@@ -11,6 +11,7 @@ from tfm_jax.data.batch import ImageTextBatch
 from tfm_jax.data.batches import Order
 from tfm_jax.data.policies import POLICIES, sift
 from tfm_jax.data.prepared import Filled, Kind, filled_text
+from tfm_jax.data.sources import scenes
 from tfm_jax.data.sources.image_text import Config as Source
 from tfm_jax.data.sources.image_text import content, load_examples
 from tfm_jax.data.sources.turns import Example, ImageTexts, examples_of
@@ -168,7 +169,8 @@ def _images(pixels, examples: Sequence[Example], counts):
 
 def _texts(cfg, split):
     """What a tokenizer is trained on."""
-    del cfg
+    if cfg.source == "scenes":
+        return scenes.language()
     return [turn.text for example in split.examples for turn in example.turns]
 
 

@@ -270,5 +270,4 @@ def load_documents(
 
 def texts_of(cfg: Any, documents: Documents) -> Sequence[str]:
     """What a tokenizer is trained on."""
-    del cfg
-    return documents.texts
+    return scenes.language() if cfg.source == "scenes" else documents.texts

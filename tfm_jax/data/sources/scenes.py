@@ -238,6 +238,21 @@ def texts(cfg: Config, split: str) -> list[str]:
     return [example.turns[-1].text for example in drawn]
 
 
+def language() -> list[str]:
+    """Texts with all words there are, made-up ones too, whatever scenes say.
+
+    Tokenizers are trained on them: one for all that scenes are used for.
+    """
+    said = []
+    numbered = enumerate([*COLORS, *NONSENSE])
+    for place, (n, color) in itertools.product(range(len(PLACES)), numbered):
+        shape, size = [*SHAPES][n % len(SHAPES)], ("", *SIZES)[n % 3]
+        things = [Thing(place, color, shape, size)] * (1 + n % _MOST)
+        said.append(caption(things))
+        said += [" ".join(ask(things, n)).strip() for ask in QUESTIONS.values()]
+    return said
+
+
 def pairs_of(cfg: Config) -> np.ndarray:
     """[pairs, 2]: the colours and shapes that scenes have, as numbers."""
     color, shape = np.divmod(np.arange(len(COLORS) * len(SHAPES)), len(SHAPES))
