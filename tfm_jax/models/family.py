@@ -31,8 +31,9 @@ class Family(NamedTuple):
     Attributes:
         name: value of ``model_name``.
         config: frozen dataclass, the section ``model``.
-        model: Linen class, whose only argument is a ``config``. One that generates has
-            ``prefill`` and ``step`` as in `gpt`.
+        model: Linen class, whose only argument is a ``config``; with ``starts`` also
+            ``still``, names of those that are frozen: nothing of them is dropped. One
+            that generates has ``prefill`` and ``step`` as in `gpt`.
         sizes: published sizes, name -> fields of ``config``.
         learns: workload -> values of ``config.head`` that can learn it, in the order
             in which an imported model is given one; () where there is no such field.

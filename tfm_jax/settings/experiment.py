@@ -45,8 +45,9 @@ class Experiment(NamedTuple):
         tokenizer: None if what it learns has no text.
         init_from: workdir, checkpoint or folder of transformers whose parameters the
             run starts from, or such of several parts, see `starts`; "": from scratch.
-        freeze: regular expression; parameters whose path ("encoder/embedding/...") has
-            a match stay as they are; "": none.
+        freeze: parts of the model between commas, or a regular expression; parameters
+            that are of one, or whose path ("encoder/embedding/...") has a match, stay
+            as they are; "": none.
     """
 
     seed: int
@@ -77,6 +78,19 @@ class Experiment(NamedTuple):
         return starts.sources(self.init_from, MODELS[self.model_name].starts)
 
     @property
+    def still(self) -> tuple[str, ...]:
+        """Parts of the model that ``freeze`` names: none if it is an expression."""
+        names = tuple(name.strip() for name in self.freeze.split(","))
+        return names if {*names} <= MODELS[self.model_name].starts.keys() else ()
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Regular expressions of the parameters that stay, one for each part."""
+        parts = MODELS[self.model_name].starts
+        owned = tuple(parts[name].owns for name in self.still)
+        return owned or tuple(filter(None, [self.freeze]))
+
+    @property
     def workload(self) -> Workload:
         """What it learns."""
         return WORKLOADS[self.task]
@@ -90,8 +104,9 @@ class Experiment(NamedTuple):
 
     def build_model(self, **changes: Any) -> nn.Module:
         """The Linen module, with some fields of its configuration changed."""
-        cfg = dataclasses.replace(self.model, **changes)
-        return MODELS[self.model_name].model(cfg)
+        family = MODELS[self.model_name]
+        parts = {"still": self.still} if family.starts else {}
+        return family.model(dataclasses.replace(self.model, **changes), **parts)
 
     def reading(self, data: Any) -> "Experiment":
         """The same on another data section, without variants."""
@@ -301,6 +316,14 @@ def _check(experiment):
             "by; set it to 0"
         )
     workload.check(experiment)
+    names = [name.strip() for name in experiment.freeze.split(",")]
+    if {*names} & family.starts.keys():  # then all of them are parts
+        for name in names:
+            if name not in family.starts:
+                raise ConfigError(
+                    f"freeze={experiment.freeze}: "
+                    f"{no_choice('part', name, tuple(family.starts))}"
+                )
     try:
         re.compile(experiment.freeze)
     except re.error as error:

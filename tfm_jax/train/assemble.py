@@ -22,7 +22,7 @@ from tfm_jax.settings.experiment import Experiment
 from tfm_jax.terminal import say
 from tfm_jax.train import program
 from tfm_jax.train.program import Compiled
-from tfm_jax.train.state import TrainState
+from tfm_jax.train.state import TrainState, moving
 from tfm_jax.workloads.evaluator import Evaluator
 
 
@@ -53,8 +53,8 @@ class Assembled(NamedTuple):
 
 def open_checkpoints(experiment: Experiment, workdir: Path) -> Checkpointer:
     """The checkpoints of a run in ``workdir``."""
-    scores = experiment.workload.scores
-    return Checkpointer(workdir / weights.DIRECTORY, experiment.checkpoint, scores)
+    how = experiment.workload.scores, experiment.frozen
+    return Checkpointer(workdir / weights.DIRECTORY, experiment.checkpoint, *how)
 
 
 def assemble(
@@ -218,7 +218,7 @@ def _started_from(source, experiment, state, compiled, workdir):
     fresh = jax.tree.map(np.asarray, on_this_host(state.params))
     params, report = initial.merge(experiment, source, fresh)
     params = initial.place(params, compiled.placed.params)
-    ema = state.ema and jax.tree.map(jnp.copy, params)
+    ema = state.ema and jax.tree.map(jnp.copy, moving(params, state.ema))
     if jax.process_index() == 0:
         say(f"init_from={source.path}: {report}")
         replace(workdir / "init_from.json", report._asdict())

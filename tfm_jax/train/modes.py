@@ -257,7 +257,8 @@ def average(workdir: str | Path, *, config: Any, last: int) -> Path:
     files = [newest.path / name for name in names]
     extras = {file.name: file.read_bytes() for file in files if file.exists()}
     target, step = preflight(Path(workdir, "averaged")), int(newest.path.name)
-    with Lease(target), Checkpointer(target, newest.experiment.checkpoint) as writer:
+    cfg, still = newest.experiment.checkpoint, newest.experiment.frozen
+    with Lease(target), Checkpointer(target, cfg, still=still) as writer:
         writer.discard(step)
         writer.save(step, {kind: params}, extras=extras, wait=True)
         where = writer.path(step)

@@ -86,7 +86,7 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
         )
     model, cfg = experiment.build_model(), experiment.train
     objective = experiment.objective
-    freeze = experiment.freeze
+    freeze = "|".join(experiment.frozen)
     family = MODELS[experiment.model_name]
     optimizer = make_optimizer(
         experiment.optim,
@@ -105,6 +105,7 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
             optimizer,
             seed,
             ema=cfg.ema_decay > 0,
+            freeze=freeze,
             watched=cfg.skip_sigma > 0,
             annealed=SCHEDULES[experiment.optim.schedule].watches,
         )

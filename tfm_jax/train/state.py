@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tfm_jax.optim import plateau
+from tfm_jax.optim import layerwise, plateau
 from tfm_jax.train import spikes
 
 INITIAL = 0.05  # of the moving average: where that share is worth a note
@@ -19,7 +19,8 @@ class TrainState(NamedTuple):
         step: [] int32, train steps made; batch ``step`` is the next one.
         params: nested dict of float32 arrays.
         opt_state: of optax.
-        ema: moving average of ``params``, or None if none is kept.
+        ema: moving average of ``params``, or None if none is kept; of parameters that
+            are frozen it has None.
         rng: [2] uint32, data of the root key; step s uses fold_in(root, s).
         skipped: [] int32, updates skipped for a loss or gradient that was not finite
             or were spikes.
@@ -46,16 +47,20 @@ def init_state(
     seed: int | jax.Array,
     *,
     ema: bool,
+    freeze: str = "",
     watched: bool = False,
     annealed: bool = False,
 ) -> TrainState:
-    """State before the first step; dropout's root key is independent of ``params``."""
+    """State before the first step; dropout's root key is independent of ``params``.
+
+    Args: freeze: regular expression of the parameters of which no average is kept.
+    """
     root = jax.random.fold_in(jax.random.key(seed), 1)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
-        ema=jax.tree.map(jnp.copy, params) if ema else None,
+        ema=average_of(params, layerwise.frozen(freeze, params)) if ema else None,
         rng=jax.random.key_data(root),
         skipped=jnp.zeros((), jnp.int32),
         streak=jnp.zeros((), jnp.int32),
@@ -76,5 +81,33 @@ def lag(cfg: Any) -> list[str]:
 
 
 def averaged(state: TrainState) -> Any:
-    """The parameters to evaluate: the moving average if one is kept."""
-    return state.params if state.ema is None else state.ema
+    """The parameters to evaluate: the moving average where one is kept."""
+    if state.ema is None:
+        return state.params
+    if not any(map(_is_none, jax.tree.leaves(state.ema, is_leaf=_is_none))):
+        return state.ema
+    return jax.tree.map(
+        lambda mean, x: x if mean is None else mean,
+        state.ema,
+        state.params,
+        is_leaf=_is_none,
+    )
+
+
+def average_of(params: Any, frozen: Any) -> Any:
+    """A moving average that starts from ``params``: copies, None of what is frozen."""
+    return jax.tree.map(lambda x, f: None if f else jnp.copy(x), params, frozen)
+
+
+def moving(params: Any, ema: Any) -> Any:
+    """``params``, None of those that ``ema`` keeps no average of."""
+    return jax.tree.map(
+        lambda mean, x: mean if mean is None else x,
+        ema,
+        params,
+        is_leaf=_is_none,
+    )
+
+
+def _is_none(x):
+    return x is None

@@ -9,7 +9,7 @@ import optax
 
 from tfm_jax.mesh import ALLREDUCES
 from tfm_jax.train import spikes
-from tfm_jax.train.state import TrainState
+from tfm_jax.train.state import TrainState, moving
 
 
 def make_gradients(
@@ -105,7 +105,8 @@ def make_train_step(
                 updates = optax.tree.scale(state.plateau.factor, updates)
             params = optax.apply_updates(params, updates)
             if ema is not None:
-                ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
+                now = moving(params, ema)
+                ema = optax.incremental_update(now, ema, 1.0 - ema_decay)
             return params, opt_state, ema
 
         # not by jnp.where: XLA on CPUs would copy the moments it selects from

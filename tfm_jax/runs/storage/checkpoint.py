@@ -1,8 +1,9 @@
 """Checkpoints that are whole or absent: atomic, verified, strict, asynchronous.
 
 ``checkpoints/000100/`` holds ``state/`` (arrays, Orbax), what describes the run
-(``config.json``, ``tokenizer.json``, ...), ``metrics.json`` and ``manifest.json``.
-All of it is written into ``000100.tmp-*``, forced to the disk and renamed, so that a
+(``config.json``, ``tokenizer.json``, ...), ``metrics.json`` and ``manifest.json``; what
+no step changes lies beside all checkpoints, see ``frozen``. All of it is written into
+``000100.tmp-*``, forced to the disk and renamed, so that a
 directory with a plain number is complete. Nothing here is ever unpickled or imported.
 """
 
@@ -12,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +29,7 @@ from tfm_jax.runs.process.exits import (
     CorruptCheckpoint,
     InfrastructureError,
 )
-from tfm_jax.runs.storage import arrays, manifest, weights
+from tfm_jax.runs.storage import arrays, frozen, manifest, weights
 from tfm_jax.runs.storage.weights import average, find, load_params, verify
 from tfm_jax.runs.workdir import require_held
 from tfm_jax.settings.sections import CheckpointConfig as Config
@@ -58,13 +59,18 @@ class Checkpointer:
         directory: str | os.PathLike,
         cfg: Config,
         scores: Mapping[str, Callable] = MappingProxyType({"nll": min}),
+        still: Sequence[str] = (),
     ) -> None:
         """Args.
 
         scores: of the workload, score -> min or max; the first one is its own loss.
+        still: regular expressions of paths whose parameters never change; those of each
+            are stored together, once.
         """
         self.directory = Path(directory).absolute()
-        self.cfg, self._scores = cfg, scores
+        self.cfg, self._scores, self._still = cfg, scores, tuple(still)
+        self._store = self.directory.parent / frozen.DIRECTORY
+        self._stored: list[str] = []
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except FileExistsError as error:
@@ -77,6 +83,8 @@ class Checkpointer:
         if jax.process_index() == 0:
             for leftover in self.directory.glob("[0-9]*.tmp-*"):
                 _remove(leftover)
+            if self._still and self.directory.name == weights.DIRECTORY:
+                frozen.remove_leftovers(self._store)
         self._last = max(self.steps(), default=-1)
 
     def __enter__(self):
@@ -123,15 +131,39 @@ class Checkpointer:
         named = arrays.leaves(state)
         files = {name: _encode(name, value) for name, value in (extras or {}).items()}
         files["metrics.json"] = _encode_metrics(metrics or {})
-        host = arrays.to_host(named)
+        moving, groups = self._split(named)
+        host = arrays.to_host(moving)
+        held = [] if self._is_stored() else [*map(arrays.to_host, groups)]
         if "step" in host and not np.all(host["step"] == step):
             raise ValueError(f"refusing to save step {step}: state.step={host['step']}")
         self._last = step
         if jax.process_index() == 0:
-            tree = arrays.describe(named)
-            self._pending = self._writer.submit(self._write, step, host, tree, files)
+            parts = step, host, arrays.describe(moving), files, held
+            self._pending = self._writer.submit(self._write, *parts)
         if wait or not self.cfg.asynchronous:
             self.wait()
+
+    def _split(self, named):
+        """(leaves that change, for each of ``still`` the parameters that do not)."""
+        moving, groups = {}, {pattern: {} for pattern in self._still}
+        for path, leaf in named.items():
+            pattern = self._pattern(path)
+            if pattern is None:
+                moving[path] = leaf
+            else:
+                groups[pattern][path.partition("/")[2]] = leaf
+        return moving, [*filter(None, groups.values())]
+
+    def _pattern(self, path):
+        """The first of ``still`` that a parameter, or its average, matches, or None."""
+        kind, _, name = path.partition("/")
+        still = self._still if kind in ("params", "ema") else ()
+        return next((pattern for pattern in still if re.search(pattern, name)), None)
+
+    def _is_stored(self):
+        """Whether the frozen parameters need not be looked at again."""
+        there = all((self._store / name).is_dir() for name in self._stored)
+        return bool(self._stored) and there and jax.process_count() == 1
 
     def wait(self) -> None:
         """Return when the last save is committed.
@@ -183,6 +215,13 @@ class Checkpointer:
         self._last = found
         if found == nothing:
             return None
+        names = manifest.read(self.path(found)).get("frozen", ())
+        wrong = frozen.problems(self._store, names, contents=self.cfg.verify)
+        if wrong:  # the checkpoints themselves are sound
+            raise CorruptCheckpoint(
+                f"checkpoint {self.path(found)}: {'; '.join(wrong)}; another run that "
+                f"has frozen the same has it, too: copy it to {self._store}"
+            )
         self._verified.add(found)
         return found
 
@@ -222,15 +261,23 @@ class Checkpointer:
         path = self.path(step)
         if step not in self._verified:
             weights.require_sound(path, contents=self.cfg.verify)
-        saved, wanted = manifest.read(path)["tree"], arrays.leaves(target)
-        lines = arrays.differences(saved, arrays.describe(wanted))
+        body, wanted = manifest.read(path), arrays.leaves(target)
+        still = frozen.read(self._store, body.get("frozen", ()))
+        held = {f"params/{name}": value for name, value in still.items()}
+        saved = {  # runs of before have averages of what is frozen
+            name: leaf
+            for name, leaf in body["tree"].items()
+            if name in wanted or name[:4] != "ema/" or self._pattern(name) is None
+        }
+        there = saved | arrays.describe(held)
+        lines = arrays.differences(there, arrays.describe(wanted))
         if lines:
             shown = "\n  ".join(lines[:20] + lines[20:][-1:])
             raise CheckpointMismatch(
                 f"checkpoint {path} does not fit this run ({len(lines) - 1} "
                 f"differences):\n  {shown}"
             )
-        host = arrays.read(path / "state", saved)
+        host = arrays.read(path / "state", saved) | held
         placed = [arrays.place(host[path], like) for path, like in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(target), placed)
 
@@ -247,7 +294,9 @@ class Checkpointer:
         """The metrics that were passed to ``save``."""
         return _decode_metrics(self.path(step))
 
-    def _write(self, step: int, host: Mapping, tree: Mapping, files: Mapping) -> None:
+    def _write(
+        self, step: int, host: Mapping, tree: Mapping, files: Mapping, held: Sequence
+    ) -> None:
         final = self.path(step)
         temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
         try:
@@ -256,7 +305,9 @@ class Checkpointer:
             for name, content in files.items():
                 (temporary / name).write_bytes(content)
             arrays.write(temporary / "state", host)
-            manifest.write(temporary, step=step, tree=tree)
+            if held:  # before anything refers to them
+                self._stored = [frozen.write(self._store, group) for group in held]
+            manifest.write(temporary, step=step, tree=tree, frozen=self._stored)
             manifest.sync_tree(temporary)
             require_held(self.directory.parent)
             os.rename(temporary, final)

@@ -8,7 +8,8 @@ the sha256 of its own body and has exactly one spelling.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tfm_jax import bounded_json
 from tfm_jax.runs.process.exits import CheckpointMismatch, CorruptCheckpoint
 
 NAME = "manifest.json"
-FORMAT = 1
+FORMATS = (1, 2)  # 2: with parameters that lie beside all checkpoints, see ``frozen``
 LIBRARIES = ("tfm_jax", "jax", "flax", "orbax-checkpoint", "numpy")
 
 
@@ -33,13 +34,16 @@ def _text(body: Mapping) -> str:
     return json.dumps({**body, "sha256": digest}, indent=1, sort_keys=True) + "\n"
 
 
-def write(directory: Path, *, step: int, tree: Mapping) -> None:
+def write(
+    directory: Path, *, step: int, tree: Mapping, frozen: Sequence[str] = ()
+) -> None:
     """Describe everything that lies in ``directory``; the last file of a checkpoint.
 
     Args:
         directory: complete but for the manifest.
         step: of the checkpoint.
         tree: path of a leaf -> {"shape": list of int, "dtype": name}.
+        frozen: names of what lies beside all checkpoints, see ``frozen``.
     """
     files = {
         path.relative_to(directory).as_posix(): {
@@ -50,7 +54,9 @@ def write(directory: Path, *, step: int, tree: Mapping) -> None:
         if path.is_file()
     }
     versions = {name: _version(name) for name in LIBRARIES}
-    body = dict(format=FORMAT, step=step, tree=tree, versions=versions, files=files)
+    body = dict(format=1, step=step, tree=tree, versions=versions, files=files)
+    if frozen:
+        body |= dict(format=2, frozen=[*frozen])
     (directory / NAME).write_text(_text(body))
 
 
@@ -78,10 +84,11 @@ def read(directory: Path) -> dict:
         raise CorruptCheckpoint(f"{NAME}: unreadable ({error})") from error
     if _text(manifest).encode() != content:
         raise CorruptCheckpoint(f"{NAME}: content differs from its sha256")
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
         raise CheckpointMismatch(
             f"{directory}: format {manifest.get('format')}, this release reads "
-            f"{FORMAT}; load it with tfm_jax {_writer(manifest)}"
+            f"{known}; load it with tfm_jax {_writer(manifest)}"
         )
     if not _well_formed(manifest):
         raise CorruptCheckpoint(f"{NAME}: not what this format holds")
@@ -99,8 +106,11 @@ def _well_formed(manifest: dict) -> bool:
     if not all(isinstance(part, dict) for part in parts):
         return False
     leaves, files = parts[0].values(), parts[1].values()
+    frozen = manifest.get("frozen", [])
     return (
         type(manifest.get("step")) is int
+        and isinstance(frozen, list)
+        and all(isinstance(n, str) and re.fullmatch("[0-9a-f]{64}", n) for n in frozen)
         and all(isinstance(entry, dict) for entry in (*leaves, *files))
         and all(isinstance(leaf.get("dtype"), str) for leaf in leaves)
         and all(isinstance(leaf.get("shape"), list) for leaf in leaves)

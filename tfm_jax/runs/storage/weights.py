@@ -11,14 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm_jax.runs.process.exits import CorruptCheckpoint
-from tfm_jax.runs.storage import arrays, manifest
+from tfm_jax.runs.storage import arrays, frozen, manifest
 
 DIRECTORY = "checkpoints"  # of a workdir
 
 
 def verify(path: str | os.PathLike) -> list[str]:
     """What is wrong with one checkpoint directory; an empty list if it is sound."""
-    return manifest.problems(Path(path))
+    return _problems(Path(path))
+
+
+def _problems(path: Path, *, contents: bool = True) -> list[str]:
+    """What is wrong with a checkpoint, or with the frozen parameters it refers to."""
+    wrong = manifest.problems(path, contents=contents)
+    names = () if wrong else manifest.read(path).get("frozen", ())
+    return wrong or frozen.problems(frozen.beside(path), names, contents=contents)
 
 
 def find(path: str | os.PathLike) -> Path:
@@ -77,13 +84,14 @@ def average(paths: Iterable[str | os.PathLike], *, ema: bool = False) -> dict:
 
 
 def _flat_params(path: Path, ema: bool) -> dict[str, np.ndarray]:
-    prefix = "ema/" if ema else "params/"
-    saved = manifest.read(path)["tree"]
+    prefix, body = "ema/" if ema else "params/", manifest.read(path)
+    saved, still = body["tree"], body.get("frozen", ())
     tree = {name: leaf for name, leaf in saved.items() if name.startswith(prefix)}
     if not tree:
         raise KeyError(f"{path} holds no {prefix[:-1]}; train.ema_decay was 0?")
     host = arrays.read((path / "state").absolute(), tree)
-    return {name.removeprefix(prefix): value for name, value in host.items()}
+    moved = {name.removeprefix(prefix): value for name, value in host.items()}
+    return frozen.read(frozen.beside(path), still) | moved
 
 
 def _nested(flat: Mapping[str, np.ndarray]) -> dict:
@@ -112,22 +120,22 @@ def newest_sound(directory: Path, most: int) -> list[Path]:
     Raises: CorruptCheckpoint if there are checkpoints and none is sound.
     """
     sound: list[Path] = []
-    there = numbered(directory)
+    there, why = numbered(directory), ""
     for path in reversed(there):
         if len(sound) == most:
             break
-        problems = verify(path)
-        if problems:
-            logging.warning("skipping checkpoint %s: %s", path, "; ".join(problems))
+        if problems := "; ".join(verify(path)):
+            logging.warning("skipping checkpoint %s: %s", path, problems)
+            why = why or f", the newest: {problems}"
         else:
             sound.append(path)
     if there and not sound:
-        raise CorruptCheckpoint(f"every checkpoint in {directory} is corrupt")
+        raise CorruptCheckpoint(f"every checkpoint in {directory} is corrupt{why}")
     return sound[::-1]
 
 
 def require_sound(path: Path, *, contents: bool = True) -> None:
     """Raises CorruptCheckpoint, with the reasons, unless the checkpoint is sound."""
-    problems = manifest.problems(path, contents=contents)
+    problems = _problems(path, contents=contents)
     if problems:
         raise CorruptCheckpoint(f"checkpoint {path}: {'; '.join(problems)}")
