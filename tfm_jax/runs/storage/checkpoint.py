@@ -3,8 +3,8 @@
 ``checkpoints/000100/`` holds ``state/`` (arrays, Orbax), what describes the run
 (``config.json``, ``tokenizer.json``, ...), ``metrics.json`` and ``manifest.json``; what
 no step changes lies beside all checkpoints, see ``frozen``. All of it is written into
-``000100.tmp-*``, forced to the disk and renamed, so that a
-directory with a plain number is complete. Nothing here is ever unpickled or imported.
+``000100.tmp-*``, forced to the disk and renamed, so that a directory with a plain
+number is complete. Nothing here is ever unpickled or imported.
 """
 
 import json
