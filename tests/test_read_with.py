@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.interop.denoisers import batch_of
-from tests.models import tiny_images
+from tests.models import tiny_images, tiny_pairs
 from tests.models.tiny_text import NARROW
 from tests.reliability.tiny import get_config
 from tests.test_knobs import OPTIM
@@ -136,6 +136,7 @@ TINY = dict(width=8, heads=2, ffn_width=12, dropout=0.0, attention_dropout=0.0)
 TINY |= dict(source_vocab=11, target_vocab=11, encoder_depth=1, decoder_depth=1)
 TINY |= dict(embedding_width=8)
 OTHER = {  # another value of a knob that some choice ignores
+    **dict(embed_width=4, temperature=0.5, generation_mask="full"),
     "max_length": 20,
     "norm_kind": "rmsnorm",
     "norm_eps": 1e-2,
@@ -184,6 +185,8 @@ def _program(name, cfg):
     rows = np.ones((2, 4), np.int32)
     if name == "vit":
         batch = tiny_images.images()
+    elif name == "qformer":
+        batch = tiny_pairs.pairs()
     elif name in DENOISERS:
         batch = batch_of((2, 4, 4), cfg)
     elif "translation" in MODELS[name].learns:
@@ -217,6 +220,8 @@ def test_a_model_ignores_what_the_table_says_it_ignores(cls, other, readers, kno
     sizes = TINY | dict(depth=1 + (name == "albert"), vocab=11) | NARROW.get(name, {})
     if name == "vit":
         sizes = tiny_images.TINY | dict(depth=1)
+    if name == "qformer":
+        sizes = tiny_pairs.SIZES
     sizes |= DENOISERS.get(name, {})
     names = {field.name for field in dataclasses.fields(config)}
     sizes = {name: value for name, value in sizes.items() if name in names}

@@ -34,6 +34,8 @@ def randomised(shapes, seed=0):
                 x = 0.3 * x
             case "table":
                 x = x / np.sqrt(leaf.shape[-1])
+            case "temperature":
+                x = 0.1 + abs(x)
             case _:
                 x = x / np.sqrt(max(leaf.size / leaf.shape[-1], 1) ** 0.5 * 4)
         return jnp.asarray(x, jnp.float32)

@@ -1,5 +1,6 @@
 """Folders as transformers writes them: a model out of one, and one out of a model."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm_jax import bounded_json
+from tfm_jax.config import flatten
 from tfm_jax.interop import safetensors_io
 from tfm_jax.interop.imported import Imported, ImportedImages, ImportedText
 from tfm_jax.interop.maps import MAPS, NameMap
@@ -141,9 +143,10 @@ def local(folder: str | Path) -> Path:
 
 def _check_layers(config, tensors):
     """No file makes us trace more layers than it has tensors, unless they share."""
-    depths = [
-        n for n in ("depth", "encoder_depth", "decoder_depth") if hasattr(config, n)
-    ]
-    layers = sum(getattr(config, name) for name in depths)
+    layers = sum(
+        value
+        for name, value in flatten(dataclasses.asdict(config))
+        if name.rpartition(".")[2] in ("depth", "encoder_depth", "decoder_depth")
+    )
     if getattr(config, "share", "none") != "all" and PER_LAYER * layers > len(tensors):
         raise ValueError(f"{CONFIG} has {layers} layers, but {len(tensors)} tensors")

@@ -9,12 +9,13 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from tfm_jax.data.batch import ImageBatch, PairBatch, TextBatch
+from tfm_jax.data.batch import ImageBatch, ImageTextBatch, PairBatch, TextBatch
 from tfm_jax.decode import probing
 from tfm_jax.decode.inputs import integers, like
 from tfm_jax.decode.sampling import Samples, Sampling, generate
 from tfm_jax.decode.search import TokenIds, decode
 from tfm_jax.models import transformer
+from tfm_jax.objectives.retrieval import similarity
 from tfm_jax.runs import image_attention
 from tfm_jax.runs.image_attention import ImageAttention
 
@@ -193,6 +194,58 @@ class ImportedImages(NamedTuple):
     def attention(self, image: ArrayLike) -> ImageAttention:
         """Weights of every layer and head for one image, and their rollout."""
         return image_attention.attention(self.model, self.params, image)
+
+
+class ImportedPairs(NamedTuple):
+    """A model of pairs of an image and a text, of another library.
+
+    Attributes:
+        config: of the model, with a section ``text``. model: Linen module, which takes
+            an ``ImageTextBatch``. params: nested dict, float32.
+        ids: token ids by the names that transformers has for them.
+        labels: (). tokenizer: None; texts are token ids.
+        resizing: see ``ImportedImages``.
+    """
+
+    config: Any
+    model: nn.Module
+    params: dict
+    ids: dict[str, int]
+    labels: tuple[str, ...] = ()
+    tokenizer: None = None
+    resizing: str = ""
+
+    def scores(
+        self, images: ArrayLike, tokens: ArrayLike, lengths: ArrayLike | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """How well images and texts go together; no dropout, float32.
+
+        Args: images: [B, height, width, C], see ``ImportedImages``. tokens: [B, T].
+            lengths: [B] how many of them are real, 1 .. T; None means all.
+        Returns: (cosines [B, B] of image and text, logits [B, 2] of "no" and "yes" for
+            image and text of one row).
+        Raises: ValueError for what is out of range or has another shape.
+        """
+        images = np.asarray(images)
+        if images.ndim != 4:
+            raise ValueError(
+                f"images has shape {images.shape}, not [B, height, width, C]"
+            )
+        tokens = integers(tokens, "tokens", self.config.text.vocab)
+        count, size = tokens.shape
+        if len(images) != count:
+            raise ValueError(f"images has {len(images)} rows, tokens {count}")
+        lengths = np.full(count, size) if lengths is None else lengths
+        lengths = integers(lengths, "lengths", size + 1, least=1, axes=1)
+        real = np.arange(size) < like(lengths, "lengths", (count,))[:, None]
+        segments, one = real.astype(np.int32), np.ones(count, np.int32)
+        batch = ImageTextBatch(
+            tokens, segments, None, None, tokens, real, images[:, None], one, segments
+        )
+        with jax.default_matmul_precision("float32"):
+            outputs = _logits(self.model, self.params, batch)
+        vectors = outputs.vectors
+        return similarity(vectors.images, vectors.texts), outputs.match
 
 
 @functools.partial(jax.jit, static_argnums=0)

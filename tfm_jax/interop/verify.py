@@ -12,9 +12,15 @@ from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.interop import diffusers, folders, huggingface, texts
 from tfm_jax.interop.diffusers import ImportedDenoiser
-from tfm_jax.interop.imported import Imported, ImportedImages, ImportedText
+from tfm_jax.interop.imported import (
+    Imported,
+    ImportedImages,
+    ImportedPairs,
+    ImportedText,
+)
 
 TOLERANCE = 1e-4  # absolute, on logits
+OUTPUTS = ("last_hidden_state", "logits_per_image", "sample")  # besides logits
 LONGEST = 64  # tokens of a row, where the model takes as many
 # heads whose last output is sequence-level
 SEQUENCE_LEVEL = ("classify", "pair", "pretraining")
@@ -27,6 +33,7 @@ class Rows(NamedTuple):
     tokens: np.ndarray
     lengths: np.ndarray
     types: np.ndarray | None = None
+    pixels: np.ndarray | None = None  # of an image for each, see ``Images``
 
     @property
     def real(self) -> np.ndarray:
@@ -103,7 +110,7 @@ def compare(
         return {
             name: x.numpy()
             for name, x in outputs.items()
-            if name.endswith("logits") or name in ("last_hidden_state", "sample")
+            if name.endswith("logits") or name in OUTPUTS
         }
 
     each = probes.differences
@@ -171,6 +178,18 @@ def random_images(loaded: Any) -> Iterator[Images]:
     for name, count in {"one image": 1, "images": 3}.items():
         pixels = rng.normal(size=(count, *config.image, config.channels))
         yield Images(name, pixels.astype(np.float32))
+
+
+def random_pairs(loaded: Any) -> Iterator[Rows]:
+    """Several images with a text each, of any length."""
+    config, rng = loaded.config, np.random.default_rng(0)
+    *_, images = random_images(loaded)
+    longest = min(LONGEST, config.longest or LONGEST)
+    lengths = np.array([longest, 1, (longest + 1) // 2])
+    tokens = rng.integers(1, config.text.vocab, (len(lengths), longest))
+    rows = Rows("pairs", tokens, lengths, pixels=images.pixels)
+    tokens[~rows.real] = 0
+    yield rows
 
 
 def random_noise(loaded: Any) -> Iterator[Images]:
@@ -250,6 +269,20 @@ def _of_noise(loaded, ask, images):
     yield _difference(images.name, "sample", ours, np.moveaxis(theirs, 1, -1))
 
 
+def _of_image_text(loaded, ask, rows):
+    """Differences of a model of images and texts, by its vectors and by its head."""
+    given = dict(
+        pixel_values=np.moveaxis(rows.pixels, -1, 1).astype(np.float64),
+        input_ids=rows.tokens,
+        attention_mask=rows.real.astype(int),
+    )
+    found = loaded.scores(rows.pixels, rows.tokens, rows.lengths)
+    for head, ours in zip((False, True), found, strict=True):
+        theirs = ask(**given, use_image_text_matching_head=head)["logits_per_image"]
+        name = "matching" if head else "cosines"
+        yield _difference(rows.name, name, np.asarray(ours), theirs)
+
+
 def _in_transformers(loaded, folder, library, dtype, say):
     del say
     theirs = huggingface.describe(loaded.config, huggingface.model_type(folder))
@@ -277,6 +310,7 @@ PROBES = {  # what loading returns -> how it is asked
     Imported: Probes(random_rows, _of_pairs, texts=True),
     ImportedText: Probes(random_rows, _of_text, texts=True),
     ImportedImages: Probes(random_images, _of_images),
+    ImportedPairs: Probes(random_pairs, _of_image_text),
     ImportedDenoiser: Probes(random_noise, _of_noise, library="diffusers"),
 }
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 SHARDS = "data"  # the mesh axis that the rows of a batch are divided over
 
 
-def _mix(x):
+def mix(x: jax.Array) -> jax.Array:
     """Bijective avalanche hash of uint32 ("lowbias32", C. Wellons, hash-prospector)."""
     x ^= x >> 16
     x *= jnp.uint32(0x7FEB352D)
@@ -62,7 +62,7 @@ def dropout(
         rows, *of_a_row = x.shape or (1,)
         a_row = math.prod(of_a_row) & 0xFFFFFFFF
         index += jnp.uint32(first_row(rows)) * jnp.uint32(a_row)
-    bits = _mix(_mix(index ^ seed[0]) + seed[1])
+    bits = mix(mix(index ^ seed[0]) + seed[1])
     uniform = (bits >> 8).astype(jnp.float32) * (1.0 / (1 << 24))
     keep = 1.0 - jnp.asarray(rate, jnp.float32)
     return jnp.where(uniform < keep, x / keep.astype(x.dtype), jnp.zeros_like(x))

@@ -20,14 +20,19 @@ from tfm_jax.metrics.confusion import Confusion
 def apply(
     model: nn.Module,
     params: Mapping[str, Any],
-    batch: Any,
-    *,
+    *inputs: Any,
     rng: jax.Array | None,
     train: bool,
+    method: str = "__call__",
 ) -> Any:
-    """``model`` as an objective takes it: a function of parameters and a batch."""
+    """``model`` as an objective takes it: a function of parameters and a batch.
+
+    Args: method: of the model, which may take other ``inputs``.
+    """
     rngs = {} if rng is None else {"dropout": rng}
-    return model.apply({"params": params}, batch, train=train, rngs=rngs)
+    return model.apply(
+        {"params": params}, *inputs, train=train, rngs=rngs, method=method
+    )
 
 
 def make_eval_step(experiment: Any) -> Callable:

@@ -42,42 +42,13 @@ class ImageMap(encoders.EncoderMap):
     imported = ImportedImages
 
     def read_processor(self, cfg: Any, values: dict) -> Any:
-        problems = fields.fixed(values, {"do_rescale": True})
-        factor = values.get("rescale_factor", PIXEL)
-        if type(factor) not in (int, float) or not math.isclose(
-            factor, PIXEL, rel_tol=1e-4
-        ):
-            problems.append("rescale_factor must be 1/255")
-        scales = {"pixel_mean": (0.0,), "pixel_std": (1.0,)}
-        if values.get("do_normalize", True):
-            theirs = {"pixel_mean": "image_mean", "pixel_std": "image_std"}
-            given = {name: values.get(name, 0.5) for name in theirs.values()}
-            fields.check(given, type(cfg), {k: (v,) for k, v in theirs.items()})
-            scales = {ours: _alike(given[name]) for ours, name in theirs.items()}
-        fields.refuse(problems, "preprocessor_config.json")
-        return dataclasses.replace(cfg, **fields.typed(type(cfg), scales))
+        return dataclasses.replace(cfg, **pixel_scales(type(cfg), values))
 
     def resizing_problems(self, cfg: Any, values: dict) -> list[str]:
-        values = {name: x for name, x in values.items() if x is not None}
-        expected: dict[str, Any] = {"do_center_crop": False}
-        if values.get("do_resize", True):
-            expected |= {"size": _size(cfg), "resample": BILINEAR}
-        if type(size := values.get("size")) is int:  # as folders had it until 2022
-            values["size"] = {"height": size, "width": size}
-        return fields.fixed(values, expected)
+        return resizing_problems(cfg, values)
 
     def write_processor(self, cfg: Any) -> dict:
-        return {
-            "image_processor_type": "ViTImageProcessor",
-            "do_resize": True,
-            "size": _size(cfg),
-            "resample": BILINEAR,
-            "do_rescale": True,
-            "rescale_factor": PIXEL,
-            "do_normalize": True,
-            "image_mean": _of_each(cfg.pixel_mean, cfg.channels),
-            "image_std": _of_each(cfg.pixel_std, cfg.channels),
-        }
+        return processor(cfg, "ViTImageProcessor")
 
     def read_ids(self, values: dict, decoding: dict | None) -> dict:
         return {"labels": label_names.read(values)}
@@ -92,6 +63,53 @@ class ImageMap(encoders.EncoderMap):
         if path in EMBEDDING:
             return stored._replace(shape=(1,) * (3 - len(ours)) + ours)
         return stored
+
+
+def pixel_scales(cls: type, values: dict) -> dict[str, tuple[float, ...]]:
+    """Fields of ``cls``, an ``ImageArch``, by a ``preprocessor_config.json``.
+
+    Raises: ValueError listing what has no counterpart.
+    """
+    problems = fields.fixed(values, {"do_rescale": True})
+    factor = values.get("rescale_factor", PIXEL)
+    if type(factor) not in (int, float) or not math.isclose(
+        factor, PIXEL, rel_tol=1e-4
+    ):
+        problems.append("rescale_factor must be 1/255")
+    scales = {"pixel_mean": (0.0,), "pixel_std": (1.0,)}
+    if values.get("do_normalize", True):
+        theirs = {"pixel_mean": "image_mean", "pixel_std": "image_std"}
+        given = {name: values.get(name, 0.5) for name in theirs.values()}
+        fields.check(given, cls, {k: (v,) for k, v in theirs.items()})
+        scales = {ours: _alike(given[name]) for ours, name in theirs.items()}
+    fields.refuse(problems, "preprocessor_config.json")
+    return fields.typed(cls, scales)
+
+
+def resizing_problems(cfg: Any, values: dict) -> list[str]:
+    """What that file has done to an image of another size, and no run does."""
+    values = {name: x for name, x in values.items() if x is not None}
+    expected: dict[str, Any] = {"do_center_crop": False}
+    if values.get("do_resize", True):
+        expected |= {"size": _size(cfg), "resample": BILINEAR}
+    if type(size := values.get("size")) is int:  # as folders had it until 2022
+        values["size"] = {"height": size, "width": size}
+    return fields.fixed(values, expected)
+
+
+def processor(cfg: Any, name: str) -> dict:
+    """The content of that file for ``cfg``. Args: name: of their class."""
+    return {
+        "image_processor_type": name,
+        "do_resize": True,
+        "size": _size(cfg),
+        "resample": BILINEAR,
+        "do_rescale": True,
+        "rescale_factor": PIXEL,
+        "do_normalize": True,
+        "image_mean": _of_each(cfg.pixel_mean, cfg.channels),
+        "image_std": _of_each(cfg.pixel_std, cfg.channels),
+    }
 
 
 def _alike(numbers):

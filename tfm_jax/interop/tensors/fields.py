@@ -6,11 +6,10 @@ are looked at.
 
 import dataclasses
 import sys
-import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfm_jax.config import element_of, roles_of
+from tfm_jax.config import element_of, roles_of, types_of
 from tfm_jax.interop.problems import cut, listed
 
 MOST = 2**24  # of a size
@@ -37,10 +36,10 @@ def of_tensors(cls: type) -> list[str]:
 def check(values: Mapping, cls: type, theirs: Mapping[str, Iterable[str]]) -> None:
     """Checks the fields that become fields of the dataclass ``cls``.
 
-    Args: theirs: field of ``cls`` -> what the file calls it.
+    Args: theirs: field of ``cls``, dotted in a section -> what the file calls it.
     Raises: ValueError listing every value of another type or size.
     """
-    types = typing.get_type_hints(cls)
+    types = types_of(cls)
     problems = []
     for ours, called in theirs.items():
         for name in called:
@@ -121,7 +120,7 @@ def refuse(problems: list[str], source: str = "config.json") -> None:
 
 def typed(cls: type, values: Mapping) -> dict:
     """``values`` with floats and tuples where ``cls`` has them."""
-    types = typing.get_type_hints(cls)
+    types = types_of(cls)
 
     def of_type(expected, x):
         if element := element_of(expected):

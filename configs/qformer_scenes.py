@@ -1,0 +1,36 @@
+"""A Q-Former on rendered scenes: the caption for an image, and the image for a caption.
+
+Source: Li et al. 2023, arXiv:2301.12597, stage one, all three objectives; the encoder
+of images is trained along, from nothing. Pairs of a colour and a shape that training
+never sees are scored apart, as ``unseen``.
+
+Run     python -m tfm_jax.main --config=configs/qformer_scenes.py --workdir=runs/qformer
+Ablate  append --config.data.objectives=contrastive
+Sizes   tiny (default)
+Expect  not published; to be measured
+Cost    to be measured
+"""
+
+from tfm_jax.models import qformer
+from tfm_jax.settings.configure import configure
+
+LENGTH = 20  # the longest caption has 15 words
+
+
+def get_config(size="tiny"):
+    return configure(
+        "qformer",
+        "retrieval",
+        model=qformer.SIZES[size],
+        data=dict(length=LENGTH),
+        tokenizer=dict(vocab=128),
+        optim=dict(peak_lr=2e-3, warmup_steps=100, b2=0.98),
+        train=dict(total_steps=2_000, batch_tokens=64 * LENGTH),
+        eval=dict(
+            every_steps=500,
+            batch_tokens=64 * LENGTH,
+            variants=("unseen:scenes.pairs=unseen",),
+        ),
+        checkpoint=dict(every_steps=500),
+        mesh=dict(cpu_devices=1),
+    )

@@ -1,0 +1,236 @@
+"""The image for a text, and the text for an image."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tfm_jax.config import ConfigError, knob, no_choice
+from tfm_jax.data.batch import ImageTextBatch, TextBatch
+from tfm_jax.data.prepared import SPLITS
+from tfm_jax.data.rows import image_text
+from tfm_jax.objectives import retrieval
+from tfm_jax.objectives.retrieval import NEGATIVES, OBJECTIVES
+from tfm_jax.workloads.evaluator import Evaluator, Scored, apply
+from tfm_jax.workloads.workload import Workload
+
+AT = (1, 5, 10)  # how many answers may be given, of which one must be right
+RETRIEVED = ("text", "image")  # for the other one
+AT_ONCE = 64  # pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(image_text.Config):
+    """Where images and texts come from, and what is learnt of them."""
+
+    objectives: tuple[str, ...] = knob(
+        OBJECTIVES,
+        "the sum of these is minimised: contrastive, matching, generation",
+        role="training",
+    )
+    negatives: str = knob(
+        "hard",
+        "of matching, drawn from the batch: by similarity, or all alike",
+        role="training",
+        choices=NEGATIVES,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ConfigError(no_choice("data.objectives", name, OBJECTIVES))
+        if not 0 < len({*self.objectives}) == len(self.objectives):
+            raise ConfigError(
+                f"data.objectives={self.objectives} must name some of {OBJECTIVES}, "
+                "each once"
+            )
+
+
+class RetrievalEvaluator(Evaluator):
+    """Retrieves besides, from a pool of ``eval.samples`` pairs."""
+
+    def add_scores(
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any
+    ) -> Scored:
+        """``scores``, and the recall of texts and of images."""
+        if not _retrieves(self.experiment):
+            return Scored(scores)
+        pool = self.pool(split)
+        with self.on_one_device(params) as parts:
+            ranks = ranks_of(*parts, pool)
+        for name, each in zip(RETRIEVED, ranks, strict=True):
+            scores |= {_recall(name, k): float(np.mean(each < k)) for k in AT}
+        line = (
+            f"recall among {len(pool.tokens):,} pairs whose texts all differ, of "
+            f"{int(totals['pairs']):,}"
+        )
+        return Scored(scores, (line,))
+
+    def pool(self, split: str) -> ImageTextBatch:
+        """The first pairs of a split of which no two texts are equal."""
+        texts: dict[bytes, Any] = {}
+        for batch in self.batches(split):
+            for row in np.flatnonzero(batch.weights.any(axis=-1)):
+                if len(texts) < self.cfg.samples:
+                    pair = jax.tree.map(lambda x, row=row: x[row], batch)
+                    texts.setdefault(batch.tokens[row].tobytes(), pair)
+        return jax.tree.map(lambda *rows: np.stack(rows), *texts.values())
+
+
+def ranks_of(
+    model: Any, params: Any, pool: ImageTextBatch
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the order of similarity the right text is, for each image of a pool.
+
+    Args: model, params: of one device.
+    Returns: (ranks [N] of the texts, of the images for each text); 0 is the first, and
+        what is as similar as the right one stands before it.
+    """
+    count = len(pool.tokens)
+    size = min(count, AT_ONCE)
+    parts = []
+    for first in range(0, count, size):
+        rows = np.minimum(np.arange(first, first + size), count - 1)  # all alike
+        batch = jax.tree.map(lambda x, rows=rows: x[rows], pool)
+        parts.append(jax.device_get(_vectors(model, params, batch)))
+    texts = np.concatenate([text for _, text in parts])[:count]
+    of_texts = jnp.asarray(texts)
+    scores = np.concatenate(
+        [retrieval.similarity(images, of_texts) for images, _ in parts]
+    )[:count]
+    right = np.diagonal(scores)
+    at_least = scores >= right[:, None], scores.T >= right[:, None]
+    texts_ranks, image_ranks = (np.sum(x, axis=1) - 1 for x in at_least)
+    return texts_ranks, image_ranks
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _vectors(model, params, batch):
+    run = functools.partial(apply, model, params, rng=None, train=False)
+    states = run(batch.images, method="image_states")
+    text = TextBatch(batch.tokens, batch.segments)
+    vectors = run(states, text, method="contrast")
+    return vectors.images, vectors.texts
+
+
+def _recall(name, k):
+    return f"{name}_recall_{k}"
+
+
+def _retrieves(experiment):
+    return experiment.eval.samples > 0 and "contrastive" in experiment.data.objectives
+
+
+def _final_scores(experiment, data, split):
+    if not _retrieves(experiment) or not getattr(data, split):
+        return ()
+    return tuple(_recall(name, k) for name in RETRIEVED for k in AT)
+
+
+def _has_score(experiment, score):
+    objectives = experiment.data.objectives
+    given = [name for each in objectives for name in retrieval.SCORES[each]]
+    given += ["exact"] if "generation" in objectives else []
+    return score in ("retrieval_loss", *given)
+
+
+def _check(experiment):
+    data, head = experiment.data, getattr(experiment.model, "head", "")
+    if "generation" in data.objectives and head == "retrieval":
+        raise ConfigError(
+            f"data.objectives={data.objectives}: 'generation' needs "
+            f"model.head='pretraining', not {head!r}"
+        )
+    matches = "matching" in data.objectives
+    if matches and data.negatives == "hard" and "contrastive" not in data.objectives:
+        raise ConfigError(
+            f"data.objectives={data.objectives}: nothing learns the similarity that "
+            "data.negatives='hard' goes by; choose 'random', or 'contrastive' besides"
+        )
+    if not data.begin:
+        raise ConfigError(
+            'data.begin="": the first token, which is no word, stands for a text'
+        )
+    if experiment.train.accumulate_steps > 1:
+        raise ConfigError(
+            f"train.accumulate_steps={experiment.train.accumulate_steps} must be 1: "
+            "negatives are of the whole batch; model.remat saves memory"
+        )
+    if experiment.mesh.gradient_allreduce == "fused":
+        raise ConfigError(
+            "mesh.gradient_allreduce='fused' must be 'per_array': negatives are of the "
+            "whole batch, not of one device's"
+        )
+
+
+def _fits(experiment, data):
+    wanted = (*experiment.model.image, experiment.model.channels)
+    for split in SPLITS:
+        for rows in getattr(data, split):
+            count, *shape = rows.images.shape[1:]
+            if count != 1:
+                raise ConfigError(
+                    f"rows of the {split} split have up to {count} images, a pair has "
+                    "one: set data.shots=0"
+                )
+            if tuple(shape) != wanted:
+                raise ConfigError(
+                    f"images of the {split} split have the shape {tuple(shape)}, "
+                    f"model.vision.image_size={experiment.model.vision.image_size} and "
+                    f"model.vision.channels={experiment.model.channels} are for others"
+                )
+
+
+# Li et al. 2023, arXiv:2301.12597, as released for stage one
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "optim": dict(
+        optimizer="adamw",
+        schedule="cosine",
+        peak_lr=1e-4,
+        warmup_steps=5_000,
+        final_lr_fraction=0.1,
+        b2=0.999,
+        eps=1e-8,
+        weight_decay=0.05,
+    ),
+    "tokenizer": dict(kind="wordpiece"),
+    "data": dict(begin="[CLS]", marker="", end="[SEP]"),  # rows as BERT reads them
+    "train": dict(label_smoothing=0.1),
+    "eval": dict(samples=100),
+}
+
+WORKLOAD = Workload(
+    name="retrieval",
+    objective=retrieval.Objective(),
+    objective_of=lambda experiment: retrieval.Objective(
+        experiment.data.objectives, experiment.data.negatives
+    ),
+    data=image_text.KIND._replace(
+        Config=Config, unstored=(*image_text.KIND.unstored, "objectives", "negatives")
+    ),
+    scores={
+        "retrieval_loss": min,
+        "contrastive_loss": min,
+        "contrastive_accuracy": max,
+        "matching_loss": min,
+        "matching_accuracy": max,
+        "nll": min,
+        "accuracy": max,
+        "exact": max,
+    },
+    has_score=_has_score,
+    final_scores=_final_scores,
+    evaluator=RetrievalEvaluator,
+    eval_knobs=("samples",),
+    measured_with=("eval.samples",),
+    check=_check,
+    fits=_fits,
+    tokens=lambda batch: int((batch.weights.sum(axis=-1) > 0).sum()),
+    counted="pairs",
+    loss_unit="nats per pair",
+    defaults=DEFAULTS,
+)
