@@ -6,7 +6,7 @@ scored as the variant "unseen".
 
 First   python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --workdir=runs/lm
 Run     python -m tfm_jax.main --config=configs/flamingo_scenes.py --workdir=runs/scenes
-            --config.init_from=lm=runs/lm --config.freeze=lm
+            --config.init_from=lm=runs/lm
 Ablate  append --config.model.resampler.kind=mlp
 Sizes   tiny (default); lm: the language model alone, on what is said of scenes
 """
@@ -63,6 +63,7 @@ def get_config(size="tiny"):
     return configure(
         "flamingo",
         "visual_lm",
+        freeze="lm",
         model=dict(
             vision=VISION,
             lm=LANGUAGE,
@@ -76,7 +77,7 @@ def get_config(size="tiny"):
             every_steps=1_000,
             sentences=200,
             batch_tokens=64 * 32,
-            variants=("unseen:scenes.pairs=unseen",),
+            variants=("unseen:scenes.pairs=unseen;scenes.train=1",),
         ),
         checkpoint=dict(every_steps=1_000),
         mesh=dict(cpu_devices=1),

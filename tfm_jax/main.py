@@ -22,6 +22,8 @@ Usage:
   --mode=classify       image files, a path per line of standard input, or those of
                         --input=FILE,FOLDER,...: the likeliest labels of each, and how
                         probable they are, between tabs
+  --mode=caption        image files, named as for classify: a caption of each or, with
+                        --question=TEXT, the answer to it, behind a tab
   --mode=sample         images that a model of task=denoise draws, --count=N of them, of
                         the classes --labels=NAME,... in turn, into --output=FILE.png
                         or FILE.npz
@@ -38,8 +40,8 @@ Usage:
                         and Perfetto, into profile/ of the workdir
   --trust_data=true     train and eval: read the files that the configuration of a
                         workdir from elsewhere names
-  --checkpoint=STEP     eval, translate, classify, sample and prompt: this checkpoint,
-                        not the latest
+  --checkpoint=STEP     eval, translate, classify, caption, sample and prompt: this
+                        checkpoint, not the latest
 
   Prompts show --examples=K texts of --examples_file=TSV, by default 0. --template=TEXT
   says how: "{text}\nlabel: {label}"; --words=NAME=WORD,... what stands for labels;
@@ -88,6 +90,7 @@ MODES = {  # mode: the function that does it, the flags that only it reads
     "eval": ("evaluate", ("checkpoint", "input", "reference", "trust_data")),
     "translate": ("translate", ("checkpoint",)),
     "classify": ("classify", ("checkpoint", "input")),
+    "caption": ("caption", ("checkpoint", "input", "question")),
     "sample": ("sample", ("checkpoint", "labels", "count", "output")),
     "prompt": ("prompt", ("checkpoint", "examples", "scoring", *_PROMPT)),
     "average": ("average", ("last",)),
@@ -110,7 +113,7 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
     flags.DEFINE_enum("format", "flags", ["flags", "json"], "", values)
     named = ("config", "workdir", "input", "output", "reference", "scoring", "labels")
-    for name in (*named, *_PROMPT):
+    for name in (*named, "question", *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
     flags.DEFINE_string("profile", "", "", values)
     flags.DEFINE_enum("trust_data", "false", ["true", "false"], "", values)
@@ -331,7 +334,7 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
 
     function, names = MODES[values.mode]
     options = {n: values[n].value for n in names if n != "trust_data"}
-    if values.mode in ("translate", "classify"):
+    if values.mode in ("translate", "classify", "caption"):
         options |= dict(stdin=sys.stdin, stdout=sys.stdout)
     return getattr(modes, function)(values.workdir, config=config, **options)
 

@@ -112,7 +112,7 @@ def piped(monkeypatch, content, translate=echo, invalid="error"):
     data = types.SimpleNamespace(invalid_utf8=invalid)
     experiment = types.SimpleNamespace(task="translation", data=data)
     run = types.SimpleNamespace(experiment=experiment)
-    monkeypatch.setattr(modes, "_load", lambda *_: run)
+    monkeypatch.setattr(modes, "chosen", lambda *_: run)
     monkeypatch.setattr(saved, "translate", translate)
     stdin, stdout = io.TextIOWrapper(io.BytesIO(content), "ascii"), io.StringIO()
     modes.translate("w", config=None, stdin=stdin, stdout=stdout)

@@ -9,6 +9,7 @@ from tfm_jax.notebook.images import ClassifyImagesRun
 from tfm_jax.notebook.labels import ClassifyRun, SpanRun, TagRun
 from tfm_jax.notebook.run import Run, TextRun
 from tfm_jax.notebook.translation import TranslationRun
+from tfm_jax.notebook.visual import VisualRun
 from tfm_jax.notebook.words import JointRun, MaskedRun, ReplacedRun
 from tfm_jax.runs import saved
 
@@ -27,6 +28,7 @@ RUNS = {  # task -> what a run that has learnt it can be asked
     "denoise": DenoiseRun,
     "tag": TagRun,
     "span": SpanRun,
+    "visual_lm": VisualRun,
 }
 
 

@@ -45,7 +45,7 @@ class ClassifyImagesRun(ImagesRun):
             [H, W, 1], [H, W, 3] or [H, W, 4] is a single image.
         Returns: a row an image; its path, or number, is its index.
         """
-        images = _listed(images, "classify")
+        images = listed_images(images, "classify")
         pixels = classified.read(self, images)
         with counted(len(pixels)) as done:
             probabilities = classified.probabilities(self, pixels, on_batch=done)
@@ -55,7 +55,7 @@ class ClassifyImagesRun(ImagesRun):
 
     def logits(self, images: Any) -> np.ndarray:
         """What the model returns: [n, labels] float32. Args: as of ``classify``."""
-        pixels = classified.read(self, _listed(images, "logits"))
+        pixels = classified.read(self, listed_images(images, "logits"))
         return classified.logits(self, pixels)
 
     def attention(self, image: Any) -> ImageAttention:
@@ -68,7 +68,7 @@ class ClassifyImagesRun(ImagesRun):
 
         Args: images: as in ``classify``.
         """
-        pixels = classified.read(self, _listed(images, "embed"))
+        pixels = classified.read(self, listed_images(images, "embed"))
         if not len(pixels):
             return np.zeros((0, self.config.model.width), np.float32)
         parts = self.model, self.params, pixels
@@ -76,7 +76,7 @@ class ClassifyImagesRun(ImagesRun):
             return over_images(*parts, method="encode", on_batch=done).mean(axis=1)
 
 
-def _listed(images: Any, method: str) -> Sequence[Any]:
+def listed_images(images: Any, method: str) -> Sequence[Any]:
     """Raises: TypeError for a single image."""
     one = isinstance(images, str | Path | Image.Image)
     shape = getattr(images, "shape", (0, 0, 0, 0))

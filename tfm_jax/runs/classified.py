@@ -23,6 +23,7 @@ def read(run: saved.Saved, items: Iterable[Any]) -> np.ndarray:
     Raises: DataError naming the first that is no such image.
     """
     data, model = run.experiment.data, run.experiment.model
+    model = getattr(model, "vision", model)  # the part that reads images
     size = getattr(model, "image", data.image_size)
     color = {1: "grey", 3: "rgb"}.get(getattr(model, "channels", 0), data.color)
     images: list[np.ndarray] = []

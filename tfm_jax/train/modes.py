@@ -2,17 +2,14 @@
 
 import itertools
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tfm_jax import bounded_json
-from tfm_jax.config import ConfigError, from_flag, from_json, no_choice
+from tfm_jax.config import ConfigError, from_json
 from tfm_jax.data import prepared
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.rows.pairs import KIND
@@ -20,13 +17,11 @@ from tfm_jax.data.sources.bitext import Pairs, load_pairs
 from tfm_jax.data.sources.text_files import lines_of, read_lines
 from tfm_jax.decode.prompting import Prompting
 from tfm_jax.mesh import make_mesh, put_batch, using
-from tfm_jax.runs import classified, heldout, pictures, prompted, resume, saved
-from tfm_jax.runs.log import counted
+from tfm_jax.runs import heldout, prompted, resume, saved
 from tfm_jax.runs.process import runtime
 from tfm_jax.runs.process.exits import (
     CorruptCheckpoint,
     InfrastructureError,
-    one_line,
 )
 from tfm_jax.runs.storage import arrays, weights
 from tfm_jax.runs.storage.checkpoint import Checkpointer
@@ -34,10 +29,20 @@ from tfm_jax.runs.workdir import Lease, preflight
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say
 from tfm_jax.train import program
-from tfm_jax.workloads import denoise
+from tfm_jax.train.chosen import chosen
+from tfm_jax.train.image_modes import caption, classify, sample
 
-CHUNK = 1024  # lines translated, or images classified, at a time
-LABELS = 5  # of an image that are shown
+__all__ = [
+    "average",
+    "caption",
+    "classify",
+    "evaluate",
+    "prompt",
+    "replay",
+    "sample",
+    "translate",
+]
+CHUNK = 1024  # lines translated at a time
 ATTEMPTS = 5  # to read checkpoints beside a training
 
 
@@ -50,7 +55,7 @@ def evaluate(
     reference: str | None = None,
 ) -> dict:
     """Scores the test set, or ``input`` against ``reference``; prints and returns."""
-    run = _load(workdir, config, checkpoint)
+    run = chosen(workdir, config, checkpoint)
     if run.experiment.task != "translation":
         return _evaluate_text(run, input, reference)
     if (input is None) != (reference is None):
@@ -66,7 +71,7 @@ def evaluate(
     )
     mesh = make_mesh(run.experiment.mesh)
     workload = run.experiment.workload
-    evaluator = workload.make_evaluator(run.experiment, data, mesh)
+    evaluator: Any = workload.make_evaluator(run.experiment, data, mesh)
     with using(run.experiment.mesh, mesh, rules=()):
         scores = evaluator.loss(run.params, "test")
     text, _ = evaluator.translations(run.params, pairs)
@@ -95,7 +100,7 @@ def translate(
 
     Lines are those of files, see ``data.sources.text_files.lines_of``.
     """
-    run = _load(workdir, config, checkpoint)
+    run = chosen(workdir, config, checkpoint)
     if (task := run.experiment.task) != "translation":
         raise ConfigError(f"--mode=translate is for translation; the run learnt {task}")
     invalid = run.experiment.data.invalid_utf8
@@ -117,85 +122,6 @@ def translate(
                 return  # whoever read them has had enough
 
 
-def classify(
-    workdir: str | Path,
-    *,
-    config: Any,
-    checkpoint: int | None = None,
-    input: str | None = None,
-    stdin: TextIO,
-    stdout: Any,
-) -> None:
-    """The likeliest labels of image files, and how probable they are, on ``stdout``.
-
-    A line for each: its path, label, probability, label, probability, ..., with tabs
-    between them.
-
-    Args: input: files and folders between commas; None: one a line from ``stdin``.
-    """
-    run = _load(workdir, config, checkpoint)
-    if (task := run.experiment.task) != "classify_images":
-        raise ConfigError(
-            f"--mode=classify is for classify_images; the run learnt {task}"
-        )
-    paths: Iterator[Path]
-    if input is None:
-        lines = lines_of(stdin.buffer, "standard input", "error")
-        paths = (Path(line) for line, _ in lines if line)
-    else:
-        paths = iter(classified.files(classified.named(input)))
-    names = saved.label_names(run)
-    while chunk := list(itertools.islice(paths, CHUNK)):
-        probabilities = classified.probabilities(run, classified.read(run, chunk))
-        for path, chances in zip(chunk, probabilities, strict=True):
-            best = np.argsort(-chances, kind="stable")[:LABELS]
-            shown = (f"{names[label]}\t{chances[label]:.4f}" for label in best)
-            if not say("\t".join([str(path), *shown]), file=stdout, kept="\t"):
-                return
-
-
-def sample(
-    workdir: str | Path,
-    *,
-    config: Any,
-    checkpoint: int | None = None,
-    labels: str | None = None,
-    count: int | None = None,
-    output: str | None = None,
-) -> None:
-    """Images that a denoising model draws, into a file.
-
-    Image i depends on the ``seed`` of the configuration, i and its label alone.
-
-    Args:
-        labels: class names between commas, conditioned on in turn; None: all of them.
-        count: of images; None: one of each label.
-        output: see ``pictures.FILES``.
-    """
-    if output is None or Path(output).suffix not in pictures.FILES:
-        files = " or ".join(f"FILE{suffix}" for suffix in pictures.FILES)
-        raise ConfigError(f"--mode=sample needs --output={files}, not {output}")
-    _check_output(Path(output))
-    run = _load(workdir, config, checkpoint)
-    if (task := run.experiment.task) != "denoise":
-        raise ConfigError(f"--mode=sample is for denoise; the run learnt {task}")
-    known = saved.label_names(run)[: run.experiment.model.labels]
-    if labels and not known:
-        raise ConfigError(f"--labels={labels}; the run was trained without labels")
-    asked = from_flag(labels, tuple[str, ...], "--labels") if labels else known
-    for name in asked:
-        if name not in known:
-            raise ConfigError(no_choice("--labels", name, tuple(known)))
-    classes = [known.index(name) for name in asked] or [0]
-    drawn = np.resize(classes, count or len(classes))
-    with counted(len(drawn)) as done:
-        parts = run.experiment, run.model, run.params, drawn
-        images = denoise.sample(*parts, seed=run.experiment.seed, on_batch=done)
-    of_each = np.array(known)[drawn] if known else drawn
-    pictures.FILES[Path(output).suffix](images, of_each, Path(output))
-    say(f"see {output}")
-
-
 def prompt(
     workdir: str | Path,
     *,
@@ -213,7 +139,7 @@ def prompt(
 
     Args: how: template and scoring, see ``decode.prompting.Prompting``; None: its own.
     """
-    run = _load(workdir, config, checkpoint)
+    run = chosen(workdir, config, checkpoint)
     if (task := run.experiment.task) != "causal_lm":
         raise ConfigError(f"--mode=prompt is for causal_lm; the run learnt {task}")
     if task_file is None or (examples and examples_file is None):
@@ -328,31 +254,6 @@ def replay(workdir: str | Path, *, config: Any) -> dict:
     result["not_finite"] = {name: int(count) for name, count in counts if count}
     say(json.dumps(result, indent=1))
     return result
-
-
-def _check_output(path):
-    """A file can be written there; its folder is there then. Raises: ConfigError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output={path}: {one_line(error)}") from error
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"--output={path} cannot be written; name another file")
-
-
-def _load(workdir, config, step):
-    experiment = resolve(config)
-    runtime.prepare(experiment.mesh.cpu_devices)
-    where = Path(workdir)
-    if step is not None:
-        where = where / weights.DIRECTORY / f"{step:06d}"
-        if not where.is_dir():
-            there = [path.name for path in weights.numbered(where.parent)]
-            raise ConfigError(f"--checkpoint={step}; choose from {', '.join(there)}")
-    try:
-        return saved.load(where, config=config)
-    except FileNotFoundError as error:
-        raise ConfigError(f"--workdir={workdir}: {error}") from error
 
 
 def _pairs(run: Any, source: str, reference: str) -> Pairs:

@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from tfm_jax.config import ConfigError
 from tfm_jax.data.batch import ImageTextBatch
+from tfm_jax.data.prepared import SPLITS
 from tfm_jax.data.rows import image_text
 from tfm_jax.data.sources.turns import Example
 from tfm_jax.decode.sampling import Sampling, generate
@@ -138,6 +140,21 @@ class VisualEvaluator(Evaluator):
         return text_scores(written, examples), shown
 
 
+def _fits(experiment, data):
+    """Images of the size and channels that the model reads. Raises: ConfigError."""
+    vision = experiment.model.vision
+    wanted = (*vision.image, vision.channels)
+    for split in SPLITS:
+        for rows in getattr(data, split):
+            if (shape := tuple(rows.images.shape[2:])) != wanted:
+                raise ConfigError(
+                    f"images of the {split} split have {shape[0]}x{shape[1]} pixels of "
+                    f"{shape[2]} channels, model.vision is for {wanted[0]}x{wanted[1]} "
+                    f"of {wanted[2]}: set model.vision.image_size and channels, or "
+                    "data.image_size, data.color or data.scenes.size"
+                )
+
+
 def _final_scores(experiment, data, split):
     kinds = data.report.get(split, {}).get("kinds", {})
     names = ["exact_match", *(f"{kind}_exact_match" for kind in kinds)]
@@ -167,5 +184,6 @@ WORKLOAD = Workload(
     final_scores=_final_scores,
     evaluator=VisualEvaluator,
     eval_knobs=("sentences",),
+    fits=_fits,
     defaults=DEFAULTS,
 )

@@ -1,0 +1,72 @@
+"""Trained models that write of images in a notebook."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from flax.traverse_util import flatten_dict
+
+from tfm_jax.notebook.images import ImagesRun, listed_images
+from tfm_jax.runs import answered, pictures
+from tfm_jax.runs.log import counted
+
+_GATE = re.compile(r"lm/stack/layer_(\d+)/gated_(.*)_residual/alpha")
+
+
+class VisualRun(ImagesRun):
+    """A model that writes captions, and answers questions about images."""
+
+    __slots__ = ()
+
+    def caption(self, images: Any) -> list[str]:
+        """A caption of each image.
+
+        Args: images: as of ``ClassifyImagesRun.classify``.
+        """
+        images = listed_images(images, "caption")
+        with counted(len(images)) as done:
+            asked = [[(image, "", "")] for image in images]
+            return answered.answers(self, asked, on_batch=done)
+
+    def ask(
+        self,
+        image: Any,
+        question: str,
+        examples: Iterable[tuple[Any, str, str]] = (),
+    ) -> str:
+        """The answer to a question about one image, behind some examples or none.
+
+        Args:
+            image: a path, an image of Pillow or an array [H, W] or [H, W, C] uint8.
+            examples: (image, question, answer) each.
+        Raises: DataError if they do not fit a row of the model.
+        """
+        (answer,) = answered.answers(self, [[*examples, (image, question, "")]])
+        return answer
+
+    @property
+    def gates(self) -> pd.DataFrame:
+        """How far the gates of each gated layer are open: ``tanh(alpha)``.
+
+        A row a layer of the language model, a column a part of it.
+        """
+        layers: dict[int, dict[str, float]] = {}
+        for path, alpha in flatten_dict(self.params, sep="/").items():
+            if gate := _GATE.fullmatch(path):
+                layers.setdefault(int(gate[1]), {})[gate[2]] = float(np.tanh(alpha))
+        found = pd.DataFrame.from_dict(layers, orient="index").sort_index()
+        return found.rename_axis("layer")
+
+    def plot_gates(self) -> Any:
+        """``gates`` by layer, a matplotlib figure."""
+        figure, gates = pictures.canvas((6.4, 3.2)), self.gates
+        axis = figure.subplots()
+        for name in gates:
+            axis.plot(gates.index, gates[name], "o-", label=name)
+        axis.axhline(0.0, color="black", lw=0.8)
+        axis.set(xlabel="layer of the language model", ylabel="tanh(alpha)")
+        axis.set_xticks(list(gates.index))
+        axis.legend(frameon=False)
+        return figure

@@ -1,0 +1,41 @@
+"""What a trained model writes of images: captions, and answers to questions."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tfm_jax.data.rows.image_text import image_text_rows
+from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
+from tfm_jax.runs import classified, saved
+from tfm_jax.workloads import visual_lm
+
+
+def answers(
+    run: saved.Saved,
+    asked: Sequence[Sequence[tuple[Any, str, str]]],
+    *,
+    on_batch: Callable[[int], object] = lambda count: None,
+) -> list[str]:
+    """The answer to the last of the turns that each entry of ``asked`` has.
+
+    Args: asked: for each answer (image, prompt, answer) of some examples, then of what
+        is asked, whose own answer does not count. Images: see ``classified.read``.
+    Raises: DataError for what is no image, and for turns that fill a row.
+    """
+    if not asked:
+        return []
+    pixels = classified.read(run, [image for turns in asked for image, _, _ in turns])
+    examples, first = [], 0
+    for turns in asked:
+        numbers = tuple(range(first, first + len(turns)))
+        first += len(turns)
+        *before, (_, prompt, _) = turns
+        spoken = (*(Turn(p, answer) for _, p, answer in before), Turn(prompt, ""))
+        examples.append(Example(spoken, "", ("",), numbers))
+    data, longest = run.experiment.data, run.model.cfg.longest
+    length = longest or data.length * max(map(len, asked))
+    data = dataclasses.replace(data, length=length, empty="keep", overlong="error")
+    rows, *_ = image_text_rows(data, run.tokenizer, ImageTexts(examples, pixels))
+    (end,) = run.tokenizer.ids_of(data.end)
+    parts = run.model, run.params, run.tokenizer, rows
+    return visual_lm.answers(*parts, end=end, on_batch=on_batch)
