@@ -8,7 +8,7 @@ import dataclasses
 from flax import linen as nn
 
 from tests.models import outside
-from tfm_jax.config import section, widened
+from tfm_jax.config import knob, section, widened
 from tfm_jax.layers.arch import EXECUTION, Execution
 from tfm_jax.models.family import Family, Start
 
@@ -16,14 +16,15 @@ PARTS = ("lm", "other")
 
 
 @dataclasses.dataclass(frozen=True)
-class Part(outside.Config, fixed=EXECUTION):
+class Part(outside.Config, fixed=EXECUTION | {"vocab": 0}):
     """All that is not the whole's."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Execution):
-    """A section for each part."""
+    """A section for each part, and one vocabulary."""
 
+    vocab: int = knob(0, "0: the tokenizer's", low=0, high=2**24)
     lm: Part = Part()
     other: Part = Part(width=4)
 
@@ -38,11 +39,12 @@ class Towers(nn.Module):
     def __call__(self, batch, *, train: bool):
         cfg, total = self.cfg, 0.0
         for part in PARTS:
-            of_part = widened(getattr(cfg, part), outside.Config, **cfg.execution)
+            whole = dict(vocab=cfg.vocab, **cfg.execution)
+            of_part = widened(getattr(cfg, part), outside.Config, **whole)
             logits = outside.Mean(of_part, name=part)(batch, train=train)
             dropped = train and part not in self.still
             total += nn.Dropout(0.5)(logits, deterministic=not dropped)
-        return nn.Dense(cfg.lm.vocab, name="tail")(total)
+        return nn.Dense(cfg.vocab, name="tail")(total)
 
 
 def _start(part):

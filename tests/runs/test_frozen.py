@@ -228,7 +228,7 @@ def test_they_drop_nothing_and_only_parts_that_are_named_do_not(study):
             experiment.build_model(layout="unrolled").still == experiment.still == still
         )
     assert experiment.frozen == ("^lm",)
-    cfg = towers.Config(**dict.fromkeys(towers.PARTS, towers.Part(vocab=7)))
+    cfg = towers.Config(vocab=7)
 
     def traced(*still):
         model, batch = towers.Towers(cfg, still=still), causal_lm.example()

@@ -138,7 +138,8 @@ def test_what_its_own_run_lacks_of_a_part_is_a_mistake(begun):
 
 def test_a_larger_vocabulary_has_fresh_vectors(begun):
     experiment, whole = begun(lm=source(1.0), model={"lm.bias": False})
-    model = replaced(experiment.model, {"lm.vocab": VOCAB + 2})
+    assert experiment.complete(start=whole.model).model.vocab == VOCAB
+    model = replaced(experiment.model, {"vocab": VOCAB + 2})
     experiment, wider = experiment._replace(model=model), fresh(experiment, VOCAB + 2)
     wider["lm"]["output"]["kernel"] = np.zeros((8, VOCAB))
     merged, report = initial.merge(experiment, whole, wider)

@@ -114,29 +114,29 @@ def read_all(experiment: Experiment, read: Callable[[str], Source] = read) -> So
 def _composed(experiment, parts):
     """The model of ``experiment`` with the architecture of its ``parts``."""
     family, values = MODELS[experiment.model_name], {}
-    for name, part in parts.items():
+    ordered = {name: parts[name] for name in family.starts if name in parts}
+    for name, part in ordered.items():
         start = family.starts[name]
         if part.model_name not in start.families:
             raise ConfigError(
                 f"init_from={name}={part.path} holds model_name={part.model_name!r}; "
                 f"{name} starts from {start.families}"
             )
-        values |= _of_part(experiment.model, start, name, part)
+        values = _of_part(experiment.model, start, name, part) | values
     try:
         model = replaced(experiment.model, values)
     except ValueError as error:
         raise ConfigError(
             f"with the architecture of init_from={experiment.init_from}: {error}"
         ) from error
-    ordered = [parts[name] for name in family.starts if name in parts]
-    speaks = [part.tokenizer for part in ordered if part.tokenizer is not None]
+    speaks = [x.tokenizer for x in ordered.values() if x.tokenizer is not None]
     return Source(
         experiment.init_from,
         model_name=experiment.model_name,
         model=model,
         params={},
         tokenizer=next(iter(speaks), None),
-        without="; ".join(part.without for part in ordered if part.without),
+        without="; ".join(x.without for x in ordered.values() if x.without),
         parts=parts,
     )
 
@@ -155,6 +155,8 @@ def _of_part(model, start, name, part):
             continue
         if field in there:
             taken[prefix + field] = values[field]
+        elif field in types_of(type(model)):  # the whole has it, and the part not
+            taken[field] = values[field]
         elif getattr(own, field, values[field]) != values[field]:
             raise ConfigError(
                 f"init_from={name}={part.path} has model.{field}={values[field]!r}; "
