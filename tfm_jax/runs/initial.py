@@ -155,7 +155,7 @@ def _of_part(model, start, name, part):
             continue
         if field in there:
             taken[prefix + field] = values[field]
-        elif field in types_of(type(model)):  # the whole has it, and the part not
+        elif field in VOCABULARIES & types_of(type(model)).keys():  # of the whole
             taken[field] = values[field]
         elif getattr(own, field, values[field]) != values[field]:
             raise ConfigError(
