@@ -23,7 +23,7 @@ def get_config(size="tiny"):
         "retrieval",
         model=qformer.SIZES[size],
         data=dict(length=LENGTH),
-        tokenizer=dict(vocab=128),
+        tokenizer=dict(vocab=256),
         optim=dict(peak_lr=2e-3, warmup_steps=100, b2=0.98),
         train=dict(total_steps=2_000, batch_tokens=64 * LENGTH),
         eval=dict(

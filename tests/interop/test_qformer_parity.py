@@ -1,6 +1,7 @@
 """The Q-Former of transformers and ours compute the same."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 import torch
 from flax.traverse_util import flatten_dict
 
+from tests.data.tokenizers import published_folders
 from tests.interop.text_reference import (
     BLIND,
     assert_parity,
@@ -19,12 +21,20 @@ from tests.interop.text_reference import (
 from tests.layers.weights import normal
 from tests.models.tiny_pairs import tiny
 from tfm_jax.data.batch import ImageTextBatch, TextBatch
-from tfm_jax.interop import load_huggingface, save_huggingface, verify
+from tfm_jax.interop import (
+    load_huggingface,
+    save_huggingface,
+    tokenizer_files,
+    verify,
+)
+from tfm_jax.interop.__main__ import main
 from tfm_jax.interop.maps.qformer import BLIP2, TEMPERATURE
+from tfm_jax.interop.safetensors_io import FILE
 from tfm_jax.interop.tensors import storage
 from tfm_jax.layers.queries import MASKS, QueryingEncoder
 from tfm_jax.models import qformer
 from tfm_jax.objectives.retrieval import similarity
+from tfm_jax.runs import saved
 
 QUERYING = dict(
     vocab_size=31, hidden_size=24, num_hidden_layers=3, num_attention_heads=3,
@@ -213,6 +223,29 @@ def test_a_trained_model_is_written_without_what_the_reference_lacks(tmp_path):
     for path in after.keys() - {TEMPERATURE}:
         np.testing.assert_array_equal(after[path], before[path])
     assert after[TEMPERATURE] == np.float32(model.cfg.temperature)
+
+
+def test_a_folder_becomes_a_run_and_a_run_a_folder(tmp_path):
+    """By the commands; with the tokens around a text that BERT has."""
+    words = published_folders.tokenizer("wordpiece")
+    model, params = tiny(
+        head="retrieval",
+        vision=dict(activation="gelu", channels=3, image_size=(8,)),
+        text=dict(vocab=words.vocab),
+    )
+    params["head"]["temperature"] = np.float32(model.cfg.temperature)
+    save_huggingface(tmp_path / "a", params, model.cfg)
+    around = tokenizer_files.framed("bert", words.special)
+    tokenizer_files.write(tmp_path / "a", words, around, longest=9, types=False)
+    folders = [str(tmp_path / name) for name in ("a", "run", "b")]
+    assert main(["import", *folders[:2]]) == main(["export", *folders[1:]]) == 0
+    run = saved.load(folders[1]).experiment
+    assert (run.task, run.model, run.data.image_size) == ("retrieval", model.cfg, (8,))
+    assert run.data.length == 9
+    weights = [(tmp_path / name / FILE).read_bytes() for name in ("a", "b")]
+    assert weights[0] == weights[1]
+    configs = [json.loads((tmp_path / x / "config.json").read_text()) for x in "ab"]
+    assert configs[0].items() <= configs[1].items()  # and the ids of tokens
 
 
 THEIRS = {"model_type": "blip-2", **RETRIEVAL}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models.tiny_pairs import pairs
+from tfm_jax.mesh import Config, make_mesh, put_batch
 from tfm_jax.models.qformer import Vectors
 from tfm_jax.objectives.retrieval import (
     NEGATIVES,
@@ -129,6 +130,48 @@ def test_a_match_is_told_from_the_negatives_of_both_kinds():
     found = jax.tree.map(np.subtract, both, one)
     found = (found[0][0], COUNT), found[1]
     assert_equal(found, wanted, x)  # none of it moves the vectors
+
+
+@pytest.mark.parametrize("objective", [Objective(), Objective(negatives="random")])
+def test_eight_devices_have_the_negatives_and_gradients_of_one(objective):
+    """One row each, so that every negative is another device's."""
+    batch = pairs((5, 3, 4, 2, 6, 4, 3, 5))
+    params = dict(
+        images=unit(numbers(0, 8, QUERIES, 4)),
+        texts=unit(numbers(1, 8, 4)),
+        temperature=np.float32(TEMPERATURE),
+        states=numbers(2, 8, 6),
+        words=numbers(3, VOCAB, 6),
+    )
+
+    def model(params, *inputs, rng, train, method):
+        if method == "image_states":
+            return params["states"]
+        if method == "contrast":
+            return Vectors(params["images"], params["texts"], params["temperature"])
+        states, text = inputs
+        words = params["words"][text.tokens] + states[:, None]
+        if method == "match":
+            return words.sum(1)[:, :2]
+        return words @ params["words"].T
+
+    def run(devices):
+        mesh = make_mesh(Config(), jax.devices()[:devices])
+        loss_sum = functools.partial(objective.loss_sum, model, train=True)
+        with jax.set_mesh(mesh):
+            step = jax.jit(jax.value_and_grad(loss_sum, has_aux=True))
+            return jax.device_get(
+                step(params, put_batch(mesh, batch), rng=jax.random.key(1))
+            )
+
+    (one, count), alone = run(1)
+    (many, counts), spread = run(8)
+    assert count == counts == 8
+    np.testing.assert_allclose(many, one, rtol=1e-5)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+        *(spread, alone),
+    )
 
 
 def test_negatives_are_drawn_by_the_softmax_of_what_is_allowed():

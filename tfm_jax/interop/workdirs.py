@@ -134,7 +134,7 @@ def export_run(
         data = run.experiment.data
         how = dict(spacing=data.sampler.spacing, clip=data.sampler.clip)
         schedulers.write(folder, data.noise, **how)
-    longest = getattr(config, "max_length", UNLIMITED)
+    longest = getattr(config, "max_length", config.longest or UNLIMITED)
     if special is not None:
         types, around = getattr(config, "types", 1) > 1, _around(run)
         tokenizer_files.write(
@@ -280,7 +280,7 @@ def _data(task, loaded, tokenizer, folder):
         most = cls().sampler.steps  # of all that there are
         drawn = dict(steps=min(noise.get("steps", most), most))
         return images | dict(noise=noise, sampler=drawn)
-    longest = getattr(config, "max_length", UNLIMITED)
+    longest = getattr(config, "max_length", config.longest or UNLIMITED)
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     most = {"length": longest, "stride": longest // 3, "question_length": longest // 6}
     kept = defaults.keys() & most.keys()
@@ -293,6 +293,10 @@ def _data(task, loaded, tokenizer, folder):
         suited["labels"] = loaded.labels
     if "separator" in defaults:
         suited["separator"] = tokenizer_files.begins_with(tokenizer)
+    if task == "retrieval":
+        suited |= dict(image_size=config.vision.image_size, fit="stretch")
+        if config.head == "retrieval":  # which generates nothing
+            suited["objectives"] = ("contrastive", "matching")
     if "pairs" in defaults:
         suited["pairs"] = {"kind": family.pairs.get(config.head, "none")}
     return suited

@@ -1,0 +1,135 @@
+"""Images and texts: what is evaluated, and what is refused."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from tests.models.tiny_pairs import pairs, tiny
+from tests.traced import traced
+from tfm_jax.config import ConfigError
+from tfm_jax.data.prepared import Prepared
+from tfm_jax.models import qformer
+from tfm_jax.objectives import retrieval
+from tfm_jax.objectives.retrieval import NEGATIVES, OBJECTIVES, Objective
+from tfm_jax.settings.configure import configure
+from tfm_jax.settings.experiment import resolve
+from tfm_jax.workloads.evaluator import apply
+from tfm_jax.workloads.retrieval import WORKLOAD, RetrievalEvaluator, ranks_of
+
+
+def get_config(**sections):
+    sizes = dict(model=qformer.SIZES["tiny"], train=dict(batch_tokens=640))
+    return resolve(configure("qformer", "retrieval", sizes, **sections))
+
+
+def test_objectives_and_negatives_change_the_loss():
+    """data.objectives and data.negatives, and nothing else of a batch."""
+    model, params = tiny()
+    batch, rng = pairs(), jax.random.key(0)
+
+    def program(objective):
+        run = functools.partial(
+            objective.loss_sum, functools.partial(apply, model), train=True
+        )
+        return traced((lambda *x: run(*x, rng=rng), (params, batch)))
+
+    some = [Objective(OBJECTIVES[:n]) for n in (1, 2, 3)]
+    some += [Objective(negatives="random")]
+    assert len({*map(program, some)}) == 4 and len(NEGATIVES) == 2
+    built = get_config(data=dict(objectives=OBJECTIVES[:2], negatives="random"))
+    assert built.objective == Objective(OBJECTIVES[:2], "random")
+
+
+REFUSED = {
+    "an objective that there is not": (
+        dict(data=dict(objectives=("contrast",))),
+        "data.objectives='contrast'; choose from",
+    ),
+    "none": (dict(data=dict(objectives=())), "must name some of"),
+    "one twice": (dict(data=dict(objectives=("generation",) * 2)), "each once"),
+    "negatives by what nothing learns": (
+        dict(data=dict(objectives=("matching",))),
+        "data.negatives='hard' goes by",
+    ),
+    "generation without its head": (
+        dict(model=dict(head="retrieval")),
+        "'generation' needs model.head='pretraining', not 'retrieval'",
+    ),
+    "a text without a first token": (dict(data=dict(begin="")), 'data.begin=""'),
+    "negatives of a micro-batch": (
+        dict(train=dict(accumulate_steps=2)),
+        "train.accumulate_steps=2 must be 1",
+    ),
+    "negatives of one device": (
+        dict(mesh=dict(gradient_allreduce="fused")),
+        "mesh.gradient_allreduce='fused' must be 'per_array'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused_in_one_line(case):
+    sections, message = REFUSED[case]
+    with pytest.raises(ConfigError, match=message):
+        get_config(**sections)
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ((2, 32, 32, 3), "up to 2 images, a pair has one: set data.shots=0"),
+        ((1, 16, 32, 3), r"shape \(16, 32, 3\), model.vision.image_size=\(32,\)"),
+    ],
+)
+def test_images_of_another_number_or_size_are_refused(rows, message):
+    images = np.zeros((4, *rows), np.uint8)
+    batch = retrieval.example()._replace(images=images)
+    data = Prepared(None, [batch], [], [], {}, {}, "", {}, None)
+    with pytest.raises(ConfigError, match=message):
+        WORKLOAD.fits(get_config(), data)
+
+
+class Table(nn.Module):
+    """A model whose vectors are given: of row i, by the number of its image."""
+
+    def setup(self):
+        self.table = self.param("table", nn.initializers.zeros, (2, 6, 2))
+
+    def image_states(self, images, *, train):
+        return images[:, 0, 0, 0, 0]
+
+    def contrast(self, states, text, *, train):
+        images, texts = self.table[:, states]
+        return qformer.Vectors(images[:, None], texts, 1.0)
+
+
+def test_ranks_count_all_that_is_as_similar_as_the_right_one():
+    pool = pairs((5, 3, 4, 2, 6, 5))
+    pixels = np.zeros_like(pool.images)
+    pixels[:, 0, 0, 0, 0] = np.arange(6)
+    pool = pool._replace(images=pixels)
+    table = np.random.default_rng(0).normal(size=(2, 6, 2)).astype(np.float32)
+    table[1, 5] = table[1, 4]  # two texts are alike
+    of_texts, of_images = ranks_of(Table(), {"table": table}, pool)
+    scores = table[0] @ table[1].T
+    for row in range(6):
+        better = (scores[row] > scores[row, row]).sum() + (row > 3)
+        assert of_texts[row] == better
+        assert of_images[row] == (scores[:, row] > scores[row, row]).sum()
+
+
+def test_a_pool_has_no_text_twice():
+    batch = pairs((5, 3, 4, 2), empty=1)
+    tokens = batch.tokens.copy()
+    tokens[2] = tokens[0]
+    batch = batch._replace(tokens=tokens)
+    evaluator = object.__new__(RetrievalEvaluator)
+    evaluator.cfg = dataclasses.replace(get_config().eval, samples=3)
+    evaluator.batches = lambda split: [batch, batch]
+    pool = evaluator.pool("valid")
+    np.testing.assert_array_equal(pool.tokens, tokens[[0, 1, 3]])
+    np.testing.assert_array_equal(pool.images, batch.images[[0, 1, 3]])
