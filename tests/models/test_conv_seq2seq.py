@@ -326,14 +326,14 @@ def test_bfloat16_activations_give_float32_logits_near_the_exact_ones():
 
 LIVE = {  # see tests/test_knobs.py
     **dict.fromkeys(("dtype", "remat", "init", "positions", "tie"), {}),
-    "attention_projections": dict(encoder_widths=(8,), decoder_widths=(8, 8)),
+    "attention_projections": {},
     "embedding_width": 7,
     "output_width": 7,
-    "encoder_widths": (8, 6),
-    "decoder_widths": (8, 6),
+    "encoder_widths": (6,),
+    "decoder_widths": (6,),
     "encoder_kernels": (5,),
-    "decoder_kernels": (3, 4),
-    "attention_layers": (0,),
+    "decoder_kernels": (4,),
+    "attention_layers": dict(decoder_widths=(8, 8), attention_layers=(0,)),
     "length_scale": False,
     "weight_norm": False,
     "max_length": 20,
@@ -351,7 +351,8 @@ APART = {
 def test_every_knob_changes_the_programs_of_its_role():
     fields = {field.name for field in dataclasses.fields(Config)}
     assert LIVE.keys() | APART.keys() == fields
-    base = Config(**NARROW | dict(output_width=E))
+    one = dict(encoder_widths=(8,), decoder_widths=(8,), decoder_kernels=(3,))
+    base = Config(**NARROW | dict(output_width=E) | one)
     batch = jax.tree.map(lambda x: np.ones((2, 3), np.int32), translation.example())
     assert_roles(base, LIVE, ConvSeq2Seq, batch)
 
