@@ -137,8 +137,8 @@ def test_the_page_runs_and_loads_nothing(harmless):
     assert not [a for a in page.attributes if a[1] in ("href", "style", "action")]
 
 
-def test_the_policy_stands_before_any_style_or_text(tmp_path):
-    html = page.write(small(), tmp_path).read_text("utf-8")
+def test_the_policy_stands_before_any_style_or_text(harmless):
+    html = harmless[0].html
     meta = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     assert html.index(meta) < html.index("<title>") < html.index("<style>")
 
