@@ -1,6 +1,7 @@
 """Commands of ``tfm_jax.main`` as processes, without the seconds each would import.
 
-They are forked from one process that has imported everything and started nothing.
+So are kernels of notebooks. They are forked from one process that has imported
+everything and started nothing.
 """
 
 import json
@@ -21,11 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_TORCH = os.pathsep.join([str(ROOT / "tests" / "without_torch"), str(ROOT)])
 
 ZYGOTE = """
-import json, os, sys
+import importlib, json, os, sys, tempfile
 from tfm_jax import main
 from tfm_jax.train import finish, loop, modes
 import grain, matplotlib.pyplot, num2words, optax, tensorboardX
 
+os.environ["JPY_PARENT_PID"] = str(os.getpid())  # with which a kernel ends
+for name in sys.argv[1:]:
+    importlib.import_module(name)
 finish._draw = lambda *_: None  # pictures have a test of their own
 codes = {}
 for line in sys.stdin:
@@ -39,12 +43,19 @@ for line in sys.stdin:
         answer = codes.get(pid)
     else:
         answer = os.fork()
+        if answer and request["kernel"]:
+            os.setpgid(answer, answer)  # who ends a kernel ends its group
         if not answer:
             os.environ.update(request["variables"])
+            os.chdir(request["cwd"])
+            tempfile.tempdir = None  # what its variables say
             for number, name in ((1, "output"), (2, "errors")):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
                 os.dup2(os.open(request[name], flags), number)
             os.close(0)
+            if request["kernel"]:
+                from ipykernel import kernelapp
+                sys.exit(kernelapp.launch_new_instance(request["argv"]))
             sys.exit(main.main(request["argv"]))
     print(json.dumps(answer), flush=True)
 """
@@ -61,11 +72,11 @@ def environment(**changes):
 
 
 class Commands:
-    """Context that starts commands."""
+    """Context that starts commands, which need not import ``modules`` either."""
 
-    def __init__(self, **variables):
+    def __init__(self, *modules, **variables):
         self._zygote = subprocess.Popen(
-            [sys.executable, "-c", ZYGOTE],
+            [sys.executable, "-c", ZYGOTE, *modules],
             **dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True),
             env=environment(**variables),
         )
@@ -83,15 +94,19 @@ class Commands:
         What it prints is appended to files, ``errors`` to ``output`` too if not given.
         Variables are those that matter after the imports.
         """
-        files = dict(output=str(output), errors=str(errors or output))
-        return self._ask(
-            argv=[str(word) for word in argv], variables=variables, **files
-        )
+        return self._start([str(word) for word in argv], output, errors, variables)
 
     def popen(self, argv, *, stdout, env, **_):
         """As ``subprocess.Popen`` of ``python -m tfm_jax.main``."""
         assert argv[:3] == [sys.executable, "-m", "tfm_jax.main"]
         return Forked(self, self.start(argv[3:], stdout.name, **env))
+
+    def launch_kernel(self, argv, *, env, cwd, **_):
+        """As that of ``jupyter_client``, of kernels of this Python."""
+        assert argv[:3] == [sys.executable, "-m", "ipykernel_launcher"]
+        given = os.devnull, None, dict(env)
+        pid = self._start(argv[3:], *given, cwd=str(cwd), kernel=True)
+        return Forked(self, pid)
 
     def wait(self, pid) -> int:
         """The exit code; -9 if killed."""
@@ -117,6 +132,11 @@ class Commands:
             time.sleep(0.01)
         raise AssertionError(f"step {step} was not reached")
 
+    def _start(self, argv, output, errors, variables, *, cwd=".", kernel=False):
+        files = dict(output=str(output), errors=str(errors or output))
+        how = dict(variables=variables, cwd=cwd, kernel=kernel)
+        return self._ask(argv=argv, **files, **how)
+
     def _ask(self, **request):
         self._zygote.stdin.write(json.dumps(request) + "\n")
         self._zygote.stdin.flush()
@@ -128,9 +148,13 @@ class Forked(NamedTuple):
 
     commands: Commands
     pid: int
+    stdin = stdout = stderr = None
 
     def poll(self):
         return self.commands.poll(self.pid)
+
+    def wait(self):
+        return self.commands.wait(self.pid)
 
     def send_signal(self, number):
         os.kill(self.pid, number)
