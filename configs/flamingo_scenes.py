@@ -45,15 +45,16 @@ def _lm():
         model=LANGUAGE,
         data=dict(
             source="scenes",
-            length=64,
+            length=32,
             layout="single",
             separator="<end>",
             scenes=dict(texts="both"),
         ),
         tokenizer=TOKENIZER,
         optim=OPTIM | dict(peak_lr=2e-3),
-        train=dict(total_steps=1_000, batch_tokens=64 * 64),
+        train=dict(total_steps=1_000, batch_tokens=64 * 32),
         **every(500),
+        mesh=dict(cpu_devices=1),
     )
 
 
