@@ -140,7 +140,7 @@ class DecoderMap(NameMap):
     def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter of a model to its place in the reference."""
         model = self.family.model(dataclasses.replace(cfg, layout="unrolled"))
-        shapes = storage.shapes(model, causal_lm.example())
+        shapes = storage.shapes(model, causal_lm.example)
         return {path: self._stored(cfg, path, shape) for path, shape in shapes.items()}
 
     def _stored(self, cfg, path, ours):

@@ -15,6 +15,10 @@ from tfm_jax.layers.layout import to_unrolled
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "table": "weight"}
 
 
+def _example():
+    return NoisyBatch(np.zeros(1), np.zeros(1))
+
+
 def integers(
     values: Mapping[str, Any], name: str, problems: list[str]
 ) -> tuple[int, ...]:
@@ -55,7 +59,7 @@ class DenoiserMap:
     def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter of a model to its place in the reference."""
         model = self.model(dataclasses.replace(cfg, layout="unrolled"))
-        shapes = storage.shapes(model, NoisyBatch(np.zeros(1), np.zeros(1)))
+        shapes = storage.shapes(model, _example)
         return {path: self.place(cfg, path, shape) for path, shape in shapes.items()}
 
     def to_params(self, cfg: Any, tensors: Mapping[str, np.ndarray]) -> dict:

@@ -180,7 +180,7 @@ class EncoderMap(NameMap):
     def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter of a model to its place in the reference."""
         cfg = dataclasses.replace(self.as_written(cfg), layout="unrolled")
-        shapes = storage.shapes(self.family.model(cfg), self.example())
+        shapes = storage.shapes(self.family.model(cfg), self.example)
         return {path: self._stored(cfg, path, shape) for path, shape in shapes.items()}
 
     def _stored(self, cfg, path, ours):

@@ -228,7 +228,7 @@ class MarianMap(NameMap):
     def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter of a model to its place in the reference."""
         model = self.family.model(dataclasses.replace(cfg, layout="unrolled"))
-        shapes = storage.shapes(model, translation.example())
+        shapes = storage.shapes(model, translation.example)
         return {path: _stored(cfg, path, shape) for path, shape in shapes.items()}
 
 

@@ -200,7 +200,7 @@ class QFormerMap(NameMap):
     def table(self, cfg: Any) -> dict[str, storage.Stored]:
         """Path of each parameter to its place in the reference, which lacks some."""
         cfg = dataclasses.replace(cfg, layout="unrolled")
-        shapes = storage.shapes(self.family.model(cfg), retrieval.example())
+        shapes = storage.shapes(self.family.model(cfg), retrieval.example)
         return {
             path: _stored(path, shape)
             for path, shape in shapes.items()

@@ -147,7 +147,7 @@ class RecurrentMap(NameMap):
 def _shapes(cfg):
     """Path of each parameter, biases as PyTorch has them, to its shape."""
     model = rnn_seq2seq.RNNSeq2Seq(cfg)
-    shapes = storage.shapes(model, translation.example())
+    shapes = storage.shapes(model, translation.example)
     zeros = {path: np.broadcast_to(0.0, shape) for path, shape in shapes.items()}
     return {path: x.shape for path, x in _unfolded(zeros).items()}
 

@@ -1,7 +1,9 @@
 """From our parameters to another library's tensors and back, none left over."""
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -55,11 +57,18 @@ def stored(names: Any, path: str, ours: Any, *, transposed: bool = True) -> Stor
     return Stored(names, matrix, ours)
 
 
-def shapes(model: nn.Module, example: Any) -> dict[str, tuple[int, ...]]:
-    """Path of each parameter of ``model`` to its shape; nothing is computed."""
+@functools.lru_cache(maxsize=16)  # of a folder they are asked for several times
+def shapes(
+    model: nn.Module, example: Callable[[], Any]
+) -> Mapping[str, tuple[int, ...]]:
+    """Path of each parameter of ``model`` to its shape; nothing is computed.
+
+    Args: example: () -> a batch that the model reads.
+    """
     key = jax.random.key(0)
-    params = jax.eval_shape(lambda: init_params(model, key, example))
-    return {path: leaf.shape for path, leaf in flatten_dict(params, sep="/").items()}
+    params = jax.eval_shape(lambda: init_params(model, key, example()))
+    flat = flatten_dict(params, sep="/").items()
+    return MappingProxyType({path: leaf.shape for path, leaf in flat})
 
 
 def to_params(table: Mapping[str, Stored], tensors: Mapping[str, np.ndarray]) -> dict:
