@@ -29,7 +29,7 @@ class Program(NamedTuple):
             seeds, so that it is compiled for the first of them.
         gradients: ``gradients(state, batch) -> (loss, weight, gradients)``.
         train_step: ``train_step(state, batch) -> (state, metrics)``.
-        specs: logical axes of the parameters.
+        specs: logical axes of the parameters, of all programs with that model.
     """
 
     init: Callable
@@ -130,5 +130,9 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
         skip_limit=cfg.skip_limit,
         skip_sigma=cfg.skip_sigma,
     )
-    specs = logical_specs(model, objective.example())
-    return Program(init, gradients, train_step, specs)
+    return Program(init, gradients, train_step, _specs(model, objective.example))
+
+
+@functools.lru_cache(maxsize=16)  # many runs of a process have one model
+def _specs(model, example):
+    return logical_specs(model, example())
