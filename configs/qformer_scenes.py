@@ -18,13 +18,15 @@ LENGTH = 20  # the longest caption has 15 words
 
 
 def get_config(size="tiny"):
+    model = qformer.SIZES[size]
     return configure(
         "qformer",
         "retrieval",
-        model=qformer.SIZES[size],
+        # BERT's initial values, of deviation 0.02, are too small for 48 wide layers
+        model={**model, "text": {**model["text"], "init": "glorot"}},
         data=dict(length=LENGTH),
         tokenizer=dict(vocab=256),
-        optim=dict(peak_lr=2e-3, warmup_steps=100, b2=0.98),
+        optim=dict(peak_lr=1e-3, warmup_steps=100, b2=0.98),
         train=dict(total_steps=2_000, batch_tokens=64 * LENGTH),
         eval=dict(
             every_steps=500,
