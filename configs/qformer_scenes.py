@@ -17,13 +17,16 @@ from tfm_jax.settings.configure import configure
 LENGTH = 20  # the longest caption has 15 words
 
 
+# BERT's initial values, of deviation 0.02, are too small for layers 48 wide
+TINY = qformer.SIZES["tiny"]
+SIZES = qformer.SIZES | {"tiny": {**TINY, "text": {**TINY["text"], "init": "glorot"}}}
+
+
 def get_config(size="tiny"):
-    model = qformer.SIZES[size]
     return configure(
         "qformer",
         "retrieval",
-        # BERT's initial values, of deviation 0.02, are too small for 48 wide layers
-        model={**model, "text": {**model["text"], "init": "glorot"}},
+        model=SIZES[size],
         data=dict(length=LENGTH),
         tokenizer=dict(vocab=256),
         optim=dict(peak_lr=1e-3, warmup_steps=100, b2=0.98),
