@@ -19,7 +19,8 @@ from tfm_jax.train import loop
 
 GOLDEN = Path(__file__).with_name("golden")
 RUNS = sorted(path.parent for path in GOLDEN.glob("*/*/config.json"))
-NEW = {"conv_seq2seq", "dit", "rnn_seq2seq", "unet", "vit"}  # since the last one
+# since the last one
+NEW = {"conv_seq2seq", "dit", "flamingo", "qformer", "rnn_seq2seq", "unet", "vit"}
 CLOSE = dict(rtol=2e-3)  # processors and compilers round differently
 AT_ONCE = dict(rtol=1e-5, atol=1e-5)  # and have rounded one call, not twenty updates
 

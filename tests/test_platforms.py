@@ -36,6 +36,10 @@ IMAGES = tiny_images.TINY | dict(width=16)
 DENOISING = dict(width=16, depth=1, image_size=(6, 8), channels=2, labels=2)
 CONVOLUTIONS = tiny_conv.NARROW | dict(max_length=64)
 CONVOLUTIONS |= dict(source_vocab=0, target_vocab=0)
+IMAGES_OF = {k: x for k, x in IMAGES.items() if k != "labels"} | dict(depth=1)
+LANGUAGE = dict(width=16, heads=2, ffn_width=12, depth=1)
+RESAMPLER = dict(depth=1, latents=2, heads=2)
+QUERYING = dict(width=16, heads=2, ffn_width=12, depth=1)
 OTHERS = {  # task and sizes
     "conv_seq2seq": ("translation", CONVOLUTIONS),
     "rnn_seq2seq": ("translation", dict(width=16, embedding_width=8, bridge="zeros")),
@@ -45,9 +49,13 @@ OTHERS = {  # task and sizes
         "denoise",
         DENOISING | dict(multipliers=(1,), groups=4, attention_at=(6,)),
     ),
+    "flamingo": ("visual_lm", dict(vision=IMAGES_OF, lm=LANGUAGE, resampler=RESAMPLER)),
+    "qformer": ("retrieval", dict(vision=IMAGES_OF, text=QUERYING, queries=2)),
 }
 FAMILIES = ("transformer", *TEXT, *OTHERS)
-FUSED = {"bert", "albert", "electra", "vit", "dit", "unet"}  # here, by cuDNN
+# here, by cuDNN
+FUSED = {"bert", "albert", "electra", "vit", "dit", "unet", "flamingo", "qformer"}
+EXACT = {"qformer": 4}  # of images, texts, and pairs; and all similarities
 EVERYWHERE = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
 
 
@@ -70,7 +78,9 @@ def gradients(experiment, target):
     """Its gradients for ``target``, as text."""
     example = WORKLOADS[experiment.task].objective.example()
     if hasattr(example, "images"):
-        example = example._replace(images=tiny_images.images(1).images)
+        images = tiny_images.images(1).images
+        several = example.images.ndim == 5  # of a row
+        example = example._replace(images=images[:, None] if several else images)
     batch = jax.tree.map(lambda x: np.ones((1, 2, *x.shape[1:]), x.dtype), example)
     with on(target):
         program = build(experiment)
@@ -108,7 +118,8 @@ def test_gradients_lower_for_machines_that_are_not_here(name, target, monkeypatc
     operands = re.findall(r"dot_general .* : \((\S+), (\S+)\) ->", program)
     rounded = ["bf16" in left and "bf16" in right for left, right in operands]
     assert rounded.count(True) > 10
-    assert rounded.count(False) in (0, 3)  # a map to labels is float32, and back
+    # maps to labels, or to what is compared, are float32, and back
+    assert rounded.count(False) in (0, 3 * EXACT.get(name, 1))
     # no array is summed in bfloat16, such as gradients over rows
     assert summed(program, "f32")
     assert not summed(program, "bf16")

@@ -34,8 +34,14 @@ def test_what_a_configuration_leaves_out_has_transformers_defaults(model_type):
     name_map = MAPS[model_type]
     whole = transformers.AutoConfig.for_model(model_type).to_json_string(use_diff=False)
     whole = {name: x for name, x in json.loads(whole).items() if x is not None}
-    found = name_map.read_config({"model_type": model_type})
-    assert found == name_map.read_config(whole | {"model_type": model_type})
+
+    def read(values):
+        try:
+            return name_map.read_config(values | {"model_type": model_type})
+        except ValueError as error:  # a model that has no counterpart here
+            return str(error)
+
+    assert read({}) == read(whole)
 
 
 def test_labels_of_which_several_may_be_right_are_refused():

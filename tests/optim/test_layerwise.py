@@ -8,7 +8,14 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from tests.models import tiny, tiny_conv, tiny_images, tiny_text
+from tests.models import (
+    test_flamingo,
+    tiny,
+    tiny_conv,
+    tiny_images,
+    tiny_pairs,
+    tiny_text,
+)
 from tests.models.test_encoder_knobs import GENERATOR
 from tfm_jax.config import ConfigError
 from tfm_jax.data.batch import MaskedBatch
@@ -62,6 +69,17 @@ def denoising(**changes):
     return nn.unbox(variables)["params"]
 
 
+def visual():
+    language = test_flamingo.LANGUAGE | dict(depth=1, positions="learned", max_length=9)
+    config = test_flamingo.config_of(**test_flamingo.TINY | dict(lm=language))
+    model = test_flamingo.Flamingo(config)
+    return jax.eval_shape(lambda: test_flamingo.initial(model))
+
+
+def paired():
+    return jax.eval_shape(lambda: tiny_pairs.tiny(text=dict(depth=1))[1])
+
+
 FAMILIES = {
     "dit": [
         functools.partial(denoising, positions="learned"),
@@ -86,6 +104,8 @@ FAMILIES = {
         functools.partial(text, electra, embedding_width=6, **GENERATOR, head=head)
         for head in electra.HEADS
     ],
+    "flamingo": [visual],
+    "qformer": [paired],
     "vit": [
         functools.partial(images, registers=1, representation_width=4),
         functools.partial(images, pool="map", positions="t5"),
@@ -98,7 +118,7 @@ BELOW = {
 }  # fmt: skip
 
 
-BELOW |= {"patch", "time", "label"}
+BELOW |= {"patch", "time", "label", "frame", "latents", "queries"}
 NO_ORDER = {"unet"}
 
 
@@ -117,7 +137,7 @@ def test_every_parameter_of_every_family_has_its_factor(family):
     for shapes in FAMILIES[family]:
         found = flatten_dict(factors(family, shapes()))
         for path, factor in found.items():
-            outside = set(path[:-1]) - {"encoder", "stack", "generator"}
+            outside = set(path) - {"encoder", "stack", "generator"}
             if "final_modulation" in outside:
                 outside.remove("map")
             if any(name.startswith("layer_") for name in path):

@@ -11,6 +11,7 @@ from flax import linen as nn
 from tests.models.tiny_pairs import pairs, tiny
 from tests.traced import traced
 from tfm_jax.config import ConfigError
+from tfm_jax.data.batch import TextBatch
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.models import qformer
 from tfm_jax.objectives import retrieval
@@ -18,7 +19,13 @@ from tfm_jax.objectives.retrieval import NEGATIVES, OBJECTIVES, Objective
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.workloads.evaluator import apply
-from tfm_jax.workloads.retrieval import WORKLOAD, RetrievalEvaluator, ranks_of
+from tfm_jax.workloads.retrieval import (
+    WORKLOAD,
+    RetrievalEvaluator,
+    ranks_of,
+    similarities,
+    text_rows,
+)
 
 
 def get_config(**sections):
@@ -133,3 +140,23 @@ def test_a_pool_has_no_text_twice():
     pool = evaluator.pool("valid")
     np.testing.assert_array_equal(pool.tokens, tokens[[0, 1, 3]])
     np.testing.assert_array_equal(pool.images, batch.images[[0, 1, 3]])
+
+
+def test_similarities_of_any_images_and_texts_are_those_of_pairs():
+    model, params = tiny()
+    batch = pairs()
+    text = TextBatch(batch.tokens, batch.segments)
+    found = similarities(model, params, batch.images[:2, 0], text)
+    outputs = model.apply({"params": params}, batch, train=False).vectors
+    wanted = retrieval.similarity(outputs.images, outputs.texts)[:2]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_text_is_tokenised_as_that_of_a_pair():
+    experiment = get_config(data=dict(scenes=dict(train=4, valid=4, test=0, size=32)))
+    data = WORKLOAD.prepare(experiment)
+    (rows,) = data.valid
+    texts = [example.references[0] for example in data.examples["valid"]]
+    found = text_rows(experiment.data, data.tokenizer, texts)
+    np.testing.assert_array_equal(found.tokens, rows.tokens)
+    np.testing.assert_array_equal(found.segments, rows.segments)

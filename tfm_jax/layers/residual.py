@@ -36,7 +36,8 @@ def _tanh_gate(initial):
     def gate(residual, y):
         init = nn.initializers.constant(initial)
         alpha = residual.param("alpha", init, (), jnp.float32)
-        return jnp.tanh(alpha).astype(y.dtype) * y
+        # for all rows before it is rounded, so that its gradient is summed in float32
+        return jnp.broadcast_to(jnp.tanh(alpha), y.shape).astype(y.dtype) * y
 
     return gate
 

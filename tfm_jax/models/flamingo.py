@@ -312,12 +312,19 @@ FAMILY = Family(
         "vision": Start(("vit",), "vision", _of_vision, owns="^vision/"),
     },
     below=(
-        "vision",
-        "resampler",
+        "vision/embedding",
+        "vision/stack/position_bias",
+        "resampler/frame",
+        "resampler/latents",
         "lm/embedding",
         "lm/position",
         "lm/stack/position_bias",
     ),
-    above=("lm/stack/final_norm", "lm/output"),
+    above=(
+        "vision/stack/final_norm",
+        "resampler/stack/final_norm",
+        "lm/stack/final_norm",
+        "lm/output",
+    ),
     causal=True,
 )

@@ -7,6 +7,7 @@ from tfm_jax.notebook.causal import CausalRun
 from tfm_jax.notebook.denoise import DenoiseRun
 from tfm_jax.notebook.images import ClassifyImagesRun
 from tfm_jax.notebook.labels import ClassifyRun, SpanRun, TagRun
+from tfm_jax.notebook.retrieval import RetrievalRun
 from tfm_jax.notebook.run import Run, TextRun
 from tfm_jax.notebook.translation import TranslationRun
 from tfm_jax.notebook.visual import VisualRun
@@ -29,6 +30,7 @@ RUNS = {  # task -> what a run that has learnt it can be asked
     "tag": TagRun,
     "span": SpanRun,
     "visual_lm": VisualRun,
+    "retrieval": RetrievalRun,
 }
 
 

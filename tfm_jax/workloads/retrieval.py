@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from tfm_jax.config import ConfigError, knob, no_choice
 from tfm_jax.data.batch import ImageTextBatch, TextBatch
 from tfm_jax.data.prepared import SPLITS
 from tfm_jax.data.rows import image_text
+from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
 from tfm_jax.objectives import retrieval
 from tfm_jax.objectives.retrieval import NEGATIVES, OBJECTIVES
 from tfm_jax.workloads.evaluator import Evaluator, Scored, apply
@@ -106,6 +108,47 @@ def ranks_of(
     at_least = scores >= right[:, None], scores.T >= right[:, None]
     texts_ranks, image_ranks = (np.sum(x, axis=1) - 1 for x in at_least)
     return texts_ranks, image_ranks
+
+
+def text_rows(cfg: Any, tokenizer: Any, texts: Sequence[str]) -> TextBatch:
+    """Texts as a run reads them, whatever image they belong to.
+
+    Raises: DataError for one that is longer than its rows.
+    """
+    cfg = dataclasses.replace(cfg, empty="keep", overlong="error")
+    examples = [Example((Turn("", text),), "caption", (text,), (0,)) for text in texts]
+    some = ImageTexts(examples, np.zeros((1, 1, 1, 1), np.uint8))
+    rows, *_ = image_text.image_text_rows(cfg, tokenizer, some)
+    return TextBatch(rows.tokens, rows.segments)
+
+
+def similarities(
+    model: Any, params: Any, images: np.ndarray, texts: TextBatch
+) -> np.ndarray:
+    """Cosines [N, M] of images [N, height, width, C] uint8 and of texts [M, T].
+
+    Args: model, params: of one device.
+    """
+    parts, count = [], len(images)
+    for first in range(0, count, AT_ONCE):
+        rows = np.minimum(np.arange(first, first + min(count, AT_ONCE)), count - 1)
+        parts.append(jax.device_get(_of_images(model, params, images[rows, None])))
+    of_texts = _of_texts(model, params, texts)
+    scores = [retrieval.similarity(vectors, of_texts) for vectors in parts]
+    return np.concatenate(scores)[:count]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _of_images(model, params, images):
+    run = functools.partial(apply, model, params, rng=None, train=False)
+    states = run(images, method="image_states")
+    return run(states, None, method="contrast").images
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _of_texts(model, params, text):
+    run = functools.partial(apply, model, params, rng=None, train=False)
+    return run(None, text, method="contrast").texts
 
 
 @functools.partial(jax.jit, static_argnums=0)

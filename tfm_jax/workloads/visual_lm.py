@@ -155,6 +155,12 @@ def _fits(experiment, data):
                 )
 
 
+def _has_score(experiment, score):
+    data, written = experiment.data, experiment.eval.sentences > 0
+    asks = data.source == "scenes" and data.scenes.texts == "questions"
+    return score in TOKEN_SCORES or (written and not (asks and score == "bleu"))
+
+
 def _final_scores(experiment, data, split):
     kinds = data.report.get(split, {}).get("kinds", {})
     names = ["exact_match", *(f"{kind}_exact_match" for kind in kinds)]
@@ -181,6 +187,7 @@ WORKLOAD = Workload(
     objective=visual_lm,
     data=image_text.KIND,
     scores={**TOKEN_SCORES, "exact_match": max, "bleu": max},
+    has_score=_has_score,
     final_scores=_final_scores,
     evaluator=VisualEvaluator,
     eval_knobs=("sentences",),
