@@ -67,11 +67,12 @@ def text(of_size: dict[str, dict]) -> str:
 
 def main(folder: Path = FOLDER) -> None:
     """Writes all of them."""
+    written = {file: text(resolved(file)) for file in FILES}  # before any is deleted
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.json"):
         path.unlink()
-    for file in FILES:
-        Path(folder, file).with_suffix(".json").write_text(text(resolved(file)))
+    for file, content in written.items():
+        Path(folder, file).with_suffix(".json").write_text(content)
 
 
 if __name__ == "__main__":
