@@ -9,6 +9,9 @@ Run     python -m tfm_jax.main --config=configs/flamingo_scenes.py --workdir=run
             --config.init_from=lm=runs/lm
 Ablate  append --config.model.resampler.kind=mlp
 Sizes   tiny (default); lm: the language model alone, on what is said of scenes
+Expect  not published; here of the test set 0.53 of the captions and 0.75 of the answers
+        are right word for word, 0.01 of the captions of unseen pairs (tiny, seed 0)
+Cost    0.9 million parameters: a quarter of an hour of one core (tiny), minutes (lm)
 """
 
 from tfm_jax.settings.configure import configure, every
