@@ -20,7 +20,7 @@ LENGTH = 20  # the longest caption has 15 words
 
 # BERT's initial values, of deviation 0.02, are too small for layers 48 wide
 TINY = qformer.SIZES["tiny"]
-SIZES = qformer.SIZES | {"tiny": {**TINY, "text": {**TINY["text"], "init": "glorot"}}}
+SIZES = {"tiny": {**TINY, "text": {**TINY["text"], "init": "glorot"}}}
 
 
 def get_config(size="tiny"):

@@ -118,6 +118,12 @@ def test_the_file_at_a_path_is_taken_before_one_of_that_name(tmp_path, monkeypat
     assert configs.load("gpt1").task == "causal_lm"
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_a_size_that_a_config_does_not_have_is_refused(file):
+    with pytest.raises(configs.ConfigError, match="has no size 'none'; choose from"):
+        configs.load(f"{FOLDER / file}:none")
+
+
 def test_sizes_are_named_where_there_is_no_such():
     with pytest.raises(
         configs.ConfigError, match=r"no size 'tiny'; choose from \(bert_"

@@ -30,9 +30,9 @@ from tfm_jax.data.rows import (
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.knobs import sections_of
 from tfm_jax.layers.arch import Arch, TextArch
-from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.layers.images.patches import ImageArch
 from tfm_jax.layers.recurrent.arch import RecurrentArch
+from tfm_jax.layers.text.encoder import EncoderArch
 from tfm_jax.models import MODELS
 from tfm_jax.objectives import translation
 from tfm_jax.optim import optimizers, plateau

@@ -148,9 +148,10 @@ def role_of(cls: type, name: str) -> str:
 def roles_of(cls: type, prefix: str = "") -> dict[str, str]:
     """Dotted name -> role of every knob of a dataclass and those in it."""
     found: dict[str, Any] = {}
-    for name, expected in _hints(cls).items():
-        if isinstance(expected, type) and dataclasses.is_dataclass(expected):
-            found |= roles_of(expected, f"{prefix}{name}.")
+    sections = sections_of(cls)
+    for name in _hints(cls):
+        if name in sections:
+            found |= roles_of(sections[name], f"{prefix}{name}.")
         else:
             found[prefix + name] = role_of(cls, name)
     return found
@@ -266,9 +267,10 @@ def element_of(expected: Any) -> Any:
 def types_of(cls: type, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> declared type of every knob of a dataclass and those in it."""
     found: dict[str, Any] = {}
+    sections = sections_of(cls)
     for name, expected in _hints(cls).items():
-        if isinstance(expected, type) and dataclasses.is_dataclass(expected):
-            found |= types_of(expected, f"{prefix}{name}.")
+        if name in sections:
+            found |= types_of(sections[name], f"{prefix}{name}.")
         else:
             found[prefix + name] = expected
     return found

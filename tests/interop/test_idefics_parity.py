@@ -64,18 +64,18 @@ def kernel_of(layer, *shape):
 
 def maps_of(theirs, ours, out, heads, size):
     """Our path -> ``Tensor`` of one attention."""
-    found = {
+    tensors = {
         f"{ours}/{name}/kernel": kernel_of(getattr(theirs, there), -1, heads, size)
         for name, there in HEADS.items()
     }
     kernel = kernel_of(getattr(theirs, out), heads, size, -1)
-    return found | {f"{ours}/out/kernel": kernel}
+    return tensors | {f"{ours}/out/kernel": kernel}
 
 
 def norm_of(theirs, ours):
-    found = {f"{ours}/scale": Tensor(theirs.weight)}
+    tensors = {f"{ours}/scale": Tensor(theirs.weight)}
     biased = hasattr(theirs, "bias")
-    return found | ({f"{ours}/bias": Tensor(theirs.bias)} if biased else {})
+    return tensors | ({f"{ours}/bias": Tensor(theirs.bias)} if biased else {})
 
 
 def assert_equal(tensors, ours, theirs):

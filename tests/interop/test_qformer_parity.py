@@ -31,7 +31,7 @@ from tfm_jax.interop.__main__ import main
 from tfm_jax.interop.maps.qformer import BLIP2, TEMPERATURE
 from tfm_jax.interop.safetensors_io import FILE
 from tfm_jax.interop.tensors import storage
-from tfm_jax.layers.queries import MASKS, QueryingEncoder
+from tfm_jax.layers.text.queries import MASKS, QueryingEncoder
 from tfm_jax.models import qformer
 from tfm_jax.objectives.retrieval import similarity
 from tfm_jax.runs import saved

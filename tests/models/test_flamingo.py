@@ -137,12 +137,12 @@ def decoded(model, params, tokens, size):
     lengths = jnp.minimum(LENGTHS, size)
     options = dict(images=IMAGES, image_counts=COUNTS, image_index=INDEX)
     cache = bound.prefill(tokens[:, :size], lengths, width=W, max_length=T, **options)
-    found = []
+    logits_of = []
     for t in range(size, T):
         logits, cache = bound.step(jnp.repeat(tokens[:, t : t + 1], W, 1), cache)
         cache = cache.select(jnp.array([[1, 0]] * B))
-        found.append(logits)
-    return jnp.stack(found, axis=1)
+        logits_of.append(logits)
+    return jnp.stack(logits_of, axis=1)
 
 
 def test_cached_decoding_behind_a_prompt_with_images_equals_the_full_pass():
@@ -192,11 +192,11 @@ def parameters(sections):
     """First name of the path, or "gated" -> number of parameters."""
     model = Flamingo(config_of(**sections, vocab=V))
     shapes = jax.eval_shape(lambda: initial(model))
-    found = dict.fromkeys(("vision", "resampler", "lm", "gated"), 0)
+    counts = dict.fromkeys(("vision", "resampler", "lm", "gated"), 0)
     for path, x in flatten_dict(shapes, sep="/").items():
         name = "gated" if "/gated_" in path else path.partition("/")[0]
-        found[name] += math.prod(x.shape)
-    return found
+        counts[name] += math.prod(x.shape)
+    return counts
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def test_published_sizes_have_the_parameters_that_their_widths_make(
     depth, every = sections["lm"]["depth"], sections["gated_every"]
     assert len(range(0, depth, every)) == layers
     short = {name: sections[name] | dict(depth=1) for name in ("vision", "lm")}
-    found = parameters(sections | short)
-    assert found["gated"] * layers / 1e9 == pytest.approx(gated, abs=0.005)
-    assert found["resampler"] / 1e6 == pytest.approx(170, abs=1)
+    counts = parameters(sections | short)
+    assert counts["gated"] * layers / 1e9 == pytest.approx(gated, abs=0.005)
+    assert counts["resampler"] / 1e6 == pytest.approx(170, abs=1)
 
 
 @pytest.mark.parametrize("kind", ["transformer", "mlp", "none"])

@@ -12,7 +12,7 @@ from tests.models import tiny_images, tiny_text
 from tests.models.tiny_pairs import config, pairs, tiny
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.layers.layout import init_params, to_scanned
-from tfm_jax.layers.queries import MASKS, QueryingEncoder
+from tfm_jax.layers.text.queries import MASKS, QueryingEncoder
 from tfm_jax.models import bert, qformer
 from tfm_jax.objectives import retrieval
 

@@ -147,9 +147,9 @@ def test_a_query_sees_a_key_if_every_condition_allows_it(names):
 
 
 def test_of_past_segments_a_query_sees_all_up_to_its_own_and_no_padding():
-    found = Mask(**PAST).visible(T, S)
+    visible = Mask(**PAST).visible(T, S)
     keys, queries = KV_SEGMENTS[:, None], SEGMENTS[..., None]
-    np.testing.assert_array_equal(found[:, 0], (keys > 0) & (keys <= queries))
+    np.testing.assert_array_equal(visible[:, 0], (keys > 0) & (keys <= queries))
 
 
 def test_a_mask_without_conditions_costs_nothing():

@@ -5,7 +5,7 @@ import pytest
 
 from tests.models.tiny_images import images, tiny
 from tfm_jax.models import vit
-from tfm_jax.runs.image_attention import attention
+from tfm_jax.runs.images.attention import attention
 
 
 @pytest.fixture(scope="module", params=vit.POOLS)

@@ -101,7 +101,7 @@ def test_images_of_another_number_or_size_are_refused(rows, message):
 
 
 class Table(nn.Module):
-    """A model whose vectors are given: of row i, by the number of its image."""
+    """A model whose vectors are given, by the numbers of images and of texts."""
 
     def setup(self):
         self.table = self.param("table", nn.initializers.zeros, (2, 6, 2))
@@ -110,8 +110,9 @@ class Table(nn.Module):
         return images[:, 0, 0, 0, 0]
 
     def contrast(self, states, text, *, train):
-        images, texts = self.table[:, states]
-        return qformer.Vectors(images[:, None], texts, 1.0)
+        if states is None:
+            return qformer.Vectors(None, self.table[1, text.tokens[:, 1]], 1.0)
+        return qformer.Vectors(self.table[0, states][:, None], None, 1.0)
 
 
 def test_ranks_count_all_that_is_as_similar_as_the_right_one():
@@ -119,6 +120,7 @@ def test_ranks_count_all_that_is_as_similar_as_the_right_one():
     pixels = np.zeros_like(pool.images)
     pixels[:, 0, 0, 0, 0] = np.arange(6)
     pool = pool._replace(images=pixels)
+    pool.tokens[:, 1] = np.arange(6)
     table = np.random.default_rng(0).normal(size=(2, 6, 2)).astype(np.float32)
     table[1, 5] = table[1, 4]  # two texts are alike
     of_texts, of_images = ranks_of(Table(), {"table": table}, pool)
@@ -146,10 +148,10 @@ def test_similarities_of_any_images_and_texts_are_those_of_pairs():
     model, params = tiny()
     batch = pairs()
     text = TextBatch(batch.tokens, batch.segments)
-    found = similarities(model, params, batch.images[:2, 0], text)
+    cosines = similarities(model, params, batch.images[:2, 0], text)
     outputs = model.apply({"params": params}, batch, train=False).vectors
     wanted = retrieval.similarity(outputs.images, outputs.texts)[:2]
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    np.testing.assert_allclose(cosines, wanted, atol=1e-5)
 
 
 def test_a_text_is_tokenised_as_that_of_a_pair():
@@ -157,6 +159,6 @@ def test_a_text_is_tokenised_as_that_of_a_pair():
     data = WORKLOAD.prepare(experiment)
     (rows,) = data.valid
     texts = [example.references[0] for example in data.examples["valid"]]
-    found = text_rows(experiment.data, data.tokenizer, texts)
-    np.testing.assert_array_equal(found.tokens, rows.tokens)
-    np.testing.assert_array_equal(found.segments, rows.segments)
+    text = text_rows(experiment.data, data.tokenizer, texts)
+    np.testing.assert_array_equal(text.tokens, rows.tokens)
+    np.testing.assert_array_equal(text.segments, rows.segments)

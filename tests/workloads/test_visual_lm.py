@@ -102,5 +102,7 @@ def test_images_of_another_size_than_the_encoder_reads_are_refused():
     config = config_of()
     config.data.scenes.size = 24
     experiment = resolve(config)
-    with pytest.raises(ConfigError, match=r"24x24 .* model\.vision is for 16x16"):
+    with pytest.raises(
+        ConfigError, match=r"shape \(24, 24, 3\), model\.vision\.image_size=\(16,\)"
+    ):
         experiment.workload.prepare(experiment)

@@ -16,8 +16,7 @@ from tfm_jax.decode.sampling import Samples, Sampling, generate
 from tfm_jax.decode.search import TokenIds, decode
 from tfm_jax.models import transformer
 from tfm_jax.objectives.retrieval import similarity
-from tfm_jax.runs import image_attention
-from tfm_jax.runs.image_attention import ImageAttention
+from tfm_jax.runs.images.attention import ImageAttention, attention
 
 
 class Imported(NamedTuple):
@@ -193,7 +192,7 @@ class ImportedImages(NamedTuple):
 
     def attention(self, image: ArrayLike) -> ImageAttention:
         """Weights of every layer and head for one image, and their rollout."""
-        return image_attention.attention(self.model, self.params, image)
+        return attention(self.model, self.params, image)
 
 
 class ImportedPairs(NamedTuple):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.layers.arch import Arch
-from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.norms import NORM_KINDS
+from tfm_jax.layers.text.encoder import EncoderArch
 from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.pooling import POOLS
 

@@ -16,10 +16,10 @@ from flax import linen as nn
 
 from tfm_jax.config import knob
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.sharing import SHARES
+from tfm_jax.layers.text.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.models.family import Family
 
 EMBEDDING_MAPS = ("always", "where_needed")

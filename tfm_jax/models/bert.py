@@ -17,8 +17,8 @@ from flax import linen as nn
 
 from tfm_jax.config import knob
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import HEADS, Head
+from tfm_jax.layers.text.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.models.family import Family
 
 

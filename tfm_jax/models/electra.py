@@ -19,8 +19,8 @@ from flax import linen as nn
 
 from tfm_jax.config import knob
 from tfm_jax.data.batch import MaskedBatch, TextBatch
-from tfm_jax.layers.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.layers.heads import Head, LMHead, ReplacedHead, at_targets
+from tfm_jax.layers.text.encoder import TASK_FIELDS, EncoderArch, TextEncoder
 from tfm_jax.models.family import Family
 from tfm_jax.ops.dropout import row_keys
 

@@ -276,9 +276,26 @@ _ENCODER = dict(
 # Alayrac et al. 2022, tables 4 and 5: (depth, width, heads), every
 SIZES: dict[str, Mapping[str, Any]] = {
     "tiny": dict(
-        vision=vit.SIZES["tiny"] | dict(image_size=(32,), patch_size=(4,), pool="mean"),
-        lm=dict(depth=2, width=64, heads=4, ffn_width=256, max_length=64),
-        resampler=dict(depth=1, latents=8, heads=4),
+        vision=dict(
+            depth=2,
+            width=64,
+            heads=4,
+            ffn_width=256,
+            image_size=(32,),
+            patch_size=(4,),
+            pool="mean",
+        ),
+        lm=dict(
+            depth=2,
+            width=128,
+            heads=4,
+            ffn_width=512,
+            max_length=64,
+            dropout=0.0,
+            attention_dropout=0.0,
+            embedding_dropout=0.0,
+        ),
+        resampler=dict(depth=1, latents=16, heads=4),
     ),
     "3b": _size((24, 2048, 16), 1, vision=_ENCODER),
     "9b": _size((40, 4096, 32), 4, vision=_ENCODER),

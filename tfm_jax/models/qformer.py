@@ -24,10 +24,10 @@ from tfm_jax.config import check_numbers, knob, widened
 from tfm_jax.data.batch import ImageBatch, TextBatch
 from tfm_jax.layers.arch import EXECUTION, Execution
 from tfm_jax.layers.embed import TokenEmbedding
-from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.layers.heads import LMHead
 from tfm_jax.layers.linear import Linear
-from tfm_jax.layers.queries import QueryingEncoder
+from tfm_jax.layers.text.encoder import EncoderArch
+from tfm_jax.layers.text.queries import QueryingEncoder
 from tfm_jax.models import vit
 from tfm_jax.models.family import Family, Start
 

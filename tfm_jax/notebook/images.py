@@ -10,8 +10,9 @@ from PIL import Image
 
 from tfm_jax.decode.classifying import over_images
 from tfm_jax.notebook.run import ScoredRun
-from tfm_jax.runs import classified, image_attention, pictures, saved
-from tfm_jax.runs.image_attention import ImageAttention
+from tfm_jax.runs import pictures, saved
+from tfm_jax.runs.images import attention, classified
+from tfm_jax.runs.images.attention import ImageAttention
 from tfm_jax.runs.log import counted
 
 CHANNELS = (1, 3, 4)  # as last axis, they make an array of three axes one image
@@ -61,7 +62,7 @@ class ClassifyImagesRun(ImagesRun):
     def attention(self, image: Any) -> ImageAttention:
         """Weights of every layer and head for one image, and their rollout."""
         (pixels,) = classified.read(self, [image])
-        return image_attention.attention(self.model, self.params, pixels)
+        return attention.attention(self.model, self.params, pixels)
 
     def embed(self, images: Any) -> np.ndarray:
         """A vector [n, D] float32 of each image: the mean of the encoder's states.

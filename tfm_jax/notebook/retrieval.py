@@ -7,7 +7,7 @@ import pandas as pd
 
 from tfm_jax.notebook.images import ImagesRun, listed_images
 from tfm_jax.notebook.run import listed
-from tfm_jax.runs import classified
+from tfm_jax.runs.images import classified
 from tfm_jax.workloads import retrieval
 
 
@@ -26,9 +26,11 @@ class RetrievalRun(ImagesRun):
         """
         texts = listed(texts, "retrieve")
         images = listed_images(images, "retrieve")
+        if not texts or not len(images):
+            return pd.DataFrame(columns=texts, index=range(len(images)), dtype=float)
         pixels = classified.read(self, images)
         rows = retrieval.text_rows(self.config.data, self.tokenizer, texts)
         named = all(isinstance(image, str | Path) for image in images)
         index = [*map(str, images)] if named else range(len(images))
-        found = retrieval.similarities(self.model, self.params, pixels, rows)
-        return pd.DataFrame(found, columns=texts, index=index)
+        cosines = retrieval.similarities(self.model, self.params, pixels, rows)
+        return pd.DataFrame(cosines, columns=texts, index=index)

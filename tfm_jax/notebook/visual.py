@@ -9,7 +9,8 @@ import pandas as pd
 from flax.traverse_util import flatten_dict
 
 from tfm_jax.notebook.images import ImagesRun, listed_images
-from tfm_jax.runs import answered, pictures
+from tfm_jax.runs import pictures
+from tfm_jax.runs.images import answered
 from tfm_jax.runs.log import counted
 
 _GATE = re.compile(r"lm/stack/layer_(\d+)/gated_(.*)_residual/alpha")

@@ -6,7 +6,8 @@ from pathlib import Path
 from tfm_jax.config import ConfigError
 from tfm_jax.data.errors import DataError
 from tfm_jax.mesh import Config, make_mesh, using
-from tfm_jax.runs import classified, judges, saved
+from tfm_jax.runs import judges, saved
+from tfm_jax.runs.images import classified
 
 FILES = ("files", "tsv")  # values of data.source that read files
 TEXTS = ("folder", "pydocs", "recall")  # of running text, which a file holds as well

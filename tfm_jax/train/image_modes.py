@@ -10,7 +10,8 @@ import numpy as np
 
 from tfm_jax.config import ConfigError, from_flag, no_choice
 from tfm_jax.data.sources.text_files import lines_of
-from tfm_jax.runs import answered, classified, pictures, saved
+from tfm_jax.runs import pictures, saved
+from tfm_jax.runs.images import answered, classified
 from tfm_jax.runs.log import counted
 from tfm_jax.runs.process.exits import one_line
 from tfm_jax.terminal import say

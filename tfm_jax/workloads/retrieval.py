@@ -16,6 +16,7 @@ from tfm_jax.data.rows import image_text
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
 from tfm_jax.objectives import retrieval
 from tfm_jax.objectives.retrieval import NEGATIVES, OBJECTIVES
+from tfm_jax.workloads import visual_lm
 from tfm_jax.workloads.evaluator import Evaluator, Scored, apply
 from tfm_jax.workloads.workload import Workload
 
@@ -92,18 +93,8 @@ def ranks_of(
     Returns: (ranks [N] of the texts, of the images for each text); 0 is the first, and
         what is as similar as the right one stands before it.
     """
-    count = len(pool.tokens)
-    size = min(count, AT_ONCE)
-    parts = []
-    for first in range(0, count, size):
-        rows = np.minimum(np.arange(first, first + size), count - 1)  # all alike
-        batch = jax.tree.map(lambda x, rows=rows: x[rows], pool)
-        parts.append(jax.device_get(_vectors(model, params, batch)))
-    texts = np.concatenate([text for _, text in parts])[:count]
-    of_texts = jnp.asarray(texts)
-    scores = np.concatenate(
-        [retrieval.similarity(images, of_texts) for images, _ in parts]
-    )[:count]
+    text = TextBatch(pool.tokens, pool.segments)
+    scores = similarities(model, params, pool.images[:, 0], text)
     right = np.diagonal(scores)
     at_least = scores >= right[:, None], scores.T >= right[:, None]
     texts_ranks, image_ranks = (np.sum(x, axis=1) - 1 for x in at_least)
@@ -127,15 +118,27 @@ def similarities(
 ) -> np.ndarray:
     """Cosines [N, M] of images [N, height, width, C] uint8 and of texts [M, T].
 
-    Args: model, params: of one device.
+    Args: model, params: of one device. images, texts: at least one of each.
     """
-    parts, count = [], len(images)
-    for first in range(0, count, AT_ONCE):
-        rows = np.minimum(np.arange(first, first + min(count, AT_ONCE)), count - 1)
-        parts.append(jax.device_get(_of_images(model, params, images[rows, None])))
-    of_texts = _of_texts(model, params, texts)
-    scores = [retrieval.similarity(vectors, of_texts) for vectors in parts]
-    return np.concatenate(scores)[:count]
+    of_texts = jnp.asarray(_batched(_of_texts, model, params, texts))
+    of_images = _batched(_of_images, model, params, images[:, None])
+    return np.concatenate(
+        [
+            retrieval.similarity(of_images[first : first + AT_ONCE], of_texts)
+            for first in range(0, len(images), AT_ONCE)
+        ]
+    )
+
+
+def _batched(function, model, params, rows):
+    """``function`` of all rows, a tree of arrays [N, ...]; few shapes are compiled."""
+    count = len(jax.tree.leaves(rows)[0])
+    size, parts = min(count, AT_ONCE), []
+    for first in range(0, count, size):
+        chosen = np.minimum(np.arange(first, first + size), count - 1)
+        some = jax.tree.map(lambda x, chosen=chosen: x[chosen], rows)
+        parts.append(jax.device_get(function(model, params, some)))
+    return np.concatenate(parts)[:count]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -149,15 +152,6 @@ def _of_images(model, params, images):
 def _of_texts(model, params, text):
     run = functools.partial(apply, model, params, rng=None, train=False)
     return run(None, text, method="contrast").texts
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _vectors(model, params, batch):
-    run = functools.partial(apply, model, params, rng=None, train=False)
-    states = run(batch.images, method="image_states")
-    text = TextBatch(batch.tokens, batch.segments)
-    vectors = run(states, text, method="contrast")
-    return vectors.images, vectors.texts
 
 
 def _recall(name, k):
@@ -211,21 +205,14 @@ def _check(experiment):
 
 
 def _fits(experiment, data):
-    wanted = (*experiment.model.image, experiment.model.channels)
     for split in SPLITS:
         for rows in getattr(data, split):
-            count, *shape = rows.images.shape[1:]
-            if count != 1:
+            if (count := rows.images.shape[1]) != 1:
                 raise ConfigError(
                     f"rows of the {split} split have up to {count} images, a pair has "
                     "one: set data.shots=0"
                 )
-            if tuple(shape) != wanted:
-                raise ConfigError(
-                    f"images of the {split} split have the shape {tuple(shape)}, "
-                    f"model.vision.image_size={experiment.model.vision.image_size} and "
-                    f"model.vision.channels={experiment.model.channels} are for others"
-                )
+    visual_lm.fits(experiment, data)
 
 
 # Li et al. 2023, arXiv:2301.12597, as released for stage one

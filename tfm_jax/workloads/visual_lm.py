@@ -104,7 +104,8 @@ class VisualEvaluator(Evaluator):
         if not scores or not self.cfg.sentences:
             return scores, {}
         of_texts, shown = self._written(params, "valid", self.cfg.sentences, poll)
-        return scores | of_texts, dict(enumerate(shown))
+        samples = {str(n): line for n, line in enumerate(shown[: self.cfg.samples])}
+        return scores | of_texts, samples
 
     def final(
         self,
@@ -140,18 +141,20 @@ class VisualEvaluator(Evaluator):
         return text_scores(written, examples), shown
 
 
-def _fits(experiment, data):
-    """Images of the size and channels that the model reads. Raises: ConfigError."""
+def fits(experiment: Any, data: Any) -> None:
+    """Images are of the size and channels that the model reads.
+
+    Raises: ConfigError.
+    """
     vision = experiment.model.vision
-    wanted = (*vision.image, vision.channels)
     for split in SPLITS:
         for rows in getattr(data, split):
-            if (shape := tuple(rows.images.shape[2:])) != wanted:
+            shape = tuple(rows.images.shape[2:])
+            if shape != (*vision.image, vision.channels):
                 raise ConfigError(
-                    f"images of the {split} split have {shape[0]}x{shape[1]} pixels of "
-                    f"{shape[2]} channels, model.vision is for {wanted[0]}x{wanted[1]} "
-                    f"of {wanted[2]}: set model.vision.image_size and channels, or "
-                    "data.image_size, data.color or data.scenes.size"
+                    f"images of the {split} split have the shape {shape}, "
+                    f"model.vision.image_size={vision.image_size} and "
+                    f"model.vision.channels={vision.channels} are for others"
                 )
 
 
@@ -191,6 +194,6 @@ WORKLOAD = Workload(
     final_scores=_final_scores,
     evaluator=VisualEvaluator,
     eval_knobs=("sentences",),
-    fits=_fits,
+    fits=fits,
     defaults=DEFAULTS,
 )

@@ -15,7 +15,8 @@ from tfm_jax.data.rows.images import KIND, Config
 from tfm_jax.data.sources import tfds
 from tfm_jax.data.sources.images.labelled import load_images
 from tfm_jax.data.sources.images.listed import SOURCES, content
-from tfm_jax.runs import classified, heldout, pictures
+from tfm_jax.runs import heldout, pictures
+from tfm_jax.runs.images import classified
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 4, 4), np.uint8)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from tfm_jax.data.rows.image_text import image_text_rows
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
-from tfm_jax.runs import classified, saved
+from tfm_jax.runs import saved
+from tfm_jax.runs.images import classified
 from tfm_jax.workloads import visual_lm
 
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
-from tfm_jax.layers.encoder import EncoderArch
 from tfm_jax.layers.linear import INITS, Dropout, constrain
 from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.parts import CROSS, FFN, SELF, Context, Memory
 from tfm_jax.layers.stack import Stack
+from tfm_jax.layers.text.encoder import EncoderArch
 from tfm_jax.ops.masks import Mask
 
 TEXT_FFN = FFN._replace(rows="text")

@@ -1,0 +1,1 @@
+"""Encoders of text, alone and beside learned queries."""

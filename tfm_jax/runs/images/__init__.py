@@ -1,0 +1,1 @@
+"""What trained models make of images: classes, texts, attention."""
