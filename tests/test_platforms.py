@@ -1,5 +1,6 @@
 """Train steps for TPUs and GPUs, lowered on this machine: no kernel of CPUs in them."""
 
+import dataclasses
 import functools
 import math
 import re
@@ -15,6 +16,7 @@ from tests.models import tiny_conv, tiny_images
 from tests.reliability import tiny
 from tests.test_configs import Vocabularies
 from tests.workloads.text_runs import get_config
+from tfm_jax.config import ConfigError
 from tfm_jax.decode.topk import top_k
 from tfm_jax.layers.layout import init_params, logical_specs
 from tfm_jax.mesh import Config, make_mesh
@@ -59,7 +61,7 @@ EXACT = {"qformer": 4}  # of images, texts, and pairs; and all similarities
 EVERYWHERE = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
 
 
-def experiment(name):
+def experiment(name, **model):
     if name == "transformer":
         config = tiny.get_config()
     elif name in OTHERS:
@@ -70,17 +72,23 @@ def experiment(name):
         config = get_config(task, name, head, Path(), width=16)
         if head == "pretraining" and task == "masked_lm":
             config.data.pairs.kind = "nsp"
-    config.model.update(dtype="bfloat16")
+    config.model.update(dtype="bfloat16", **model)
     return resolve(config).complete(Vocabularies(31))
+
+
+def example_of(experiment):
+    """The smallest batch of what it learns."""
+    example = WORKLOADS[experiment.task].objective.example()
+    if not hasattr(example, "images"):
+        return example
+    images = tiny_images.images(1).images
+    several = example.images.ndim == 5  # of a row
+    return example._replace(images=images[:, None] if several else images)
 
 
 def gradients(experiment, target):
     """Its gradients for ``target``, as text."""
-    example = WORKLOADS[experiment.task].objective.example()
-    if hasattr(example, "images"):
-        images = tiny_images.images(1).images
-        several = example.images.ndim == 5  # of a row
-        example = example._replace(images=images[:, None] if several else images)
+    example = example_of(experiment)
     batch = jax.tree.map(lambda x: np.ones((1, 2, *x.shape[1:]), x.dtype), example)
     with on(target):
         program = build(experiment)
@@ -123,6 +131,23 @@ def test_gradients_lower_for_machines_that_are_not_here(name, target, monkeypatc
     # no array is summed in bfloat16, such as gradients over rows
     assert summed(program, "f32")
     assert not summed(program, "bf16")
+
+
+@pytest.mark.parametrize("name", sorted(FUSED - {"dit", "unet"}))
+def test_cudnn_is_a_choice_where_it_can_do_all_attention_of_a_family(name, monkeypatch):
+    fields = dataclasses.fields(MODELS[name].config)
+    (choices,) = (x.metadata["choices"] for x in fields if x.name == "attention")
+    if "cudnn" not in choices:
+        with pytest.raises(ConfigError, match=r"attention='cudnn'.*\(auto, xla\)"):
+            experiment(name, attention="cudnn")
+        return
+    with_cudnn(monkeypatch)
+    asked = experiment(name, attention="cudnn")
+    with on("cuda"):
+        model, example = asked.build_model(), example_of(asked)
+        params = jax.eval_shape(lambda: init_params(model, jax.random.key(0), example))
+        apply = functools.partial(model.apply, train=False)
+        jax.eval_shape(apply, {"params": params}, example)
 
 
 def test_the_platform_is_that_of_the_mesh():

@@ -1,8 +1,8 @@
 """Rows into batches: endless and resumable to train, each row once to evaluate.
 
-A row set is a NamedTuple of arrays whose first axis is rows; a field may be None. Its
-``shape`` is its number of rows and, last, what a row counts for in the size of a batch:
-tokens, or 1 where a row is an item.
+A row set is a NamedTuple of arrays whose first axis is rows; a field may be None, or
+``gathered.Gathered``. Its ``shape`` is its number of rows and, last, what a row counts
+for in the size of a batch: tokens, or 1 where a row is an item.
 """
 
 import bisect

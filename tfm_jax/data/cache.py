@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tfm_jax.data.batches import Order
+from tfm_jax.data.gathered import Gathered
 from tfm_jax.data.prepared import SPLITS, Prepared, prepare
 from tfm_jax.data.sources.documents import folder_files
 from tfm_jax.data.sources.text_files import digest
@@ -153,8 +154,9 @@ def _write(entry, data):
             for number, rows in enumerate(getattr(data, split)):
                 there = {k: x for k, x in rows._asdict().items() if x is not None}
                 fields[split].append([*there])
-                for name, array in there.items():
-                    np.save(made / f"{split}-{number}-{name}.npy", array)
+                for name, field in there.items():
+                    for part, array in _parts(field).items():
+                        np.save(made / f"{split}-{number}-{name}{part}.npy", array)
         document = {
             "tokenizer": data.tokenizer and data.tokenizer.to_json(),
             "fields": fields,
@@ -169,6 +171,23 @@ def _write(entry, data):
         os.replace(made, entry)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _parts(field):
+    """End of the name of a file -> array of a field."""
+    if isinstance(field, Gathered):
+        return {f".{name}": array for name, array in vars(field).items()}
+    return {"": field}
+
+
+def _field(path):
+    """What ``_write`` left of a field under a path without its end, memory-mapped."""
+    whole, *parts = (
+        path.with_name(f"{path.name}{part}.npy") for part in ("", ".items", ".index")
+    )
+    if whole.exists():
+        return np.asarray(np.load(whole, mmap_mode="r"))
+    return Gathered(*(np.asarray(np.load(part, mmap_mode="r")) for part in parts))
 
 
 def _remove(path):
@@ -215,9 +234,8 @@ def _read(kind, cfg, entry):
     absent = dict.fromkeys(kind.Rows._fields)
 
     def rows(split, number, names):
-        paths = {name: entry / f"{split}-{number}-{name}.npy" for name in names}
-        arrays = {k: np.load(path, mmap_mode="r") for k, path in paths.items()}
-        return kind.Rows(**absent | {k: np.asarray(x) for k, x in arrays.items()})
+        there = {name: _field(entry / f"{split}-{number}-{name}") for name in names}
+        return kind.Rows(**absent | there)
 
     return Prepared(
         tokenizer,

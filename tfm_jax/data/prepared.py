@@ -14,6 +14,7 @@ from tfm_jax.data.tokenizers import unknown, vocabularies
 from tfm_jax.data.watchdog import patience
 
 SPLITS = ("train", "valid", "test")
+_AT_ONCE = 1024  # rows
 
 
 class Prepared(NamedTuple):
@@ -84,7 +85,9 @@ def digest_of(row_sets: Sequence[Any]) -> str:
             if field is not None:
                 name = FORMER.get(name, name)
                 digest.update(f"{name}{field.dtype}{field.shape}".encode())
-                digest.update(np.ascontiguousarray(field).data)
+                for first in range(0, len(field), _AT_ONCE):
+                    some = np.ascontiguousarray(field[first : first + _AT_ONCE])
+                    digest.update(some.data)
     return digest.hexdigest()
 
 

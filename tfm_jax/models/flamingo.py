@@ -54,7 +54,7 @@ class Language(
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Execution):
+class Config(Execution, choices={"attention": ("auto", "xla")}):
     """Defaults are those of Flamingo-3B, see SIZES."""
 
     vision: Vision = Vision()
@@ -90,15 +90,6 @@ class Config(Execution):
     def longest(self) -> int:
         """See ``Execution``: of text alone, images take no place in it."""
         return self.lm.longest
-
-    def unsupported(self, **asked: bool) -> str:
-        """See ``Execution``."""
-        images = {**asked, "causal": False, "packed": False}
-        lacks = (
-            self.language().unsupported(**asked),
-            self.encoder().unsupported(**images),
-        )
-        return ", ".join(dict.fromkeys(filter(None, lacks)))
 
     def language(self) -> gpt.Config:
         """Of the language model as a model of its own."""

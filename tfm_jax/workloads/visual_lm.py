@@ -125,7 +125,8 @@ class VisualEvaluator(Evaluator):
     def _written(self, params, split, most, poll):
         """(scores, "prompt -> answer (reference)") of the first ``most`` examples."""
         (rows,), examples = getattr(self.data, split), self.data.examples[split][:most]
-        rows = type(rows)(*(x if x is None else x[:most] for x in rows))
+        if most is not None:
+            rows = type(rows)(*(x if x is None else x[:most] for x in rows))
         (end,) = self.data.tokenizer.ids_of(self.experiment.data.end)
         with self.on_one_device(params) as parts:
             written = answers(

@@ -9,7 +9,7 @@ from tfm_jax.data.batch import ImageTextBatch
 from tfm_jax.data.batches import eval_batches, train_batches
 from tfm_jax.data.cache import prepared
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.prepared import prepare
+from tfm_jax.data.prepared import Prepared, digest_of, prepare
 from tfm_jax.data.rows import causal
 from tfm_jax.data.rows.image_text import (
     KIND,
@@ -65,6 +65,30 @@ def test_images_stand_in_the_order_of_their_markers_and_tokens_count_them():
     seen = np.cumsum(rows.tokens == marker, axis=1) * rows.segments
     assert np.array_equal(rows.image_index, seen)
     assert rows.image_index[0, :3].max() == 0 and rows.image_index[0, size - 1] == 2
+
+
+def test_an_image_of_several_rows_is_kept_once_and_stands_in_each():
+    """As five captions of one; whatever is asked for is what an array would give."""
+    captions = [Example(TURNS[2:], "caption", ("ac",), (1,))] * 5
+    rows, *_ = rows_of(*captions, ONE, Example(TURNS[:1], "caption", (), ()))
+    assert rows.images.items is PIXELS and rows.images.index.nbytes < 100
+    whole = np.zeros((7, 2, *PIXELS.shape[1:]), np.uint8)
+    whole[:5, 0], whole[5] = PIXELS[1], PIXELS[[2, 0]]
+    copied = rows._replace(images=whole)
+    assert rows.images.shape == whole.shape and rows.images.dtype == whole.dtype
+    for key in (slice(None), np.array([6, 5, 5]), 5, (slice(3), 0), (5, 1)):
+        assert np.array_equal(rows.images[key], whole[key])
+    assert digest_of([rows]) == digest_of([copied])
+    data = Prepared(None, [rows], [], [], {}, {}, "", {}, None)
+    of = dict(batch_tokens=60, total_batches=3, seed=1)
+    pairs = (
+        train_batches(Config(), data._replace(train=[each]), **of)
+        for each in (rows, copied)
+    )
+    for batch, wanted in zip(*pairs, strict=True):
+        assert isinstance(batch.images, np.ndarray)
+        assert np.array_equal(batch.images, wanted.images)
+        assert np.array_equal(batch.tokens, wanted.tokens)
 
 
 def test_a_prompt_ends_where_the_last_answer_begins():
@@ -164,9 +188,10 @@ def test_rows_and_examples_are_found_again_in_the_cache(tmp_path):
     assert second.examples == first.examples
     assert second.fingerprint == first.fingerprint
     (rows,), (kept,) = first.train, second.train
-    assert not isinstance(rows.images.base, np.memmap)
-    assert isinstance(kept.images.base, np.memmap), "mapped into memory"
-    assert kept.images.dtype == np.uint8 and np.array_equal(rows.images, kept.images)
+    assert not isinstance(rows.images.items.base, np.memmap)
+    assert isinstance(kept.images.items.base, np.memmap), "mapped into memory"
+    assert kept.images.dtype == np.uint8
+    assert np.array_equal(rows.images[:], kept.images[:])
     other = dataclasses.replace(cfg, scenes=dataclasses.replace(FEW, seed=1))
     third = prepared(KIND, other, tokenizer, tmp_path / "cache")
     assert third.fingerprint != first.fingerprint

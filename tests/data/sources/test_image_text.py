@@ -206,7 +206,7 @@ def test_rows_of_files_are_kept_until_a_list_or_an_image_changes(folder):
 
     def fingerprint():
         data = prepared(KIND, cfg, tokenizer, folder / "cache")
-        kept = isinstance(data.train[0].images.base, np.memmap)
+        kept = isinstance(data.train[0].images.items.base, np.memmap)
         return data.fingerprint, kept
 
     first, again = fingerprint(), fingerprint()

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfm_jax.data.batch import ImageTextBatch
 from tfm_jax.data.batches import Order
+from tfm_jax.data.gathered import Gathered
 from tfm_jax.data.policies import POLICIES, sift
 from tfm_jax.data.prepared import Filled, Kind, filled_text
 from tfm_jax.data.sources import scenes
@@ -52,6 +53,8 @@ def image_text_rows(
     cfg: Any, tokenizer: Any, split: ImageTexts
 ) -> tuple[ImageTextBatch, list[Example], dict[str, Any]]:
     """A row per example: (`ImageTextBatch`, the example of each row, report).
+
+    Rows share their images, `Gathered`; batches of them have arrays.
 
     The tokens are ``begin`` and, turn after turn, ``marker``, prompt, answer and
     ``end``; labels are the tokens after each, the last one 0, and answers and ``end``
@@ -158,13 +161,10 @@ def _spaced(turn):
 
 def _images(pixels, examples: Sequence[Example], counts):
     """[R, images, height, width, C], 0 behind the last image of each row."""
-    images = np.zeros(
-        (len(examples), max(counts.max(), 1), *pixels.shape[1:]), np.uint8
-    )
+    index = np.full((len(examples), max(counts.max(), 1)), -1, np.int32)
     for row, (example, count) in enumerate(zip(examples, counts, strict=True)):
-        images[row, :count] = pixels[list(example.images[:count])]
-        images[row, count:] = 0
-    return images
+        index[row, :count] = example.images[:count]
+    return Gathered(pixels, index)
 
 
 def _texts(cfg, split):
