@@ -228,3 +228,57 @@ LARGE_DIFFUSION = DIFFUSION | dict(  # DiT-S/4
         "optim.peak_lr": 1e-4,
     },
 )
+
+# Rendered scenes: captions by a language model that must be there before:
+# python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --workdir=runs/scenes_lm
+# A run takes about a minute and a half on one core.
+_SCENES = {
+    "data.scenes.texts": "captions",
+    "data.scenes.train": 16_000,
+    "data.scenes.valid": 500,
+    "data.scenes.test": 0,
+    "eval.variants": (),
+    "checkpoint.keep": 1,
+}
+
+
+def _steps(count: int) -> dict[str, Any]:
+    return {
+        "train.total_steps": count,
+        "eval.every_steps": count // 4,
+        "checkpoint.every_steps": count,
+    }
+
+
+SCENES = dict(
+    config="configs/flamingo_scenes.py",
+    seeds=(0, 1, 2),
+    sesoi=0.02,
+    fixed_rate="one rate, the configuration's, for all arms",
+    settings=_SCENES
+    | _steps(600)
+    | {
+        "init_from": "lm=runs/scenes_lm",
+        "eval.sentences": 0,
+        "data.length": 24,
+        "train.batch_tokens": 32 * 24,
+        "optim.warmup_steps": 50,
+    },
+)
+LARGE_SCENES = SCENES | dict(
+    seeds=(0, 1, 2, 3, 4),
+    settings=SCENES["settings"] | _steps(20_000) | {"data.scenes.train": 200_000},
+)
+# The same scenes, and which caption belongs to which; a run takes about a minute.
+RETRIEVED_SCENES = SCENES | dict(
+    config="configs/qformer_scenes.py",
+    metric="valid/text_recall_1",
+    goal="max",
+    settings=_SCENES | _steps(600) | {"eval.samples": 100},
+)
+LARGE_RETRIEVED_SCENES = RETRIEVED_SCENES | dict(
+    seeds=(0, 1, 2, 3, 4),
+    settings=RETRIEVED_SCENES["settings"]
+    | _steps(20_000)
+    | {"data.scenes.train": 200_000},
+)

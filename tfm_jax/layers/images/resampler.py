@@ -23,7 +23,7 @@ class Kind(NamedTuple):
     latents: bool = False
 
 
-# Alayrac et al. 2022, arXiv:2204.14198, section 3.3, table 3 (v)
+# Alayrac et al. 2022, arXiv:2204.14198, section 3.3, table 3 (vi)
 RESAMPLERS = {
     "perceiver": Kind((LATENT, FFN), latents=True),
     "transformer": Kind(ENCODER),  # of the states themselves, as many as they are

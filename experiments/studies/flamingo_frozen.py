@@ -1,0 +1,32 @@
+"""Should the language model behind an image be held still?
+
+It is frozen as text alone has trained it, trained on from there, or trained from
+scratch together with all the rest.
+
+Alayrac et al. 2022, arXiv:2204.14198, table 3 (viii): over five tasks a Flamingo-3B has
+70.7 with a frozen language model, 62.7 with one that is fine-tuned, 57.8 from scratch.
+"""
+
+from experiments.scales import LARGE_SCENES, SCENES
+from experiments.study import Study, worse
+
+ARMS = {
+    "frozen": {},
+    "tuned": {"freeze": ""},
+    "scratch": {"freeze": "", "init_from": ""},
+}
+
+
+def get_study(scale="cpu"):
+    return Study(
+        **{"cpu": SCENES, "gpu": LARGE_SCENES}[scale],
+        metric="valid/nll",
+        arms=ARMS,
+        baseline="frozen",
+        expect=(
+            worse("tuned", "frozen", "fine-tuned: worse"),
+            worse("scratch", "tuned", "from scratch: worse still"),
+        ),
+        caveat="captions are much like the text that the language model has learnt; "
+        "what fine-tuning forgets of other text is not measured",
+    )

@@ -1,0 +1,57 @@
+"""Does a model read off examples of image, question and answer what words mean?
+
+Colours have made-up names, anew in each example, which only the images and answers in
+front of the last image tell; of as many images with the usual names nothing is to be
+learnt. A token sees the last image before it, or all of them.
+
+Alayrac et al. 2022, arXiv:2204.14198, table 1: captions of COCO by a Flamingo-3B have a
+CIDEr of 73.0, 85.0, 90.6 and 95.4 behind 0, 4, 8 and 16 examples. Section 3.1.3: to see
+the last image alone is better than to see all.
+"""
+
+from experiments.scales import LARGE_SCENES, SCENES
+from experiments.study import Study, check, within, worse
+
+MOST = 16
+SHOTS = (0, 4, 8, MOST)
+TASK = {
+    "init_from": "",
+    "freeze": "",
+    "model.lm.max_length": 256,
+    "data.shots": MOST,
+    "data.length": 232,
+    "data.scenes.objects": 1,
+    "data.scenes.texts": "questions",
+    "data.scenes.questions": ("color",),
+    "data.scenes.renamed": "colors",
+    "train.batch_tokens": 8 * 232,
+    "eval.batch_tokens": 8 * 232,
+    "eval.variants": tuple(f"k{k}:shots={k};scenes.train=1" for k in SHOTS),
+}
+ARMS = {
+    "last": {},
+    "all": {"model.seen": "all"},
+    "usual_names": {"data.scenes.renamed": "nothing"},
+}
+
+
+def _gained(arm, more, than, text, low=0.05):
+    return within(arm, low, 1, text, f"k{more}/exact_match - k{than}/exact_match")
+
+
+def get_study(scale="cpu"):
+    cfg = {"cpu": SCENES, "gpu": LARGE_SCENES}[scale]
+    return Study(
+        **cfg | dict(settings=cfg["settings"] | TASK | {"data.scenes.train": 4_000}),
+        metric=f"k{MOST}/exact_match",
+        goal="max",
+        arms=ARMS,
+        baseline="last",
+        expect=(
+            _gained("last", 4, 0, "four examples help"),
+            _gained("last", 8, 4, "eight help more", 0.0),
+            _gained("last", 16, 8, "sixteen help most", 0.0),
+            worse("all", "last", "to see all images: worse"),
+            check(within("last", 0, 0.25, "no example: chance", "k0/exact_match")),
+        ),
+    )

@@ -1,0 +1,24 @@
+"""What does a wrong mask do where a Q-Former learns to write captions?
+
+Text sees the queries and its past, or all of itself: also the word that it is to say.
+
+Li et al. 2023, arXiv:2301.12597, section 3.1 and figure 2: queries see each other, text
+sees queries and the words before.
+"""
+
+from experiments.scales import LARGE_RETRIEVED_SCENES, RETRIEVED_SCENES
+from experiments.study import Study, axis, better, check, within
+
+
+def get_study(scale="cpu"):
+    cfg = {"cpu": RETRIEVED_SCENES, "gpu": LARGE_RETRIEVED_SCENES}[scale]
+    alone = {"data.objectives": ("generation",)}
+    return Study(
+        **cfg | dict(settings=cfg["settings"] | alone, metric="valid/nll", goal="min"),
+        arms=axis("model.generation_mask", ("causal", "full")),
+        baseline="causal",
+        expect=(
+            better("full", "causal", "a loss too good to be true"),
+            check(within("full", 0.0, 0.05, "next to none: it reads off the answer")),
+        ),
+    )

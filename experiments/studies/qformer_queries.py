@@ -1,0 +1,18 @@
+"""How many queries must ask an image?
+
+Four to 64 learned queries, of which the closest one to a text counts.
+
+Open: Li et al. 2023, arXiv:2301.12597, section 3.1, have 32 and try no other number.
+"""
+
+from experiments.scales import LARGE_RETRIEVED_SCENES, RETRIEVED_SCENES
+from experiments.study import Study, axis
+
+
+def get_study(scale="cpu"):
+    return Study(
+        **{"cpu": RETRIEVED_SCENES, "gpu": LARGE_RETRIEVED_SCENES}[scale],
+        arms=axis("model.queries", (4, 8, 16, 32, 64)),
+        baseline="32",
+        expect=(),
+    )

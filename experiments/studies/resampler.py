@@ -1,0 +1,26 @@
+"""Do a few latent queries say of an image what a language model needs?
+
+Sixteen latents that read the image, a Transformer or an MLP over its patches, or the
+patches as they are: 16 tokens to attend to, or 64.
+
+Alayrac et al. 2022, arXiv:2204.14198, table 3 (vi): over five tasks a Flamingo-3B has
+70.7 with the perceiver, 66.7 with a Transformer, 66.6 with an MLP.
+"""
+
+from experiments.scales import LARGE_SCENES, SCENES
+from experiments.study import Study, axis, worse
+
+KINDS = ("perceiver", "transformer", "mlp", "none")
+
+
+def get_study(scale="cpu"):
+    return Study(
+        **{"cpu": SCENES, "gpu": LARGE_SCENES}[scale],
+        metric="valid/nll",
+        arms=axis("model.resampler.kind", KINDS),
+        baseline="perceiver",
+        expect=(
+            worse("transformer", "perceiver", "a Transformer: worse"),
+            worse("mlp", "perceiver", "an MLP: worse"),
+        ),
+    )
