@@ -28,10 +28,10 @@ def get_config(size="tiny"):
         "qformer",
         "retrieval",
         model=SIZES[size],
-        data=dict(length=LENGTH),
+        data=dict(length=LENGTH, scenes=dict(train=64_000)),
         tokenizer=dict(vocab=256),
         optim=dict(peak_lr=1e-3, warmup_steps=100, b2=0.98),
-        train=dict(total_steps=2_000, batch_tokens=64 * LENGTH),
+        train=dict(total_steps=3_000, batch_tokens=64 * LENGTH),
         eval=dict(
             every_steps=500,
             batch_tokens=64 * LENGTH,

@@ -229,9 +229,11 @@ LARGE_DIFFUSION = DIFFUSION | dict(  # DiT-S/4
     },
 )
 
-# Rendered scenes: captions by a language model that must be there before:
+# Rendered scenes: captions by parts that must be there before, see docs/scenes.md:
 # python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --workdir=runs/scenes_lm
-# A run takes about a minute and a half on one core.
+# python -m tfm_jax.main --config=configs/flamingo_scenes.py:vision
+#     --workdir=runs/scenes_vision
+# A run takes about a minute on one core.
 _SCENES = {
     "data.scenes.texts": "captions",
     "data.scenes.train": 16_000,
@@ -240,6 +242,9 @@ _SCENES = {
     "eval.variants": (),
     "checkpoint.keep": 1,
 }
+
+
+SCENES_VISION = "vision=runs/scenes_vision"
 
 
 def _steps(count: int) -> dict[str, Any]:
@@ -258,9 +263,8 @@ SCENES = dict(
     settings=_SCENES
     | _steps(600)
     | {
-        "init_from": "lm=runs/scenes_lm",
+        "init_from": f"lm=runs/scenes_lm,{SCENES_VISION}",
         "eval.sentences": 0,
-        "data.length": 24,
         "train.batch_tokens": 32 * 24,
         "optim.warmup_steps": 50,
     },

@@ -75,6 +75,11 @@ SMALL = {  # where a configuration says this -> the knobs it has here
         "eval.samples": 10,
     },
     "data.source=files": {"data.valid_share": 0.2},
+    "data.source=scenes": {
+        "data.scenes.test": 16,
+        "data.scenes.train": 64,
+        "data.scenes.valid": 16,
+    },
     "data.source=numerals": {
         "data.numerals_heldout": 20,
         "data.numerals_max": 400,

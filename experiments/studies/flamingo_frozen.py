@@ -7,13 +7,13 @@ Alayrac et al. 2022, arXiv:2204.14198, table 3 (viii): over five tasks a Flaming
 70.7 with a frozen language model, 62.7 with one that is fine-tuned, 57.8 from scratch.
 """
 
-from experiments.scales import LARGE_SCENES, SCENES
+from experiments.scales import LARGE_SCENES, SCENES, SCENES_VISION
 from experiments.study import Study, worse
 
 ARMS = {
     "frozen": {},
-    "tuned": {"freeze": ""},
-    "scratch": {"freeze": "", "init_from": ""},
+    "tuned": {"freeze": "vision"},
+    "scratch": {"freeze": "vision", "init_from": SCENES_VISION},
 }
 
 
