@@ -22,12 +22,16 @@ import numpy as np
 from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
 from tfm_jax.runs.process.exits import exit_code
 
+def values(seed):
+    return np.random.default_rng(seed).normal(size=(64, 64)).astype(np.float32)
+
 def state(step):
-    values = np.random.default_rng(step).normal(size=(64, 64)).astype(np.float32)
-    return {"step": np.int32(step), "params": {"w": values, "b": values[0]}}
+    moving = {"w": values(step), "b": values(step)[0]}
+    params = moving | {"lm": {"w": values(0)}}  # which is frozen
+    return {"step": np.int32(step), "params": params}
 
 def save_forever(directory):
-    checkpointer = Checkpointer(directory, Config(keep=2))
+    checkpointer = Checkpointer(directory, Config(keep=2), still=("^lm/",))
     first = checkpointer.latest_good()
     if first is not None:
         checkpointer.restore(first, state(0))
@@ -80,6 +84,7 @@ def test_sigkill_at_any_moment_loses_nothing_committed(tmp_path):
     rng = random.Random(0)
     reported, saved = 0, set()
     command = [sys.executable, "-c", ZYGOTE]
+    directory = tmp_path / "checkpoints"
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as zygote:
@@ -88,11 +93,11 @@ def test_sigkill_at_any_moment_loses_nothing_committed(tmp_path):
             kills += 1
             assert kills < 40, "the children make no progress"
             seconds = rng.uniform(0.0, 0.5)
-            reported = kill_after_start(zygote, tmp_path, seconds) or reported
-            for path in tmp_path.glob("[0-9]*[0-9]"):
+            reported = kill_after_start(zygote, directory, seconds) or reported
+            for path in directory.glob("[0-9]*[0-9]"):
                 if path.name.isdigit():
                     assert verify(path) == []  # whole or absent
-            with Checkpointer(tmp_path, Config()) as checkpointer:
+            with Checkpointer(directory, Config(), still=("^lm/",)) as checkpointer:
                 step = checkpointer.latest_good()
                 if step is None:
                     assert not reported
@@ -103,7 +108,8 @@ def test_sigkill_at_any_moment_loses_nothing_committed(tmp_path):
             jax.tree.map(np.testing.assert_array_equal, restored, expected)
             saved.add(step)
         zygote.stdin.close()
-    assert not list(tmp_path.glob("*.corrupt*"))
+    assert not list(tmp_path.rglob("*.corrupt*"))
+    assert len([*tmp_path.glob("frozen/*")]) == 1
 
 
 FULL_DISK = (

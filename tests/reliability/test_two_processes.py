@@ -29,6 +29,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec as P
 
+from tfm_jax.runs.storage import checkpoint
 from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
 from tfm_jax.runs.process.preemption import Preemption
 
@@ -43,9 +44,12 @@ def put(value, *axes):
     return jax.make_array_from_callback(value.shape, sharding, lambda i: value[i])
 
 def state(step):
-    return {"step": put(np.int32(step)), "w": put(values * step, "fsdp")}
+    params = {"w": put(values * step, "fsdp"), "lm": {"w": put(values, "fsdp")}}
+    return {"step": put(np.int32(step)), "params": params}
 
-checkpointer = Checkpointer(directory, Config())
+copied, to_host = [], checkpoint.arrays.to_host
+checkpoint.arrays.to_host = lambda named: copied.extend(named) or to_host(named)
+checkpointer = Checkpointer(directory / "checkpoints", Config(), still=("^lm/",))
 found = [checkpointer.latest_good()]
 for step in (1, 2):
     checkpointer.save(step, state(step))
@@ -53,11 +57,11 @@ found.append(checkpointer.latest_good())
 restored = checkpointer.restore(2, state(0))
 exact = all(
     np.array_equal(shard.data, (values * 2)[shard.index])
-    for shard in restored["w"].addressable_shards
+    for shard in restored["params"]["w"].addressable_shards
 )
-same = restored["w"].sharding == state(0)["w"].sharding
+same = restored["params"]["w"].sharding == state(0)["params"]["w"].sharding
 if me == 0:
-    (directory / "000002" / "metrics.json").write_text("torn")
+    (checkpointer.path(2) / "metrics.json").write_text("torn")
 multihost_utils.sync_global_devices("damaged")
 found.append(checkpointer.latest_good())
 with Preemption() as preemption:
@@ -69,7 +73,7 @@ with Preemption() as preemption:
             break
     requested = preemption.requested
 checkpointer.close()
-print(json.dumps([found, exact, same, requested, step]))
+print(json.dumps([found, exact, same, copied, requested, step]))
 """
 
 
@@ -93,10 +97,11 @@ def test_two_processes_save_restore_agree_and_stop_together(tmp_path):
         assert child.returncode == 0, errors[-3000:]
     first, second = (json.loads(out.splitlines()[-1]) for out, _ in outputs)
     assert first == second
-    found, exact, same, requested, step = first
+    found, exact, same, copied, requested, step = first
     assert found == [None, 2, 1]  # fresh, saved, and back when the newest was damaged
     assert exact
     assert same
+    assert copied.count("params/w") == 2 and copied.count("lm/w") == 1, "it is frozen"
     assert requested
     assert 5 <= step < 999
 

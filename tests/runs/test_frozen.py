@@ -15,6 +15,7 @@ from tests.workloads.text_runs import write_files
 from tfm_jax import models
 from tfm_jax.config import ConfigError
 from tfm_jax.objectives import causal_lm
+from tfm_jax.optim import layerwise
 from tfm_jax.runs import saved
 from tfm_jax.runs.process.exits import CorruptCheckpoint, InfrastructureError
 from tfm_jax.runs.storage import arrays, frozen, manifest, weights
@@ -247,6 +248,12 @@ def test_a_part_that_there_is_not_is_refused(study):
     message = r"freeze=lm,otter: part='otter'; choose from \(lm, other\); did you mean"
     with pytest.raises(ConfigError, match=message):
         resolve(config_of(study, "lm,otter"))
+
+
+def test_an_expression_without_a_match_is_shown_where_each_part_begins():
+    params = {"lm": {"x": np.ones(2), "y": np.ones(2)}, "tail": {"x": np.ones(2)}}
+    with pytest.raises(ConfigError, match="'text' matches none of lm/x, tail/x, ..."):
+        layerwise.frozen("text", params)
 
 
 def test_what_is_evaluated_has_averages_of_what_moves_alone():

@@ -12,6 +12,7 @@ from tfm_jax.config import ConfigError, replaced
 from tfm_jax.runs import initial, named_data
 from tfm_jax.settings import starts
 from tfm_jax.settings.experiment import resolve
+from tfm_jax.train.assemble import beginning
 
 VOCAB = 5
 
@@ -157,6 +158,37 @@ def test_a_part_starts_from_certain_families_alone(begun):
     )
     with pytest.raises(ConfigError, match=message):
         begun(lm=wrong)
+
+
+def test_a_run_of_a_part_that_stands_for_the_whole_is_told_its_name(tmp_path):
+    built = resolve(towers.get_config(tmp_path, init_from="runs/1.0"))
+    message = (
+        "holds model_name='mean', not 'towers'; "
+        "init_from=lm=runs/1.0 is for its lm; init_from=other=runs/1.0 is for its other"
+    )
+    with pytest.raises(ConfigError, match=message):
+        initial.check(built, initial.read_all(built, lambda _: source(1.0)))
+
+
+@pytest.mark.parametrize(
+    "freeze, init_from, untaught",
+    [
+        ("lm", "", "lm"),
+        ("lm,other", "lm=a", "other"),
+        ("lm", "other=a", "lm"),
+        ("lm", "lm=a,other=b", ""),
+        ("lm,other", "a", ""),  # a run of the whole
+        ("^lm/", "", ""),  # an expression holds whatever it matches
+    ],
+)
+def test_a_part_is_not_held_still_as_it_is_drawn(freeze, init_from, untaught, tmp_path):
+    built = resolve(towers.get_config(tmp_path, freeze=freeze, init_from=init_from))
+    if not untaught:
+        initial.check_still(built)
+        return
+    message = f"freeze={freeze}: {untaught} would stay.* init_from={untaught}=PATH, or"
+    with pytest.raises(ConfigError, match=message):
+        beginning(built, None, initial.read)
 
 
 def test_what_is_set_and_differs_is_refused_by_its_whole_path(begun):

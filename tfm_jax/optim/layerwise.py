@@ -31,7 +31,8 @@ def frozen(pattern: str, params: optax.Params) -> Any:
     if pattern and len(set(jax.tree.leaves(found))) < 2:
         which = "every parameter" if all(jax.tree.leaves(found)) else "none"
         leaves = jax.tree_util.tree_leaves_with_path(params)
-        paths = ", ".join(path_of(keys) for keys, _ in leaves[:3])
+        first = {str(keys[0].key): path_of(keys) for keys, _ in reversed(leaves)}
+        paths = ", ".join(reversed(first.values()))
         raise ConfigError(f"freeze={pattern!r} matches {which} of {paths}, ...")
     return found
 

@@ -94,6 +94,21 @@ def read(path: str) -> Source:
     )
 
 
+def check_still(experiment: Experiment) -> None:
+    """Refuses a part that is held still with the values that it is drawn with.
+
+    Raises: ConfigError naming it.
+    """
+    paths = experiment.sources
+    for part in experiment.still if "" not in paths else ():
+        if part not in paths:
+            raise ConfigError(
+                f"freeze={experiment.freeze}: {part} would stay as random as it is "
+                f"drawn; name a run that it starts from, init_from={part}=PATH, or "
+                "take it back"
+            )
+
+
 def read_all(experiment: Experiment, read: Callable[[str], Source] = read) -> Source:
     """What ``init_from`` of an experiment names, in one or in parts.
 
@@ -218,9 +233,12 @@ def check(experiment: Experiment, source: Source) -> None:
     Raises: ConfigError naming every field that differs, with both values.
     """
     if source.model_name != experiment.model_name:
+        starts = MODELS[experiment.model_name].starts
+        parts = [k for k, x in starts.items() if source.model_name in x.families]
+        named = "".join(f"; init_from={k}={source.path} is for its {k}" for k in parts)
         raise ConfigError(
             f"init_from={source.path!r} holds model_name={source.model_name!r}, "
-            f"not {experiment.model_name!r}"
+            f"not {experiment.model_name!r}{named}"
         )
     kind = getattr(experiment.tokenizer, "kind", "published")
     reads = not source.parts or any(

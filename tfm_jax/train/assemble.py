@@ -177,6 +177,7 @@ def beginning(
 
     Args: given, read_initial: see ``loop.train``.
     """
+    initial.check_still(experiment)
     if not experiment.init_from:
         return Origin(experiment)
     source = initial.read_all(experiment, read_initial)

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from tfm_jax import mesh as mesh_section
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
-from tfm_jax.optim import plateau
+from tfm_jax.optim import layerwise, plateau
 from tfm_jax.optim.schedules import SCHEDULES, unreached
 from tfm_jax.runs import initial, named_data, pictures, resume
 from tfm_jax.runs.extend import Length
@@ -155,7 +155,13 @@ class Training:
 
     def headline(self) -> str:
         """One line that says what is about to run, and on what."""
-        count = sum(x.size for x in jax.tree.leaves(self.state.params))
+        params = self.state.params
+        count = sum(x.size for x in jax.tree.leaves(params))
+        held = layerwise.frozen("|".join(self.experiment.frozen), params)
+        kept = jax.tree.map(lambda x, still: x.size * still, params, held)
+        still = sum(jax.tree.leaves(kept))
+        size = f"{count / 1e6:.2f} M parameters"
+        size += f", {still / 1e6:.2f} M of them frozen," if still else ""
         shape = ", ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
         begin = f"from {self.experiment.init_from or 'scratch'}"
         if self.step:
@@ -164,7 +170,7 @@ class Training:
         missed = unreached(self.experiment.optim, total=train.total_steps, every=every)
         begin = "; ".join([begin, *missed, *lag(train)])
         return (
-            f"{self.experiment.model_name} with {count / 1e6:.2f} M parameters on "
+            f"{self.experiment.model_name} with {size} on "
             f"{self.work.size(self.data)}{left_out(self.data.report)}, "
             f"{self.mesh.size} {jax.default_backend()} device(s) as {shape}; {begin}"
         )

@@ -163,7 +163,10 @@ class Checkpointer:
     def _is_stored(self):
         """Whether the frozen parameters need not be looked at again."""
         there = all((self._store / name).is_dir() for name in self._stored)
-        return bool(self._stored) and there and jax.process_count() == 1
+        there = bool(self._stored) and there
+        if self._still and jax.process_count() > 1:
+            there = bool(multihost_utils.broadcast_one_to_all(np.asarray(there)))
+        return there
 
     def wait(self) -> None:
         """Return when the last save is committed.
