@@ -178,11 +178,20 @@ def test_members_of_a_population_are_the_runs_they_would_be_alone(
         step = functools.lru_cache(population.make_step)
         patch.setattr(population, "make_step", step)
         patch.setattr(finish, "finish", leave)
+        made, init = [], population.Population.__init__
+        patch.setattr(
+            population.Population,
+            "__init__",
+            lambda self, *members: made.append(self) or init(self, *members),
+        )
         with patch.context() as stopped:
             stopped.setattr(loop, "Preemption", lambda: tiny.StopAt((3,)))
             with pytest.raises(Preempted):
                 population.train([config(), config(seed=1)], folders)
         population.train([config(), config(seed=1)], folders)
+    for together in made:
+        assert together.states.params["lm"]["embedding"]["table"] is None
+        assert together.still["lm"]["embedding"]["table"].ndim == 2, "it is there once"
     assert "M of them frozen, on" in capsys.readouterr().out
     held = {path.name for x in (workdir, *folders) for path in x.glob("frozen/*")}
     assert len(held) == 1
@@ -195,6 +204,16 @@ def test_members_of_a_population_are_the_runs_they_would_be_alone(
         [r["loss"] for r in read_history(f) if r["kind"] == "train"] for f in folders
     ]
     assert losses[0] != losses[1]
+
+
+def test_what_is_frozen_is_shared_if_it_is_the_same_alone(study):
+    """Parameters that an expression holds as they were drawn differ by the seed."""
+    experiment = resolve(flamingo(study))
+    one, other = ({"lm": {"a": np.ones(2), "b": np.full(2, x)}} for x in (1, 2))
+    one["tail"] = other["tail"] = np.ones(2)
+    still = population._shared([one, other], experiment)
+    assert still["lm"]["a"] is one["lm"]["a"]
+    assert still["lm"]["b"] is None and still["tail"] is None
 
 
 def leave(run, log):

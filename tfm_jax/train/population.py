@@ -2,6 +2,7 @@
 
 Each has a workdir, a log, checkpoints and results of its own, as if it had run alone;
 its numbers differ from those of a run alone by the rounding of batched products.
+Frozen parameters that are the same in all of them are in memory once.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
+from tfm_jax.optim import layerwise
 from tfm_jax.runs import initial, named_data
 from tfm_jax.runs.extend import finished
 from tfm_jax.runs.log import Progress
@@ -162,11 +164,13 @@ class Population:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members, first = members, members[0]
-        stacked = jax.tree.map(_stacked, first.compiled.placed)
+        still = _shared([member.state.params for member in members], first.experiment)
+        placed = _without(first.compiled.placed, still)
+        stacked = jax.tree.map(_stacked, placed)
         stack = jax.jit(lambda *each: _stack(jnp.stack, each), out_shardings=stacked)
         slice_of = jax.jit(
             lambda states, i: jax.tree.map(lambda x: x[i], states),
-            out_shardings=first.compiled.placed,
+            out_shardings=placed,
         )
         replace = jax.jit(
             lambda states, i, state: jax.tree.map(
@@ -177,12 +181,14 @@ class Population:
         )
 
         def write(i, state):
-            self.states = replace(self.states, i, state)
+            self.states = replace(self.states, i, _without(state, still))
 
-        self.states = stack(*(member.state for member in members))
+        self.states = stack(*(_without(member.state, still) for member in members))
+        self.still = still
         for i, member in enumerate(members):
             member.join(
-                lambda i=i: slice_of(self.states, i), functools.partial(write, i)
+                lambda i=i: _with(slice_of(self.states, i), still),
+                functools.partial(write, i),
             )
         rates = [member.experiment.optim.peak_lr for member in members]
         self.rates = jnp.asarray(rates, jnp.float32)
@@ -230,21 +236,27 @@ class Population:
         any_one = next(batch for batch in self.batches if batch)
         batches = [batch or any_one for batch in self.batches]
         batch = put_batch(self.members[0].mesh, _stack(np.stack, batches), leading=2)
-        self.states, metrics = self.train_step(self.rates, self.states, batch)
+        self.states, metrics = self.train_step(
+            self.rates, self.states, batch, self.still
+        )
         return metrics
 
 
 def make_step(experiment: Experiment, size: int) -> Callable:
-    """``step(rates [S], states, batches) -> (states, metrics of each)``.
+    """``step(rates [S], states, batches, still) -> (states, metrics of each)``.
 
-    Every array of states and batches has a leading axis of ``size`` members.
+    Every array of states and batches has a leading axis of ``size`` members; ``still``
+    are the parameters that all of them have, see ``_shared``, and no state.
     """
 
-    def member_step(rate, state, batch):
-        return program.build(experiment, peak_lr=rate).train_step(state, batch)
+    def member_step(rate, state, batch, still):
+        train_step = program.build(experiment, peak_lr=rate).train_step
+        state, metrics = train_step(_with(state, still), batch)
+        return _without(state, still), metrics
 
-    def step(rates, states, batches):
-        states, metrics = jax.vmap(member_step)(rates, states, batches)
+    def step(rates, states, batches, still):
+        each = jax.vmap(member_step, in_axes=(0, 0, 0, None))
+        states, metrics = each(rates, states, batches, still)
         of_each = [jax.tree.map(lambda x, i=i: x[i], metrics) for i in range(size)]
         return states, of_each
 
@@ -259,6 +271,42 @@ def _noted(early, member):
     except (Diverged, Preempted) as error:
         early[member] = error
         say(f"{member.workdir.name}: {error}")
+
+
+def _shared(params, experiment):
+    """The frozen parameters if all members have the same, None in place of others."""
+
+    def of_one(held, first, *rest):
+        same = held and all(bool(jnp.array_equal(first, x)) for x in rest)
+        return first if same else None
+
+    held = layerwise.frozen("|".join(experiment.frozen), params[0])
+    return jax.tree.map(of_one, held, *params)
+
+
+def _without(state, still):
+    """``state`` with None in place of what is ``still``."""
+    params = jax.tree.map(
+        lambda held, x: x if held is None else None,
+        still,
+        state.params,
+        is_leaf=_is_none,
+    )
+    return state._replace(params=params)
+
+
+def _with(state, still):
+    params = jax.tree.map(
+        lambda held, x: x if held is None else held,
+        still,
+        state.params,
+        is_leaf=_is_none,
+    )
+    return state._replace(params=params)
+
+
+def _is_none(x):
+    return x is None
 
 
 def _without_rate(cfg):
