@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.test_knobs import ELSEWHERE, assert_named
 from tfm_jax.data.batch import ImageTextBatch
 from tfm_jax.data.batches import eval_batches, train_batches
 from tfm_jax.data.cache import prepared
@@ -22,6 +23,7 @@ from tfm_jax.data.sources import scenes
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
 from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
+from tfm_jax.workloads import retrieval
 
 FEW = scenes.Config(train=24, valid=6, test=0, texts="both")
 CHARACTERS = train_text_tokenizer("character", ["abc ?"], special=SPECIAL)
@@ -195,3 +197,49 @@ def test_rows_and_examples_are_found_again_in_the_cache(tmp_path):
     other = dataclasses.replace(cfg, scenes=dataclasses.replace(FEW, seed=1))
     third = prepared(KIND, other, tokenizer, tmp_path / "cache")
     assert third.fingerprint != first.fingerprint
+
+
+_LISTS = "tests/data/sources/test_image_text.py::"
+_SCENES = "tests/data/sources/test_scenes.py::"
+_ROWS = "tests/data/rows/test_image_text.py::"
+_TFDS = "test_captions_of_tfds_are_read_without_tensorflow"
+_IMAGES = ("image_size", "fit", "color", "train_files", "valid_files", "test_files")
+_STREAM = "tests/train/test_run_knobs.py::"
+PROVED = {  # knob -> the test that would fail if it were dead
+    **dict.fromkeys(_IMAGES, f"{_LISTS}test_images_become_what_the_section_says"),
+    "broken": f"{_LISTS}"
+    "test_a_missing_or_broken_image_is_an_error_or_leaves_out_its_examples",
+    **dict.fromkeys(
+        ("malformed", "markers"),
+        f"{_LISTS}test_a_line_that_is_wrong_is_an_error_with_its_place_or_dropped",
+    ),
+    "invalid_utf8": f"{_LISTS}test_bytes_that_are_no_utf8_are_an_error_unless_replaced",
+    **dict.fromkeys(("source", "tfds_feature", "tfds_train"), f"{_LISTS}{_TFDS}"),
+    **dict.fromkeys(("tfds_name", "tfds_data_dir"), f"{_LISTS}{_TFDS}"),
+    **dict.fromkeys(("tfds_valid", "tfds_test"), f"{_LISTS}{_TFDS}"),
+    "scenes": f"{_SCENES}test_every_knob_changes_what_there_is",
+    "shots": f"{_LISTS}test_shots_are_other_examples_of_one_kind_with_other_images",
+    "length": f"{_ROWS}test_long_and_empty_examples_get_what_their_policies_say",
+    **dict.fromkeys(
+        ("begin", "marker", "end"),
+        f"{_ROWS}test_special_tokens_may_be_others_or_none",
+    ),
+    **dict.fromkeys(
+        ("empty", "overlong"),
+        f"{_ROWS}test_long_and_empty_examples_get_what_their_policies_say",
+    ),
+    "shuffle": f"{_STREAM}test_every_knob_of_the_data_changes_what_reaches_the_model",
+    **{name: ELSEWHERE[f"data.{name}"] for name in ("prefetch", "timeout_seconds")},
+    **dict.fromkeys(
+        ("objectives", "negatives"),
+        "tests/workloads/test_retrieval.py::"
+        "test_objectives_and_negatives_change_the_loss",
+    ),
+}
+
+
+def test_every_knob_is_proved_somewhere():
+    fields = {field.name for field in dataclasses.fields(retrieval.Config)}
+    assert fields == {*PROVED}, "say here what these change"
+    for knob, place in PROVED.items():
+        assert_named(knob, place)
