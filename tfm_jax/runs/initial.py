@@ -26,6 +26,7 @@ from tfm_jax.models import MODELS
 from tfm_jax.runs import saved
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import Experiment, resolve
+from tfm_jax.terminal import say
 
 # a vocabulary may have grown, see ``merge``
 VOCABULARIES = {"vocab", "source_vocab", "target_vocab"}
@@ -78,12 +79,20 @@ class Report(NamedTuple):
 
 
 def read(path: str) -> Source:
-    """A workdir or a checkpoint of one. Raises: ConfigError if it is neither."""
+    """A workdir, or a checkpoint of one; says if that run has steps left.
+
+    Raises: ConfigError if it is neither.
+    """
     try:
         run = saved.load(Path(path).expanduser())
         labels = saved.label_names(run)
     except (OSError, ValueError) as error:
         raise ConfigError(f"init_from={path!r}: {error}") from error
+    total, step = run.experiment.train.total_steps, run.path.name
+    done = Path(path).expanduser().joinpath("results.json").exists()
+    if step.isdigit() and 0 < int(step) < total and not done:
+        if jax.process_index() == 0:
+            say(f"init_from={path}: step {int(step)} of {total}")
     return Source(
         path,
         model_name=run.experiment.model_name,
