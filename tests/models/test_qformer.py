@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from tests.models import tiny_images, tiny_text
 from tests.models.tiny_pairs import config, pairs, tiny
 from tfm_jax.data.batch import TextBatch
+from tfm_jax.decode.sampling import Sampling, generate
 from tfm_jax.layers.layout import init_params, to_scanned
 from tfm_jax.layers.text.queries import MASKS, QueryingEncoder
 from tfm_jax.models import bert, qformer
@@ -282,3 +283,38 @@ def test_rows_that_do_not_fit_are_refused(outputs):
     ]:
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(functools.partial(run, model), params, wrong)
+
+
+@pytest.mark.parametrize("prompts", [(1, 1, 1), (1, 3, 2)], ids=["first", "longer"])
+def test_written_texts_are_the_likeliest_tokens_of_the_full_pass(outputs, prompts):
+    """Token for token, with the log-probabilities that it gives them."""
+    model, params, batch, _ = outputs
+    rows = [row[:n] for row, n in zip(batch.tokens, prompts, strict=True)]
+    how = Sampling(5, samples=2, temperature=0.0)
+    beside = {"images": batch.images, "image_counts": batch.image_counts}
+    found = jax.device_get(generate(model, params, rows, how, beside=beside))
+    np.testing.assert_array_equal(found.tokens[:, 0], found.tokens[:, 1])
+    tokens, scores = np.zeros((3, 9), np.int32), np.zeros(3)
+    for row, prompt in enumerate(rows):
+        tokens[row, : len(prompt)] = prompt
+    for drawn in range(5):
+        places = np.array(prompts) + drawn
+        segments = (np.arange(9) < places[:, None]).astype(np.int32)
+        whole = batch._replace(tokens=tokens, segments=segments)
+        logits = run(model, params, whole).lm_logits[np.arange(3), places - 1]
+        tokens[np.arange(3), places] = best = np.argmax(logits, axis=-1)
+        np.testing.assert_array_equal(best, found.tokens[:, 0, drawn])
+        scores += np.max(jax.nn.log_softmax(logits), axis=-1)
+    np.testing.assert_allclose(found.scores[:, 0], scores, atol=1e-4)
+    assert len({*map(tuple, found.tokens[:, 0])}) > 1, "images make no difference"
+
+
+def test_a_model_without_the_head_that_generates_says_so(outputs):
+    _, params, batch, _ = outputs
+    model, beside = (
+        qformer.Retriever(config(head="retrieval")),
+        dict(images=batch.images),
+    )
+    rows = list(batch.tokens[:, :1])
+    with pytest.raises(ValueError, match="model.head='retrieval' writes no text"):
+        generate(model, params, rows, Sampling(2), beside=beside)

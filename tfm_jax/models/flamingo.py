@@ -25,6 +25,7 @@ from tfm_jax.layers.images.resampler import Resampler, ResamplerConfig
 from tfm_jax.layers.linear import PLAIN_INITS
 from tfm_jax.layers.parts import CROSS, ENCODER, FFN, Memory, Part
 from tfm_jax.layers.residual import GATES
+from tfm_jax.layers.text.past import Cache as TextCache
 from tfm_jax.models import gpt, vit
 from tfm_jax.models.family import Family, Start
 from tfm_jax.ops.activations import ACTIVATIONS
@@ -143,7 +144,7 @@ class Cache(NamedTuple):
         seen: of the images, by the tokens to come.
     """
 
-    text: gpt.Cache
+    text: TextCache
     seen: Mask
 
     def select(self, parents: jax.Array) -> "Cache":

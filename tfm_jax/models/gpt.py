@@ -17,7 +17,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.parts import ENCODER, Context, Memory, Part
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Stack
+from tfm_jax.layers.text.past import Cache
 from tfm_jax.models.family import Family
 from tfm_jax.ops import ancestry, pooling
 from tfm_jax.ops.masks import Mask
@@ -161,26 +162,6 @@ SIZES = {  # parameters in millions
     "neo_1.3b": _size(24, 2048, 16, **_NEO),  # 1315.6
     "neo_2.7b": _size(32, 2560, 20, **_NEO),  # 2651.3
 }
-
-
-class Cache(NamedTuple):
-    """State of decoding ``W`` continuations of a text, which share one past.
-
-    Attributes:
-        index: [] int32, tokens so far.
-        layers: see ``Stack.init_cache``.
-        starts: [B] int32, the slot of a row's first token; prompts end together.
-        ancestry: [B, W, T] int32, see ``ops.ancestry``.
-    """
-
-    index: jax.Array  # type: ignore[assignment]  # hides a tuple's
-    layers: tuple
-    starts: jax.Array
-    ancestry: jax.Array
-
-    def select(self, parents: jax.Array) -> "Cache":
-        """Hypothesis w of the result continues ``parents[:, w]``; parents: [B, W]."""
-        return self._replace(ancestry=ancestry.follow(self.ancestry, parents))
 
 
 class Gpt(nn.Module):

@@ -27,6 +27,7 @@ from tfm_jax.layers.embed import TokenEmbedding
 from tfm_jax.layers.heads import LMHead
 from tfm_jax.layers.linear import Linear
 from tfm_jax.layers.text.encoder import EncoderArch
+from tfm_jax.layers.text.past import Cache
 from tfm_jax.layers.text.queries import QueryingEncoder
 from tfm_jax.models import vit
 from tfm_jax.models.family import Family, Start
@@ -159,6 +160,11 @@ class Config(Execution, choices={"attention": ("auto", "xla")}):
         return self.text.longest
 
     @property
+    def vocab(self) -> int:
+        """Tokens that there are."""
+        return self.text.vocab
+
+    @property
     def image(self) -> tuple[int, int]:
         """(height, width) of an image in pixels."""
         return self.vision.image
@@ -282,10 +288,42 @@ class Retriever(nn.Module):
         self, states: jax.Array, text: TextBatch, *, train: bool
     ) -> jax.Array:
         """Logits [B, T, V] of the token after each of the text."""
-        mask = self.cfg.generation_mask
-        first = self.head.begin(jnp.zeros((len(states), 1), jnp.int32))
+        mask, first = self.cfg.generation_mask, self._begin(len(states))
         _, x = self.qformer(states, text, mask, first, train=train)
         return self.head.lm(x, self.qformer.embedding.word.attend)
+
+    def prefill(
+        self,
+        tokens: jax.Array,
+        lengths: jax.Array,
+        *,
+        width: int,
+        max_length: int,
+        images: jax.Array,
+        **beside: jax.Array,
+    ) -> Cache:
+        """Cache of images and of the text in front of one that is generated.
+
+        Whatever ``cfg.generation_mask`` is, a token sees none behind it.
+
+        Args: see ``Gpt.prefill`` and ``image_states``. beside: not read.
+        Raises: ValueError for a model without the head that generates.
+        """
+        if self.cfg.head != "pretraining":
+            raise ValueError(
+                f"model.head={self.cfg.head!r} writes no text, 'pretraining' does"
+            )
+        states = self.image_states(images, train=False)
+        parts = states, tokens, lengths, self._begin(len(states))
+        return self.qformer.prefill(*parts, width=width, max_length=max_length)
+
+    def step(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """Tokens [B, W] in the next slot -> (logits [B, W, V], cache)."""
+        x, cache = self.qformer.step(tokens, cache, self._begin(len(tokens)))
+        return self.head.lm(x, self.qformer.embedding.word.attend), cache
+
+    def _begin(self, batch):
+        return self.head.begin(jnp.zeros((batch, 1), jnp.int32))
 
 
 def _exact(x):

@@ -3,6 +3,7 @@
 Source: Li et al. 2023, arXiv:2301.12597, section 3.1 and figure 2, as released (LAVIS).
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.parts import CROSS, FFN, SELF, Context, Memory
 from tfm_jax.layers.stack import Stack
 from tfm_jax.layers.text.encoder import EncoderArch
+from tfm_jax.layers.text.past import Cache
+from tfm_jax.ops import ancestry
 from tfm_jax.ops.masks import Mask
 
 TEXT_FFN = FFN._replace(rows="text")
@@ -52,7 +55,8 @@ class Embedding(nn.Module):
     """Queries as they are and text as word + position; one norm, dropout over both.
 
     Args (call): queries: [B, Q, D] or None. tokens: [B, T] int or None. first:
-        [B, 1, D], instead of the vector of the first token. Returns: [B, Q + T, D].
+        [B, 1, D], instead of the vector of the token at position 0. positions: [B, T]
+        of the tokens; None: 0, 1, ... Returns: [B, Q + T, D].
     """
 
     cfg: EncoderArch
@@ -70,15 +74,18 @@ class Embedding(nn.Module):
         queries: jax.Array | None,
         tokens: jax.Array | None,
         first: jax.Array | None = None,
+        positions: jax.Array | None = None,
         *,
         train: bool,
     ) -> jax.Array:
         rows = [] if queries is None else [queries]
         if tokens is not None:
-            x, positions = self.word(tokens), jnp.arange(tokens.shape[1])[None]
+            x = self.word(tokens)
+            if positions is None:
+                positions = jnp.arange(tokens.shape[1])[None]
             if first is not None:
-                x = jnp.concatenate([first, x[:, 1:]], axis=1)
-            rows.append(self.position(x, positions))
+                x = jnp.where(positions[..., None] == 0, first, x)
+            rows.append(self.position(x, jnp.maximum(positions, 0)))
         return self.dropout(self.norm(jnp.concatenate(rows, axis=1)), train=train)
 
 
@@ -117,11 +124,9 @@ class QueryingEncoder(nn.Module):
     ) -> tuple[jax.Array | None, jax.Array | None]:
         count, rows, tokens, memories = 0, None, None, {}
         if states is not None:
-            count, batch = self.count, len(states)
-            # for all rows before it is rounded, so that gradients sum in float32
-            rows = jnp.repeat(self.queries[None], batch, axis=0).astype(self.cfg.dtype)
+            count, rows = self.count, self._rows(len(states))
             memories["image"] = Memory(states)
-            real = jnp.zeros((batch, 0), bool)
+            real = jnp.zeros((len(states), 0), bool)
         if text is not None:
             tokens, real = text.tokens, jnp.asarray(text.segments) > 0
             self._check(tokens.shape[1])
@@ -135,6 +140,61 @@ class QueryingEncoder(nn.Module):
             None if states is None else parts[0],
             None if text is None else parts[1],
         )
+
+    def prefill(
+        self,
+        states: jax.Array,
+        tokens: jax.Array,
+        lengths: jax.Array,
+        first: jax.Array,
+        *,
+        width: int,
+        max_length: int,
+    ) -> Cache:
+        """Cache of the queries, and of the text in front of one that is generated.
+
+        Args: states: [B, P, D']. first: see ``Embedding``. Others: see ``Gpt.prefill``;
+            ``max_length`` counts tokens alone.
+        """
+        (batch, size), count = tokens.shape, self.count
+        self._check(max_length)
+        starts = size - jnp.asarray(lengths, jnp.int32)  # all end in the same slot
+        positions = jnp.arange(size)[None] - starts[:, None]
+        if size:
+            tokens = jnp.take_along_axis(tokens, positions % size, axis=1)
+        x = self.embedding(self._rows(batch), tokens, first, positions, train=False)
+        real = jnp.pad(positions >= 0, ((0, 0), (count, 0)), constant_values=True)
+        real = real.astype(jnp.int32)
+        mask = dataclasses.replace(
+            MASKS["causal"](count, real), q_segments=real, kv_segments=real
+        )
+        memories = {"image": Memory(states)}
+        slots = count + max_length
+        layers = self.stack.init_cache(batch, width, slots, memories)
+        context = Context(mask, memories=memories, queries=count)
+        places = jnp.arange(count + size)[None]
+        _, layers = self.stack.prefill(x, layers, width, places, context)
+        written = jnp.zeros((batch, width, slots), jnp.int32)
+        return Cache(jnp.int32(count + size), layers, count + starts, written)
+
+    def step(
+        self, tokens: jax.Array, cache: Cache, first: jax.Array
+    ) -> tuple[jax.Array, Cache]:
+        """Tokens [B, W] in the next slot -> (states [B, W, D], cache)."""
+        positions = (cache.index - cache.starts)[:, None]
+        x = self.embedding(None, tokens, first, positions, train=False)
+        written, visible = ancestry.write(cache.ancestry, cache.index)
+        width, length = written.shape[1:]
+        slots = jnp.repeat(jnp.arange(length), width)
+        there = (slots < self.count) | (slots >= cache.starts[:, None, None])
+        parts = x, cache.layers, cache.index, Context()  # of text alone
+        x, layers = self.stack.step(*parts, visible=visible & there)
+        index = cache.index + 1
+        return x, cache._replace(index=index, layers=layers, ancestry=written)
+
+    def _rows(self, batch):
+        # for all rows before it is rounded, so that gradients sum in float32
+        return jnp.repeat(self.queries[None], batch, axis=0).astype(self.cfg.dtype)
 
     def _check(self, length):
         if 0 < self.cfg.longest < length:
