@@ -6,7 +6,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from flax import linen as nn
 
 from tests.models.tiny_pairs import pairs, tiny
 from tests.traced import traced
@@ -18,11 +17,14 @@ from tfm_jax.objectives import retrieval
 from tfm_jax.objectives.retrieval import NEGATIVES, OBJECTIVES, Objective
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
+from tfm_jax.workloads import retrieval as workload
 from tfm_jax.workloads.evaluator import apply
 from tfm_jax.workloads.retrieval import (
     WORKLOAD,
     RetrievalEvaluator,
-    ranks_of,
+    candidates,
+    match_scores,
+    ranks,
     similarities,
     text_rows,
 )
@@ -100,35 +102,71 @@ def test_images_of_another_number_or_size_are_refused(rows, message):
         WORKLOAD.fits(get_config(), data)
 
 
-class Table(nn.Module):
-    """A model whose vectors are given, by the numbers of images and of texts."""
-
-    def setup(self):
-        self.table = self.param("table", nn.initializers.zeros, (2, 6, 2))
-
-    def image_states(self, images, *, train):
-        return images[:, 0, 0, 0, 0]
-
-    def contrast(self, states, text, *, train):
-        if states is None:
-            return qformer.Vectors(None, self.table[1, text.tokens[:, 1]], 1.0)
-        return qformer.Vectors(self.table[0, states][:, None], None, 1.0)
-
-
 def test_ranks_count_all_that_is_as_similar_as_the_right_one():
-    pool = pairs((5, 3, 4, 2, 6, 5))
-    pixels = np.zeros_like(pool.images)
-    pixels[:, 0, 0, 0, 0] = np.arange(6)
-    pool = pool._replace(images=pixels)
-    pool.tokens[:, 1] = np.arange(6)
     table = np.random.default_rng(0).normal(size=(2, 6, 2)).astype(np.float32)
     table[1, 5] = table[1, 4]  # two texts are alike
-    of_texts, of_images = ranks_of(Table(), {"table": table}, pool)
     scores = table[0] @ table[1].T
+    of_texts, of_images = ranks(scores), ranks(scores.T)
     for row in range(6):
         better = (scores[row] > scores[row, row]).sum() + (row > 3)
         assert of_texts[row] == better
         assert of_images[row] == (scores[:, row] > scores[row, row]).sum()
+
+
+@pytest.fixture(scope="module")
+def compared():
+    """(model, params, pool, cosines, logits [N, N] of a match), pair after pair."""
+    model, params = tiny()
+    pool = pairs((5, 3, 4, 2, 5, 6))
+    text = TextBatch(pool.tokens, pool.segments)
+
+    @jax.jit
+    def of(image, row):
+        batch = pool._replace(
+            images=image[None], tokens=row.tokens[None], segments=row.segments[None]
+        )
+        outputs = model.apply({"params": params}, batch, train=False)
+        cosine = retrieval.similarity(outputs.vectors.images, outputs.vectors.texts)
+        return cosine[0, 0], outputs.match[0, 1]
+
+    rows = [TextBatch(*x) for x in zip(text.tokens, text.segments, strict=True)]
+    each = np.array([[of(image, row) for row in rows] for image in pool.images])
+    return model, params, pool, each[..., 0], each[..., 1]
+
+
+def test_the_most_similar_are_ranked_again_by_matching_and_similarity(compared):
+    """Li et al. 2023, section 4.3, by hand: what is no candidate comes last."""
+    model, params, pool, cosines, logits = compared
+    text = TextBatch(pool.tokens, pool.segments)
+    count = 3
+    of_images, of_texts = candidates(cosines, count)
+    recalls = {}
+    for name, scores, wanted, chosen in [
+        ("text", cosines, logits, of_images),
+        ("image", cosines.T, logits.T, of_texts.T),
+    ]:
+        right = []
+        for row in range(len(pool.tokens)):
+            best = sorted(range(6), key=lambda n, row=row: -scores[row][n])[:count]
+            assert [*np.flatnonzero(chosen[row])] == sorted(best)
+            again = sorted(best, key=lambda n, row=row: -(scores + wanted)[row][n])
+            right.append(row == again[0])
+        recalls[f"reranked_{name}_recall_1"] = np.mean(right)
+    found = match_scores(
+        *(model, params, pool.images[:, 0], text, cosines),
+        np.logical_or(of_images, of_texts),
+    )
+    np.testing.assert_array_equal(np.isnan(found), ~(of_images | of_texts))
+    there = ~np.isnan(found)
+    np.testing.assert_allclose(found[there], (cosines + logits)[there], atol=1e-5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workload, "CANDIDATES", count)
+        scores = workload.recalls(model, params, pool, matches=True)
+    assert recalls.items() <= scores.items()
+    plain = np.mean(np.argmax(cosines, axis=1) == np.arange(6))
+    assert scores["text_recall_1"] == plain
+    few = workload.recalls(model, params, pool, matches=False)
+    assert few.keys() == {name for name in scores if "reranked" not in name}
 
 
 def test_a_pool_has_no_text_twice():

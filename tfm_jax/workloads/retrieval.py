@@ -17,12 +17,16 @@ from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
 from tfm_jax.objectives import retrieval
 from tfm_jax.objectives.retrieval import NEGATIVES, OBJECTIVES
 from tfm_jax.workloads import visual_lm
-from tfm_jax.workloads.evaluator import Evaluator, Scored, apply
+from tfm_jax.workloads.evaluator import Scored, apply
 from tfm_jax.workloads.workload import Workload
 
 AT = (1, 5, 10)  # how many answers may be given, of which one must be right
 RETRIEVED = ("text", "image")  # for the other one
 AT_ONCE = 64  # pairs
+SHOWN = 5  # texts that are written
+# candidates, the most similar ones, that matching ranks again; Li et al. 2023,
+# arXiv:2301.12597, section 4.3
+CANDIDATES = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,25 +57,29 @@ class Config(image_text.Config):
             )
 
 
-class RetrievalEvaluator(Evaluator):
-    """Retrieves besides, from a pool of ``eval.samples`` pairs."""
+class RetrievalEvaluator(visual_lm.WritingEvaluator):
+    """Retrieves and captions besides, of ``eval.samples`` pairs."""
 
     def add_scores(
         self, params: dict[str, Any], split: str, scores: dict, totals: Any
     ) -> Scored:
-        """``scores``, and the recall of texts and of images."""
-        if not _retrieves(self.experiment):
-            return Scored(scores)
-        pool = self.pool(split)
-        with self.on_one_device(params) as parts:
-            ranks = ranks_of(*parts, pool)
-        for name, each in zip(RETRIEVED, ranks, strict=True):
-            scores |= {_recall(name, k): float(np.mean(each < k)) for k in AT}
-        line = (
-            f"recall among {len(pool.tokens):,} pairs whose texts all differ, of "
-            f"{int(totals['pairs']):,}"
-        )
-        return Scored(scores, (line,))
+        """``scores``, the recall of texts and of images, and scores of captions."""
+        objectives, most = self.experiment.data.objectives, self.cfg.samples
+        lines, files = [], {}
+        if _retrieves(self.experiment):
+            pool = self.pool(split)
+            with self.on_one_device(params) as parts:
+                scores |= recalls(*parts, pool, matches="matching" in objectives)
+            lines += [
+                f"recall among {len(pool.tokens):,} pairs whose texts all differ, of "
+                f"{int(totals['pairs']):,}"
+            ]
+        if _writes(self.experiment):
+            of_texts, shown = self.written(params, split, most)
+            scores |= of_texts
+            lines += [f"texts of {len(shown):,} images", *shown[:SHOWN]]
+            files = visual_lm.answers_file(shown)
+        return Scored(scores, tuple(lines), files)
 
     def pool(self, split: str) -> ImageTextBatch:
         """The first pairs of a split of which no two texts are equal."""
@@ -84,21 +92,82 @@ class RetrievalEvaluator(Evaluator):
         return jax.tree.map(lambda *rows: np.stack(rows), *texts.values())
 
 
-def ranks_of(
-    model: Any, params: Any, pool: ImageTextBatch
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the order of similarity the right text is, for each image of a pool.
+def recalls(
+    model: Any, params: Any, pool: ImageTextBatch, *, matches: bool
+) -> dict[str, float]:
+    """Of a pool how many texts, and images, are among the first ones found: shares.
 
-    Args: model, params: of one device.
-    Returns: (ranks [N] of the texts, of the images for each text); 0 is the first, and
-        what is as similar as the right one stands before it.
+    Args: model, params: of one device. matches: whether the model learnt it, so that
+        candidates are ranked again by it.
     """
-    text = TextBatch(pool.tokens, pool.segments)
-    scores = similarities(model, params, pool.images[:, 0], text)
-    right = np.diagonal(scores)
-    at_least = scores >= right[:, None], scores.T >= right[:, None]
-    texts_ranks, image_ranks = (np.sum(x, axis=1) - 1 for x in at_least)
-    return texts_ranks, image_ranks
+    parts = model, params, pool.images[:, 0], TextBatch(pool.tokens, pool.segments)
+    cosines = similarities(*parts)
+    by = {"": (cosines, cosines.T)}
+    if matches:
+        chosen = of_images, of_texts = candidates(cosines, CANDIDATES)
+        scores = match_scores(*parts, cosines, np.logical_or(*chosen))
+        hidden = -np.inf
+        by["reranked_"] = (
+            np.where(of_images, scores, hidden),
+            np.where(of_texts, scores, hidden).T,
+        )
+    return {
+        f"{kind}{_recall(name, k)}": float(np.mean(ranks(each) < k))
+        for kind, both in by.items()
+        for name, each in zip(RETRIEVED, both, strict=True)
+        for k in AT
+    }
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """Where in the order of its row the diagonal stands, from scores [N, N]: [N].
+
+    0 is the first; what has the same score stands before it.
+    """
+    return np.sum(scores >= np.diagonal(scores)[:, None], axis=1) - 1
+
+
+def candidates(cosines: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of [N, M] cosines the ``count`` largest of each row, of each column: bool."""
+
+    def largest(scores):
+        last = max(scores.shape[1] - count, 0)
+        order = np.argsort(scores, axis=1, kind="stable")
+        chosen = np.zeros(scores.shape, bool)
+        np.put_along_axis(chosen, order[:, last:], True, axis=1)
+        return chosen
+
+    return largest(cosines), largest(cosines.T).T
+
+
+def match_scores(
+    model: Any,
+    params: Any,
+    images: np.ndarray,
+    texts: TextBatch,
+    cosines: np.ndarray,
+    chosen: np.ndarray,
+) -> np.ndarray:
+    """Logit of a match plus cosine [N, M] of the pairs ``chosen``; NaN of others.
+
+    Source: Li et al. 2023, section 4.3, the sum as in the released code (LAVIS).
+    Deviates: no.
+    Args: chosen: [N, M] bool. Others: see ``similarities``, whose values ``cosines``
+        are.
+    """
+    scores = np.full(cosines.shape, np.nan, np.float32)
+    size = min(len(images), AT_ONCE)
+    for first in range(0, len(images), size):
+        here = np.arange(first, first + size)
+        of_images, of_texts = np.nonzero(chosen[first : first + size])
+        if len(of_images):
+            numbers = np.minimum(here, len(images) - 1)
+            states = _states(model, params, images[numbers, None])
+            pairs = of_images, jax.tree.map(lambda x, n=of_texts: x[n], texts)
+            of_pairs = functools.partial(_matches, states)
+            logits = _batched(of_pairs, model, params, pairs)
+            scores[of_images + first, of_texts] = logits
+    return scores + cosines
 
 
 def text_rows(cfg: Any, tokenizer: Any, texts: Sequence[str]) -> TextBatch:
@@ -149,6 +218,18 @@ def _of_images(model, params, images):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def _states(model, params, images):
+    run = functools.partial(apply, model, params, rng=None, train=False)
+    return run(images, method="image_states")
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _matches(states, model, params, pairs):
+    (of_images, text), rest = pairs, dict(rng=None, train=False)
+    return apply(model, params, states[of_images], text, method="match", **rest)[:, 1]
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _of_texts(model, params, text):
     run = functools.partial(apply, model, params, rng=None, train=False)
     return run(None, text, method="contrast").texts
@@ -162,10 +243,26 @@ def _retrieves(experiment):
     return experiment.eval.samples > 0 and "contrastive" in experiment.data.objectives
 
 
+def _writes(experiment):
+    return experiment.eval.samples > 0 and "generation" in experiment.data.objectives
+
+
 def _final_scores(experiment, data, split):
-    if not _retrieves(experiment) or not getattr(data, split):
-        return ()
-    return tuple(_recall(name, k) for name in RETRIEVED for k in AT)
+    names: list[str] = []
+    if not getattr(data, split):
+        return names
+    if _retrieves(experiment):
+        matches = "matching" in experiment.data.objectives
+        kinds = ("", "reranked_") if matches else ("",)
+        names += [
+            f"{kind}{_recall(name, k)}"
+            for kind in kinds
+            for name in RETRIEVED
+            for k in AT
+        ]
+    if _writes(experiment):
+        names += visual_lm.final_scores(experiment, data, split)
+    return names
 
 
 def _has_score(experiment, score):

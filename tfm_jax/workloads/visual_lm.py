@@ -93,7 +93,41 @@ def text_scores(written: Sequence[str], examples: Sequence[Example]) -> dict:
     return scores
 
 
-class VisualEvaluator(Evaluator):
+class WritingEvaluator(Evaluator):
+    """An evaluator that has texts written."""
+
+    def written(
+        self,
+        params: dict[str, Any],
+        split: str,
+        most: int | None,
+        poll: Callable[[], object] = lambda: None,
+    ) -> tuple[dict, list[str]]:
+        """(``text_scores``, "prompt -> answer (reference)") of the first examples."""
+        (rows,), examples = getattr(self.data, split), self.data.examples[split][:most]
+        if most is not None:
+            rows = type(rows)(*(x if x is None else x[:most] for x in rows))
+        (end,) = self.data.tokenizer.ids_of(self.experiment.data.end)
+        with self.on_one_device(params) as parts:
+            texts = answers(
+                *(*parts, self.data.tokenizer, rows),
+                end=end,
+                on_batch=lambda _: poll(),
+            )
+        shown = [
+            f"{' '.join(turn.prompt for turn in example.turns[-1:])} -> {text} "
+            f"({' | '.join(example.references)})"
+            for text, example in zip(texts, examples, strict=True)
+        ]
+        return text_scores(texts, examples), shown
+
+
+def answers_file(shown: Sequence[str]) -> dict[str, str]:
+    """``Scored.files`` with what ``WritingEvaluator.written`` shows."""
+    return {"answers.txt": "".join(f"{line}\n" for line in shown)}
+
+
+class VisualEvaluator(WritingEvaluator):
     """Scores the text of answers besides."""
 
     def during(
@@ -103,7 +137,7 @@ class VisualEvaluator(Evaluator):
         scores = self.loss(params, "valid", poll=poll)
         if not scores or not self.cfg.sentences:
             return scores, {}
-        of_texts, shown = self._written(params, "valid", self.cfg.sentences, poll)
+        of_texts, shown = self.written(params, "valid", self.cfg.sentences, poll)
         samples = {str(n): line for n, line in enumerate(shown[: self.cfg.samples])}
         return scores | of_texts, samples
 
@@ -118,28 +152,9 @@ class VisualEvaluator(Evaluator):
         scores = self.loss(params, split, poll=poll)
         if not scores:
             return Scored({})
-        of_texts, shown = self._written(params, split, None, poll)
-        files = {"answers.txt": "".join(f"{line}\n" for line in shown)}
-        return Scored(scores | of_texts, tuple(shown[: self.cfg.samples]), files)
-
-    def _written(self, params, split, most, poll):
-        """(scores, "prompt -> answer (reference)") of the first ``most`` examples."""
-        (rows,), examples = getattr(self.data, split), self.data.examples[split][:most]
-        if most is not None:
-            rows = type(rows)(*(x if x is None else x[:most] for x in rows))
-        (end,) = self.data.tokenizer.ids_of(self.experiment.data.end)
-        with self.on_one_device(params) as parts:
-            written = answers(
-                *(*parts, self.data.tokenizer, rows),
-                end=end,
-                on_batch=lambda _: poll(),
-            )
-        shown = [
-            f"{' '.join(turn.prompt for turn in example.turns[-1:])} -> {text} "
-            f"({' | '.join(example.references)})"
-            for text, example in zip(written, examples, strict=True)
-        ]
-        return text_scores(written, examples), shown
+        of_texts, shown = self.written(params, split, None, poll)
+        lines = tuple(shown[: self.cfg.samples])
+        return Scored(scores | of_texts, lines, answers_file(shown))
 
 
 def fits(experiment: Any, data: Any) -> None:
@@ -165,7 +180,9 @@ def _has_score(experiment, score):
     return score in TOKEN_SCORES or (written and not (asks and score == "bleu"))
 
 
-def _final_scores(experiment, data, split):
+def final_scores(experiment: Any, data: Any, split: str) -> list[str]:
+    """Names of the ``text_scores`` of a split."""
+    del experiment
     kinds = data.report.get(split, {}).get("kinds", {})
     names = ["exact_match", *(f"{kind}_exact_match" for kind in kinds)]
     return names + ["bleu"] * (CAPTION in kinds)
@@ -192,7 +209,7 @@ WORKLOAD = Workload(
     data=image_text.KIND,
     scores={**TOKEN_SCORES, "exact_match": max, "bleu": max},
     has_score=_has_score,
-    final_scores=_final_scores,
+    final_scores=final_scores,
     evaluator=VisualEvaluator,
     eval_knobs=("sentences",),
     fits=fits,
