@@ -24,6 +24,10 @@ Usage:
                         probable they are, between tabs
   --mode=caption        image files, named as for classify: a caption of each or, with
                         --question=TEXT, the answer to it, behind a tab
+  --mode=retrieve       image files --input=FILE,FOLDER,...: of the texts, one a line of
+                        --texts=FILE or standard input, the --count=N that are most
+                        similar to each, and their cosines, between tabs; --rerank=K
+                        goes by matching among the K most similar
   --mode=sample         images that a model of task=denoise draws, --count=N of them, of
                         the classes --labels=NAME,... in turn, into --output=FILE.png
                         or FILE.npz
@@ -40,8 +44,8 @@ Usage:
                         and Perfetto, into profile/ of the workdir
   --trust_data=true     train and eval: read the files that the configuration of a
                         workdir from elsewhere names
-  --checkpoint=STEP     eval, translate, classify, caption, sample and prompt: this
-                        checkpoint, not the latest
+  --checkpoint=STEP     eval, translate, classify, caption, retrieve, sample and prompt:
+                        this checkpoint, not the latest
 
   Prompts show --examples=K texts of --examples_file=TSV, by default 0. --template=TEXT
   says how: "{text}\nlabel: {label}"; --words=NAME=WORD,... what stands for labels;
@@ -82,7 +86,7 @@ from tfm_jax.runs.process import exits
 _PROMPT = ("task_file", "examples_file", "table", "columns", "template", "words")
 _FILES = (
     *("config", "workdir", "input", "output", "reference"),
-    *("task_file", "examples_file"),
+    *("task_file", "examples_file", "texts"),
 )
 MODES = {  # mode: the function that does it, the flags that only it reads
     "train": ("train", ("trust_data", "extend", "profile")),
@@ -91,6 +95,7 @@ MODES = {  # mode: the function that does it, the flags that only it reads
     "translate": ("translate", ("checkpoint",)),
     "classify": ("classify", ("checkpoint", "input")),
     "caption": ("caption", ("checkpoint", "input", "question")),
+    "retrieve": ("retrieve", ("checkpoint", "input", "texts", "count", "rerank")),
     "sample": ("sample", ("checkpoint", "labels", "count", "output")),
     "prompt": ("prompt", ("checkpoint", "examples", "scoring", *_PROMPT)),
     "average": ("average", ("last",)),
@@ -113,13 +118,14 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
     flags.DEFINE_enum("format", "flags", ["flags", "json"], "", values)
     named = ("config", "workdir", "input", "output", "reference", "scoring", "labels")
-    for name in (*named, "question", *_PROMPT):
+    for name in (*named, "question", "texts", *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
     flags.DEFINE_string("profile", "", "", values)
     flags.DEFINE_enum("trust_data", "false", ["true", "false"], "", values)
     flags.DEFINE_integer("extend", None, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
     flags.DEFINE_integer("count", None, "", 1, flag_values=values)  # at least 1
+    flags.DEFINE_integer("rerank", 0, "", 0, flag_values=values)
     flags.DEFINE_integer("last", 5, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("examples", 0, "", 0, flag_values=values)
     try:
@@ -334,7 +340,7 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
 
     function, names = MODES[values.mode]
     options = {n: values[n].value for n in names if n != "trust_data"}
-    if values.mode in ("translate", "classify", "caption"):
+    if values.mode in ("translate", "classify", "caption", "retrieve"):
         options |= dict(stdin=sys.stdin, stdout=sys.stdout)
     return getattr(modes, function)(values.workdir, config=config, **options)
 

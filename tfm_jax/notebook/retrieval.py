@@ -5,32 +5,36 @@ from typing import Any
 
 import pandas as pd
 
-from tfm_jax.notebook.images import ImagesRun, listed_images
+from tfm_jax.notebook.images import listed_images
 from tfm_jax.notebook.run import listed
-from tfm_jax.runs.images import classified
-from tfm_jax.workloads import retrieval
+from tfm_jax.notebook.visual import CaptionRun
+from tfm_jax.runs.images import classified, retrieved
 
 
-class RetrievalRun(ImagesRun):
+class RetrievalRun(CaptionRun):
     """A model that compares images with texts."""
 
     __slots__ = ()
 
-    def retrieve(self, texts: Any, images: Any) -> pd.DataFrame:
+    def retrieve(self, texts: Any, images: Any, *, rerank: int = 0) -> pd.DataFrame:
         """How similar each image is to each text: a cosine, a row an image.
 
         ``run.retrieve(texts, images).idxmax(axis=1)`` is the text for each image, and
         ``.idxmax()`` the image for each text.
 
-        Args: images: as of ``ClassifyImagesRun.classify``.
+        Args:
+            images: as of ``ClassifyImagesRun.classify``.
+            rerank: so many texts most similar to each image, and images to each text,
+                are candidates, which have the logit of a match plus the cosine (Li et
+                al. 2023, section 4.3: 128); others have NaN. 0: cosines.
+        Raises: ConfigError for what the run has not learnt.
         """
         texts = listed(texts, "retrieve")
         images = listed_images(images, "retrieve")
         if not texts or not len(images):
             return pd.DataFrame(columns=texts, index=range(len(images)), dtype=float)
         pixels = classified.read(self, images)
-        rows = retrieval.text_rows(self.config.data, self.tokenizer, texts)
         named = all(isinstance(image, str | Path) for image in images)
         index = [*map(str, images)] if named else range(len(images))
-        cosines = retrieval.similarities(self.model, self.params, pixels, rows)
-        return pd.DataFrame(cosines, columns=texts, index=index)
+        scores = retrieved.scores(self, pixels, texts, rerank=rerank)
+        return pd.DataFrame(scores, columns=texts, index=index)

@@ -16,8 +16,8 @@ from tfm_jax.runs.log import counted
 _GATE = re.compile(r"lm/stack/layer_(\d+)/gated_(.*)_residual/alpha")
 
 
-class VisualRun(ImagesRun):
-    """A model that writes captions, and answers questions about images."""
+class CaptionRun(ImagesRun):
+    """A model that writes captions."""
 
     __slots__ = ()
 
@@ -25,11 +25,18 @@ class VisualRun(ImagesRun):
         """A caption of each image.
 
         Args: images: as of ``ClassifyImagesRun.classify``.
+        Raises: ConfigError if the run has not learnt to write.
         """
         images = listed_images(images, "caption")
         with counted(len(images)) as done:
             asked = [[(image, "", "")] for image in images]
             return answered.answers(self, asked, on_batch=done)
+
+
+class VisualRun(CaptionRun):
+    """A model that writes captions, and answers questions about images."""
+
+    __slots__ = ()
 
     def ask(
         self,

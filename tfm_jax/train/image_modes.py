@@ -9,17 +9,18 @@ from typing import Any, TextIO
 import numpy as np
 
 from tfm_jax.config import ConfigError, from_flag, no_choice
-from tfm_jax.data.sources.text_files import lines_of
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.sources.text_files import lines_of, read_lines
 from tfm_jax.runs import pictures, saved
-from tfm_jax.runs.images import answered, classified
+from tfm_jax.runs.images import answered, classified, retrieved
 from tfm_jax.runs.log import counted
 from tfm_jax.runs.process.exits import one_line
-from tfm_jax.terminal import say
+from tfm_jax.terminal import say, shown
 from tfm_jax.train.chosen import chosen
 from tfm_jax.workloads import denoise
 
 CHUNK = 1024  # images read at a time
-LABELS = 5  # of an image that are shown
+LABELS = 5  # of an image that are shown, or texts
 
 
 def classify(
@@ -48,8 +49,8 @@ def classify(
         probabilities = classified.probabilities(run, classified.read(run, chunk))
         for path, chances in zip(chunk, probabilities, strict=True):
             best = np.argsort(-chances, kind="stable")[:LABELS]
-            shown = (f"{names[label]}\t{chances[label]:.4f}" for label in best)
-            if not say("\t".join([str(path), *shown]), file=stdout, kept="\t"):
+            named = (f"{names[label]}\t{chances[label]:.4f}" for label in best)
+            if not say("\t".join([str(path), *named]), file=stdout, kept="\t"):
                 return
 
 
@@ -68,12 +69,62 @@ def caption(
     Args: input: see ``classify``. question: about each; None: captions are written.
     """
     run = chosen(workdir, config, checkpoint)
-    if (task := run.experiment.task) != "visual_lm":
-        raise ConfigError(f"--mode=caption is for visual_lm; the run learnt {task}")
+    if (task := run.experiment.task) not in ("visual_lm", "retrieval"):
+        raise ConfigError(
+            f"--mode=caption is for visual_lm and retrieval; the run learnt {task}"
+        )
     for chunk in _image_files(input, stdin):
         asked = [[(path, question or "", "")] for path in chunk]
         for path, text in zip(chunk, answered.answers(run, asked), strict=True):
             if not say(f"{path}\t{text}", file=stdout, kept="\t"):
+                return
+
+
+def retrieve(
+    workdir: str | Path,
+    *,
+    config: Any,
+    checkpoint: int | None = None,
+    input: str | None = None,
+    texts: str | None = None,
+    count: int | None = None,
+    rerank: int = 0,
+    stdin: TextIO,
+    stdout: Any,
+) -> None:
+    """The texts that belong to image files, the best ones first, on ``stdout``.
+
+    A line for each: its path, text, score, text, score, ..., with tabs between them.
+
+    Args:
+        input: files and folders between commas.
+        texts: a file of a text a line; None: ``stdin``. Empty lines are none.
+        count: of texts a line, by default ``LABELS``.
+        rerank: see ``retrieved.scores``, of the texts for each image.
+    """
+    if input is None:
+        raise ConfigError("--mode=retrieve needs --input=FILE,FOLDER,... with images")
+    run = chosen(workdir, config, checkpoint)
+    if (task := run.experiment.task) != "retrieval":
+        raise ConfigError(f"--mode=retrieve is for retrieval; the run learnt {task}")
+    if rerank and rerank < (count or LABELS):
+        raise ConfigError(
+            f"--rerank={rerank} must be at least --count={count or LABELS}, or 0"
+        )
+    if texts is None:
+        lines = [line for line, _ in lines_of(stdin.buffer, "standard input", "error")]
+    else:
+        lines, _ = read_lines(texts, "--texts", "error")
+    asked = [line for line in lines if line]
+    if not asked:
+        raise DataError(f"{texts or 'standard input'} has no text; give one a line")
+    for chunk in _image_files(input, stdin):
+        parts = run, classified.read(run, chunk), asked
+        scores = retrieved.scores(*parts, rerank=rerank, of_each=("text",))
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : count or LABELS]
+        for path, each, best in zip(chunk, scores, order, strict=True):
+            found = (f"{shown(asked[n], '')}\t{each[n]:.4f}" for n in best)
+            if not say("\t".join([str(path), *found]), file=stdout, kept="\t"):
                 return
 
 

@@ -30,7 +30,7 @@ from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say
 from tfm_jax.train import program
 from tfm_jax.train.chosen import chosen
-from tfm_jax.train.image_modes import caption, classify, sample
+from tfm_jax.train.image_modes import caption, classify, retrieve, sample
 
 __all__ = [
     "average",
@@ -39,6 +39,7 @@ __all__ = [
     "evaluate",
     "prompt",
     "replay",
+    "retrieve",
     "sample",
     "translate",
 ]

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tfm_jax.config import ConfigError
 from tfm_jax.data.rows.image_text import image_text_rows
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
 from tfm_jax.runs import saved
@@ -21,8 +22,14 @@ def answers(
 
     Args: asked: for each answer (image, prompt, answer) of some examples, then of what
         is asked, whose own answer does not count. Images: see ``classified.read``.
-    Raises: DataError for what is no image, and for turns that fill a row.
+    Raises: DataError for what is no image, and for turns that fill a row; ConfigError
+        for a run that has not learnt to write.
     """
+    objectives = getattr(run.experiment.data, "objectives", ("generation",))
+    if "generation" not in objectives:
+        raise ConfigError(
+            f"the run learnt data.objectives={objectives}; 'generation' writes captions"
+        )
     if not asked:
         return []
     pixels = classified.read(run, [image for turns in asked for image, _, _ in turns])
