@@ -74,6 +74,11 @@ SMALL = {  # where a configuration says this -> the knobs it has here
         "data.sampler.steps": 2,
         "eval.samples": 10,
     },
+    "data.source=scenes": {
+        "data.scenes.test": 40,
+        "data.scenes.train": 80,
+        "data.scenes.valid": 40,
+    },
     "data.source=files": {"data.valid_share": 0.2},
     "data.source=scenes": {
         "data.scenes.test": 16,
@@ -117,6 +122,7 @@ FILES = {
     **dict.fromkeys(("train.de", "valid.de", "test.de", "val.de"), GERMAN),
     **dict.fromkeys(("train.tsv", "dev.tsv", "new.tsv"), TABLE),
     "test.tsv": "".join(f"{english}\t{german}\n" for english, german in PAIRS),
+    "captions.txt": "a red ring\na blue cross\n",
     "test_2016_flickr.en": ENGLISH,
     "test_2016_flickr.de": GERMAN,
     "input.txt": "First Citizen:\nWe are accounted poor citizens.\n\n" * 60,

@@ -39,6 +39,15 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
         "ffn_width=256)\nconfig.train": "ffn_width=256, depth=1)\nconfig.train",
         "total_steps=40": "total_steps=8",
     },
+    "multimodal": {
+        "lm=500, flamingo=1500, qformer=1000": "lm=2, flamingo=2, qformer=2",
+        "train=20_000, valid=200, test=200": "train=64, valid=32, test=32",
+        "total_steps = steps": "total_steps, config.eval.variants = steps, ()\n"
+        "    for part in (config.model, *config.model.values()):\n"
+        "        if hasattr(part, 'depth'):\n"
+        "            part.depth = 1",
+        "steps // 2": "steps",
+    },
     "study": {
         '"train.total_steps": 60, "eval.every_steps": 20': '"train.total_steps": 4, '
         '"eval.every_steps": 2',

@@ -111,6 +111,12 @@ def test_a_notebook_ranks_candidates_again(run, files):
         run.retrieve(TEXTS, paths, rerank=-1)
 
 
+def test_a_notebook_shows_what_queries_attend_to(run, files):
+    alone, read = (run.attention(files[0] / "0.png", x) for x in (None, TEXTS[0]))
+    assert alone.on_grid().shape == (3, 2, 2) and alone.image.shape == (16, 16, 3)
+    assert not np.array_equal(alone.weights, read.weights)
+
+
 def test_a_run_that_learnt_less_says_what_is_missing(run):
     image = np.zeros((1, 16, 16, 3), np.uint8)
     for learnt, ask, missing in [

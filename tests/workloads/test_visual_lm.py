@@ -87,6 +87,13 @@ def test_a_run_is_asked_for_captions_and_answers(run):
     assert run.gates.shape == (1, 2) and np.abs(run.gates).to_numpy().max() < 1e-2
 
 
+def test_a_run_shows_what_each_word_attends_to(run):
+    image = np.zeros((16, 16, 3), np.uint8)
+    maps = run.attention(image, "what color ?", "red")
+    assert maps.labels == ("red", "<end>") and maps.on_grid().shape == (2, 2, 2)
+    assert run.attention(image).labels[-1] == "<end>"
+
+
 def test_files_get_a_caption_a_line(run, tmp_path, capsys):
     from PIL import Image
 

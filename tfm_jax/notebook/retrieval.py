@@ -8,7 +8,9 @@ import pandas as pd
 from tfm_jax.notebook.images import listed_images
 from tfm_jax.notebook.run import listed
 from tfm_jax.notebook.visual import CaptionRun
-from tfm_jax.runs.images import classified, retrieved
+from tfm_jax.runs.images import classified, cross_attention, retrieved
+from tfm_jax.runs.images.cross_attention import CrossAttention
+from tfm_jax.workloads import retrieval
 
 
 class RetrievalRun(CaptionRun):
@@ -38,3 +40,14 @@ class RetrievalRun(CaptionRun):
         index = [*map(str, images)] if named else range(len(images))
         scores = retrieved.scores(self, pixels, texts, rerank=rerank)
         return pd.DataFrame(scores, columns=texts, index=index)
+
+    def attention(self, image: Any, text: str | None = None) -> CrossAttention:
+        """What of one image each query attends to, in every layer that does.
+
+        Args: image: as of ``VisualRun.ask``. text: that the queries see with it.
+        """
+        (pixels,) = classified.read(self, [image])
+        row = None
+        if text is not None:
+            row = retrieval.text_rows(self.config.data, self.tokenizer, [text])
+        return cross_attention.of_queries(self.model, self.params, pixels, row)

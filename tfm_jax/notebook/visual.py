@@ -10,7 +10,8 @@ from flax.traverse_util import flatten_dict
 
 from tfm_jax.notebook.images import ImagesRun, listed_images
 from tfm_jax.runs import pictures
-from tfm_jax.runs.images import answered
+from tfm_jax.runs.images import answered, cross_attention
+from tfm_jax.runs.images.cross_attention import CrossAttention
 from tfm_jax.runs.log import counted
 
 _GATE = re.compile(r"lm/stack/layer_(\d+)/gated_(.*)_residual/alpha")
@@ -53,6 +54,21 @@ class VisualRun(CaptionRun):
         """
         (answer,) = answered.answers(self, [[*examples, (image, question, "")]])
         return answer
+
+    def attention(
+        self, image: Any, question: str = "", answer: str | None = None
+    ) -> CrossAttention:
+        """What of one image the gated layers attend to, word after word of an answer.
+
+        Args: image: as of ``ask``. question: "": of a caption. answer: None: the one
+            that the model gives.
+        Raises: DataError if they do not fit a row of the model.
+        """
+        if answer is None:
+            answer = self.ask(image, question)
+        rows = answered.rows_of(self, [[(image, question, answer)]])
+        words = self.tokenizer.tokens(rows.labels[rows.weights > 0])
+        return cross_attention.of_words(self.model, self.params, rows, words)
 
     @property
     def gates(self) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import io
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,12 +84,7 @@ def attention_maps(
         kept = intermediates(model, to_unrolled(params), batch)
 
     def layers(stack, name):
-        layers_kept = kept.get(stack, {})
-        order = sorted(
-            (layer for layer in layers_kept if name in layers_kept[layer]),
-            key=lambda layer: int(layer.rpartition("_")[2]),
-        )
-        weights = [np.asarray(layers_kept[k][name]["weights"][0][0]) for k in order]
+        weights = [*weights_of(kept.get(stack, {}), name).values()]
         return np.stack(weights) if weights else np.zeros((0, 0, 0, 0), np.float32)
 
     return AttentionMaps(
@@ -100,12 +95,27 @@ def attention_maps(
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def intermediates(model: nn.Module, params: Any, batch: Any) -> Any:
-    """What the modules of ``model`` keep while it reads ``batch``, by their names."""
-    variables = {"params": params}
-    _, kept = model.apply(variables, batch, train=False, mutable=["intermediates"])
+@functools.partial(jax.jit, static_argnums=0, static_argnames="method")
+def intermediates(
+    model: nn.Module, params: Any, *inputs: Any, method: Any = "__call__"
+) -> Any:
+    """What the modules of ``model`` keep while it reads ``inputs``, by their names."""
+    options = dict(train=False, mutable=["intermediates"], method=method)
+    _, kept = model.apply({"params": params}, *inputs, **options)
     return kept.get("intermediates", {})
+
+
+def weights_of(stack: Mapping[str, Any], name: str) -> dict[int, np.ndarray]:
+    """Number of a layer -> weights [H, T, S] of the first row.
+
+    Args: stack: what its layers keep. name: of the attention, which not all may have.
+    """
+    kept = {
+        int(layer.rpartition("_")[2]): parts[name]["weights"][0][0]
+        for layer, parts in stack.items()
+        if name in parts
+    }
+    return {number: np.asarray(kept[number]) for number in sorted(kept)}
 
 
 def numbered(layer: int | None, count: int) -> int:
@@ -141,7 +151,7 @@ def attention(
     weights = layers[layer]
     columns = maps.inputs if kind == "decoder" else maps.source
     rows = {"encoder": maps.source, "decoder": maps.inputs, "cross": maps.outputs}[kind]
-    fonts, known = _fonts()
+    fonts, known = drawable_fonts()
     tokens = {*columns, *rows}
     columns, rows = ([legible(x, known) for x in side] for side in (columns, rows))
     title = f"{kind} attention, layer {layer}: a row adds up to 1"
@@ -186,7 +196,7 @@ FONTS = (
 
 
 @functools.cache
-def _fonts() -> tuple[list[str], frozenset[int]]:
+def drawable_fonts() -> tuple[list[str], frozenset[int]]:
     """(names of fonts that are there, code points that one of them draws)."""
     from matplotlib import font_manager
 
@@ -244,7 +254,7 @@ def confusion(matrix: Confusion, path: str | Path | None = None) -> Any:
     figure = canvas((side + 1, side))
     axis = figure.subplots()
     image = axis.imshow(shares, vmin=0, vmax=1, cmap="viridis")
-    fonts, known = _fonts()
+    fonts, known = drawable_fonts()
     if len(names) <= NAMED:
         text = dict(fontsize=7, parse_math=False, fontfamily=fonts)
         labels = [legible(name, known) for name in names]
@@ -291,7 +301,7 @@ def images(
     axis = figure.add_axes((0, 0, 1, 1))
     axis.imshow(sheet, aspect="auto", interpolation="nearest")
     axis.axis("off")
-    fonts, known = _fonts() if len(names) else ((), frozenset())
+    fonts, known = drawable_fonts() if len(names) else ((), frozenset())
     text = dict(fontsize=7, parse_math=False, fontfamily=fonts, ha="center")
     for (row, column), name in zip(places, names, strict=False):
         above = column + (width - 1) / 2, row - 0.5 - room / 8

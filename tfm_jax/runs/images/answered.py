@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfm_jax.config import ConfigError
+from tfm_jax.data.batch import ImageTextBatch
 from tfm_jax.data.rows.image_text import image_text_rows
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
 from tfm_jax.runs import saved
@@ -32,18 +33,28 @@ def answers(
         )
     if not asked:
         return []
+    unanswered = [(*turns[:-1], (*turns[-1][:2], "")) for turns in asked]
+    (end,) = run.tokenizer.ids_of(run.experiment.data.end)
+    parts = run.model, run.params, run.tokenizer, rows_of(run, unanswered)
+    return visual_lm.answers(*parts, end=end, on_batch=on_batch)
+
+
+def rows_of(
+    run: saved.Saved, asked: Sequence[Sequence[tuple[Any, str, str]]]
+) -> ImageTextBatch:
+    """A row of turns (image, prompt, answer) each, as long as the model reads them.
+
+    Raises: as ``answers``.
+    """
     pixels = classified.read(run, [image for turns in asked for image, _, _ in turns])
     examples, first = [], 0
     for turns in asked:
         numbers = tuple(range(first, first + len(turns)))
         first += len(turns)
-        *before, (_, prompt, _) = turns
-        spoken = (*(Turn(p, answer) for _, p, answer in before), Turn(prompt, ""))
+        spoken = tuple(Turn(prompt, answer) for _, prompt, answer in turns)
         examples.append(Example(spoken, "", ("",), numbers))
     data, longest = run.experiment.data, run.model.cfg.longest
     length = longest or data.length * max(map(len, asked))
     data = dataclasses.replace(data, length=length, empty="keep", overlong="error")
     rows, *_ = image_text_rows(data, run.tokenizer, ImageTexts(examples, pixels))
-    (end,) = run.tokenizer.ids_of(data.end)
-    parts = run.model, run.params, run.tokenizer, rows
-    return visual_lm.answers(*parts, end=end, on_batch=on_batch)
+    return rows

@@ -1,5 +1,6 @@
 """Attention of an encoder of images, by layer and head or rolled out, on the image."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,13 +69,8 @@ def attention(model: nn.Module, params: Any, image: Any) -> ImageAttention:
     with nn.logical_axis_rules(()):  # one image: nothing to spread over devices
         batch = ImageBatch(image[None], None, None)
         kept = pictures.intermediates(model, to_unrolled(params), batch)
-    layers = kept["encoder"]["stack"]
-    weights = np.stack(
-        [
-            np.asarray(layers[f"layer_{number}"]["self_attention"]["weights"][0][0])
-            for number in range(len(layers))
-        ]
-    )
+    layers = pictures.weights_of(kept["encoder"]["stack"], "self_attention")
+    weights = np.stack([*layers.values()])
     grid = grid_of(image.shape, model.cfg.patch)
     pooled = np.zeros(weights.shape[-1], np.float32)
     patches = pooled[-int(np.prod(grid)) :]
@@ -99,25 +95,44 @@ def draw(
     """
     layer = pictures.numbered(layer, len(maps.weights))
     heads = maps.on_grid(maps.weights[layer])
-    panels = {"image": None, "rollout": maps.on_grid(maps.rollout()[layer])}
-    panels |= {f"head {number}": each for number, each in enumerate(heads)}
-    down = -(-len(panels) // 4)
-    across = -(-len(panels) // down)
-    figure = pictures.canvas((2.2 * across, 2.3 * down + 0.4))
+    rolled = maps.on_grid(maps.rollout()[layer])
+    named = [("image", None), ("rollout", rolled)]
+    named += [(f"head {number}", each) for number, each in enumerate(heads)]
+    return panels(
+        maps.image, named, f"attention of what is pooled, layer {layer}", path
+    )
+
+
+def panels(
+    image: np.ndarray,
+    named: Sequence[tuple[str, np.ndarray | None]],
+    title: str,
+    path: str | Path | None = None,
+) -> Any:
+    """Draws weights [rows, columns] over an image in grey, or it alone, a panel each.
+
+    Args: named: (name, weights) of the panels; None draws the image in its colours.
+    """
+    most, side = (4, 2.2) if len(named) <= 8 else (6, 1.6)  # in a row; inches
+    down = -(-len(named) // most)
+    across = -(-len(named) // down)
+    figure = pictures.canvas((side * across, (side + 0.1) * down + 0.4))
     axes = figure.subplots(down, across, squeeze=False).ravel()
-    height, width, _ = maps.image.shape
+    fonts, known = pictures.drawable_fonts()
+    text = dict(fontsize=9, parse_math=False, fontfamily=fonts)
+    height, width, _ = image.shape
     edges = (-0.5, width - 0.5, height - 0.5, -0.5)
     for axis in axes:
         axis.axis("off")
-    for axis, (name, weights) in zip(axes, panels.items(), strict=False):
-        axis.imshow(_drawable(maps.image), cmap="gray", extent=edges)
+    for axis, (name, weights) in zip(axes, named, strict=False):
+        shown = _drawable(image)
+        below = shown if weights is None else shown.mean(-1)
+        axis.imshow(below, cmap="gray", extent=edges)
         if weights is not None:
             axis.imshow(weights, cmap="viridis", alpha=0.6, extent=edges, vmin=0)
-        axis.set_title(name, fontsize=9)
+        axis.set_title(pictures.legible(name, known), **text)
     figure.suptitle(
-        f"attention, layer {layer}: of what is pooled, from violet, none, to yellow, "
-        "the most of a panel",
-        fontsize=9,
+        f"{title}: from violet, none, to yellow, the most of a panel", fontsize=9
     )
     return pictures.save(figure, path)
 

@@ -1,0 +1,135 @@
+"""Attention to an image: of the queries that read it, of the words written about it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import linen as nn
+
+from tfm_jax.data.batch import ImageTextBatch, TextBatch
+from tfm_jax.layers.images.patches import grid_of
+from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.runs import pictures
+from tfm_jax.runs.images.attention import panels
+
+
+class CrossAttention(NamedTuple):
+    """Attention weights of queries, or of words, over the tokens of one image.
+
+    Attributes:
+        weights: [L, H, T, S] float32, of the L layers that attend to the image.
+        patches: [S, rows, columns] float32, how much of each patch has gone into each
+            token of the image.
+        layers: L, their numbers in the stack.
+        labels: T, names of the queries, or the words: each is what is predicted there.
+        image: [height, width, C], as the model was given it.
+    """
+
+    weights: np.ndarray
+    patches: np.ndarray
+    layers: tuple[int, ...]
+    labels: tuple[str, ...]
+    image: np.ndarray
+
+    def __repr__(self):
+        rows, columns = self.patches.shape[1:]
+        shape = list(self.weights.shape)
+        return f"CrossAttention({' '.join(self.labels)!r}, {rows}x{columns}, {shape})"
+
+    def on_grid(self, layer: int | None = None) -> np.ndarray:
+        """[T, rows, columns]: the mean of the heads of one layer, times ``patches``.
+
+        Args: layer: 0 to L - 1, or from -1 backwards, by default the last.
+        """
+        weights = self.weights[pictures.numbered(layer, len(self.weights))]
+        return np.einsum("hts,srp->trp", weights, self.patches) / len(weights)
+
+    def plot(self, layer: int | None = None) -> Any:
+        """``draw`` of these weights."""
+        return draw(self, layer=layer)
+
+
+def of_queries(
+    model: nn.Module, params: Any, image: np.ndarray, text: TextBatch | None = None
+) -> CrossAttention:
+    """Of the queries of a Q-Former, in every layer that attends to the image.
+
+    Args: model: an unrolled module. image: [height, width, C]. text: one row [1, T],
+        which the queries see, as they do where the two are matched.
+    """
+    inputs = image[None, None], text
+    kept = _kept(model, params, *inputs, method=_read)["qformer"]
+    weights = pictures.weights_of(kept["stack"], "cross_attention")
+    grid = grid_of(image.shape, model.cfg.vision.patch)
+    count = int(np.prod(grid))
+    first, *_ = weights.values()
+    beside = first.shape[-1] - count  # [CLS], registers
+    patches = np.pad(np.eye(count, dtype=np.float32), ((beside, 0), (0, 0)))
+    labels = tuple(f"query {number}" for number in range(first.shape[1]))
+    return _maps(weights, patches.reshape(-1, *grid), labels, image)
+
+
+def of_words(
+    model: nn.Module, params: Any, rows: ImageTextBatch, words: Sequence[str]
+) -> CrossAttention:
+    """Of the tokens that are predicted of an image, in the gated layers of Flamingo.
+
+    A latent has read the states of all patches, so the weights over the latents are
+    multiplied with what of each patch has come into them, X [S, P]: rolled out over the
+    resampler's layers, whose weights W, the mean over heads, are half of a layer and
+    the residual connection the other: X <- (W [I; X] + X) / 2 of latents, which attend
+    to the patches and to one another, and begin with nothing of them, X = 0; where the
+    states are resampled themselves X <- (W X + X) / 2 from X = I. A patch is a state at
+    the end of the image encoder, which has mixed them before.
+
+    Source: Abnar and Zuidema 2020, arXiv:2005.00928, section 3. Deviates: latents.
+    Args: rows: one row with one image. words: of its labels, those that count.
+    """
+    image = np.asarray(rows.images)[0, 0]
+    kept = _kept(model, params, rows)
+    weights = pictures.weights_of(kept["lm"]["stack"], "gated_cross_attention")
+    places = np.flatnonzero(np.asarray(rows.weights)[0] > 0)
+    weights = {layer: each[:, places] for layer, each in weights.items()}
+    grid = grid_of(image.shape, model.cfg.vision.patch)
+    states = np.eye(int(np.prod(grid)), dtype=np.float32)
+    resampler = kept.get("resampler", {}).get("stack", {})
+    mixed = states
+    for each in pictures.weights_of(resampler, "self_attention").values():
+        mixed = (each.mean(0) @ mixed + mixed) / 2
+    latents = pictures.weights_of(resampler, "latent_attention").values()
+    for number, each in enumerate(latents):
+        mixed = mixed if number else np.zeros((each.shape[1], len(states)), np.float32)
+        mixed = (each.mean(0) @ np.concatenate([states, mixed]) + mixed) / 2
+    return _maps(weights, mixed.reshape(-1, *grid), tuple(words), image)
+
+
+def draw(
+    maps: CrossAttention, path: str | Path | None = None, *, layer: int | None = None
+) -> Any:
+    """Draws the image, the mean of all maps, and each over the image.
+
+    Args: path: where it is saved as PNG. layer: see ``on_grid``.
+    Returns: the matplotlib figure.
+    Raises: ValueError for a layer that there is not.
+    """
+    each = maps.on_grid(layer)
+    named = [("image", None), ("mean", each.mean(0))]
+    named += zip(maps.labels, each, strict=True)
+    number = maps.layers[pictures.numbered(layer, len(maps.layers))]
+    return panels(maps.image, named, f"attention to the image, layer {number}", path)
+
+
+def _read(model, images, text, *, train):
+    states = model.image_states(images, train=train)
+    return model.qformer(states, text, "full", train=train)
+
+
+def _kept(model, params, *inputs, **options):
+    with nn.logical_axis_rules(()):  # one image: nothing to spread over devices
+        return pictures.intermediates(model, to_unrolled(params), *inputs, **options)
+
+
+def _maps(weights, patches, labels, image):
+    stacked = np.stack([*weights.values()])
+    return CrossAttention(stacked, patches, tuple(weights), labels, image)
