@@ -67,6 +67,8 @@ SMALL = {  # where a configuration says this -> the knobs it has here
         "eval.sentences": 4,
     },
     "task=causal_lm": {"eval.samples": 1},
+    "task=visual_lm": {"eval.sentences": 4},
+    "task=retrieval": {"eval.samples": 4},
     "task=classify_images": {"train.batch_tokens": 16},
     "model_name=dit": {"model.ffn_width": 64},  # as of all that diffusers has
     "task=denoise": {
@@ -75,9 +77,9 @@ SMALL = {  # where a configuration says this -> the knobs it has here
         "eval.samples": 10,
     },
     "data.source=scenes": {
-        "data.scenes.test": 40,
+        "data.scenes.test": 8,
         "data.scenes.train": 80,
-        "data.scenes.valid": 40,
+        "data.scenes.valid": 8,
     },
     "data.source=files": {"data.valid_share": 0.2},
     "data.source=scenes": {
