@@ -76,11 +76,6 @@ SMALL = {  # where a configuration says this -> the knobs it has here
         "data.sampler.steps": 2,
         "eval.samples": 10,
     },
-    "data.source=scenes": {
-        "data.scenes.test": 8,
-        "data.scenes.train": 80,
-        "data.scenes.valid": 8,
-    },
     "data.source=files": {"data.valid_share": 0.2},
     "data.source=scenes": {
         "data.scenes.test": 16,

@@ -86,7 +86,8 @@ def of_words(
     Source: Abnar and Zuidema 2020, arXiv:2005.00928, section 3. Deviates: latents.
     Args: rows: one row with one image. words: of its labels, those that count.
     """
-    image = np.asarray(rows.images)[0, 0]
+    rows = rows._replace(images=rows.images[:])  # an array, if it was gathered
+    image = rows.images[0, 0]
     kept = _kept(model, params, rows)
     weights = pictures.weights_of(kept["lm"]["stack"], "gated_cross_attention")
     places = np.flatnonzero(np.asarray(rows.weights)[0] > 0)
