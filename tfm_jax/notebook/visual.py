@@ -64,9 +64,11 @@ class VisualRun(CaptionRun):
             that the model gives.
         Raises: DataError if they do not fit a row of the model.
         """
-        if answer is None:
-            answer = self.ask(image, question)
-        rows = answered.rows_of(self, [[(image, question, answer)]])
+        overlong = "error"
+        if answer is None:  # which may fill the row, so that no end fits
+            answer, overlong = self.ask(image, question), "keep"
+        asked = [[(image, question, answer)]]
+        rows = answered.rows_of(self, asked, overlong=overlong)
         words = self.tokenizer.tokens(rows.labels[rows.weights > 0])
         return cross_attention.of_words(self.model, self.params, rows, words)
 

@@ -40,11 +40,14 @@ def answers(
 
 
 def rows_of(
-    run: saved.Saved, asked: Sequence[Sequence[tuple[Any, str, str]]]
+    run: saved.Saved,
+    asked: Sequence[Sequence[tuple[Any, str, str]]],
+    *,
+    overlong: str = "error",
 ) -> ImageTextBatch:
     """A row of turns (image, prompt, answer) each, as long as the model reads them.
 
-    Raises: as ``answers``.
+    Args: overlong: as ``data.overlong``. Raises: as ``answers``.
     """
     pixels = classified.read(run, [image for turns in asked for image, _, _ in turns])
     examples, first = [], 0
@@ -55,6 +58,6 @@ def rows_of(
         examples.append(Example(spoken, "", ("",), numbers))
     data, longest = run.experiment.data, run.model.cfg.longest
     length = longest or data.length * max(map(len, asked))
-    data = dataclasses.replace(data, length=length, empty="keep", overlong="error")
+    data = dataclasses.replace(data, length=length, empty="keep", overlong=overlong)
     rows, *_ = image_text_rows(data, run.tokenizer, ImageTexts(examples, pixels))
     return rows
