@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from tests.layers.weights import randomised
-from tests.models import tiny_pairs
+from tests.models import tiny_pairs, tiny_text
 from tests.models.test_flamingo import RESAMPLER, TINY, TOKENS, V, config_of, initial
 from tfm_jax.data.batch import ImageTextBatch, TextBatch
+from tfm_jax.models import gpt
 from tfm_jax.models.flamingo import Flamingo
 from tfm_jax.runs import pictures
 from tfm_jax.runs.images.cross_attention import of_queries, of_words
@@ -82,6 +83,12 @@ def test_where_there_are_no_latents_a_map_adds_up_to_one(kind):
     np.testing.assert_allclose(maps.on_grid().sum((1, 2)), 1.0, atol=1e-5)
     alone = np.array_equal(maps.patches.reshape(PATCHES, PATCHES), np.eye(PATCHES))
     assert alone == (kind != "transformer")
+
+
+def test_a_model_without_gated_layers_has_no_such_maps():
+    model, params = tiny_text.tiny(gpt)
+    with pytest.raises(ValueError, match="Gpt has no gated layers, as Flamingo has"):
+        of_words(model, params, rows_of(TOKENS[:1] % (V - 1)), WORDS)
 
 
 def test_maps_are_drawn_over_the_image(flamingo, tmp_path):

@@ -85,11 +85,15 @@ def of_words(
 
     Source: Abnar and Zuidema 2020, arXiv:2005.00928, section 3. Deviates: latents.
     Args: rows: one row with one image. words: of its labels, those that count.
+    Raises: ValueError for a model without gated layers.
     """
     rows = rows._replace(images=rows.images[:])  # an array, if it was gathered
     image = rows.images[0, 0]
     kept = _kept(model, params, rows)
-    weights = pictures.weights_of(kept["lm"]["stack"], "gated_cross_attention")
+    language = kept.get("lm", {}).get("stack", {})
+    weights = pictures.weights_of(language, "gated_cross_attention")
+    if not weights:
+        raise ValueError(f"{type(model).__name__} has no gated layers, as Flamingo has")
     places = np.flatnonzero(np.asarray(rows.weights)[0] > 0)
     weights = {layer: each[:, places] for layer, each in weights.items()}
     grid = grid_of(image.shape, model.cfg.vision.patch)
