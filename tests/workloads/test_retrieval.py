@@ -90,7 +90,10 @@ def test_what_does_not_fit_is_refused_in_one_line(case):
 @pytest.mark.parametrize(
     "rows, message",
     [
-        ((2, 32, 32, 3), "up to 2 images, a pair has one: set data.shots=0"),
+        (
+            (2, 32, 32, 3),
+            "up to 2 images, model_name='qformer' reads one: set data.shots=0",
+        ),
         ((1, 16, 32, 3), r"shape \(16, 32, 3\), model.vision.image_size=\(32,\)"),
     ],
 )

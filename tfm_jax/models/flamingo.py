@@ -28,6 +28,7 @@ from tfm_jax.layers.residual import GATES
 from tfm_jax.layers.text.past import Cache as TextCache
 from tfm_jax.models import gpt, vit
 from tfm_jax.models.family import Family, Start
+from tfm_jax.models.language import LM_START, TINY, Language
 from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.masks import Mask
 
@@ -44,14 +45,6 @@ class Vision(
     fixed=EXECUTION | dict(head="states", labels=1, representation_width=0),
 ):
     """The image encoder: its states, but for those beside the patches, are seen."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Language(
-    gpt.Config,
-    fixed=EXECUTION | dict(head="lm", labels=2, head_dropout=0.0, vocab=0),
-):
-    """The language model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,16 +270,7 @@ SIZES: dict[str, Mapping[str, Any]] = {
             patch_size=(4,),
             pool="mean",
         ),
-        lm=dict(
-            depth=2,
-            width=128,
-            heads=4,
-            ffn_width=512,
-            max_length=64,
-            dropout=0.0,
-            attention_dropout=0.0,
-            embedding_dropout=0.0,
-        ),
+        lm=TINY,
         resampler=dict(depth=1, latents=16, heads=4),
     ),
     "3b": _size((24, 2048, 16), 1, vision=_ENCODER),
@@ -304,12 +288,6 @@ def _of_vision(params: dict, before: vit.Config, now: Config) -> dict:
     }
 
 
-def _of_language(params: dict, before: gpt.Config, now: Config) -> dict:
-    """Parameters of a GPT, without what classifies."""
-    rest = {k: x for k, x in params.items() if not k.startswith("classify/")}
-    return {f"lm/{path}": x for path, x in rest.items()}
-
-
 FAMILY = Family(
     "flamingo",
     Config,
@@ -317,7 +295,7 @@ FAMILY = Family(
     SIZES,
     learns={"visual_lm": ()},
     starts={
-        "lm": Start(("gpt",), "lm", _of_language, owns="^lm/(?!.*/gated_)"),
+        "lm": LM_START,
         "vision": Start(("vit",), "vision", _of_vision, owns="^vision/"),
     },
     below=(

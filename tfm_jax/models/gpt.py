@@ -170,9 +170,12 @@ class Gpt(nn.Module):
     Args (call): batch: ``TextBatch``; its tokens, segments and positions count.
         Segments keep packed documents apart; where positions are None every row holds
         one document, padded on the right.
-        memories: name -> what parts of ``pattern`` cross-attend to.
-    Returns: float32 logits, see ``HEADS``.
-    Raises: ValueError if rows are longer than a learned table of positions.
+        memories: name -> what parts of ``pattern`` cross-attend to; masks are of all
+            vectors of a row. prompt: [B, P, D], vectors in front of the tokens of rows
+            of one document each: positions count from the first of them.
+    Returns: float32 logits of the tokens, see ``HEADS``.
+    Raises: ValueError if rows are longer than a learned table of positions, and for a
+        prompt in front of packed rows.
     """
 
     cfg: Config
@@ -194,15 +197,16 @@ class Gpt(nn.Module):
         self,
         batch: TextBatch,
         memories: Mapping[str, Memory] = NONE,
+        prompt: jax.Array | None = None,
         *,
         train: bool,
     ) -> Any:
-        x, table = self._states(batch, memories, train=train)
+        x, table = self._states(batch, memories, prompt, train=train)
         return HEADS[self.cfg.head](self, x, table, batch, train)
 
     def encode(self, batch: TextBatch, *, train: bool) -> jax.Array:
         """Final states of all tokens [B, T, D]."""
-        return self._states(batch, NONE, train=train)[0]
+        return self._states(batch, NONE, None, train=train)[0]
 
     def init_cache(
         self,
@@ -229,17 +233,19 @@ class Gpt(nn.Module):
         width: int,
         max_length: int,
         memories: Mapping[str, Memory] = NONE,
+        prompt: jax.Array | None = None,
     ) -> Cache:
-        """Cache of a prompt, which is processed in one pass.
+        """Cache of a row's beginning, which is processed in one pass.
 
         Args:
-            tokens: [B, P], padded on the right. lengths: [B], how many are real, 0 or
+            tokens: [B, T], padded on the right. lengths: [B], how many are real, 0 or
                 more; None means all.
-            width: W, continuations of each prompt.
-            max_length: slots of the cache, P included.
-            memories: see the class; their masks are of the prompt's tokens.
+            width: W, continuations of each row.
+            max_length: slots of the cache, those of tokens and ``prompt`` included.
+            memories, prompt: see the class.
         """
-        batch, size = tokens.shape
+        x = _behind(prompt, self.embedding(tokens))
+        batch, size = x.shape[:2]
         shape = dict(width=width, max_length=max_length)
         cache = self.init_cache(batch, **shape, memories=memories)
         if not size:
@@ -247,15 +253,15 @@ class Gpt(nn.Module):
         slots = jnp.arange(size)[None]
         if lengths is None:
             positions, mask = slots, Mask(causal=True)
-        else:  # moved to the right, so that all prompts end in the same slot
-            starts = size - jnp.asarray(lengths, jnp.int32)
+        else:  # moved to the right, so that all rows end in the same slot
+            starts = tokens.shape[1] - jnp.asarray(lengths, jnp.int32)
             cache = cache._replace(starts=starts)
             positions = slots - starts[:, None]
-            tokens = jnp.take_along_axis(tokens, positions % size, axis=1)
+            x = jnp.take_along_axis(x, (positions % size)[..., None], axis=1)
             real = (positions >= 0).astype(jnp.int32)
             mask = Mask(causal=True, q_segments=real, kv_segments=real)
             memories = {k: _moved(m, positions) for k, m in memories.items()}
-        x = self.position(self.embedding(tokens), jnp.maximum(positions, 0))
+        x = self.position(x, jnp.maximum(positions, 0))
         context = Context(mask, memories=dict(memories))
         _, layers = self.stack.prefill(x, cache.layers, width, slots, context)
         return cache._replace(index=jnp.int32(size), layers=layers)
@@ -293,9 +299,10 @@ class Gpt(nn.Module):
             logits = self.output(x).astype(jnp.float32)
         return constrain(logits, "batch", "length", "vocab")
 
-    def _states(self, batch, memories, *, train):
+    def _states(self, batch, memories, prompt, *, train):
         """([B, T, D], the token table of this call)."""
-        cfg, length = self.cfg, batch.tokens.shape[1]
+        cfg, count = self.cfg, 0 if prompt is None else prompt.shape[1]
+        length = count + batch.tokens.shape[1]
         self._check(length)
         tables = cfg.embedding_dropout_on == "tables"
         drop = functools.partial(
@@ -305,15 +312,18 @@ class Gpt(nn.Module):
         if batch.positions is None:
             positions = jnp.arange(length)[None]
             real = jnp.sum(batch.segments > 0, axis=-1, dtype=jnp.int32)
-            mask = Mask(causal=True, kv_lengths=real)
+            mask = Mask(causal=True, kv_lengths=count + real)
+        elif count:
+            raise ValueError("a prompt stands in front of one document, not of several")
         else:
             positions, segments = batch.positions, batch.segments
             mask = Mask(causal=True, q_segments=segments, kv_segments=segments)
-        x = self.embedding(batch.tokens, table)
+        x = _behind(prompt, self.embedding(batch.tokens, table))
         x = self.position(x, positions, drop if tables else None)
         x = constrain(x if tables else drop(x), "batch", "length", "embed")
         context = Context(mask, memories=dict(memories))
-        return self.stack(x, positions, context, train=train), table
+        x = self.stack(x, positions, context, train=train)
+        return x[:, count:], table
 
     def _check(self, length):
         cfg = self.cfg
@@ -322,6 +332,13 @@ class Gpt(nn.Module):
                 f"rows of {length} tokens are longer than "
                 f"model.max_length={cfg.max_length}"
             )
+
+
+def _behind(prompt, x):
+    """``x`` [B, T, D] with what stands in front of it, if there is something."""
+    if prompt is None:
+        return x
+    return jnp.concatenate([prompt.astype(x.dtype), x], axis=1)
 
 
 def _moved(memory, positions):

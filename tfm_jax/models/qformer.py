@@ -175,6 +175,11 @@ class Config(Execution, choices={"attention": ("auto", "xla")}):
         return self.vision.channels
 
     @property
+    def most_images(self) -> int:
+        """Of a row; models without this attribute read any number of them."""
+        return 1
+
+    @property
     def tower(self) -> vit.Config:
         """The encoder of images, computed as the whole is."""
         return widened(self.vision, vit.Config, **self.execution)

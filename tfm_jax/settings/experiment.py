@@ -290,10 +290,12 @@ def _check(experiment):
     experiment.check_kernel()
     longest = workload.longest(data)
     if 0 < model.longest < longest:
-        (knob, *_) = spread(model, "max_length")
+        ((knob, most), *_) = spread(model, "max_length").items()
+        beside = most - model.longest
         raise ConfigError(
-            f"model.{knob}={model.longest} is below the {longest} tokens of a "
-            "row of data, and the model has no more positions"
+            f"model.{knob}={most} is below the {longest} tokens of a row of data"
+            f"{f' and the {beside} vectors in front of them' if beside else ''}, and "
+            "the model has no more positions"
         )
     sentences = workload.sentences(data)
     if getattr(model, "types", sentences) < sentences:

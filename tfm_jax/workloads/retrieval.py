@@ -11,7 +11,6 @@ import numpy as np
 
 from tfm_jax.config import ConfigError, knob, no_choice
 from tfm_jax.data.batch import ImageTextBatch, TextBatch
-from tfm_jax.data.prepared import SPLITS
 from tfm_jax.data.rows import image_text
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
 from tfm_jax.objectives import retrieval
@@ -301,17 +300,6 @@ def _check(experiment):
         )
 
 
-def _fits(experiment, data):
-    for split in SPLITS:
-        for rows in getattr(data, split):
-            if (count := rows.images.shape[1]) != 1:
-                raise ConfigError(
-                    f"rows of the {split} split have up to {count} images, a pair has "
-                    "one: set data.shots=0"
-                )
-    visual_lm.fits(experiment, data)
-
-
 # Li et al. 2023, arXiv:2301.12597, as released for stage one
 DEFAULTS: dict[str, dict[str, Any]] = {
     "optim": dict(
@@ -355,7 +343,7 @@ WORKLOAD = Workload(
     eval_knobs=("samples",),
     measured_with=("eval.samples",),
     check=_check,
-    fits=_fits,
+    fits=visual_lm.fits,
     tokens=lambda batch: int((batch.weights.sum(axis=-1) > 0).sum()),
     counted="pairs",
     loss_unit="nats per pair",

@@ -158,13 +158,19 @@ class VisualEvaluator(WritingEvaluator):
 
 
 def fits(experiment: Any, data: Any) -> None:
-    """Images are of the size and channels that the model reads.
+    """Images are of the size, the channels and the number that the model reads.
 
     Raises: ConfigError.
     """
     vision = experiment.model.vision
     for split in SPLITS:
         for rows in getattr(data, split):
+            count = rows.images.shape[1]
+            if count > getattr(experiment.model, "most_images", count):
+                raise ConfigError(
+                    f"rows of the {split} split have up to {count} images, "
+                    f"model_name={experiment.model_name!r} reads one: set data.shots=0"
+                )
             shape = tuple(rows.images.shape[2:])
             if shape != (*vision.image, vision.channels):
                 raise ConfigError(
