@@ -53,10 +53,15 @@ OTHERS = {  # task and sizes
     ),
     "flamingo": ("visual_lm", dict(vision=IMAGES_OF, lm=LANGUAGE, resampler=RESAMPLER)),
     "qformer": ("retrieval", dict(vision=IMAGES_OF, text=QUERYING, queries=2)),
+    "blip2": (
+        "visual_lm",
+        dict(vision=IMAGES_OF, text=QUERYING, queries=2, lm=LANGUAGE),
+    ),
 }
 FAMILIES = ("transformer", *TEXT, *OTHERS)
 # here, by cuDNN
-FUSED = {"bert", "albert", "electra", "vit", "dit", "unet", "flamingo", "qformer"}
+FUSED = {"bert", "albert", "electra", "vit", "dit", "unet"}
+FUSED |= {"flamingo", "qformer", "blip2"}
 EXACT = {"qformer": 4}  # of images, texts, and pairs; and all similarities
 EVERYWHERE = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
 

@@ -60,8 +60,8 @@ def to_params(cfg, tensors):
 def test_logits_loss_and_every_gradient_are_those_of_transformers():
     """That puts the queries where a text has tokens for them: here in front of it.
 
-    Deviates: the reference would also learn the first token, behind the last query; that
-    has no label here, since in our rows it is always the same.
+    Deviates: the reference would also learn the first token, behind the last query. It
+    has no label here, since our rows all begin with the same one.
     """
     model = make("Blip2ForConditionalGeneration", **REFERENCE).double()
     tokens = np.random.default_rng(0).integers(1, IMAGE, REAL.shape) * REAL

@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from tests.models import (
+    test_blip2,
     test_flamingo,
     tiny,
     tiny_conv,
@@ -80,7 +81,14 @@ def paired():
     return jax.eval_shape(lambda: tiny_pairs.tiny(text=dict(depth=1))[1])
 
 
+def prompted():
+    shallow = {name: test_blip2.TINY[name] | dict(depth=1) for name in ("text", "lm")}
+    model = test_blip2.Blip2(test_blip2.config_of(**test_blip2.TINY | shallow))
+    return jax.eval_shape(lambda: test_blip2.initial(model))
+
+
 FAMILIES = {
+    "blip2": [prompted],
     "dit": [
         functools.partial(denoising, positions="learned"),
         functools.partial(denoising, conditioning="in_context", positions="t5"),

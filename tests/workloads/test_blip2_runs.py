@@ -1,0 +1,154 @@
+"""Stage two of BLIP-2 from runs of its parts: trained, scored and asked."""
+
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from tests.models.test_blip2 import READER
+from tests.reliability import tiny
+from tests.workloads.test_visual_lm import LM, SCENES, TOKENIZER
+from tfm_jax.config import ConfigError
+from tfm_jax.main import main
+from tfm_jax.notebook import load_run
+from tfm_jax.runs import saved
+from tfm_jax.runs.storage import manifest, weights
+from tfm_jax.settings.configure import configure
+from tfm_jax.settings.experiment import resolve
+from tfm_jax.train import loop
+
+VISION = dict(width=8, heads=2, ffn_width=12, depth=1)
+VISION |= dict(image_size=(16,), patch_size=(8,))
+DATA = dict(prefetch=0, scenes=SCENES | dict(texts="captions"))
+DATA["scenes"].pop("questions")
+
+
+def config_of(model_name, task, **sections):
+    return configure(
+        model_name,
+        task,
+        optim=dict(warmup_steps=1, peak_lr=1e-2),
+        train=dict(total_steps=2, batch_tokens=480, log_every_steps=1, trackers=()),
+        checkpoint=dict(every_steps=1),
+        mesh=dict(cpu_devices=1),
+        **sections,
+    )
+
+
+def language():
+    return config_of(
+        *("gpt", "causal_lm"),
+        model=LM,
+        data=dict(source="scenes", length=24, prefetch=0, scenes=DATA["scenes"]),
+        tokenizer=TOKENIZER,
+        eval=dict(every_steps=5, samples=0),
+    )
+
+
+def stage_one():
+    return config_of(
+        *("qformer", "retrieval"),
+        model=dict(vision=VISION, text=READER | dict(max_length=24), queries=3),
+        data=DATA | dict(length=24),
+        tokenizer=dict(vocab=200),
+        eval=dict(every_steps=5, samples=0, pictures=False),
+    )
+
+
+def stage_two(study, freeze="lm,vision", data=DATA, **changes):
+    parts = f"lm={study / 'lm'},qformer={study / 'qformer'}"
+    return config_of(
+        *("blip2", "visual_lm"),
+        init_from=parts,
+        freeze=freeze,
+        model=dict(vision=VISION, text=READER, queries=3, lm=LM) | changes,
+        data=data | dict(length=24, marker=""),
+        tokenizer=TOKENIZER,
+        eval=dict(every_steps=2, sentences=4, pictures=False)
+        | dict(variants=("unseen:scenes.pairs=unseen;scenes.train=1",)),
+    )
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Folder of the runs ``lm`` and ``qformer``, and of ``both`` that starts there."""
+    folder = tmp_path_factory.mktemp("blip2")
+    with tiny.quick():
+        loop.train(language(), folder / "lm")
+        loop.train(stage_one(), folder / "qformer")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(study):
+    return loop.train(stage_two(study), study / "both")
+
+
+@pytest.fixture(scope="module")
+def run(study, results):
+    return load_run(study / "both")
+
+
+def flat(workdir):
+    return flatten_dict(saved.load(workdir).params, sep="/")
+
+
+def test_what_is_frozen_is_that_of_its_own_run_and_the_rest_has_moved(study, results):
+    """The image encoder's is that of the run of the Q-Former, which trained it."""
+    lm, reader, both = (flat(study / name) for name in ("lm", "qformer", "both"))
+    begun = {f"lm/{path}": x for path, x in lm.items()} | reader
+    still = {path for path, x in both.items() if np.array_equal(x, begun.get(path))}
+    parts = {"lm", "vision"}
+    assert still == {
+        path
+        for path in both
+        if path.partition("/")[0] in parts and "vision/encoder/stack/final" not in path
+    }
+    assert both.keys() - begun.keys() == {"projection/kernel", "projection/bias"}
+
+
+def test_the_optimizer_has_no_state_of_what_is_frozen(study, results):
+    *_, newest = weights.numbered(study / "both" / "checkpoints")
+    body = manifest.read(newest)
+    names = {path.replace("/", " ").replace(".", " ") for path in body["tree"]}
+    assert not [name for name in names if " lm " in f" {name} "]
+    assert [name for name in names if "qformer" in name and "queries" in name]
+    assert len(body["frozen"]) == 2  # parts
+
+
+def test_the_tokenizer_is_that_of_the_language_model(study, run):
+    """That of the Q-Former, which has another, counts for nothing."""
+    texts = "a small red ring"
+    lm, reader = (saved.load(study / name).tokenizer for name in ("lm", "qformer"))
+    ids = [x.encode([texts])[0].tolist() for x in (run.tokenizer, lm, reader)]
+    assert ids[0] == ids[1] and run.config.model.vocab == lm.vocab != reader.vocab
+
+
+def test_captions_are_scored_and_written_by_the_command(results, run, tmp_path, capsys):
+    from PIL import Image
+
+    for split in ("valid", "test", "unseen"):
+        assert "caption_exact_match" in results[split]
+    data = run.config.workload.prepare(run.config, run.tokenizer)
+    images = data.valid[0].images[:3, 0]
+    captions = run.caption(images)
+    assert len(captions) == 3 and captions[:1] == run.caption(images[:1])
+    assert isinstance(run.ask(images[0], "what color ?"), str)
+    file = tmp_path / "one.png"
+    Image.fromarray(images[0]).save(file)
+    assert main([f"--workdir={run.workdir}", "--mode=caption", f"--input={file}"]) == 0
+    assert capsys.readouterr().out == f"{file}\t{captions[0]}\n"
+
+
+def test_several_images_in_a_row_are_refused(study):
+    several = dict(DATA, shots=1)
+    experiment = resolve(stage_two(study, data=several))
+    with pytest.raises(ConfigError, match="up to 2 images, model_name='blip2' reads"):
+        experiment.workload.prepare(experiment)
+
+
+def test_rows_and_queries_need_positions_together(study):
+    config = stage_two(study, queries=20)
+    with pytest.raises(
+        ConfigError, match="max_length=40 is below the 24 tokens .* the 20 vectors in"
+    ):
+        resolve(config)
