@@ -77,11 +77,14 @@ class VisualRun(CaptionRun):
         """How far the gates of each gated layer are open: ``tanh(alpha)``.
 
         A row a layer of the language model, a column a part of it.
+        Raises: ValueError for a model without gated layers.
         """
         layers: dict[int, dict[str, float]] = {}
         for path, alpha in flatten_dict(self.params, sep="/").items():
             if gate := _GATE.fullmatch(path):
                 layers.setdefault(int(gate[1]), {})[gate[2]] = float(np.tanh(alpha))
+        if not layers:
+            raise ValueError(f"model_name={self.config.model_name!r} has no gates")
         found = pd.DataFrame.from_dict(layers, orient="index").sort_index()
         return found.rename_axis("layer")
 
