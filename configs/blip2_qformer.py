@@ -1,7 +1,8 @@
 """BLIP-2, stage two: captions of a language model behind a Q-Former's queries.
 
 Source: Li et al. 2023, arXiv:2301.12597, sections 3.3 and 3.4. Queries and the map of
-them to the language model learn; that and the image encoder are held still. Published
+them to the language model learn; that and the image encoder are held still, but for the
+tiny one, which knows scenes alone and has yet to learn to read vectors. Published
 set-up: 129 M images of 224 pixels with captions of COCO, Visual Genome, CC3M, CC12M,
 SBU and LAION400M, 80,000 steps of 1,920 pairs, AdamW (0.9, 0.98) with 0.05 of weight
 decay, a warm-up of 2,000 steps to 1e-4 and a cosine down to 5e-5, crops and mirror
@@ -11,7 +12,8 @@ First   python -m tfm_jax.main --config=configs/qformer_scenes.py --workdir=runs
         python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --workdir=runs/lm
 Run     python -m tfm_jax.main --config=configs/blip2_qformer.py --workdir=runs/blip2
             --config.init_from=lm=runs/lm,qformer=runs/qformer
-Ablate  append --config.freeze=lm, or leave qformer= out of init_from: no stage one
+Ablate  append --config.freeze=lm,vision (tiny), or leave qformer= out of init_from and
+        --config.freeze=: no stage one
 Sizes   tiny (default): rendered scenes; vit_l_opt_2.7b, vit_g_opt_2.7b and
         vit_g_opt_6.7b: the published ones, from runs of a GPT and of a Q-Former
 Expect  published CIDEr on COCO, tuned there: 145.8 (vit_g_opt_2.7b); tiny: EXPECT
@@ -51,7 +53,7 @@ def _tiny():
     return configure(
         "blip2",
         "visual_lm",
-        freeze="lm,vision",
+        freeze="vision",
         model=blip2.SIZES["tiny"],
         data=dict(length=LENGTH, marker="", scenes=dict(train=32_000)),
         tokenizer=dict(

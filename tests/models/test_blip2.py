@@ -177,6 +177,7 @@ def test_of_stage_one_all_is_taken_but_what_text_alone_goes_through():
     there = {k for k in here if k.partition("/")[0] in ("vision", "qformer")}
     assert taken.keys() == there
     assert all(x is flat[path] for path, x in taken.items())
+    assert FAMILY.starts["qformer"].brings == ("vision",)
     lost = flat.keys() - taken.keys()
     assert all("/ffn" in k or "/embedding/" in k or "head/" in k for k in lost)
 
@@ -193,7 +194,7 @@ def test_every_knob_changes_the_programs_of_its_role():
     own = {field.name for field in dataclasses.fields(Config)}
     own -= {field.name for field in dataclasses.fields(qformer.Execution)}
     assert {*KNOBS, "vision", "text", "lm"} == own, "say here what these change"
-    cfg = config_of(**TINY | dict(lm=LANGUAGE | dict(max_length=Q + T + 1)))
+    cfg = config_of(**TINY | dict(lm=LANGUAGE | dict(max_length=Q + T + 1, depth=1)))
     assert_roles(cfg, KNOBS, Blip2, batch_of())
 
 

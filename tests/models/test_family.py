@@ -24,7 +24,7 @@ def test_a_taken_name_is_refused_and_the_same_family_is_not():
 def test_a_family_names_only_what_there_is(name):
     family = models.MODELS[name]
     heads = {head for some in family.learns.values() for head in some}
-    fields = family.config.__dataclass_fields__
+    fields = {field.name: field for field in dataclasses.fields(family.config)}
     choices = fields["head"].metadata["choices"] if "head" in fields else ()
     assert family.learns.keys() <= WORKLOADS.keys()
     assert heads | family.pairs.keys() <= set(choices)

@@ -178,7 +178,9 @@ FAMILY = Family(
     learns={"visual_lm": ()},
     starts={
         "lm": LM_START,  # whose tokenizer counts
-        "qformer": Start(("qformer",), "", _of_qformer, owns="^qformer/"),
+        "qformer": Start(
+            ("qformer",), "", _of_qformer, owns="^qformer/", brings=("vision",)
+        ),
         "vision": qformer.STARTS["vision"],
     },
     below=(

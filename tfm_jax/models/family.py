@@ -17,12 +17,14 @@ class Start(NamedTuple):
         take: (parameters there by path, the config that they are of, config of the
             whole model here) -> parameters by the paths that they have here.
         owns: regular expression of the paths that are of this part alone.
+        brings: other parts that such a model has, too.
     """
 
     families: tuple[str, ...]
     section: str
     take: Callable[[dict, Any, Any], dict]
     owns: str
+    brings: tuple[str, ...] = ()
 
 
 class Family(NamedTuple):

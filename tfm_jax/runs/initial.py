@@ -108,9 +108,12 @@ def check_still(experiment: Experiment) -> None:
 
     Raises: ConfigError naming it.
     """
-    paths = experiment.sources
-    for part in experiment.still if "" not in paths else ():
-        if part not in paths:
+    paths, starts = experiment.sources, MODELS[experiment.model_name].starts
+    if "" in paths:
+        return
+    taught = {*paths, *(name for part in paths for name in starts[part].brings)}
+    for part in experiment.still:
+        if part not in taught:
             raise ConfigError(
                 f"freeze={experiment.freeze}: {part} would stay as random as it is "
                 f"drawn; name a run that it starts from, init_from={part}=PATH, or "
