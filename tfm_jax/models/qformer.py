@@ -146,6 +146,7 @@ class Config(Execution, choices={"attention": ("auto", "xla")}):
         choices=("causal", "full"),
     )
 
+    most_images = 1  # of a row; models without it read any number of them
     READ_WITH = {
         ("head", ("pretraining", "retrieval")): ("embed_width", "pool", "temperature"),
         ("head", ("pretraining",)): ("generation_mask",),
@@ -173,11 +174,6 @@ class Config(Execution, choices={"attention": ("auto", "xla")}):
     def channels(self) -> int:
         """Of a pixel."""
         return self.vision.channels
-
-    @property
-    def most_images(self) -> int:
-        """Of a row; models without this attribute read any number of them."""
-        return 1
 
     @property
     def tower(self) -> vit.Config:
