@@ -16,8 +16,9 @@ Ablate  append --config.freeze=lm,vision (tiny), or leave qformer= out of init_f
         --config.freeze=: no stage one
 Sizes   tiny (default): rendered scenes; vit_l_opt_2.7b, vit_g_opt_2.7b and
         vit_g_opt_6.7b: the published ones, from runs of a GPT and of a Q-Former
-Expect  published CIDEr on COCO, tuned there: 145.8 (vit_g_opt_2.7b); tiny: not
-        measured yet
+Expect  published CIDEr on COCO, tuned there: 145.8 (vit_g_opt_2.7b); here of the test
+        set 0.69 of the captions are right word for word, 0.02 of unseen pairs; with
+        freeze=lm,vision and peak_lr=4e-3 0.03 and none (tiny, seed 0)
 Cost    154 M images (published); tiny: minutes of one core
 """
 
