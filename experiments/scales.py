@@ -230,10 +230,12 @@ LARGE_DIFFUSION = DIFFUSION | dict(  # DiT-S/4
 )
 
 # Rendered scenes: captions by parts that must be there before, see docs/scenes.md:
-# python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --workdir=runs/scenes_lm
+# python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --config.model.depth=4
+#     --config.model.width=64 --config.model.ffn_width=256 --workdir=runs/scenes_lm4
 # python -m tfm_jax.main --config=configs/flamingo_scenes.py:vision
 #     --workdir=runs/scenes_vision
-# A run takes about a minute on one core.
+# A run takes about a minute and a half on one core.
+SCENES_VISION = "vision=runs/scenes_vision"
 _SCENES = {
     "data.scenes.texts": "captions",
     "data.scenes.train": 16_000,
@@ -242,9 +244,6 @@ _SCENES = {
     "eval.variants": (),
     "checkpoint.keep": 1,
 }
-
-
-SCENES_VISION = "vision=runs/scenes_vision"
 
 
 def _steps(count: int) -> dict[str, Any]:
@@ -261,9 +260,9 @@ SCENES = dict(
     sesoi=0.02,
     fixed_rate="one rate, the configuration's, for all arms",
     settings=_SCENES
-    | _steps(600)
+    | _steps(400)
     | {
-        "init_from": f"lm=runs/scenes_lm,{SCENES_VISION}",
+        "init_from": f"lm=runs/scenes_lm4,{SCENES_VISION}",
         "eval.sentences": 0,
         "train.batch_tokens": 32 * 24,
         "optim.warmup_steps": 50,
@@ -278,7 +277,7 @@ RETRIEVED_SCENES = SCENES | dict(
     config="configs/qformer_scenes.py",
     metric="valid/text_recall_1",
     goal="max",
-    settings=_SCENES | _steps(600) | {"eval.samples": 100},
+    settings=_SCENES | _steps(400) | {"eval.samples": 100},
 )
 LARGE_RETRIEVED_SCENES = RETRIEVED_SCENES | dict(
     seeds=(0, 1, 2, 3, 4),

@@ -8,18 +8,13 @@ Alayrac et al. 2022, arXiv:2204.14198, table 3 (v): over five tasks a Flamingo-3
 fourth, 59.8 with a single one in the middle.
 """
 
-from experiments.scales import LARGE_SCENES, SCENES, SCENES_VISION
+from experiments.scales import LARGE_SCENES, SCENES
 from experiments.study import Study, axis, worse
-
-# python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm
-#     --config.model.depth=4 --workdir=runs/scenes_lm4
-DEEP = {"init_from": f"lm=runs/scenes_lm4,{SCENES_VISION}"}
 
 
 def get_study(scale="cpu"):
-    cfg = {"cpu": SCENES, "gpu": LARGE_SCENES}[scale]
     return Study(
-        **cfg | dict(settings=cfg["settings"] | DEEP),
+        **{"cpu": SCENES, "gpu": LARGE_SCENES}[scale],
         metric="valid/nll",
         arms=axis("model.gated_every", (1, 2, 4), "every"),
         baseline="every1",
