@@ -67,7 +67,7 @@ def _tiny():
     return configure(
         "flamingo",
         "visual_lm",
-        freeze="lm,vision",
+        freeze="lm",
         model=flamingo.SIZES["tiny"],
         data=dict(length=LENGTH, scenes=dict(texts="both", train=64_000)),
         tokenizer=TOKENIZER,
