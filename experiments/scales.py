@@ -254,7 +254,7 @@ def _steps(count: int) -> dict[str, Any]:
     }
 
 
-SCENES = dict(
+SCENES: dict[str, Any] = dict(
     config="configs/flamingo_scenes.py",
     seeds=(0, 1, 2),
     sesoi=0.02,
@@ -273,7 +273,7 @@ LARGE_SCENES = SCENES | dict(
     settings=SCENES["settings"] | _steps(20_000) | {"data.scenes.train": 200_000},
 )
 # The same scenes, and which caption belongs to which; a run takes about a minute.
-RETRIEVED_SCENES = SCENES | dict(
+RETRIEVED_SCENES: dict[str, Any] = SCENES | dict(
     config="configs/qformer_scenes.py",
     metric="valid/text_recall_1",
     goal="max",
