@@ -263,6 +263,9 @@ SCENES: dict[str, Any] = dict(
     | _steps(400)
     | {
         "init_from": f"lm=runs/scenes_lm4,{SCENES_VISION}",
+        "model.lm.depth": 4,
+        "model.lm.width": 64,
+        "model.lm.ffn_width": 256,
         "eval.sentences": 0,
         "train.batch_tokens": 32 * 24,
         "optim.warmup_steps": 50,
