@@ -40,8 +40,7 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
         "total_steps=40": "total_steps=8",
     },
     "multimodal": {
-        "lm=500, vision=500, flamingo=1500, qformer=1500": "lm=2, vision=2, "
-        "flamingo=2, qformer=2",
+        "lm=500, qformer=1500, flamingo=1500": "lm=2, qformer=2, flamingo=2",
         "train=20_000, valid=200, test=200": "train=64, valid=32, test=32",
         "total_steps = steps": "total_steps, config.eval.variants = steps, ()\n"
         "    for part in (config.model, *config.model.values()):\n"

@@ -18,6 +18,8 @@ class Start(NamedTuple):
             whole model here) -> parameters by the paths that they have here.
         owns: regular expression of the paths that are of this part alone.
         brings: other parts that such a model has, too.
+        inside: name of a family whose models have such a part -> (config, parameters of
+            one) -> (``model_name``, config, parameters) of that part as a model.
     """
 
     families: tuple[str, ...]
@@ -25,6 +27,7 @@ class Start(NamedTuple):
     take: Callable[[dict, Any, Any], dict]
     owns: str
     brings: tuple[str, ...] = ()
+    inside: Mapping[str, Callable[[Any, dict], tuple]] = MappingProxyType({})
 
 
 class Family(NamedTuple):

@@ -26,7 +26,7 @@ from tfm_jax.layers.linear import PLAIN_INITS
 from tfm_jax.layers.parts import CROSS, ENCODER, FFN, Memory, Part
 from tfm_jax.layers.residual import GATES
 from tfm_jax.layers.text.past import Cache as TextCache
-from tfm_jax.models import gpt, vit
+from tfm_jax.models import gpt, qformer, vit
 from tfm_jax.models.family import Family, Start
 from tfm_jax.models.language import LM_START, TINY, Language
 from tfm_jax.ops.activations import ACTIVATIONS
@@ -261,15 +261,7 @@ _ENCODER = dict(
 # Alayrac et al. 2022, tables 4 and 5: (depth, width, heads), every
 SIZES: dict[str, Mapping[str, Any]] = {
     "tiny": dict(
-        vision=dict(
-            depth=2,
-            width=64,
-            heads=4,
-            ffn_width=256,
-            image_size=(32,),
-            patch_size=(4,),
-            pool="mean",
-        ),
+        vision=qformer.SIZES["tiny"]["vision"],
         lm=TINY,
         resampler=dict(depth=1, latents=16, heads=4),
     ),
@@ -296,7 +288,13 @@ FAMILY = Family(
     learns={"visual_lm": ()},
     starts={
         "lm": LM_START,
-        "vision": Start(("vit",), "vision", _of_vision, owns="^vision/"),
+        "vision": Start(
+            ("vit",),
+            "vision",
+            _of_vision,
+            owns="^vision/",
+            inside={"qformer": lambda cfg, params: ("vit", cfg.tower, params["vision"])},
+        ),
     },
     below=(
         "vision/embedding",

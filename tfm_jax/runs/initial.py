@@ -132,10 +132,20 @@ def read_all(experiment: Experiment, read: Callable[[str], Source] = read) -> So
     parts = {}
     for part, path in paths.items():
         try:
-            parts[part] = read(path)
+            parts[part] = _part(experiment, part, read(path))
         except ConfigError as error:
             raise ConfigError(f"{part} of init_from: {error}") from error
     return _composed(experiment, parts)
+
+
+def _part(experiment, name, source):
+    """``source``, or what it has inside that ``name`` starts from."""
+    start = MODELS[experiment.model_name].starts[name]
+    if source.model_name not in start.inside:
+        return source
+    take = start.inside[source.model_name]
+    model_name, model, params = take(source.model, source.params)
+    return source._replace(model_name=model_name, model=model, params=params, labels=())
 
 
 def _composed(experiment, parts):
@@ -147,7 +157,7 @@ def _composed(experiment, parts):
         if part.model_name not in start.families:
             raise ConfigError(
                 f"init_from={name}={part.path} holds model_name={part.model_name!r}; "
-                f"{name} starts from {start.families}"
+                f"{name} starts from {(*start.families, *start.inside)}"
             )
         values = _of_part(experiment.model, start, name, part) | values
     try:
@@ -246,7 +256,11 @@ def check(experiment: Experiment, source: Source) -> None:
     """
     if source.model_name != experiment.model_name:
         starts = MODELS[experiment.model_name].starts
-        parts = [k for k, x in starts.items() if source.model_name in x.families]
+        parts = [
+            name
+            for name, start in starts.items()
+            if source.model_name in (*start.families, *start.inside)
+        ]
         named = "".join(f"; init_from={k}={source.path} is for its {k}" for k in parts)
         raise ConfigError(
             f"init_from={source.path!r} holds model_name={source.model_name!r}, "
