@@ -230,12 +230,11 @@ LARGE_DIFFUSION = DIFFUSION | dict(  # DiT-S/4
 )
 
 # Rendered scenes: captions by parts that must be there before, see docs/scenes.md:
+# python -m tfm_jax.main --config=configs/qformer_scenes.py --workdir=runs/qformer
 # python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --config.model.depth=4
 #     --config.model.width=64 --config.model.ffn_width=256 --workdir=runs/scenes_lm4
-# python -m tfm_jax.main --config=configs/flamingo_scenes.py:vision
-#     --workdir=runs/scenes_vision
-# A run takes about a minute and a half on one core.
-SCENES_VISION = "vision=runs/scenes_vision"
+# A run takes about two minutes on one core.
+SCENES_VISION = "vision=runs/qformer"
 _SCENES = {
     "data.scenes.texts": "captions",
     "data.scenes.train": 16_000,
@@ -260,14 +259,13 @@ SCENES: dict[str, Any] = dict(
     sesoi=0.02,
     fixed_rate="one rate, the configuration's, for all arms",
     settings=_SCENES
-    | _steps(400)
+    | _steps(600)
     | {
         "init_from": f"lm=runs/scenes_lm4,{SCENES_VISION}",
         "model.lm.depth": 4,
         "model.lm.width": 64,
         "model.lm.ffn_width": 256,
         "eval.sentences": 0,
-        "train.batch_tokens": 32 * 24,
         "optim.warmup_steps": 50,
     },
 )
@@ -275,7 +273,7 @@ LARGE_SCENES = SCENES | dict(
     seeds=(0, 1, 2, 3, 4),
     settings=SCENES["settings"] | _steps(20_000) | {"data.scenes.train": 200_000},
 )
-# The same scenes, and which caption belongs to which; a run takes about a minute.
+# The same scenes, and which caption belongs to which; as long.
 RETRIEVED_SCENES: dict[str, Any] = SCENES | dict(
     config="configs/qformer_scenes.py",
     metric="valid/text_recall_1",

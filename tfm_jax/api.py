@@ -188,9 +188,9 @@ def check_start(experiment: "Experiment") -> None:
     Raises: ConfigError naming every field that differs.
     """
     from tfm_jax.interop import read_initial
-    from tfm_jax.runs import initial
+    from tfm_jax.runs import initial, sources
 
-    initial.check(experiment, initial.read_all(experiment, read_initial))
+    initial.check(experiment, sources.read_all(experiment, read_initial))
 
 
 def check_population(experiments: Sequence["Experiment"]) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from experiments.study import Study, worse
 
 ARMS = {
     "frozen": {},
-    "tuned": {"freeze": ""},
-    "scratch": {"freeze": "", "init_from": SCENES_VISION},
+    "tuned": {"freeze": "vision"},
+    "scratch": {"freeze": "vision", "init_from": SCENES_VISION},
 }
 
 

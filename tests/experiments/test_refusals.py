@@ -19,7 +19,7 @@ from tests.experiments import tiny_study
 from tests.reliability.tiny import get_config
 from tfm_jax import interop
 from tfm_jax.api import ConfigError
-from tfm_jax.runs.initial import Source
+from tfm_jax.runs.sources import Source
 from tfm_jax.settings.experiment import resolve
 
 TINY = str(Path(__file__).with_name("tiny_study.py"))

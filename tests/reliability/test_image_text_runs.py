@@ -18,7 +18,7 @@ from tests.reliability import tiny
 from tfm_jax import mesh as meshes
 from tfm_jax.interop.workdirs import write_run
 from tfm_jax.layers.layout import init_params
-from tfm_jax.runs import initial, saved
+from tfm_jax.runs import saved, sources
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process.exits import CorruptCheckpoint, Preempted
 from tfm_jax.settings.configure import configure
@@ -105,10 +105,10 @@ def trained(family, study):
 def test_a_run_stopped_anywhere_goes_on_bit_for_bit(unbroken, tmp_path, cut, capsys):
     config, workdir = unbroken
     assert not tiny.run(tmp_path, config(), stop=(cut,))
-    initial.read(str(tmp_path))
+    sources.read(str(tmp_path))
     assert f"init_from={tmp_path}: step {cut} of 6" in capsys.readouterr().out
     assert tiny.run(tmp_path, config())
-    initial.read(str(tmp_path))
+    sources.read(str(tmp_path))
     assert f"init_from={tmp_path}: step" not in capsys.readouterr().out
     assert tiny.digests(tmp_path) == tiny.digests(workdir)
     for ours, theirs in zip(*map(flat, (tmp_path, workdir)), strict=True):

@@ -17,7 +17,7 @@ from tfm_jax.interop.workdirs import write_run
 from tfm_jax.layers.layout import to_scanned
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import Config, make_optimizer
-from tfm_jax.runs import initial, saved
+from tfm_jax.runs import initial, saved, sources
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import loop
 
@@ -126,7 +126,7 @@ def test_an_imported_model_is_trained_on_by_the_same_command(
 
 
 def test_what_is_set_is_not_taken_and_what_is_taken_has_to_fit(pretrained, files):
-    source = initial.read(str(pretrained))
+    source = sources.read(str(pretrained))
 
     def adopted(*given, data=None, **sizes):
         named = dict(init_from=str(pretrained), data=data)
@@ -183,7 +183,7 @@ def test_another_model_is_refused_field_by_field(pretrained, files, tmp_path):
 
 
 def test_a_head_is_no_start_for_its_labels_in_another_order(finetuned):
-    source = initial.read(str(finetuned))
+    source = sources.read(str(finetuned))
     assert source.labels == ("0", "1", "2", "3")
     initial.check_labels(source, ["0", "1", "2", "3"])
     initial.check_labels(source, ["0", "1", "2"])  # the head is new
@@ -193,7 +193,7 @@ def test_a_head_is_no_start_for_its_labels_in_another_order(finetuned):
 
 def test_new_words_have_fresh_vectors_and_all_else_is_explained(pretrained):
     run = saved.load(pretrained)
-    source = initial.read(str(pretrained))
+    source = sources.read(str(pretrained))
     more = run.experiment._replace(
         model=type(run.experiment.model)(
             **{**vars(run.experiment.model), "vocab": source.model.vocab + 2}

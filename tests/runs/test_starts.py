@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from tests.models import outside, towers
 from tfm_jax import models
 from tfm_jax.config import ConfigError, replaced
-from tfm_jax.runs import initial, named_data
+from tfm_jax.runs import initial, named_data, sources
 from tfm_jax.settings import starts
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train.assemble import beginning
@@ -76,7 +76,7 @@ def source(value, *, vocab=VOCAB, tokenizer=None, **fields):
     cfg = outside.Config(vocab=vocab, **fields)
     params = {k: np.full(x, value, np.float32) for k, x in shapes(cfg, vocab).items()}
     nested = unflatten_dict(params, sep="/")
-    return initial.Source(f"runs/{value}", "mean", cfg, nested, tokenizer)
+    return sources.Source(f"runs/{value}", "mean", cfg, nested, tokenizer)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def begun(tmp_path):
         there = {part.path: part for part in parts.values()}
         built = resolve(towers.get_config(tmp_path, init_from=text))
         built = built._replace(model=replaced(built.model, dict(model)))
-        whole = initial.read_all(built, there.__getitem__)
+        whole = sources.read_all(built, there.__getitem__)
         return initial.adopt(built, whole.model, given)[0], whole
 
     return begin
@@ -167,7 +167,7 @@ def test_a_run_of_a_part_that_stands_for_the_whole_is_told_its_name(tmp_path):
         "init_from=lm=runs/1.0 is for its lm; init_from=other=runs/1.0 is for its other"
     )
     with pytest.raises(ConfigError, match=message):
-        initial.check(built, initial.read_all(built, lambda _: source(1.0)))
+        initial.check(built, sources.read_all(built, lambda _: source(1.0)))
 
 
 @pytest.mark.parametrize(
@@ -184,11 +184,11 @@ def test_a_run_of_a_part_that_stands_for_the_whole_is_told_its_name(tmp_path):
 def test_a_part_is_not_held_still_as_it_is_drawn(freeze, init_from, untaught, tmp_path):
     built = resolve(towers.get_config(tmp_path, freeze=freeze, init_from=init_from))
     if not untaught:
-        initial.check_still(built)
+        sources.check_still(built)
         return
     message = f"freeze={freeze}: {untaught} would stay.* init_from={untaught}=PATH, or"
     with pytest.raises(ConfigError, match=message):
-        beginning(built, None, initial.read)
+        beginning(built, None, sources.read)
 
 
 def test_what_is_set_and_differs_is_refused_by_its_whole_path(begun):
@@ -210,7 +210,7 @@ def test_the_tokenizer_is_that_of_the_first_part_that_has_one(begun):
 def test_the_run_that_is_none_is_named_with_its_part(tmp_path):
     built = resolve(towers.get_config(tmp_path, init_from=f"lm={tmp_path}/nowhere"))
     with pytest.raises(ConfigError, match="^lm of init_from: init_from='.*nowhere'"):
-        initial.read_all(built)
+        sources.read_all(built)
 
 
 def test_the_runs_of_parts_are_files_that_a_run_names(tmp_path, monkeypatch):

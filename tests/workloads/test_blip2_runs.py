@@ -1,5 +1,6 @@
 """Stage two of BLIP-2 from runs of its parts: trained, scored and asked."""
 
+import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -8,13 +9,15 @@ from tests.models.test_blip2 import READER
 from tests.reliability import tiny
 from tests.workloads.test_visual_lm import LM, SCENES, TOKENIZER
 from tfm_jax.config import ConfigError
+from tfm_jax.layers.layout import init_params
 from tfm_jax.main import main
 from tfm_jax.notebook import load_run
-from tfm_jax.runs import saved
+from tfm_jax.objectives import visual_lm
+from tfm_jax.runs import initial, saved, sources
 from tfm_jax.runs.storage import manifest, weights
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
-from tfm_jax.train import loop
+from tfm_jax.train import assemble, loop
 
 VISION = dict(width=8, heads=2, ffn_width=12, depth=1)
 VISION |= dict(image_size=(16,), patch_size=(8,))
@@ -154,3 +157,31 @@ def test_rows_and_queries_need_positions_together(study):
         ConfigError, match="max_length=40 is below the 24 tokens .* the 20 vectors in"
     ):
         resolve(config)
+
+
+def test_flamingo_starts_from_the_image_encoder_of_a_q_former(study):
+    config = config_of(
+        *("flamingo", "visual_lm"),
+        init_from=f"vision={study / 'qformer'}",
+        freeze="vision",
+        model=dict(
+            vision=dict(image_size=(16,)),
+            lm=LM,
+            resampler=dict(depth=1, latents=2, heads=2),
+        ),
+        data=DATA | dict(length=24),
+        tokenizer=TOKENIZER,
+    )
+    origin = assemble.beginning(resolve(config), (), sources.read)
+    assert origin.tokenizer is None, "no language model is named"
+    experiment = origin.experiment.complete(
+        tokenizer=saved.load(study / "lm").tokenizer
+    )
+    fresh = init_params(
+        experiment.build_model(), jax.random.key(0), visual_lm.example()
+    )
+    merged, report = initial.merge(experiment, origin.source, jax.device_get(fresh))
+    seen = flatten_dict(saved.load(study / "qformer").params["vision"]["encoder"])
+    assert report.parts == {"vision": len(seen)}
+    for path, x in seen.items():
+        np.testing.assert_array_equal(flatten_dict(merged["vision"])[path], x)

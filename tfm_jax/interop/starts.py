@@ -7,10 +7,10 @@ from tfm_jax.data.tokenizers.subwords import TextTokenizer
 from tfm_jax.interop import folders, huggingface, tokenizer_files
 from tfm_jax.interop.imported import Imported
 from tfm_jax.models import family_of
-from tfm_jax.runs import initial
+from tfm_jax.runs import sources
 
 
-def read_initial(path: str) -> initial.Source:
+def read_initial(path: str) -> sources.Source:
     """A folder as transformers or diffusers writes it, a workdir, or a checkpoint.
 
     Raises: ConfigError if it is none of them, or its model has no counterpart here.
@@ -22,9 +22,9 @@ def read_initial(path: str) -> initial.Source:
     except (OSError, ValueError) as error:
         raise ConfigError(f"init_from={path!r}: {error}") from error
     if loaded is None:
-        return initial.read(path)
+        return sources.read(path)
     tokenizer, without = _tokenizer(folder, loaded)
-    return initial.Source(
+    return sources.Source(
         path=path,
         model_name=family_of(loaded.config).name,
         model=loaded.config,

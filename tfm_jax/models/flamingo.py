@@ -280,6 +280,11 @@ def _of_vision(params: dict, before: vit.Config, now: Config) -> dict:
     }
 
 
+def _image_encoder(cfg: qformer.Config, params: dict) -> tuple:
+    """That of a Q-Former, as ``Start.inside`` has it."""
+    return "vit", cfg.tower, params["vision"]
+
+
 FAMILY = Family(
     "flamingo",
     Config,
@@ -293,7 +298,9 @@ FAMILY = Family(
             "vision",
             _of_vision,
             owns="^vision/",
-            inside={"qformer": lambda cfg, params: ("vit", cfg.tower, params["vision"])},
+            inside={
+                "qformer": lambda cfg, params: ("vit", cfg.tower, params["vision"])
+            },
         ),
     },
     below=(

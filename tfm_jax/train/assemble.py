@@ -12,7 +12,7 @@ from tfm_jax.config import to_json
 from tfm_jax.data.batches import TrainBatches, train_batches
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.mesh import on_this_host, row_multiple
-from tfm_jax.runs import initial, judges, resume
+from tfm_jax.runs import initial, judges, resume, sources
 from tfm_jax.runs.extend import Length
 from tfm_jax.runs.process import peers
 from tfm_jax.runs.storage import weights
@@ -66,7 +66,7 @@ def assemble(
     *,
     like: Any = None,
     given: Collection[str] | None = None,
-    read_initial: Callable[[str], initial.Source] = initial.read,
+    read_initial: Callable[[str], sources.Source] = sources.read,
 ) -> Assembled:
     """Data, programs and state of a run, from where its checkpoints left it.
 
@@ -142,7 +142,7 @@ class Origin(NamedTuple):
     step: int = 0
     extras: dict = {}
     scores: dict = {}
-    source: initial.Source | None = None
+    source: sources.Source | None = None
     tokenizer: Any = None
     length: Length | None = None
 
@@ -156,7 +156,7 @@ def _origin_of(
     experiment: Experiment,
     checkpoints: Checkpointer,
     given: Collection[str] | None,
-    read_initial: Callable[[str], initial.Source],
+    read_initial: Callable[[str], sources.Source],
 ) -> Origin:
     newest = checkpoints.latest_good()
     if newest is not None:
@@ -171,16 +171,16 @@ def _origin_of(
 def beginning(
     experiment: Experiment,
     given: Collection[str] | None,
-    read_initial: Callable[[str], initial.Source],
+    read_initial: Callable[[str], sources.Source],
 ) -> Origin:
     """What a new run has before its data is read.
 
     Args: given, read_initial: see ``loop.train``.
     """
-    initial.check_still(experiment)
+    sources.check_still(experiment)
     if not experiment.init_from:
         return Origin(experiment)
-    source = initial.read_all(experiment, read_initial)
+    source = sources.read_all(experiment, read_initial)
     if given is not None:
         experiment = _adopted(experiment, source, given)
     initial.check(experiment, source)

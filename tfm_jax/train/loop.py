@@ -16,7 +16,7 @@ from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
 from tfm_jax.optim import layerwise, plateau
 from tfm_jax.optim.schedules import SCHEDULES, unreached
-from tfm_jax.runs import initial, named_data, pictures, resume
+from tfm_jax.runs import named_data, pictures, resume, sources
 from tfm_jax.runs.extend import Length
 from tfm_jax.runs.log import MetricsLog, Progress, read_history
 from tfm_jax.runs.process import environment, peers, runtime
@@ -46,7 +46,7 @@ def train(
     workdir: str | Path,
     *,
     given: Collection[str] | None = None,
-    read_initial: Callable[[str], initial.Source] = initial.read,
+    read_initial: Callable[[str], sources.Source] = sources.read,
     profile: str = "",
 ) -> dict:
     """Trains what ``config`` says in ``workdir``, from where it left off.

@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import put_batch
 from tfm_jax.optim import layerwise
-from tfm_jax.runs import initial, named_data
+from tfm_jax.runs import named_data, sources
 from tfm_jax.runs.extend import finished
 from tfm_jax.runs.log import Progress
 from tfm_jax.runs.process.exits import Diverged, Preempted
@@ -40,7 +40,7 @@ def train(
     workdirs: Sequence,
     *,
     given: Collection[str] | None = None,
-    read_initial: Callable = initial.read,
+    read_initial: Callable = sources.read,
 ) -> None:
     """Trains one run for each config in its workdir, from where each left off.
 

@@ -10,7 +10,7 @@ import numpy as np
 from tfm_jax.config import to_flag
 from tfm_jax.data.batch import CausalBatch, MaskedBatch, PairBatch
 from tfm_jax.mesh import batch_sharding, make_mesh, using
-from tfm_jax.runs import initial, trackers
+from tfm_jax.runs import sources, trackers
 from tfm_jax.runs.process import runtime
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import resolve
@@ -37,7 +37,7 @@ def dry_run(
     config: Any,
     *,
     given: Collection[str] = (),
-    read_initial: Callable[[str], initial.Source] = initial.read,
+    read_initial: Callable[[str], sources.Source] = sources.read,
     format: str = "flags",
 ) -> dict:
     """Prints and returns the configuration, what it costs, and what the model sees.
