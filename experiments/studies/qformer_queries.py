@@ -12,7 +12,7 @@ from experiments.study import Study, axis
 def get_study(scale="cpu"):
     return Study(
         **{"cpu": RETRIEVED_SCENES, "gpu": LARGE_RETRIEVED_SCENES}[scale],
-        arms=axis("model.queries", (4, 16, 32, 64)),
+        arms=axis("model.queries", (4, 32, 64)),
         baseline="32",
         expect=(),
     )

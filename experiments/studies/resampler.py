@@ -7,15 +7,17 @@ Alayrac et al. 2022, arXiv:2204.14198, table 3 (vi): over five tasks a Flamingo-
 70.7 with the perceiver, 66.7 with a Transformer, 66.6 with an MLP.
 """
 
-from experiments.scales import LARGE_SCENES, SCENES
+from experiments.scales import LARGE_SCENES, SCENES, steps
 from experiments.study import Study, axis, worse
 
 KINDS = ("perceiver", "transformer", "mlp", "none")
+LONGER = SCENES["settings"] | steps(600)
 
 
 def get_study(scale="cpu"):
+    cfg = {"cpu": SCENES | dict(settings=LONGER), "gpu": LARGE_SCENES}[scale]
     return Study(
-        **{"cpu": SCENES, "gpu": LARGE_SCENES}[scale],
+        **cfg,
         metric="valid/nll",
         arms=axis("model.resampler.kind", KINDS),
         baseline="perceiver",
