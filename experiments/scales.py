@@ -233,7 +233,8 @@ LARGE_DIFFUSION = DIFFUSION | dict(  # DiT-S/4
 # python -m tfm_jax.main --config=configs/qformer_scenes.py --workdir=runs/qformer
 # python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --config.model.depth=4
 #     --config.model.width=64 --config.model.ffn_width=256 --workdir=runs/scenes_lm4
-# Without a resampler places are learnt soonest. A run takes a minute and a half of a core.
+# Without a resampler places are learnt soonest. A run takes a minute and a half on one
+# core.
 SCENES_VISION = "vision=runs/qformer"
 _SCENES = {
     "data.scenes.texts": "captions",
