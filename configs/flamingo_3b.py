@@ -1,15 +1,16 @@
 """Flamingo-3B (Alayrac et al. 2022, arXiv:2204.14198, tables 1, 4 and 5, appendix B).
 
 Published set-up: Chinchilla of 1.4 billion parameters and an NFNet-F6 that reads 320 x
-320 pixels, both held still; a gated layer before each of the 24 of the former; web
-pages with images, and pairs of an image or a video and text, four sets side by side,
-each with a weight; 500,000 steps of AdamW, a warm-up of 5,000 steps to 1e-4, constant
-then, 0.1 of weight decay, clipped at 1.
-Deviates: one set, COCO's captions or lists of files, 256 rows of 64 tokens a step; a
-GPT and a Vision Transformer of about these sizes; the weights of the resampler decay,
-too, and all of the model is computed in bfloat16.
+320 pixels, both frozen; a gated layer before each of the 24 of the language model; web
+pages with images, and pairs of an image or a video and text, four weighted sets whose
+gradients are accumulated; 500,000 steps of AdamW, a warm-up of 5,000 steps to 1e-4,
+then constant, a weight decay of 0.1 but for the resampler, a gradient norm clipped at
+1.
+Deviates: one set, captions of COCO or lists of files, and 256 rows of 64 tokens a step
+are ours; a GPT and a Vision Transformer of about these sizes; the resampler has weight
+decay, too.
 
-First   a GPT and a Vision Transformer; of what they are, the model is made
+First   a GPT and a Vision Transformer, whose architectures the model takes
         python -m tfm_jax.main --config=configs/gpt3_small.py:gpt3_xl --workdir=runs/xl
           --config.data.folder=FOLDER_OF_TXT_FILES
           '--config.tokenizer.special=<image>,<end>'
@@ -22,8 +23,8 @@ Smoke   --config=configs/flamingo_3b.py:tiny
 Ablate  append --config.model.gate=none, --config.model.seen=all or
         --config.model.resampler.kind=mlp
 Sizes   3b (default); tiny: rendered scenes, from nothing
-Expect  published: CIDEr on COCO 73.0, behind 32 examples 99.0; accuracy on VQAv2 49.2
-        and 57.1; tiny: nothing worth reading
+Expect  published: CIDEr on COCO, without training on it, 73.0, with 32 examples 99.0;
+        accuracy on VQAv2 49.2 and 57.1; ours not measured; tiny: a smoke test
 Cost    128 M images (3b); tiny: a minute of one core
 """
 

@@ -1,8 +1,8 @@
-"""Flamingo on rendered scenes: captions and answers of a language model held still.
+"""Flamingo on rendered scenes: captions and answers of a frozen language model.
 
-Source: Alayrac et al. 2022, arXiv:2204.14198. Scenes of one or two coloured shapes are
-drawn as the run needs them; pairs of a colour and a shape that training never sees are
-scored as the variant "unseen".
+Source: Alayrac et al. 2022, arXiv:2204.14198. Scenes have one or two coloured shapes;
+pairs of a colour and a shape that are held out from training are scored as the variant
+"unseen".
 
 First   python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --workdir=runs/lm
         python -m tfm_jax.main --config=configs/qformer_scenes.py --workdir=runs/qformer
@@ -21,9 +21,7 @@ from tfm_jax.settings.configure import configure, every
 TOKENIZER = dict(
     kind="wordpiece", vocab=256, lowercase=True, special=("<image>", "<end>")
 )
-OPTIM = dict(schedule="cosine", warmup_steps=200, b2=0.98, clip_norm=1.0)
-
-
+OPTIM = dict(schedule="cosine", peak_lr=2e-3, warmup_steps=200, b2=0.98, clip_norm=1.0)
 LENGTH = 24  # of captions of two objects, and of questions
 
 
@@ -40,7 +38,7 @@ def _lm():
             scenes=dict(texts="both"),
         ),
         tokenizer=TOKENIZER,
-        optim=OPTIM | dict(peak_lr=2e-3),
+        optim=OPTIM,
         train=dict(total_steps=1_000, batch_tokens=64 * LENGTH),
         **every(500),
         mesh=dict(cpu_devices=1),
@@ -55,7 +53,7 @@ def _tiny():
         model=flamingo.SIZES["tiny"],
         data=dict(length=LENGTH, scenes=dict(texts="both", train=64_000)),
         tokenizer=TOKENIZER,
-        optim=OPTIM | dict(peak_lr=2e-3),
+        optim=OPTIM,
         train=dict(total_steps=4_000, batch_tokens=64 * LENGTH),
         eval=dict(
             every_steps=1_000,

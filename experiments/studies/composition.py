@@ -1,7 +1,7 @@
-"""Do models of image and text know pairs of a colour and a shape they never saw?
+"""Do models of images and text generalise to unseen pairs of a colour and a shape?
 
 Six of 36 pairs are held out; each colour and each shape is seen in five others. A
-Q-Former finds captions and images among 100, a Flamingo writes captions.
+Q-Former retrieves captions and images among 100, a Flamingo writes captions.
 
 Johnson et al. 2017, arXiv:1612.06890, section 4.7: models that answer questions about
 scenes are worse where colours go with other shapes than in training.

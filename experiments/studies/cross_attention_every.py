@@ -1,4 +1,4 @@
-"""How often must a language model look at the image?
+"""How many layers of a language model must attend to the image?
 
 Gated layers stand before every layer of a language model of four, before every second
 one, or before the first one alone.

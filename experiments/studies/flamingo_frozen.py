@@ -1,7 +1,7 @@
-"""Should the language model behind an image be held still?
+"""Should the language model of a visual language model be frozen?
 
-It is frozen as text alone has trained it, trained on from there, or trained from
-scratch together with all the rest.
+It is frozen after its training on text, fine-tuned, or trained from scratch together
+with all the rest.
 
 Alayrac et al. 2022, arXiv:2204.14198, table 3 (viii): over five tasks a Flamingo-3B has
 70.7 with a frozen language model, 62.7 with one that is fine-tuned, 57.8 from scratch.

@@ -1,7 +1,7 @@
-"""Must gates keep a language model as it is when it begins to see?
+"""Must cross-attention leave a frozen language model unchanged at first?
 
-Gated layers between those of a frozen language model add nothing at first, everything
-from the start through an open gate, or everything without one.
+What the layers between its own add is multiplied by tanh of a gate that starts at 0,
+of one that starts at 1, or by nothing.
 
 Alayrac et al. 2022, arXiv:2204.14198, table 3 (iii): over five tasks a Flamingo-3B has
 70.7 with tanh gates that start at 0, 66.5 without gates, whose training is less stable.

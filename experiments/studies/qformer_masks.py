@@ -1,6 +1,6 @@
 """What does a wrong mask do where a Q-Former learns to write captions?
 
-Text sees the queries and its past, or all of itself: also the word that it is to say.
+Text attends to the queries and its past, or to all of itself, with it the next word.
 
 Li et al. 2023, arXiv:2301.12597, section 3.1 and figure 2: queries see each other, text
 sees queries and the words before.

@@ -1,4 +1,4 @@
-"""What does a Q-Former find images and texts by, and what do further objectives add?
+"""What do matching and generation add to the contrast of a Q-Former in retrieval?
 
 Image-text contrast alone, with matching of hard negatives, with the generation of
 captions, and with both.

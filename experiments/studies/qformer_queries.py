@@ -1,8 +1,8 @@
-"""How many queries must ask an image?
+"""How many queries does a Q-Former need?
 
 Four to 64 learned queries, of which the closest one to a text counts.
 
-Open: Li et al. 2023, arXiv:2301.12597, section 3.1, have 32 and try no other number.
+Open: Li et al. 2023, arXiv:2301.12597, section 3.1, use 32 and report no other number.
 """
 
 from experiments.scales import LARGE_RETRIEVED_SCENES, RETRIEVED_SCENES

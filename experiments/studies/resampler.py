@@ -1,7 +1,7 @@
-"""Do a few latent queries say of an image what a language model needs?
+"""Do a few latent queries extract from an image what a language model needs?
 
-Sixteen latents that read the image, a Transformer or an MLP over its patches, or the
-patches as they are: 16 tokens to attend to, or 64.
+Sixteen latents that attend to the image, or its 64 patches through a Transformer, an
+MLP or no layers.
 
 Alayrac et al. 2022, arXiv:2204.14198, table 3 (vi): over five tasks a Flamingo-3B has
 70.7 with the perceiver, 66.7 with a Transformer, 66.6 with an MLP.

@@ -201,7 +201,11 @@ def test_every_knob_changes_the_programs_of_its_role():
 def test_the_parts_have_all_that_their_sections_say():
     changes = {"dtype": "bfloat16", "text.dropout": 0.3, "lm.norm": "post"}
     cfg = replaced(config_of(**TINY), changes | {"vision.registers": 2})
-    parts = ((cfg.vision, cfg.tower), (cfg.text, cfg.arch), (cfg.lm, cfg.language()))
+    parts = (
+        (cfg.vision, cfg.encoder()),
+        (cfg.text, cfg.arch),
+        (cfg.lm, cfg.language()),
+    )
     for section, part in parts:
         fields = dataclasses.asdict(section)
         assert fields.items() <= dataclasses.asdict(part).items()

@@ -29,7 +29,7 @@ def test_the_towers_have_all_that_their_sections_say():
         vision=dict(pool="mean", registers=2),
         text=dict(dropout=0.3, norm="pre"),
     )
-    for section, tower in ((cfg.vision, cfg.tower), (cfg.text, cfg.arch)):
+    for section, tower in ((cfg.vision, cfg.encoder()), (cfg.text, cfg.arch)):
         fields = dataclasses.asdict(section)
         assert fields.items() <= dataclasses.asdict(tower).items()
         assert tower.dtype == "bfloat16"

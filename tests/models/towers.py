@@ -30,10 +30,10 @@ class Config(Execution):
 
 
 class Towers(nn.Module):
-    """[B, T] tokens -> [B, T, V] logits; ``still`` parts drop nothing."""
+    """[B, T] tokens -> [B, T, V] logits; ``frozen_parts`` have no dropout."""
 
     cfg: Config
-    still: tuple[str, ...] = ()
+    frozen_parts: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, batch, *, train: bool):
@@ -42,7 +42,7 @@ class Towers(nn.Module):
             whole = dict(vocab=cfg.vocab, **cfg.execution)
             of_part = widened(getattr(cfg, part), outside.Config, **whole)
             logits = outside.Mean(of_part, name=part)(batch, train=train)
-            dropped = train and part not in self.still
+            dropped = train and part not in self.frozen_parts
             total += nn.Dropout(0.5)(logits, deterministic=not dropped)
         return nn.Dense(cfg.vocab, name="tail")(total)
 

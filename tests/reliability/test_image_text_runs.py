@@ -1,6 +1,6 @@
 """Runs on images and text: stopped, moved, on several devices, together.
 
-Flamingo's language model is held still; a Q-Former learns all three objectives.
+Flamingo's language model is frozen; a Q-Former learns all three objectives.
 """
 
 import functools
@@ -44,7 +44,7 @@ SHARED = dict(
 
 
 def flamingo(folder, seed=0, **changes):
-    """Held still, the language model of ``folder`` drops nothing."""
+    """Frozen, the language model of ``folder`` has no dropout."""
     sections = SHARED | dict(
         model=dict(vision=SEEN, lm=LM, resampler=RESAMPLER),
         tokenizer=TOKENIZER,
@@ -195,7 +195,7 @@ def test_members_of_a_population_are_the_runs_they_would_be_alone(
         population.train([config(), config(seed=1)], folders)
     for together in made:
         assert together.states.params["lm"]["embedding"]["table"] is None
-        assert together.still["lm"]["embedding"]["table"].ndim == 2, "it is there once"
+        assert together.frozen["lm"]["embedding"]["table"].ndim == 2, "it is there once"
     assert "M of them frozen, on" in capsys.readouterr().out
     held = {path.name for x in (workdir, *folders) for path in x.glob("frozen/*")}
     assert len(held) == 1
@@ -215,9 +215,9 @@ def test_what_is_frozen_is_shared_if_it_is_the_same_alone(study):
     experiment = resolve(flamingo(study))
     one, other = ({"lm": {"a": np.ones(2), "b": np.full(2, x)}} for x in (1, 2))
     one["tail"] = other["tail"] = np.ones(2)
-    still = population._shared([one, other], experiment)
-    assert still["lm"]["a"] is one["lm"]["a"]
-    assert still["lm"]["b"] is None and still["tail"] is None
+    frozen = population._shared([one, other], experiment)
+    assert frozen["lm"]["a"] is one["lm"]["a"]
+    assert frozen["lm"]["b"] is None and frozen["tail"] is None
 
 
 def leave(run, log):

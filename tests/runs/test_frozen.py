@@ -219,20 +219,22 @@ def test_averages_of_checkpoints_refer_to_them_too(study):
 
 
 def test_they_drop_nothing_and_only_parts_that_are_named_do_not(study):
-    for freeze, still in (
+    for freeze, parts in (
         ("lm", ("lm",)),
         (" other, lm", ("other", "lm")),
         ("^lm", ()),
     ):
         experiment = resolve(config_of(study, freeze))
         assert (
-            experiment.build_model(layout="unrolled").still == experiment.still == still
+            experiment.build_model(layout="unrolled").frozen_parts
+            == experiment.frozen_parts
+            == parts
         )
     assert experiment.frozen == ("^lm",)
     cfg = towers.Config(vocab=7)
 
-    def traced(*still):
-        model, batch = towers.Towers(cfg, still=still), causal_lm.example()
+    def traced(*parts):
+        model, batch = towers.Towers(cfg, frozen_parts=parts), causal_lm.example()
 
         def apply(key):
             rngs = {"params": key, "dropout": key}

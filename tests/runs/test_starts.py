@@ -184,7 +184,7 @@ def test_a_run_of_a_part_that_stands_for_the_whole_is_told_its_name(tmp_path):
 def test_a_part_is_not_held_still_as_it_is_drawn(freeze, init_from, untaught, tmp_path):
     built = resolve(towers.get_config(tmp_path, freeze=freeze, init_from=init_from))
     if not untaught:
-        sources.check_still(built)
+        sources.check_frozen(built)
         return
     message = f"freeze={freeze}: {untaught} would stay.* init_from={untaught}=PATH, or"
     with pytest.raises(ConfigError, match=message):

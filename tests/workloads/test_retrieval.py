@@ -138,7 +138,7 @@ def compared():
 
 
 def test_the_most_similar_are_ranked_again_by_matching_and_similarity(compared):
-    """Li et al. 2023, section 4.3, by hand: what is no candidate comes last."""
+    """Li et al. 2023, section 4.4, by hand: what is no candidate comes last."""
     model, params, pool, cosines, logits = compared
     text = TextBatch(pool.tokens, pool.segments)
     count = 3

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.models.tiny_pairs import pairs
+from tfm_jax.layers.text.query_heads import Vectors
 from tfm_jax.mesh import Config, make_mesh, put_batch
-from tfm_jax.models.qformer import Vectors
 from tfm_jax.objectives.retrieval import (
     NEGATIVES,
     Objective,

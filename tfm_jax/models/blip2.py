@@ -1,9 +1,9 @@
-"""BLIP-2: a language model behind the queries of a Q-Former; stage two.
+"""BLIP-2, stage two: a language model with the queries of a Q-Former as soft prompt.
 
 Source: Li et al. 2023, arXiv:2301.12597, section 3.3, with a decoder-only language
-model. The queries alone read the image, and a linear map of them is a soft prompt in
-front of the text. `qformer` is stage one. Image encoder and language model most often
-are trained before and held still, ``freeze=lm,vision``.
+model. The queries alone attend to the image; a linear projection of them is prepended
+to the text. `qformer` is stage one. Image encoder and language model most often are
+pretrained and frozen, ``freeze=lm,vision``.
 Parameters that are then trained, in millions: 103.6 with ViT-L and OPT-2.7B, 107.1 with
 ViT-g, 108.3 with OPT-6.7B (the paper prints 104, 107 and 108).
 Deviates: the language model is a GPT, whose positions start at 0 and not, as OPT's, at
@@ -25,7 +25,7 @@ from tfm_jax.config import knob, widened
 from tfm_jax.data.batch import ImageTextBatch
 from tfm_jax.layers.linear import PLAIN_INITS, Linear
 from tfm_jax.layers.text.past import Cache
-from tfm_jax.models import gpt, qformer
+from tfm_jax.models import gpt, qformer, vision
 from tfm_jax.models.family import Family, Start
 from tfm_jax.models.language import LM_START, TINY, Language
 
@@ -46,14 +46,14 @@ class Config(
         generation_mask="causal",
     ),
 ):
-    """Defaults are those of the paper, but for its image encoders; see SIZES."""
+    """Defaults are the paper's, with a ViT-B/16 as image encoder; see SIZES."""
 
     text: Layers = Layers()
     lm: Language = Language()
     vocab: int = knob(0, "tokens; 0: the tokenizer's", low=0, high=2**24)
     init: str = knob(
         "normal_0.02",
-        "distribution of the kernel that maps queries to the language model",
+        "distribution of the kernel that projects queries to the language model",
         role="initial",
         choices=PLAIN_INITS,
     )
@@ -86,11 +86,11 @@ class Blip2(nn.Module):
     """
 
     cfg: Config
-    still: tuple[str, ...] = ()  # parts without dropout: they are not trained
+    frozen_parts: tuple[str, ...] = ()  # without dropout
 
     def setup(self):
         cfg = self.cfg
-        self.reader = qformer.Retriever(cfg, self.still)
+        self.reader = qformer.Retriever(cfg, self.frozen_parts)
         nn.share_scope(self, self.reader)  # paths are those of stage one
         lm = cfg.language()
         axes, dtype = (None, "embed"), jnp.dtype(cfg.dtype)
@@ -101,13 +101,13 @@ class Blip2(nn.Module):
         if self.is_initializing():  # where an encoder of images reads one
             batch = jax.tree.map(lambda x: x[:1], batch)
         prompt = self.prompt(batch.images, train=train)
-        learns = train and "lm" not in self.still
+        learns = train and "lm" not in self.frozen_parts
         return self.lm(batch, prompt=prompt, train=learns)
 
     def prompt(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Images [B, 1, height, width, C] -> vectors in front of the text [B, Q, D]."""
+        """Images [B, 1, height, width, C] -> soft prompt [B, Q, D]."""
         states = self.reader.image_states(images, train=train)
-        learns = train and "qformer" not in self.still
+        learns = train and "qformer" not in self.frozen_parts
         queries = qformer.HEADS["states"](self.reader, states, None, learns)
         return self.projection(queries)
 
@@ -126,7 +126,7 @@ class Blip2(nn.Module):
 
         Args: max_length: tokens, without the queries.
         """
-        del image_counts, image_index  # there is one, in front of all
+        del image_counts, image_index  # there is one image, in front of the text
         return self.lm.prefill(
             tokens,
             lengths,
@@ -151,7 +151,7 @@ def _opt(width):
 
 SIZES: dict[str, Mapping[str, Any]] = {
     "tiny": dict(
-        vision=qformer.SIZES["tiny"]["vision"],
+        vision=vision.TINY,
         text=dict(depth=2, width=48, heads=4, ffn_width=192),
         queries=8,
         lm=TINY,

@@ -1,4 +1,4 @@
-"""Family: what the rest of the house has to know of an architecture."""
+"""Family: what the rest of the package has to know of an architecture."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from flax import linen as nn
 
 
 class Start(NamedTuple):
-    """A part of a model that may start from a run of its own.
+    """A part of a model that may start from another run than the rest.
 
     Attributes:
         families: names of those whose models it may be.
@@ -37,8 +37,8 @@ class Family(NamedTuple):
         name: value of ``model_name``.
         config: frozen dataclass, the section ``model``.
         model: Linen class, whose only argument is a ``config``; with ``starts`` also
-            ``still``, names of those that are frozen: nothing of them is dropped. One
-            that generates has ``prefill`` and ``step`` as in `gpt`.
+            ``frozen_parts``, names of those without dropout. One that generates has
+            ``prefill`` and ``step`` as in `gpt`.
         sizes: published sizes, name -> fields of ``config``.
         learns: workload -> values of ``config.head`` that can learn it, in the order
             in which an imported model is given one; () where there is no such field.

@@ -1,10 +1,11 @@
-"""Flamingo: a language model that attends to images, through gates that start shut.
+"""Flamingo: a language model with gated cross-attention to images.
 
-Source: Alayrac et al. 2022, arXiv:2204.14198. Any Vision Transformer and any GPT of
-`models` are its parts, which most often are trained before it and held still.
-Parameters that are not theirs, with the published widths: gated layers 1.16, 1.80 and
-8.36 thousand million (3B, 9B, 80B), resampler 170 million. The paper prints 1.2, 1.6
-and 10, and 194, which its table 4 does not make.
+Source: Alayrac et al. 2022, arXiv:2204.14198. Its image encoder is any Vision
+Transformer of `models`, its language model any GPT; both most often are pretrained and
+frozen, ``freeze=lm,vision``.
+Parameters of the rest, with the published widths: gated layers 1.16, 1.80 and 8.36
+billion (3B, 9B, 80B), resampler 170 million. The paper prints 1.2, 1.6 and 10 billion
+and 194 million, which do not follow from its table 4.
 Deviates: the image encoder is a Vision Transformer, not an NFNet-F6, and the language
     model a GPT, not Chinchilla; SIZES have theirs of about the published size.
 """
@@ -19,32 +20,25 @@ from flax import linen as nn
 
 from tfm_jax.config import check_numbers, knob, widened
 from tfm_jax.data.batch import ImageTextBatch
-from tfm_jax.layers.arch import EXECUTION, Execution
+from tfm_jax.layers.arch import Execution
 from tfm_jax.layers.images.patches import ImageEncoder
 from tfm_jax.layers.images.resampler import Resampler, ResamplerConfig
 from tfm_jax.layers.linear import PLAIN_INITS
 from tfm_jax.layers.parts import CROSS, ENCODER, FFN, Memory, Part
 from tfm_jax.layers.residual import GATES
 from tfm_jax.layers.text.past import Cache as TextCache
-from tfm_jax.models import gpt, qformer, vit
+from tfm_jax.models import gpt, qformer, vision, vit
 from tfm_jax.models.family import Family, Start
 from tfm_jax.models.language import LM_START, TINY, Language
+from tfm_jax.models.vision import Vision
 from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.masks import Mask
 
-# which images before it a token sees: past segments, too
+# name -> whether a token attends to earlier images besides the latest one before it
 SEEN = {
-    "last": False,  # Alayrac et al. 2022, section 3.1.3
+    "last": False,  # Alayrac et al. 2022, section 2.3
     "all": True,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Vision(
-    vit.Config,
-    fixed=EXECUTION | dict(head="states", labels=1, representation_width=0),
-):
-    """The image encoder: its states, but for those beside the patches, are seen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +96,7 @@ class Config(Execution, choices={"attention": ("auto", "xla")}):
 def layers(cfg: Config) -> tuple[tuple[Part, ...], ...]:
     """Layers of the language model: gated parts before the first of each period.
 
-    Source: Alayrac et al. 2022, section 3.1.2, figure 4 and appendix B.1.1.
+    Source: Alayrac et al. 2022, section 2.2, figure 4 and appendix B.1.1.
     """
     own = dict(
         norm="pre",
@@ -148,18 +142,18 @@ class Cache(NamedTuple):
 class Flamingo(nn.Module):
     """Language model with gated cross-attention to images.
 
-    Text before any image attends to nothing. At the start all gates are shut: logits
-    are those of the language model, to the last bit.
+    Text before the first image attends to none. Gates start at 0: the logits then are
+    those of the language model, to the last bit.
 
-    Args (call): batch: ``ImageTextBatch``; of images [B, N, F, height, width, C] F are
-        the frames of a video.
+    Args (call): batch: ``ImageTextBatch``; of images [B, images, frames, height, width,
+        C] if they are videos.
     Returns: logits [B, T, V] float32, at t for token t + 1.
     Raises: ValueError for rows longer than learned positions reach, and for images that
         the encoder cannot read.
     """
 
     cfg: Config
-    still: tuple[str, ...] = ()  # parts without dropout: they are not trained
+    frozen_parts: tuple[str, ...] = ()  # without dropout
 
     def setup(self):
         cfg = self.cfg
@@ -171,10 +165,14 @@ class Flamingo(nn.Module):
         states = self.resample(batch.images, train=train)
         seen = self._seen(states, batch.image_counts, batch.image_index)
         memories = {"image": Memory(self._flat(states), seen)}
-        return self.lm(batch, memories, train=train and "lm" not in self.still)
+        return self.lm(batch, memories, train=train and "lm" not in self.frozen_parts)
 
     def resample(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Images [B, N, height, width, C], or with frames -> tokens [B, N, L, D]."""
+        """Tokens [B, images, latents, D] of images [B, images, height, width, C].
+
+        Videos have frames behind the axis of images. Of the image encoder's states only
+        those of the patches are read, not [CLS] and registers.
+        """
         images = jnp.asarray(images)
         if self.is_initializing():  # no parameter's shape is a batch's
             shape = *self.cfg.vision.image, self.cfg.vision.channels
@@ -182,10 +180,9 @@ class Flamingo(nn.Module):
         if images.ndim == 5:
             images = images[:, :, None]
         batch, count, frames = images.shape[:3]
-        of_each = dict(train=train and "vision" not in self.still)
-        x = self.vision(images.reshape(-1, *images.shape[3:]), **of_each)[
-            :, self.vision.beside :
-        ]
+        each = images.reshape(-1, *images.shape[3:])
+        x = self.vision(each, train=train and "vision" not in self.frozen_parts)
+        x = x[:, self.vision.beside :]
         x = self.resampler(x.reshape(batch * count, frames, *x.shape[1:]), train=train)
         return x.reshape(batch, count, *x.shape[1:])
 
@@ -224,7 +221,7 @@ class Flamingo(nn.Module):
         return logits, cache._replace(text=text)
 
     def _seen(self, states, counts, index):
-        """Mask of the tokens with ``index`` [B, T] over all ``states`` [B, N, L, D]."""
+        """Mask of tokens with ``index`` [B, T] over states [B, images, latents, D]."""
         number = jnp.arange(states.shape[1])
         number = jnp.where(number < counts[:, None], number + 1, 0)
         number = jnp.repeat(number, states.shape[2], axis=1)
@@ -247,7 +244,7 @@ def _size(lm, every, **rest):
     )
 
 
-# of NFNet-F6's size (438 million) and width
+# of about the size of an NFNet-F6, and of its width
 _ENCODER = dict(
     depth=16,
     width=1536,
@@ -261,7 +258,7 @@ _ENCODER = dict(
 # Alayrac et al. 2022, tables 4 and 5: (depth, width, heads), every
 SIZES: dict[str, Mapping[str, Any]] = {
     "tiny": dict(
-        vision=qformer.SIZES["tiny"]["vision"],
+        vision=vision.TINY,
         lm=TINY,
         resampler=dict(depth=1, latents=16, heads=4),
     ),
@@ -272,17 +269,13 @@ SIZES: dict[str, Mapping[str, Any]] = {
 
 
 def _of_vision(params: dict, before: vit.Config, now: Config) -> dict:
-    """Parameters of a Vision Transformer, without its head."""
-    return {
-        path.replace("encoder", "vision", 1): x
-        for path, x in vit.for_size(params, before, now.encoder()).items()
-        if path.startswith("encoder/")
-    }
+    taken = vision.take(params, before, now.encoder())
+    return {path.replace("encoder", "vision", 1): x for path, x in taken.items()}
 
 
-def _image_encoder(cfg: qformer.Config, params: dict) -> tuple:
-    """That of a Q-Former, as ``Start.inside`` has it."""
-    return "vit", cfg.tower, params["vision"]
+def _of_qformer(cfg: qformer.Config, params: dict) -> tuple:
+    """The image encoder of a Q-Former, see ``Start.inside``."""
+    return "vit", cfg.encoder(), params["vision"]
 
 
 FAMILY = Family(
@@ -298,9 +291,7 @@ FAMILY = Family(
             "vision",
             _of_vision,
             owns="^vision/",
-            inside={
-                "qformer": lambda cfg, params: ("vit", cfg.tower, params["vision"])
-            },
+            inside={"qformer": _of_qformer},
         ),
     },
     below=(

@@ -1,4 +1,4 @@
-"""The language model of a larger one: any GPT, and what it starts from."""
+"""The language model of a larger model: any GPT, and what it starts from."""
 
 import dataclasses
 from typing import Any

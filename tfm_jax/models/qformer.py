@@ -1,15 +1,15 @@
-"""Q-Former: learned queries read an image on behalf of a text; stage one of BLIP-2.
+"""Q-Former: learned queries that attend to an image and to a text; BLIP-2, stage one.
 
 Source: Li et al. 2023, arXiv:2301.12597, sections 3.1 and 3.2, masks and initial values
 as released (LAVIS). Queries and text are one row of a bidirectional encoder whose
-self-attention they share; the queries alone attend to the image, in every second layer,
-and have feed-forward blocks of their own.
+self-attention they share; the queries alone cross-attend to the image, in every second
+layer, and have feed-forward blocks of their own.
 Parameters without the image encoder, with all heads and 30,522 words: base, for ViT-g,
-186.7 M (the paper prints 188); of the queries alone, as stage two keeps them, 105.1.
-Deviates: queries are drawn as the tables are. What begins a text that is generated is
-    a vector beside the table of words, not a word of it ([DEC]). The last norm of the
-    image encoder is the one that LAVIS has beside it: it is trained where the rest is
-    frozen.
+186.7 M (the paper prints 188); of the queries alone, as stage two keeps them, 105.2.
+Deviates: queries are drawn as the embedding tables are; what a generated text begins
+    with, see `layers.text.query_heads`. The final norm of the image encoder is LAVIS's
+    ``ln_vision``: it is trained where the rest is frozen. CLIP's ViT-L (vit_l) has one
+    more norm, in front of its layers, and another approximation of GELU.
 """
 
 import dataclasses
@@ -23,33 +23,17 @@ from flax import linen as nn
 from tfm_jax.config import check_numbers, knob, widened
 from tfm_jax.data.batch import ImageBatch, TextBatch
 from tfm_jax.layers.arch import EXECUTION, Execution
-from tfm_jax.layers.embed import TokenEmbedding
-from tfm_jax.layers.heads import LMHead
-from tfm_jax.layers.linear import Linear
 from tfm_jax.layers.text.encoder import EncoderArch
 from tfm_jax.layers.text.past import Cache
 from tfm_jax.layers.text.queries import QueryingEncoder
-from tfm_jax.models import vit
+from tfm_jax.layers.text.query_heads import POOLS, QueryHeads, Vectors
+from tfm_jax.models import vision, vit
 from tfm_jax.models.family import Family, Start
-
-
-class Vectors(NamedTuple):
-    """What images and texts are compared by, float32.
-
-    Attributes:
-        images: [B, Q, E] of length 1, of which the one that is closest to a text
-            counts; [B, 1, E], their mean. None without images.
-        texts: [B, E] of length 1; None without text.
-        temperature: [], which similarities are divided by.
-    """
-
-    images: jax.Array | None
-    texts: jax.Array | None
-    temperature: jax.Array
+from tfm_jax.models.vision import Vision
 
 
 class Outputs(NamedTuple):
-    """All that is read off pairs of an image and a text.
+    """Outputs for pairs of an image and a text.
 
     Attributes:
         vectors: see ``Vectors``.
@@ -84,36 +68,20 @@ HEADS: dict[str, Callable] = {
     "states": _states,  # [B, Q, D] of the queries, which see no text
 }
 
-# [B, Q, E] -> vectors of an image
-POOLS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "closest": lambda x: x,  # Li et al. 2023, section 3.2
-    "mean": lambda x: jnp.mean(x, axis=1, keepdims=True),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Vision(
-    vit.Config,
-    fixed={**EXECUTION, "head": "states", "labels": 1, "representation_width": 0},
-):
-    """The encoder of images; defaults are those of ViT-B/16."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Text(
     EncoderArch,
     choices={"positions": ("learned", "sinusoidal", "sinusoidal_halves", "none")},
-    fixed={
-        **EXECUTION,
-        **dict(types=2, labels=1, pool="first", head_dropout=0.0, windows=()),
-    },
+    fixed=EXECUTION
+    | dict(types=2, labels=1, pool="first", head_dropout=0.0, windows=()),
 ):
     """The layers that queries and text share; defaults are those of BERT base."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Execution, choices={"attention": ("auto", "xla")}):
-    """Defaults are those of the paper, but for its image encoders."""
+    """Defaults are the paper's, with a ViT-B/16 as image encoder; see SIZES."""
 
     vision: Vision = Vision()
     text: Text = Text()
@@ -142,7 +110,7 @@ class Config(Execution, choices={"attention": ("auto", "xla")}):
     )
     generation_mask: str = knob(
         "causal",
-        "who sees whom where text is generated; full: a token sees the next one",
+        "self-attention of generation; full: tokens see the one to be predicted, too",
         choices=("causal", "full"),
     )
 
@@ -162,7 +130,7 @@ class Config(Execution, choices={"attention": ("auto", "xla")}):
 
     @property
     def vocab(self) -> int:
-        """Tokens that there are."""
+        """Size of the vocabulary."""
         return self.text.vocab
 
     @property
@@ -175,9 +143,8 @@ class Config(Execution, choices={"attention": ("auto", "xla")}):
         """Of a pixel."""
         return self.vision.channels
 
-    @property
-    def tower(self) -> vit.Config:
-        """The encoder of images, computed as the whole is."""
+    def encoder(self) -> vit.Config:
+        """Of the image encoder as a model of its own."""
         return widened(self.vision, vit.Config, **self.execution)
 
     @property
@@ -193,73 +160,35 @@ def _vision(depth, width, heads, ffn_width, **rest):
 
 
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": _vision(
-        2, 48, 4, 192, patch_size=(4,), image_size=(32,), activation="gelu_tanh"
-    )
-    | dict(
+    "tiny": dict(
+        vision=vision.TINY,
         text=dict(depth=2, width=48, heads=4, ffn_width=192, max_length=64),
         queries=8,
         embed_width=32,
     ),
-    # Li et al. 2023, section 3.3: without the last layer of the image encoder
+    # Li et al. 2023, section 3.4: without the last layer of the image encoder
     "vit_l": _vision(23, 1024, 16, 4096, norm_eps=1e-5),
     "vit_g": _vision(39, 1408, 16, 6144),
 }
 
 
-class Heads(nn.Module):
-    """What is read off the states of queries and text; maps are in float32.
-
-    And ``begin``, the vector that a text begins with that is generated.
-    """
-
-    cfg: Config
-
-    def setup(self):  # what is not called has no parameters
-        cfg, arch = self.cfg, self.cfg.arch
-
-        def make(features):
-            return Linear((features,), ("embed", None), arch.init)
-
-        self.image, self.text = make(cfg.embed_width), make(cfg.embed_width)
-        self.match = make(2)
-        self.lm = LMHead(arch, arch.width)
-        dtype = jnp.dtype(cfg.dtype)
-        self.begin = TokenEmbedding(1, arch.width, arch.init, False, dtype)
-        first = nn.initializers.constant(cfg.temperature)
-        self.temperature = self.param("temperature", first, (), jnp.float32)
-
-    def contrast(self, queries: jax.Array | None, text: jax.Array | None) -> Vectors:
-        """``Vectors`` of the queries [B, Q, D] and of the first token of [B, T, D]."""
-        images = texts = None
-        if queries is not None:
-            images = POOLS[self.cfg.pool](_unit(self.image(_exact(queries))))
-        if text is not None:
-            texts = _unit(self.text(_exact(text[:, 0])))
-        return Vectors(images, texts, self.temperature)
-
-    def matched(self, queries: jax.Array) -> jax.Array:
-        """Logits [B, 2], the mean of those of all queries."""
-        return jnp.mean(self.match(_exact(queries)), axis=1)
-
-
 class Retriever(nn.Module):
     """Image encoder and Q-Former with the heads ``cfg.head``.
 
-    Args (call): batch: ``ImageTextBatch`` of one image and one text a row, whose first
-        token belongs to no word: it stands for the text where that is compared, and
-        another one of our own is in its place where the text is generated.
+    Args (call): batch: ``ImageTextBatch`` of one image and one text a row. The first
+        token is special: contrast compares its state, generation has a learned
+        embedding in its place.
     Returns: see HEADS.
     """
 
     cfg: Config
-    still: tuple[str, ...] = ()  # parts without dropout
+    frozen_parts: tuple[str, ...] = ()  # without dropout
 
     def setup(self):
         cfg = self.cfg
-        self.vision = vit.Vit(cfg.tower)
+        self.vision = vit.Vit(cfg.encoder())
         self.qformer = QueryingEncoder(cfg.arch, cfg.queries, cfg.cross_every)
-        self.head = Heads(cfg)
+        self.head = QueryHeads(cfg.arch, cfg.embed_width, cfg.pool, cfg.temperature)
 
     def __call__(self, batch: Any, *, train: bool) -> Any:
         if self.is_initializing():  # where an encoder of images reads one
@@ -272,12 +201,14 @@ class Retriever(nn.Module):
         if images.shape[1] != 1:
             raise ValueError(f"rows have {images.shape[1]} images each, not one")
         batch = ImageBatch(images[:, 0], None, None)
-        return self.vision.encode(batch, train=train and "vision" not in self.still)
+        return self.vision.encode(
+            batch, train=train and "vision" not in self.frozen_parts
+        )
 
     def contrast(
         self, states: jax.Array | None, text: TextBatch | None, *, train: bool
     ) -> Vectors:
-        """``Vectors`` of images, of texts, or of both, which do not see each other."""
+        """``Vectors`` of images, of texts, or of both, encoded apart."""
         return self.head.contrast(*self.qformer(states, text, "apart", train=train))
 
     def match(self, states: jax.Array, text: TextBatch, *, train: bool) -> jax.Array:
@@ -303,9 +234,9 @@ class Retriever(nn.Module):
         images: jax.Array,
         **beside: jax.Array,
     ) -> Cache:
-        """Cache of images and of the text in front of one that is generated.
+        """Cache of images and of the beginnings of texts.
 
-        Whatever ``cfg.generation_mask`` is, a token sees none behind it.
+        Attention is causal whatever ``cfg.generation_mask`` is.
 
         Args: see ``Gpt.prefill`` and ``image_states``. beside: not read.
         Raises: ValueError for a model without the head that generates.
@@ -327,28 +258,18 @@ class Retriever(nn.Module):
         return self.head.begin(jnp.zeros((batch, 1), jnp.int32))
 
 
-def _exact(x):
-    return x.astype(jnp.float32)
-
-
-def _unit(x):
-    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
-
-
 def _from_vit(params, before, now):
-    """The encoder of a Vision Transformer, for images of the size that there are."""
-    params = vit.for_size(params, before, now.tower)
-    encoder = {k: x for k, x in params.items() if k.startswith("encoder/")}
-    return {f"vision/{path}": x for path, x in encoder.items()}
+    """The encoder of a Vision Transformer."""
+    taken = vision.take(params, before, now.encoder())
+    return {f"vision/{path}": x for path, x in taken.items()}
 
 
 def _from_bert(params, before, now):
-    """BERT's layers, whose feed-forward blocks the queries have a copy of.
+    """BERT's layers; the queries' feed-forward blocks are copies of those of the text.
 
-    Source: Li et al. 2023, section 3.1, and the released code, which drops the types of
-    tokens. Deviates: a text is in sentence A, whose vector the positions have in them,
-    so that it has the states that BERT gives it.
+    Source: Li et al. 2023, section 3.1, and the released code, which drops the token
+    type embeddings. Deviates: that of sentence A is added to the positions, so that a
+    text has the states that BERT gives it.
     """
     del before
     taken = {}

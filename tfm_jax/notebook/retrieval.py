@@ -1,4 +1,4 @@
-"""Trained models that find the image for a text, and the text for an image."""
+"""Runs in a notebook that retrieve images and texts."""
 
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ class RetrievalRun(CaptionRun):
 
         Args:
             images: as of ``ClassifyImagesRun.classify``.
-            rerank: so many texts most similar to each image, and images to each text,
-                are candidates, which have the logit of a match plus the cosine (Li et
-                al. 2023, section 4.3: 128); others have NaN. 0: cosines.
+            rerank: so many of the most similar texts of each image, and images of each
+                text, are candidates and have the logit of a match plus the cosine (Li
+                et al. 2023, section 4.4: 128 of them); others have NaN. 0: cosines.
         Raises: ConfigError for what the run has not learnt.
         """
         texts = listed(texts, "retrieve")
@@ -42,7 +42,7 @@ class RetrievalRun(CaptionRun):
         return pd.DataFrame(scores, columns=texts, index=index)
 
     def attention(self, image: Any, text: str | None = None) -> CrossAttention:
-        """What of one image each query attends to, in every layer that does.
+        """Attention of each query to one image, in every cross-attention layer.
 
         Args: image: as of ``VisualRun.ask``. text: that the queries see with it.
         """

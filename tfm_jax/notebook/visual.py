@@ -1,4 +1,4 @@
-"""Trained models that write of images in a notebook."""
+"""Runs in a notebook that caption images and answer questions about them."""
 
 import re
 from collections.abc import Iterable
@@ -58,10 +58,10 @@ class VisualRun(CaptionRun):
     def attention(
         self, image: Any, question: str = "", answer: str | None = None
     ) -> CrossAttention:
-        """What of one image the gated layers attend to, word after word of an answer.
+        """Attention of the gated layers to one image, for each word of an answer.
 
-        Args: image: as of ``ask``. question: "": of a caption. answer: None: the one
-            that the model gives.
+        Args: image: as of ``ask``. question: ""; for a caption. answer: None: the one
+            that the model writes.
         Raises: DataError if they do not fit a row of the model.
         """
         overlong = "error"
@@ -74,9 +74,8 @@ class VisualRun(CaptionRun):
 
     @property
     def gates(self) -> pd.DataFrame:
-        """How far the gates of each gated layer are open: ``tanh(alpha)``.
+        """``tanh(alpha)`` of all gates: a row a gated layer, a column a part of it.
 
-        A row a layer of the language model, a column a part of it.
         Raises: ValueError for a model without gated layers.
         """
         layers: dict[int, dict[str, float]] = {}
@@ -85,8 +84,8 @@ class VisualRun(CaptionRun):
                 layers.setdefault(int(gate[1]), {})[gate[2]] = float(np.tanh(alpha))
         if not layers:
             raise ValueError(f"model_name={self.config.model_name!r} has no gates")
-        found = pd.DataFrame.from_dict(layers, orient="index").sort_index()
-        return found.rename_axis("layer")
+        gates = pd.DataFrame.from_dict(layers, orient="index").sort_index()
+        return gates.rename_axis("layer")
 
     def plot_gates(self) -> Any:
         """``gates`` by layer, a matplotlib figure."""

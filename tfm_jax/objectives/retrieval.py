@@ -1,8 +1,8 @@
-"""Retrieval: which image and which text belong together, and what an image says.
+"""Image-text contrast, image-text matching and image-grounded text generation.
 
 Source: Li et al. 2023, arXiv:2301.12597, section 3.2, as released (LAVIS). Deviates:
-rows whose texts, or whose images, are equal are pairs with one another, by what they
-hold, where the released code knows images by a number.
+rows of equal images or of equal texts are positives of each other, found by content;
+the released code goes by the number of the image.
 """
 
 import dataclasses
@@ -11,14 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tfm_jax.data.batch import ImageTextBatch, TextBatch
+from tfm_jax.objectives.visual_lm import example
 from tfm_jax.ops.dropout import mix, row_keys
 from tfm_jax.ops.losses import token_cross_entropy
 from tfm_jax.ops.masks import to_bias
 
-# objective -> names of its loss and of how much is right
+# objective -> names of its loss and of its accuracy
 SCORES = {
     "contrastive": ("contrastive_loss", "contrastive_accuracy"),
     "matching": ("matching_loss", "matching_accuracy"),
@@ -36,16 +36,9 @@ NEGATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
 Sums = dict[str, jax.Array]  # ``loss`` [nats], ``weight``, ``correct``
 
 
-def example() -> ImageTextBatch:
-    """The smallest batch; models have the size of their images from their config."""
-    ones, one = np.ones((1, 2), np.int32), np.ones(1, np.int32)
-    weights, image = np.ones((1, 2), np.float32), np.zeros((1, 1, 1, 1, 1), np.uint8)
-    return ImageTextBatch(ones, ones, None, None, ones, weights, image, one, ones)
-
-
 def similarity(images: jax.Array, texts: jax.Array) -> jax.Array:
-    """[B, C] of images [B, Q, D], by the vector that is closest, and texts [C, D]."""
-    return jnp.max(jnp.einsum("bqd,cd->bqc", images, texts), axis=1)
+    """[B, S] of images [B, Q, E] and texts [S, E]: the largest over the Q vectors."""
+    return jnp.max(jnp.einsum("bqe,se->bqs", images, texts), axis=1)
 
 
 def contrast(
@@ -55,8 +48,8 @@ def contrast(
 
     Args:
         logits: [B, B] of image and text. real: [B] bool, the rows that count.
-        same: [B, B] bool, which of them are pairs, to equal shares. smoothing: what of
-            the target is spread over all.
+        same: [B, B] bool, the positives of a row, which share its target equally.
+        smoothing: how much of the target is spread over all real rows.
     """
     bias = to_bias(real)
     share = same / jnp.maximum(jnp.sum(same, axis=1, keepdims=True), 1)
@@ -125,7 +118,7 @@ class Objective:
             batch: ``ImageTextBatch`` of one image a row; rows without an image, or
                 without weights, are no pairs, and no negatives.
             rng: JAX key, of negatives and dropout; None: 0.
-            smoothing: of which text is an image's, and of tokens.
+            smoothing: of the targets of contrast and of generation.
         """
         terms = self._sums(apply, params, batch, rng, smoothing, train)
         count = terms.pop("pairs")
@@ -178,9 +171,9 @@ class Objective:
         if "contrastive" in self.objectives:
             sums["contrastive"] = contrast(logits, real, same, smoothing)
         if "matching" in self.objectives:
-            chances = NEGATIVES[self.negatives](jax.lax.stop_gradient(logits))
+            difficulty = NEGATIVES[self.negatives](jax.lax.stop_gradient(logits))
             key = jax.random.fold_in(rng, len(METHODS))
-            images, texts = draw_negatives(chances, both & ~same, key)
+            images, texts = draw_negatives(difficulty, both & ~same, key)
             own, has = jnp.arange(len(real)), jnp.any(both & ~same, axis=1)
             # pairs, other images with their texts, their images with other texts
             of_image = jnp.concatenate([own, images, own])
@@ -192,10 +185,10 @@ class Objective:
                 jnp.concatenate([real, has, has]).astype(jnp.float32),
             )
         if "generation" in self.objectives:
-            found = ask("lm_logits", states, text)
+            lm_logits = ask("lm_logits", states, text)
             labels = jnp.asarray(batch.labels)
-            sums["generation"] = _class_sums(found, labels, weights, smoothing)
-            right = (jnp.argmax(found, -1) == labels) | (weights == 0)
+            sums["generation"] = _class_sums(lm_logits, labels, weights, smoothing)
+            right = (jnp.argmax(lm_logits, -1) == labels) | (weights == 0)
             sums["generation"]["exact"] = jnp.sum(jnp.all(right, axis=1) & real)
         return sums
 
@@ -207,14 +200,14 @@ def _class_sums(logits, labels, weights, smoothing=0.0):
 
 
 def _same(batch):
-    """[B, B] bool: whether the texts, or the images, of two rows are equal."""
+    """[B, B] bool: whether two rows have equal texts or equal images."""
     text = jnp.where(jnp.asarray(batch.segments) > 0, batch.tokens + 1, 0)
     texts, images = _digest(text), _digest(batch.images)
     return (texts == texts[:, None]) | (images == images[:, None])
 
 
 def _digest(rows):
-    """A number [B] of the contents of each row [B, ...] of integers."""
+    """Hash [B] of each row of integers [B, ...]."""
     flat = jnp.asarray(rows).reshape(len(rows), -1).astype(jnp.uint32)
     places = mix(jnp.arange(1, flat.shape[1] + 1, dtype=jnp.uint32))
     return jnp.sum(mix(flat ^ places), axis=1, dtype=jnp.uint32)

@@ -1,4 +1,4 @@
-"""Text after images: cross-entropy of each token of an answer, given all before it."""
+"""Visual language modelling: cross-entropy of an answer, given images and text."""
 
 from collections.abc import Mapping
 from typing import Any

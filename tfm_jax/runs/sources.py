@@ -71,17 +71,17 @@ def read(path: str) -> Source:
     )
 
 
-def check_still(experiment: Experiment) -> None:
-    """Refuses a part that is held still with the values that it is drawn with.
+def check_frozen(experiment: Experiment) -> None:
+    """Refuses a part that is frozen at its initial values.
 
     Raises: ConfigError naming it.
     """
     paths, starts = experiment.sources, MODELS[experiment.model_name].starts
     if "" in paths:
         return
-    taught = {*paths, *(name for part in paths for name in starts[part].brings)}
-    for part in experiment.still:
-        if part not in taught:
+    trained = {*paths, *(name for part in paths for name in starts[part].brings)}
+    for part in experiment.frozen_parts:
+        if part not in trained:
             raise ConfigError(
                 f"freeze={experiment.freeze}: {part} would stay as random as it is "
                 f"drawn; name a run that it starts from, init_from={part}=PATH, or "
@@ -141,13 +141,13 @@ def _composed(experiment, parts):
         raise ConfigError(
             f"with the architecture of init_from={experiment.init_from}: {error}"
         ) from error
-    speaks = [x.tokenizer for x in ordered.values() if x.tokenizer is not None]
+    tokenizers = [x.tokenizer for x in ordered.values() if x.tokenizer is not None]
     return Source(
         experiment.init_from,
         model_name=experiment.model_name,
         model=model,
         params={},
-        tokenizer=next(iter(speaks), None),
+        tokenizer=next(iter(tokenizers), None),
         without="; ".join(x.without for x in ordered.values() if x.without),
         parts=parts,
     )

@@ -78,16 +78,16 @@ class Experiment(NamedTuple):
         return starts.sources(self.init_from, MODELS[self.model_name].starts)
 
     @property
-    def still(self) -> tuple[str, ...]:
-        """Parts of the model that ``freeze`` names: none if it is an expression."""
+    def frozen_parts(self) -> tuple[str, ...]:
+        """Parts of the model that ``freeze`` names; () if it is an expression."""
         names = tuple(name.strip() for name in self.freeze.split(","))
         return names if {*names} <= MODELS[self.model_name].starts.keys() else ()
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """Regular expressions of the parameters that stay, one for each part."""
+        """Regular expressions of the frozen parameters, one for each part."""
         parts = MODELS[self.model_name].starts
-        owned = tuple(parts[name].owns for name in self.still)
+        owned = tuple(parts[name].owns for name in self.frozen_parts)
         return owned or tuple(filter(None, [self.freeze]))
 
     @property
@@ -105,7 +105,7 @@ class Experiment(NamedTuple):
     def build_model(self, **changes: Any) -> nn.Module:
         """The Linen module, with some fields of its configuration changed."""
         family = MODELS[self.model_name]
-        parts = {"still": self.still} if family.starts else {}
+        parts = {"frozen_parts": self.frozen_parts} if family.starts else {}
         return family.model(dataclasses.replace(self.model, **changes), **parts)
 
     def reading(self, data: Any) -> "Experiment":

@@ -177,7 +177,7 @@ def beginning(
 
     Args: given, read_initial: see ``loop.train``.
     """
-    sources.check_still(experiment)
+    sources.check_frozen(experiment)
     if not experiment.init_from:
         return Origin(experiment)
     source = sources.read_all(experiment, read_initial)

@@ -92,13 +92,13 @@ def retrieve(
     stdin: TextIO,
     stdout: Any,
 ) -> None:
-    """The texts that belong to image files, the best ones first, on ``stdout``.
+    """The texts most similar to image files, the best first, on ``stdout``.
 
     A line for each: its path, text, score, text, score, ..., with tabs between them.
 
     Args:
         input: files and folders between commas.
-        texts: a file of a text a line; None: ``stdin``. Empty lines are none.
+        texts: a file of a text a line; None: ``stdin``. Empty lines do not count.
         count: of texts a line, by default ``LABELS``.
         rerank: see ``retrieved.scores``, of the texts for each image.
     """
@@ -123,8 +123,8 @@ def retrieve(
         scores = retrieved.scores(*parts, rerank=rerank, of_each=("text",))
         order = np.argsort(-scores, axis=1, kind="stable")[:, : count or LABELS]
         for path, each, best in zip(chunk, scores, order, strict=True):
-            found = (f"{shown(asked[n], '')}\t{each[n]:.4f}" for n in best)
-            if not say("\t".join([str(path), *found]), file=stdout, kept="\t"):
+            scored = (f"{shown(asked[n], '')}\t{each[n]:.4f}" for n in best)
+            if not say("\t".join([str(path), *scored]), file=stdout, kept="\t"):
                 return
 
 

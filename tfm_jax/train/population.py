@@ -164,8 +164,8 @@ class Population:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members, first = members, members[0]
-        still = _shared([member.state.params for member in members], first.experiment)
-        placed = _without(first.compiled.placed, still)
+        frozen = _shared([member.state.params for member in members], first.experiment)
+        placed = _without(first.compiled.placed, frozen)
         stacked = jax.tree.map(_stacked, placed)
         stack = jax.jit(lambda *each: _stack(jnp.stack, each), out_shardings=stacked)
         slice_of = jax.jit(
@@ -181,13 +181,13 @@ class Population:
         )
 
         def write(i, state):
-            self.states = replace(self.states, i, _without(state, still))
+            self.states = replace(self.states, i, _without(state, frozen))
 
-        self.states = stack(*(_without(member.state, still) for member in members))
-        self.still = still
+        self.states = stack(*(_without(member.state, frozen) for member in members))
+        self.frozen = frozen
         for i, member in enumerate(members):
             member.join(
-                lambda i=i: _with(slice_of(self.states, i), still),
+                lambda i=i: _with(slice_of(self.states, i), frozen),
                 functools.partial(write, i),
             )
         rates = [member.experiment.optim.peak_lr for member in members]
@@ -237,26 +237,26 @@ class Population:
         batches = [batch or any_one for batch in self.batches]
         batch = put_batch(self.members[0].mesh, _stack(np.stack, batches), leading=2)
         self.states, metrics = self.train_step(
-            self.rates, self.states, batch, self.still
+            self.rates, self.states, batch, self.frozen
         )
         return metrics
 
 
 def make_step(experiment: Experiment, size: int) -> Callable:
-    """``step(rates [S], states, batches, still) -> (states, metrics of each)``.
+    """``step(rates [S], states, batches, frozen) -> (states, metrics of each)``.
 
-    Every array of states and batches has a leading axis of ``size`` members; ``still``
+    Every array of states and batches has a leading axis of ``size`` members; ``frozen``
     are the parameters that all of them have, see ``_shared``, and no state.
     """
 
-    def member_step(rate, state, batch, still):
+    def member_step(rate, state, batch, frozen):
         train_step = program.build(experiment, peak_lr=rate).train_step
-        state, metrics = train_step(_with(state, still), batch)
-        return _without(state, still), metrics
+        state, metrics = train_step(_with(state, frozen), batch)
+        return _without(state, frozen), metrics
 
-    def step(rates, states, batches, still):
+    def step(rates, states, batches, frozen):
         each = jax.vmap(member_step, in_axes=(0, 0, 0, None))
-        states, metrics = each(rates, states, batches, still)
+        states, metrics = each(rates, states, batches, frozen)
         of_each = [jax.tree.map(lambda x, i=i: x[i], metrics) for i in range(size)]
         return states, of_each
 
@@ -284,29 +284,22 @@ def _shared(params, experiment):
     return jax.tree.map(of_one, held, *params)
 
 
-def _without(state, still):
-    """``state`` with None in place of what is ``still``."""
-    params = jax.tree.map(
-        lambda held, x: x if held is None else None,
-        still,
-        state.params,
-        is_leaf=_is_none,
-    )
+def _without(state, frozen):
+    """``state`` with None in place of what is ``frozen``."""
+    return _merged(state, frozen, lambda held, x: x if held is None else None)
+
+
+def _with(state, frozen):
+    """The inverse of ``_without``."""
+    return _merged(state, frozen, lambda held, x: x if held is None else held)
+
+
+def _merged(state, frozen, choose):
+    def is_none(x):
+        return x is None
+
+    params = jax.tree.map(choose, frozen, state.params, is_leaf=is_none)
     return state._replace(params=params)
-
-
-def _with(state, still):
-    params = jax.tree.map(
-        lambda held, x: x if held is None else held,
-        still,
-        state.params,
-        is_leaf=_is_none,
-    )
-    return state._replace(params=params)
-
-
-def _is_none(x):
-    return x is None
 
 
 def _without_rate(cfg):

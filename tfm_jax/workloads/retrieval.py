@@ -1,4 +1,4 @@
-"""The image for a text, and the text for an image."""
+"""Image-text retrieval: the text for an image, and the image for a text."""
 
 import dataclasses
 import functools
@@ -23,8 +23,8 @@ AT = (1, 5, 10)  # how many answers may be given, of which one must be right
 RETRIEVED = ("text", "image")  # for the other one
 AT_ONCE = 64  # pairs
 SHOWN = 5  # texts that are written
-# candidates, the most similar ones, that matching ranks again; Li et al. 2023,
-# arXiv:2301.12597, section 4.3
+# most similar candidates, which matching reranks; Li et al. 2023,
+# arXiv:2301.12597, section 4.4
 CANDIDATES = 128
 
 
@@ -39,7 +39,7 @@ class Config(image_text.Config):
     )
     negatives: str = knob(
         "hard",
-        "of matching, drawn from the batch: by similarity, or all alike",
+        "of matching, drawn from the batch: by similarity, or uniformly",
         role="training",
         choices=NEGATIVES,
     )
@@ -57,7 +57,7 @@ class Config(image_text.Config):
 
 
 class RetrievalEvaluator(visual_lm.WritingEvaluator):
-    """Retrieves and captions besides, of ``eval.samples`` pairs."""
+    """Scores retrieval and captions, too, of ``eval.samples`` pairs."""
 
     def add_scores(
         self, params: dict[str, Any], split: str, scores: dict, totals: Any
@@ -94,10 +94,10 @@ class RetrievalEvaluator(visual_lm.WritingEvaluator):
 def recalls(
     model: Any, params: Any, pool: ImageTextBatch, *, matches: bool
 ) -> dict[str, float]:
-    """Of a pool how many texts, and images, are among the first ones found: shares.
+    """Recall at ``AT`` of texts and of images in a pool of pairs, in [0, 1].
 
-    Args: model, params: of one device. matches: whether the model learnt it, so that
-        candidates are ranked again by it.
+    Args: model, params: of one device. matches: whether the model has learnt matching,
+        which then reranks the ``CANDIDATES``.
     """
     parts = model, params, pool.images[:, 0], TextBatch(pool.tokens, pool.segments)
     cosines = similarities(*parts)
@@ -119,15 +119,18 @@ def recalls(
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
-    """Where in the order of its row the diagonal stands, from scores [N, N]: [N].
+    """Rank [pairs] of the diagonal in each row of scores [pairs, pairs], from 0.
 
-    0 is the first; what has the same score stands before it.
+    It is behind all that have the same score.
     """
     return np.sum(scores >= np.diagonal(scores)[:, None], axis=1) - 1
 
 
 def candidates(cosines: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of [N, M] cosines the ``count`` largest of each row, of each column: bool."""
+    """Whether cosines are among the ``count`` largest of their row, of their column.
+
+    Args: cosines: [images, texts]. Returns: two arrays of that shape, bool.
+    """
 
     def largest(scores):
         last = max(scores.shape[1] - count, 0)
@@ -147,12 +150,12 @@ def match_scores(
     cosines: np.ndarray,
     chosen: np.ndarray,
 ) -> np.ndarray:
-    """Logit of a match plus cosine [N, M] of the pairs ``chosen``; NaN of others.
+    """Logit of a match plus cosine [images, texts] of ``chosen`` pairs; others: NaN.
 
-    Source: Li et al. 2023, section 4.3, the sum as in the released code (LAVIS).
+    Source: Li et al. 2023, section 4.4, the sum as in the released code (LAVIS).
     Deviates: no.
-    Args: chosen: [N, M] bool. Others: see ``similarities``, whose values ``cosines``
-        are.
+    Args: chosen: [images, texts] bool. Others: see ``similarities``, which gives the
+        ``cosines``.
     """
     scores = np.full(cosines.shape, np.nan, np.float32)
     size = min(len(images), AT_ONCE)
@@ -184,9 +187,10 @@ def text_rows(cfg: Any, tokenizer: Any, texts: Sequence[str]) -> TextBatch:
 def similarities(
     model: Any, params: Any, images: np.ndarray, texts: TextBatch
 ) -> np.ndarray:
-    """Cosines [N, M] of images [N, height, width, C] uint8 and of texts [M, T].
+    """Cosine [images, texts] of each image and each text.
 
-    Args: model, params: of one device. images, texts: at least one of each.
+    Args: model, params: of one device. images: [images, height, width, C] uint8, at
+        least one. texts: [texts, T], at least one.
     """
     of_texts = jnp.asarray(_batched(_of_texts, model, params, texts))
     of_images = _batched(_of_images, model, params, images[:, None])
@@ -199,7 +203,7 @@ def similarities(
 
 
 def _batched(function, model, params, rows):
-    """``function`` of all rows, a tree of arrays [N, ...]; few shapes are compiled."""
+    """``function`` of a tree of rows, some at a time; few shapes are compiled."""
     count = len(jax.tree.leaves(rows)[0])
     size, parts = min(count, AT_ONCE), []
     for first in range(0, count, size):
@@ -286,7 +290,7 @@ def _check(experiment):
         )
     if not data.begin:
         raise ConfigError(
-            'data.begin="": the first token, which is no word, stands for a text'
+            'data.begin="": the state of a special first token represents a text'
         )
     if experiment.train.accumulate_steps > 1:
         raise ConfigError(

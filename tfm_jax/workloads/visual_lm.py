@@ -1,4 +1,4 @@
-"""Text after images: captions, and answers to questions, behind some examples or none.
+"""Visual language modelling: captions and answers to questions, few-shot or not.
 
 Source: Alayrac et al. 2022, arXiv:2204.14198, sections 2 and 3.
 """
@@ -33,7 +33,7 @@ def answers(
     end: int,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> list[str]:
-    """What ``model`` takes to be the last answer of each row, token by token.
+    """The last answer of each row as ``model`` writes it, greedily.
 
     Args:
         model, params: of one device, unrolled. tokenizer: of the run.
@@ -94,7 +94,7 @@ def text_scores(written: Sequence[str], examples: Sequence[Example]) -> dict:
 
 
 class WritingEvaluator(Evaluator):
-    """An evaluator that has texts written."""
+    """An evaluator that scores texts that the model writes."""
 
     def written(
         self,
@@ -128,7 +128,7 @@ def answers_file(shown: Sequence[str]) -> dict[str, str]:
 
 
 class VisualEvaluator(WritingEvaluator):
-    """Scores the text of answers besides."""
+    """Scores the text of answers, too."""
 
     def during(
         self, params: dict[str, Any], *, poll: Callable[[], object] = lambda: None
@@ -194,7 +194,7 @@ def final_scores(experiment: Any, data: Any, split: str) -> list[str]:
     return names + ["bleu"] * (CAPTION in kinds)
 
 
-# Alayrac et al. 2022, appendix B.1.2
+# Alayrac et al. 2022, appendix B.1.2; b2 and eps are Adam's usual ones
 DEFAULTS: dict[str, dict[str, Any]] = {
     "optim": dict(
         optimizer="adamw",

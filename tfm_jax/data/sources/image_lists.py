@@ -60,8 +60,8 @@ def read(cfg: Any, split: str) -> tuple[list[Record], dict[str, Any]]:
     records, files, wrong = [], {}, dict.fromkeys(("malformed", "markers"), 0)
     for path in shards(cfg, split):
         read_list = FORMATS[_suffix(path)]
-        found, files[str(path)] = read_list(cfg, path, f"data.{split}_files")
-        kept, report = _sifted(cfg, found)
+        entries, files[str(path)] = read_list(cfg, path, f"data.{split}_files")
+        kept, report = _sifted(cfg, entries)
         records += kept
         for knob in wrong:
             wrong[knob] += report[knob]["lines"]
@@ -101,16 +101,19 @@ def _suffix(path):
     return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
 
 
-def _sifted(cfg, found):
-    """Args: found: (where it is from, record or `_Wrong`) pairs."""
+def _sifted(cfg, entries):
+    """Args: entries: (where it is from, record or `_Wrong`) pairs."""
     bad = {
-        knob: [isinstance(x, _Wrong) and x.args[0] == knob for _, x in found]
+        knob: [isinstance(x, _Wrong) and x.args[0] == knob for _, x in entries]
         for knob in ("malformed", "markers")
     }
     keep, report = sift(
-        cfg, bad, "line", clause=lambda _, n: f"{found[n][0]}: {found[n][1].args[1]}"
+        cfg,
+        bad,
+        "line",
+        clause=lambda _, n: f"{entries[n][0]}: {entries[n][1].args[1]}",
     )
-    return [found[n][1] for n in np.flatnonzero(keep)], report
+    return [entries[n][1] for n in np.flatnonzero(keep)], report
 
 
 def _tried(make, *args):
@@ -140,16 +143,16 @@ def _jsonl(cfg, path, knob):
 def _lines(cfg, path, knob, record):
     lines, report = read_lines(path, knob, cfg.invalid_utf8)
     numbered = enumerate(lines, start=1)
-    found = [
+    entries = [
         (f"{path}: line {number}", _tried(record, line))
         for number, line in numbered
         if line.strip()
     ]
-    return found, report
+    return entries, report
 
 
 def _tar(cfg, path, knob):
-    found, replaced, stems = [], 0, set()
+    entries, replaced, stems = [], 0, set()
     try:
         with awaited(path), tarfile.open(path, "r:") as tar:
             for stem, some in itertools.groupby(each(tar, path), _stem):
@@ -160,12 +163,12 @@ def _tar(cfg, path, knob):
                 record, wrong = _of_members(cfg, path, stem, members, tar)
                 replaced += wrong
                 if record is not None:
-                    found.append((f"{path}: {stem}", record))
+                    entries.append((f"{path}: {stem}", record))
     except FileNotFoundError as error:
         raise DataError(f"{knob}: there is no file {path}") from error
     except (OSError, tarfile.TarError) as error:
         raise DataError(f"{knob}: cannot read {path}: {error}") from error
-    return found, {"sha256": digest(path), "invalid_utf8_lines": replaced}
+    return entries, {"sha256": digest(path), "invalid_utf8_lines": replaced}
 
 
 def _stem(member):

@@ -94,7 +94,7 @@ def _decoded(cfg, split, records, report, read):
 def _after_shots(examples: Sequence[Example], shots: int, split: int) -> list[Example]:
     """Each example behind ``shots`` others of its kind and split, drawn for it.
 
-    Deviates: Flamingo (section 3.2) draws them from the training split, which one that
+    Deviates: Flamingo (section 2.5) draws them from the training split, which one that
     evaluates may not have.
     """
     if not shots:

@@ -3,7 +3,7 @@
 Without files, without end, and of equal bytes on every machine: whole numbers alone,
 from one Philox generator (Salmon et al. 2011) for each example. Pairs of a colour and a
 shape that training never sees are held out, as CLEVR-CoGenT (Johnson et al. 2017,
-arXiv:1612.06890, section 5) does.
+arXiv:1612.06890, section 4.7) does.
 """
 
 import dataclasses
@@ -86,8 +86,8 @@ def caption(things: list[Thing]) -> str:
 
 
 def _relation(things, number):
-    """What stands in a relation to an object: one thing, if there is one that does."""
-    found = {}
+    """A question about a relation to an object, of one answer where there is such."""
+    answers = {}
     for name in dict.fromkeys(thing.name for thing in things):
         for relation, holds in RELATIONS.items():
             there = {
@@ -96,8 +96,8 @@ def _relation(things, number):
                 for b in things
                 if b.name == name and holds(a.place, b.place)
             }
-            found[f"what is {relation} the {name.removeprefix('a ')} ?"] = [*there]
-    best = [x for x in found.items() if len(x[1]) == 1] or [*found.items()]
+            answers[f"what is {relation} the {name.removeprefix('a ')} ?"] = [*there]
+    best = [x for x in answers.items() if len(x[1]) == 1] or [*answers.items()]
     question, there = best[number % len(best)]
     return question, " and ".join(there) or "nothing"
 

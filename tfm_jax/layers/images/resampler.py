@@ -1,4 +1,4 @@
-"""Resampler: states of images of any size as few tokens, for cross-attention."""
+"""Resampler: the states of an image or video as few tokens, for cross-attention."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ LATENT = Part("latent_attention", "latent_attention", memory="image")
 
 
 class Kind(NamedTuple):
-    """Parts of a layer, () for no layers; whether their rows are latents."""
+    """Parts of a layer, () for no layers; whether latents go through them."""
 
     parts: tuple[Part, ...]
     latents: bool = False
@@ -51,7 +51,7 @@ class ResamplerConfig:
     ffn_width: int = knob(0, "d_ff; 0: 4 times the width", low=0, high=2**20)
     frames: int = knob(
         8,
-        "of a video, each with a vector of its own; images are one",
+        "of a video, each with a learned embedding; an image is one",
         low=1,
         high=2**16,
     )
@@ -94,13 +94,13 @@ class ResamplerConfig:
 class Resampler(nn.Module):
     """Latent queries, or the states themselves, through some layers.
 
-    A vector of its frame is added to each state; where it lies in the frame the encoder
-    has told it already. Of more frames than there are vectors these are interpolated.
+    The embedding of its frame is added to each state; spatial positions are not, which
+    the encoder has added. For more frames than embeddings these are interpolated.
 
-    Source: Alayrac et al. 2022, arXiv:2204.14198, section 3.1.1, figure 5 and appendix
+    Source: Alayrac et al. 2022, arXiv:2204.14198, section 2.1, figure 5 and appendix
     A.1.1. Deviates: no.
-    Args (call): x: [B, F, V, D], states of the frames of an image or video each.
-    Returns: [B, L, D], of L latents or F V states.
+    Args (call): x: [B, frames, P, D], states of the patches of each frame.
+    Returns: [B, latents, D], or without latents [B, frames P, D].
     """
 
     cfg: ResamplerConfig
@@ -119,8 +119,8 @@ class Resampler(nn.Module):
         if row.latents:
             self.latents = table("latents", cfg.latents, 1.0)
         if row.parts:
-            options = dict(causal=False, pattern=(row.parts,))
-            self.stack = Stack(self.arch, cfg.depth, **options)
+            pattern = (row.parts,)
+            self.stack = Stack(self.arch, cfg.depth, causal=False, pattern=pattern)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         batch, frames, _, width = x.shape

@@ -1,4 +1,4 @@
-"""Past of a text that is written token by token."""
+"""State of decoding a text with one stack."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Encoder of one row of learned queries, which read an image, and of a text.
+"""Encoder of learned queries, which attend to an image, and a text, as one row.
 
 Source: Li et al. 2023, arXiv:2301.12597, section 3.1 and figure 2, as released (LAVIS).
 """
@@ -52,11 +52,12 @@ MASKS: dict[str, Callable[[int, jax.Array], Mask]] = {
 
 
 class Embedding(nn.Module):
-    """Queries as they are and text as word + position; one norm, dropout over both.
+    """Queries, and word plus position of a text; one norm and dropout over both.
 
     Args (call): queries: [B, Q, D] or None. tokens: [B, T] int or None. first:
-        [B, 1, D], instead of the vector of the token at position 0. positions: [B, T]
-        of the tokens; None: 0, 1, ... Returns: [B, Q + T, D].
+        [B, 1, D], in place of the embedding of the token at position 0. positions:
+        [B, T] of the tokens; None: 0, 1, ...
+    Returns: [B, Q + T, D].
     """
 
     cfg: EncoderArch
@@ -90,7 +91,7 @@ class Embedding(nn.Module):
 
 
 class QueryingEncoder(nn.Module):
-    """The row of queries and text through the layers that they share.
+    """Queries and text through the layers that they share.
 
     Source: Li et al. 2023, section 3.1, as released. Deviates: no.
     Args (call): states: [B, P, D'] of the image; None: no queries. text: its tokens
@@ -101,7 +102,7 @@ class QueryingEncoder(nn.Module):
 
     cfg: EncoderArch
     count: int  # Q, learned queries
-    cross_every: int  # of so many layers the first attends to the image
+    cross_every: int  # the first of so many layers attends to the image
 
     def setup(self):
         cfg = self.cfg
@@ -151,7 +152,7 @@ class QueryingEncoder(nn.Module):
         width: int,
         max_length: int,
     ) -> Cache:
-        """Cache of the queries, and of the text in front of one that is generated.
+        """Cache of the queries and of the beginning of a text.
 
         Args: states: [B, P, D']. first: see ``Embedding``. Others: see ``Gpt.prefill``;
             ``max_length`` counts tokens alone.

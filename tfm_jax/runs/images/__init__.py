@@ -1,1 +1,1 @@
-"""What trained models make of images: classes, texts, attention."""
+"""Trained models on images: classes, texts, similarity, attention."""

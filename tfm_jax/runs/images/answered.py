@@ -1,4 +1,4 @@
-"""What a trained model writes of images: captions, and answers to questions."""
+"""Captions of images, and answers to questions about them, by a trained model."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

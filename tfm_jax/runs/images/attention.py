@@ -1,4 +1,4 @@
-"""Attention of an encoder of images, by layer and head or rolled out, on the image."""
+"""Self-attention of an image encoder, by layer and head or rolled out, as pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path

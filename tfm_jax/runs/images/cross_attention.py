@@ -1,4 +1,4 @@
-"""Attention to an image: of the queries that read it, of the words written about it."""
+"""Cross-attention to an image: of the queries of a Q-Former, of predicted words."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from tfm_jax.runs.images.attention import panels
 
 
 class CrossAttention(NamedTuple):
-    """Attention weights of queries, or of words, over the tokens of one image.
+    """Attention weights of queries, or of predicted words, over one image's tokens.
 
     Attributes:
         weights: [L, H, T, S] float32, of the L layers that attend to the image.
-        patches: [S, rows, columns] float32, how much of each patch has gone into each
-            token of the image.
+        patches: [S, rows, columns] float32, the share of each patch in each token of
+            the image.
         layers: L, their numbers in the stack.
-        labels: T, names of the queries, or the words: each is what is predicted there.
+        labels: T, names of the queries, or the words that are predicted.
         image: [height, width, C], as the model was given it.
     """
 
@@ -73,18 +73,20 @@ def of_queries(
 def of_words(
     model: nn.Module, params: Any, rows: ImageTextBatch, words: Sequence[str]
 ) -> CrossAttention:
-    """Of the tokens that are predicted of an image, in the gated layers of Flamingo.
+    """Of the words that are predicted, in the gated layers of Flamingo.
 
-    A latent has read the states of all patches, so the weights over the latents are
-    multiplied with what of each patch has come into them, X [S, P]: rolled out over the
-    resampler's layers, whose weights W, the mean over heads, are half of a layer and
-    the residual connection the other: X <- (W [I; X] + X) / 2 of latents, which attend
-    to the patches and to one another, and begin with nothing of them, X = 0; where the
-    states are resampled themselves X <- (W X + X) / 2 from X = I. A patch is a state at
-    the end of the image encoder, which has mixed them before.
+    Gated layers attend to the S tokens of the resampler, in each of which patches have
+    the shares X [S, P]: the attention rollout over the resampler's layers. W are the
+    weights of a layer, the mean over heads; its residual connection counts as much.
+
+    - Latents attend to the patches and to one another: X <- (W [I; X] + X) / 2, X = 0
+      at first.
+    - States that are resampled themselves: X <- (W X + X) / 2, X = I at first.
+
+    "Patches" are the last states of the image encoder, which has mixed them already.
 
     Source: Abnar and Zuidema 2020, arXiv:2005.00928, section 3. Deviates: latents.
-    Args: rows: one row with one image. words: of its labels, those that count.
+    Args: rows: one row with one image. words: the labels of positive weight.
     Raises: ValueError for a model without gated layers.
     """
     rows = rows._replace(images=rows.images[:])  # an array, if it was gathered

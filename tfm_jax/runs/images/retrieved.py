@@ -1,4 +1,4 @@
-"""How much images and texts belong together, to a trained model."""
+"""Similarity of images and texts by a trained model."""
 
 from collections.abc import Sequence
 
@@ -17,13 +17,13 @@ def scores(
     rerank: int = 0,
     of_each: tuple[str, ...] = retrieval.RETRIEVED,
 ) -> np.ndarray:
-    """Cosines [N, M] of images and texts, at least one of each.
+    """Cosine [images, texts] of each image and each text, at least one of both.
 
     Args:
         images: of ``classified.read``.
-        rerank: the candidates that are scored by ``match_scores`` instead, so many of
-            the most similar ones; NaN for what is none. 0: none is.
-        of_each: candidates are the texts for each image, "text", the images for each
+        rerank: so many of the most similar are candidates, whose ``match_scores`` are
+            returned, NaN for the others. 0: cosines.
+        of_each: whether candidates are texts of each image, "text", images of each
             text, "image", or both.
     Raises: ConfigError for what the run has not learnt; DataError for a text that is
         longer than its rows; ValueError for ``rerank`` below 0.
