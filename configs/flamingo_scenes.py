@@ -22,7 +22,8 @@ TOKENIZER = dict(
     kind="wordpiece", vocab=256, lowercase=True, special=("<image>", "<end>")
 )
 OPTIM = dict(schedule="cosine", peak_lr=2e-3, warmup_steps=200, b2=0.98, clip_norm=1.0)
-LENGTH = 24  # of captions of two objects, and of questions
+LENGTH = 24  # of a caption of two objects, or of a question with its answer
+SHOTS = 3
 
 
 def _lm():
@@ -51,15 +52,23 @@ def _tiny():
         "visual_lm",
         freeze="lm,vision",
         model=flamingo.SIZES["tiny"],
-        data=dict(length=LENGTH, scenes=dict(texts="both", train=64_000)),
+        data=dict(
+            length=(SHOTS + 1) * LENGTH,
+            shots=SHOTS,
+            scenes=dict(texts="both", train=16_000),
+        ),
         tokenizer=TOKENIZER,
-        optim=OPTIM,
-        train=dict(total_steps=4_000, batch_tokens=64 * LENGTH),
+        optim=OPTIM | dict(peak_lr=4e-3),
+        train=dict(total_steps=4_000, batch_tokens=16 * (SHOTS + 1) * LENGTH),
         eval=dict(
             every_steps=1_000,
             sentences=200,
             batch_tokens=64 * LENGTH,
-            variants=("unseen:scenes.pairs=unseen;scenes.train=1",),
+            variants=(
+                "alone:shots=0;scenes.train=1",
+                f"shots8:shots=8;length={9 * LENGTH};scenes.train=1",
+                "unseen:shots=0;scenes.pairs=unseen;scenes.train=1",
+            ),
         ),
         checkpoint=dict(every_steps=1_000),
         mesh=dict(cpu_devices=1),

@@ -260,7 +260,7 @@ SIZES: dict[str, Mapping[str, Any]] = {
     "tiny": dict(
         vision=vision.TINY,
         lm=TINY,
-        resampler=dict(depth=1, latents=16, heads=4),
+        resampler=dict(depth=1, latents=32, heads=4),
     ),
     "3b": _size((24, 2048, 16), 1, vision=_ENCODER),
     "9b": _size((40, 4096, 32), 4, vision=_ENCODER),
