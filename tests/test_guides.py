@@ -67,8 +67,13 @@ SMALL = {  # where a configuration says this -> the knobs it has here
         "eval.sentences": 4,
     },
     "task=causal_lm": {"eval.samples": 1},
-    "task=visual_lm": {"eval.sentences": 4},
-    "task=retrieval": {"eval.samples": 4},
+    "task=visual_lm": {"data.shots": 0, "eval.sentences": 4, "eval.variants": ()},
+    "task=retrieval": {
+        "eval.samples": 4,
+        "eval.variants": (),
+        "model.text.depth": 1,
+        "model.vision.depth": 1,
+    },
     "task=classify_images": {"train.batch_tokens": 16},
     "model_name=dit": {"model.ffn_width": 64},  # as of all that diffusers has
     "task=denoise": {
