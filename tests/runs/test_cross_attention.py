@@ -100,8 +100,9 @@ def test_maps_are_drawn_over_the_image(flamingo, tmp_path):
     np.testing.assert_allclose(drawn, maps.on_grid(0)[0])
     assert len(figure._repr_png_()) > 1000
     assert repr(maps) == "CrossAttention('the first $x$', 2x2, [2, 2, 3, 2])"
-    with pytest.raises(ValueError, match="layer=2 must be from -2 to 1"):
-        maps.plot(layer=2)
+    for layer in (2, -3, 0.5, "last"):
+        with pytest.raises(ValueError, match=f"layer={layer} must be from -2 to 1"):
+            maps.plot(layer=layer)
 
 
 def test_queries_attend_to_patches_and_see_a_text_if_there_is_one():

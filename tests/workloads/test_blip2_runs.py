@@ -136,6 +136,9 @@ def test_captions_are_scored_and_written_by_the_command(results, run, tmp_path, 
     captions = run.caption(images)
     assert len(captions) == 3 and captions[:1] == run.caption(images[:1])
     assert isinstance(run.ask(images[0], "what color ?"), str)
+    examples = [(images[1], "what color ?", "red")]
+    with pytest.raises(ConfigError, match="up to 2 images.*ask without examples"):
+        run.ask(images[0], "what color ?", examples)
     with pytest.raises(ValueError, match="model_name='blip2' has no gates"):
         run.plot_gates()
     file = tmp_path / "one.png"

@@ -232,7 +232,7 @@ def test_paths_are_read_from_standard_input(trained, files, capsys, monkeypatch)
 @pytest.mark.parametrize(
     "wanted, code, message",
     [
-        ("notes.txt", 65, "notes.txt is broken: cannot identify image"),
+        ("notes.txt", 65, "notes.txt is broken: no file of PNG or JPEG"),
         ("none.png", 65, "there is no file .*none.png"),
     ],
 )

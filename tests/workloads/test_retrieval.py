@@ -88,21 +88,26 @@ def test_what_does_not_fit_is_refused_in_one_line(case):
 
 
 @pytest.mark.parametrize(
-    "rows, message",
+    "rows, count, shots, message",
     [
         (
-            (2, 32, 32, 3),
+            *((2, 32, 32, 3), 2, 1),
             "up to 2 images, model_name='qformer' reads one: set data.shots=0",
         ),
-        ((1, 16, 32, 3), r"shape \(16, 32, 3\), model.vision.image_size=\(32,\)"),
+        ((2, 32, 32, 3), 2, 0, "up to 2 images, .* reads one: list one for each"),
+        ((1, 32, 32, 3), 0, 0, "no row of the train split has an image and a text"),
+        (
+            *((1, 16, 32, 3), 1, 0),
+            r"shape \(16, 32, 3\), model.vision.image_size=\(32,\)",
+        ),
     ],
 )
-def test_images_of_another_number_or_size_are_refused(rows, message):
-    images = np.zeros((4, *rows), np.uint8)
-    batch = retrieval.example()._replace(images=images)
+def test_images_of_another_number_or_size_are_refused(rows, count, shots, message):
+    images, counts = np.zeros((4, *rows), np.uint8), np.full(4, count, np.int32)
+    batch = retrieval.example()._replace(images=images, image_counts=counts)
     data = Prepared(None, [batch], [], [], {}, {}, "", {}, None)
     with pytest.raises(ConfigError, match=message):
-        WORKLOAD.fits(get_config(), data)
+        WORKLOAD.fits(get_config(data=dict(shots=shots)), data)
 
 
 def test_ranks_count_all_that_is_as_similar_as_the_right_one():
@@ -172,17 +177,18 @@ def test_the_most_similar_are_ranked_again_by_matching_and_similarity(compared):
     assert few.keys() == {name for name in scores if "reranked" not in name}
 
 
-def test_a_pool_has_no_text_twice():
-    batch = pairs((5, 3, 4, 2), empty=1)
+def test_a_pool_has_no_text_twice_and_none_without_an_image():
+    batch = pairs((5, 6, 4, 3, 2), empty=1)
     tokens = batch.tokens.copy()
     tokens[2] = tokens[0]
-    batch = batch._replace(tokens=tokens)
+    counts = np.array([1, 0, 1, 1, 1, 1], np.int32)
+    batch = batch._replace(tokens=tokens, image_counts=counts)
     evaluator = object.__new__(RetrievalEvaluator)
     evaluator.cfg = dataclasses.replace(get_config().eval, samples=3)
     evaluator.batches = lambda split: [batch, batch]
     pool = evaluator.pool("valid")
-    np.testing.assert_array_equal(pool.tokens, tokens[[0, 1, 3]])
-    np.testing.assert_array_equal(pool.images, batch.images[[0, 1, 3]])
+    np.testing.assert_array_equal(pool.tokens, tokens[[0, 3, 4]])
+    np.testing.assert_array_equal(pool.images, batch.images[[0, 3, 4]])
 
 
 def test_similarities_of_any_images_and_texts_are_those_of_pairs():

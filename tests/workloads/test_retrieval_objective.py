@@ -101,6 +101,13 @@ def test_contrast_is_the_smoothed_cross_entropy_both_ways():
     assert_equal(found, wanted, x)
 
 
+def test_a_batch_without_a_pair_has_a_gradient_of_zero():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)))
+    none = jnp.zeros(3, bool), jnp.zeros((3, 3), bool)
+    loss, slope = jax.value_and_grad(lambda x: contrast(x, *none, 0.1)["loss"])(logits)
+    assert loss == 0 and not slope.any()
+
+
 def test_the_image_says_its_text():
     x = as_tensors()
     labels = torch.tensor(np.where(BATCH.weights > 0, BATCH.labels, -100)).long()

@@ -55,7 +55,7 @@ def files(tmp_path_factory):
         pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     texts = folder / "captions.txt"
-    texts.write_text("\n".join([*TEXTS, ""]))
+    texts.write_text("\n".join([*TEXTS, "", "  ", "\t", ""]))
     return folder, texts
 
 
@@ -115,6 +115,8 @@ def test_a_notebook_shows_what_queries_attend_to(run, files):
     alone, read = (run.attention(files[0] / "0.png", x) for x in (None, TEXTS[0]))
     assert alone.on_grid().shape == (3, 2, 2) and alone.image.shape == (16, 16, 3)
     assert not np.array_equal(alone.weights, read.weights)
+    with pytest.raises(TypeError, match="texts has 3, which is no string"):
+        run.attention(files[0] / "0.png", 3)
 
 
 def test_a_run_that_learnt_less_says_what_is_missing(run):
@@ -172,6 +174,7 @@ def test_files_get_a_caption_too(run, files, capsys):
         (["--input=.", "--texts=/dev/null"], 65, "/dev/null has no text"),
         (["--input=.", "--rerank=2"], 78, "--rerank=2 must be at least --count=5"),
         (["--input=.", "--count=0"], 78, "--count"),
+        (["--input=", "--texts=/proc/version"], 78, "--input= names no file"),
         (["--question=what ?"], 78, "--question is not for --mode=retrieve"),
     ],
 )

@@ -5,6 +5,7 @@ import pytest
 
 from tests.models.test_flamingo import LANGUAGE, RESAMPLER, VISION
 from tfm_jax.config import ConfigError
+from tfm_jax.data.errors import DataError
 from tfm_jax.data.sources.turns import Example, Turn
 from tfm_jax.main import main
 from tfm_jax.notebook import load_run
@@ -84,6 +85,17 @@ def test_a_run_is_asked_for_captions_and_answers(run):
     assert len(captions) == 3 and captions[:1] == run.caption(rows.images[:1, 0])
     examples = [(rows.images[1, 0], "what color ?", "red")]
     assert isinstance(run.ask(rows.images[0, 0], "what color ?", examples), str)
+    (example,) = examples
+    for question, given in [
+        (None, []),
+        ("what color ?", example),
+        ("what color ?", [example[:2]]),
+        ("what color ?", [(*example[:2], None)]),
+    ]:
+        with pytest.raises(TypeError, match=r"is no \(image, question, answer\)"):
+            run.ask(rows.images[0, 0], question, given)
+    with pytest.raises(DataError, match="list, and no path, image or array"):
+        run.ask([rows.images[0, 0]], "what color ?")
     assert run.gates.shape == (1, 2) and np.abs(run.gates).to_numpy().max() < 1e-2
 
 

@@ -55,7 +55,7 @@ def sift(
         report[knob] = {"policy": policy, f"{what}s": count}
     if some and not keep.any():
         counts = (f"{said[f'{what}s']} {knob}" for knob, said in report.items())
-        room = sorted(_ROOM & {*vars(cfg)})
+        room = sorted(_ROOM & {*vars(cfg)}) if "overlong" in bad else []
         of_rows = ", ".join(f"data.{knob}={getattr(cfg, knob)}" for knob in room)
         raise DataError(
             f"none of {len(keep)} {what}s is left: {', '.join(counts)}"

@@ -49,5 +49,6 @@ class RetrievalRun(CaptionRun):
         (pixels,) = classified.read(self, [image])
         row = None
         if text is not None:
-            row = retrieval.text_rows(self.config.data, self.tokenizer, [text])
+            texts = listed([text], "attention")
+            row = retrieval.text_rows(self.config.data, self.tokenizer, texts)
         return cross_attention.of_queries(self.model, self.params, pixels, row)

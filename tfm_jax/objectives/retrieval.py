@@ -51,7 +51,7 @@ def contrast(
         same: [B, B] bool, the positives of a row, which share its target equally.
         smoothing: how much of the target is spread over all real rows.
     """
-    bias = to_bias(real)
+    bias = to_bias(real | ~jnp.any(real))  # of none the gradient is 0, not NaN
     share = same / jnp.maximum(jnp.sum(same, axis=1, keepdims=True), 1)
     spread = real / jnp.maximum(jnp.sum(real), 1)
     target = (1.0 - smoothing) * share + smoothing * spread

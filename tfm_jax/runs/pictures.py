@@ -124,7 +124,7 @@ def numbered(layer: int | None, count: int) -> int:
     Raises: ValueError for one that there is not.
     """
     layer = -1 if layer is None else layer
-    if not -count <= layer < count:
+    if layer not in range(-count, count):
         raise ValueError(f"layer={layer} must be from {-count} to {count - 1}")
     return layer % count
 

@@ -98,7 +98,7 @@ def retrieve(
 
     Args:
         input: files and folders between commas.
-        texts: a file of a text a line; None: ``stdin``. Empty lines do not count.
+        texts: a file of a text a line; None: ``stdin``. Blank lines do not count.
         count: of texts a line, by default ``LABELS``.
         rerank: see ``retrieved.scores``, of the texts for each image.
     """
@@ -115,7 +115,7 @@ def retrieve(
         lines = [line for line, _ in lines_of(stdin.buffer, "standard input", "error")]
     else:
         lines, _ = read_lines(texts, "--texts", "error")
-    asked = [line for line in lines if line]
+    asked = [line for line in lines if line.strip()]
     if not asked:
         raise DataError(f"{texts or 'standard input'} has no text; give one a line")
     for chunk in _image_files(input, stdin):
@@ -133,7 +133,7 @@ def _image_files(input: str | None, stdin: TextIO) -> Iterator[list[Path]]:
     paths: Iterator[Path]
     if input is None:
         lines = lines_of(stdin.buffer, "standard input", "error")
-        paths = (Path(line) for line, _ in lines if line)
+        paths = (Path(line) for line, _ in lines if line.strip())
     else:
         paths = iter(classified.files(classified.named(input)))
     while chunk := list(itertools.islice(paths, CHUNK)):

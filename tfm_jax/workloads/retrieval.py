@@ -84,7 +84,8 @@ class RetrievalEvaluator(visual_lm.WritingEvaluator):
         """The first pairs of a split of which no two texts are equal."""
         texts: dict[bytes, Any] = {}
         for batch in self.batches(split):
-            for row in np.flatnonzero(batch.weights.any(axis=-1)):
+            there = batch.weights.any(axis=-1) & (batch.image_counts > 0)
+            for row in np.flatnonzero(there):
                 if len(texts) < self.cfg.samples:
                     pair = jax.tree.map(lambda x, row=row: x[row], batch)
                     texts.setdefault(batch.tokens[row].tobytes(), pair)

@@ -158,7 +158,7 @@ class VisualEvaluator(WritingEvaluator):
 
 
 def fits(experiment: Any, data: Any) -> None:
-    """Images are of the size, the channels and the number that the model reads.
+    """There are images, of the size, the channels and the number that the model reads.
 
     Raises: ConfigError.
     """
@@ -166,10 +166,15 @@ def fits(experiment: Any, data: Any) -> None:
     for split in SPLITS:
         for rows in getattr(data, split):
             count = rows.images.shape[1]
-            if count > getattr(experiment.model, "most_images", count):
+            check_count(
+                experiment,
+                count,
+                f"rows of the {split} split",
+                "set data.shots=0" if experiment.data.shots else "list one for each",
+            )
+            if not np.any(rows.weights.any(axis=-1) & (rows.image_counts > 0)):
                 raise ConfigError(
-                    f"rows of the {split} split have up to {count} images, "
-                    f"model_name={experiment.model_name!r} reads one: set data.shots=0"
+                    f"no row of the {split} split has an image and a text to predict"
                 )
             shape = tuple(rows.images.shape[2:])
             if shape != (*vision.image, vision.channels):
@@ -178,6 +183,15 @@ def fits(experiment: Any, data: Any) -> None:
                     f"model.vision.image_size={vision.image_size} and "
                     f"model.vision.channels={vision.channels} are for others"
                 )
+
+
+def check_count(experiment: Any, count: int, rows: str, mend: str) -> None:
+    """Raises: ConfigError if ``rows`` have more images than the model reads."""
+    if count > getattr(experiment.model, "most_images", count):
+        raise ConfigError(
+            f"{rows} have up to {count} images, "
+            f"model_name={experiment.model_name!r} reads one: {mend}"
+        )
 
 
 def _has_score(experiment, score):

@@ -129,6 +129,8 @@ def test_long_and_empty_examples_get_what_their_policies_say():
     for knob in ("overlong", "empty"):
         with pytest.raises(DataError, match=f"data.{knob}=drop leaves them out"):
             rows_of(*some, length=6, **{knob: "error"})
+    with pytest.raises(DataError, match="overlong: 13 tokens for a row of 6"):
+        rows_of(*some, length=6, overlong="error", empty="keep")
     with pytest.raises(DataError, match="a row has data.length=3"):
         rows_of(*some, length=3)
 

@@ -143,6 +143,19 @@ BAD = {
     "json": ("{", "is not JSON"),
     "paths": (dict(images=[3], text="a"), "its images are no list of paths"),
     "turns": (dict(turns=[]), "it has no turn"),
+    "marker in a prompt": (
+        dict(image="photos/a.png", prompt="<image> who ?", answer="a cat"),
+        "<image> in a prompt or answer: its image stands in front",
+    ),
+    "image of a turn": (
+        dict(images=[], turns=[dict(answer="a", image="false")]),
+        "image of a turn must be true or false",
+    ),
+    "kind": (
+        dict(image="photos/a.png", text="a cat", kind=None),
+        "kind=None is no name of what is asked",
+    ),
+    "half a character": (dict(image="photos/a.png", text="\ud800"), "is not JSON"),
 }
 
 
@@ -169,6 +182,30 @@ def test_a_missing_or_broken_image_is_an_error_or_leaves_out_its_examples(folder
     assert [x.turns[0].answer for x in found.examples] == ["a"]
     assert report["broken"] == dict(policy="drop", images=2)
     assert report["with_broken_image"] == 3 and report["images"] == 1
+    strange = [dict(image=x, text="x") for x in ("photos/a\0.png", "photos/a.png")]
+    path = written(folder / "a.jsonl", *strange)
+    found, _ = read(path, broken="drop")
+    assert len(found.examples) == 1
+    cfg = Config(source="files", train_files=(path,), broken="drop")
+    assert image_text.content(cfg), "a name that no file can have does not change"
+
+
+def test_a_tar_has_each_file_once_under_its_whole_extension(folder):
+    """``a.mask.png`` is another file than ``a.png``, as WebDataset has it."""
+    members = [("a.png", coded(0)), ("a.mask.png", coded(1)), ("a.txt", b"a cat")]
+
+    def shard(*members):
+        with tarfile.open(folder / "a.tar", "w") as tar:
+            for name, data in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        return str(folder / "a.tar")
+
+    found, _ = read(shard(*members))
+    assert np.array_equal(found.pixels, NOISE[[0]])
+    with pytest.raises(DataError, match="has a file of a twice"):
+        read(shard(*members, ("a.txt", b"two cats")))
 
 
 def test_bytes_that_are_no_utf8_are_an_error_unless_replaced(folder):

@@ -68,7 +68,12 @@ def image_text_rows(
         "empty": [not targets.any() for _, targets, _ in laid_out],
         "overlong": [len(tokens) > cfg.length for tokens, _, _ in laid_out],
     }
-    keep, report = sift(cfg, bad, "example", some=True)
+
+    def clause(knob, n):
+        size = f": {len(laid_out[n][0])} tokens for a row of {cfg.length}"
+        return f"example {n + 1} is {knob}{size * (knob == 'overlong')}"
+
+    keep, report = sift(cfg, bad, "example", clause=clause, some=True)
     kept = np.flatnonzero(keep)
     examples = [split.examples[n] for n in kept]
     fields = np.zeros((5, len(kept), cfg.length), np.int32)

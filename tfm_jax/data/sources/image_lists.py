@@ -1,6 +1,7 @@
 """Lists of images and text: tab-separated, JSON lines, tar files of WebDataset."""
 
 import itertools
+import json
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -53,7 +54,7 @@ def read(cfg: Any, split: str) -> tuple[list[Record], dict[str, Any]]:
     ``.jsonl`` an object of ``image`` or ``images`` and ``text``, ``prompt`` and
     ``answer``, or ``turns``. Paths begin at the folder of the list. A ``.tar`` has
     images, each with a text in ``.txt`` or ``.json`` of the same name. Texts have
-    ``<image>`` for each image, or none of it for one in front.
+    ``<image>`` for each image, or none of it for one in front; prompts have none.
 
     Raises: DataError for a missing or damaged file, and if a policy says so.
     """
@@ -159,7 +160,10 @@ def _tar(cfg, path, knob):
                 if stem in stems:
                     raise DataError(f"{knob}: {path} has {stem} in two places")
                 stems.add(stem)
-                members = {Path(x.name).suffix.lower(): x for x in some if x.isfile()}
+                files = [x for x in some if x.isfile()]
+                members = {_extension(x): x for x in files}
+                if len(members) < len(files):
+                    raise DataError(f"{knob}: {path} has a file of {stem} twice")
                 record, wrong = _of_members(cfg, path, stem, members, tar)
                 replaced += wrong
                 if record is not None:
@@ -174,6 +178,11 @@ def _tar(cfg, path, knob):
 def _stem(member):
     folder, slash, name = member.name.rpartition("/")
     return folder + slash + name.partition(".")[0]
+
+
+def _extension(member):
+    """What is behind the stem: WebDataset has ``a.mask.png`` beside ``a.png``."""
+    return member.name.removeprefix(_stem(member)).lower()
 
 
 def _of_members(cfg, path, stem, members, tar):
@@ -200,7 +209,10 @@ FORMATS: dict[str, Callable] = {".tsv": _tsv, ".jsonl": _jsonl, ".tar": _tar}
 
 def _object(text):
     try:
-        return bounded_json.loads(text, dict)
+        document = bounded_json.loads(text, dict)
+        if "\\ud" in text.lower():  # half of a pair of UTF-16 is no text
+            json.dumps(document, ensure_ascii=False).encode()
+        return document
     except ValueError as error:
         raise _Wrong("malformed", f"is not JSON: {error}") from error
 
@@ -218,10 +230,13 @@ def _record(folder, document):
     if not turns:
         raise _Wrong("malformed", "it has no turn")
     answers = document.get("answer")
+    kind = document.get("kind", "question" if turns[-1].prompt else "caption")
+    if not isinstance(kind, str) or not kind.strip():
+        raise _Wrong("malformed", f"kind={kind!r} is no name of what is asked")
     return Record(
         tuple(folder / x if isinstance(x, str) else x for x in images),
         turns,
-        str(document.get("kind", "question" if turns[-1].prompt else "caption")),
+        kind,
         tuple(answers) if _all(answers, str) else (),
     )
 
@@ -231,7 +246,10 @@ def _turns(document: dict, images: int) -> tuple[Turn, ...]:
         turns = document["turns"]
         if not _all(turns, dict):
             raise _Wrong("malformed", "its turns are no list of objects")
-        return tuple(_turn(x, bool(x.get("image", True))) for x in turns)
+        with_image = [x.get("image", True) for x in turns]
+        if not _all(with_image, bool):
+            raise _Wrong("malformed", "image of a turn must be true or false")
+        return tuple(map(_turn, turns, with_image))
     if "text" not in document:
         return (_turn(document, images > 0),)
     (text,) = _text_of(document, "text")
@@ -244,6 +262,10 @@ def _turns(document: dict, images: int) -> tuple[Turn, ...]:
 
 def _turn(document, image):
     prompt, answer = _text_of(document, "prompt", "answer")
+    if MARKER in prompt + answer:
+        raise _Wrong(
+            "markers", f"{MARKER} in a prompt or answer: its image stands in front"
+        )
     return Turn(prompt, answer, image)
 
 
@@ -272,6 +294,6 @@ def content(cfg: Any) -> Iterable[Any]:
 def _stamp(path):
     try:
         stat = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # no such file, no such name
         return []
     return [stat.st_size, stat.st_mtime_ns]

@@ -1,6 +1,7 @@
 """Captions of images, and answers to questions about them, by a trained model."""
 
 import dataclasses
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,8 +48,16 @@ def rows_of(
 ) -> ImageTextBatch:
     """A row of turns (image, prompt, answer) each, as long as the model reads them.
 
-    Args: overlong: as ``data.overlong``. Raises: as ``answers``.
+    Args: overlong: as ``data.overlong``.
+    Raises: as ``answers``; ConfigError for more images than the model reads in a row;
+        TypeError for turns that are none.
     """
+    for turn in (turn for turns in asked for turn in turns):
+        texts = turn[1:] if isinstance(turn, tuple | list) else ()
+        if len(texts) != 2 or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"{reprlib.repr(turn)} is no (image, question, answer)")
+    most = max(map(len, asked))
+    visual_lm.check_count(run.experiment, most, "rows", "ask without examples")
     pixels = classified.read(run, [image for turns in asked for image, _, _ in turns])
     examples, first = [], 0
     for turns in asked:
@@ -57,7 +66,7 @@ def rows_of(
         spoken = tuple(Turn(prompt, answer) for _, prompt, answer in turns)
         examples.append(Example(spoken, "", ("",), numbers))
     data, longest = run.experiment.data, run.model.cfg.longest
-    length = longest or data.length * max(map(len, asked))
+    length = longest or data.length * most
     data = dataclasses.replace(data, length=length, empty="keep", overlong=overlong)
     rows, *_ = image_text_rows(data, run.tokenizer, ImageTexts(examples, pixels))
     return rows

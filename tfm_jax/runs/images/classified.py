@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tfm_jax.config import from_flag
+from tfm_jax.config import ConfigError, from_flag
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.sources.images.decoding import BrokenImage, pixels, strictly
 from tfm_jax.data.sources.images.listed import SUFFIXES, files_below
@@ -66,7 +66,9 @@ def named(text: str) -> list[str]:
     """
     if os.path.exists(text):
         return [text]
-    return [*from_flag(text, tuple[str, ...], "--input")]
+    if not (names := from_flag(text, tuple[str, ...], "--input")):
+        raise ConfigError(f"--input={text} names no file and no folder")
+    return [*names]
 
 
 def files(names: Sequence[str]) -> list[Path]:

@@ -5,6 +5,7 @@ import struct
 import warnings
 import zlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,6 +32,7 @@ def test_a_png_gives_its_pixels_back():
     np.testing.assert_array_equal(pixels(file(Image.fromarray(colored))), colored)
     np.testing.assert_array_equal(pixels(colored), colored)
     np.testing.assert_array_equal(pixels(Image.fromarray(colored)), colored)
+    np.testing.assert_array_equal(pixels(jnp.asarray(colored)), colored)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -142,6 +144,8 @@ BROKEN = {
     "too many in one dimension": np.zeros((2, 2, 2, 3), np.uint8),
     "no pixels": np.zeros((0, 8), np.uint8),
     "floats": np.zeros((2, 2), np.float32),
+    "nothing": None,
+    "a list of images": [NOISE],
     "floats of Pillow": Image.fromarray(np.zeros((2, 2), np.float32)),
 }
 
@@ -151,6 +155,7 @@ def test_what_is_no_image_is_said_in_one_line(name):
     with strictly(), pytest.raises(BrokenImage) as error:
         pixels(BROKEN[name], (8, 8))
     assert str(error.value) and "\n" not in str(error.value)
+    assert " object at 0x" not in str(error.value)
 
 
 def test_a_photograph_of_suspicious_size_is_no_image_and_no_warning(monkeypatch):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG")
 COLORS = {"native": "", "grey": "L", "rgb": "RGB"}  # name -> mode of Pillow
@@ -63,6 +63,8 @@ def pixels(
     Raises: BrokenImage.
     """
     size = (size[0], size[-1]) if size else ()
+    if hasattr(item, "__array__") and not isinstance(item, Image.Image):
+        item = np.asarray(item)  # of JAX and others
     if not isinstance(item, np.ndarray):
         return _converted(_upright(item), size, color, fit)
     array = item[..., None] if item.ndim == 2 else item
@@ -89,11 +91,15 @@ def _upright(item):
     try:
         if isinstance(item, Image.Image):
             return _plain(_turned(item))
+        if not isinstance(item, bytes | str | Path):
+            raise BrokenImage(f"{type(item).__name__}, and no path, image or array")
         file = io.BytesIO(item) if isinstance(item, bytes) else Path(item)
         with Image.open(file, formats=FORMATS) as image:
             return _plain(_turned(image))
-    except FileNotFoundError:
+    except (FileNotFoundError, BrokenImage):
         raise
+    except UnidentifiedImageError as error:  # whose words have no name for bytes
+        raise BrokenImage(f"no file of {' or '.join(FORMATS)}") from error
     except (
         OSError,
         ValueError,
