@@ -68,6 +68,7 @@ REFUSED = {
         dict(model=dict(head="retrieval")),
         "'generation' needs model.head='pretraining', not 'retrieval'",
     ),
+    "a text that is written without an end": (dict(data=dict(end="")), 'data.end=""'),
     "a text without a first token": (dict(data=dict(begin="")), 'data.begin=""'),
     "negatives of a micro-batch": (
         dict(train=dict(accumulate_steps=2)),

@@ -117,6 +117,13 @@ def test_files_get_a_caption_a_line(run, tmp_path, capsys):
     assert capsys.readouterr().out == f"{file}\t{caption}\n"
 
 
+def test_an_answer_without_an_end_is_refused():
+    config = config_of()
+    config.data.end = ""
+    with pytest.raises(ConfigError, match='data.end="": no token ends an answer'):
+        resolve(config)
+
+
 def test_images_of_another_size_than_the_encoder_reads_are_refused():
     config = config_of()
     config.data.scenes.size = 24

@@ -283,6 +283,8 @@ def _check(experiment):
             f"data.objectives={data.objectives}: 'generation' needs "
             f"model.head='pretraining', not {head!r}"
         )
+    if "generation" in data.objectives:
+        visual_lm.check_end(experiment)
     matches = "matching" in data.objectives
     if matches and data.negatives == "hard" and "contrastive" not in data.objectives:
         raise ConfigError(

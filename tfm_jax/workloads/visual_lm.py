@@ -194,6 +194,15 @@ def check_count(experiment: Any, count: int, rows: str, mend: str) -> None:
         )
 
 
+def check_end(experiment: Any) -> None:
+    """Raises: ConfigError without a token that ends an answer."""
+    if not experiment.data.end:
+        raise ConfigError(
+            'data.end="": no token ends an answer that the model writes; name a '
+            "special one of the tokenizer"
+        )
+
+
 def _has_score(experiment, score):
     data, written = experiment.data, experiment.eval.sentences > 0
     asks = data.source == "scenes" and data.scenes.texts == "questions"
@@ -232,6 +241,7 @@ WORKLOAD = Workload(
     final_scores=final_scores,
     evaluator=VisualEvaluator,
     eval_knobs=("sentences",),
+    check=check_end,
     fits=fits,
     defaults=DEFAULTS,
 )
