@@ -232,7 +232,9 @@ LARGE_DIFFUSION = DIFFUSION | dict(  # DiT-S/4
 # Rendered scenes: captions by parts that must be there before, see docs/scenes.md:
 # python -m tfm_jax.main --config=configs/qformer_scenes.py --workdir=runs/qformer
 # python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --config.model.depth=4
-#     --config.model.width=64 --config.model.ffn_width=256 --workdir=runs/scenes_lm4
+#     --config.model.width=64 --config.model.ffn_width=256
+#     --config.model.positions=learned --config.model.max_length=64
+#     --workdir=runs/scenes_lm4
 # Without a resampler places are learnt soonest. A run takes a minute and a half on one
 # core.
 SCENES_VISION = "vision=runs/qformer"
@@ -267,6 +269,8 @@ SCENES: dict[str, Any] = dict(
         "model.lm.depth": 4,
         "model.lm.width": 64,
         "model.lm.ffn_width": 256,
+        "model.lm.positions": "learned",
+        "model.lm.max_length": 64,
         "model.resampler.kind": "none",
         "data.shots": 0,
         "data.length": 24,
