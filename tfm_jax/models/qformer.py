@@ -220,7 +220,7 @@ class Retriever(nn.Module):
         self, states: jax.Array, text: TextBatch, *, train: bool
     ) -> jax.Array:
         """Logits [B, T, V] of the token after each of the text."""
-        mask, first = self.cfg.generation_mask, self._begin(len(states))
+        mask, first = self.cfg.generation_mask, self._begin(text.tokens)
         _, x = self.qformer(states, text, mask, first, train=train)
         return self.head.lm(x, self.qformer.embedding.word.attend)
 
@@ -246,16 +246,17 @@ class Retriever(nn.Module):
                 f"model.head={self.cfg.head!r} writes no text, 'pretraining' does"
             )
         states = self.image_states(images, train=False)
-        parts = states, tokens, lengths, self._begin(len(states))
+        parts = states, tokens, lengths, self._begin(tokens)
         return self.qformer.prefill(*parts, width=width, max_length=max_length)
 
     def step(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Tokens [B, W] in the next slot -> (logits [B, W, V], cache)."""
-        x, cache = self.qformer.step(tokens, cache, self._begin(len(tokens)))
+        x, cache = self.qformer.step(tokens, cache, self._begin(tokens))
         return self.head.lm(x, self.qformer.embedding.word.attend), cache
 
-    def _begin(self, batch):
-        return self.head.begin(jnp.zeros((batch, 1), jnp.int32))
+    def _begin(self, tokens):
+        # of every token, so that no gradient is summed as it is broadcast
+        return self.head.begin(jnp.zeros_like(tokens, jnp.int32))
 
 
 def _from_vit(params, before, now):

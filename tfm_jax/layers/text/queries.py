@@ -55,7 +55,7 @@ class Embedding(nn.Module):
     """Queries, and word plus position of a text; one norm and dropout over both.
 
     Args (call): queries: [B, Q, D] or None. tokens: [B, T] int or None. first:
-        [B, 1, D], in place of the embedding of the token at position 0. positions:
+        [B, T, D], in place of the embedding of the token at position 0. positions:
         [B, T] of the tokens; None: 0, 1, ...
     Returns: [B, Q + T, D].
     """
