@@ -9,14 +9,14 @@ CIDEr of 73.0, 85.0 and 99.0 after 0, 4 and 32 examples. Section 2.3: to
 attend to the last image alone is better than to all.
 """
 
-from experiments.scales import LARGE_SCENES, SCENES
+from experiments.scales import LARGE_SCENES, SCENES, SCENES_VISION
 from experiments.study import Study, check, within, worse
 
 MOST = 16
 SHOTS = (0, 4, 8, MOST)
 TASK = {
-    "init_from": "",
-    "freeze": "",
+    "init_from": SCENES_VISION,
+    "freeze": "vision",
     "model.lm.max_length": 256,
     "data.shots": MOST,
     "data.length": 232,
