@@ -2,6 +2,16 @@
 
 from typing import Any
 
+
+def steps(count: int) -> dict[str, Any]:
+    """Settings of so many steps, evaluated four times."""
+    return {
+        "train.total_steps": count,
+        "eval.every_steps": count // 4,
+        "checkpoint.every_steps": count,
+    }
+
+
 NUMERALS = dict(  # a study of five arms takes some minutes on two cores
     config="configs/transformer_numerals_small.py",
     seeds=(0, 1, 2, 3, 4),
@@ -103,7 +113,9 @@ LARGE_RECURRENT = dict(  # a run takes some minutes on a GPU
     tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3)},
     tune_seeds=(1_000,),
 )
-CAPTIONS = _SEQ2SEQ | {  # German to English; the files are the user's to name
+# German to English; the files are the user's to name
+CAPTIONS = _SEQ2SEQ | steps(800)
+CAPTIONS |= {
     "data.source": "parallel",
     "data.source_language": "de",
     "data.target_language": "en",
@@ -112,10 +124,7 @@ CAPTIONS = _SEQ2SEQ | {  # German to English; the files are the user's to name
     "data.target_length": 48,
     "tokenizer.vocab": 4_000,
     "optim.warmup_steps": 100,
-    "train.total_steps": 800,
     "train.batch_tokens": 1_024,
-    "eval.every_steps": 200,
-    "checkpoint.every_steps": 800,
     "checkpoint.keep": 1,
 }
 # sentences of at most 10 and of at least 15 words: a third and a quarter of them
@@ -134,11 +143,9 @@ DIGITS = dict(  # a run takes half a minute on one core
     settings={
         "data.valid_share": 0.3,
         "data.test_share": 0.0,
-        "train.total_steps": 800,
-        "eval.every_steps": 200,
-        "checkpoint.every_steps": 800,
         "checkpoint.keep": 1,
-    },
+    }
+    | steps(800),
 )
 # ViT-Lite-7/4 (Hassani et al. 2021, arXiv:2104.05704), 3.7 million parameters, for 100
 # epochs; TFDS must have prepared the images.
@@ -176,14 +183,11 @@ CIFAR10 = DIGITS | dict(
 DRAWN_DIGITS = {
     "data.valid_share": 0.2,
     "train.ema_decay": 0.99,
-    "train.total_steps": 2_000,
-    "eval.every_steps": 500,
     "eval.samples": 500,
     "eval.judge": "runs/digits",
-    "checkpoint.every_steps": 2_000,
     "checkpoint.keep": 1,
     "mesh.cpu_devices": 1,
-}
+} | steps(2_000)
 DIFFUSION = dict(
     config="configs/dit_digits.py",
     seeds=(0, 1, 2, 3, 4),
@@ -246,15 +250,6 @@ _SCENES = {
     "eval.variants": (),
     "checkpoint.keep": 1,
 }
-
-
-def steps(count: int) -> dict[str, Any]:
-    """Settings of so many steps, evaluated four times."""
-    return {
-        "train.total_steps": count,
-        "eval.every_steps": count // 4,
-        "checkpoint.every_steps": count,
-    }
 
 
 SCENES: dict[str, Any] = dict(

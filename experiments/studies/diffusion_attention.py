@@ -7,7 +7,7 @@ Dhariwal and Nichol 2021, arXiv:2105.05233, table 1: attention over maps of 32, 
 pixels a side instead of 16 alone lowers the FID by 0.7 on ImageNet.
 """
 
-from experiments.scales import DIFFUSION, DRAWN_CIFAR10, DRAWN_DIGITS
+from experiments.scales import DIFFUSION, DRAWN_CIFAR10, DRAWN_DIGITS, steps
 from experiments.study import Study, better, on
 
 
@@ -32,12 +32,7 @@ def _arms(*sizes):
 CPU = DIFFUSION | dict(
     config="configs/ddpm_digits.py",
     arms=_arms((), (4,), (8,), (8, 4)),
-    settings=DRAWN_DIGITS
-    | {
-        "train.total_steps": 1_000,
-        "eval.every_steps": 250,
-        "checkpoint.every_steps": 1_000,
-    },
+    settings=DRAWN_DIGITS | steps(1_000),
 )
 GPU = DIFFUSION | dict(
     config="configs/ddpm_cifar10.py",

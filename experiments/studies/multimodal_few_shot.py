@@ -5,8 +5,8 @@ usual names there is nothing to be learnt from them. A token attends to the last
 before it, or to all of them.
 
 Alayrac et al. 2022, arXiv:2204.14198, table 1: captions of COCO by a Flamingo-3B have a
-CIDEr of 73.0, 85.0 and 99.0 after 0, 4 and 32 examples. Section 2.3: to
-attend to the last image alone is better than to all.
+CIDEr of 73.0, 85.0 and 99.0 after 0, 4 and 32 examples. Section 2.3: to attend to the
+last image alone is better than to all.
 """
 
 from experiments.scales import LARGE_SCENES, SCENES, SCENES_VISION
@@ -39,6 +39,13 @@ def _gained(arm, more, than, text, low=0.05):
     return within(arm, low, 1, text, f"k{more}/exact_match - k{than}/exact_match")
 
 
+USUAL = within(
+    "usual_names",
+    *(-0.05, 0.05, "usual names: nothing to be learnt"),
+    f"k{MOST}/exact_match - k0/exact_match",
+)
+
+
 def get_study(scale="cpu"):
     cfg = {"cpu": SCENES, "gpu": LARGE_SCENES}[scale]
     return Study(
@@ -53,5 +60,6 @@ def get_study(scale="cpu"):
             _gained("last", 16, 8, "sixteen help most", 0.0),
             worse("all", "last", "to see all images: worse"),
             check(within("last", 0, 0.25, "no example: chance", "k0/exact_match")),
+            check(USUAL),
         ),
     )

@@ -1,6 +1,6 @@
 """Do a few latent queries extract from an image what a language model needs?
 
-Sixteen latents that attend to the image, or its 64 patches through a Transformer, an
+Thirty-two latents that attend to the image, or its 64 patches through a Transformer, an
 MLP or no layers.
 
 Alayrac et al. 2022, arXiv:2204.14198, table 3 (vi): over five tasks a Flamingo-3B has

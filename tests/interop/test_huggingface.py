@@ -15,7 +15,7 @@ from tfm_jax.interop import load_huggingface, save_huggingface
 from tfm_jax.interop.maps import generation, marian
 from tfm_jax.interop.safetensors_io import FILE, INDEX
 from tfm_jax.layers.arch import Arch
-from tfm_jax.models.encoder_decoder import TIES
+from tfm_jax.models.parts.encoder_decoder import TIES
 from tfm_jax.models.transformer import Config
 
 SMALL = Config(

@@ -101,9 +101,9 @@ def test_the_prompt_is_a_text_of_tokens_that_have_these_vectors(positions):
     tokens = np.concatenate([V + np.arange(B * Q).reshape(B, Q), TOKENS], axis=1)
     text = TextBatch(tokens, np.pad(REAL, ((0, 0), (Q, 0)), constant_values=1))
     alone = run(gpt.Gpt(language), own, text)[:, Q:, :V]
-    found = run(model, params, batch_of())
-    assert found.shape == (B, T, V) and found.dtype == np.float32
-    np.testing.assert_allclose(found[REAL > 0], alone[REAL > 0], atol=1e-6)
+    logits = run(model, params, batch_of())
+    assert logits.shape == (B, T, V) and logits.dtype == np.float32
+    np.testing.assert_allclose(logits[REAL > 0], alone[REAL > 0], atol=1e-6)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

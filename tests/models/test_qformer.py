@@ -292,8 +292,8 @@ def test_written_texts_are_the_likeliest_tokens_of_the_full_pass(outputs, prompt
     rows = [row[:n] for row, n in zip(batch.tokens, prompts, strict=True)]
     how = Sampling(5, samples=2, temperature=0.0)
     beside = {"images": batch.images, "image_counts": batch.image_counts}
-    found = jax.device_get(generate(model, params, rows, how, beside=beside))
-    np.testing.assert_array_equal(found.tokens[:, 0], found.tokens[:, 1])
+    written = jax.device_get(generate(model, params, rows, how, beside=beside))
+    np.testing.assert_array_equal(written.tokens[:, 0], written.tokens[:, 1])
     tokens, scores = np.zeros((3, 9), np.int32), np.zeros(3)
     for row, prompt in enumerate(rows):
         tokens[row, : len(prompt)] = prompt
@@ -303,10 +303,10 @@ def test_written_texts_are_the_likeliest_tokens_of_the_full_pass(outputs, prompt
         whole = batch._replace(tokens=tokens, segments=segments)
         logits = run(model, params, whole).lm_logits[np.arange(3), places - 1]
         tokens[np.arange(3), places] = best = np.argmax(logits, axis=-1)
-        np.testing.assert_array_equal(best, found.tokens[:, 0, drawn])
+        np.testing.assert_array_equal(best, written.tokens[:, 0, drawn])
         scores += np.max(jax.nn.log_softmax(logits), axis=-1)
-    np.testing.assert_allclose(found.scores[:, 0], scores, atol=1e-4)
-    assert len({*map(tuple, found.tokens[:, 0])}) > 1, "images make no difference"
+    np.testing.assert_allclose(written.scores[:, 0], scores, atol=1e-4)
+    assert len({*map(tuple, written.tokens[:, 0])}) > 1, "images make no difference"
 
 
 def test_a_model_without_the_head_that_generates_says_so(outputs):

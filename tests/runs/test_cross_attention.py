@@ -62,8 +62,8 @@ def test_words_attend_to_patches_through_the_latents(flamingo):
             )
     for layer in (0, 1):
         wanted = maps.weights[layer].mean(0) @ maps.patches.reshape(2, PATCHES)
-        found = maps.on_grid(layer).reshape(3, PATCHES)
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        on_grid = maps.on_grid(layer).reshape(3, PATCHES)
+        np.testing.assert_allclose(on_grid, wanted, atol=1e-6)
     np.testing.assert_array_equal(maps.on_grid(), maps.on_grid(-1))
 
 

@@ -161,13 +161,13 @@ def test_the_most_similar_are_ranked_again_by_matching_and_similarity(compared):
             again = sorted(best, key=lambda n, row=row: -(scores + wanted)[row][n])
             right.append(row == again[0])
         recalls[f"reranked_{name}_recall_1"] = np.mean(right)
-    found = match_scores(
+    reranked = match_scores(
         *(model, params, pool.images[:, 0], text, cosines),
         np.logical_or(of_images, of_texts),
     )
-    np.testing.assert_array_equal(np.isnan(found), ~(of_images | of_texts))
-    there = ~np.isnan(found)
-    np.testing.assert_allclose(found[there], (cosines + logits)[there], atol=1e-5)
+    np.testing.assert_array_equal(np.isnan(reranked), ~(of_images | of_texts))
+    there = ~np.isnan(reranked)
+    np.testing.assert_allclose(reranked[there], (cosines + logits)[there], atol=1e-5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workload, "CANDIDATES", count)
         scores = workload.recalls(model, params, pool, matches=True)

@@ -25,9 +25,10 @@ from tfm_jax.config import knob, widened
 from tfm_jax.data.batch import ImageTextBatch
 from tfm_jax.layers.linear import PLAIN_INITS, Linear
 from tfm_jax.layers.text.past import Cache
-from tfm_jax.models import gpt, qformer, vision
+from tfm_jax.models import gpt, qformer
 from tfm_jax.models.family import Family, Start
-from tfm_jax.models.language import LM_START, TINY, Language
+from tfm_jax.models.parts import vision
+from tfm_jax.models.parts.language import LM_START, TINY, Language
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,14 +120,13 @@ class Blip2(nn.Module):
         width: int,
         max_length: int,
         images: jax.Array,
-        image_counts: jax.Array,
-        image_index: jax.Array,
+        **beside: jax.Array,
     ) -> Cache:
         """Cache of an image and the beginning of a text, see ``Gpt.prefill``.
 
-        Args: max_length: tokens, without the queries.
+        Args: max_length: tokens, without the queries. beside: not read: there is one
+            image, in front of the text.
         """
-        del image_counts, image_index  # there is one image, in front of the text
         return self.lm.prefill(
             tokens,
             lengths,

@@ -25,8 +25,8 @@ from tfm_jax.layers.convolutions import (
 )
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.linear import Dropout, constrain
-from tfm_jax.models.encoder_decoder import EncoderDecoder, Vocabularies
 from tfm_jax.models.family import Family
+from tfm_jax.models.parts.encoder_decoder import EncoderDecoder, Vocabularies
 from tfm_jax.ops.masks import Mask
 
 POSITIONS = {  # -> the sides whose tokens know where they stand

@@ -27,10 +27,11 @@ from tfm_jax.layers.linear import PLAIN_INITS
 from tfm_jax.layers.parts import CROSS, ENCODER, FFN, Memory, Part
 from tfm_jax.layers.residual import GATES
 from tfm_jax.layers.text.past import Cache as TextCache
-from tfm_jax.models import gpt, qformer, vision, vit
+from tfm_jax.models import gpt, qformer, vit
 from tfm_jax.models.family import Family, Start
-from tfm_jax.models.language import LM_START, TINY, Language
-from tfm_jax.models.vision import Vision
+from tfm_jax.models.parts import vision
+from tfm_jax.models.parts.language import LM_START, TINY, Language
+from tfm_jax.models.parts.vision import Vision
 from tfm_jax.ops.activations import ACTIVATIONS
 from tfm_jax.ops.masks import Mask
 

@@ -27,9 +27,10 @@ from tfm_jax.layers.text.encoder import EncoderArch
 from tfm_jax.layers.text.past import Cache
 from tfm_jax.layers.text.queries import QueryingEncoder
 from tfm_jax.layers.text.query_heads import POOLS, QueryHeads, Vectors
-from tfm_jax.models import vision, vit
+from tfm_jax.models import vit
 from tfm_jax.models.family import Family, Start
-from tfm_jax.models.vision import Vision
+from tfm_jax.models.parts import vision
+from tfm_jax.models.parts.vision import Vision
 
 
 class Outputs(NamedTuple):

@@ -21,8 +21,8 @@ from tfm_jax.layers.recurrent.bridge import Bridges
 from tfm_jax.layers.recurrent.decoder import Decoder, DecoderState, StepInputs
 from tfm_jax.layers.recurrent.encoder import Encoded, Encoder
 from tfm_jax.layers.recurrent.layer import drop, starts, step_keys
-from tfm_jax.models.encoder_decoder import EncoderDecoder, Vocabularies
 from tfm_jax.models.family import Family
+from tfm_jax.models.parts.encoder_decoder import EncoderDecoder, Vocabularies
 from tfm_jax.ops.dropout import dropout
 
 

@@ -21,8 +21,8 @@ from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.parts import DECODER, Context, Memory
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Stack
-from tfm_jax.models.encoder_decoder import EncoderDecoder, Vocabularies
 from tfm_jax.models.family import Family
+from tfm_jax.models.parts.encoder_decoder import EncoderDecoder, Vocabularies
 from tfm_jax.ops import ancestry
 from tfm_jax.ops.masks import Mask
 

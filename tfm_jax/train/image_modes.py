@@ -20,7 +20,7 @@ from tfm_jax.train.chosen import chosen
 from tfm_jax.workloads import denoise
 
 CHUNK = 1024  # images read at a time
-LABELS = 5  # of an image that are shown, or texts
+SHOWN = 5  # labels or texts of an image
 
 
 def classify(
@@ -48,7 +48,7 @@ def classify(
     for chunk in _image_files(input, stdin):
         probabilities = classified.probabilities(run, classified.read(run, chunk))
         for path, chances in zip(chunk, probabilities, strict=True):
-            best = np.argsort(-chances, kind="stable")[:LABELS]
+            best = np.argsort(-chances, kind="stable")[:SHOWN]
             named = (f"{names[label]}\t{chances[label]:.4f}" for label in best)
             if not say("\t".join([str(path), *named]), file=stdout, kept="\t"):
                 return
@@ -99,7 +99,7 @@ def retrieve(
     Args:
         input: files and folders between commas.
         texts: a file of a text a line; None: ``stdin``. Blank lines do not count.
-        count: of texts a line, by default ``LABELS``.
+        count: of texts a line, by default ``SHOWN``.
         rerank: see ``retrieved.scores``, of the texts for each image.
     """
     if input is None:
@@ -107,9 +107,9 @@ def retrieve(
     run = chosen(workdir, config, checkpoint)
     if (task := run.experiment.task) != "retrieval":
         raise ConfigError(f"--mode=retrieve is for retrieval; the run learnt {task}")
-    if rerank and rerank < (count or LABELS):
+    if rerank and rerank < (count or SHOWN):
         raise ConfigError(
-            f"--rerank={rerank} must be at least --count={count or LABELS}, or 0"
+            f"--rerank={rerank} must be at least --count={count or SHOWN}, or 0"
         )
     if texts is None:
         lines = [line for line, _ in lines_of(stdin.buffer, "standard input", "error")]
@@ -121,7 +121,7 @@ def retrieve(
     for chunk in _image_files(input, stdin):
         parts = run, classified.read(run, chunk), asked
         scores = retrieved.scores(*parts, rerank=rerank, of_each=("text",))
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : count or LABELS]
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : count or SHOWN]
         for path, each, best in zip(chunk, scores, order, strict=True):
             scored = (f"{shown(asked[n], '')}\t{each[n]:.4f}" for n in best)
             if not say("\t".join([str(path), *scored]), file=stdout, kept="\t"):

@@ -157,11 +157,11 @@ class Training:
         """One line that says what is about to run, and on what."""
         params = self.state.params
         count = sum(x.size for x in jax.tree.leaves(params))
-        held = layerwise.frozen("|".join(self.experiment.frozen), params)
-        kept = jax.tree.map(lambda x, still: x.size * still, params, held)
-        still = sum(jax.tree.leaves(kept))
-        size = f"{count / 1e6:.2f} M parameters"
-        size += f", {still / 1e6:.2f} M of them frozen," if still else ""
+        is_frozen = layerwise.frozen("|".join(self.experiment.frozen), params)
+        sizes = jax.tree.map(lambda x, frozen: x.size * frozen, params, is_frozen)
+        frozen = sum(jax.tree.leaves(sizes))
+        parameters = f"{count / 1e6:.2f} M parameters"
+        parameters += f", {frozen / 1e6:.2f} M of them frozen," if frozen else ""
         shape = ", ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
         begin = f"from {self.experiment.init_from or 'scratch'}"
         if self.step:
@@ -170,7 +170,7 @@ class Training:
         missed = unreached(self.experiment.optim, total=train.total_steps, every=every)
         begin = "; ".join([begin, *missed, *lag(train)])
         return (
-            f"{self.experiment.model_name} with {size} on "
+            f"{self.experiment.model_name} with {parameters} on "
             f"{self.work.size(self.data)}{left_out(self.data.report)}, "
             f"{self.mesh.size} {jax.default_backend()} device(s) as {shape}; {begin}"
         )

@@ -181,7 +181,8 @@ def fits(experiment: Any, data: Any) -> None:
                 raise ConfigError(
                     f"images of the {split} split have the shape {shape}, "
                     f"model.vision.image_size={vision.image_size} and "
-                    f"model.vision.channels={vision.channels} are for others"
+                    f"model.vision.channels={vision.channels} are for others: set "
+                    "these, or data.image_size, data.color or data.scenes.size"
                 )
 
 

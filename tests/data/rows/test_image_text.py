@@ -70,7 +70,7 @@ def test_images_stand_in_the_order_of_their_markers_and_tokens_count_them():
 
 
 def test_an_image_of_several_rows_is_kept_once_and_stands_in_each():
-    """As five captions of one; whatever is asked for is what an array would give."""
+    """Such as that of five captions: a batch has the values that an array has."""
     captions = [Example(TURNS[2:], "caption", ("ac",), (1,))] * 5
     rows, *_ = rows_of(*captions, ONE, Example(TURNS[:1], "caption", (), ()))
     assert rows.images.items is PIXELS and rows.images.index.nbytes < 100

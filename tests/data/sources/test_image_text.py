@@ -62,21 +62,21 @@ def test_lists_of_any_format_give_the_same_images_and_captions(folder):
     captions = [("b", "a cat"), ("a", "two dogs"), ("b", "cats")]
     tsv = [f"photos/{name}.png\t{text}" for name, text in captions]
     jsonl = [dict(image=f"photos/{name}.png", text=text) for name, text in captions]
-    found, _ = read(written(folder / "a.tsv", *tsv))
-    assert [x.turns for x in found.examples] == [(Turn("", t),) for _, t in captions]
-    assert np.array_equal(found.pixels, NOISE[[1, 0]]), "each once"
-    assert [x.images for x in found.examples] == [(0,), (1,), (0,)]
+    loaded, _ = read(written(folder / "a.tsv", *tsv))
+    assert [x.turns for x in loaded.examples] == [(Turn("", t),) for _, t in captions]
+    assert np.array_equal(loaded.pixels, NOISE[[1, 0]]), "each once"
+    assert [x.images for x in loaded.examples] == [(0,), (1,), (0,)]
     cats = ("a cat", "cats")
-    assert [x.references for x in found.examples] == [cats, ("two dogs",), cats]
+    assert [x.references for x in loaded.examples] == [cats, ("two dogs",), cats]
     again, _ = read(written(folder / "b.jsonl", *jsonl))
-    assert again.examples == found.examples
-    assert np.array_equal(again.pixels, found.pixels)
+    assert again.examples == loaded.examples
+    assert np.array_equal(again.pixels, loaded.pixels)
     shard = tarred(
         folder / "c.tar", x_png=coded(1), x_txt=b"a cat", y_png=coded(0),
         y_json=b'{"text": "two dogs", "url": 3}', z_txt=b"no image",
     )  # fmt: skip
     packed, _ = read(shard)
-    assert [x.turns for x in packed.examples] == [x.turns for x in found.examples[:2]]
+    assert [x.turns for x in packed.examples] == [x.turns for x in loaded.examples[:2]]
     assert np.array_equal(packed.pixels, NOISE[[1, 0]])
 
 
@@ -91,18 +91,18 @@ def test_a_text_has_its_images_where_its_markers_stand(folder):
         written(folder / "a.jsonl", dict(images=paths, text=text)),
         written(folder / "a.tsv", "\t".join([*paths, text])),
     ):
-        found, _ = read(path)
-        (example,) = found.examples
+        loaded, _ = read(path)
+        (example,) = loaded.examples
         assert example.turns == expected
-        assert np.array_equal(found.pixels[list(example.images)], NOISE[[2, 0, 1]])
-    found, _ = read(written(folder / "b.jsonl", dict(text="no image")))
-    assert found.examples[0].turns == (Turn("", "no image", image=False),)
+        assert np.array_equal(loaded.pixels[list(example.images)], NOISE[[2, 0, 1]])
+    loaded, _ = read(written(folder / "b.jsonl", dict(text="no image")))
+    assert loaded.examples[0].turns == (Turn("", "no image", image=False),)
 
 
 def test_questions_have_prompts_and_answers_that_are_right(folder):
     asked = dict(image="photos/a.png", prompt="who ?", answer=["a cat", "tom"])
     turns = [dict(prompt="who ?", answer="x"), dict(image=False, answer="y")]
-    found, _ = read(
+    loaded, _ = read(
         written(
             folder / "a.jsonl",
             asked,
@@ -110,7 +110,7 @@ def test_questions_have_prompts_and_answers_that_are_right(folder):
             dict(images=["photos/b.png"], turns=turns),
         )  # fmt: skip
     )
-    one, other, both = found.examples
+    one, other, both = loaded.examples
     assert one.turns == (Turn("who ?", "a cat"),) and one.kind == "question"
     assert one.references == ("a cat", "tom")
     assert other.kind == "name" and other.references == ("tom",)
@@ -121,8 +121,8 @@ def test_folders_hold_shards_in_the_order_of_their_names(folder):
     for number in (1, 0):
         (folder / f"{number}").mkdir()
         written(folder / f"{number}" / "x.tsv", f"../photos/a.png\ttext {number}")
-    found, report = read(str(folder))
-    assert [x.turns[0].answer for x in found.examples] == ["text 0", "text 1"]
+    loaded, report = read(str(folder))
+    assert [x.turns[0].answer for x in loaded.examples] == ["text 0", "text 1"]
     assert len(report["files"]) == 2
     with pytest.raises(DataError, match=r"data.train_files=.*photos is no .tsv"):
         read(str(folder / "photos"))
@@ -166,8 +166,8 @@ def test_a_line_that_is_wrong_is_an_error_with_its_place_or_dropped(folder, name
     path = written(folder / "a.jsonl", good, line, good)
     with pytest.raises(DataError, match=rf"a\.jsonl: line 2: .*{re.escape(message)}"):
         read(path)
-    found, report = read(path, malformed="drop", markers="drop")
-    assert len(found.examples) == 2
+    loaded, report = read(path, malformed="drop", markers="drop")
+    assert len(loaded.examples) == 2
     dropped = [report[knob]["lines"] for knob in ("malformed", "markers")]
     assert dropped == ([0, 1] if "marker" in name else [1, 0])
 
@@ -178,14 +178,14 @@ def test_a_missing_or_broken_image_is_an_error_or_leaves_out_its_examples(folder
     path = written(folder / "a.tsv", *lines)
     with pytest.raises(DataError, match=r"b\.png is broken"):
         read(path)
-    found, report = read(path, broken="drop")
-    assert [x.turns[0].answer for x in found.examples] == ["a"]
+    loaded, report = read(path, broken="drop")
+    assert [x.turns[0].answer for x in loaded.examples] == ["a"]
     assert report["broken"] == dict(policy="drop", images=2)
     assert report["with_broken_image"] == 3 and report["images"] == 1
     strange = [dict(image=x, text="x") for x in ("photos/a\0.png", "photos/a.png")]
     path = written(folder / "a.jsonl", *strange)
-    found, _ = read(path, broken="drop")
-    assert len(found.examples) == 1
+    loaded, _ = read(path, broken="drop")
+    assert len(loaded.examples) == 1
     cfg = Config(source="files", train_files=(path,), broken="drop")
     assert image_text.content(cfg), "a name that no file can have does not change"
 
@@ -202,8 +202,8 @@ def test_a_tar_has_each_file_once_under_its_whole_extension(folder):
                 tar.addfile(info, io.BytesIO(data))
         return str(folder / "a.tar")
 
-    found, _ = read(shard(*members))
-    assert np.array_equal(found.pixels, NOISE[[0]])
+    loaded, _ = read(shard(*members))
+    assert np.array_equal(loaded.pixels, NOISE[[0]])
     with pytest.raises(DataError, match="has a file of a twice"):
         read(shard(*members, ("a.txt", b"two cats")))
 
@@ -213,10 +213,10 @@ def test_bytes_that_are_no_utf8_are_an_error_unless_replaced(folder):
     (folder / "a.tsv").write_bytes(b"photos/a.png\ta c\xffat\nno column\n")
     with pytest.raises(DataError, match="line 1"):
         read(str(folder / "a.tsv"))
-    found, report = read(
+    loaded, report = read(
         str(folder / "a.tsv"), invalid_utf8="replace", malformed="drop"
     )
-    assert found.examples[0].turns[0].answer == "a c\ufffdat"
+    assert loaded.examples[0].turns[0].answer == "a c\ufffdat"
     assert report["malformed"]["lines"] == 1
 
 
@@ -271,8 +271,8 @@ def test_images_become_what_the_section_says(folder, monkeypatch):
     base = Config(source="files", train_files=("a.tsv",))
 
     def everything(cfg):
-        found = [load_examples(cfg, x)[0] for x in ("train", "valid", "test")]
-        return [(x.examples, x.pixels.tobytes()) for x in found]
+        loaded = [load_examples(cfg, x)[0] for x in ("train", "valid", "test")]
+        return [(x.examples, x.pixels.tobytes()) for x in loaded]
 
     for name, value in CHANGED.items():
         changes = value if isinstance(value, dict) else {name: value}
@@ -318,15 +318,15 @@ def test_captions_of_tfds_are_read_without_tensorflow(tmp_path):
     )  # fmt: skip
     seen = {}
     for split, images in (("train", 3), ("valid", 3), ("test", 0)):
-        found, report = load_examples(cfg, split)
-        assert len(found.examples) == 2 * images and len(found.pixels) == images
-        for example in found.examples:
+        loaded, report = load_examples(cfg, split)
+        assert len(loaded.examples) == 2 * images and len(loaded.pixels) == images
+        for example in loaded.examples:
             number = int(example.turns[0].answer[-1])
             seen[example.turns[0].answer] = split
             assert example.references == tuple(
                 f"caption {k} of {number}" for k in range(2)
             )
-            assert np.array_equal(found.pixels[example.images[0]], NOISE[number])
+            assert np.array_equal(loaded.pixels[example.images[0]], NOISE[number])
     assert len(seen) == 12 and report["read"] == 0
     titles, _ = load_examples(dataclasses.replace(cfg, tfds_feature="title"), "train")
     assert all(x.turns[0].answer.startswith("title ") for x in titles.examples)

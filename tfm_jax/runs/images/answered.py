@@ -1,6 +1,7 @@
 """Captions of images, and answers to questions about them, by a trained model."""
 
 import dataclasses
+import itertools
 import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,14 +17,14 @@ from tfm_jax.workloads import visual_lm
 
 def answers(
     run: saved.Saved,
-    asked: Sequence[Sequence[tuple[Any, str, str]]],
+    prompts: Sequence[Sequence[tuple[Any, str, str]]],
     *,
     on_batch: Callable[[int], object] = lambda count: None,
 ) -> list[str]:
-    """The answer to the last of the turns that each entry of ``asked`` has.
+    """The answer to the last turn of each prompt.
 
-    Args: asked: for each answer (image, prompt, answer) of some examples, then of what
-        is asked, whose own answer does not count. Images: see ``classified.read``.
+    Args: prompts: turns (image, question, answer): those of the examples, then the one
+        to be answered, whose answer does not count. Images: see ``classified.read``.
     Raises: DataError for what is no image, and for turns that fill a row; ConfigError
         for a run that has not learnt to write.
     """
@@ -32,9 +33,9 @@ def answers(
         raise ConfigError(
             f"the run learnt data.objectives={objectives}; 'generation' writes captions"
         )
-    if not asked:
+    if not prompts:
         return []
-    unanswered = [(*turns[:-1], (*turns[-1][:2], "")) for turns in asked]
+    unanswered = [(*turns[:-1], (*turns[-1][:2], "")) for turns in prompts]
     (end,) = run.tokenizer.ids_of(run.experiment.data.end)
     parts = run.model, run.params, run.tokenizer, rows_of(run, unanswered)
     return visual_lm.answers(*parts, end=end, on_batch=on_batch)
@@ -42,25 +43,25 @@ def answers(
 
 def rows_of(
     run: saved.Saved,
-    asked: Sequence[Sequence[tuple[Any, str, str]]],
+    prompts: Sequence[Sequence[tuple[Any, str, str]]],
     *,
     overlong: str = "error",
 ) -> ImageTextBatch:
-    """A row of turns (image, prompt, answer) each, as long as the model reads them.
+    """A row of turns (image, question, answer) each, as long as the model reads them.
 
     Args: overlong: as ``data.overlong``.
     Raises: as ``answers``; ConfigError for more images than the model reads in a row;
         TypeError for turns that are none.
     """
-    for turn in (turn for turns in asked for turn in turns):
+    for turn in itertools.chain.from_iterable(prompts):
         texts = turn[1:] if isinstance(turn, tuple | list) else ()
         if len(texts) != 2 or not all(isinstance(text, str) for text in texts):
             raise TypeError(f"{reprlib.repr(turn)} is no (image, question, answer)")
-    most = max(map(len, asked))
+    most = max(map(len, prompts))
     visual_lm.check_count(run.experiment, most, "rows", "ask without examples")
-    pixels = classified.read(run, [image for turns in asked for image, _, _ in turns])
+    pixels = classified.read(run, [image for turns in prompts for image, _, _ in turns])
     examples, first = [], 0
-    for turns in asked:
+    for turns in prompts:
         numbers = tuple(range(first, first + len(turns)))
         first += len(turns)
         spoken = tuple(Turn(prompt, answer) for _, prompt, answer in turns)
