@@ -154,6 +154,17 @@ def test_several_images_in_a_row_are_refused(study):
         experiment.workload.prepare(experiment)
 
 
+def test_rows_without_an_image_are_refused(study):
+    """There would be a prompt of a black image in front of them."""
+    experiment = resolve(stage_two(study))
+    data = experiment.workload.prepare(experiment)
+    (rows,) = data.valid
+    counts = np.where(np.arange(len(rows.tokens)) < 2, 0, rows.image_counts)
+    data = data._replace(valid=[rows._replace(image_counts=counts)])
+    with pytest.raises(ConfigError, match="2 of 40 rows of the valid .* no image"):
+        experiment.workload.fits(experiment, data)
+
+
 def test_rows_and_queries_need_positions_together(study):
     config = stage_two(study, queries=20)
     with pytest.raises(

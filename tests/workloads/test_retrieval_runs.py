@@ -10,6 +10,7 @@ from PIL import Image
 from tests.models.tiny_pairs import TEXT, VISION
 from tfm_jax.config import ConfigError
 from tfm_jax.main import main
+from tfm_jax.mesh import make_mesh
 from tfm_jax.notebook import load_run
 from tfm_jax.runs.images import classified
 from tfm_jax.settings.configure import configure
@@ -109,6 +110,26 @@ def test_a_notebook_ranks_candidates_again(run, files):
         assert again.iloc[image, text] == pytest.approx(float(wanted), abs=1e-4)
     with pytest.raises(ValueError, match="rerank=-1 must be 0 or more"):
         run.retrieve(TEXTS, paths, rerank=-1)
+
+
+def test_words_that_the_run_does_not_know_are_named(run, files, caplog):
+    paths = [files[0] / "0.png"]
+    run.retrieve(TEXTS, paths)
+    assert not caplog.messages
+    run.retrieve([*TEXTS, "數 ring"], paths)
+    (warning,) = caplog.messages
+    assert "1 of 4 texts have words" in warning and "'數 ring'" in warning
+
+
+def test_evaluation_can_be_stopped_between_batches(run):
+    experiment = run.config
+    data = experiment.workload.prepare(experiment, run.tokenizer)
+    evaluator = experiment.workload.evaluator(experiment, data, make_mesh(experiment.mesh))
+    calls = []
+    evaluator.final(run.params, "valid", poll=lambda: calls.append(1))
+    losses = len([*evaluator.batches("valid")])
+    # texts, images, matches of both, captions
+    assert len(calls) > losses + 3
 
 
 def test_a_notebook_shows_what_queries_attend_to(run, files):

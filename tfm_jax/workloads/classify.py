@@ -1,5 +1,6 @@
 """A class, or a number, for a text or a pair of texts."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tfm_jax.config import ConfigError
@@ -15,7 +16,13 @@ class ClassEvaluator(Evaluator):
     """Says besides which classes are taken for which."""
 
     def add_scores(
-        self, params: dict[str, Any], split: str, scores: dict, totals: Any
+        self,
+        params: dict[str, Any],
+        split: str,
+        scores: dict,
+        totals: Any,
+        *,
+        poll: Callable[[], object] = lambda: None,
     ) -> Scored:
         """Leaves ``confusion-SPLIT.tsv``, unless numbers were learnt."""
         names = self.data.report[split]["labels"]

@@ -108,10 +108,18 @@ class Evaluator:
         """All scores of a split, those of whole answers too."""
         totals = self.totals(params, split, poll=poll)
         scores = self.scores(totals, split)
-        return self.add_scores(params, split, scores, totals) if scores else Scored({})
+        if not scores:
+            return Scored({})
+        return self.add_scores(params, split, scores, totals, poll=poll)
 
     def add_scores(
-        self, params: dict[str, Any], split: str, scores: dict, totals: Any
+        self,
+        params: dict[str, Any],
+        split: str,
+        scores: dict,
+        totals: Any,
+        *,
+        poll: Callable[[], object] = lambda: None,
     ) -> Scored:
         """``scores`` of the ``totals`` of a split, with those of whole answers."""
         return Scored(scores)

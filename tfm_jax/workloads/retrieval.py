@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from tfm_jax.config import ConfigError, knob, no_choice
 from tfm_jax.data.batch import ImageTextBatch, TextBatch
 from tfm_jax.data.rows import image_text
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
+from tfm_jax.data.tokenizers import unknown
 from tfm_jax.objectives import retrieval
 from tfm_jax.objectives.retrieval import NEGATIVES, OBJECTIVES
 from tfm_jax.workloads import visual_lm
@@ -60,7 +61,13 @@ class RetrievalEvaluator(visual_lm.WritingEvaluator):
     """Scores retrieval and captions, too, of ``eval.samples`` pairs."""
 
     def add_scores(
-        self, params: dict[str, Any], split: str, scores: dict, totals: Any
+        self,
+        params: dict[str, Any],
+        split: str,
+        scores: dict,
+        totals: Any,
+        *,
+        poll: Callable[[], object] = lambda: None,
     ) -> Scored:
         """``scores``, the recall of texts and of images, and scores of captions."""
         objectives, most = self.experiment.data.objectives, self.cfg.samples
@@ -68,13 +75,15 @@ class RetrievalEvaluator(visual_lm.WritingEvaluator):
         if _retrieves(self.experiment):
             pool = self.pool(split)
             with self.on_one_device(params) as parts:
-                scores |= recalls(*parts, pool, matches="matching" in objectives)
+                scores |= recalls(
+                    *parts, pool, matches="matching" in objectives, poll=poll
+                )
             lines += [
                 f"recall among {len(pool.tokens):,} pairs whose texts all differ, of "
                 f"{int(totals['pairs']):,}"
             ]
         if _writes(self.experiment):
-            of_texts, shown = self.written(params, split, most)
+            of_texts, shown = self.written(params, split, most, poll)
             scores |= of_texts
             lines += [f"texts of {len(shown):,} images", *shown[:SHOWN]]
             files = visual_lm.answers_file(shown)
@@ -93,19 +102,24 @@ class RetrievalEvaluator(visual_lm.WritingEvaluator):
 
 
 def recalls(
-    model: Any, params: Any, pool: ImageTextBatch, *, matches: bool
+    model: Any,
+    params: Any,
+    pool: ImageTextBatch,
+    *,
+    matches: bool,
+    poll: Callable[[], object] = lambda: None,
 ) -> dict[str, float]:
     """Recall at ``AT`` of texts and of images in a pool of pairs, in [0, 1].
 
     Args: model, params: of one device. matches: whether the model has learnt matching,
-        which then reranks the ``CANDIDATES``.
+        which then reranks the ``CANDIDATES``. poll: called between batches.
     """
     parts = model, params, pool.images[:, 0], TextBatch(pool.tokens, pool.segments)
-    cosines = similarities(*parts)
+    cosines = similarities(*parts, poll=poll)
     by = {"": (cosines, cosines.T)}
     if matches:
         chosen = of_images, of_texts = candidates(cosines, CANDIDATES)
-        scores = match_scores(*parts, cosines, np.logical_or(*chosen))
+        scores = match_scores(*parts, cosines, np.logical_or(*chosen), poll=poll)
         hidden = -np.inf
         by["reranked_"] = (
             np.where(of_images, scores, hidden),
@@ -150,6 +164,8 @@ def match_scores(
     texts: TextBatch,
     cosines: np.ndarray,
     chosen: np.ndarray,
+    *,
+    poll: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Logit of a match plus cosine [images, texts] of ``chosen`` pairs; others: NaN.
 
@@ -168,7 +184,7 @@ def match_scores(
             states = _states(model, params, images[numbers, None])
             pairs = of_images, jax.tree.map(lambda x, n=of_texts: x[n], texts)
             of_pairs = functools.partial(_matches, states)
-            logits = _batched(of_pairs, model, params, pairs)
+            logits = _batched(of_pairs, model, params, pairs, poll)
             scores[of_images + first, of_texts] = logits
     return scores + cosines
 
@@ -182,19 +198,25 @@ def text_rows(cfg: Any, tokenizer: Any, texts: Sequence[str]) -> TextBatch:
     examples = [Example((Turn("", text),), "caption", (text,), (0,)) for text in texts]
     some = ImageTexts(examples, np.zeros((1, 1, 1, 1), np.uint8))
     rows, *_ = image_text.image_text_rows(cfg, tokenizer, some)
+    unknown.warn(tokenizer, texts, rows.tokens)
     return TextBatch(rows.tokens, rows.segments)
 
 
 def similarities(
-    model: Any, params: Any, images: np.ndarray, texts: TextBatch
+    model: Any,
+    params: Any,
+    images: np.ndarray,
+    texts: TextBatch,
+    *,
+    poll: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Cosine [images, texts] of each image and each text.
 
     Args: model, params: of one device. images: [images, height, width, C] uint8, at
-        least one. texts: [texts, T], at least one.
+        least one. texts: [texts, T], at least one. poll: called between batches.
     """
-    of_texts = jnp.asarray(_batched(_of_texts, model, params, texts))
-    of_images = _batched(_of_images, model, params, images[:, None])
+    of_texts = jnp.asarray(_batched(_of_texts, model, params, texts, poll))
+    of_images = _batched(_of_images, model, params, images[:, None], poll)
     return np.concatenate(
         [
             retrieval.similarity(of_images[first : first + AT_ONCE], of_texts)
@@ -203,11 +225,12 @@ def similarities(
     )
 
 
-def _batched(function, model, params, rows):
+def _batched(function, model, params, rows, poll):
     """``function`` of a tree of rows, some at a time; few shapes are compiled."""
     count = len(jax.tree.leaves(rows)[0])
     size, parts = min(count, AT_ONCE), []
     for first in range(0, count, size):
+        poll()
         chosen = np.minimum(np.arange(first, first + size), count - 1)
         some = jax.tree.map(lambda x, chosen=chosen: x[chosen], rows)
         parts.append(jax.device_get(function(model, params, some)))

@@ -1,6 +1,6 @@
 """Where in a text the answer to a question begins and ends."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,13 +73,20 @@ class SpanEvaluator(Evaluator):
     """Scores answers besides."""
 
     def add_scores(
-        self, params: dict[str, Any], split: str, scores: dict, totals: Any
+        self,
+        params: dict[str, Any],
+        split: str,
+        scores: dict,
+        totals: Any,
+        *,
+        poll: Callable[[], object] = lambda: None,
     ) -> Scored:
         """Adds ``exact_match`` and ``f1`` of answers, in [0, 1]."""
         questions = self.data.examples[split]
         with self.on_one_device(params) as parts:
             answers = find_answers(
-                *parts, self.data.tokenizer, questions, self.experiment.data
+                *(*parts, self.data.tokenizer, questions, self.experiment.data),
+                on_batch=lambda _: poll(),
             )
         accepted = [question.answers for question in questions]
         least = -np.inf if all(accepted) else 0.0  # SQuAD 1.1 has an answer to all

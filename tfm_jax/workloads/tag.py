@@ -1,5 +1,6 @@
 """A tag for every word of a text."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,13 @@ class TagEvaluator(Evaluator):
     """Scores entities besides."""
 
     def add_scores(
-        self, params: dict[str, Any], split: str, scores: dict, totals: Any
+        self,
+        params: dict[str, Any],
+        split: str,
+        scores: dict,
+        totals: Any,
+        *,
+        poll: Callable[[], object] = lambda: None,
     ) -> Scored:
         """Adds ``precision``, ``recall`` and ``f1`` of entities, in [0, 1].
 
@@ -29,7 +36,9 @@ class TagEvaluator(Evaluator):
         names = np.array(self.data.report[split]["labels"])
         tokens, types = unlabelled.unpadded(rows)
         with self.on_one_device(params) as parts:
-            logits = probing.outputs(*parts, tokens, types=types)
+            logits = probing.outputs(
+                *parts, tokens, types=types, on_batch=lambda _: poll()
+            )
         predicted, true = [], []
         for row, labels, weights in zip(logits, rows.labels, rows.weights, strict=True):
             columns = np.flatnonzero(weights)

@@ -186,6 +186,21 @@ def fits(experiment: Any, data: Any) -> None:
                 )
 
 
+def _fits(experiment, data):
+    """As ``fits``; a model that reads an image per row is given one in each."""
+    fits(experiment, data)
+    if not hasattr(experiment.model, "most_images"):
+        return
+    for split in SPLITS:
+        for rows in getattr(data, split):
+            if without := int(np.sum(rows.image_counts == 0)):
+                raise ConfigError(
+                    f"{without} of {len(rows.tokens)} rows of the {split} split have "
+                    f"no image, model_name={experiment.model_name!r} reads one in "
+                    "each: leave them out of its data"
+                )
+
+
 def check_count(experiment: Any, count: int, rows: str, mend: str) -> None:
     """Raises: ConfigError if ``rows`` have more images than the model reads."""
     if count > getattr(experiment.model, "most_images", count):
@@ -243,6 +258,6 @@ WORKLOAD = Workload(
     evaluator=VisualEvaluator,
     eval_knobs=("sentences",),
     check=check_end,
-    fits=fits,
+    fits=_fits,
     defaults=DEFAULTS,
 )

@@ -7,7 +7,7 @@ import pytest
 
 from tfm_jax.config import build, with_defaults
 from tfm_jax.data.prepared import prepare
-from tfm_jax.data.rows import labelled, pairs
+from tfm_jax.data.rows import labelled, pairs, unlabelled
 from tfm_jax.data.tokenizers import bilingual, unknown, vocabularies
 from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
 
@@ -56,3 +56,20 @@ def test_a_translation_reports_both_sides(tmp_path, caplog):
     # EOS is a token, too
     assert data.report["valid"]["unknown_share"] == {"source": 0.25, "target": 0.8}
     assert [m.split("the ")[1] for m in caplog.messages] == ["tokens of ", "tokens of "]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte"])
+def test_who_asks_about_unknown_words_is_told_of_the_first_text(kind, caplog):
+    ours = train_text_tokenizer(kind, ["plain words"] * 9, vocab=300)
+    ours = ours.with_special(["[CLS]", "[SEP]"])
+    texts = ["plain words", f"plain {THAI}", THAI]
+    for ask in (
+        lambda: unlabelled.framed(ours, texts),
+        lambda: unlabelled.framed(ours, texts[:1] * 3, texts),
+        lambda: unlabelled.started(ours, texts, None),
+    ):
+        caplog.clear()
+        ask()
+        told = [m for m in caplog.messages if "does not know" in m]
+        assert len(told) == (kind == "wordpiece")
+        assert all(m.startswith("2 of 3 texts") and repr(texts[1]) in m for m in told)

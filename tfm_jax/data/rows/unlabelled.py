@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfm_jax.data.rows import framing
+from tfm_jax.data.tokenizers import unknown
 
 MASK = "[MASK]"
 
@@ -41,7 +42,10 @@ def framed(
     """
     encode = encode or tokenizer.encode
     ids = framing.frame_ids(tokenizer, frame)
-    sides = [encode(side) for side in (firsts, seconds) if side is not None]
+    given = [side for side in (firsts, seconds) if side is not None]
+    sides = [encode(side) for side in given]
+    for texts, encoded in zip(given, sides, strict=True):
+        unknown.warn(tokenizer, texts, encoded)
     if not firsts:
         return Probes([], [], [])
     longest = max(sum(map(len, texts)) for texts in zip(*sides, strict=True)) + 3
@@ -66,7 +70,9 @@ def unpadded(batch: Any) -> tuple:
 def started(tokenizer: Any, texts: Sequence[str], start: int | None) -> Probes:
     """Texts as a causal model reads them, maybe behind ``start``: `Probes`."""
     front = [] if start is None else [start]
-    rows = [np.array([*front, *ids], np.int32) for ids in tokenizer.encode(texts)]
+    encoded = tokenizer.encode(texts)
+    unknown.warn(tokenizer, texts, encoded)
+    rows = [np.array([*front, *ids], np.int32) for ids in encoded]
     return Probes(rows, None, [np.arange(len(front), len(row)) for row in rows])
 
 

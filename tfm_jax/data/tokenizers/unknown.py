@@ -1,6 +1,7 @@
-"""Tokens that a vocabulary does not know, as a share of the text of each split."""
+"""Tokens that a vocabulary does not know: in the splits, and in what a user asks."""
 
 import logging
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -30,3 +31,20 @@ def check(report: dict, name: str) -> None:
                 "tokenizer.kind=byte_bpe (bpe for translations) knows every character",
                 *(100 * value, where),
             )
+
+
+def warn(tokenizer: object, texts: Sequence[str], rows: Iterable[np.ndarray]) -> None:
+    """Warns where texts that a trained model is asked about have unknown tokens.
+
+    Args: rows: ids [T] of each text.
+    """
+    index = getattr(tokenizer, "unknown", None)
+    if index is None:
+        return
+    lost = [text for text, ids in zip(texts, rows, strict=True) if index in ids]
+    if lost:
+        logging.warning(
+            "%d of %d texts have words that the tokenizer of the run does not know, "
+            "the first is %r: the model does not see what they are",
+            *(len(lost), len(texts), lost[0]),
+        )

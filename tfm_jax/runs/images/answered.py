@@ -10,6 +10,7 @@ from tfm_jax.config import ConfigError
 from tfm_jax.data.batch import ImageTextBatch
 from tfm_jax.data.rows.image_text import image_text_rows
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
+from tfm_jax.data.tokenizers import unknown
 from tfm_jax.runs import saved
 from tfm_jax.runs.images import classified
 from tfm_jax.workloads import visual_lm
@@ -70,4 +71,6 @@ def rows_of(
     length = longest or data.length * most
     data = dataclasses.replace(data, length=length, empty="keep", overlong=overlong)
     rows, *_ = image_text_rows(data, run.tokenizer, ImageTexts(examples, pixels))
+    asked = [" ".join(turn.text for turn in example.turns) for example in examples]
+    unknown.warn(run.tokenizer, asked, rows.tokens)
     return rows
