@@ -35,7 +35,7 @@ BELOW = {
     "layers": {"config", "ops"},
     "models": {"config", "ops", "layers", "data.batch", "registry"},
     "objectives": {"config", "ops", "data.batch"},
-    "decode": {"config", "ops", "data.batch"},
+    "decode": {"config", "ops", "data.batch", "mesh"},
 }
 _BELOW_RUNS = {*BELOW} - {"manual"}
 BELOW |= {"workloads": {*_BELOW_RUNS}}

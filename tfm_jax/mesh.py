@@ -254,14 +254,32 @@ def put_whole(mesh: jax.sharding.Mesh, batch: Any) -> Any:
     )
 
 
+def divided(tree: Any) -> bool:
+    """Whether a device has but a share of some array."""
+    return not all(
+        x.is_fully_replicated for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)
+    )
+
+
 def on_this_host(tree: Any) -> Any:
     """Global arrays -> the same values where one process alone can use them.
 
     With several processes all must call it at the same point.
     """
-    if jax.process_count() == 1:
-        return tree
-    return multihost_utils.process_allgather(tree, tiled=True)
+    return jax.tree.map(_on_this_host, tree)
+
+
+def _on_this_host(x):
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+        return x
+    if x.is_fully_replicated:
+        return x.addressable_data(0)
+    return multihost_utils.process_allgather(x, tiled=True)
+
+
+def fetch(tree: Any) -> Any:
+    """``on_this_host`` in memory of the host, for example what has been decoded."""
+    return jax.device_get(on_this_host(tree))
 
 
 def row_multiple(mesh: jax.sharding.Mesh) -> int:

@@ -140,14 +140,18 @@ def losses(workdir):
 
 @pytest.mark.slow
 def test_a_run_of_two_processes_is_that_of_one_with_two_devices(commands, tmp_path):
-    """Started as Slurm would; stopped by a signal to one of them, then resumed."""
+    """Started as Slurm would; stopped by a signal to one of them, then resumed.
+
+    Each has half of every parameter, when it translates, too.
+    """
     one, two = tmp_path / "one", tmp_path / "two"
-    loop.train(tiny.get_config(**SHORT), one)
+    halves = dict(mesh__data=1, mesh__fsdp=2)
+    loop.train(tiny.get_config(**SHORT | halves), one)
     job = random.randrange(4_096)  # JAX takes its port from it
     outputs = [tmp_path / "0", tmp_path / "1"]
     for stop in (True, False):
         pids = [
-            commands.start(flags(two), output, **slurm(me, job))
+            commands.start(flags(two, **halves), output, **slurm(me, job))
             for me, output in enumerate(outputs)
         ]
         if stop:
@@ -163,6 +167,8 @@ def test_a_run_of_two_processes_is_that_of_one_with_two_devices(commands, tmp_pa
     assert not (two / "lease.json").exists()
     results = [json.loads((p / "results.json").read_text()) for p in (one, two)]
     assert results[0]["test"]["tokens"] == results[1]["test"]["tokens"]
+    written = [(p / "translations-test.txt").read_text() for p in (one, two)]
+    assert written[0] == written[1]
 
 
 def start_two(commands, tmp_path, *changes):

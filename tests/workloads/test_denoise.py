@@ -288,7 +288,7 @@ def test_a_model_that_draws_no_images_yet_goes_on_to_learn(caplog):
         def loss(self, *_, **__):
             return {"noise_error": 1.0}
 
-        def on_one_device(self, params):
+        def unrolled(self, params):
             return contextlib.nullcontext(params)
 
         def _drawn(self, *_):

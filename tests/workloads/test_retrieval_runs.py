@@ -124,7 +124,9 @@ def test_words_that_the_run_does_not_know_are_named(run, files, caplog):
 def test_evaluation_can_be_stopped_between_batches(run):
     experiment = run.config
     data = experiment.workload.prepare(experiment, run.tokenizer)
-    evaluator = experiment.workload.evaluator(experiment, data, make_mesh(experiment.mesh))
+    evaluator = experiment.workload.evaluator(
+        experiment, data, make_mesh(experiment.mesh)
+    )
     calls = []
     evaluator.final(run.params, "valid", poll=lambda: calls.append(1))
     losses = len([*evaluator.batches("valid")])

@@ -25,7 +25,7 @@ from tfm_jax.layers.layout import init_params
 from tfm_jax.metrics.bleu import text_scores
 from tfm_jax.models import transformer
 from tfm_jax.objectives.translation import example
-from tfm_jax.runs import saved
+from tfm_jax.runs import pictures, saved
 from tfm_jax.runs.log import MetricsLog
 from tfm_jax.runs.workdir import replace
 from tfm_jax.settings.sections import EvalConfig
@@ -201,9 +201,9 @@ def test_a_tab_is_a_character_like_any_other_in_results(tmp_path, capsys, monkey
         poll=None,
         stopped="",
     )
-    for name in ("averaged", "on_this_host"):
-        monkeypatch.setattr(finish, name, lambda params: params)
-    monkeypatch.setattr(finish, "_draw", lambda *_: None)
+    monkeypatch.setattr(finish, "averaged", lambda params: params)
+    for name in ("_attention", "_draw"):
+        monkeypatch.setattr(finish, name, lambda *_: None)
     log = types.SimpleNamespace(write=lambda *_: None)
     assert finish.finish(run, log)["test"] == {"nll": 1.0, "bleu": 2.0}
     assert (tmp_path / "results.json").exists()
@@ -224,13 +224,13 @@ def test_a_finished_run_leaves_its_curve_and_its_attention(model, tmp_path, caps
             log.write(step, "train", {"loss": 1.0 / step})
     module, params = model
     workload = translation.WORKLOAD
-    pictured = module, TOKENIZER, "ab", "cd"
-    finish._draw(tmp_path, workload, params, pictured, {}, {})
+    maps = pictures.attention_maps(module, params, TOKENIZER, "ab", "cd")
+    finish._draw(tmp_path, workload, maps, {}, {})
     said = capsys.readouterr().out
     for name in ("curve.png", "attention.png"):
         picture = plt.imread(tmp_path / name)  # there, and a picture
         assert picture.std() > 0 and name in said
-    finish._draw(tmp_path, workload, None, None, {}, {})
+    finish._draw(tmp_path, workload, None, {}, {})
     assert "attention" not in capsys.readouterr().out
 
 

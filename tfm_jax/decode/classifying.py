@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from tfm_jax.data.batch import ImageBatch
 from tfm_jax.decode.rows import power_of_two
+from tfm_jax.mesh import fetch
 
 BATCH = 64  # images at a time
 
@@ -58,7 +59,7 @@ def over_images(
         some = images[first : first + BATCH]
         padding = power_of_two(len(some)) - len(some)
         filled = np.concatenate([some, np.repeat(some[:1], padding, axis=0)])
-        result = jax.device_get(_run(model, method, params, filled))
+        result = fetch(_run(model, method, params, filled))
         outputs.append(np.asarray(result, np.float32)[: len(some)])
         on_batch(len(some))
     return np.concatenate(outputs)

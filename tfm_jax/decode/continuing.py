@@ -19,6 +19,7 @@ from tfm_jax.decode.sampling import (
     prompt_rows,
 )
 from tfm_jax.decode.search import Search, TokenIds
+from tfm_jax.mesh import fetch
 
 BATCH_PROMPTS = 32
 NOTHING = -1  # an id that no token has
@@ -93,13 +94,12 @@ def continuations(
             return generate(model, params, batch, drawing, seed=seed, first=first)
 
     texts = []
-    with nn.logical_axis_rules(()):  # called while training, too
-        for first in range(0, len(rows), BATCH_PROMPTS):
-            batch = rows[first : first + BATCH_PROMPTS]
-            found = jax.device_get(run(first, batch))
-            for tokens, lengths in zip(found.tokens, found.lengths, strict=True):
-                texts.append(_texts(tokenizer, tokens, lengths, eos))
-            on_batch(len(batch))
+    for first in range(0, len(rows), BATCH_PROMPTS):
+        batch = rows[first : first + BATCH_PROMPTS]
+        found = fetch(run(first, batch))
+        for tokens, lengths in zip(found.tokens, found.lengths, strict=True):
+            texts.append(_texts(tokenizer, tokens, lengths, eos))
+        on_batch(len(batch))
     return texts
 
 

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from tfm_jax.data.batch import MaskedBatch, TextBatch
 from tfm_jax.decode.inputs import Rows, check_rows
+from tfm_jax.mesh import fetch
 
 BATCH_TOKENS = 2048  # padding included; times the vocabulary, the logits of a batch
 PER_TOKEN = ("tokens", "types")  # fields of a batch that have an entry a token
@@ -59,7 +60,7 @@ def over_rows(
         segments = (np.arange(length) < lengths[:, None]).astype(np.int32)
         kind = MaskedBatch if "target_positions" in fields else TextBatch
         batch = kind(segments=segments, **padded)
-        result = jax.device_get(_run(function, model, tuple(options), params, batch))
+        result = fetch(_run(function, model, tuple(options), params, batch))
         for row, i in enumerate(chosen):
             found[i] = jax.tree.map(lambda x, row=row: x[row], result)
         on_batch(len(chosen))

@@ -1,6 +1,7 @@
 """Sequences in, sequences out, for any model that encodes once and then steps."""
 
 import collections
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from tfm_jax.decode.greedy import greedy
 from tfm_jax.decode.hypotheses import Hypotheses
 from tfm_jax.decode.inputs import Rows
 from tfm_jax.decode.rows import check_lengths
+from tfm_jax.mesh import divided, fetch
 
 
 class TokenIds(NamedTuple):
@@ -48,7 +50,7 @@ class Search(NamedTuple):
 def search(
     model: nn.Module,
     how: Search,
-    mesh: jax.sharding.Mesh,
+    mesh: jax.sharding.Mesh | None,
     params: Mapping[str, Any],
     source: jax.Array,
     segments: jax.Array,
@@ -56,8 +58,11 @@ def search(
 ) -> Hypotheses:
     """Hypotheses for source tokens [B, S]; ``limits`` [B] on their lengths.
 
-    Every device of ``mesh`` decodes its share of the rows at its own pace.
+    Every device of ``mesh`` decodes its share of the rows at its own pace. None: what
+    the parameters are divided over decodes together.
     """
+    if mesh is None:
+        return _search(model, how, params, source, segments, limits)
     split = jax.shard_map(
         functools.partial(_search, model, how),
         mesh=mesh,
@@ -119,6 +124,9 @@ def decode(
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Decodes token sequences, sorted by length and spread over the local devices.
 
+    Parameters that are divided over a mesh, see ``mesh.divided``, stay there; then it
+    must be the one in use, and all its processes must call this.
+
     A batch lasts as long as its longest translation. So the last ``LEAVE`` of each
     batch, and what little room does not suffice for, are left and decoded together in
     the end: the results are the same.
@@ -139,8 +147,6 @@ def decode(
     """
     longest = model.cfg.longest or math.inf
     check_lengths(sources, model.cfg.longest)
-    devices = jax.local_devices()
-    mesh = jax.make_mesh((len(devices),), (ROWS,), (AxisType.Auto,), devices=devices)
     how = Search(
         beam=beam,
         length_penalty=length_penalty,
@@ -148,17 +154,23 @@ def decode(
         force_eos=force_eos,
         returned=returned or beam,
     )
-    rows = _round_up(batch_sentences, len(devices))
     results = {}
-    with jax.set_mesh(mesh), nn.logical_axis_rules(()):
-        params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    with contextlib.ExitStack() as stack:
+        if divided(params):
+            mesh, count = None, jax.sharding.get_abstract_mesh().size
+        else:
+            mesh, count = _of_this_host(), jax.local_device_count()
+            stack.enter_context(jax.set_mesh(mesh))
+            stack.enter_context(nn.logical_axis_rules(()))
+            params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        rows = _round_up(batch_sentences, count)
 
         def run(chosen, room, leave):
             """Tries ``chosen`` with ``room(source length)`` tokens; -> those left."""
             left, pending = [], collections.deque()
 
             def collect(batch, found):
-                found = jax.device_get(found)
+                found = fetch(found)
                 for row, i in enumerate(batch):
                     if found.complete[row]:
                         results[i] = tuple(x[row] for x in found[:3])
@@ -185,6 +197,12 @@ def decode(
             left = run(left, lambda length: length + min(offset, length // 2), LEAVE)
         run(left, lambda length: length + offset, 0.0)
     return [results[i] for i in range(len(sources))]
+
+
+def _of_this_host():
+    """A mesh of one axis, ``ROWS``."""
+    devices = jax.local_devices()
+    return jax.make_mesh((len(devices),), (ROWS,), (AxisType.Auto,), devices=devices)
 
 
 def _rows(sources, count, offset, longest, pad):

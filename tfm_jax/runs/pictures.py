@@ -17,6 +17,7 @@ from tfm_jax.data.batch import PairBatch
 from tfm_jax.data.tokenizers.bilingual import BOS
 from tfm_jax.knobs import no_choice
 from tfm_jax.layers.layout import to_unrolled
+from tfm_jax.mesh import fetch
 from tfm_jax.metrics.confusion import Confusion
 from tfm_jax.runs.workdir import replacing
 from tfm_jax.terminal import spelled
@@ -81,7 +82,7 @@ def attention_maps(
         *(inputs[None], target_ids[None], ones(inputs)[None], None),
     )
     with nn.logical_axis_rules(()):  # one sentence: nothing to spread over devices
-        kept = intermediates(model, to_unrolled(params), batch)
+        kept = fetch(intermediates(model, to_unrolled(params), batch))
 
     def layers(stack, name):
         weights = [*weights_of(kept.get(stack, {}), name).values()]

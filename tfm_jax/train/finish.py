@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 
-from tfm_jax.mesh import on_this_host
 from tfm_jax.runs import pictures
 from tfm_jax.runs.log import read_history, spoken
 from tfm_jax.runs.process import runtime
@@ -71,13 +70,11 @@ def finish(run: Any, log: Any) -> dict:
             if final.images is not None:
                 samples[name] = final.images
     drawn = evaluator.cfg.pictures
-    pictured = evaluator.pictured if drawn else None
-    params = on_this_host(params) if pictured else None
+    maps = _attention(evaluator, params) if drawn else None
     if is_main_process:
         replace(workdir / "results.json", results)
         if drawn:
-            workload = run.experiment.workload
-            _draw(workdir, workload, params, pictured, confusions, samples)
+            _draw(workdir, run.experiment.workload, maps, confusions, samples)
     return results
 
 
@@ -88,7 +85,16 @@ def show(name: str, scored: Any) -> None:
         say(f"  {one_line(line)}")
 
 
-def _draw(workdir, workload, params, pictured, confusions, samples):
+def _attention(evaluator, params):
+    """`AttentionMaps` of the pair that is pictured, if any; all processes call it."""
+    if not (pictured := evaluator.pictured):
+        return None
+    model, tokenizer, *pair = pictured
+    with evaluator.unrolled(params) as (_, params):
+        return pictures.attention_maps(model, params, tokenizer, *pair)
+
+
+def _draw(workdir, workload, maps, confusions, samples):
     drawn = [workdir / "curve.png"]
     pictures.curve(read_history(workdir), workload, drawn[0])
     for name, matrix in confusions.items():
@@ -97,10 +103,7 @@ def _draw(workdir, workload, params, pictured, confusions, samples):
     for name, images in samples.items():
         drawn.append(workdir / f"samples-{name}.png")
         pictures.images(images, drawn[-1])
-    if pictured:
-        model, tokenizer, *pair = pictured
-        maps = pictures.attention_maps(model, params, tokenizer, *pair)
-        if maps.kinds:
-            drawn.append(workdir / "attention.png")
-            pictures.attention(maps, drawn[-1])
+    if maps is not None and maps.kinds:
+        drawn.append(workdir / "attention.png")
+        pictures.attention(maps, drawn[-1])
     say("see " + ", ".join(map(str, drawn)))

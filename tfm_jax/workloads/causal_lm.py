@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from tfm_jax.data.rows import causal
 from tfm_jax.decode.sampling import Sampling, generate
+from tfm_jax.mesh import fetch
 from tfm_jax.objectives import causal_lm
 from tfm_jax.workloads.evaluator import Evaluator
 from tfm_jax.workloads.workload import Workload
@@ -40,9 +39,10 @@ class CausalEvaluator(Evaluator):
         separator = self.experiment.data.separator
         eos = tokenizer.ids_of(separator)[0] if separator else -1
         forbid = tokenizer.unspelled(model.vocab)
-        with self.on_one_device(params) as parts:
-            drawn = generate(*parts, prompts, Sampling(most, eos=eos, forbid=forbid))
-        tokens, lengths = np.asarray(drawn[0]), np.asarray(drawn[2])
+        with self.unrolled(params) as parts:
+            how = Sampling(most, eos=eos, forbid=forbid)
+            drawn = fetch(generate(*parts, prompts, how))
+        tokens, lengths = drawn.tokens, drawn.lengths
         written = [x[0, : n[0]] for x, n in zip(tokens, lengths, strict=True)]
         pairs = zip(*map(tokenizer.decode, (prompts, written)), strict=True)
         return {str(n): f"{prompt} -> {text}" for n, (prompt, text) in enumerate(pairs)}

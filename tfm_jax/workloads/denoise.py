@@ -15,6 +15,7 @@ from tfm_jax.data.prepared import SPLITS
 from tfm_jax.data.rows import images
 from tfm_jax.decode import diffusion
 from tfm_jax.decode.diffusion import METHODS, SPACINGS
+from tfm_jax.mesh import fetch
 from tfm_jax.metrics.samples import linear_noise_error
 from tfm_jax.objectives import denoise
 from tfm_jax.ops.diffusion import PREDICTIONS, q_sample, scales
@@ -83,7 +84,8 @@ def sample(
     """Images [N, H, W, C] uint8, image i by (seed, i) and its label alone.
 
     Args:
-        model, params: of one device. labels: [N] int; ``model.labels`` is none.
+        model, params: see ``Evaluator.unrolled``.
+        labels: [N] int; ``model.labels`` is none.
         noise: [N, H, W, C] to begin with, instead of what (seed, i) draw.
         known: (images [N, H, W, C] uint8, bool mask [H, W] of what is kept of them).
         on_batch: called with the number of images of each batch when it is drawn.
@@ -101,7 +103,7 @@ def sample(
         chosen = np.minimum(indices, count - 1)
         rows = [x if x is None else np.asarray(x)[chosen] for x in (noise, images)]
         keys = diffusion.keys_of(of_seed, jnp.asarray(indices))
-        x = _draw(*how, params, keys, labels[chosen], *rows, mask)
+        x = fetch(_draw(*how, params, keys, labels[chosen], *rows, mask))
         try:
             drawn.append(denoise.to_pixels(x))
         except ValueError as error:
@@ -185,7 +187,7 @@ class DenoiseEvaluator(Evaluator):
         scores = self.loss(params, "valid", poll=poll)
         if not (self.cfg.samples and self.cfg.pictures):
             return scores, {}
-        with self.on_one_device(params) as parts:
+        with self.unrolled(params) as parts:
             try:
                 return scores, self._drawn(parts, PICTURED, poll)[0]
             except ConfigError as error:  # a model may become what can be drawn
@@ -205,7 +207,7 @@ class DenoiseEvaluator(Evaluator):
             return scored
         model, noise = self.experiment.model, self.experiment.data.noise
         real = [image_quality.real(getattr(self.data, n)) for n in ("train", split)]
-        with self.on_one_device(params) as parts:
+        with self.unrolled(params) as parts:
             drawn = image_quality.Images(*self._drawn(parts, self.cfg.samples, poll))
             scores = image_quality.compared(drawn, *real)
             if self.judge:

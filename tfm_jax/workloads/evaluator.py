@@ -13,7 +13,7 @@ from jax.sharding import AxisType
 from tfm_jax.data.batches import eval_batches
 from tfm_jax.decode.search import ROWS
 from tfm_jax.layers.layout import to_unrolled
-from tfm_jax.mesh import on_this_host, put_whole, row_multiple
+from tfm_jax.mesh import divided, fetch, on_this_host, put_whole, row_multiple, using
 from tfm_jax.metrics.confusion import Confusion
 
 
@@ -163,20 +163,27 @@ class Evaluator:
         for batch in self.batches(split) if getattr(self.data, split) else ():
             poll()
             sums = self.eval_step(params, put_whole(self.mesh, batch))
-            sums = jax.device_get(sums)
+            sums = fetch(sums)
             totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
         return totals
 
     @contextlib.contextmanager
-    def on_one_device(
+    def unrolled(
         self, params: dict[str, Any]
     ) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
-        """(model, parameters), unrolled, whatever mesh the training is on.
+        """(model, parameters), unrolled, for functions of ``decode``.
 
-        With several processes all must call it.
+        Where each device has all parameters they are on one device; where it has a
+        share, ``mesh.fsdp`` or ``mesh.tensor``, they stay on the mesh of the training,
+        and no device ever has more. With several processes all must call it.
         """
+        model = self.experiment.build_model(layout="unrolled")
+        if divided(params):
+            with using(self.experiment.mesh, self.mesh):
+                yield model, to_unrolled(params)
+            return
         devices = jax.local_devices()[:1]
         mesh = jax.make_mesh((1,), (ROWS,), (AxisType.Auto,), devices=devices)
         params = jax.device_put(on_this_host(params), *devices)
         with jax.set_mesh(mesh), nn.logical_axis_rules(()):
-            yield self.experiment.build_model(layout="unrolled"), to_unrolled(params)
+            yield model, to_unrolled(params)

@@ -14,6 +14,7 @@ from tfm_jax.data.batch import ImageTextBatch, TextBatch
 from tfm_jax.data.rows import image_text
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
 from tfm_jax.data.tokenizers import unknown
+from tfm_jax.mesh import fetch
 from tfm_jax.objectives import retrieval
 from tfm_jax.objectives.retrieval import NEGATIVES, OBJECTIVES
 from tfm_jax.workloads import visual_lm
@@ -74,7 +75,7 @@ class RetrievalEvaluator(visual_lm.WritingEvaluator):
         lines, files = [], {}
         if _retrieves(self.experiment):
             pool = self.pool(split)
-            with self.on_one_device(params) as parts:
+            with self.unrolled(params) as parts:
                 scores |= recalls(
                     *parts, pool, matches="matching" in objectives, poll=poll
                 )
@@ -111,8 +112,9 @@ def recalls(
 ) -> dict[str, float]:
     """Recall at ``AT`` of texts and of images in a pool of pairs, in [0, 1].
 
-    Args: model, params: of one device. matches: whether the model has learnt matching,
-        which then reranks the ``CANDIDATES``. poll: called between batches.
+    Args: model, params: see ``Evaluator.unrolled``. matches: whether the model has
+        learnt matching, which then reranks the ``CANDIDATES``. poll: called between
+        batches.
     """
     parts = model, params, pool.images[:, 0], TextBatch(pool.tokens, pool.segments)
     cosines = similarities(*parts, poll=poll)
@@ -212,8 +214,9 @@ def similarities(
 ) -> np.ndarray:
     """Cosine [images, texts] of each image and each text.
 
-    Args: model, params: of one device. images: [images, height, width, C] uint8, at
-        least one. texts: [texts, T], at least one. poll: called between batches.
+    Args: model, params: see ``Evaluator.unrolled``. images: [images, height, width, C]
+        uint8, at least one. texts: [texts, T], at least one. poll: called between
+        batches.
     """
     of_texts = jnp.asarray(_batched(_of_texts, model, params, texts, poll))
     of_images = _batched(_of_images, model, params, images[:, None], poll)
@@ -233,7 +236,7 @@ def _batched(function, model, params, rows, poll):
         poll()
         chosen = np.minimum(np.arange(first, first + size), count - 1)
         some = jax.tree.map(lambda x, chosen=chosen: x[chosen], rows)
-        parts.append(jax.device_get(function(model, params, some)))
+        parts.append(fetch(function(model, params, some)))
     return np.concatenate(parts)[:count]
 
 

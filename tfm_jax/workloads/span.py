@@ -83,7 +83,7 @@ class SpanEvaluator(Evaluator):
     ) -> Scored:
         """Adds ``exact_match`` and ``f1`` of answers, in [0, 1]."""
         questions = self.data.examples[split]
-        with self.on_one_device(params) as parts:
+        with self.unrolled(params) as parts:
             answers = find_answers(
                 *(*parts, self.data.tokenizer, questions, self.experiment.data),
                 on_batch=lambda _: poll(),

@@ -35,7 +35,7 @@ class TagEvaluator(Evaluator):
         (rows,) = getattr(self.data, split)
         names = np.array(self.data.report[split]["labels"])
         tokens, types = unlabelled.unpadded(rows)
-        with self.on_one_device(params) as parts:
+        with self.unrolled(params) as parts:
             logits = probing.outputs(
                 *parts, tokens, types=types, on_batch=lambda _: poll()
             )

@@ -6,7 +6,6 @@ Source: Alayrac et al. 2022, arXiv:2204.14198, sections 2 and 3.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from tfm_jax.config import ConfigError
@@ -15,6 +14,7 @@ from tfm_jax.data.prepared import SPLITS
 from tfm_jax.data.rows import image_text
 from tfm_jax.data.sources.turns import Example
 from tfm_jax.decode.sampling import Sampling, generate
+from tfm_jax.mesh import fetch
 from tfm_jax.metrics.bleu import bleu
 from tfm_jax.objectives import visual_lm
 from tfm_jax.workloads.evaluator import Evaluator, Scored
@@ -36,7 +36,7 @@ def answers(
     """The last answer of each row as ``model`` writes it, greedily.
 
     Args:
-        model, params: of one device, unrolled. tokenizer: of the run.
+        model, params: see ``Evaluator.unrolled``. tokenizer: of the run.
         rows: only what stands before the last answers is read.
         end: the token that ends one.
         on_batch: called with the number of answers of each batch when it is done.
@@ -58,7 +58,7 @@ def answers(
             name: getattr(rows, name)[some]
             for name in ("images", "image_counts", "image_index")
         }
-        samples = jax.device_get(generate(model, params, prompts, how, beside=beside))
+        samples = fetch(generate(model, params, prompts, how, beside=beside))
         ids = [
             x[0, : n[0]] for x, n in zip(samples.tokens, samples.lengths, strict=True)
         ]
@@ -108,7 +108,7 @@ class WritingEvaluator(Evaluator):
         if most is not None:
             rows = type(rows)(*(x if x is None else x[:most] for x in rows))
         (end,) = self.data.tokenizer.ids_of(self.experiment.data.end)
-        with self.on_one_device(params) as parts:
+        with self.unrolled(params) as parts:
             texts = answers(
                 *(*parts, self.data.tokenizer, rows),
                 end=end,
