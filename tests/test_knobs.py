@@ -304,19 +304,19 @@ def test_every_knob_of_the_optimizer_changes_the_traced_update():
 
 
 def test_the_attention_kernel_is_a_choice():
-    """``model.attention``: on this machine "auto" is "xla", "cudnn" is refused."""
+    """``model.attention``: on this machine "auto" is "xla", others are refused."""
     if jax.default_backend() != "cpu":
         pytest.skip("about CPUs")
-    assert IMPLEMENTATIONS == ("auto", "xla", "cudnn")
+    assert IMPLEMENTATIONS == ("auto", "xla", "cudnn", "splash")
     batch = translation.example()
-    cfg = ModelConfig(
-        width=8, heads=2, source_vocab=11, target_vocab=11, attention="cudnn"
-    )
-    model, key = Transformer(cfg), jax.random.key(0)
-    params = jax.eval_shape(lambda: init_params(model, key, batch))  # runs no kernel
-    with pytest.raises(ValueError, match="model.attention='cudnn'"):
-        apply = functools.partial(model.apply, train=False)
-        jax.eval_shape(apply, {"params": params}, batch)
+    sizes = dict(width=8, heads=2, source_vocab=11, target_vocab=11)
+    for kernel in ("cudnn", "splash"):
+        model = Transformer(ModelConfig(**sizes, attention=kernel))
+        init = functools.partial(init_params, model, jax.random.key(0))
+        params = jax.eval_shape(init, batch)  # runs none
+        with pytest.raises(ValueError, match=f"model.attention='{kernel}' needs a"):
+            apply = functools.partial(model.apply, train=False)
+            jax.eval_shape(apply, {"params": params}, batch)
 
 
 def test_outside_of_sections_there_are_only_the_seed_and_names():

@@ -91,9 +91,9 @@ def example_of(experiment):
     return example._replace(images=images[:, None] if several else images)
 
 
-def gradients(experiment, target):
+def gradients(experiment, target, example=None):
     """Its gradients for ``target``, as text."""
-    example = example_of(experiment)
+    example = example or example_of(experiment)
     batch = jax.tree.map(lambda x: np.ones((1, 2, *x.shape[1:]), x.dtype), example)
     with on(target):
         program = build(experiment)
@@ -138,6 +138,39 @@ def test_gradients_lower_for_machines_that_are_not_here(name, target, monkeypatc
     assert not summed(program, "bf16")
 
 
+@pytest.mark.parametrize(
+    ("name", "target", "attention"),
+    [
+        *((name, "tpu", "auto") for name in ("gpt", "transformer", "bert", "dit")),
+        *((name, "cuda", "auto") for name in ("gpt", "vit")),
+        ("gpt", "tpu", "xla"),
+    ],
+)
+def test_no_weights_of_attention_exist_where_a_kernel_computes_them(
+    name, target, attention, monkeypatch
+):
+    """Rows of several texts included, for which GPUs have none."""
+    with_cudnn(monkeypatch)
+    length, (height, width) = 256, (16, 16)
+    longer = {"gpt": dict(max_length=length), "bert": dict(max_length=length)}
+    sizes = dict(image_size=(height, width), patch_size=(1,))
+    longer |= {"vit": sizes | dict(pool="mean"), "dit": sizes}
+    asked = experiment(name, attention=attention, **longer.get(name, {}))
+    example = WORKLOADS[asked.task].objective.example()
+    if hasattr(example, "images"):
+        pixels = tiny_images.images(1, (height, width)).images
+        example = example._replace(images=pixels)
+    else:
+        example = jax.tree.map(
+            lambda x: np.ones((1, length), x.dtype) if x.shape == (1, 2) else x, example
+        )
+    if target == "cuda" and name == "gpt":
+        example = example._replace(positions=None)
+    program = gradients(asked, target, example)
+    weights = re.findall(rf"<(?:\d+x)*{length}x{length}x\w+>", program)
+    assert bool(weights) == (attention == "xla")
+
+
 @pytest.mark.parametrize("name", sorted(FUSED - {"dit", "unet"}))
 def test_cudnn_is_a_choice_where_it_can_do_all_attention_of_a_family(name, monkeypatch):
     fields = dataclasses.fields(MODELS[name].config)
@@ -153,6 +186,19 @@ def test_cudnn_is_a_choice_where_it_can_do_all_attention_of_a_family(name, monke
         params = jax.eval_shape(lambda: init_params(model, jax.random.key(0), example))
         apply = functools.partial(model.apply, train=False)
         jax.eval_shape(apply, {"params": params}, example)
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize(
+    "changes", [{}, dict(data__batching="bucket"), dict(model__positions="alibi")]
+)
+def test_what_packed_rows_cost_on_a_gpu_is_said(changes, target, caplog):
+    """If there were a kernel for all else; TPUs have one for them, too."""
+    able = dict(model__dtype="bfloat16", model__width=16, data__batching="pack")
+    asked = resolve(tiny.get_config(**able | changes))
+    with on(target):
+        asked.say_if_rows_cost_the_kernel()
+    assert ("data.batching=bucket" in caplog.text) == (target == "cuda" and not changes)
 
 
 def test_the_platform_is_that_of_the_mesh():

@@ -34,7 +34,7 @@ KNOBS = {
         dict(width=8, depth=1, multipliers=(1,), groups=4, attention_at=()),
         {
             **dict.fromkeys(("dtype", "attention_block", "modulation", "variance"), {}),
-            "remat": {},
+            "remat": dict(attention_at=(4,)),
             "image_size": dict(image_size=(8,), attention_at=(4,)),
             "channels": 3,
             "width": 16,

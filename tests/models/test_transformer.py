@@ -244,6 +244,7 @@ def value_and_grads(model, params):
         ("unrolled", "full"),
         ("unrolled", "dots"),
         ("scanned", "full"),
+        ("scanned", "attention"),
     ],
 )
 def test_layout_and_remat_change_neither_logits_nor_gradients(plain, layout, remat):

@@ -9,6 +9,7 @@ import torch
 from tests.elsewhere import lowered, with_cudnn
 from tfm_jax.ops import attention as module
 from tfm_jax.ops.attention import SCORES, attention, attention_weights
+from tfm_jax.ops.dropout import dropout
 from tfm_jax.ops.masks import MASK_STYLES, Mask, to_bias
 
 B, T, S, H, K, V = 2, 5, 6, 2, 4, 3
@@ -31,13 +32,24 @@ def qkv():
 LENGTHS = np.array([2, 6])
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_scaled_dot_equals_torch_forward_and_backward(qkv, causal):
+@pytest.fixture
+def interpreted(monkeypatch):
+    """The kernel of TPUs is here, too."""
+    run = functools.partial(module.splash, interpret=True)
+    here = module.KERNELS["splash"]._replace(run=run, platform=jax.default_backend())
+    monkeypatch.setitem(module.KERNELS, "splash", here)
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize(
+    ("causal", "implementation"), [(False, "xla"), (True, "xla"), (True, "splash")]
+)
+def test_scaled_dot_equals_torch_forward_and_backward(qkv, causal, implementation):
     readout = normal(3, B, T, H, V)
     mask = Mask(causal=causal, kv_lengths=LENGTHS)
 
     def ours(q, k, v):
-        y = attention(q, k, v, mask=mask)
+        y = attention(q, k, v, mask=mask, implementation=implementation)
         return jnp.sum(y * readout), y
 
     grads, y = jax.jit(jax.grad(ours, (0, 1, 2), has_aux=True))(*qkv)
@@ -113,11 +125,20 @@ def test_the_scale_keeps_the_variance_of_logits_at_one():
     assert np.var(SCORES["dot"].function(q, k)) == pytest.approx(64, rel=0.05)
 
 
-@pytest.mark.parametrize("style", MASK_STYLES)
-@pytest.mark.parametrize("score", SCORES)
-def test_a_query_that_sees_nothing_gets_zeros_and_moves_nothing(qkv, score, style):
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize(
+    ("score", "style", "implementation"),
+    [
+        *((score, style, "xla") for score in SCORES for style in MASK_STYLES),
+        ("scaled_dot", "before", "splash"),
+    ],
+)
+def test_a_query_that_sees_nothing_gets_zeros_and_moves_nothing(
+    qkv, score, style, implementation
+):
     """Row 0 of the batch has no keys at all."""
     options = dict(score=score, mask_style=style, parameter=parameter(score))
+    options |= dict(implementation=implementation)
     mask = Mask(kv_lengths=np.array([0, 4]))
 
     def total(q, k, v):
@@ -171,10 +192,33 @@ def test_the_transform_sees_the_weights_before_the_values_do(qkv):
     np.testing.assert_allclose(doubled, 2 * attention(*qkv), rtol=1e-6)
 
 
+def test_weights_that_are_computed_again_are_not_kept(qkv):
+    """Their dropout included."""
+    drop = functools.partial(dropout, rate=0.5, key=jax.random.key(0))
+
+    def attend(q, k, v, remat):
+        y = attention(q, k, v, mask=Mask(causal=True), transform=drop, remat=remat)
+        return jnp.sum(y * normal(7, B, T, H, V))
+
+    def kept(remat):
+        of = functools.partial(attend, remat=remat)
+        backward = jax.eval_shape(lambda *qkv: jax.vjp(of, *qkv)[1], *qkv)
+        return [x for x in jax.tree.leaves(backward) if x.shape[-2:] == (T, S)]
+
+    assert kept(remat=False)
+    assert not kept(remat=True)
+    gradients = jax.jit(jax.grad(attend, (0, 1, 2)), static_argnums=3)
+    for x, y in zip(gradients(*qkv, True), gradients(*qkv, False), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about CPUs")
 def test_an_impossible_implementation_is_refused_by_name(qkv):
-    with pytest.raises(ValueError, match="model.attention='cudnn' needs an NVIDIA GPU"):
-        attention(*qkv, implementation="cudnn")
+    for name, device in (("cudnn", "an NVIDIA GPU"), ("splash", "a TPU")):
+        with pytest.raises(
+            ValueError, match=f"model.attention='{name}' needs {device}"
+        ):
+            attention(*qkv, implementation=name)
     with pytest.raises(ValueError, match="model.attention='flash'; choose from"):
         attention(*qkv, implementation="flash")
 

@@ -11,16 +11,18 @@ from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.ops.activations import ACTIVATIONS
-from tfm_jax.ops.attention import IMPLEMENTATIONS, SCORES, beyond_fused
+from tfm_jax.ops.attention import IMPLEMENTATIONS, KERNELS, SCORES, beyond_fused
 from tfm_jax.ops.masks import MASK_STYLES, Mask
 
 DTYPES = ("float32", "bfloat16")
 LAYOUTS = ("unrolled", "scanned")
 ALONG_ROWS = tuple(name for name, scheme in POSITIONS.items() if scheme.axes == 1)
-REMATS = {  # -> what is kept
+REMATS = {  # -> what of a layer is kept; None: all that its parts keep
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    # but for the weights of attention; Korthikanti et al. 2022, arXiv:2205.05198
+    "attention": None,
 }
 
 
@@ -44,13 +46,15 @@ class Execution:
     )
     remat: str = knob(
         "none",
-        "what the backward pass computes again instead of keeping it",
+        "what the backward pass computes again instead of keeping it: all but products "
+        "with parameters (dots), all (full), weights of attention (attention)",
         role="execution",
         choices=REMATS,
     )
     attention: str = knob(
         "auto",
-        "implementation; auto: cudnn on GPUs where it can do what is asked, else xla",
+        "implementation; auto: cudnn on GPUs, splash on TPUs for 128 tokens or more, "
+        "where they can do what is asked, else xla",
         role="execution",
         choices=IMPLEMENTATIONS,
     )
@@ -70,11 +74,17 @@ class Execution:
         return 0
 
     def unsupported(
-        self, *, causal: bool = False, packed: bool = False, train: bool = False
+        self,
+        kernel: str = "",
+        *,
+        causal: bool = False,
+        packed: bool = False,
+        train: bool = False,
     ) -> str:
-        """What ``attention`` cannot do of this model, in words; "" if nothing.
+        """What a kernel cannot do of this model, in words; "" if nothing.
 
         Args:
+            kernel: a key of ``KERNELS``; "": ``attention``.
             causal: no layer sees future tokens. packed: rows hold several documents.
             train: in training, too.
         """
@@ -162,10 +172,16 @@ class Arch(Execution):
         return self.windows[layer % len(self.windows)] if self.windows else 0
 
     def unsupported(
-        self, *, causal: bool = False, packed: bool = False, train: bool = False
+        self,
+        kernel: str = "",
+        *,
+        causal: bool = False,
+        packed: bool = False,
+        train: bool = False,
     ) -> str:
         """See ``Execution``; by the kernel's own rule."""
-        if self.attention != "cudnn":
+        kernel = kernel or self.attention
+        if kernel not in KERNELS:
             return ""
         q, v = (
             jax.ShapeDtypeStruct((1, 1, self.heads, size), self.dtype)
@@ -175,7 +191,8 @@ class Arch(Execution):
         segments: Any = packed or None  # of which only matters whether there are any
         mask = Mask(causal=causal, window=window, q_segments=segments)
         bias = POSITIONS[self.positions].bias or None
-        lacks = [beyond_fused(q, v, bias, mask, self.score, self.mask_style, None)]
+        asked = (q, v, bias, mask, self.score, self.mask_style, None)
+        lacks = [beyond_fused(kernel, *asked)]
         if train and self.attention_dropout:
             lacks.append(f"model.attention_dropout={self.attention_dropout}")
         return ", ".join(filter(None, lacks))

@@ -39,6 +39,7 @@ class MultiHeadAttention(nn.Module):
     dtype: DTypeLike = jnp.float32
     biases: Biases = BIASES["all"]
     out_scale: float = 1.0  # on the initial kernel of the output map
+    remat: bool = False  # weights are computed again in the backward pass, not kept
 
     def setup(self):
         def into_heads(size):
@@ -103,13 +104,15 @@ class MultiHeadAttention(nn.Module):
         query = self.query(x)
         if positions is not None:
             query = rotate(query, positions)
-        query = constrain(query, "batch", "length", "heads", "kv")
+        axes = ("batch", "length", "heads", "kv")
+        query = constrain(query, *axes)
         drops = train and self.dropout > 0.0
         records = self.is_mutable_collection("intermediates")
+        transform = self.weight_dropout.drawn() if drops else None
 
-        def transform(weights):
+        def record(weights):
             self.sow("intermediates", "weights", weights)
-            return self.weight_dropout(weights, train=train)
+            return transform(weights) if transform else weights
 
         y = attention(
             query,
@@ -120,8 +123,10 @@ class MultiHeadAttention(nn.Module):
             score=self.score,
             parameter=self.score_parameter if SCORES[self.score].shape else None,
             mask_style=self.mask_style,
-            transform=transform if drops or records else None,
+            transform=record if records else transform,
             implementation="xla" if records else self.implementation,
+            divided=nn.logical_to_mesh_axes(axes),
+            remat=self.remat and not records,
         )
         return self.out(y)
 

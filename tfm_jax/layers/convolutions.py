@@ -178,6 +178,7 @@ class CrossAttention(nn.Module):
             score="dot",
             transform=record if records else None,
             implementation="xla" if records else self.cfg.attention,
+            remat=self.cfg.remat == "attention" and not records,
         )[:, :, 0]
         if self.cfg.length_scale:
             visible = context.mask.visible(x.shape[1], context.memory.key.shape[1])

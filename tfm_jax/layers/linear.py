@@ -1,5 +1,6 @@
 """Affine maps as two-dimensional matrix products, with logical axis names."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -173,7 +174,12 @@ class Dropout(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool, of_rows: bool = True) -> jax.Array:
         if not train or self.rate == 0.0:
             return x
-        return dropout(x, self.rate, self.make_rng("dropout"), of_rows=of_rows)
+        return self.drawn(of_rows=of_rows)(x)
+
+    def drawn(self, *, of_rows: bool = True) -> Callable[[jax.Array], jax.Array]:
+        """What training applies, as a pure function: of one key, however often."""
+        key = self.make_rng("dropout")
+        return functools.partial(dropout, rate=self.rate, key=key, of_rows=of_rows)
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:

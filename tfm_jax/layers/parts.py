@@ -169,6 +169,7 @@ def _build_attention(cfg, out_scale, name, kind=MultiHeadAttention, **more):
         dtype=jnp.dtype(cfg.dtype),
         biases=BIASES[cfg.biases],
         out_scale=out_scale,
+        remat=cfg.remat == "attention",
         name=name,
         **more,
     )

@@ -150,6 +150,7 @@ class Config(Execution, choices={"layout": ("unrolled",)}):
             dropout=0.0,
             init=INIT,
             dtype=self.dtype,
+            remat=self.remat,
             attention=self.attention,
             **ATTENTION_BLOCKS[self.attention_block][1],
         )
@@ -207,8 +208,8 @@ class UNet(nn.Module):
             def run(model, x, condition, context):
                 return model.block(name, x, width, attends, condition, context, train)
 
-            if cfg.remat != "none":
-                run = nn.remat(run, policy=REMATS[cfg.remat])
+            if policy := REMATS[cfg.remat]:
+                run = nn.remat(run, policy=policy)
             return run(self, x, condition, context)
 
         x = Convolution(cfg.width, dtype, name="first")(images.astype(dtype))

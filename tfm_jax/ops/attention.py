@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from tfm_jax.ops.masks import MASK_STYLES, Mask, combine
 from tfm_jax.ops.platform import platform
 from tfm_jax.ops.products import einsum
+from tfm_jax.ops.splash import TILE, splash
 
 
 class Score(NamedTuple):
@@ -89,6 +91,8 @@ def attention(
     mask_style: str = "before",
     transform: Callable | None = None,
     implementation: str = "auto",
+    divided: PartitionSpec | None = None,
+    remat: bool = False,
 ) -> jax.Array:
     """Weighted mean of the values a query may see.
 
@@ -104,46 +108,72 @@ def attention(
         mask_style: a key of ``MASK_STYLES``.
         transform: applied to the weights [B, H, T, S] before the values are summed
             (dropout, recording).
-        implementation: a key of ``IMPLEMENTATIONS`` or "auto".
+        implementation: a key of ``IMPLEMENTATIONS``.
+        divided: mesh axes that ``q`` is divided over, for kernels that XLA does not
+            divide by itself.
+        remat: the backward pass computes the weights again instead of keeping them,
+            which fused kernels do anyway; ``transform`` must be pure.
     Returns: [B, T, H, K'] in the dtype of ``v``.
     Raises: ValueError if the implementation cannot do what is asked, or is not here.
     """
-    special = beyond_fused(q, v, bias, mask, score, mask_style, transform)
+    asked = (q, v, bias, mask, score, mask_style, transform)
     if implementation == "auto":
-        implementation = "xla" if special or platform() != "gpu" else "cudnn"
-    if implementation == "cudnn":
-        if platform() != "gpu":
+        implementation = _automatic(k.shape[1], asked)
+    if kernel := KERNELS.get(implementation):
+        if problem := not_here(implementation):
+            raise ValueError(problem)
+        if special := beyond_fused(implementation, *asked):
             raise ValueError(
-                "model.attention='cudnn' needs an NVIDIA GPU, this machine has "
-                f"{platform()!r}; choose from (auto, xla)"
+                f"model.attention={implementation!r} cannot do {special}; choose from "
+                "(auto, xla)"
             )
-        if special:
-            raise ValueError(
-                f"model.attention='cudnn' cannot do {special}; choose from (auto, xla)"
-            )
-        return _cudnn(q, k, v, mask)
+        return kernel.run(q, k, v, mask, divided)
     if implementation != "xla":
         raise ValueError(
             f"model.attention={implementation!r}; choose from {IMPLEMENTATIONS}"
         )
-    structure = None if mask is None else mask.bias(q.shape[1], k.shape[1])
-    weights = attention_weights(
-        q,
-        k,
-        combine(structure, bias),
-        score=score,
-        parameter=parameter,
-        mask_style=mask_style,
+
+    def plain(q, k, v, bias, mask, parameter):
+        structure = None if mask is None else mask.bias(q.shape[1], k.shape[1])
+        weights = attention_weights(
+            q,
+            k,
+            combine(structure, bias),
+            score=score,
+            parameter=parameter,
+            mask_style=mask_style,
+        )
+        if transform is not None:
+            weights = transform(weights)
+        return einsum("bhts,bshk->bthk", weights, v, dtype=v.dtype)
+
+    if remat:
+        plain = jax.checkpoint(plain)
+    return plain(q, k, v, bias, mask, parameter)
+
+
+def _automatic(keys, asked):
+    """The kernel of the platform, where it can do what is asked and pays."""
+    for name, kernel in KERNELS.items():
+        if kernel.platform == platform():
+            short = min(asked[0].shape[1], keys) < kernel.least
+            return "xla" if short or beyond_fused(name, *asked) else name
+    return "xla"
+
+
+def not_here(implementation: str) -> str:
+    """Why the platform cannot run it, in words; "" if it can."""
+    kernel = KERNELS.get(implementation)
+    if kernel is None or kernel.platform == platform():
+        return ""
+    return (
+        f"model.attention={implementation!r} needs {kernel.device}, this machine has "
+        f"{platform()!r}; choose from (auto, xla)"
     )
-    if transform is not None:
-        weights = transform(weights)
-    return einsum("bhts,bshk->bthk", weights, v, dtype=v.dtype)
-
-
-IMPLEMENTATIONS = ("auto", "xla", "cudnn")
 
 
 def beyond_fused(
+    implementation: str,
     q: jax.Array | jax.ShapeDtypeStruct,
     v: jax.Array | jax.ShapeDtypeStruct,
     bias: Any,
@@ -157,29 +187,42 @@ def beyond_fused(
     Args: as for ``attention``; of ``q`` and ``v`` shapes and dtypes are enough, of
         ``bias`` and ``transform`` whether they are None.
     """
-    size, dtypes = q.shape[-1], (jnp.bfloat16, jnp.float16)
+    mask, kernel = mask or Mask(), KERNELS[implementation]
     wanted = {
-        f"model.dtype={q.dtype.name!r}": q.dtype not in dtypes,
-        f"heads of {size} numbers (a multiple of 8, at most 128)": size % 8
-        or size > 128,
-        "values of another size than keys": v.shape[-1] != size,
+        f"model.dtype={q.dtype.name!r}": q.dtype not in kernel.dtypes,
+        **kernel.lacks(q, v, mask),
         f"score={score!r}": score != "scaled_dot",
         f"mask_style={mask_style!r}": mask_style != "before",
         "biases on the logits": bias is not None,
         "dropout on the weights": transform is not None,
-        "packed rows (data.batching='pack')": mask is not None
-        and mask.q_segments is not None,
-        "windows that differ between scanned layers": mask is not None
-        and isinstance(mask.window, jax.Array),
-        "windows without causality": mask is not None
-        and mask.window is not None
-        and not mask.causal,
-        "a visible prefix": mask is not None and mask.prefix is not None,
+        "windows that differ between scanned layers": isinstance(
+            mask.window, jax.Array
+        ),
+        "a visible prefix": mask.prefix is not None,
     }
     return ", ".join(name for name, asked in wanted.items() if asked)
 
 
-def _cudnn(q, k, v, mask):
+def _beyond_cudnn(q, v, mask):
+    size = q.shape[-1]
+    return {
+        f"heads of {size} numbers (a multiple of 8, at most 128)": size % 8
+        or size > 128,
+        "values of another size than keys": v.shape[-1] != size,
+        PACKED: mask.q_segments is not None,
+        "windows without causality": mask.window is not None and not mask.causal,
+    }
+
+
+# cuDNN has a layout for them, on Hopper GPUs and later, which JAX has not made public
+PACKED = "packed rows (data.batching=pack, data.layout=packed, cut or single)"
+
+
+def _beyond_splash(q, v, mask):
+    return {"segments that see earlier ones": mask.past_segments}
+
+
+def _cudnn(q, k, v, mask, divided):
     """Flash attention from the mask's structure alone: no [T, S] array exists."""
     mask, queries, keys = mask or Mask(), q.shape[1], k.shape[1]
     window = None if mask.window is None else (mask.window - 1, 0)  # it is causal
@@ -208,3 +251,33 @@ def _cudnn(q, k, v, mask):
         sees = jnp.maximum(first, 0) < mask.kv_lengths[:, None]
         y = jnp.where(sees[:, :, None, None], y, 0)
     return y
+
+
+class Kernel(NamedTuple):
+    """A fused implementation.
+
+    Attributes:
+        run: (q, k, v, mask, divided) -> what ``attention`` returns.
+        platform, device: where it is, for the program and in words.
+        dtypes: of queries, keys and values.
+        lacks: (q, v, mask) -> words for what it alone may lack, and whether it does.
+        least: tokens below which "auto" does not pay for its padding.
+    """
+
+    run: Callable
+    platform: str
+    device: str
+    dtypes: tuple[Any, ...]
+    lacks: Callable
+    least: int = 0
+
+
+KERNELS = {
+    "cudnn": Kernel(
+        _cudnn, "gpu", "an NVIDIA GPU", (jnp.bfloat16, jnp.float16), _beyond_cudnn
+    ),
+    "splash": Kernel(
+        splash, "tpu", "a TPU", (jnp.bfloat16, jnp.float32), _beyond_splash, TILE
+    ),
+}
+IMPLEMENTATIONS = ("auto", "xla", *KERNELS)

@@ -1,6 +1,7 @@
 """Experiment: the sections of a configuration, built and checked together."""
 
 import dataclasses
+import logging
 import re
 from collections.abc import Mapping
 from os.path import expanduser
@@ -22,6 +23,8 @@ from tfm_jax.config import (
     with_defaults,
 )
 from tfm_jax.models import MODELS
+from tfm_jax.ops.attention import PACKED
+from tfm_jax.ops.platform import platform
 from tfm_jax.optim import optimizers
 from tfm_jax.renamed import modern
 from tfm_jax.settings import files, starts, variants
@@ -158,14 +161,28 @@ class Experiment(NamedTuple):
         Args: train: in training, too; runs of before were let begin.
         Raises: ConfigError naming it and what it lacks.
         """
-        causal = MODELS[self.model_name].causal
-        packed = getattr(self.data, "batching", "") == "pack"
-        lacking = self.model.unsupported(causal=causal, packed=packed, train=train)
-        if lacking:
+        if lacking := self._unsupported("", train):
             raise ConfigError(
                 f"model.attention={self.model.attention!r} cannot do {lacking}; choose "
                 "from (auto, xla)"
             )
+
+    def say_if_rows_cost_the_kernel(self) -> None:
+        """Warns where a GPU's kernel could do all of the training but packed rows."""
+        if platform() == "gpu" and self.model.attention == "auto":
+            if self._unsupported("cudnn", train=True) == PACKED:
+                logging.warning(
+                    "model.attention=auto is xla here: cuDNN's kernel cannot do %s, "
+                    "but those of data.batching=bucket or data.layout=joined",
+                    PACKED,
+                )
+
+    def _unsupported(self, kernel, train):
+        causal = MODELS[self.model_name].causal
+        packed = getattr(self.data, "batching", "") == "pack"
+        packed |= getattr(self.data, "layout", "joined") != "joined"
+        asked = dict(causal=causal, packed=packed, train=train)
+        return self.model.unsupported(kernel, **asked)
 
     def shared(self) -> dict[str, Any]:
         """What the processes of one run have in common: all but places of files."""

@@ -104,6 +104,7 @@ def assemble(
         compiled = compiled._replace(init=like.compiled.init)
         evaluator = like.evaluator
     else:
+        experiment.say_if_rows_cost_the_kernel()
         with stop.nothing_to_save():
             evaluator = workload.make_evaluator(experiment, data, mesh, judge)
     if origin.extras:

@@ -11,7 +11,7 @@ from tfm_jax.config import ConfigError
 from tfm_jax.layers.layout import init_params, logical_specs
 from tfm_jax.mesh import shardings
 from tfm_jax.models import MODELS
-from tfm_jax.ops.platform import platform
+from tfm_jax.ops.attention import not_here
 from tfm_jax.optim import layerwise
 from tfm_jax.optim.optimizers import make_optimizer, make_schedule
 from tfm_jax.optim.schedules import SCHEDULES
@@ -79,11 +79,8 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
     Args: peak_lr: instead of the configuration's; may be traced.
     Raises: ConfigError if the platform cannot run it.
     """
-    if experiment.model.attention == "cudnn" and platform() != "gpu":
-        raise ConfigError(
-            "model.attention='cudnn' needs an NVIDIA GPU, this machine has "
-            f"{platform()!r}; choose from (auto, xla)"
-        )
+    if problem := not_here(experiment.model.attention):
+        raise ConfigError(problem)
     model, cfg = experiment.build_model(), experiment.train
     objective = experiment.objective
     freeze = "|".join(experiment.frozen)

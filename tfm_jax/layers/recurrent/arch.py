@@ -20,7 +20,12 @@ _MAPPING = tuple(name for name, row in READOUTS.items() if row.maps)
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentArch(
-    Execution, choices={"layout": ("unrolled",), "attention": ("auto", "xla")}
+    Execution,
+    choices={
+        "layout": ("unrolled",),
+        "remat": ("none", "full", "dots"),
+        "attention": ("auto", "xla"),
+    },
 ):
     """Defaults are Bahdanau et al. 2015 with the readout of Luong et al. 2015."""
 
