@@ -19,7 +19,9 @@ Usage:
   --seeds 5 or 0,1,7        so many, or these, instead of the study's
   --engine ENGINE           local, slurm or kubernetes
   --engine-option K=V       of sbatch (partition=gpu, time=2:00:00), or for Kubernetes
-                            image=, claim=, mount= and resources (nvidia.com/gpu=1)
+                            image=, claim=, mount=, selector.LABEL= and resources
+                            (nvidia.com/gpu=1); a run with mesh.processes=N gets N
+                            nodes or pods
   --jobs N                  runs at a time; default: one for each device or core
   --out DIR                 where studies live; default runs/studies
   --allow-mixed             report runs of different code or machines together
@@ -214,7 +216,10 @@ def headline(analysis: Any) -> Any:
 
 
 def one(options: argparse.Namespace, plan: Plan) -> Any:
-    """Runs a cell of plan.json, and those that train with it; the exit code."""
+    """Runs a cell of plan.json, and those that train with it; the exit code.
+
+    Of the processes of one run the first keeps the books.
+    """
     listed = [entry["id"] for entry in batch.read_plan(plan.root)]
     if options.index not in range(len(listed)):
         raise ConfigError(
@@ -229,11 +234,13 @@ def one(options: argparse.Namespace, plan: Plan) -> Any:
         )
     group = [run for run in plan.runs if run.cell.command == commands[0]]
     left = [cell for cell, status in group if not status.finished]
+    if not left:
+        return exits.OK
+    if any(os.environ.get(name, "0") != "0" for name in PROCESS):
+        return local.follow(group[0].cell)
     for cell in left:
         attempts.forget(cell)
-    if os.environ.get("SLURM_PROCID", "0") != "0":
-        return local.follow(group[0].cell)
-    return local.run_group(left, environment()) if left else exits.OK
+    return local.run_group(left, environment())
 
 
 COMMANDS = {
@@ -242,6 +249,7 @@ COMMANDS = {
 }  # fmt: skip
 ENGINES = ("local", *submit.ENGINES)
 MOST_SEEDS = 10_000
+PROCESS = ("JAX_PROCESS_ID", "SLURM_PROCID")  # which one of a run this is
 
 
 def _slots(options, plan):

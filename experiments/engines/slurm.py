@@ -23,8 +23,10 @@ the whole array. Failures are counted in a file of the task, because
 ``SLURM_RESTART_COUNT`` counts preemptions too, and those are nobody's fault. Slurm lets
 a requeued task wait for two minutes (slurm.conf, AuthInfo=cred_expire).
 
-Several nodes (``options={"nodes": 2}`` with ``mesh.processes=2``) get one process each,
-which ``jax.distributed.initialize()`` recognises by the variables that ``srun`` sets.
+Runs with ``mesh.processes=N`` get N nodes with one process each, or what ``nodes``,
+``ntasks-per-node`` and ``ntasks`` say, if that makes N; they find each other by the
+variables that ``srun`` sets. Tasks of one array are alike: runs of other numbers of
+processes are another array.
 """
 
 import re
@@ -40,6 +42,7 @@ from tfm_jax.api import ConfigError, InfrastructureError, exits
 
 _PATH = re.compile(r"/[A-Za-z0-9._/@+,=:~-]*")  # no blank, no % of a file name pattern
 _TIME = re.compile(r"([0-9]+-)?[0-9]+(:[0-9][0-9]){0,2}")
+_COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _OPTION = re.compile(r"[a-z][a-z-]*")
 _VALUE = re.compile(r"[A-Za-z0-9._/@+,=:%&|*()\[\]-]+")
 
@@ -66,6 +69,7 @@ def script(
     directory: Path,
     indices: Iterable[int],
     *,
+    processes: int = 1,
     jobs: int = 0,
     time_limit: str = "",
     options: Mapping[str, object] | None = None,
@@ -77,6 +81,7 @@ def script(
     Args:
         study: ``NAME:SCALE``. directory: of the study; logs go to its ``slurm/``.
         indices: of runs in the study's ``plan.json``.
+        processes: of each run, see ``mesh.processes``.
         jobs: tasks that run at a time; 0: as many as the cluster lets.
         time_limit: of a task, as Slurm writes times: ``MINUTES``, ``HH:MM:SS``,
             ``D-HH:MM``; "": what the partition gives.
@@ -85,7 +90,8 @@ def script(
         command: argv that runs a cell, given ``--index=N``; default
             ``experiments.run STUDY one`` with this Python.
         where: the folder it runs in; by default where it is submitted.
-    Raises: ConfigError for what could end a ``#SBATCH`` line or begin another one.
+    Raises: ConfigError for what could end a ``#SBATCH`` line or begin another one, and
+        for options that start another number of processes.
     """
     directory = Path(directory).absolute()
     logs = directory / "slurm"
@@ -100,7 +106,7 @@ def script(
         "open-mode": "append",
         "output": batch.legal("study directory", str(logs), _PATH) + "/%A_%a.log",
     }
-    chosen = {"nodes": 1, "ntasks-per-node": 1} | dict(options or {})
+    chosen = _layout(processes, options or {}) | dict(options or {})
     for name, value in chosen.items():
         batch.legal("option", name, _OPTION)
         batch.legal(f"option {name}", str(value), _VALUE)
@@ -127,23 +133,49 @@ def script(
     return "\n".join(["#!/bin/bash", *(f"#SBATCH {line}" for line in header), body])
 
 
-def submit(study: str, directory: Path, indices: Iterable[int], **settings: Any) -> str:
-    """Submits those of the runs that have not ended; the job's id.
+def _layout(processes, options):
+    """Options that start a run's processes, one on each node where nothing is said."""
+    names = ("nodes", "ntasks-per-node", "ntasks")
+    given = {name: str(options[name]) for name in names if name in options}
+    count = {n: int(batch.legal(f"option {n}", v, _COUNT)) for n, v in given.items()}
+    a_node = count.get("ntasks-per-node", 1)
+    nodes = count.get("nodes", max(processes // a_node, 1))
+    if count.get("ntasks", nodes * a_node) != processes:
+        shown = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise ConfigError(
+            f"options {shown} start {count.get('ntasks', nodes * a_node)} processes, "
+            f"but runs have mesh.processes={processes}"
+        )
+    return {} if "ntasks" in count else {"nodes": nodes, "ntasks-per-node": a_node}
 
-    The script stays in the study directory, ``slurm/array.sh``.
 
-    Args: as ``script``.
+def submit(
+    study: str, directory: Path, indices: Iterable[int], **settings: Any
+) -> list[str]:
+    """Submits those of the runs that have not ended; the ids of the jobs.
+
+    Runs of as many processes are one job. The scripts stay in the study directory,
+    ``slurm/array.sh``, of several processes ``slurm/array-PROCESSES.sh``.
+
+    Args: as ``script``, which ``plan.json`` tells ``processes``.
     Raises: ConfigError if nothing is left to run; InfrastructureError with what sbatch
         says.
     """
     directory = Path(directory).absolute()
     left = batch.missing(directory, indices)
-    text = script(study, directory, left, **settings)
-    path = directory / "slurm" / "array.sh"
-    path.parent.mkdir(exist_ok=True)  # Slurm does not make the folder of its logs
-    path.write_text(text, encoding="utf-8")
-    answer = _slurm("sbatch", "--parsable", str(path))
-    return answer.strip().partition(";")[0]  # "JOB;CLUSTER" where there are several
+    texts = {
+        n: script(study, directory, group, processes=n, **settings)
+        for n, group in left.items()
+    }
+    (directory / "slurm").mkdir(exist_ok=True)  # Slurm makes no folder of its logs
+    jobs = []
+    for processes, text in texts.items():
+        name = "array.sh" if processes == 1 else f"array-{processes}.sh"
+        path = directory / "slurm" / name
+        path.write_text(text, encoding="utf-8")
+        answer = _slurm("sbatch", "--parsable", str(path))
+        jobs.append(answer.strip().partition(";")[0])  # "JOB;CLUSTER" where there are
+    return jobs
 
 
 def status(job: str) -> dict[int, str]:

@@ -30,7 +30,7 @@ def _slurm(options, plan, indices, given):
     from experiments.engines import slurm
 
     tail = again(options, plan, plan.root.parent.absolute())
-    job = slurm.submit(
+    jobs = slurm.submit(
         plan.spec,
         plan.root,
         indices,
@@ -39,7 +39,8 @@ def _slurm(options, plan, indices, given):
         command=[sys.executable, "-m", "experiments.run", *tail],
         jobs=options.jobs,
     )
-    say(f"submitted as job {job}; the same command with `status` tells how it is")
+    names = " and ".join(jobs)
+    say(f"submitted as job {names}; the same command with `status` tells how it is")
 
 
 def _kubernetes(options, plan, indices, given):
@@ -51,12 +52,16 @@ def _kubernetes(options, plan, indices, given):
             "--engine kubernetes needs --engine-option image=IMAGE and "
             "--engine-option claim=PERSISTENT_VOLUME_CLAIM"
         )
+    prefix = "selector."
+    labels = [name for name in given if name.startswith(prefix)]
+    selector = {name.removeprefix(prefix): given.pop(name) for name in labels}
     tail = again(options, None, places.get("mount", "/studies"))
     path = kubernetes.submit(
         plan.spec,
         plan.root,
         indices,
         resources=given,
+        selector=selector,
         command=["python", "-m", "experiments.run", *tail],
         jobs=options.jobs,
         **places,

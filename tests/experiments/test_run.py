@@ -193,6 +193,7 @@ def test_a_mistake_stops_before_anything_runs(tmp_path, argv, words, capsys):
 def test_kubernetes_from_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
     options = ["image=lab/tfm:1", "claim=disk", "nvidia.com/gpu=1"]
+    options.append("selector.lab/kind=a=b")
     argv = [f"{TINY}:vmapped", "--engine=kubernetes", "--jobs=2", f"--out={tmp_path}"]
     for option in options:
         argv += ["--engine-option", option]
@@ -201,7 +202,9 @@ def test_kubernetes_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert f"kubectl create --filename {path}" in capsys.readouterr().out
     job = yaml.safe_load(path.read_text())["spec"]
     assert job["completions"] == 2, "runs that train together are one task"
-    container = job["template"]["spec"]["containers"][0]
+    pod = job["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["nodeSelector"] == {"lab/kind": "a=b"}
     assert container["image"] == "lab/tfm:1"
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "1"}
     assert run.main([TINY, "--engine=kubernetes", f"--out={tmp_path}"]) == 78
@@ -224,3 +227,26 @@ def test_slurm_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert options["partition"] == "gpu" and options["time"] == "1:00:00"
     assert options["array"] == "0-2%1"
     assert "--seeds=0," in (bin_folder / "job-100" / "script").read_text()
+
+
+def test_a_study_of_several_processes_is_submitted_as_such(
+    tmp_path, monkeypatch, capsys
+):
+    """Of each run the first process keeps the books, and the others follow it."""
+    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
+    argv = [TINY, "--set=config.mesh.processes=2", "--seeds=0,", f"--out={tmp_path}"]
+    options = ["--engine-option=image=lab/tfm:1", "--engine-option=claim=disk"]
+    assert run.main([*argv, "--engine=kubernetes", *options]) == 0
+    path = tmp_path / "tiny_study-cpu" / "kubernetes" / "job.yaml"
+    found = list(yaml.safe_load_all(path.read_text()))
+    assert [each["kind"] for each in found] == ["JobSet"] * 3
+    kept, followed = [], []
+    monkeypatch.setattr(local, "run_group", lambda group, _: kept.append(group) or 3)
+    monkeypatch.setattr(local, "follow", lambda cell: followed.append(cell) or 4)
+    for process, code in (("0", 3), ("1", 4)):
+        monkeypatch.setenv("JAX_PROCESS_ID", process)
+        assert run.main([*argv, "one", "--index=0"]) == code
+    [[cell]] = kept
+    assert [cell.directory] == [other.directory for other in followed]
+    (cell.directory / "DONE.json").write_text('{"status": "diverged"}')
+    assert run.main([*argv, "one", "--index=0"]) == 0, "nothing is left to follow"

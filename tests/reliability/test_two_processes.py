@@ -78,9 +78,7 @@ print(json.dumps([found, exact, same, copied, requested, step]))
 
 
 def test_two_processes_save_restore_agree_and_stop_together(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     children = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS, str(me), str(tmp_path), address],
@@ -130,6 +128,18 @@ def slurm(me, job):
     return variables | {"SLURM_STEP_NODELIST": "localhost"}
 
 
+def told(me, port):
+    """What a launcher sets that JAX does not know, as of pods of Kubernetes."""
+    address = f"localhost:{port}"
+    return {"JAX_COORDINATOR_ADDRESS": address, "JAX_PROCESS_ID": str(me)}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def losses(workdir):
     return {
         (r["step"], r["kind"]): r.get("loss", r.get("nll"))
@@ -142,7 +152,8 @@ def losses(workdir):
 def test_a_run_of_two_processes_is_that_of_one_with_two_devices(commands, tmp_path):
     """Started as Slurm would; stopped by a signal to one of them, then resumed.
 
-    Each has half of every parameter, when it translates, too.
+    Each has half of every parameter, when it translates, too. In between the run goes
+    on in one process, on devices that have whole copies, and is stopped there.
     """
     one, two = tmp_path / "one", tmp_path / "two"
     halves = dict(mesh__data=1, mesh__fsdp=2)
@@ -160,6 +171,8 @@ def test_a_run_of_two_processes_is_that_of_one_with_two_devices(commands, tmp_pa
         codes = [commands.wait(pid) for pid in pids]
         said = [output.read_text() for output in outputs]
         assert codes == [exits.PREEMPTED if stop else 0] * 2, said
+        if stop:
+            assert not tiny.run(two, tiny.get_config(**SHORT), stop=(9,))
     assert "first step" in said[0] and "first step" not in said[1], "one speaks"
     ours, theirs = losses(two), losses(one)
     assert ours.keys() == theirs.keys() and len(ours) > 4
@@ -173,13 +186,61 @@ def test_a_run_of_two_processes_is_that_of_one_with_two_devices(commands, tmp_pa
 
 def start_two(commands, tmp_path, *changes):
     """Pids and files of output of two processes, each with some other knobs."""
-    job = random.randrange(4_096)
-    outputs = [tmp_path / "0", tmp_path / "1"]
+    port, outputs = free_port(), [tmp_path / "0", tmp_path / "1"]
     pids = [
-        commands.start(flags(tmp_path / "run", **changes[me]), output, **slurm(me, job))
+        commands.start(flags(tmp_path / "run", **changes[me]), output, **told(me, port))
         for me, output in enumerate(outputs)
     ]
     return pids, outputs
+
+
+ALONE = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "2"}
+
+
+@pytest.mark.parametrize(
+    "variables, given",
+    [
+        ({}, {}),
+        ({**slurm(0, 1)}, {}),
+        (ALONE, {"local_device_ids": []}),
+        (ALONE | {"JAX_LOCAL_DEVICE_IDS": "1"}, {}),
+        ({"JAX_COORDINATOR_ADDRESS": "a:1"}, {}),
+        (told(1, 5), {"coordinator_bind_address": "localhost:5", "process_id": 1}),
+        (
+            told(0, 5) | {"JAX_COORDINATOR_BIND_ADDRESS": "me:5"},
+            {"coordinator_bind_address": "me:5", "process_id": 0},
+        ),
+    ],
+)
+def test_who_the_others_are_is_told_or_found(monkeypatch, variables, given):
+    """And where it is told, nothing listens at more addresses than those named.
+
+    A process that is alone on a node of Slurm has all its GPUs; JAX would take one.
+    """
+    asked = []
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID", *ALONE):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **how: asked.append(how))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    peers.join(2)
+    [how] = asked
+    assert {name: how[name] for name in given} == given
+    if "process_id" in given:
+        assert how["coordinator_address"] == "localhost:5"
+        assert how["num_processes"] == 2
+    else:
+        assert how == given
+
+
+def test_others_that_are_not_reached_are_no_mistake_of_the_settings(monkeypatch):
+    def fail(**_):
+        raise jax.errors.JaxRuntimeError("UNAVAILABLE: connection refused")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(exits.InfrastructureError, match="mesh.processes=2.*refused"):
+        peers.join(2)
 
 
 def test_processes_with_different_settings_end_before_the_first_step(

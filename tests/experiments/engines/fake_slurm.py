@@ -128,7 +128,16 @@ def srun(*argv):
         del argv[0]
     home = HERE / f"job-{os.environ['SLURM_ARRAY_JOB_ID']}"
     (home / f"{os.environ['SLURM_ARRAY_TASK_ID']}.step").write_text(str(os.getpid()))
-    os.execvp(argv[0], argv)
+    options = home / "options"
+    options = json.loads(options.read_text()) if options.exists() else {}
+    count = int(options.get("nodes", 1)) * int(options.get("ntasks-per-node", 1))
+    if count == 1:
+        os.execvp(argv[0], argv)
+    tasks = [
+        subprocess.Popen(argv, env=os.environ | {"SLURM_PROCID": str(n)})
+        for n in range(count)
+    ]
+    sys.exit(max(task.wait() for task in tasks))
 
 
 def squeue(*argv):

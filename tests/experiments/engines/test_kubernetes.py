@@ -186,8 +186,8 @@ def test_impossible_requests_are_refused(settings):
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", fullmatch=True))
 def test_names_are_dns_labels_with_room_for_the_index(study):
     job = manifest(study=study)
-    assert LABEL.fullmatch(job["metadata"]["name"] + "-99999")
-    assert len(job["metadata"]["name"] + "-99999") <= 63
+    assert LABEL.fullmatch(job["metadata"]["name"] + "-99999-abcde")
+    assert len(job["metadata"]["name"] + "-99999-abcde") <= 63
     assert LABEL.fullmatch(job["metadata"]["labels"]["study"])
 
 

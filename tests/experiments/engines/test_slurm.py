@@ -81,7 +81,7 @@ def cluster(request, monkeypatch):
 class Study:
     """One with a run for each list of codes."""
 
-    def __init__(self, folder, *codes):
+    def __init__(self, folder, *codes, processes=None):
         self.directory = folder / "study"
         self.homes = [
             self.directory / f"arm-s{n}-0123456789ab" for n in range(len(codes))
@@ -89,14 +89,19 @@ class Study:
         for home, wanted in zip(self.homes, codes, strict=True):
             home.mkdir(parents=True)
             (home / "codes").write_text(json.dumps(wanted))
-        cells = [{"id": home.name[-12:], "directory": str(home)} for home in self.homes]
+        cells = [
+            {"id": home.name[-12:], "directory": str(home), "processes": count}
+            for home, count in zip(
+                self.homes, processes or [1] * len(codes), strict=True
+            )
+        ]
         plan = {"study": "norms:cpu", "cells": cells}
         (self.directory / "plan.json").write_text(json.dumps(plan))
         self.cell = folder / "cell.py"
         self.cell.write_text(CELL)
 
     def submit(self, **settings):
-        self.job = slurm.submit(
+        self.job, *self.others = slurm.submit(
             "norms:cpu",
             self.directory,
             range(len(self.homes)),
@@ -197,6 +202,24 @@ def test_without_slurm_the_error_says_so(tmp_path, monkeypatch):
         study.submit()
 
 
+def test_a_run_gets_its_processes_and_runs_of_as_many_are_one_array(fake, tmp_path):
+    study = Study(tmp_path, [0], [0], [0], processes=[2, 1, 2])
+    study.submit()
+    study.wait_for_the_end(30, runs=[1])
+    [study.job] = study.others
+    study.wait_for_the_end(30, runs=[0, 2])
+    assert [study.started(n) for n in range(3)] == [2, 1, 2]
+
+
+def test_a_number_of_processes_that_options_contradict_stops_before_any_job(
+    fake, tmp_path
+):
+    study = Study(tmp_path, [0], [0], processes=[1, 2])
+    with pytest.raises(ValueError, match="nodes=1 start 1 .* mesh.processes=2"):
+        study.submit(options={"nodes": 1})
+    assert not list(tmp_path.glob("bin/job-*"))
+
+
 def script(study="norms:cpu", directory="/s", indices=(0,), **settings):
     return slurm.script(study, directory, indices, **settings)
 
@@ -250,9 +273,38 @@ def test_hostile_arguments_of_the_command_stay_arguments(fake, tmp_path):
     assert not list(tmp_path.rglob("pwned"))
 
 
-def test_several_nodes_get_one_process_each():
-    lines = header(script(options={"nodes": 2, "cpus-per-task": 8}))
-    assert {"#SBATCH --nodes=2", "#SBATCH --ntasks-per-node=1"} <= set(lines)
+@pytest.mark.parametrize(
+    "processes, options, lines",
+    [
+        (1, {}, ["nodes=1", "ntasks-per-node=1"]),
+        (2, {"cpus-per-task": 8}, ["nodes=2", "ntasks-per-node=1", "cpus-per-task=8"]),
+        (2, {"nodes": "2"}, ["nodes=2", "ntasks-per-node=1"]),
+        (8, {"ntasks-per-node": 4}, ["nodes=2", "ntasks-per-node=4"]),
+        (8, {"nodes": 1, "ntasks-per-node": 8}, ["nodes=1", "ntasks-per-node=8"]),
+        (8, {"ntasks": 8}, ["ntasks=8"]),
+    ],
+)
+def test_several_processes_get_a_node_each_or_what_is_asked(processes, options, lines):
+    text = script(processes=processes, options=options)
+    assert header(text)[-len(lines) :] == [f"#SBATCH --{line}" for line in lines]
+
+
+@pytest.mark.parametrize(
+    "processes, options, words",
+    [
+        (1, {"nodes": 2}, "nodes=2 start 2 processes.*mesh.processes=1"),
+        (3, {"ntasks-per-node": 2}, "ntasks-per-node=2 start 2 .*mesh.processes=3"),
+        (2, {"ntasks": 1}, "ntasks=1 start 1 .*mesh.processes=2"),
+        (2, {"nodes": "1-2"}, "option nodes '1-2': must match"),
+        (2, {"ntasks-per-node": 0}, "option ntasks-per-node '0': must match"),
+    ],
+)
+def test_options_that_start_other_processes_are_refused(processes, options, words):
+    with pytest.raises(ValueError, match=words):
+        script(processes=processes, options=options)
+
+
+def test_srun_is_told_the_cores_of_a_process():
     assert "\nsrun --cpus-per-task=8 " in script(options={"cpus-per-task": 8})
 
 

@@ -23,18 +23,29 @@ from tfm_jax.terminal import say
 BEAT = 1.0  # seconds between two signs of life
 PATIENCE = 60.0  # seconds without one until a peer is believed dead; JAX's own are 100
 GRACE = 5.0  # seconds that peers have to fail for the same reason
+ARRIVAL = 1800  # seconds until all have come: pods wait for nodes and images
+BIND_ADDRESS = "JAX_COORDINATOR_BIND_ADDRESS"
 ENDED = "ended"
 # what XLA raises when a collective loses its peer
 _LOST = re.compile("gloo|nccl|rccl|connection|coordination|heartbeat|barrier", re.I)
 
 
 def join(processes: int) -> None:
-    """Finds the other processes, as ``jax.distributed.initialize()`` does.
+    """Finds the other processes: as told, or as ``jax.distributed.initialize()`` does.
 
-    Raises: ConfigError if there are not so many.
+    JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS, HOST:PORT of process 0, tell it where no
+    launcher does that JAX knows. Process 0 then listens at that address alone, or at
+    JAX_COORDINATOR_BIND_ADDRESS where it knows its host by another name.
+
+    Raises: ConfigError if there are not so many. InfrastructureError if they cannot be
+        reached; JAX itself aborts the process if they do not come in time.
     """
     try:
-        jax.distributed.initialize()
+        jax.distributed.initialize(**_told(processes))
+    except jax.errors.JaxRuntimeError as error:
+        raise exits.InfrastructureError(
+            f"mesh.processes={processes}, but the others are not reached: {error}"
+        ) from error
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"mesh.processes={processes}, but jax.distributed finds no others: {error}"
@@ -43,6 +54,26 @@ def join(processes: int) -> None:
         raise ConfigError(
             f"mesh.processes={processes}, but {jax.process_count()} were started"
         )
+
+
+def _told(processes: int) -> dict[str, Any]:
+    """Arguments of ``jax.distributed.initialize`` that it does not find out itself."""
+    given = os.environ
+    address, me = given.get("JAX_COORDINATOR_ADDRESS"), given.get("JAX_PROCESS_ID")
+    if address and me:
+        return {
+            "coordinator_address": address,
+            "num_processes": processes,
+            "process_id": int(me),
+            "coordinator_bind_address": given.get(BIND_ADDRESS, address),  # or all
+            "cluster_detection_method": "deactivate",  # Kubernetes: needs API rights
+            "initialization_timeout": ARRIVAL,
+        }
+    nodes = given.get("SLURM_STEP_NUM_NODES")
+    if nodes and given.get("SLURM_NTASKS") == nodes:
+        if "JAX_LOCAL_DEVICE_IDS" not in given:
+            return {"local_device_ids": []}  # all of the node; JAX would take one GPU
+    return {}
 
 
 def require_agreement(what: str, settings: Mapping) -> None:
