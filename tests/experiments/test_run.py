@@ -248,5 +248,6 @@ def test_a_study_of_several_processes_is_submitted_as_such(
         assert run.main([*argv, "one", "--index=0"]) == code
     [[cell]] = kept
     assert [cell.directory] == [other.directory for other in followed]
+    cell.directory.mkdir()
     (cell.directory / "DONE.json").write_text('{"status": "diverged"}')
     assert run.main([*argv, "one", "--index=0"]) == 0, "nothing is left to follow"

@@ -19,8 +19,7 @@ def prepare(cpu_devices: int = 0, processes: int = 1) -> None:
         cpu_devices: devices to make of the host's cores where it has no accelerator;
             0: one per core, at most 8. One device per core trains faster than one
             device on all cores, since small matrix products do not split well.
-        processes: of the run, on one host or several; those of Slurm, Open MPI or a
-            Cloud TPU are found by ``jax.distributed.initialize()`` itself.
+        processes: of the run, on one host or several, see ``peers.join``.
     Raises: ConfigError if there are not so many.
     The cache is private to the user, or not used, which a warning says;
     JAX_COMPILATION_CACHE_DIR chooses another place.
