@@ -16,6 +16,9 @@ Usage:
   --mode=train          (default) train, or go on where a stopped run left off
   --mode=dry_run        what would be trained: the configuration as --format=flags or
                         json, parameters, FLOPs, memory, the first batch; no --workdir
+  --mode=compile        compile the steps of a run for --topology=KIND:SHAPE, such as
+                        v5e:4x4, which need not be here: memory, FLOPs, collectives, an
+                        estimate; no --workdir. --sweep_mesh=true tries every mesh
   --mode=eval           score the test set, or --input=FILE: translations against
                         --reference=FILE, other tasks as one of their validation files
   --mode=translate      one sentence per line, from standard input to standard output
@@ -91,6 +94,7 @@ _FILES = (
 MODES = {  # mode: the function that does it, the flags that only it reads
     "train": ("train", ("trust_data", "extend", "profile")),
     "dry_run": ("dry_run", ("trust_data", "format")),
+    "compile": ("compile", ("format", "topology", "sweep_mesh")),
     "eval": ("evaluate", ("checkpoint", "input", "reference", "trust_data")),
     "translate": ("translate", ("checkpoint",)),
     "classify": ("classify", ("checkpoint", "input")),
@@ -103,6 +107,7 @@ MODES = {  # mode: the function that does it, the flags that only it reads
 }
 _NAMES = {"model_name", "task"}  # they say what knobs a configuration has
 UNREAD = ("average", "replay")  # modes that take the checkpoint's configuration whole
+NO_WORKDIR = ("dry_run", "compile")  # modes that need none, and read no run
 HELP = {"--help", "-help", "-h"}
 
 
@@ -118,10 +123,11 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     flags.DEFINE_enum("mode", "train", list(MODES), "", values)
     flags.DEFINE_enum("format", "flags", ["flags", "json"], "", values)
     named = ("config", "workdir", "input", "output", "reference", "scoring", "labels")
-    for name in (*named, "question", "texts", *_PROMPT):
+    for name in (*named, "question", "texts", "topology", *_PROMPT):
         flags.DEFINE_string(name, None, "", values)
     flags.DEFINE_string("profile", "", "", values)
-    flags.DEFINE_enum("trust_data", "false", ["true", "false"], "", values)
+    for name in ("trust_data", "sweep_mesh"):
+        flags.DEFINE_enum(name, "false", ["true", "false"], "", values)
     flags.DEFINE_integer("extend", None, "", 1, flag_values=values)  # at least 1
     flags.DEFINE_integer("checkpoint", None, "", 0, flag_values=values)  # at least 0
     flags.DEFINE_integer("count", None, "", 1, flag_values=values)  # at least 1
@@ -307,7 +313,7 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
     """Does what the mode says; JAX is imported once the command line is right."""
     if values.config == "":
         configs.load("")  # says which there are
-    if not values.workdir and not (values.config and values.mode == "dry_run"):
+    if not values.workdir and not (values.config and values.mode in NO_WORKDIR):
         raise configs.ConfigError("--workdir=DIR is missing: where does the run live?")
     flags.FLAGS.mark_as_parsed()  # the worker processes of Grain ask for it
     if any(flag.startswith("--each.") for flag in knobs):
@@ -336,6 +342,12 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
         from tfm_jax.train.costs import dry_run
 
         return dry_run.dry_run(config, format=values.format, **_beginning(knobs))
+    if values.mode == "compile":
+        from tfm_jax.train.ahead import mode
+
+        sweeps = values.sweep_mesh == "true"
+        asked = dict(topology=values.topology, format=values.format, sweep_mesh=sweeps)
+        return mode.compile_run(config, given=_knobs_of(knobs), **asked)
     from tfm_jax.train import modes
 
     function, names = MODES[values.mode]

@@ -17,6 +17,7 @@ from tfm_jax.settings.experiment import resolve
 from tfm_jax.terminal import say
 from tfm_jax.train import program
 from tfm_jax.train.assemble import batches_from, beginning
+from tfm_jax.train.costs import memory
 from tfm_jax.train.costs.first_step import Start, measure
 
 ROWS = 2  # of the first batch that are shown
@@ -61,13 +62,13 @@ def dry_run(
     batch = next(batches_from(experiment, data, mesh, 0))
     with using(experiment.mesh, mesh):
         measured = measure(Start(experiment, batch, workload.tokens(batch)))
-        memory = _memory(experiment, mesh, batch)
+        planned = _memory(experiment, mesh, batch)
     result = {
         "config": experiment.as_dict(),
         **measured,
         "total_steps": experiment.train.total_steps,
         "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
-        "memory_bytes_per_device": memory,
+        "memory_bytes_per_device": planned,
         "batch": {
             "shapes": {k: list(x.shape) for k, x in _fields(batch).items()},
             "rows": [_row(batch, i, data) for i in range(ROWS)],
@@ -88,29 +89,7 @@ def _memory(experiment, mesh, batch):
         batch,
     )
     planned = compiled.train_step.lower(compiled.abstract, micro).compile()
-    sizes = planned.memory_analysis()
-    parts = {
-        name: _bytes(getattr(compiled.abstract, field))
-        for name, field in (
-            ("parameters", "params"),
-            ("optimizer", "opt_state"),
-            ("average", "ema"),
-        )
-    }
-    if sizes is None:  # not every backend says
-        return parts
-    held = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-    held -= sizes.alias_size_in_bytes
-    temporary = sizes.temp_size_in_bytes
-    return parts | {"temporary": temporary, "peak": held + temporary}
-
-
-def _bytes(tree):
-    """On one device."""
-    return sum(
-        int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize
-        for x in jax.tree.leaves(tree)
-    )
+    return memory.of_state(compiled.abstract) | memory.of_program(planned)
 
 
 def _fields(batch):
@@ -140,8 +119,8 @@ def _text(result: Mapping[str, Any], experiment: Any) -> str:
     flops = result.get("flops_per_step")
     cost = f"{flops:.4g} FLOPs" if flops else f"FLOPs unknown, {result['uncounted']}"
     total = f", {flops * steps:.4g} FLOPs" if flops else ""
-    memory = result["memory_bytes_per_device"]
-    sizes = ", ".join(f"{k} {x / 2**20:,.1f} MiB" for k, x in memory.items() if x)
+    parts = result["memory_bytes_per_device"]
+    sizes = ", ".join(f"{k} {x / 2**20:,.1f} MiB" for k, x in parts.items() if x)
     lines += [
         "",
         f"parameters: {result['parameters']:,}",

@@ -56,10 +56,7 @@ class Meter:
     """
 
     def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh) -> None:
-        plain = {"remat": "none", "attention": "xla"}  # of equal results
-        there = {k: v for k, v in plain.items() if hasattr(experiment.model, k)}
-        model = dataclasses.replace(experiment.model, **there)
-        self.experiment = experiment._replace(model=model)
+        self.experiment = experiment
         self.peak = peak(mesh.devices.flat[0].device_kind) * mesh.size
         self._counts: dict[Any, float] = {}
 
@@ -72,12 +69,19 @@ class Meter:
             return 0.0
         shapes = tuple(x.shape for x in jax.tree.leaves(batch))
         if shapes not in self._counts:
-            self._counts[shapes] = _products(self.experiment, batch)
+            self._counts[shapes] = needed(self.experiment, batch)
         return self._counts[shapes]
 
 
-def _products(experiment, batch):
-    functions = program.build(experiment)
+def needed(experiment: Experiment, batch: Any) -> float:
+    """FLOPs of the products of a step on ``batch``, [A, B, ...], without recomputation.
+
+    Returns: 0 where they cannot be counted.
+    """
+    plain = {"remat": "none", "attention": "xla"}  # of equal results
+    there = {k: v for k, v in plain.items() if hasattr(experiment.model, k)}
+    model = dataclasses.replace(experiment.model, **there)
+    functions = program.build(experiment._replace(model=model))
     state = jax.eval_shape(functions.init, 0)
     try:
         return float(flops.count(functions.gradients, state, batch)["products"])

@@ -1,0 +1,1 @@
+"""Ahead of time: what a run would be on machines that are not here."""
