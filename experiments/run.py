@@ -143,6 +143,12 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
 def run(options: argparse.Namespace, plan: Plan) -> Any:
     """Runs what is missing, tuning first, then reports."""
     slots = _slots(options, plan)
+    processes = max(map(batch.processes, plan.cells()), default=1)
+    if options.engine == "local" and processes > 1:
+        raise ConfigError(
+            f"mesh.processes={processes}: --engine=local starts one process a run; "
+            "choose from (slurm, kubernetes)"
+        )
     plan.check()
     plan.register()
     while todo := plan.todo():

@@ -176,6 +176,7 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
         ([f"{TINY}:tuned", "--set", "config.optim.peak_lr=1"], "tune says what it is"),
         ([TINY, "--set", "config.seed=3", "--set", "config.seed=4"], "given twice"),
         ([TINY, "--engine-option", "a=b"], "--engine=local has none"),
+        ([TINY, "--set=config.mesh.processes=2"], "--engine=local starts one process"),
         ([TINY, "--index=0"], "is for `one`"),
         ([TINY, "--set", "config.model.nrom=pre"], "did you mean"),
         ([TINY, "--set", "model.norm=pre"], "write --set config.KNOB=VALUE"),

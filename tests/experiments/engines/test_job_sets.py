@@ -1,5 +1,6 @@
 import json
 import re
+from types import SimpleNamespace
 
 import jsonschema
 import kubernetes_validate
@@ -8,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.engines import kubernetes
+from experiments.engines import batch, kubernetes
 from tests.experiments.engines.test_kubernetes import (
     LATEST,
     SINCE,
@@ -243,3 +244,14 @@ def test_a_run_is_a_job_set_of_its_own_and_those_of_one_pod_are_one_job(tmp_path
 def test_job_sets_take_no_turns():
     with pytest.raises(ValueError, match="jobs=1: .*mesh.processes=2 .* choose 0"):
         job_set(jobs=1)
+
+
+def test_a_run_and_the_one_before_it_have_the_same_processes():
+    def of(count):
+        return SimpleNamespace(mesh=SimpleNamespace(processes=count))
+
+    cell = SimpleNamespace(arm="a", experiment=of(2), first=None)
+    assert batch.processes(cell) == 2
+    cell.first = of(1)
+    with pytest.raises(ValueError, match="arm 'a': first.mesh.processes=1, but mesh"):
+        batch.processes(cell)
