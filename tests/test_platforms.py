@@ -138,16 +138,20 @@ def test_gradients_lower_for_machines_that_are_not_here(name, target, monkeypatc
     assert not summed(program, "bf16")
 
 
+SCANNED = dict(layout="scanned", windows=(0, 9), depth=2)
+
+
 @pytest.mark.parametrize(
-    ("name", "target", "attention"),
+    ("name", "target", "changes"),
     [
-        *((name, "tpu", "auto") for name in ("gpt", "transformer", "bert", "dit")),
-        *((name, "cuda", "auto") for name in ("gpt", "vit")),
-        ("gpt", "tpu", "xla"),
+        *((name, "tpu", {}) for name in ("gpt", "transformer", "bert", "dit")),
+        *((name, "cuda", {}) for name in ("gpt", "vit")),
+        *(("gpt", target, SCANNED) for target in KINDS),
+        ("gpt", "tpu", dict(attention="xla")),
     ],
 )
 def test_no_weights_of_attention_exist_where_a_kernel_computes_them(
-    name, target, attention, monkeypatch
+    name, target, changes, monkeypatch
 ):
     """Rows of several texts included, for which GPUs have none."""
     with_cudnn(monkeypatch)
@@ -155,7 +159,7 @@ def test_no_weights_of_attention_exist_where_a_kernel_computes_them(
     longer = {"gpt": dict(max_length=length), "bert": dict(max_length=length)}
     sizes = dict(image_size=(height, width), patch_size=(1,))
     longer |= {"vit": sizes | dict(pool="mean"), "dit": sizes}
-    asked = experiment(name, attention=attention, **longer.get(name, {}))
+    asked = experiment(name, **changes, **longer.get(name, {}))
     example = WORKLOADS[asked.task].objective.example()
     if hasattr(example, "images"):
         pixels = tiny_images.images(1, (height, width)).images
@@ -168,7 +172,7 @@ def test_no_weights_of_attention_exist_where_a_kernel_computes_them(
         example = example._replace(positions=None)
     program = gradients(asked, target, example)
     weights = re.findall(rf"<(?:\d+x)*{length}x{length}x\w+>", program)
-    assert bool(weights) == (attention == "xla")
+    assert bool(weights) == ("attention" in changes)
 
 
 @pytest.mark.parametrize("name", sorted(FUSED - {"dit", "unet"}))

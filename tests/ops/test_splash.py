@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 
 from tests.elsewhere import lowered
 from tfm_jax.mesh import Config, make_mesh
-from tfm_jax.ops.attention import attention
+from tfm_jax.ops.attention import KERNELS, _run, attention
 from tfm_jax.ops.masks import Mask
 from tfm_jax.ops.splash import splash
 
@@ -62,6 +62,28 @@ def test_values_and_gradients_are_those_of_the_plain_one(mask, queries, keys):
     assert blind.any() == (queries == 300)
     for x in (y, gradients[0]):
         np.testing.assert_array_equal(x[blind], 0.0)
+
+
+def test_a_window_may_be_one_of_several_that_are_known():
+    """As in a scan over layers; the widest is none."""
+    q, readout = normal(0, 1, 128, 1, 4), normal(1, 1, 128, 1, 4)
+    kernel = KERNELS["splash"]._replace(run=functools.partial(splash, interpret=True))
+
+    def total(attend, q, window):
+        mask = Mask(causal=True, window=window, windows=(30, 1 << 30))
+        return jnp.sum(attend(q, q, q, mask) * readout)
+
+    def plain(*qkv):
+        return attention(*qkv[:3], mask=qkv[3], implementation="xla")
+
+    def fused(*qkv):
+        return _run(kernel, *qkv, None)
+
+    run = jax.jit(jax.value_and_grad(total, 1), static_argnums=0)
+    for window in (30, 1 << 30):
+        wanted, found = run(plain, q, window), run(fused, q, window)
+        np.testing.assert_allclose(found[0], wanted[0], atol=1e-4)
+        np.testing.assert_allclose(found[1], wanted[1], atol=1e-4)
 
 
 DIVIDED = PartitionSpec(("data", "fsdp"), None, "tensor", None)

@@ -132,6 +132,13 @@ def _within(context, window):
     return dataclasses.replace(context, mask=mask)
 
 
+def _within_one_of(context, windows):
+    """``context`` for a layer whose window is known to be one of ``windows`` alone."""
+    windows = tuple(sorted({window or NO_WINDOW for window in windows}))
+    mask = dataclasses.replace(context.mask, windows=windows)
+    return dataclasses.replace(context, mask=mask)
+
+
 class Stack(nn.Module):
     """``depth`` layers that cycle a pattern, and a final norm if the placement has one.
 
@@ -201,7 +208,10 @@ class Stack(nn.Module):
         def one_period(period, x, context, differing):
             blocks = (period,) if alone else period.blocks
             for block, each, window in zip(blocks, windows, differing, strict=True):
-                seen = _within(context, each[0]) if window is None else context
+                if window is None:
+                    seen = _within(context, each[0])
+                else:
+                    seen = _within_one_of(context, each)
                 x = body(block, x, seen, window)
             return x, None
 

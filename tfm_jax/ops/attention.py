@@ -1,5 +1,7 @@
 """Attention as one pure function: score, mask style and implementation are choices."""
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -127,7 +129,7 @@ def attention(
                 f"model.attention={implementation!r} cannot do {special}; choose from "
                 "(auto, xla)"
             )
-        return kernel.run(q, k, v, mask, divided)
+        return _run(kernel, q, k, v, mask, divided)
     if implementation != "xla":
         raise ValueError(
             f"model.attention={implementation!r}; choose from {IMPLEMENTATIONS}"
@@ -150,6 +152,24 @@ def attention(
     if remat:
         plain = jax.checkpoint(plain)
     return plain(q, k, v, bias, mask, parameter)
+
+
+def _run(kernel, q, k, v, mask, divided):
+    """The kernel; made for each that a traced window may be, of which one runs."""
+    if mask is None or not isinstance(mask.window, jax.Array):
+        return kernel.run(q, k, v, mask, divided)
+
+    def within(window, q, k, v):
+        wide = window >= max(q.shape[1], k.shape[1])
+        one = dataclasses.replace(mask, window=None if wide else window, windows=())
+        return kernel.run(q, k, v, one, divided)
+
+    # again in the backward pass, for which a branch would keep what each of them needs
+    branches = [
+        jax.checkpoint(functools.partial(within, window)) for window in mask.windows
+    ]
+    number = jnp.argmax(jnp.array(mask.windows) == mask.window)
+    return jax.lax.switch(number, branches, q, k, v)
 
 
 def _automatic(keys, asked):
@@ -195,9 +215,8 @@ def beyond_fused(
         f"mask_style={mask_style!r}": mask_style != "before",
         "biases on the logits": bias is not None,
         "dropout on the weights": transform is not None,
-        "windows that differ between scanned layers": isinstance(
-            mask.window, jax.Array
-        ),
+        "windows that are not known": isinstance(mask.window, jax.Array)
+        and not mask.windows,
         "a visible prefix": mask.prefix is not None,
     }
     return ", ".join(name for name, asked in wanted.items() if asked)

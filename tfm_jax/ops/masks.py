@@ -15,7 +15,7 @@ HIDDEN = -jnp.inf
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["q_segments", "kv_segments", "q_lengths", "kv_lengths", "prefix"],
-    meta_fields=["causal", "window", "past_segments"],
+    meta_fields=["causal", "window", "windows", "past_segments"],
 )
 @dataclasses.dataclass(frozen=True)
 class Mask:
@@ -30,6 +30,7 @@ class Mask:
         kv_lengths: [B] int, number of real keys.
         window: a query sees keys at a distance below ``window``, itself included
             (Child et al. 2019, arXiv:1904.10509).
+        windows: all that a traced ``window`` may be, for kernels made for one.
         prefix: [B] int, keys before it are seen by all queries, causal or not
             (Dong et al. 2019, arXiv:1905.03197).
     """
@@ -40,6 +41,7 @@ class Mask:
     q_lengths: jax.Array | None = None
     kv_lengths: jax.Array | None = None
     window: int | None = None
+    windows: tuple[int, ...] = ()
     prefix: jax.Array | None = None
     past_segments: bool = False
 

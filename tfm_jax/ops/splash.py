@@ -36,7 +36,7 @@ def splash(
 
     Args:
         q: [B, T, H, K] queries. k: [B, S, H, K] keys. v: [B, S, H, K'] values.
-        mask: without ``prefix``, ``past_segments`` and traced windows.
+        mask: without ``prefix``, ``past_segments`` and a traced window.
         divided: mesh axes that B and H, axes 0 and 2 of ``q``, are divided over.
         interpret: without a TPU.
     Returns: [B, T, H, K'] in the dtype of ``q``.
