@@ -7,6 +7,7 @@ everything and started nothing.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,6 +60,13 @@ for line in sys.stdin:
             sys.exit(main.main(request["argv"]))
     print(json.dumps(answer), flush=True)
 """
+
+
+def free_port():
+    """Of this machine, which nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def environment(**changes):

@@ -14,7 +14,7 @@ from tfm_jax.runs.process.exits import (
     InfrastructureError,
     exit_code,
 )
-from tfm_jax.runs.storage import arrays, manifest
+from tfm_jax.runs.storage import arrays, manifest, shards
 from tfm_jax.runs.storage.checkpoint import Checkpointer, Config, load_params
 from tfm_jax.runs.storage.weights import newest_sound
 
@@ -194,7 +194,7 @@ def test_arrays_larger_than_the_manifest_says_are_never_allocated(
     ts.open(spec, create=True, delete_existing=True).result()
     (path / "manifest.json").unlink()
     manifest.write(path, step=3, tree=tree)
-    monkeypatch.setattr(arrays.ocp.Checkpointer, "restore", pytest.fail)
+    monkeypatch.setattr(shards, "read", pytest.fail)
     with pytest.raises(CorruptCheckpoint, match="params/w: "):
         load_params(path)
 

@@ -1,12 +1,9 @@
-"""Two processes, one run: one writes, both agree, and both stop at the same step."""
+"""Two processes, one run: both agree, both stop, and each misses the other."""
 
 import json
 import os
 import random
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,90 +16,6 @@ from tests.reliability import processes, tiny
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process import exits, peers
 from tfm_jax.train import loop
-
-PROCESS = """
-import json, os, signal, sys, time
-from pathlib import Path
-
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec as P
-
-from tfm_jax.runs.storage import checkpoint
-from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
-from tfm_jax.runs.process.preemption import Preemption
-
-me, directory, address = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-jax.config.update("jax_num_cpu_devices", 2)
-jax.distributed.initialize(address, 2, me, coordinator_bind_address=address)
-mesh = jax.make_mesh((4,), ("fsdp",))
-values = np.arange(32, dtype=np.float32).reshape(8, 4)
-
-def put(value, *axes):
-    sharding = NamedSharding(mesh, P(*axes))
-    return jax.make_array_from_callback(value.shape, sharding, lambda i: value[i])
-
-def state(step):
-    params = {"w": put(values * step, "fsdp"), "lm": {"w": put(values, "fsdp")}}
-    return {"step": put(np.int32(step)), "params": params}
-
-copied, to_host = [], checkpoint.arrays.to_host
-checkpoint.arrays.to_host = lambda named: copied.extend(named) or to_host(named)
-checkpointer = Checkpointer(directory / "checkpoints", Config(), still=("^lm/",))
-found = [checkpointer.latest_good()]
-for step in (1, 2):
-    checkpointer.save(step, state(step))
-found.append(checkpointer.latest_good())
-restored = checkpointer.restore(2, state(0))
-exact = all(
-    np.array_equal(shard.data, (values * 2)[shard.index])
-    for shard in restored["params"]["w"].addressable_shards
-)
-same = restored["params"]["w"].sharding == state(0)["params"]["w"].sharding
-if me == 0:
-    (checkpointer.path(2) / "metrics.json").write_text("torn")
-multihost_utils.sync_global_devices("damaged")
-found.append(checkpointer.latest_good())
-with Preemption() as preemption:
-    for step in range(1, 1000):
-        time.sleep(0.02)
-        if me == 1 and step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)  # this process alone
-        if preemption.should_stop(step):
-            break
-    requested = preemption.requested
-checkpointer.close()
-print(json.dumps([found, exact, same, copied, requested, step]))
-"""
-
-
-def test_two_processes_save_restore_agree_and_stop_together(tmp_path):
-    address = f"127.0.0.1:{free_port()}"
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(me), str(tmp_path), address],
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
-        )
-        for me in (0, 1)
-    ]
-    try:
-        outputs = [child.communicate(timeout=120) for child in children]
-    finally:
-        for child in children:
-            child.kill()
-    for child, (_, errors) in zip(children, outputs, strict=True):
-        assert child.returncode == 0, errors[-3000:]
-    first, second = (json.loads(out.splitlines()[-1]) for out, _ in outputs)
-    assert first == second
-    found, exact, same, copied, requested, step = first
-    assert found == [None, 2, 1]  # fresh, saved, and back when the newest was damaged
-    assert exact
-    assert same
-    assert copied.count("params/w") == 2 and copied.count("lm/w") == 1, "it is frozen"
-    assert requested
-    assert 5 <= step < 999
-
 
 CONFIG = Path(__file__).with_name("tiny.py")
 SHORT = dict(train__total_steps=12, eval__every_steps=6, mesh__data=2)
@@ -132,12 +45,6 @@ def told(me, port):
     """What a launcher sets that JAX does not know, as of pods of Kubernetes."""
     address = f"localhost:{port}"
     return {"JAX_COORDINATOR_ADDRESS": address, "JAX_PROCESS_ID": str(me)}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def losses(workdir):
@@ -186,7 +93,7 @@ def test_a_run_of_two_processes_is_that_of_one_with_two_devices(commands, tmp_pa
 
 def start_two(commands, tmp_path, *changes):
     """Pids and files of output of two processes, each with some other knobs."""
-    port, outputs = free_port(), [tmp_path / "0", tmp_path / "1"]
+    port, outputs = processes.free_port(), [tmp_path / "0", tmp_path / "1"]
     pids = [
         commands.start(flags(tmp_path / "run", **changes[me]), output, **told(me, port))
         for me, output in enumerate(outputs)

@@ -121,16 +121,23 @@ def test_damage_is_seen_and_said_and_no_checkpoint_is_given_up(study, copy, dama
 
 
 def test_other_arrays_under_the_name_are_seen(tmp_path):
-    store, host = tmp_path / "run" / "frozen", {"lm/x": np.arange(3.0)}
-    name = frozen.write(store, host)
-    other = frozen.write(tmp_path / "other" / "frozen", {"lm/x": np.arange(4.0)})
+    store, other = tmp_path / "run" / "frozen", tmp_path / "other" / "frozen"
+    name = frozen.write(store, arrays.to_host({"lm/x": np.arange(3.0)}))
+    planted = frozen.write(other, arrays.to_host({"lm/x": np.arange(4.0)}))
     shutil.rmtree(store / name)
-    os.rename(tmp_path / "other" / "frozen" / other, store / name)
-    assert not frozen.problems(store, [name])
+    os.rename(other / planted, store / name)
+    assert not manifest.problems(store / name)
+    assert frozen.problems(store, [name])
     with pytest.raises(CorruptCheckpoint, match="content differs from its sha256"):
         frozen.read(store, [name])
-    assert frozen.digest({"lm/y": np.arange(3.0)}) != name
-    assert frozen.digest({"lm/x": np.arange(3.0).reshape(3, 1)}) != name
+    body = manifest.read(store / name)
+    del body["content"]  # as it was before it said so
+    (store / name / "manifest.json").write_text(manifest._text(body))
+    with pytest.raises(CorruptCheckpoint, match="content differs from its sha256"):
+        frozen.read(store, [name])
+    assert frozen.digest([("lm/x", np.arange(3.0))]) == name
+    assert frozen.digest([("lm/y", np.arange(3.0))]) != name
+    assert frozen.digest([("lm/x", np.arange(3.0).reshape(3, 1))]) != name
 
 
 def files(folder):
@@ -142,14 +149,15 @@ def files(folder):
 def test_runs_side_by_side_share_the_files(tmp_path):
     host = {"lm/x": np.arange(6.0).reshape(2, 3), "lm/empty": np.zeros((0, 2))}
     stores = [tmp_path / name / "frozen" for name in ("a", "b", "c")]
-    names = {frozen.write(store, host) for store in stores[:2]}
+    shards = arrays.to_host(host)
+    names = {frozen.write(store, shards) for store in stores[:2]}
     (name,) = names
     assert files(stores[0]) == files(stores[1]) != {}
     for store in stores[:2]:
         flip(store)
-    assert frozen.write(stores[2], host) == name, "damaged ones are not taken over"
+    assert frozen.write(stores[2], shards) == name, "damaged ones are not taken over"
     assert not frozen.problems(stores[2], names)
-    frozen.write(stores[0], host)  # and are made again
+    frozen.write(stores[0], shards)  # and are made again
     np.testing.assert_array_equal(frozen.read(stores[0], names)["lm/x"], host["lm/x"])
 
 

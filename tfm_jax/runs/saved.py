@@ -53,12 +53,16 @@ def load(path: str | Path, *, config: Any = None, ema: bool | None = None) -> Sa
     experiment = experiment._replace(model=unrolled)
     keeps = experiment.train.ema_decay > 0 if ema is None else ema
     tokenizer = experiment.workload.tokenizer
-    params = checkpoint.load_params(folder, ema=keeps)
+    params = to_unrolled(checkpoint.load_params(folder, ema=keeps))
+    leaves, structure = jax.tree.flatten(params)
+    del params
+    for i, leaf in enumerate(leaves):  # memory holds one of them twice, not all
+        leaves[i] = jax.numpy.asarray(leaf)
     return Saved(
         path=folder,
         experiment=experiment,
         model=experiment.build_model(),
-        params=jax.tree.map(jax.numpy.asarray, to_unrolled(params)),
+        params=jax.tree.unflatten(structure, leaves),
         tokenizer=tokenizer and tokenizer.load(folder / "tokenizer.json"),
     )
 

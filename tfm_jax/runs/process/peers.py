@@ -99,6 +99,37 @@ def require_agreement(what: str, settings: Mapping) -> None:
             )
 
 
+def exchange(key: str, text: str) -> list[str]:
+    """``text`` of every process, in order; none returns before all have called it.
+
+    Through the key-value store of JAX and without a collective, which another thread
+    may have under way. ``key`` must be a new one each time.
+    """
+    processes = range(jax.process_count())
+    if len(processes) == 1:
+        return [text]
+    client: Any = distributed.global_state.client
+    client.key_value_set(f"{key}/{jax.process_index()}", text)
+    return [_await(client, f"{key}/{process}") for process in processes]
+
+
+def _await(client: Any, key: str) -> str:
+    """What another process says; one that has ended is ``watched``'s to miss."""
+    while True:
+        try:
+            return client.blocking_key_value_get(key, int(PATIENCE * 1000))
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+
+
+def forget(key: str) -> None:
+    """Frees what all have read of an ``exchange``."""
+    if jax.process_count() > 1 and jax.process_index() == 0:
+        client: Any = distributed.global_state.client
+        client.key_value_delete(key)
+
+
 def _only(text, other):
     """The lines that ``other`` lacks."""
     others = set(other.splitlines())

@@ -14,14 +14,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from tfm_jax.runs.process.exits import (
     CorruptCheckpoint,
     InfrastructureError,
     one_line,
 )
+from tfm_jax.runs.storage import shards
+from tfm_jax.runs.storage.shards import Shards, merge
+
+__all__ = [
+    "describe",
+    "differences",
+    "leaves",
+    "memory",
+    "merge",
+    "read",
+    "to_host",
+    "write",
+]
 
 HINTS = {
     "params": "compare model.* (model.layout too) and tokenizer.* with its config.json",
@@ -66,54 +77,52 @@ def describe(named: Mapping[str, Any]) -> dict[str, dict]:
     }
 
 
-def to_host(named: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Copies of all leaves in host memory, complete on return.
+def to_host(named: Mapping[str, Any]) -> dict[str, Shards]:
+    """Copies in host memory of what this process writes of each, complete on return.
 
     A copy even where the leaf already lies in host memory: the caller donates the state
     to the next step, which would otherwise overwrite what is being saved.
     """
-    return {path: _host_copy(leaf) for path, leaf in named.items()}
+    return {path: Shards.of(leaf) for path, leaf in named.items()}
 
 
-def _host_copy(leaf: Any) -> np.ndarray:
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        if leaf.is_fully_replicated:
-            leaf = leaf.addressable_data(0)
-        else:
-            leaf = multihost_utils.process_allgather(leaf, tiled=True)
-    return np.array(leaf, order="C")
+def write(directory: Path, host: Mapping[str, Shards]) -> None:
+    """Write what this process has; empty arrays, which Orbax refuses, need no data.
+
+    They can be read once all have written and process 0 has called ``merge``.
+    """
+    directory.mkdir(mode=0o700, exist_ok=True)
+    shards.write(directory, {k: x for k, x in host.items() if math.prod(x.shape)})
 
 
-def write(directory: Path, host: Mapping[str, np.ndarray]) -> None:
-    """Write host arrays with Orbax; empty ones, which it refuses, need no data."""
-    full = {path: array for path, array in host.items() if array.size}
-    with _orbax() as orbax:
-        orbax.save(directory, args=ocp.args.PyTreeSave(full))
+def read(
+    directory: Path, tree: Mapping[str, dict], like: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Read the leaves named by ``tree``, a part of the manifest's.
 
+    Nothing is allocated for arrays that are not as large as ``tree`` says. They are
+    read one after the other, several at once only if they are small.
 
-def read(directory: Path, tree: Mapping[str, dict]) -> dict[str, np.ndarray]:
-    """Read the leaves named by ``tree`` (a part of the manifest's) into host memory.
-
-    Nothing is allocated for arrays that are not as large as ``tree`` says.
+    Args:
+        like: path -> array, or ``ShapeDtypeStruct``, of the kind and on the devices
+            that are wanted; of a sharded one this process reads its own shards. By
+            default NumPy arrays.
 
     Raises: CorruptCheckpoint if there are no such arrays. InfrastructureError if they
         are larger than the memory of this machine.
     """
     full = {path: leaf for path, leaf in tree.items() if 0 not in leaf["shape"]}
-    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-    arguments = ocp.args.PyTreeRestore(
-        item=dict.fromkeys(full, 0),
-        restore_args=dict.fromkeys(full, as_numpy),
-        partial_restore=True,
-    )
     try:
-        with _orbax() as orbax:
-            stored = orbax.metadata(directory).item_metadata.tree
-            _require_fitting(directory, {path: stored[path] for path in full}, full)
-            host = orbax.restore(directory, args=arguments)
+        stored = shards.stored(directory)
+        stored = {path: stored[path] for path in full}
+        _require_fitting(directory, stored, full)
+        wanted = {path: (like or {}).get(path, _host(stored[path])) for path in full}
+        _require_memory(directory, wanted)
+        found = shards.read(directory, wanted)
         for path in tree.keys() - full.keys():
-            host[path] = np.zeros(tree[path]["shape"], tree[path]["dtype"])
-        return {path: host[path] for path in tree}
+            empty = np.zeros(tree[path]["shape"], tree[path]["dtype"])
+            found[path] = shards.place(empty.__getitem__, (like or {}).get(path, empty))
+        return {path: found[path] for path in tree}
     except (OSError, CorruptCheckpoint, InfrastructureError):
         raise
     except Exception as error:  # files that nobody damaged, but no arrays either
@@ -121,8 +130,13 @@ def read(directory: Path, tree: Mapping[str, dict]) -> dict[str, np.ndarray]:
         raise CorruptCheckpoint(f"{directory} cannot be read: {said}") from error
 
 
+def _host(stored):
+    """A NumPy array of this shape and type, which has no memory."""
+    return np.broadcast_to(np.zeros((), stored.dtype), stored.shape)
+
+
 def _require_fitting(directory, stored, tree):
-    """Refuses arrays that are not as ``tree`` says, or that no memory here can hold."""
+    """Refuses arrays that are not as ``tree`` says."""
     lines = differences(describe(stored), tree)
     lines += [
         f"{path}: stored in pieces of {array.storage.chunk_shape}"
@@ -131,10 +145,13 @@ def _require_fitting(directory, stored, tree):
     ]
     if lines:
         raise CorruptCheckpoint(f"{directory} is not as its manifest says: {lines[0]}")
-    wanted = sum(math.prod(x.shape) * x.dtype.itemsize for x in stored.values())
-    if wanted > memory():
+
+
+def _require_memory(directory, wanted):
+    size = sum(map(shards.local_bytes, wanted.values()))
+    if size > memory():
         raise InfrastructureError(
-            f"{directory} holds arrays of {wanted / 1e9:,.1f} GB, this machine has "
+            f"{directory} holds arrays of {size / 1e9:,.1f} GB, this machine has "
             f"{memory() / 1e9:,.1f} GB of memory"
         )
 
@@ -142,27 +159,6 @@ def _require_fitting(directory, stored, tree):
 def memory() -> int:
     """Bytes that this machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _orbax() -> ocp.Checkpointer:
-    """Orbax for this process alone: one writes, each reads, none waits for others."""
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
-    )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def place(value: np.ndarray, like: Any) -> Any:
-    """``value`` as the kind of array, and on the devices, that ``like`` has."""
-    if isinstance(like, (np.ndarray, np.generic)):
-        return value
-    sharding = getattr(like, "sharding", None)
-    if sharding is None or not getattr(like, "committed", True):
-        return jnp.asarray(value)
-    # Each process holds the whole value and hands over the pieces of its own devices.
-    return jax.make_array_from_callback(value.shape, sharding, lambda i: value[i])
 
 
 def differences(saved: Mapping[str, dict], wanted: Mapping[str, dict]) -> list[str]:

@@ -1,13 +1,13 @@
 """Checkpoints that are whole or absent: atomic, verified, strict, asynchronous.
 
-``checkpoints/000100/`` holds ``state/`` (arrays, Orbax), what describes the run
+``checkpoints/000100/`` holds ``state/`` (see ``shards``), what describes the run
 (``config.json``, ``tokenizer.json``, ...), ``metrics.json`` and ``manifest.json``; what
 no step changes lies beside all checkpoints, see ``frozen``. All of it is written into
 ``000100.tmp-*``, forced to the disk and renamed, so that a directory with a plain
 number is complete. Nothing here is ever unpickled or imported.
 """
 
-import json
+import functools
 import logging
 import math
 import os
@@ -21,17 +21,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
-from tfm_jax import bounded_json
 from tfm_jax.runs.process.exits import (
     CheckpointMismatch,
     CorruptCheckpoint,
     InfrastructureError,
 )
-from tfm_jax.runs.storage import arrays, frozen, manifest, weights
+from tfm_jax.runs.storage import arrays, beside, commit, frozen, manifest, weights
+from tfm_jax.runs.storage.together import Together
 from tfm_jax.runs.storage.weights import average, find, load_params, verify
-from tfm_jax.runs.workdir import require_held
 from tfm_jax.settings.sections import CheckpointConfig as Config
 
 __all__ = [
@@ -44,14 +42,14 @@ __all__ = [
 ]
 
 PATIENCE = 60  # seconds until a word is said of a checkpoint that is not yet written
-RESERVED = ("state", "metrics.json", manifest.NAME)
 
 
 class Checkpointer:
     """The checkpoints of one run, in one directory.
 
-    With several processes every one calls every method at the same point; process 0
-    touches the disk and decides, all read. The directory must be shared by them.
+    With several processes every one calls every method at the same point, and each
+    writes, verifies and reads a part; what fails in one of them fails in all. Process 0
+    names, renames and deletes. The directory must be shared by them.
     """
 
     def __init__(
@@ -79,6 +77,7 @@ class Checkpointer:
             ) from error
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future | None = None
+        self._together = Together()
         self._verified: set[int] = set()
         if jax.process_index() == 0:
             for leftover in self.directory.glob("[0-9]*.tmp-*"):
@@ -129,17 +128,24 @@ class Checkpointer:
                 f"refusing to save step {step}: {self.directory} is at {self._last}"
             )
         named = arrays.leaves(state)
-        files = {name: _encode(name, value) for name, value in (extras or {}).items()}
-        files["metrics.json"] = _encode_metrics(metrics or {})
+        files = {
+            name: beside.encode(name, value) for name, value in (extras or {}).items()
+        }
+        files["metrics.json"] = beside.encode_metrics(metrics or {})
         moving, groups = self._split(named)
-        host = arrays.to_host(moving)
-        held = [] if self._is_stored() else [*map(arrays.to_host, groups)]
-        if "step" in host and not np.all(host["step"] == step):
-            raise ValueError(f"refusing to save step {step}: state.step={host['step']}")
+        if "step" in named and not np.all(_local(named["step"]) == step):
+            made = _local(named["step"])
+            raise ValueError(f"refusing to save step {step}: state.step={made}")
+        contents = commit.Contents(
+            step=step,
+            tree=arrays.describe(moving),
+            host=arrays.to_host(moving),
+            held=[] if self._is_stored() else [*map(arrays.to_host, groups)],
+            stored=self._stored,
+            files=files,
+        )
         self._last = step
-        if jax.process_index() == 0:
-            parts = step, host, arrays.describe(moving), files, held
-            self._pending = self._writer.submit(self._write, *parts)
+        self._pending = self._writer.submit(self._write, step, contents)
         if wait or not self.cfg.asynchronous:
             self.wait()
 
@@ -162,11 +168,11 @@ class Checkpointer:
 
     def _is_stored(self):
         """Whether the frozen parameters need not be looked at again."""
-        there = all((self._store / name).is_dir() for name in self._stored)
-        there = bool(self._stored) and there
-        if self._still and jax.process_count() > 1:
-            there = bool(multihost_utils.broadcast_one_to_all(np.asarray(there)))
-        return there
+
+        def there():
+            return all((self._store / name).is_dir() for name in self._stored)
+
+        return not self._still or bool(self._stored) and self._together.first(there)
 
     def wait(self) -> None:
         """Return when the last save is committed.
@@ -174,8 +180,7 @@ class Checkpointer:
         Raises: InfrastructureError if it failed; once, the next call is silent.
         """
         self._finish()
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("checkpoint")
+        self._together.meet()
 
     def _finish(self) -> None:
         pending, self._pending = self._pending, None
@@ -204,38 +209,45 @@ class Checkpointer:
             again from step 0 must be somebody's decision.
         """
         self.wait()
-        nothing, all_bad = -1, -2
-        found: Any = self._newest_sound() if jax.process_index() == 0 else None
-        if jax.process_index() == 0 and found is None:
-            found = all_bad if any(self.directory.glob("[0-9]*.corrupt*")) else nothing
-        if jax.process_count() > 1:
-            found = int(multihost_utils.broadcast_one_to_all(np.int32(found or 0)))
-        if found == all_bad:
+        while True:
+            found, lost = self._together.first(self._newest)
+            if found is None:
+                break
+            path = self.path(found)
+            wrong = self._wrong(manifest.problems, path)
+            if not wrong:
+                break
+            self._together.first(functools.partial(self._set_aside, path, wrong))
+        if lost:
             raise CorruptCheckpoint(
                 f"every checkpoint in {self.directory} is corrupt; to train again "
                 "from step 0 delete that directory"
             )
-        self._last = found
-        if found == nothing:
+        self._last = -1 if found is None else found
+        if found is None:
             return None
-        names = manifest.read(self.path(found)).get("frozen", ())
-        wrong = frozen.problems(self._store, names, contents=self.cfg.verify)
-        if wrong:  # the checkpoints themselves are sound
+        names = manifest.read(path).get("frozen", ())
+        if wrong := self._wrong(frozen.problems, self._store, names):
+            # the checkpoints themselves are sound
             raise CorruptCheckpoint(
-                f"checkpoint {self.path(found)}: {'; '.join(wrong)}; another run that "
+                f"checkpoint {path}: {'; '.join(wrong)}; another run that "
                 f"has frozen the same has it, too: copy it to {self._store}"
             )
         self._verified.add(found)
         return found
 
-    def _newest_sound(self) -> int | None:
-        for step in reversed(self.steps()):
-            path = self.path(step)
-            problems = manifest.problems(path, contents=self.cfg.verify)
-            if not problems:
-                return step
-            self._set_aside(path, problems)
-        return None
+    def _newest(self) -> tuple[int | None, bool]:
+        """(the newest step or None, whether there were others and all are corrupt)."""
+        steps = self.steps()
+        lost = not steps and any(self.directory.glob("[0-9]*.corrupt*"))
+        return (steps[-1] if steps else None), lost
+
+    def _wrong(self, problems: Callable, *of: Any) -> list[str]:
+        """What ``problems`` finds when the processes divide the files among them."""
+        share = jax.process_index(), jax.process_count()
+        how = dict(contents=self.cfg.verify, share=share)
+        found = self._together.all(lambda: problems(*of, **how))
+        return [*dict.fromkeys(problem for part in found for problem in part)]
 
     def _set_aside(self, path: Path, problems: list[str]) -> None:
         bad = path.with_name(f"{path.name}.corrupt")
@@ -262,26 +274,30 @@ class Checkpointer:
         """
         self.wait()
         path = self.path(step)
-        if step not in self._verified:
-            weights.require_sound(path, contents=self.cfg.verify)
+        if step not in self._verified and (
+            wrong := self._wrong(weights.problems, path)
+        ):
+            raise CorruptCheckpoint(f"checkpoint {path}: {'; '.join(wrong)}")
         body, wanted = manifest.read(path), arrays.leaves(target)
-        still = frozen.read(self._store, body.get("frozen", ()))
-        held = {f"params/{name}": value for name, value in still.items()}
+        still = frozen.tree(self._store, body.get("frozen", ()))
+        held = {f"params/{name}": leaf for name, leaf in still.items()}
         saved = {  # runs of before have averages of what is frozen
             name: leaf
             for name, leaf in body["tree"].items()
             if name in wanted or name[:4] != "ema/" or self._pattern(name) is None
         }
-        there = saved | arrays.describe(held)
-        lines = arrays.differences(there, arrays.describe(wanted))
+        lines = arrays.differences(saved | held, arrays.describe(wanted))
         if lines:
             shown = "\n  ".join(lines[:20] + lines[20:][-1:])
             raise CheckpointMismatch(
                 f"checkpoint {path} does not fit this run ({len(lines) - 1} "
                 f"differences):\n  {shown}"
             )
-        host = arrays.read(path / "state", saved) | held
-        placed = [arrays.place(host[path], like) for path, like in wanted.items()]
+        values = arrays.read(path / "state", saved, wanted)
+        like = {name: wanted[f"params/{name}"] for name in still}
+        frozen_values = frozen.read(self._store, body.get("frozen", ()), like)
+        values |= {f"params/{name}": x for name, x in frozen_values.items()}
+        placed = [values[path] for path in wanted]
         return jax.tree.unflatten(jax.tree.structure(target), placed)
 
     def extras(self, step: int) -> dict[str, Any]:
@@ -291,38 +307,24 @@ class Checkpointer:
         """
         path = self.path(step)
         names = [name for name in manifest.read(path)["files"] if "/" not in name]
-        return {n: _decode(path / n) for n in sorted(names) if n not in RESERVED}
+        return {
+            n: beside.decode(path / n)
+            for n in sorted(names)
+            if n not in beside.RESERVED
+        }
 
     def metrics(self, step: int) -> dict[str, float]:
         """The metrics that were passed to ``save``."""
-        return _decode_metrics(self.path(step))
+        return beside.decode_metrics(self.path(step))
 
-    def _write(
-        self, step: int, host: Mapping, tree: Mapping, files: Mapping, held: Sequence
-    ) -> None:
-        final = self.path(step)
-        temporary = final.with_name(f"{final.name}.tmp-{os.getpid()}")
-        try:
-            _remove(temporary)
-            temporary.mkdir(mode=0o700)
-            for name, content in files.items():
-                (temporary / name).write_bytes(content)
-            arrays.write(temporary / "state", host)
-            if held:  # before anything refers to them
-                self._stored = [frozen.write(self._store, group) for group in held]
-            manifest.write(temporary, step=step, tree=tree, frozen=self._stored)
-            manifest.sync_tree(temporary)
-            require_held(self.directory.parent)
-            os.rename(temporary, final)
-            manifest.sync(self.directory)
-        except Exception as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            message = f"checkpoint {final} was not saved: {error}"
-            raise InfrastructureError(message) from error
-        try:
-            self._retain()
-        except OSError as error:  # the checkpoint is saved, and that is what counts
-            logging.warning("old checkpoints are kept: %s", error)
+    def _write(self, step: int, contents: commit.Contents) -> None:
+        how = self._together, self.path(step), self._store
+        self._stored = commit.write(*how, contents) or self._stored
+        if jax.process_index() == 0:
+            try:
+                self._retain()
+            except OSError as error:  # the checkpoint is saved, and that counts
+                logging.warning("old checkpoints are kept: %s", error)
 
     def _retain(self) -> None:
         """Delete all but the newest ``keep`` and the best ``keep_best``."""
@@ -332,7 +334,7 @@ class Checkpointer:
         for step in self.steps():
             path = self.path(step)
             try:
-                values[step] = _decode_metrics(path).get(metric, math.nan)
+                values[step] = beside.decode_metrics(path).get(metric, math.nan)
             except (ValueError, FileNotFoundError, NotADirectoryError) as error:
                 self._set_aside(path, [str(error)])
         steps, best_of = list(values), self._scores.get(metric, min)
@@ -359,23 +361,9 @@ class Checkpointer:
         _remove(doomed)
 
 
-def _encode(name: str, value: Any) -> bytes:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name) or name in RESERVED:
-        raise ValueError(f"{name!r} cannot be the name of a file in a checkpoint")
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
-    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode()
-
-
-def _decode(path: Path) -> Any:
-    if path.suffix != ".json":
-        return path.read_bytes()
-    try:
-        return bounded_json.read(path)
-    except ValueError as error:
-        raise CorruptCheckpoint(str(error)) from error
+def _local(leaf: Any) -> np.ndarray:
+    """What every device has."""
+    return np.asarray(leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf)
 
 
 def _remove(path: Path) -> None:
@@ -384,17 +372,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _encode_metrics(metrics: Mapping[str, float]) -> bytes:
-    values = {name: float(value) for name, value in metrics.items()}
-    finite = {k: v if math.isfinite(v) else str(v) for k, v in values.items()}
-    return _encode("metrics", finite)
-
-
-def _decode_metrics(checkpoint: Path) -> dict[str, float]:
-    values = bounded_json.read(checkpoint / "metrics.json", dict)
-    try:
-        return {name: float(value) for name, value in values.items()}
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"metrics.json: {error}") from error

@@ -11,16 +11,19 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tfm_jax.runs.process.exits import CorruptCheckpoint
 from tfm_jax.runs.storage import arrays, manifest
+from tfm_jax.runs.storage.shards import Shards
 from tfm_jax.runs.workdir import require_held
 
 DIRECTORY = "frozen"  # of a workdir
+OTHER = "content differs from its sha256"
 
 
 def beside(checkpoint: Path) -> Path:
@@ -32,31 +35,67 @@ def beside(checkpoint: Path) -> Path:
     return here if here.is_dir() else there
 
 
-def digest(host: Mapping[str, np.ndarray]) -> str:
-    """sha256 of names, types, shapes and bits of arrays, however they are stored."""
+def digest(named: Iterable[tuple[str, np.ndarray]]) -> str:
+    """sha256 of names, types, shapes and bits of arrays, however they are stored.
+
+    Args: named: sorted by name; only one array is needed at a time.
+    """
     content = hashlib.sha256()
-    for name, array in sorted(host.items()):
+    for name, array in named:
         described = [name, str(array.dtype), list(array.shape)]
         content.update(json.dumps(described).encode())
         content.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return content.hexdigest()
 
 
-def write(store: Path, host: Mapping[str, np.ndarray]) -> str:
-    """Leaves arrays in ``store`` unless they are there; their digest.
+def write(store: Path, host: Mapping[str, Shards]) -> str:
+    """Leaves arrays, of which all is here, in ``store``; their digest.
 
     Args: store: of a workdir; a run beside it that has the same shares its files.
     """
-    name = digest(host)
+
+    def fill(folder):
+        arrays.write(folder / "state", host)
+        arrays.merge(folder / "state")
+        manifest.write(folder, step=0, tree=arrays.describe(host), content=name)
+
+    name = digest((path, host[path].whole()) for path in sorted(host))
+    _keep(store, name, fill)
+    return name
+
+
+def adopt(store: Path, folder: Path, tree: Mapping, files: Mapping) -> str:
+    """Takes a folder, into whose ``state`` all processes have written; the digest.
+
+    Args: tree, files: see ``manifest.write``.
+    """
+
+    def fill(target):
+        os.rename(folder / "state", target / "state")
+        manifest.write(target, step=0, tree=tree, files=files, content=name)
+
+    arrays.merge(folder / "state")
+    name = digest(_arrays(folder, tree))
+    _keep(store, name, fill)
+    shutil.rmtree(folder)
+    return name
+
+
+def _arrays(folder: Path, tree: Mapping) -> Iterator[tuple[str, np.ndarray]]:
+    for path in sorted(tree):
+        yield from arrays.read(folder / "state", {path: tree[path]}).items()
+
+
+def _keep(store, name, fill):
+    """Makes the folder ``name`` by ``fill``, unless it is there or beside this run."""
     final = store / name
     if final.is_dir() and not problems(store, [name]):
-        return name
+        return
     temporary = store / f"{name}.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700, parents=True)
     if not _linked(store, name, temporary):
-        arrays.write(temporary / "state", host)
-        manifest.write(temporary, step=0, tree=arrays.describe(host))
+        fill(temporary)
     manifest.sync_tree(temporary)
     require_held(store.parent)
     if final.exists():  # and damaged
@@ -64,7 +103,6 @@ def write(store: Path, host: Mapping[str, np.ndarray]) -> str:
     os.rename(temporary, final)
     manifest.sync(store)
     manifest.sync(store.parent)
-    return name
 
 
 def _linked(store, name, folder):
@@ -73,7 +111,8 @@ def _linked(store, name, folder):
         if other.parent == store:
             continue
         try:
-            read(other.parent, [name])
+            if wrong := problems(other.parent, [name]):
+                raise CorruptCheckpoint(wrong[0])
             for file in (*manifest.read(other)["files"], manifest.NAME):
                 (folder / file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.link(other / file, folder / file, follow_symlinks=False)
@@ -85,30 +124,53 @@ def _linked(store, name, folder):
     return False
 
 
-def problems(store: Path, names: Iterable[str], *, contents: bool = True) -> list[str]:
+def problems(
+    store: Path,
+    names: Iterable[str],
+    *,
+    contents: bool = True,
+    share: tuple[int, int] = (0, 1),
+) -> list[str]:
     """What is wrong with some of what lies in ``store``; see ``manifest.problems``."""
-    return [
-        f"{DIRECTORY}/{name}: {problem}"
-        for name in names
-        for problem in manifest.problems(store / name, contents=contents)
-    ]
+    wrong = []
+    for name in names:
+        found = manifest.problems(store / name, contents=contents, share=share)
+        if not found and manifest.read(store / name).get("content", name) != name:
+            found = [OTHER]
+        wrong += [f"{DIRECTORY}/{name}: {problem}" for problem in found]
+    return wrong
 
 
-def read(store: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Path of each parameter -> its value.
+def tree(store: Path, names: Iterable[str]) -> dict[str, dict]:
+    """Path -> shape and dtype of each parameter. Raises: CorruptCheckpoint."""
+    found: dict[str, dict] = {}
+    for name in names:
+        try:
+            found |= manifest.read(store / name)["tree"]
+        except CorruptCheckpoint as error:
+            raise CorruptCheckpoint(f"{store / name}: {error}") from error
+    return found
+
+
+def read(
+    store: Path, names: Iterable[str], like: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Path of each parameter -> its value, see ``arrays.read``.
 
     Raises: CorruptCheckpoint if one is missing, or is not what it is named by.
     """
-    host: dict[str, np.ndarray] = {}
+    host: dict[str, Any] = {}
     for name in names:
         folder = store / name
         try:
-            part = arrays.read(folder / "state", manifest.read(folder)["tree"])
+            body = manifest.read(folder)
+            # those that do not say it are of before
+            there = body.get("content") or digest(_arrays(folder, body["tree"]))
+            if there != name:
+                raise CorruptCheckpoint(OTHER)
+            host |= arrays.read(folder / "state", body["tree"], like)
         except (OSError, CorruptCheckpoint) as error:
             raise CorruptCheckpoint(f"{folder}: {error}") from error
-        if digest(part) != name:
-            raise CorruptCheckpoint(f"{folder}: content differs from its sha256")
-        host |= part
     return host
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,13 @@ def _text(body: Mapping) -> str:
 
 
 def write(
-    directory: Path, *, step: int, tree: Mapping, frozen: Sequence[str] = ()
+    directory: Path,
+    *,
+    step: int,
+    tree: Mapping,
+    frozen: Sequence[str] = (),
+    files: Mapping[str, dict] | None = None,
+    content: str = "",
 ) -> None:
     """Describe everything that lies in ``directory``; the last file of a checkpoint.
 
@@ -44,20 +50,36 @@ def write(
         step: of the checkpoint.
         tree: path of a leaf -> {"shape": list of int, "dtype": name}.
         frozen: names of what lies beside all checkpoints, see ``frozen``.
+        files: what ``describe`` said of some of them where they were written.
+        content: what frozen parameters are named by.
+    Raises: OSError if one of ``files`` is not here, or not as large.
     """
-    files = {
-        path.relative_to(directory).as_posix(): {
-            "size": path.stat().st_size,
-            "sha256": file_digest(path),
-        }
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
+    files = dict(files or {})
+    for name, entry in files.items():
+        size = (directory / name).stat().st_size
+        if size != entry["size"]:
+            raise OSError(f"{name} has {size} bytes here, not {entry['size']}")
+    files |= describe(directory, directory, files)
     versions = {name: _version(name) for name in LIBRARIES}
     body = dict(format=1, step=step, tree=tree, versions=versions, files=files)
     if frozen:
         body |= dict(format=2, frozen=[*frozen])
+    if content:
+        body |= dict(content=content)
     (directory / NAME).write_text(_text(body))
+
+
+def describe(
+    directory: Path, below: Path, known: Container[str] = ()
+) -> dict[str, dict]:
+    """Name in ``directory`` -> size and sha256 of the files that lie ``below``."""
+    found = {}
+    for path in sorted(below.rglob("*")):
+        name = path.relative_to(directory).as_posix()
+        if path.is_file() and name not in known:
+            size = path.stat().st_size
+            found[name] = {"size": size, "sha256": file_digest(path)}
+    return found
 
 
 def _version(name: str) -> str:
@@ -110,6 +132,7 @@ def _well_formed(manifest: dict) -> bool:
     return (
         type(manifest.get("step")) is int
         and isinstance(frozen, list)
+        and isinstance(manifest.get("content", ""), str)
         and all(isinstance(n, str) and re.fullmatch("[0-9a-f]{64}", n) for n in frozen)
         and all(isinstance(entry, dict) for entry in (*leaves, *files))
         and all(isinstance(leaf.get("dtype"), str) for leaf in leaves)
@@ -120,7 +143,9 @@ def _well_formed(manifest: dict) -> bool:
     )
 
 
-def problems(directory: Path, *, contents: bool = True) -> list[str]:
+def problems(
+    directory: Path, *, contents: bool = True, share: tuple[int, int] = (0, 1)
+) -> list[str]:
     """What is wrong with the checkpoint in ``directory``; empty if it is sound.
 
     An error of the disk itself is raised as it is: it says nothing about the data.
@@ -128,6 +153,7 @@ def problems(directory: Path, *, contents: bool = True) -> list[str]:
     Args:
         directory: of one checkpoint.
         contents: also compare the sha256 of every file, not only its size.
+        share: which one of how many processes, that divide the files, asks.
     """
     try:
         manifest = read(directory)
@@ -136,11 +162,23 @@ def problems(directory: Path, *, contents: bool = True) -> list[str]:
     found = []
     if directory.name.isdigit() and int(directory.name) != manifest["step"]:
         found.append(f"{NAME}: step {manifest['step']} in directory {directory.name}")
-    for name, recorded in manifest["files"].items():
+    for name in _share(manifest["files"], *share):
+        recorded = manifest["files"][name]
         fault = _fault(directory, name, recorded, contents)
         if fault:
             found.append(f"{name[:255]}: {fault}")
     return found
+
+
+def _share(files: Mapping[str, Mapping], process: int, of: int) -> list[str]:
+    """The files that one of several processes reads; each has about as many bytes."""
+    loads, mine = [0] * of, []
+    for name in sorted(files, key=lambda name: -files[name]["size"]):
+        least = loads.index(min(loads))
+        loads[least] += files[name]["size"]
+        if least == process:
+            mine.append(name)
+    return mine
 
 
 def _fault(directory: Path, name: str, recorded: Mapping, contents: bool) -> str:

@@ -18,14 +18,20 @@ DIRECTORY = "checkpoints"  # of a workdir
 
 def verify(path: str | os.PathLike) -> list[str]:
     """What is wrong with one checkpoint directory; an empty list if it is sound."""
-    return _problems(Path(path))
+    return problems(Path(path))
 
 
-def _problems(path: Path, *, contents: bool = True) -> list[str]:
-    """What is wrong with a checkpoint, or with the frozen parameters it refers to."""
-    wrong = manifest.problems(path, contents=contents)
+def problems(
+    path: Path, *, contents: bool = True, share: tuple[int, int] = (0, 1)
+) -> list[str]:
+    """What is wrong with a checkpoint, or with the frozen parameters it refers to.
+
+    Args: see ``manifest.problems``.
+    """
+    wrong = manifest.problems(path, contents=contents, share=share)
     names = () if wrong else manifest.read(path).get("frozen", ())
-    return wrong or frozen.problems(frozen.beside(path), names, contents=contents)
+    how: dict[str, Any] = dict(contents=contents, share=share)
+    return wrong or frozen.problems(frozen.beside(path), names, **how)
 
 
 def find(path: str | os.PathLike) -> Path:
@@ -124,9 +130,9 @@ def newest_sound(directory: Path, most: int) -> list[Path]:
     for path in reversed(there):
         if len(sound) == most:
             break
-        if problems := "; ".join(verify(path)):
-            logging.warning("skipping checkpoint %s: %s", path, problems)
-            why = why or f", the newest: {problems}"
+        if wrong := "; ".join(verify(path)):
+            logging.warning("skipping checkpoint %s: %s", path, wrong)
+            why = why or f", the newest: {wrong}"
         else:
             sound.append(path)
     if there and not sound:
@@ -134,8 +140,7 @@ def newest_sound(directory: Path, most: int) -> list[Path]:
     return sound[::-1]
 
 
-def require_sound(path: Path, *, contents: bool = True) -> None:
+def require_sound(path: Path) -> None:
     """Raises CorruptCheckpoint, with the reasons, unless the checkpoint is sound."""
-    problems = _problems(path, contents=contents)
-    if problems:
-        raise CorruptCheckpoint(f"checkpoint {path}: {'; '.join(problems)}")
+    if wrong := problems(path):
+        raise CorruptCheckpoint(f"checkpoint {path}: {'; '.join(wrong)}")
