@@ -3,12 +3,19 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from tests.data.rows.whole import flat, whole
 from tfm_jax.data.batches import Order, eval_batches, train_batches
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import Prepared, digest_of
-from tfm_jax.data.rows.causal import causal_rows
+from tfm_jax.data.rows import causal
 
 TEXT = np.arange(1, 8 * 21 + 2, dtype=np.int32)
+
+
+def causal_rows(texts, length):
+    return whole(causal.causal_rows(flat(texts), length))
+
+
 ROWS = causal_rows([TEXT], 8)
 SMALL = causal_rows([TEXT[:41]], 4)
 RUN = {"batch_tokens": 40, "seed": 3}

@@ -12,24 +12,24 @@ import os
 import platform
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfm_jax.data import cut, room
 from tfm_jax.data.batches import Order
+from tfm_jax.data.digests import known_digest
 from tfm_jax.data.gathered import Gathered
 from tfm_jax.data.prepared import SPLITS, Prepared, prepare
 from tfm_jax.data.sources.documents import folder_files
 from tfm_jax.data.sources.text_files import digest
 from tfm_jax.data.watchdog import awaited, patience
+from tfm_jax.data.workspace import working_in
 
 _LIBRARIES = ("num2words", "numpy", "pillow", "sacremoses", "tokenizers")
 _REST = "rest.json"
 _SUMS = "SHA256SUMS"  # of the other files, as sha256sum writes and checks it
-_UNFINISHED = ".making-"  # begins the names of folders that are being written
-_DAY = 86_400  # seconds
 
 
 def prepared(
@@ -48,6 +48,8 @@ def prepared(
     memory, which processes share. An entry with a damaged file is made again, and a
     directory that ``make_private`` refuses is not used, which a warning says. Text that
     TFDS holds is read where it is; so is what can be read but once, such as a pipe.
+    What a killed process had tokenised is not tokenised again. Entries are removed, the
+    longest unused first, beyond the size that `room` says.
     """
     make = functools.partial(prepare, kind, cfg, tokenizer_cfg, tokenizer=tokenizer)
     with contextlib.ExitStack() as stack:
@@ -58,8 +60,8 @@ def prepared(
         if tokenizer is None and getattr(tokenizer_cfg, "file", ""):
             tokenizer = kind.tokenizer.make(tokenizer_cfg, ())
         try:
-            key = functools.partial(_key, kind, cfg, tokenizer_cfg, content)
             make_private(directory)
+            key = functools.partial(_key, kind, cfg, tokenizer_cfg, content, directory)
             entry = Path(os.path.realpath(directory / key(tokenizer)))
             lock = stack.enter_context(open(entry.with_suffix(".lock"), "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -68,7 +70,9 @@ def prepared(
             return make()
         if os.path.lexists(entry):
             try:
-                return _read(kind, cfg, entry)
+                data = _read(kind, cfg, entry)
+                room.hold(entry, _SUMS)
+                return data
             except (
                 OSError,
                 ValueError,
@@ -77,12 +81,20 @@ def prepared(
                 RecursionError,
             ) as error:
                 logging.warning("prepared data is made again: %s", error)
-        data = make()
+        work = directory / f"{room.UNFINISHED}{entry.name}"
+        try:
+            with working_in(work):
+                data = make()
+        except Exception:
+            shutil.rmtree(work, ignore_errors=True)  # another one would fail as well
+            raise
         try:
             _write(entry, data)
             with contextlib.suppress(FileExistsError):
                 (directory / key(data.tokenizer)).symlink_to(entry.name)
-            _clean(directory)
+            room.hold(entry, _SUMS)
+            room.clean(directory, _SUMS)
+            shutil.rmtree(work, ignore_errors=True)
         except OSError as error:
             logging.warning("prepared data is not kept: %s", error)
         return data
@@ -127,7 +139,7 @@ def _may_be_kept(cfg):
     return getattr(cfg, "source", "") != "tfds" and all(map(_is_file, _files(cfg)))
 
 
-def _key(kind, cfg, tokenizer_cfg, content, tokenizer):
+def _key(kind, cfg, tokenizer_cfg, content, memory, tokenizer):
     code = sorted(Path(__file__).parent.rglob("*.py"))
     tokens = getattr(tokenizer_cfg, "special", ())  # that are added to the tokenizer's
     unstored = {field.name for field in dataclasses.fields(Order)} | {*kind.unstored}
@@ -137,7 +149,7 @@ def _key(kind, cfg, tokenizer_cfg, content, tokenizer):
         "tokenizer": [tokenizer.fingerprint, tokens]
         if tokenizer
         else tokenizer_cfg and dataclasses.asdict(tokenizer_cfg),
-        "content": content or [(str(path), digest(path)) for path in _files(cfg)],
+        "content": content or [(str(p), known_digest(p, memory)) for p in _files(cfg)],
         "code": [digest(path) for path in code],
         "python": platform.python_version(),  # whose documentation is a source
         "libraries": [importlib.metadata.version(name) for name in _LIBRARIES],
@@ -147,11 +159,15 @@ def _key(kind, cfg, tokenizer_cfg, content, tokenizer):
 
 def _write(entry, data):
     """A directory that is whole or absent: made under another name, then renamed."""
-    made = Path(tempfile.mkdtemp(dir=entry.parent, prefix=_UNFINISHED))
+    made = Path(tempfile.mkdtemp(dir=entry.parent, prefix=room.UNFINISHED))
     try:
         fields = {split: [] for split in SPLITS}
         for split in SPLITS:
             for number, rows in enumerate(getattr(data, split)):
+                if isinstance(getattr(rows, "tokens", None), cut.Field):
+                    path = made / f"{split}-{number}"
+                    fields[split].append(rows.tokens.rows.move(path))
+                    continue
                 there = {k: x for k, x in rows._asdict().items() if x is not None}
                 fields[split].append([*there])
                 for name, field in there.items():
@@ -167,7 +183,7 @@ def _write(entry, data):
         }
         (made / _REST).write_text(json.dumps(document), encoding="utf-8")
         (made / _SUMS).write_text(_sums(made), encoding="utf-8")
-        _remove(entry)
+        room.remove(entry)
         os.replace(made, entry)
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -190,35 +206,10 @@ def _field(path):
     return Gathered(*(np.asarray(np.load(part, mmap_mode="r")) for part in parts))
 
 
-def _remove(path):
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _clean(directory):
-    """Removes what killed processes half wrote, and what no run used for a month."""
-    with contextlib.suppress(OSError):  # another process cleans as well
-        for unfinished in directory.glob(f"{_UNFINISHED}*"):
-            if _age(unfinished) > _DAY:
-                _remove(unfinished)
-        for lock in directory.glob("*.lock"):  # written at each use of its entry
-            if _age(lock) > 30 * _DAY:
-                _remove(lock.with_suffix(""))
-                _remove(lock)
-        for path in directory.iterdir():
-            if not path.exists():  # a link whose entry is gone
-                _remove(path)
-
-
-def _age(path):
-    return time.time() - path.lstat().st_mtime
-
-
 def _sums(entry):
     names = sorted({path.name for path in entry.iterdir()} - {_SUMS})
-    return "".join(f"{digest(entry / name)}  {name}\n" for name in names)
+    sums = {name: known_digest(entry / name, entry.parent) for name in names}
+    return "".join(f"{sha256}  {name}\n" for name, sha256 in sums.items())
 
 
 def _read(kind, cfg, entry):
@@ -234,6 +225,8 @@ def _read(kind, cfg, entry):
     absent = dict.fromkeys(kind.Rows._fields)
 
     def rows(split, number, names):
+        if isinstance(names, dict):
+            return cut.Rows.read(names, entry / f"{split}-{number}").fields()
         there = {name: _field(entry / f"{split}-{number}-{name}") for name in names}
         return kind.Rows(**absent | there)
 

@@ -1,7 +1,9 @@
 """Prepared data: from a data section to the rows that batches are taken from."""
 
+import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -12,9 +14,10 @@ from tfm_jax.data.batch import FORMER
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.tokenizers import unknown, vocabularies
 from tfm_jax.data.watchdog import patience
+from tfm_jax.data.workspace import workspace
 
 SPLITS = ("train", "valid", "test")
-_AT_ONCE = 1024  # rows
+_AT_ONCE = 1 << 20  # items of a field
 
 
 class Prepared(NamedTuple):
@@ -65,11 +68,21 @@ class Filled(NamedTuple):
 
 def filled_text(tokenizer: Any, rows: Any, report: dict[str, Any]) -> Filled:
     """Rows of text, with the share of their tokens that are unknown, special apart."""
-    tokens = rows.tokens[rows.segments > 0]
-    special = {*tokenizer.special.values()} - {tokenizer.unknown}
-    tokens = tokens[~np.isin(tokens, [*special])]
-    share = unknown.share(tokens, tokenizer.unknown)
+    special = [*{*tokenizer.special.values()} - {tokenizer.unknown}]
+    count = lost = 0
+    for some in _some(rows.tokens) if tokenizer.unknown is not None else ():
+        tokens = rows.tokens[some][rows.segments[some] > 0]
+        tokens = tokens[~np.isin(tokens, special)]
+        count, lost = count + len(tokens), lost + np.sum(tokens == tokenizer.unknown)
+    share = round(float(lost / max(count, 1)), 4)
     return Filled([rows], report | {"unknown_share": share})
+
+
+def _some(field):
+    """Numbers of rows, so many that a million items are in memory at once."""
+    size = max(_AT_ONCE // max(math.prod(field.shape[1:]), 1), 1)
+    for first in range(0, len(field), size):
+        yield np.arange(first, min(first + size, len(field)))
 
 
 def sha256_of(document: Any) -> str:
@@ -85,9 +98,8 @@ def digest_of(row_sets: Sequence[Any]) -> str:
             if field is not None:
                 name = FORMER.get(name, name)
                 digest.update(f"{name}{field.dtype}{field.shape}".encode())
-                for first in range(0, len(field), _AT_ONCE):
-                    some = np.ascontiguousarray(field[first : first + _AT_ONCE])
-                    digest.update(some.data)
+                for some in _some(field):
+                    digest.update(np.ascontiguousarray(field[some]).data)
     return digest.hexdigest()
 
 
@@ -162,14 +174,28 @@ def prepare(
             examples[split], report[split] = kind.load(cfg, split, names)
             names = names or report[split].get("labels")
         examples = kind.compare(cfg, examples, report)
-    if "train" in splits and not kind.size(examples["train"]):
-        raise DataError("the training split is empty")
-    if tokenizer is None and kind.tokenizer and kind.texts:
-        texts = kind.texts(cfg, examples["train"])
-        tokenizer = kind.tokenizer.make(tokenizer_cfg, texts)
-    if special := getattr(tokenizer_cfg, "special", ()):
-        tokenizer = tokenizer.with_special(special)
-    return of_examples(kind, cfg, tokenizer, examples, report)
+        if "train" in splits and not kind.size(examples["train"]):
+            raise DataError("the training split is empty")
+        if tokenizer is None and kind.tokenizer and kind.texts:
+            tokenizer = _trained(kind, cfg, tokenizer_cfg, examples["train"])
+        if special := getattr(tokenizer_cfg, "special", ()):
+            tokenizer = tokenizer.with_special(special)
+        return of_examples(kind, cfg, tokenizer, examples, report)
+
+
+def _trained(kind, cfg, tokenizer_cfg, examples):
+    """The tokenizer of training data, or what a killed process has left of it."""
+    folder = workspace()
+    path = folder and folder / "tokenizer.json"
+    if path:
+        with contextlib.suppress(OSError, DataError):
+            return kind.tokenizer.Tokenizer.from_json(path.read_bytes())
+    tokenizer = kind.tokenizer.make(tokenizer_cfg, kind.texts(cfg, examples))
+    if path:
+        part = path.with_suffix(".part")
+        part.write_text(tokenizer.to_json(), encoding="utf-8")
+        part.replace(path)
+    return tokenizer
 
 
 def of_examples(

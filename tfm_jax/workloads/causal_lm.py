@@ -34,8 +34,8 @@ class CausalEvaluator(Evaluator):
         longest, length = model.longest, rows.tokens.shape[1]
         size = min(PROMPT, max(length // 2, 1))
         most = min(SAMPLE, longest - size + 1) if longest else SAMPLE
-        real = (rows.segments[:count, :size] > 0).sum(axis=1)
-        prompts = [row[:n] for row, n in zip(rows.tokens, real, strict=False)]
+        real = (rows.segments[:count][:, :size] > 0).sum(axis=1)
+        prompts = [row[:n] for row, n in zip(rows.tokens[:count], real, strict=True)]
         separator = self.experiment.data.separator
         eos = tokenizer.ids_of(separator)[0] if separator else -1
         forbid = tokenizer.unspelled(model.vocab)

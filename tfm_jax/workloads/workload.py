@@ -8,6 +8,7 @@ import jax
 
 from tfm_jax.config import ConfigError
 from tfm_jax.data import cache, prepared
+from tfm_jax.data.cut import tokens_of
 from tfm_jax.workloads.evaluator import Evaluator
 
 TOKEN_SCORES = MappingProxyType({"nll": min, "accuracy": max})
@@ -138,5 +139,5 @@ class Workload(NamedTuple):
 
 
 def _tokens_in_rows(row_sets):
-    tokens = sum(int((rows.segments > 0).sum()) for rows in row_sets)
+    tokens = sum(map(tokens_of, row_sets))
     return f"{tokens:,} tokens in {sum(rows.shape[0] for rows in row_sets):,} rows"

@@ -3,9 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.rows.whole import flat, whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.rows.causal import LAYOUTS, causal_rows, encode_documents
+from tfm_jax.data.flat import encode_documents
+from tfm_jax.data.rows.causal import LAYOUTS
+from tfm_jax.data.rows.causal import causal_rows as rows_of
+from tfm_jax.data.sources.running_text import Documents
 
 END = 9999
 LENGTHS = st.lists(st.integers(1, 25), min_size=1, max_size=12)
@@ -17,6 +21,14 @@ def texts(lengths):
         (100 * (n + 1) + np.arange(length)).astype(np.int32)
         for n, length in enumerate(lengths)
     ]
+
+
+def causal_rows(documents, length, *, end=None, **settings):
+    return whole(rows_of(flat(documents, end), length, **settings))
+
+
+def encoded(tokenizer, documents, **settings):
+    return encode_documents(tokenizer, [Documents([], documents)], **settings)
 
 
 def asked(rows):
@@ -100,8 +112,8 @@ def test_context_is_repeated_and_not_asked_for_again(lengths):
 
 
 def test_packing_fills_rows_of_documents():
-    ids, _ = encode_documents(tokenizer("byte_bpe"), corpus())
-    rows = causal_rows(ids, 512, layout="packed", end=600)
+    text, _ = encoded(tokenizer("byte_bpe"), corpus(), end=599)
+    rows = whole(rows_of(text, 512, layout="packed"))
     assert (rows.segments > 0).mean() > 0.95
 
 
@@ -114,25 +126,23 @@ def test_nanogpts_shakespeare_is_one_text_of_characters():
 
 
 def test_documents_without_tokens_are_left_out_and_counted():
-    ids, report = encode_documents(tokenizer("wordpiece"), ["a dog", "\x01", "", "b"])
-    assert len(ids) == 2
-    assert report == {"without_tokens": 2, "tokens": sum(map(len, ids))}
+    text, report = encoded(tokenizer("wordpiece"), ["a dog", "\x01", "", "b"])
+    assert len(text.lengths) == 2
+    assert report == {"without_tokens": 2, "tokens": len(text.ids)}
     with pytest.raises(DataError, match="none of 2 documents has a token"):
-        encode_documents(tokenizer("wordpiece"), ["", " "])
-    rows = causal_rows([np.zeros(0, np.int32), *texts([2])], 4, end=END)
-    assert len(asked(rows)) == 3
+        encoded(tokenizer("wordpiece"), ["", " "])
 
 
 @pytest.mark.parametrize("bad", [-1, 600])
 def test_token_ids_outside_the_vocabulary_are_refused(bad):
     class Broken:
-        vocab = 600
+        vocab, fingerprint = 600, "broken"
 
         def encode(self, texts):
             return [np.array([bad], np.int32) for _ in texts]
 
     with pytest.raises(DataError, match=rf"{bad}.*outside the vocabulary 0\.\.599"):
-        encode_documents(Broken(), ["x"])
+        encoded(Broken(), ["x"])
 
 
 def test_a_document_of_a_million_tokens_is_cut_to_rows():

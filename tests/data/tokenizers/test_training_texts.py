@@ -22,7 +22,7 @@ ENDLESS = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=200_0
 )
 def test_words_are_cut_to_a_length_and_nothing_is_lost(runs):
     text = "".join("x" * length + space for length, space in runs)
-    pieces = with_short_words([text])
+    pieces = [*with_short_words([text])]
     assert "".join(pieces) == text
     assert all(len(word) <= WORD for piece in pieces for word in piece.split(" "))
     if all(length <= WORD for length, _ in runs) and all(" " in s for _, s in runs):

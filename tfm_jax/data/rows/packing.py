@@ -60,11 +60,13 @@ def plan(
     arXiv:2107.02027.  Deviates: two dimensions.
     Returns: (examples, counts): example numbers in row order, examples per row.
     """
-    kinds, kind_of, left = np.unique(
-        np.stack([source_lengths, target_lengths], 1),
-        axis=0, return_inverse=True, return_counts=True,
-    )  # fmt: skip
+    base = np.int64(np.max(target_lengths, initial=0)) + 1
+    pairs = source_lengths * base + target_lengths  # as numbers, in order
+    kinds = np.unique(pairs)
+    kind_of = np.searchsorted(kinds, pairs).astype(np.int32)
+    left = np.bincount(kind_of, minlength=len(kinds))
     by_kind = np.split(np.argsort(kind_of, kind="stable"), np.cumsum(left)[:-1])
+    kinds = np.stack(np.divmod(kinds, base), 1)
     room = np.array([source_room, target_room])
     size = kinds / room
     order = np.argsort(-size.max(1), kind="stable")

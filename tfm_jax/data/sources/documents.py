@@ -2,29 +2,30 @@
 
 import dataclasses
 import hashlib
-import re
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import POLICIES, invalid_utf8_knob, sift
 from tfm_jax.data.sources import recall, scenes, tfds
-from tfm_jax.data.sources.text_files import read_bytes
-from tfm_jax.data.tokenizers.normalize import decode
+from tfm_jax.data.sources.running_text import (
+    ENDS,
+    PART,
+    Documents,
+    TextFile,
+    between,
+    documents,
+)
 from tfm_jax.data.watchdog import awaited
 from tfm_jax.knobs import check_numbers, knob
 
 _Scenes = scenes.Config  # a field hides the module
 _SCENES = scenes.KNOBS
-
-
-class Documents(NamedTuple):
-    """Texts of one split, each with a name that tells where it is from."""
-
-    names: Sequence[str]
-    texts: Sequence[str]
 
 
 def _pydocs(cfg, split):
@@ -33,7 +34,12 @@ def _pydocs(cfg, split):
 
     named = sorted(topics.topics.items())
     report = {"python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
-    return _share(cfg, split, named), report
+    return _at_once(_share(cfg, split, named)), report
+
+
+def _at_once(named):
+    """The documents of (name, text) pairs, which are in memory."""
+    return [Documents([name], [text]) for name, text in named]
 
 
 def _files(cfg, split):
@@ -44,15 +50,8 @@ def _files(cfg, split):
     paths, cut = getattr(cfg, f"{split}_files"), None
     if not cfg.valid_files and not cfg.test_files:
         paths, cut = cfg.train_files, split
-    named, files = [], {}
-    for path in map(Path, paths):
-        text, files[str(path)] = _read_file(cfg, path, knob)
-        if cut:
-            text = _part(cfg, text, cut)
-            if not text:
-                continue
-        named += _documents_of(cfg, str(path), text)
-    return named, {"files": files}
+    texts = {str(path): TextFile(Path(path), knob, cfg.invalid_utf8) for path in paths}
+    return _read(cfg, texts, cut)
 
 
 def _folder(cfg, split):
@@ -60,11 +59,40 @@ def _folder(cfg, split):
     folder, paths = Path(cfg.folder), folder_files(cfg)
     if not paths:
         raise DataError(f"data.folder={cfg.folder!r} has no file {cfg.pattern!r}")
-    named, files = [], {}
-    for name, path in _share(cfg, split, [(_below(p, folder), p) for p in paths]):
-        text, files[name] = _read_file(cfg, path, "data.folder")
-        named += _documents_of(cfg, name, text)
-    return named, {"folder": cfg.folder, "files": files}
+    texts = {
+        name: TextFile(path, "data.folder", cfg.invalid_utf8)
+        for name, path in _share(cfg, split, [(_below(p, folder), p) for p in paths])
+    }
+    chunks, report = _read(cfg, texts)
+    return chunks, {"folder": cfg.folder, **report}
+
+
+def _read(cfg, texts, cut=None):
+    """Args: cut: the split whose share of the characters of each file is read."""
+    measured = {name: text.measure() for name, text in texts.items()}
+    report = {"files": {name: file for name, (_, file) in measured.items()}}
+
+    def chunks():
+        for name, text in texts.items():
+            if not cut:
+                yield from documents(name, text, cfg.document)
+                continue
+            first, last = _part(cfg, measured[name][0], cut)
+            if first < last:
+                part = between(text, first, last)
+                yield from documents(name, part, cfg.document)
+
+    return _Again(chunks), report
+
+
+class _Again:
+    """Iterates anew over what a function gives."""
+
+    def __init__(self, function):
+        self._function = function
+
+    def __iter__(self):
+        return self._function()
 
 
 def folder_files(cfg: Any) -> list[Path]:
@@ -79,80 +107,43 @@ def folder_files(cfg: Any) -> list[Path]:
 def _tfds(cfg, split):
     texts, report = tfds.load_features(cfg, split, (cfg.tfds_feature,))
     named = [(f"{cfg.tfds_name} {split} {n}", text) for n, text in enumerate(texts)]
-    return named, report
+    return _at_once(named), report
+
+
+def _recall(cfg, split):
+    named, report = recall.load(cfg, split)
+    return _at_once(named), report
 
 
 def _scenes(cfg, split):
     """What is said of rendered scenes, for models of text that will see them."""
     texts = scenes.texts(cfg.scenes, split)
-    return [(f"scene {split} {n}", text) for n, text in enumerate(texts)], {}
+    return _at_once((f"scene {split} {n}", text) for n, text in enumerate(texts)), {}
 
 
 def _below(path, folder):
     return path.relative_to(folder).as_posix()
 
 
-def _read_file(cfg, path, knob):
-    data = read_bytes(path, knob)
-    try:
-        text, replaced = data.decode("utf-8-sig"), 0
-    except UnicodeDecodeError:
-        lines = [
-            decode(line, cfg.invalid_utf8, f"{path}: line {number}")
-            for number, line in enumerate(data.split(b"\n"), start=1)
-        ]
-        text = "\n".join(line for line, _ in lines).removeprefix("\ufeff")
-        replaced = sum(wrong for _, wrong in lines)
-    report = {
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "invalid_utf8_lines": replaced,
-    }
-    return text.replace("\r\n", "\n"), report
-
-
-def _documents_of(cfg, name, text):
-    pieces = ENDS[cfg.document](text)
-    if len(pieces) == 1:
-        return [(name, pieces[0])]
-    return [(f"{name}:{n}", piece) for n, piece in enumerate(pieces, start=1)]
-
-
-def _lines(text):
-    return text.removesuffix("\n").split("\n") if text else []
-
-
-def _blank_lines(text):
-    return re.split(r"\n(?:[ \t]*\n)+", text.strip("\n"))
-
-
-ENDS = {  # where a document of a file ends
-    "file": lambda text: [text],
-    "line": _lines,
-    "blank_line": _blank_lines,  # one sentence a line, as BERT's input files
-}
-DOCUMENTS = {  # name -> load(cfg, split) -> ((name, text) pairs, report)
+DOCUMENTS = {  # name -> load(cfg, split) -> (iterable of Documents, report)
     "pydocs": _pydocs,
     "files": _files,
     "folder": _folder,
     "tfds": _tfds,
-    "recall": recall.load,  # made, see there
+    "recall": _recall,  # made, see there
     "scenes": _scenes,
 }
 
 
-def _part(cfg, text, split):
-    """Train, valid and test one behind the other, cut at characters."""
+def _part(cfg, characters, split):
+    """Train, valid and test one behind the other: (first character, last)."""
     ends = {
         "train": 1 - cfg.valid_share - cfg.test_share,
         "valid": 1 - cfg.test_share,
         "test": 1.0,
     }
     first = {"train": 0.0, "valid": ends["train"], "test": ends["valid"]}[split]
-    return text[_place(first, text) : _place(ends[split], text)]
-
-
-def _place(share, text):
-    return int(round(share, 9) * len(text))
+    return tuple(int(round(share, 9) * characters) for share in (first, ends[split]))
 
 
 def _share(cfg, split, named):
@@ -237,37 +228,121 @@ class Config:
             )
 
 
-def load_documents(
+class Corpus:
+    """The documents of a split, read anew by each iteration: `Documents`, some at once.
+
+    Attributes:
+        read, count: documents that there are, and that are kept.
+        characters: of those that are kept.
+        report: what became of empty ones; of those longer than PART none is.
+    """
+
+    def __init__(self, cfg: Any, chunks: Iterable[Documents]) -> None:
+        """Reads them once. Args: chunks: can be iterated again.
+
+        Raises: DataError if there is an empty one and ``data.empty`` refuses it.
+        """
+        self._chunks, self._drops = chunks, cfg.empty == "drop"
+        self.characters, first = 0, ""
+        empty = [np.zeros(0, bool)]
+        for chunk in chunks:
+            blank = _blank(chunk)
+            if any(blank) and not first:
+                first = chunk.names[blank.index(True)]
+            empty.append(np.array(blank[not chunk.begins :]))
+            self.characters += sum(map(len, self._kept(chunk).texts))
+        keep, self.report = sift(
+            cfg,
+            {"empty": np.concatenate(empty)},
+            "document",
+            clause=lambda *_: f"document {first} is empty",
+        )
+        self.read, self.count = len(keep), int(keep.sum())
+
+    def _kept(self, chunk):
+        blank = _blank(chunk)
+        if not self._drops or not any(blank):
+            return chunk
+        names, texts = (
+            [one for one, bad in zip(field, blank, strict=True) if not bad]
+            for field in chunk[:2]
+        )
+        return chunk._replace(names=names, texts=texts)
+
+    def __iter__(self) -> Iterator[Documents]:
+        names: list[str] = []
+        texts: list[str] = []
+        size, begins, ends = 0, True, True
+        for chunk in map(self._kept, self._chunks):
+            if texts and (not chunk.begins or size > PART):
+                yield Documents(names, texts, begins, ends)
+                names, texts, size = [], [], 0
+            begins = begins if texts else chunk.begins
+            names += chunk.names
+            texts += chunk.texts
+            size, ends = size + sum(map(len, chunk.texts)), chunk.ends
+        if texts:
+            yield Documents(names, texts, begins, ends)
+
+    def texts(self) -> Iterator[str]:
+        """Of each document, or part of a long one."""
+        return itertools.chain.from_iterable(chunk.texts for chunk in self)
+
+
+def _blank(chunk):
+    """Which texts are documents without text."""
+    blank = [not text.strip() for text in chunk.texts]
+    if not chunk.begins:
+        blank[0] = False
+    if not chunk.ends:
+        blank[-1] = False
+    return blank
+
+
+def load_corpus(
     cfg: Any, split: str, names: Any = None
-) -> tuple[Documents, dict[str, Any]]:
-    """The documents of one split: (Documents, report of what was read).
+) -> tuple[Corpus, dict[str, Any]]:
+    """The documents of one split: (corpus, report of what was read).
 
     Raises: DataError if the data is absent or malformed, or nothing is left of the
         training split.
     """
     del names  # there are no labels
-    named, report = DOCUMENTS[cfg.source](cfg, split)
-    blank = {"empty": [not text.strip() for _, text in named]}
-    keep, empty = sift(
-        cfg, blank, "document", clause=lambda _, n: f"document {named[n][0]} is empty"
-    )
-    kept = [one for one, stays in zip(named, keep, strict=True) if stays]
-    if split == "train" and not kept:
+    chunks, report = DOCUMENTS[cfg.source](cfg, split)
+    corpus = Corpus(cfg, chunks)
+    if split == "train" and not corpus.count:
         raise DataError(
             f"data.source={cfg.source!r}: the training split has no text "
-            f"({empty['empty']['documents']} empty documents)"
+            f"({corpus.report['empty']['documents']} empty documents)"
         )
-    documents = Documents([name for name, _ in kept], [text for _, text in kept])
-    return documents, {
+    return corpus, {
         "source": cfg.source,
         **report,
-        "read": len(named),
-        **empty,
-        "kept": len(kept),
-        "characters": sum(map(len, documents.texts)),
+        "read": corpus.read,
+        **corpus.report,
+        "kept": corpus.count,
+        "characters": corpus.characters,
     }
 
 
-def texts_of(cfg: Any, documents: Documents) -> Sequence[str]:
+def load_documents(
+    cfg: Any, split: str, names: Any = None
+) -> tuple[Documents, dict[str, Any]]:
+    """The same, read into memory at once: (documents, report)."""
+    corpus, report = load_corpus(cfg, split, names)
+    titles: list[str] = []
+    texts: list[str] = []
+    for chunk in corpus:
+        known = len(texts) - (not chunk.begins)
+        texts[known:] = ["".join([*texts[known:], chunk.texts[0]]), *chunk.texts[1:]]
+        titles[known:] = chunk.names
+    return Documents(titles, texts), report
+
+
+def texts_of(cfg: Any, documents: Documents | Corpus) -> Iterable[str]:
     """What a tokenizer is trained on."""
-    return scenes.language() if cfg.source == "scenes" else documents.texts
+    if cfg.source == "scenes":
+        return scenes.language()
+    if isinstance(documents, Corpus):
+        return _Again(documents.texts)
+    return documents.texts

@@ -14,6 +14,7 @@ from tfm_jax.data.tokenizers.normalize import decode
 from tfm_jax.data.watchdog import awaited, each
 
 _PIECE = 1 << 24  # bytes that are read at once
+_BLOCK = 1 << 20  # the same of a file that may be packed
 
 
 def load(cfg: Any, split: str) -> tuple[list[str], list[str], dict[str, Any]]:
@@ -100,10 +101,23 @@ def digest(path: str | Path) -> str:
 
 def read_bytes(path: str | Path, knob: str) -> bytes:
     """The bytes of a plain or gzipped file. Raises: DataError that names the knob."""
+    return b"".join(unpacked(path, knob))
+
+
+def unpacked(path: str | Path, knob: str) -> Iterator[bytes]:
+    """The bytes of a plain or gzipped file as they come, each piece ``awaited``.
+
+    Raises: DataError that names the knob.
+    """
     try:
-        data = b"".join(pieces(path))
-        # By content, not by name: these two bytes cannot start a UTF-8 text.
-        return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+        with awaited(path):
+            file = open(path, "rb")
+        with file:
+            with awaited(path):
+                packed = file.peek(2).startswith(b"\x1f\x8b")
+            # By content, not by name: these two bytes cannot start a UTF-8 text.
+            content = gzip.GzipFile(fileobj=file) if packed else file
+            yield from each(iter(lambda: content.read(_BLOCK), b""), path)
     except FileNotFoundError as error:
         raise DataError(f"{knob}: there is no file {path}") from error
     except (OSError, EOFError, zlib.error) as error:

@@ -295,5 +295,5 @@ def train_tokenizer(
 def make(cfg: Config, pairs: Any) -> "Tokenizer":
     """The tokenizer that the section describes, trained on (source, target) pairs."""
     return train_tokenizer(
-        cfg, *(with_short_words(pair[side] for pair in pairs) for side in (0, 1))
+        cfg, *([*with_short_words(pair[side] for pair in pairs)] for side in (0, 1))
     )

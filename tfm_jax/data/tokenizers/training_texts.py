@@ -1,10 +1,11 @@
 """What a tokenizer is trained on: no words without end, no texts that no row holds."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 WORD = 1_000  # characters without a space; trainers need the square of it, or crash
+MOST = 1 << 26  # characters that are enough to learn which tokens are frequent
 TOKEN = 100  # characters of a token, on average, that no tokenizer will have
 
 
@@ -20,9 +21,21 @@ def fitting(cfg: Any, texts: Any) -> list:
     return [text for text in texts if fits(text, cfg.length)]
 
 
-def with_short_words(texts: Iterable[str]) -> list[str]:
+def sample(texts: Iterable[str]) -> Iterable[str]:
+    """Of more than MOST characters in all, texts at equal distances that make so many.
+
+    Args: texts: can be iterated twice.
+    """
+    total = sum(map(len, texts))
+    if total <= MOST:
+        return texts
+    share = MOST / total
+    return [one for n, one in enumerate(texts) if int((n + 1) * share) > int(n * share)]
+
+
+def with_short_words(texts: Iterable[str]) -> Iterator[str]:
     """The texts, those with a word of more than WORD characters cut inside of it."""
-    return [piece for text in texts for piece in _pieces(text)]
+    return (piece for text in texts for piece in _pieces(text))
 
 
 def _pieces(text):

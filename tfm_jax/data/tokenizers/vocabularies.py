@@ -14,7 +14,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.tokenizers import published
 from tfm_jax.data.tokenizers.bilingual import BYTE_LABELS, in_order
 from tfm_jax.data.tokenizers.subwords import TextTokenizer
-from tfm_jax.data.tokenizers.training_texts import with_short_words
+from tfm_jax.data.tokenizers.training_texts import sample, with_short_words
 from tfm_jax.knobs import check_numbers, knob
 
 Tokenizer = TextTokenizer
@@ -102,7 +102,7 @@ def _train_byte(texts, vocab, special, min_frequency, lowercase):
 def _train_character(texts, vocab, special, min_frequency, lowercase):
     """Every character of the texts in code point order, as nanoGPT's example."""
     del min_frequency, lowercase
-    characters = sorted(set(itertools.chain.from_iterable(texts)))
+    characters = sorted(set().union(*map(set, texts)))
     _check_room("character", vocab, len(characters) + len(special))
     ids = {character: index for index, character in enumerate(characters)}
     rules = tokenizers.Tokenizer(models.BPE(vocab=ids, merges=[]))
@@ -130,6 +130,7 @@ TRAINERS = {  # kind -> (how it is trained, its special tokens)
     "wordpiece": (_train_wordpiece, published.BERT_SPECIAL),
     "unigram": (_train_unigram, published.ALBERT_SPECIAL),
 }
+READ_WHOLE = ("byte", "character")  # others are trained on a sample of many texts
 
 
 def train_text_tokenizer(
@@ -145,7 +146,7 @@ def train_text_tokenizer(
 
     Args:
         kind: a name in TRAINERS.
-        texts: a list of strings.
+        texts: strings.
         vocab: the most tokens, special ones included; not for bytes.
         special: special tokens; None: those of the published models of that kind.
             First of all ids for "wordpiece" and "unigram", last for the others.
@@ -158,7 +159,8 @@ def train_text_tokenizer(
         raise DataError(f"tokenizer.kind={kind!r}; choose from ({', '.join(TRAINERS)})")
     train, usual = TRAINERS[kind]
     special = usual if special is None else tuple(special)
-    rules = train(list(texts), vocab, special, min_frequency, lowercase)
+    texts = texts if kind in READ_WHOLE else list(texts)
+    rules = train(texts, vocab, special, min_frequency, lowercase)
     return TextTokenizer(json.loads(rules.to_str()))
 
 
@@ -200,7 +202,7 @@ class Config:
             )
 
 
-def make(cfg: Config, texts: Sequence[str]) -> TextTokenizer:
+def make(cfg: Config, texts: Iterable[str]) -> TextTokenizer:
     """The tokenizer that the section describes, trained on ``texts`` if it must be."""
     if cfg.kind == "published":
         path = Path(cfg.file)
@@ -210,7 +212,7 @@ def make(cfg: Config, texts: Sequence[str]) -> TextTokenizer:
     _, usual = TRAINERS[cfg.kind]
     return train_text_tokenizer(
         cfg.kind,
-        with_short_words(texts),
+        with_short_words(texts if cfg.kind in READ_WHOLE else sample(texts)),
         vocab=cfg.vocab,
         special=(*usual, *cfg.special),
         min_frequency=cfg.min_frequency,

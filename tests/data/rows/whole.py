@@ -1,0 +1,18 @@
+"""Rows that are made where they are indexed, all of them at once."""
+
+import numpy as np
+
+from tfm_jax.data.flat import Flat
+
+
+def flat(documents, end=None):
+    """Lists of ids as `Flat`, in the plainest way there is."""
+    edge = np.array([] if end is None else [end], np.int64)
+    parts = [part for ids in documents for part in (ids, edge)]
+    ids = np.concatenate([edge, *parts]).astype(np.uint16)
+    return Flat(ids, np.array([*map(len, documents)], np.uint32), end is not None)
+
+
+def whole(rows):
+    """All fields as arrays."""
+    return type(rows)(*(x if x is None else np.asarray(x) for x in rows))

@@ -1,0 +1,320 @@
+"""Running text that is read, tokenised, kept and cut into rows piece by piece."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.data.rows.whole import flat, whole
+from tests.data.tokenizers.published_folders import corpus, tokenizer
+from tfm_jax.data import cache, digests, prepared, room
+from tfm_jax.data import flat as flat_ids
+from tfm_jax.data.batches import train_batches
+from tfm_jax.data.prepared import digest_of
+from tfm_jax.data.rows import causal
+from tfm_jax.data.rows.causal import LAYOUTS, causal_rows
+from tfm_jax.data.sources import documents, running_text
+from tfm_jax.data.sources.running_text import ENDS
+from tfm_jax.data.tokenizers import vocabularies
+
+TOKENIZER = vocabularies.Config(kind="byte_bpe", vocab=300)
+LETTERS = st.text(st.sampled_from("ab \t\n\r.\ufeffé中\u2028"), max_size=60)
+
+
+def pieces(monkeypatch, size):
+    """Texts are read in pieces of so many characters, or little more."""
+    monkeypatch.setattr(running_text, "PART", size)
+    monkeypatch.setattr(documents, "PART", size)
+
+
+def read(path, **settings):
+    cfg = documents.Config(source="files", train_files=(str(path),), **settings)
+    try:
+        return documents.load_documents(cfg, "train")
+    except documents.DataError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("document", ENDS)
+@given(text=LETTERS, size=st.integers(1, 20))
+def test_documents_do_not_depend_on_the_pieces_that_are_read(
+    tmp_path_factory, document, text, size
+):
+    path = tmp_path_factory.mktemp("texts") / "a.txt"
+    path.write_bytes(text.encode())
+    settings = dict(document=document, valid_share=0.25, empty="keep")
+    at_once = read(path, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        pieces(patch, size)
+        patch.setattr("tfm_jax.data.sources.text_files._BLOCK", size)
+        assert read(path, **settings) == at_once
+
+
+@pytest.mark.parametrize("kind", vocabularies.TRAINERS)
+def test_tokens_do_not_depend_on_where_long_documents_are_cut(monkeypatch, kind):
+    ours, text = tokenizer(kind), "\n".join(corpus())
+    (want,) = ours.encode([text])
+    pieces(monkeypatch, 5_000)
+    parts = [*running_text.documents("x", [text], "file")]
+    assert len(parts) > 5
+    assert "".join(part.texts[0] for part in parts) == text
+    found, _ = flat_ids.encode_documents(ours, parts)
+    np.testing.assert_array_equal(found.ids, want)
+    assert found.lengths.tolist() == [len(want)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("end", [9999, None])
+@given(
+    lengths=st.lists(st.integers(2, 25), min_size=1, max_size=12),
+    numbers=st.lists(st.integers(0, 100), min_size=1, max_size=9),
+)
+def test_any_rows_are_those_of_all_rows(layout, end, lengths, numbers):
+    rows = causal_rows(flat([range(2, 2 + n) for n in lengths], end), 5, layout=layout)
+    chosen = np.array(numbers) % len(rows.tokens)
+    for field, entire in zip(rows, whole(rows), strict=True):
+        if field is not None:
+            assert field.dtype == entire.dtype and field.shape == entire.shape
+            np.testing.assert_array_equal(field[chosen], entire[chosen], strict=True)
+            np.testing.assert_array_equal(field[1:3], entire[1:3], strict=True)
+            np.testing.assert_array_equal(field[-1], entire[-1], strict=True)
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """A folder of documents, read in pieces of 2,000 characters."""
+    (tmp_path / "texts").mkdir()
+    for n, text in enumerate(corpus()):
+        (tmp_path / "texts" / f"{n:03}.txt").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        pieces(patch, 2_000)
+        yield causal.Config(
+            source="folder",
+            folder=str(tmp_path / "texts"),
+            length=32,
+            layout="packed",
+            separator="<|endoftext|>",
+        )
+
+
+def kept(cfg, path, tokenizer_cfg=TOKENIZER):
+    return cache.prepared(causal.KIND, cfg, tokenizer_cfg, path)
+
+
+def batches(data, cfg):
+    made = train_batches(cfg, data, batch_tokens=128, total_batches=4, seed=1)
+    return digest_of(made)
+
+
+def entry_of(folder):
+    [entry] = [p for p in folder.iterdir() if p.is_dir() and not p.is_symlink()]
+    return entry
+
+
+def test_a_killed_preparation_goes_on(texts, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    want = kept(texts, tmp_path / "whole")
+    encode, calls = vocabularies.Tokenizer.encode, []
+
+    def counting(self, some):
+        calls.append(some)
+        if len(calls) == dies_at:
+            raise Killed
+        return encode(self, some)
+
+    monkeypatch.setattr(vocabularies.Tokenizer, "encode", counting)
+    monkeypatch.setattr(flat_ids, "_MOST_THREADS", 1)
+    dies_at = 5
+    with pytest.raises(Killed):
+        kept(texts, tmp_path / "cache")
+    (work,) = (tmp_path / "cache").glob(".making-*")
+    assert {p.name for p in work.iterdir()} >= {"tokenizer.json", "train.journal"}
+    noted = len((work / "train.journal").read_bytes().splitlines()) - 1
+    assert 1 <= noted < 5
+    with open(work / "train.ids", "ab") as file:
+        file.write(b"half of a piece")
+    trained, dies_at = [], -1
+    monkeypatch.setattr(vocabularies, "make", lambda *args: trained.append(args))
+    calls.clear()
+    found = kept(texts, tmp_path / "cache")
+    everything = len(calls) + noted
+    assert not trained and not [*(tmp_path / "cache").glob(".making-*")]
+    assert found.fingerprint == want.fingerprint and found.report == want.report
+    assert batches(found, texts) == batches(want, texts)
+    monkeypatch.undo()
+    assert everything > 5
+
+
+def test_of_a_damaged_beginning_only_what_is_whole_is_used(texts, tmp_path):
+    ours, chunks = tokenizer("byte_bpe"), documents.load_corpus(texts, "train")[0]
+    want, report = flat_ids.encode_documents(ours, chunks)
+    settings = dict(folder=tmp_path, name="train")
+    for damage in (0, 1, 500, -1):
+        flat_ids.encode_documents(ours, chunks, **settings)
+        content = bytearray((tmp_path / "train.ids").read_bytes())
+        content[128 + damage if damage >= 0 else damage] ^= 1
+        (tmp_path / "train.ids").write_bytes(content)
+        again, said = flat_ids.encode_documents(ours, chunks, **settings)
+        np.testing.assert_array_equal(again.ids, want.ids, strict=True)
+        np.testing.assert_array_equal(again.lengths, want.lengths, strict=True)
+        assert said == report
+    other, _ = flat_ids.encode_documents(ours, chunks, end=5, **settings)
+    assert len(other.ids) == len(want.ids) + len(want.lengths) + 1
+    assert want.ids.dtype == np.uint16  # 600 tokens
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_of_the_disk_are_those_of_memory(texts, tmp_path, layout):
+    cfg = causal.Config(**{**vars(texts), "layout": layout})
+    want = prepared.prepare(causal.KIND, cfg, TOKENIZER)
+    for _ in range(2):
+        found = kept(cfg, tmp_path / "cache")
+        assert found.fingerprint == want.fingerprint == digests_of(found)
+        assert found.report == want.report
+        assert batches(found, cfg) == batches(want, cfg)
+    names = {path.name for path in entry_of(tmp_path / "cache").iterdir()}
+    assert not any("labels" in name for name in names)
+    assert ("train-0-starts.npy" in names) == (layout != "joined")
+
+
+def digests_of(data):
+    sets = [digest_of(getattr(data, split)) for split in prepared.SPLITS]
+    return prepared.sha256_of([data.tokenizer.fingerprint, *sets])
+
+
+def test_large_files_are_read_again_once_they_changed(tmp_path, monkeypatch):
+    read, path = [], tmp_path / "x"
+    monkeypatch.setattr(digests, "LARGE", 10)
+    digest = digests.digest
+    monkeypatch.setattr(digests, "digest", lambda p: read.append(p) or digest(p))
+    path.write_bytes(b"a" * 20)
+
+    def asked():
+        read.clear()
+        found = digests.known_digest(path, tmp_path)
+        assert found == digest(path)
+        return len(read)
+
+    assert asked() == asked() == 1  # it may change again at this time
+    monkeypatch.setattr(digests, "_TICK", -1.0)
+    assert asked() == 1
+    assert asked() == 0
+    monkeypatch.setenv(digests.ALWAYS, "1")
+    assert asked() == 1
+    monkeypatch.delenv(digests.ALWAYS)
+    status = path.stat()
+    path.write_bytes(b"a" * 19 + b"b")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert asked() == 1
+    assert asked() == 0
+    shutil.copy(path, tmp_path / "y")
+    os.replace(tmp_path / "y", path)
+    assert asked() == 1
+    (note,) = tmp_path.glob("*.digest")
+    for wrong in (b"", b"[]", b'{"version": 3}', b"\xff"):
+        note.write_bytes(wrong)
+        assert asked() == 1
+    monkeypatch.setattr(digests, "_WEEK", 0)
+    assert asked() == 1
+
+
+def test_a_large_entry_is_damaged_if_it_is_another(
+    texts, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(digests, "LARGE", 10)
+    monkeypatch.setattr(digests, "_TICK", -1.0)
+    want = kept(texts, tmp_path / "cache")
+    kept(texts, tmp_path / "cache")
+    path = entry_of(tmp_path / "cache") / "train-0-ids.npy"
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1
+    path.write_bytes(content)
+    assert not caplog.records
+    assert batches(kept(texts, tmp_path / "cache"), texts) == batches(want, texts)
+    assert "damaged" in caplog.text
+
+
+def size_of(entry):
+    return sum(file.stat().st_size for file in entry.iterdir())
+
+
+def test_what_is_too_much_goes_but_for_what_is_used(texts, tmp_path, monkeypatch):
+    cfgs = [causal.Config(**{**vars(texts), "length": n}) for n in (32, 33, 34)]
+    entries = {}
+    for number, cfg in enumerate(cfgs):
+        before = set(entries.values())
+        kept(cfg, tmp_path)
+        found = {p for p in tmp_path.iterdir() if p.is_dir() and not p.is_symlink()}
+        (entries[number],) = found - before - {tmp_path / "texts"}
+        used = time.time() - 3600 * (9 - number)
+        os.utime(entries[number].with_suffix(".lock"), (used, used))
+    for number in (0, 2):  # as if their processes had ended
+        os.close(room._held.pop(entries[number]))
+    shutil.move(tmp_path / "texts", tmp_path.parent / f"{tmp_path.name}-texts")
+    monkeypatch.setenv(room.GIGABYTES, f"{size_of(entries[2]) * 2.5e-9}")
+    room.clean(tmp_path, "SHA256SUMS")
+    assert [entries[n].exists() for n in range(3)] == [False, True, True]
+    monkeypatch.setenv(room.GIGABYTES, "1e-9")
+    room.clean(tmp_path, "SHA256SUMS")
+    assert [entries[n].exists() for n in range(3)] == [False, True, False]
+    monkeypatch.setenv(room.GIGABYTES, "much")
+    with pytest.raises(ValueError, match="TFM_JAX_CACHE_GB='much' must be a number"):
+        room.clean(tmp_path, "SHA256SUMS")
+
+
+GROWTH = """
+import json, resource, sys
+from pathlib import Path
+
+import numpy as np
+
+from tfm_jax.data import cache
+from tfm_jax.data.batches import train_batches
+from tfm_jax.data.rows import causal
+from tfm_jax.data.tokenizers import vocabularies
+
+folder = Path(sys.argv[1])
+tokenizer = vocabularies.train_text_tokenizer("byte", [])
+# The library needs seconds for ten million bytes, and gives the same ids.
+tokenizer.encode = lambda texts: [
+    np.frombuffer(text.encode(), np.uint8).astype(np.int32) for text in texts
+]
+for name in ("small", "large"):
+    cfg = causal.Config(
+        source="files", train_files=(str(folder / name),), length=256
+    )
+    sections = causal.KIND, cfg, vocabularies.Config(kind="byte"), folder / "cache"
+    data = cache.prepared(*sections, tokenizer=tokenizer)
+    count = data.train[0].shape[0] // 256
+    for _ in train_batches(cfg, data, batch_tokens=65536, total_batches=count, seed=0):
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # MB
+    print(json.dumps([peak, data.report["train"]["tokens"]]))
+"""
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path):
+    """Old rows of 50 million tokens would need 800 MB, their texts 100 MB."""
+    line = "a line of text that is as long as those of people are\n"
+    for name, millions in (("small", 8), ("large", 50)):
+        with open(tmp_path / name, "w") as file:
+            for _ in range(millions):
+                file.write(line * (1_000_000 // len(line)))
+    ran = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (before, _), (after, tokens) = map(json.loads, ran.stdout.splitlines())
+    assert tokens > 44_000_000
+    assert after - before < 130  # MB, of which most is files that are mapped

@@ -1,0 +1,48 @@
+"""How far a preparation is that takes long, and how long it will still take."""
+
+import contextlib
+import datetime
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from tfm_jax.terminal import say
+
+_SILENT = 5.0  # seconds, in which most are done
+_EVERY = 30.0  # seconds from line to line, where no terminal is
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """Yields ``advance(count)``, to be told how much more of ``total`` is done.
+
+    After some seconds it shows this on stderr, a bar or lines, with the time left;
+    ``advance(count, found=True)`` says that it was done before.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    began = said = time.monotonic()
+    done = found_before = 0
+    with contextlib.ExitStack() as stack:
+        bar = None
+
+        def advance(count: int, *, found: bool = False) -> None:
+            nonlocal bar, done, found_before, said
+            done, now = done + count, time.monotonic()
+            found_before += count * found
+            if not total or now - began < _SILENT or done == found_before:
+                return
+            if sys.stderr.isatty():
+                if not bar:
+                    bar = Progress(console=Console(stderr=True), transient=True)
+                    bar.add_task(what, total=total)
+                    stack.enter_context(bar)
+                bar.update(bar.task_ids[0], completed=done)
+            elif now - said >= _EVERY:
+                said = now
+                each = (now - began) / (done - found_before)
+                left = datetime.timedelta(seconds=round(each * max(total - done, 0)))
+                say(f"{what}: {done / total:.0%}, {left} left", file=sys.stderr)
+
+        yield advance

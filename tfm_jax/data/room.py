@@ -1,0 +1,115 @@
+"""What prepared data may take on the disk, and who uses it."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfm_jax.data.digests import ENDING
+
+GIGABYTES = "TFM_JAX_CACHE_GB"  # environment variable: the most that entries take
+UNFINISHED = ".making-"  # begins the names of folders that are being written
+_DEFAULT = 32.0
+_DAY = 86_400  # seconds
+_held: dict[Path, int] = {}  # entry -> file that this process holds while it lives
+
+
+def hold(entry: Path, part: str) -> None:
+    """Keeps an entry from being removed while this process lives.
+
+    Args: part: a file of it.
+    """
+    with contextlib.suppress(OSError):
+        file = os.open(entry / part, os.O_RDONLY)
+        if entry in _held:
+            os.close(_held[entry])  # of an entry that was damaged
+        _held[entry] = file
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def most() -> float:
+    """Bytes. Raises: ValueError naming the variable if it is no number."""
+    said = os.environ.get(GIGABYTES, _DEFAULT)
+    try:
+        return float(said) * 1e9
+    except ValueError as error:
+        raise ValueError(f"{GIGABYTES}={said!r} must be a number") from error
+
+
+def remove(path: Path) -> None:
+    """A folder, a file or a link that may be there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def clean(directory: Path, part: str) -> None:
+    """Removes what is unfinished for a day, unused for a month, or too much in all.
+
+    Of what is too much, entries go that no process holds, the longest unused first.
+
+    Args: part: the file by which an entry is held.
+    """
+    with contextlib.suppress(OSError):  # another process cleans as well
+        for unfinished in directory.glob(f"{UNFINISHED}*"):
+            if _age(unfinished) > _DAY:
+                lock = directory / f"{unfinished.name.removeprefix(UNFINISHED)}.lock"
+                with _locked(lock) as free:
+                    if free:
+                        remove(unfinished)
+        for lock in directory.glob("*.lock"):  # written at each use of its entry
+            if _age(lock) > 30 * _DAY and _removed(lock.with_suffix(""), part):
+                remove(lock)
+        for note in directory.glob(f"*{ENDING}"):
+            if _age(note) > 30 * _DAY:
+                remove(note)
+        _shrink(directory, part)
+        for path in directory.iterdir():
+            if not path.exists():  # a link whose entry is gone
+                remove(path)
+
+
+def _shrink(directory, part):
+    entries = [p for p in directory.iterdir() if p.is_dir() and not p.is_symlink()]
+    entries = [p for p in entries if not p.name.startswith(".")]
+    sizes = {p: sum(file.lstat().st_size for file in p.iterdir()) for p in entries}
+    for entry in sorted(entries, key=_unused, reverse=True):
+        if sum(sizes.values()) <= most():
+            return
+        if _removed(entry, part):
+            del sizes[entry]
+
+
+def _removed(entry, part):
+    """Whether nobody asks for an entry or holds it, so that it is gone."""
+    with _locked(entry.with_suffix(".lock")) as unasked, _locked(entry / part) as free:
+        if unasked and free:
+            remove(entry)
+    return unasked and free
+
+
+def _unused(entry):
+    return _age(lock) if (lock := entry.with_suffix(".lock")).exists() else _age(entry)
+
+
+def _age(path):
+    return time.time() - path.lstat().st_mtime
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Whether nobody else has locked a file, which then nobody does inside."""
+    if not path.is_file():
+        yield True
+        return
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
