@@ -124,7 +124,7 @@ def documents(name: str, texts: Iterable[str], end: str) -> Iterator[Documents]:
 
     Args: texts: end to end the text of the file. end: where one ends, in ENDS.
     """
-    split, texts = ENDS[end], iter(texts)
+    split, texts = ENDS[end], _even(texts)
     held, number, begins, first, last = "", 1, True, True, False
     while not last:
         text = next(texts, None)
@@ -138,6 +138,18 @@ def documents(name: str, texts: Iterable[str], end: str) -> Iterator[Documents]:
             names, cut = _names(name, number, 1, end), _cut(held)
             yield Documents(names, [held[:cut]], begins, ends=False)
             held, begins, first = held[cut:], False, False
+
+
+def _even(texts):
+    """The same characters, PART of them at a time, in whatever pieces they come."""
+    held = ""
+    for text in texts:
+        held += text
+        while len(held) >= PART:
+            yield held[:PART]
+            held = held[PART:]
+    if held:
+        yield held
 
 
 def _names(name, number, count, end):

@@ -117,7 +117,7 @@ def unpacked(path: str | Path, knob: str) -> Iterator[bytes]:
                 packed = file.peek(2).startswith(b"\x1f\x8b")
             # By content, not by name: these two bytes cannot start a UTF-8 text.
             content = gzip.GzipFile(fileobj=file) if packed else file
-            yield from each(iter(lambda: content.read(_BLOCK), b""), path)
+            yield from each(iter(lambda: content.read1(_BLOCK), b""), path)
     except FileNotFoundError as error:
         raise DataError(f"{knob}: there is no file {path}") from error
     except (OSError, EOFError, zlib.error) as error:
