@@ -2,11 +2,10 @@
 
     python -m benchmarks.checkpoints --processes 2 --devices 4 --megabytes 320
 
-Equal arrays of random numbers lie on a mesh that divides each of them over all devices,
-of all processes. Counted are, of each process, the bytes that its file system calls
-move and the anonymous memory above what it had before, at the highest. The last line
-has the largest of each as shares of the state; the memory also as a multiple of what
-has to be there: the process's shards and one array.
+Equal arrays of random numbers lie on a mesh that divides each of them over all devices
+of all processes. A line for each process has the bytes that its system calls move, as
+shares of the state, which compression makes smaller, and its anonymous memory at the
+highest, above what it was before, as a multiple of its shards and one array.
 """
 
 import argparse
@@ -20,11 +19,23 @@ import threading
 import time
 from pathlib import Path
 
+from benchmarks.rounds import ROOT
+
 LEAVES, WIDTH = 20, 1024  # arrays of [rows, WIDTH]
 
 
-def main(argv=None):
-    """Parses the command line, starts the processes, reports."""
+def main():
+    """Parses the command line, measures, reports."""
+    args = parse(sys.argv[1:])
+    if args.process is not None:
+        print(json.dumps(measure(args)))
+        return
+    for process, line in enumerate(start(*sys.argv[1:])):
+        print(json.dumps({"process": process} | line))
+
+
+def parse(argv):
+    """Of the command line, which has more for the processes that are started."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,16 +45,12 @@ def main(argv=None):
     parser.add_argument("--folder", help="on the disk to measure; a temporary one")
     parser.add_argument("--process", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.process is not None:
-        print(json.dumps(measure(args)))
-        return
-    for process, line in enumerate(start(args)):
-        print(json.dumps({"process": process} | line))
+    return parser.parse_args(argv)
 
 
-def start(args):
-    """What each process measures."""
+def start(*argv):
+    """What each process measures, started with flags as those of the command line."""
+    args = parse(argv)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -52,13 +59,16 @@ def start(args):
         shared = [f"--{name}={getattr(args, name)}" for name in sizes]
         shared += [f"--address={address}", f"--folder={folder}"]
         command = [sys.executable, "-m", "benchmarks.checkpoints", *shared]
+        how = dict(stdout=subprocess.PIPE, text=True, cwd=ROOT)
         children = [
-            subprocess.Popen(
-                [*command, f"--process={n}"], stdout=subprocess.PIPE, text=True
-            )
+            subprocess.Popen([*command, f"--process={n}"], **how)
             for n in range(args.processes)
         ]
-        said = [child.communicate()[0] for child in children]
+        try:
+            said = [child.communicate(timeout=600)[0] for child in children]
+        finally:
+            for child in children:
+                child.kill()
     if any(child.returncode for child in children):
         raise SystemExit("a process has failed")
     return [json.loads(text.splitlines()[-1]) for text in said]

@@ -6,7 +6,9 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
+from benchmarks import checkpoints
 from tests.reliability import processes
 from tfm_jax.runs.storage import manifest
 from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
@@ -155,3 +157,15 @@ def test_two_processes_save_restore_agree_and_stop_together(tmp_path):
     with Checkpointer(tmp_path / "other" / "c", Config(), still=("^lm/",)) as run:
         run.save(1, numbers(1), wait=True)
         assert manifest.read(run.path(1))["frozen"] == [name]
+
+
+@pytest.mark.slow
+def test_a_process_moves_its_part_and_holds_that_and_the_largest_array_in_memory():
+    measured = checkpoints.start("--megabytes=160")
+    for one in measured:
+        assert one["exact"] and one["megabytes"] == 160
+        for what in ("written", "verified", "read"):
+            half = sum(other[what] for other in measured) / 2
+            assert 0.9 * half < one[what] < 1.1 * half < 0.55, what
+        for what in ("memory_to_save", "memory_to_restore"):
+            assert one[what] < 1.5, what  # shared machines: threads have buffers, too

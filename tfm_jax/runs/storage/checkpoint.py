@@ -293,10 +293,15 @@ class Checkpointer:
                 f"checkpoint {path} does not fit this run ({len(lines) - 1} "
                 f"differences):\n  {shown}"
             )
-        values = arrays.read(path / "state", saved, wanted)
-        like = {name: wanted[f"params/{name}"] for name in still}
-        frozen_values = frozen.read(self._store, body.get("frozen", ()), like)
-        values |= {f"params/{name}": x for name, x in frozen_values.items()}
+        values: dict[str, Any] = {}
+
+        def read():
+            values.update(arrays.read(path / "state", saved, wanted))
+            like = {name: wanted[f"params/{name}"] for name in still}
+            frozen_ones = frozen.read(self._store, body.get("frozen", ()), like)
+            values.update({f"params/{name}": x for name, x in frozen_ones.items()})
+
+        self._together.all(read)
         placed = [values[path] for path in wanted]
         return jax.tree.unflatten(jax.tree.structure(target), placed)
 

@@ -55,11 +55,11 @@ class Shards:
             pieces = [((...,), np.array(leaf, order="C"))] if mine else []
         elif mine or not leaf.is_fully_addressable:
             shard = leaf.sharding.shard_shape(shape)
-            pieces = [
-                (piece.index, _copy(piece.data))
-                for piece in leaf.addressable_shards
-                if piece.replica_id == 0
-            ]
+            own = [s for s in leaf.addressable_shards if s.replica_id == 0]
+            for piece in own:  # from all devices at the same time
+                if not _in_host_memory(piece.data):
+                    piece.data.copy_to_host_async()
+            pieces = [(piece.index, _copy(piece.data)) for piece in own]
         return cls(shape, np.dtype(leaf.dtype), shard, pieces)
 
     @property
@@ -82,11 +82,14 @@ def _copy(piece: jax.Array) -> np.ndarray:
 
     NumPy sees through to the memory of a host; from other devices it copies anyway.
     """
+    seen = np.asarray(piece)
+    return np.array(seen, order="C") if _in_host_memory(piece) else seen
+
+
+def _in_host_memory(piece):
     (device,) = piece.devices()
     kind = piece.sharding.memory_kind or ""
-    seen = np.asarray(piece)
-    on_host = device.platform == "cpu" or kind.endswith("host")
-    return np.array(seen, order="C") if on_host else seen
+    return device.platform == "cpu" or kind.endswith("host")
 
 
 def local_bytes(leaf: Any) -> int:
