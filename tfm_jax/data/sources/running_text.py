@@ -124,10 +124,10 @@ def documents(name: str, texts: Iterable[str], end: str) -> Iterator[Documents]:
 
     Args: texts: end to end the text of the file. end: where one ends, in ENDS.
     """
-    split, texts = ENDS[end], _even(texts)
+    split, pieces = ENDS[end], _even(texts)
     held, number, begins, first, last = "", 1, True, True, False
     while not last:
-        text = next(texts, None)
+        text = next(pieces, None)
         last, held = text is None, held + (text or "")
         found, held = split(held, first, last)
         first = first and not found
