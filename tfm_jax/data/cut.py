@@ -140,19 +140,21 @@ class Rows:
         widths[ends] = self._length - np.add.reduceat(widths, ends - counts)
         before = np.cumsum(widths) - widths  # tokens of all rows that are laid out
         segments = np.repeat(segment.astype(np.int32), widths)
-        places = np.repeat(begins - before, widths) + np.arange(len(segments))
-        tokens, labels = (
-            ids.take(places + shift, mode="clip").astype(np.int32) for shift in (0, 1)
-        )
-        columns = np.arange(self._length, dtype=np.int32)
-        shifts = np.repeat((before % self._length).astype(np.int32), widths)
-        positions = np.tile(columns, len(chosen)) - shifts
-        weights = (segments > 0).astype(np.float32)
+        positions = np.arange(len(segments), dtype=np.int32)
+        positions -= np.repeat(before.astype(np.int32), widths)
+        tokens = ids.take(np.repeat(begins, widths) + positions, mode="clip")
+        tokens = tokens.astype(np.int32)
+        last = (before + widths - 1)[real]
+        labels = np.empty_like(tokens)
+        labels[:-1] = tokens[1:]
+        labels[last] = ids[(begins + widths)[real]]
+        padding = np.flatnonzero(segments == 0)
         for field in (tokens, labels, positions):
-            field[segments == 0] = 0
+            field[padding] = 0
+        weights = (segments > 0).astype(np.float32)
         if self.settings["last"]:
             weights[:] = 0
-            weights[(before + widths - 1)[real]] = 1
+            weights[last] = 1
         fields = (tokens, segments, positions, labels, weights)
         shape = len(chosen), self._length
         tokens, segments, positions, labels, weights = (
