@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg setup.py pyproject.toml
 
-.PHONY: quickstart train test lint docs clean
+.PHONY: quickstart train test test-accelerators lint docs clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/.package  ## A study from plan to report, no download
@@ -16,6 +16,10 @@ train: $(VENV)/.package  ## Train and score a small Transformer, no download
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-accelerators: $(VENV)/.test $(VENV)/.tpu  ## Compile for TPUs, published sizes too
+	TFM_JAX_PUBLISHED=1 JAX_PLATFORMS=cpu $(BIN)/python -m pytest \
+	    tests/train/ahead tests/test_platforms.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -38,6 +42,6 @@ $(VENV)/.package: $(METADATA) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.test $(VENV)/.dev $(VENV)/.docs: $(VENV)/.%: $(METADATA) | $(BIN)/python
+$(VENV)/.test $(VENV)/.dev $(VENV)/.docs $(VENV)/.tpu: $(VENV)/.%: $(METADATA) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@

@@ -80,6 +80,8 @@ PROGRAM = """
   %x = f32[6]{0:T(256)} get-tuple-element(%s), index=1
   %start = f32[24]{0:T(256)S(1)} fusion(%x), kind=kCustom, calls=%begun
   %done = f32[24]{0:T(256)S(1)} fusion(%x), kind=kCustom, calls=%ended
+  %sum.1 = f32[6]{0:T(256)S(1)} all-reduce(%x), channel_id=4, replica_groups=GROUPS
+  %sum.2 = f32[6]{0:T(256)S(1)} all-reduce(%x), channel_id=4, replica_groups=GROUPS
   ROOT %t = (s32[]{:T(128)}, f32[6]{0:T(256)}) tuple(%i, %x)
 }
 
@@ -111,7 +113,7 @@ ENTRY %main (a: (s32[], f32[6])) -> (s32[], f32[6]) {
 def test_a_gathering_of_a_tpu_in_two_halves_counts_once(groups):
     """Its loop says how often it runs in its condition alone; VMEM is not moved."""
     found = hlo.read(PROGRAM.replace("GROUPS", groups))
-    assert found.counts == {"all-gather": 5}
-    assert found.sizes == {"all-gather": 5 * 4 * 24}
-    assert found.sent == 5 * 4 * 24 * 3 / 4
-    assert found.moved == 5 * 2 * 4 * 6, "what is gathered lies in other memory"
+    assert found.counts == {"all-gather": 5, "all-reduce": 10}
+    assert found.sizes == {"all-gather": 5 * 4 * 24, "all-reduce": 10 * 4 * 6}
+    assert found.sent == (5 * 4 * 24 + 2 * 10 * 4 * 6) * 3 / 4
+    assert found.moved == 5 * 4 * 4 * 6, "what is gathered lies in other memory"

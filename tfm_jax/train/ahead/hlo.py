@@ -63,7 +63,11 @@ class Program(NamedTuple):
 
 
 class _Collective(NamedTuple):
-    """One that is known by its channel: begun here, it may be waited for elsewhere."""
+    """One of a program, which ``channel`` tells from others.
+
+    TPUs begin, go on with and end one in several fusions, all of the same channel; of
+    others some may have one channel, too.
+    """
 
     kind: str
     size: int
@@ -144,7 +148,8 @@ class _Reader:
             size, chips = _bytes_of(one.operands, there), _group(one.rest)
             size *= chips if kind == "all-gather" else 1
             channel = re.search(r"channel_id=(\d+)", one.rest)
-            channel = channel[1] if channel else f"{computation} {one.name}"
+            known = fused and channel
+            channel = channel[1] if known else f"{computation} {one.name}"
             total[_Collective(kind, size, chips, channel)] += 1
         elif one.opcode in ("call", "async-start", "fusion"):
             name = called.get("calls") or called.get("to_apply", "")

@@ -146,6 +146,8 @@ def _prepare(topology, extra, package):
         )
     with contextlib.suppress(RuntimeError):  # some backend is up
         jax.config.update("jax_platforms", "cpu")  # of this machine itself
+    # a program for other machines can be written there, but not read
+    jax.config.update("jax_enable_compilation_cache", False)
     runtime.prepare(1)
 
 
