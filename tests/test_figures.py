@@ -13,7 +13,7 @@ DATA = ("docs/data.md", "docs/guide.ko.md")
 FINETUNE = ("docs/finetune.md", "docs/guide.ko.md")
 SOURCES = [
     f"docs/{n}.md"
-    for n in ("multi30k", "shakespeare", "pretraining", "digits", "references")
+    for n in ("multi30k", "shakespeare", "pretraining", "digits", "references", "scale")
 ]
 NUMBER = r"[+-]?\d[\d,]*(?:\.\d+)?"
 DECIMAL = r"-?\d+\.\d+"
