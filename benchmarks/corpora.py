@@ -142,7 +142,7 @@ def main():
     report = json.loads((args.folder / "run" / "data_report.json").read_text())
     tokens = report["train"]["tokens"]
     work = runs["cold"]["cpu_seconds"] - runs["warm"]["cpu_seconds"]
-    (entry,) = cache.glob("tfm_jax/data/*/train-0-ids.npy")
+    entry = next(cache.glob("tfm_jax/data/*/train-0-ids.npy"))  # or a link to it
     ids = np.load(entry, mmap_mode="r")[:4_000_000]
     result = runs | {
         "megabytes": args.megabytes,

@@ -3,12 +3,13 @@
 import random
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import strategies
 
 from tfm_jax.data.prepared import digest_of, prepare
 from tfm_jax.data.rows import labelled, pairs, tagged
-from tfm_jax.data.tokenizers import bilingual, vocabularies
+from tfm_jax.data.tokenizers import bilingual, training_texts, vocabularies
 from tfm_jax.data.tokenizers.training_texts import WORD, with_short_words
 
 SENTENCES = [f"the {name} says {n}" for n in range(20) for name in ("cat", "dog")]
@@ -79,3 +80,12 @@ def test_a_text_that_no_row_holds_is_dropped_before_a_tokenizer_is_trained(
     assert found.report["train"]["kept"] == 40 + (trainer == "wordpiece")
     if trainer != "unigram":
         assert found.tokenizer.to_json() == expected.tokenizer.to_json()
+
+
+def test_of_many_texts_a_sample_from_first_to_last_is_read(monkeypatch):
+    texts = [f"{n:04}" for n in range(1000)]
+    assert training_texts.sample(texts) is texts
+    monkeypatch.setattr(training_texts, "MOST", 400)
+    sampled = [*training_texts.sample(texts)]
+    assert sum(map(len, sampled)) == 400
+    assert {*np.diff([*map(int, sampled)]).tolist()} == {10}

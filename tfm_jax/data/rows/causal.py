@@ -54,10 +54,11 @@ def causal_rows(
             f"unless data.layout=joined"
         )
     arrays, cut = {"ids": text.ids}, LAYOUTS[layout]
-    sizes = text.lengths.astype(np.int64) + (1 if text.separated else -1)  # targets
-    if len(text.ids) < 2 or (cut and not (sizes > 0).any()):
-        raise DataError(f"none of {len(sizes)} documents has a token to predict")
+    least = 0 if text.separated else 1  # tokens of a document without a target
+    if len(text.ids) < 2 or (cut and text.lengths.max() <= least):
+        raise DataError(f"none of {len(text.lengths)} documents has a token to predict")
     if cut:
+        sizes = text.lengths + np.int64(1 if text.separated else -1)  # targets
         ends = np.cumsum(text.lengths + np.int64(text.separated))
         starts = ends - text.lengths - np.int64(text.separated)
         arrays |= cut(starts[sizes > 0], sizes[sizes > 0], length)._asdict()

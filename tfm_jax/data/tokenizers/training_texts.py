@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 WORD = 1_000  # characters without a space; trainers need the square of it, or crash
-MOST = 1 << 26  # characters that are enough to learn which tokens are frequent
+MOST = 1 << 25  # characters that are enough to learn which tokens are frequent
 TOKEN = 100  # characters of a token, on average, that no tokenizer will have
 
 
