@@ -222,7 +222,10 @@ class Plan:
             named = [("init_from", run) for run in start.values()]
             for knob, run in (*named, ("eval.judge", judge)):
                 if run and not Path(run).exists():
-                    raise ConfigError(f"arm {cell.arm!r}: {knob}={run!r}: not there")
+                    raise ConfigError(
+                        f"arm {cell.arm!r}: {knob}={run!r}: not there; train it first "
+                        "(those of scenes: docs/scenes.md, Studies)"
+                    )
             if start and not status.attempts:
                 cells.check_start(cell)
             checked[cell.arm] = names = _scores(cell, PROBES.get(study.probe))

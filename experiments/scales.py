@@ -233,12 +233,7 @@ LARGE_DIFFUSION = DIFFUSION | dict(  # DiT-S/4
     },
 )
 
-# Rendered scenes: captions by parts that must be there before, see docs/scenes.md:
-# python -m tfm_jax.main --config=configs/qformer_scenes.py --workdir=runs/qformer
-# python -m tfm_jax.main --config=configs/flamingo_scenes.py:lm --config.model.depth=4
-#     --config.model.width=64 --config.model.ffn_width=256
-#     --config.model.positions=learned --config.model.max_length=64
-#     --workdir=runs/scenes_lm4
+# Rendered scenes: captions by parts that must be there before, see docs/scenes.md.
 # Without a resampler places are learnt soonest. A run takes a minute and a half on one
 # core.
 SCENES_VISION = "vision=runs/qformer"

@@ -204,3 +204,9 @@ def test_files_get_a_caption_too(run, files, capsys):
 def test_a_wrong_command_is_told_what_is_wrong(run, flags, code, message, capsys):
     assert main([f"--workdir={run.workdir}", "--mode=retrieve", *flags]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_run_of_captions_alone_is_asked_no_question(run, files, capsys):
+    command = [f"--workdir={run.workdir}", "--mode=caption", f"--input={files[0]}"]
+    assert main([*command, "--question=how many ?"]) == 78
+    assert "is for visual_lm; the run learnt retrieval" in capsys.readouterr().err

@@ -73,6 +73,10 @@ def caption(
         raise ConfigError(
             f"--mode=caption is for visual_lm and retrieval; the run learnt {task}"
         )
+    if question and task != "visual_lm":
+        raise ConfigError(
+            f"--question={question!r} is for visual_lm; the run learnt {task}"
+        )
     for chunk in _image_files(input, stdin):
         asked = [[(path, question or "", "")] for path in chunk]
         for path, text in zip(chunk, answered.answers(run, asked), strict=True):

@@ -84,7 +84,10 @@ def shards(cfg: Any, split: str) -> list[Path]:
             if path.is_dir():
                 some = [x for x in files_below(path) if _suffix(x) in FORMATS]
         if not some or _suffix(path) not in FORMATS and some == [path]:
-            raise DataError(f"{knob}={path} is no {', '.join(FORMATS)}, nor has some")
+            raise DataError(
+                f"{knob}={path} is no list: name files of {', '.join(FORMATS)}, or "
+                "folders of them"
+            )
         paths += some
     return paths
 
