@@ -5,6 +5,8 @@ import logging
 import os
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorstore as ts
@@ -204,6 +206,22 @@ def test_arrays_larger_than_memory_are_refused_in_one_line(directory, monkeypatc
     monkeypatch.setattr(arrays, "memory", lambda: 11)
     with pytest.raises(InfrastructureError, match="holds arrays of .* GB of memory$"):
         load_params(directory / "000003")
+
+
+def test_memory_must_hold_one_array_of_those_that_accelerators_get(
+    directory, monkeypatch
+):
+    path = directory / "000003"
+    tree = manifest.read(path)["tree"]  # of 12 and 4 bytes
+    there = jax.tree.map(jnp.asarray, arrays.read(path / "state", tree))
+    monkeypatch.setattr(arrays, "memory", lambda: 12)
+    with pytest.raises(InfrastructureError, match="GB of memory$"):
+        arrays.read(path / "state", tree, there)
+    monkeypatch.setattr(shards, "in_host_memory", lambda like: False)
+    assert arrays.read(path / "state", tree, there).keys() == tree.keys()
+    monkeypatch.setattr(arrays, "memory", lambda: 11)
+    with pytest.raises(InfrastructureError, match="GB of memory$"):
+        arrays.read(path / "state", tree, there)
 
 
 def test_extras_that_are_no_json_are_refused_in_one_line(directory):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from tfm_jax.objectives import causal_lm
 from tfm_jax.optim import layerwise
 from tfm_jax.runs import saved
 from tfm_jax.runs.process.exits import CorruptCheckpoint, InfrastructureError
-from tfm_jax.runs.storage import arrays, frozen, manifest, weights
+from tfm_jax.runs.storage import arrays, commit, frozen, manifest, weights
 from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import modes
@@ -159,6 +160,46 @@ def test_runs_side_by_side_share_the_files(tmp_path):
     assert not frozen.problems(stores[2], names)
     frozen.write(stores[0], shards)  # and are made again
     np.testing.assert_array_equal(frozen.read(stores[0], names)["lm/x"], host["lm/x"])
+
+
+@pytest.mark.parametrize(
+    ("run", "said"), [("beside", True), ("beside", False), ("own", False)]
+)
+def test_arrays_that_a_manifest_names_wrongly_are_not_kept(tmp_path, run, said):
+    wanted = arrays.to_host({"lm/x": np.arange(3.0)})
+    name = frozen.write(tmp_path / "a" / "frozen", wanted)
+    shutil.rmtree(tmp_path / "a")
+    others = arrays.to_host({"lm/x": np.ones(3)})
+    store, place = tmp_path / "own" / "frozen", tmp_path / run / "frozen" / name
+    os.rename(place.parent / frozen.write(place.parent, others), place)
+    body = manifest.read(place) | {"content": name}
+    if not said:
+        del body["content"]
+    (place / "manifest.json").write_text(manifest._text(body))
+    assert not frozen.problems(place.parent, [name])
+    assert frozen.write(store, wanted) == name
+    assert frozen.read(store, [name])["lm/x"].tolist() == [0, 1, 2]
+
+
+def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    """As of two processes, whose frozen parameters have a folder of their own."""
+    two = types.SimpleNamespace(process_count=lambda: 2, process_index=lambda: 0)
+    monkeypatch.setattr(commit, "jax", two)
+    write = arrays.write
+
+    def full(folder, host):
+        write(folder, host)
+        if "frozen" in folder.parts:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(arrays, "write", full)
+    state = {"params": {"lm": {"x": np.ones(3)}, "tail": np.zeros(2)}}
+    with (
+        pytest.raises(InfrastructureError, match="No space left"),
+        Checkpointer(tmp_path / "checkpoints", Config(), still=("^lm/",)) as run,
+    ):
+        run.save(1, state, wait=True)
+    assert not [*(tmp_path / "checkpoints").iterdir(), *(tmp_path / "frozen").iterdir()]
 
 
 def test_a_checkpoint_refers_to_nothing_that_is_not_there(tmp_path, monkeypatch):

@@ -62,7 +62,8 @@ def write(
         return together.first(lambda: _finish(*finish))
     except Exception as error:
         if jax.process_index() == 0:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for folder in (temporary, *groups):
+                shutil.rmtree(folder, ignore_errors=True)
         message = f"checkpoint {final} was not saved: {error}"
         raise InfrastructureError(message) from error
 

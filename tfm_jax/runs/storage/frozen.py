@@ -89,7 +89,7 @@ def _arrays(folder: Path, tree: Mapping) -> Iterator[tuple[str, np.ndarray]]:
 def _keep(store, name, fill):
     """Makes the folder ``name`` by ``fill``, unless it is there or beside this run."""
     final = store / name
-    if final.is_dir() and not problems(store, [name]):
+    if final.is_dir() and not _fault(store, name):
         return
     temporary = store / f"{name}.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -105,8 +105,27 @@ def _keep(store, name, fill):
     manifest.sync(store.parent)
 
 
+def _fault(store, name):
+    """What is wrong with the folder ``name``; "" if nothing is."""
+    if wrong := problems(store, [name]):
+        return wrong[0]
+    try:
+        return "" if _content(store / name) == name else OTHER
+    except CorruptCheckpoint as error:
+        return str(error)
+
+
+def _content(folder):
+    """What the arrays are named by; manifests of before do not say it."""
+    body = manifest.read(folder)
+    return body.get("content") or digest(_arrays(folder, body["tree"]))
+
+
 def _linked(store, name, folder):
-    """Whether ``folder`` now has the files of a run beside this one."""
+    """Whether ``folder`` now has the files of a run beside this one.
+
+    Their arrays are looked at, whatever that run says of them.
+    """
     for other in sorted(store.parent.parent.glob(f"*/{DIRECTORY}/{name}")):
         if other.parent == store:
             continue
@@ -116,6 +135,8 @@ def _linked(store, name, folder):
             for file in (*manifest.read(other)["files"], manifest.NAME):
                 (folder / file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.link(other / file, folder / file, follow_symlinks=False)
+            if digest(_arrays(folder, manifest.read(folder)["tree"])) != name:
+                raise CorruptCheckpoint(OTHER)
             return True
         except (OSError, ValueError, CorruptCheckpoint) as error:
             logging.info("%s is not shared: %s", other, error)
@@ -163,12 +184,10 @@ def read(
     for name in names:
         folder = store / name
         try:
-            body = manifest.read(folder)
-            # those that do not say it are of before
-            there = body.get("content") or digest(_arrays(folder, body["tree"]))
-            if there != name:
+            if _content(folder) != name:
                 raise CorruptCheckpoint(OTHER)
-            host |= arrays.read(folder / "state", body["tree"], like)
+            tree = manifest.read(folder)["tree"]
+            host |= arrays.read(folder / "state", tree, like)
         except (OSError, CorruptCheckpoint) as error:
             raise CorruptCheckpoint(f"{folder}: {error}") from error
     return host

@@ -57,7 +57,7 @@ class Shards:
             shard = leaf.sharding.shard_shape(shape)
             own = [s for s in leaf.addressable_shards if s.replica_id == 0]
             for piece in own:  # from all devices at the same time
-                if not _in_host_memory(piece.data):
+                if not in_host_memory(piece.data):
                     piece.data.copy_to_host_async()
             pieces = [(piece.index, _copy(piece.data)) for piece in own]
         return cls(shape, np.dtype(leaf.dtype), shard, pieces)
@@ -83,13 +83,17 @@ def _copy(piece: jax.Array) -> np.ndarray:
     NumPy sees through to the memory of a host; from other devices it copies anyway.
     """
     seen = np.asarray(piece)
-    return np.array(seen, order="C") if _in_host_memory(piece) else seen
+    return np.array(seen, order="C") if in_host_memory(piece) else seen
 
 
-def _in_host_memory(piece):
-    (device,) = piece.devices()
-    kind = piece.sharding.memory_kind or ""
-    return device.platform == "cpu" or kind.endswith("host")
+def in_host_memory(like: Any) -> bool:
+    """Whether an array, or one that is wanted, lies in the memory of its hosts."""
+    if isinstance(like, (np.ndarray, np.generic)):
+        return True
+    if like.sharding is None:
+        return jax.default_backend() == "cpu"
+    platforms = {device.platform for device in like.sharding.device_set}
+    return platforms == {"cpu"} or (like.sharding.memory_kind or "").endswith("host")
 
 
 def local_bytes(leaf: Any) -> int:
@@ -241,6 +245,8 @@ def stored(directory: Path) -> dict[str, Any]:
 
 def read(directory: Path, like: Mapping[str, Any]) -> dict[str, Any]:
     """The named arrays, each as ``like`` it and where that lies."""
+    if not like:  # which Orbax takes for a number
+        return {}
     arguments = ocp.args.PyTreeRestore(
         item=dict.fromkeys(like, 0),
         restore_args={
