@@ -1,7 +1,9 @@
 """Running text that is read, tokenised, kept and cut into rows piece by piece."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,15 +16,18 @@ from hypothesis import strategies as st
 
 from tests.data.rows.whole import flat, whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
-from tfm_jax.data import cache, digests, prepared, room
+from tfm_jax.data import cache, cut, digests, prepared, room
 from tfm_jax.data import flat as flat_ids
 from tfm_jax.data.batches import train_batches
+from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import digest_of
 from tfm_jax.data.rows import causal
 from tfm_jax.data.rows.causal import LAYOUTS, causal_rows
 from tfm_jax.data.sources import documents, running_text
 from tfm_jax.data.sources.running_text import ENDS
 from tfm_jax.data.tokenizers import vocabularies
+from tfm_jax.data.workspace import workspace
+from tfm_jax.runs.process.exits import Preempted
 
 TOKENIZER = vocabularies.Config(kind="byte_bpe", vocab=300)
 LETTERS = st.text(st.sampled_from("ab \t\n\r.\ufeffé中\u2028"), max_size=60)
@@ -118,23 +123,26 @@ def entry_of(folder):
     return entry
 
 
-def test_a_killed_preparation_goes_on(texts, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    pass
 
-    want = kept(texts, tmp_path / "whole")
-    encode, calls = vocabularies.Tokenizer.encode, []
+
+@pytest.mark.parametrize("stop", [Killed, Preempted])
+def test_a_preparation_that_was_stopped_goes_on(texts, tmp_path, monkeypatch, stop):
+    encode, calls, dies_at = vocabularies.Tokenizer.encode, [], -1
 
     def counting(self, some):
         calls.append(some)
         if len(calls) == dies_at:
-            raise Killed
+            raise stop
         return encode(self, some)
 
     monkeypatch.setattr(vocabularies.Tokenizer, "encode", counting)
     monkeypatch.setattr(flat_ids, "_MOST_THREADS", 1)
-    dies_at = 5
-    with pytest.raises(Killed):
+    want = kept(texts, tmp_path / "whole")
+    entire, dies_at = len(calls), 5
+    calls.clear()
+    with pytest.raises(stop):
         kept(texts, tmp_path / "cache")
     (work,) = (tmp_path / "cache").glob(".making-*")
     assert {p.name for p in work.iterdir()} >= {"tokenizer.json", "train.journal"}
@@ -146,12 +154,52 @@ def test_a_killed_preparation_goes_on(texts, tmp_path, monkeypatch):
     monkeypatch.setattr(vocabularies, "make", lambda *args: trained.append(args))
     calls.clear()
     found = kept(texts, tmp_path / "cache")
-    everything = len(calls) + noted
+    assert len(calls) == entire - noted
     assert not trained and not [*(tmp_path / "cache").glob(".making-*")]
     assert found.fingerprint == want.fingerprint and found.report == want.report
     assert batches(found, texts) == batches(want, texts)
-    monkeypatch.undo()
-    assert everything > 5
+
+
+def test_data_that_cannot_be_used_leaves_nothing(texts, tmp_path, monkeypatch):
+    def wrong(self, some):
+        raise DataError("ids outside the vocabulary")
+
+    monkeypatch.setattr(vocabularies.Tokenizer, "encode", wrong)
+    with pytest.raises(DataError, match="ids outside"):
+        kept(texts, tmp_path / "cache")
+    assert not [*(tmp_path / "cache").glob(".making-*")]
+
+
+def full(*args):
+    raise OSError(errno.ENOSPC, "no space left on device")
+
+
+@pytest.mark.parametrize(
+    "where, name",
+    [
+        (flat_ids._Growing, "_note"),
+        (cut.Rows, "move"),
+        (cache.Path, "symlink_to"),
+    ],
+)
+def test_where_the_disk_is_full_data_is_prepared_but_not_kept(
+    texts, tmp_path, monkeypatch, caplog, where, name
+):
+    want = prepared.prepare(causal.KIND, texts, TOKENIZER)
+    function = getattr(where, name)
+
+    def limited(self, *args, **options):
+        if workspace() or name != "_note":
+            full()
+        return function(self, *args, **options)
+
+    monkeypatch.setattr(where, name, limited)
+    found = kept(texts, tmp_path / "cache")
+    (message,) = caplog.messages
+    assert re.search("prepared data is not kept: .*no space left", message)
+    assert not [*(tmp_path / "cache").glob(".making-*")]
+    assert found.fingerprint == want.fingerprint and found.report == want.report
+    assert batches(found, texts) == batches(want, texts)
 
 
 def test_of_a_damaged_beginning_only_what_is_whole_is_used(texts, tmp_path):
@@ -189,42 +237,6 @@ def test_rows_of_the_disk_are_those_of_memory(texts, tmp_path, layout):
 def digests_of(data):
     sets = [digest_of(getattr(data, split)) for split in prepared.SPLITS]
     return prepared.sha256_of([data.tokenizer.fingerprint, *sets])
-
-
-def test_large_files_are_read_again_once_they_changed(tmp_path, monkeypatch):
-    read, path = [], tmp_path / "x"
-    monkeypatch.setattr(digests, "LARGE", 10)
-    digest = digests.digest
-    monkeypatch.setattr(digests, "digest", lambda p: read.append(p) or digest(p))
-    path.write_bytes(b"a" * 20)
-
-    def asked():
-        read.clear()
-        found = digests.known_digest(path, tmp_path)
-        assert found == digest(path)
-        return len(read)
-
-    assert asked() == asked() == 1  # it may change again at this time
-    monkeypatch.setattr(digests, "_TICK", -1.0)
-    assert asked() == 1
-    assert asked() == 0
-    monkeypatch.setenv(digests.ALWAYS, "1")
-    assert asked() == 1
-    monkeypatch.delenv(digests.ALWAYS)
-    status = path.stat()
-    path.write_bytes(b"a" * 19 + b"b")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert asked() == 1
-    assert asked() == 0
-    shutil.copy(path, tmp_path / "y")
-    os.replace(tmp_path / "y", path)
-    assert asked() == 1
-    (note,) = tmp_path.glob("*.digest")
-    for wrong in (b"", b"[]", b'{"version": 3}', b"\xff"):
-        note.write_bytes(wrong)
-        assert asked() == 1
-    monkeypatch.setattr(digests, "_WEEK", 0)
-    assert asked() == 1
 
 
 def test_a_large_entry_is_damaged_if_it_is_another(
@@ -266,9 +278,6 @@ def test_what_is_too_much_goes_but_for_what_is_used(texts, tmp_path, monkeypatch
     monkeypatch.setenv(room.GIGABYTES, "1e-9")
     room.clean(tmp_path, "SHA256SUMS")
     assert [entries[n].exists() for n in range(3)] == [False, True, False]
-    monkeypatch.setenv(room.GIGABYTES, "much")
-    with pytest.raises(ValueError, match="TFM_JAX_CACHE_GB='much' must be a number"):
-        room.clean(tmp_path, "SHA256SUMS")
 
 
 GROWTH = """

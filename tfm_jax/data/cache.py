@@ -20,6 +20,7 @@ import numpy as np
 from tfm_jax.data import cut, room
 from tfm_jax.data.batches import Order
 from tfm_jax.data.digests import known_digest
+from tfm_jax.data.errors import DataError
 from tfm_jax.data.gathered import Gathered
 from tfm_jax.data.prepared import SPLITS, Prepared, prepare
 from tfm_jax.data.sources.documents import folder_files
@@ -54,6 +55,7 @@ def prepared(
     make = functools.partial(prepare, kind, cfg, tokenizer_cfg, tokenizer=tokenizer)
     with contextlib.ExitStack() as stack:
         stack.enter_context(patience(cfg.timeout_seconds))
+        room.most()  # wrong, it is an error now and not after hours of work
         content = kind.content(cfg)
         if content is None and not _may_be_kept(cfg):
             return make()
@@ -82,22 +84,22 @@ def prepared(
             ) as error:
                 logging.warning("prepared data is made again: %s", error)
         work = directory / f"{room.UNFINISHED}{entry.name}"
+        data = None
         try:
             with working_in(work):
                 data = make()
-        except Exception:
-            shutil.rmtree(work, ignore_errors=True)  # another one would fail as well
-            raise
-        try:
             _write(entry, data)
             with contextlib.suppress(FileExistsError):
                 (directory / key(data.tokenizer)).symlink_to(entry.name)
             room.hold(entry, _SUMS)
             room.clean(directory, _SUMS)
-            shutil.rmtree(work, ignore_errors=True)
+        except DataError:
+            shutil.rmtree(work, ignore_errors=True)  # another one would fail as well
+            raise
         except OSError as error:
             logging.warning("prepared data is not kept: %s", error)
-        return data
+        shutil.rmtree(work, ignore_errors=True)
+        return make() if data is None else data
 
 
 def home(name: str) -> Path:

@@ -36,7 +36,7 @@ def known_digest(path: str | Path, memory: Path) -> str:
             return str(said["sha256"])
     sha256 = digest(path)
     if now - max(status.st_mtime, status.st_ctime) > _TICK:
-        part = note.with_suffix(f".{os.getpid()}")
+        part = note.with_name(f"{name}.{os.getpid()}{ENDING}")
         with contextlib.suppress(OSError):
             said = {"version": version, "read": now, "sha256": sha256}
             part.write_text(json.dumps(said), encoding="utf-8")

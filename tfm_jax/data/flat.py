@@ -139,8 +139,12 @@ class _Growing:
         self.state = dict.fromkeys(("open", "documents", "kept", "tokens"), 0)
 
     def __enter__(self):
-        self._files = [*map(_opened, self._paths)]
-        self._recover()
+        self._files = []
+        with contextlib.ExitStack() as stack:
+            stack.push(self.__exit__)
+            self._files += map(_opened, self._paths)
+            self._recover()
+            stack.pop_all()
         return self
 
     def __exit__(self, *exc_info):

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import math
 import os
 import shutil
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfm_jax.data.digests import ENDING
+from tfm_jax.knobs import ConfigError
 
 GIGABYTES = "TFM_JAX_CACHE_GB"  # environment variable: the most that entries take
 UNFINISHED = ".making-"  # begins the names of folders that are being written
@@ -31,12 +33,14 @@ def hold(entry: Path, part: str) -> None:
 
 
 def most() -> float:
-    """Bytes. Raises: ValueError naming the variable if it is no number."""
+    """Bytes. Raises: ConfigError naming the variable if it is no such number."""
     said = os.environ.get(GIGABYTES, _DEFAULT)
-    try:
-        return float(said) * 1e9
-    except ValueError as error:
-        raise ValueError(f"{GIGABYTES}={said!r} must be a number") from error
+    gigabytes = math.nan
+    with contextlib.suppress(ValueError):
+        gigabytes = float(said)
+    if not 0 <= gigabytes < math.inf:
+        raise ConfigError(f"{GIGABYTES}={said!r} must be a finite number, at least 0")
+    return gigabytes * 1e9
 
 
 def remove(path: Path) -> None:
@@ -54,34 +58,48 @@ def clean(directory: Path, part: str) -> None:
 
     Args: part: the file by which an entry is held.
     """
-    with contextlib.suppress(OSError):  # another process cleans as well
-        for unfinished in directory.glob(f"{UNFINISHED}*"):
+    for unfinished in directory.glob(f"{UNFINISHED}*"):
+        with _another_cleans():
             if _age(unfinished) > _DAY:
-                lock = directory / f"{unfinished.name.removeprefix(UNFINISHED)}.lock"
-                with _locked(lock) as free:
+                with _locked(_lock_of(unfinished)) as free:
                     if free:
                         remove(unfinished)
-        for lock in directory.glob("*.lock"):  # written at each use of its entry
+    for lock in directory.glob("*.lock"):  # written at each use of its entry
+        with _another_cleans():
             if _age(lock) > 30 * _DAY and _removed(lock.with_suffix(""), part):
                 remove(lock)
-        for note in directory.glob(f"*{ENDING}"):
+    for note in directory.glob(f"*{ENDING}"):
+        with _another_cleans():
             if _age(note) > 30 * _DAY:
                 remove(note)
-        _shrink(directory, part)
-        for path in directory.iterdir():
+    _shrink(directory, part)
+    for path in directory.iterdir():
+        with _another_cleans():
             if not path.exists():  # a link whose entry is gone
                 remove(path)
 
 
+def _another_cleans():
+    """Context that ends where another process has removed what is asked about."""
+    return contextlib.suppress(OSError)
+
+
+def _lock_of(unfinished):
+    return unfinished.with_name(f"{unfinished.name.removeprefix(UNFINISHED)}.lock")
+
+
 def _shrink(directory, part):
-    entries = [p for p in directory.iterdir() if p.is_dir() and not p.is_symlink()]
-    entries = [p for p in entries if not p.name.startswith(".")]
-    sizes = {p: sum(file.lstat().st_size for file in p.iterdir()) for p in entries}
-    for entry in sorted(entries, key=_unused, reverse=True):
-        if sum(sizes.values()) <= most():
-            return
-        if _removed(entry, part):
-            del sizes[entry]
+    entries = {}  # -> (time without use, bytes)
+    for path in directory.iterdir():
+        with _another_cleans():
+            if path.is_dir() and not path.is_symlink() and path.name[0] != ".":
+                size = sum(file.lstat().st_size for file in path.iterdir())
+                entries[path] = _unused(path), size
+    left = sum(size for _, size in entries.values())
+    for entry in sorted(entries, key=entries.__getitem__, reverse=True):
+        with _another_cleans():
+            if left > most() and _removed(entry, part):
+                left -= entries[entry][1]
 
 
 def _removed(entry, part):
@@ -106,7 +124,7 @@ def _locked(path: Path) -> Iterator[bool]:
     if not path.is_file():
         yield True
         return
-    with open(path, "rb") as file:
+    with open(path, "r+b") as file:  # NFS locks for one alone what may be written
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -81,6 +81,14 @@ def test_a_file_is_cut_where_documents_end(tmp_path, document, expected, end):
     assert report["empty"]["documents"] == {"line": 3}.get(document, 0)
 
 
+def test_a_file_that_is_named_twice_is_read_twice(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text(f"text of {name}")
+    read, report = files(*(tmp_path / name for name in "aba"), valid_share=0)
+    assert read.texts == [f"text of {name}" for name in "aba"]
+    assert report["read"] == 3
+
+
 def test_a_folder_is_read_in_the_order_of_names_below_it(tmp_path):
     for name in ("b/x.txt", "a.txt", "c.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

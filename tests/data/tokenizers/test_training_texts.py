@@ -1,5 +1,6 @@
 """What a tokenizer is trained on: any file is read in bounded time."""
 
+import itertools
 import random
 
 import hypothesis
@@ -89,3 +90,23 @@ def test_of_many_texts_a_sample_from_first_to_last_is_read(monkeypatch):
     sampled = [*training_texts.sample(texts)]
     assert sum(map(len, sampled)) == 400
     assert {*np.diff([*map(int, sampled)]).tolist()} == {10}
+
+
+@hypothesis.given(
+    lengths=strategies.lists(strategies.integers(0, 5_000), min_size=1, max_size=9),
+    most=strategies.integers(1, 2_000),
+)
+def test_of_few_long_texts_parts_from_first_to_last_are_read(lengths, most):
+    text = "".join(map(chr, range(200, 200 + sum(lengths))))
+    ends = np.cumsum([0, *lengths])
+    texts = [text[a:b] for a, b in itertools.pairwise(ends)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_texts, "MOST", most)
+        patch.setattr(training_texts, "PART", 100)
+        sampled = "".join(training_texts.sample(texts))
+    assert sampled or not text
+    assert abs(len(sampled) - min(most, len(text))) < 100
+    places = np.array([*map(ord, sampled)]) - 200
+    gaps = np.diff(places, prepend=-1, append=len(text))
+    distance = 100 * -(-len(text) // most) + 200
+    assert not len(text) or (gaps.min() > 0 and gaps.max() <= distance)

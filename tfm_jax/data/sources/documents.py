@@ -50,7 +50,9 @@ def _files(cfg, split):
     paths, cut = getattr(cfg, f"{split}_files"), None
     if not cfg.valid_files and not cfg.test_files:
         paths, cut = cfg.train_files, split
-    texts = {str(path): TextFile(Path(path), knob, cfg.invalid_utf8) for path in paths}
+    texts = [
+        (str(path), TextFile(Path(path), knob, cfg.invalid_utf8)) for path in paths
+    ]
     return _read(cfg, texts, cut)
 
 
@@ -59,21 +61,25 @@ def _folder(cfg, split):
     folder, paths = Path(cfg.folder), folder_files(cfg)
     if not paths:
         raise DataError(f"data.folder={cfg.folder!r} has no file {cfg.pattern!r}")
-    texts = {
-        name: TextFile(path, "data.folder", cfg.invalid_utf8)
+    texts = [
+        (name, TextFile(path, "data.folder", cfg.invalid_utf8))
         for name, path in _share(cfg, split, [(_below(p, folder), p) for p in paths])
-    }
+    ]
     chunks, report = _read(cfg, texts)
     return chunks, {"folder": cfg.folder, **report}
 
 
 def _read(cfg, texts, cut=None):
-    """Args: cut: the split whose share of the characters of each file is read."""
-    measured = {name: text.measure() for name, text in texts.items()}
+    """Args.
+
+    texts: (name, file) pairs; a file is read as often as it is named.
+    cut: the split whose share of the characters of each file is read.
+    """
+    measured = {name: text.measure() for name, text in texts}
     report = {"files": {name: file for name, (_, file) in measured.items()}}
 
     def chunks():
-        for name, text in texts.items():
+        for name, text in texts:
             if not cut:
                 yield from documents(name, text, cfg.document)
                 continue
@@ -249,7 +255,7 @@ class Corpus:
             blank = _blank(chunk)
             if any(blank) and not first:
                 first = chunk.names[blank.index(True)]
-            empty.append(np.array(blank[not chunk.begins :]))
+            empty.append(np.array(blank[not chunk.begins :], bool))
             self.characters += sum(map(len, self._kept(chunk).texts))
         keep, self.report = sift(
             cfg,

@@ -6,6 +6,7 @@ from typing import Any
 
 WORD = 1_000  # characters without a space; trainers need the square of it, or crash
 MOST = 1 << 25  # characters that are enough to learn which tokens are frequent
+PART = 1 << 16  # characters of a text that a sample takes together, at most
 TOKEN = 100  # characters of a token, on average, that no tokenizer will have
 
 
@@ -22,15 +23,25 @@ def fitting(cfg: Any, texts: Any) -> list:
 
 
 def sample(texts: Iterable[str]) -> Iterable[str]:
-    """Of more than MOST characters in all, texts at equal distances that make so many.
+    """Of more than MOST characters in all, parts at equal distances that make so many.
+
+    Texts longer than PART are taken in parts, the first part always. What is taken
+    differs from MOST by less than a part.
 
     Args: texts: can be iterated twice.
     """
     total = sum(map(len, texts))
     if total <= MOST:
         return texts
-    share = MOST / total
-    return [one for n, one in enumerate(texts) if int((n + 1) * share) > int(n * share)]
+    size, sampled, seen, taken = min(PART, MOST), [], 0, 0
+    for part in (
+        text[n : n + size] for text in texts for n in range(0, len(text), size)
+    ):
+        if taken * total <= seen * MOST:
+            sampled.append(part)
+            taken += len(part)
+        seen += len(part)
+    return sampled
 
 
 def with_short_words(texts: Iterable[str]) -> Iterator[str]:

@@ -102,9 +102,11 @@ def _train_byte(texts, vocab, special, min_frequency, lowercase):
 def _train_character(texts, vocab, special, min_frequency, lowercase):
     """Every character of the texts in code point order, as nanoGPT's example."""
     del min_frequency, lowercase
-    characters = sorted(set().union(*map(set, texts)))
+    characters = set()
+    for text in texts:  # of a long text one is in memory at a time
+        characters.update(text)
     _check_room("character", vocab, len(characters) + len(special))
-    ids = {character: index for index, character in enumerate(characters)}
+    ids = {character: index for index, character in enumerate(sorted(characters))}
     rules = tokenizers.Tokenizer(models.BPE(vocab=ids, merges=[]))
     rules.decoder = decoders.Fuse()
     rules.add_special_tokens(_tokens(special))
