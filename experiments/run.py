@@ -246,7 +246,8 @@ def one(options: argparse.Namespace, plan: Plan) -> Any:
         return local.follow(group[0].cell)
     for cell in left:
         attempts.forget(cell)
-    return local.run_group(left, environment())
+    followed = batch.processes(left[0]) > 1
+    return local.run_group(left, environment(), followed=followed)
 
 
 COMMANDS = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from experiments.runs import attempts, files
 from experiments.stages import FIRST
-from tfm_jax.api import ConfigError, DataError, exits, replace
+from tfm_jax.api import ConfigError, DataError, replace
 
 if TYPE_CHECKING:
     from experiments.plan import Plan
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 GRACE = 120  # seconds from SIGTERM to the end, to finish a step and save
 RETRIES = 2  # of a run that failed for a reason that may pass
-FINAL = (exits.BAD_DATA, exits.BAD_CONFIG, exits.DIVERGED)  # the same again if retried
 
 STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
@@ -97,5 +96,8 @@ def is_plan(plan: dict) -> bool:
     """Whether an object is what ``plan.json`` holds."""
     listed, keys = plan["cells"], ("id", "directory")
     return isinstance(listed, list) and all(
-        isinstance(cell[key], str) for cell in listed for key in keys
+        all(isinstance(cell[key], str) for key in keys)
+        and type(count := cell.get("processes", 1)) is int
+        and count > 0
+        for cell in listed
     )

@@ -15,8 +15,7 @@ happens to a run that ends with
   read from the directories alone.
 - 75, and a pod that is evicted, preempted or drained: a new pod goes on from the state
   that was saved; it does not count. The pods of a run stop together.
-- anything else: at most two more pods, or two restarts of all pods of the run. If one
-  pod alone fails, the others end with 69, and what is seen first decides.
+- anything else: at most two more pods, or two restarts of all pods of the run.
 
 A failed run stops no other. A pod is replaced only when it is gone altogether, so that
 two never work on one run. Pods of a run wait for each other; a queue such as Kueue
@@ -267,7 +266,7 @@ def _invoke(command, indices):
 
 def _failure_rules(final):
     """In this order; the first that fits a failed pod decides."""
-    ended = {"operator": "In", "values": sorted(batch.FINAL)}
+    ended = {"operator": "In", "values": sorted(exits.FINAL)}
     saved = {"operator": "In", "values": [exits.PREEMPTED]}
     return [
         {"action": final, "onExitCodes": ended},

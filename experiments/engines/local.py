@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from experiments.runs import attempts
 from experiments.runs.cells import Cell
-from tfm_jax.api import AlreadyRunning, ConfigError, exits
+from tfm_jax.api import AlreadyRunning, ConfigError, InfrastructureError, exits
 
 AGAIN = 2.0  # seconds until a cell is looked at again that another process holds
 
@@ -167,15 +167,26 @@ def together(todo: Iterable[Cell]) -> list[list[Cell]]:
     return list(groups.values())
 
 
-def run_group(group: list[Cell], environment: Mapping[str, str]) -> int:
+def run_group(
+    group: list[Cell], environment: Mapping[str, str], *, followed: bool = False
+) -> int:
     """Runs one attempt at cells of one process on whatever there is; its exit code.
 
     For schedulers that start the processes: SIGTERM is passed on, and the code says
     whether to start it again.
 
-    Raises: AlreadyRunning if another process works on one of them.
+    Args: followed: whether more processes of this run are started, see ``follow``.
+    Raises: AlreadyRunning if another process works on one of them; if ``followed``
+        InfrastructureError, then and if they have ended: the others wait for this one.
     """
-    leases, _ = _claim(group)
+    try:
+        leases, _ = _claim(group)
+    except AlreadyRunning as error:
+        if followed:
+            raise InfrastructureError(str(error)) from error
+        raise
+    if leases is None and followed:
+        raise InfrastructureError(f"{group[0].directory}: has ended meanwhile")
     if leases is None:
         return exits.OK
     with _stop_requested() as stop:

@@ -117,6 +117,8 @@ def script(
     lines |= chosen
     header = [f"--{k}={v}" if v != "" else f"--{k}" for k, v in lines.items()]
     run = ["srun"]
+    if processes > 1:  # those that one which ended at once has left waiting for it
+        run.append(f"--wait={batch.GRACE}")
     if "cpus-per-task" in chosen:  # which srun no longer takes over from sbatch
         run.append(f"--cpus-per-task={chosen['cpus-per-task']}")
     default = [sys.executable, "-m", "experiments.run", study, "one"]
@@ -125,7 +127,7 @@ def script(
         "where": shlex.quote(str(Path(where).absolute())),
         "run": shlex.join(map(str, run)),
         "logs": shlex.quote(str(logs)),
-        "final": " | ".join(map(str, (exits.OK, *batch.FINAL))),
+        "final": " | ".join(map(str, (exits.OK, *exits.FINAL))),
         "preempted": exits.PREEMPTED,
         "infrastructure": exits.INFRASTRUCTURE,
         "retries": batch.RETRIES,
@@ -159,7 +161,7 @@ def submit(
 
     Args: as ``script``, which ``plan.json`` tells ``processes``.
     Raises: ConfigError if nothing is left to run; InfrastructureError with what sbatch
-        says.
+        says, and with the ids of jobs that it took before.
     """
     directory = Path(directory).absolute()
     left = batch.missing(directory, indices)
@@ -173,7 +175,14 @@ def submit(
         name = "array.sh" if processes == 1 else f"array-{processes}.sh"
         path = directory / "slurm" / name
         path.write_text(text, encoding="utf-8")
-        answer = _slurm("sbatch", "--parsable", str(path))
+        try:
+            answer = _slurm("sbatch", "--parsable", str(path))
+        except InfrastructureError as error:
+            if not jobs:
+                raise
+            raise InfrastructureError(
+                f"{error}; submitted before it: job {', '.join(jobs)}"
+            ) from error
         jobs.append(answer.strip().partition(";")[0])  # "JOB;CLUSTER" where there are
     return jobs
 

@@ -242,7 +242,7 @@ def test_a_study_of_several_processes_is_submitted_as_such(
     found = list(yaml.safe_load_all(path.read_text()))
     assert [each["kind"] for each in found] == ["JobSet"] * 3
     kept, followed = [], []
-    monkeypatch.setattr(local, "run_group", lambda group, _: kept.append(group) or 3)
+    monkeypatch.setattr(local, "run_group", lambda g, _, followed: kept.append(g) or 3)
     monkeypatch.setattr(local, "follow", lambda cell: followed.append(cell) or 4)
     for process, code in (("0", 3), ("1", 4)):
         monkeypatch.setenv("JAX_PROCESS_ID", process)

@@ -191,15 +191,16 @@ class Store:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("said", "words", "its"),
     [
-        (("1",), "process 1 of the run gives no sign of life since"),
-        (("1", "2", "ended with an error: x"), "process 1 of the run ended with an"),
-        (("1", jax.errors.JaxRuntimeError("UNAVAILABLE: x")), "process 0 of the run"),
-        ((*map(str, range(30)), "ended"), ""),
+        (("1",), "process 1 of the run gives no sign of life since", 69),
+        (("1", "2", "ended with code 1: x"), "process 1 of the run ended with", 69),
+        (("1", "ended with code 65: x"), "process 1 of the run ended with", 65),
+        (("1", jax.errors.JaxRuntimeError("UNAVAILABLE")), "process 0 of the run", 69),
+        ((*map(str, range(30)), "ended"), "", 0),
     ],
 )
-def test_a_peer_that_hangs_or_fails_is_missed(monkeypatch, said, words):
+def test_a_peer_that_hangs_or_fails_is_missed(monkeypatch, said, words, its):
     ended, stop = [], threading.Event()
 
     def end(code, text):
@@ -217,7 +218,35 @@ def test_a_peer_that_hangs_or_fails_is_missed(monkeypatch, said, words):
     stop.set()
     thread.join()
     assert [text[: len(words)] for _, text in ended] == [words] * bool(words)
-    assert all(code == exits.INFRASTRUCTURE for code, _ in ended)
+    assert all(code == its for code, _ in ended)
+
+
+@pytest.mark.parametrize(("its", "ours"), [(65, 65), (78, 78), (1, 69), (69, 69)])
+def test_what_follows_from_anothers_failure_ends_as_that_does(monkeypatch, its, ours):
+    said = Store(f"ended with code {its}: x")
+    monkeypatch.setattr(peers.distributed.global_state, "client", said)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(peers, "_watch", lambda stop: None)
+    with pytest.raises(exits.InfrastructureError, match="^process 1: x$") as error:
+        with peers.watched():
+            raise exits.InfrastructureError("process 1: x")
+    assert exits.exit_code(error.value) == ours
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_nobody_waits_for_the_word_of_a_process_that_has_ended(monkeypatch, late):
+    class Ended(Store):
+        def blocking_key_value_get(self, key, milliseconds):
+            assert self.asked == 1, "asked again"
+            if not late:
+                raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED")
+            return "its word"
+
+    if late:
+        assert peers._await(Ended("ended"), "key", 1) == "its word"
+        return
+    with pytest.raises(exits.InfrastructureError, match="process 1 of the run has end"):
+        peers._await(Ended("ended"), "key", 1)
 
 
 def test_the_last_word_of_a_process_is_that_it_has_ended(monkeypatch):

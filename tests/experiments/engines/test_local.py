@@ -13,6 +13,7 @@ import pytest
 
 from experiments.engines import local, screen
 from experiments.runs import attempts, cells
+from tfm_jax.runs.process.exits import InfrastructureError
 from tfm_jax.runs.workdir import Lease
 
 FAKE = Path(__file__).with_name("fake_run.py")
@@ -212,6 +213,20 @@ def test_one_cell_runs_here_for_a_scheduler(tmp_path):
     began = time.monotonic()
     assert local.run_group([slow], {}) == 75 and time.monotonic() - began < 4
     assert names([slow]) == ["missing"]
+
+
+def test_a_first_process_that_others_wait_for_does_not_end_as_if_all_were_well(
+    tmp_path,
+):
+    [cell] = make(tmp_path, ["done"])
+    with (
+        attempts.runner_lease(cell),
+        pytest.raises(InfrastructureError, match="already running"),
+    ):
+        local.run_group([cell], {}, followed=True)
+    assert local.run_group([cell], {}, followed=True) == 0
+    with pytest.raises(InfrastructureError, match="has ended meanwhile"):
+        local.run_group([cell], {}, followed=True)
 
 
 def test_a_run_that_was_stopped_is_shown_as_stopped(tmp_path, capsys):

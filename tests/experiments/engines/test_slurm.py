@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from experiments.engines import slurm
 from tests.experiments.engines import fake_slurm, real_slurm
+from tfm_jax.data.errors import DataError
 from tfm_jax.runs.process.exits import InfrastructureError
 
 # Ends its attempts one after the other with the codes in its folder; "TERM": waits for
@@ -195,6 +196,20 @@ def test_a_refusal_of_slurm_is_passed_on_in_its_words(fake, tmp_path):
         study.submit(options={"qos": "high"})
 
 
+def test_jobs_that_were_submitted_before_a_refusal_are_named(tmp_path, monkeypatch):
+    answers = iter(["7;here\n"])
+
+    def sbatch(*_):
+        for answer in answers:
+            return answer
+        raise InfrastructureError("sbatch: no more jobs")
+
+    study = Study(tmp_path, [0], [0], processes=[1, 2])
+    monkeypatch.setattr(slurm, "_slurm", sbatch)
+    with pytest.raises(InfrastructureError, match="no more jobs; .* before it: job 7$"):
+        study.submit()
+
+
 def test_without_slurm_the_error_says_so(tmp_path, monkeypatch):
     study = Study(tmp_path, [0])
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -209,6 +224,13 @@ def test_a_run_gets_its_processes_and_runs_of_as_many_are_one_array(fake, tmp_pa
     [study.job] = study.others
     study.wait_for_the_end(30, runs=[0, 2])
     assert [study.started(n) for n in range(3)] == [2, 1, 2]
+
+
+@pytest.mark.parametrize("processes", ["2", 0, 2.0, None])
+def test_a_plan_of_no_number_of_processes_is_damaged(tmp_path, processes):
+    study = Study(tmp_path, [0], processes=[processes])
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(DataError):
+        study.submit()
 
 
 def test_a_number_of_processes_that_options_contradict_stops_before_any_job(
@@ -302,6 +324,11 @@ def test_several_processes_get_a_node_each_or_what_is_asked(processes, options, 
 def test_options_that_start_other_processes_are_refused(processes, options, words):
     with pytest.raises(ValueError, match=words):
         script(processes=processes, options=options)
+
+
+def test_processes_that_wait_for_one_that_has_ended_are_ended():
+    assert "\nsrun --wait=120 " in script(processes=2)
+    assert "--wait" not in script()
 
 
 def test_srun_is_told_the_cores_of_a_process():

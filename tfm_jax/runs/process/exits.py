@@ -32,6 +32,7 @@ INFRASTRUCTURE = 69
 PREEMPTED = 75
 BAD_CONFIG = 78
 DIVERGED = 79
+FINAL = (BAD_DATA, BAD_CONFIG, DIVERGED)  # the same again if retried
 
 STORAGE_ERRNOS = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
@@ -51,6 +52,14 @@ class Diverged(Exception):
 
 class InfrastructureError(Exception):
     """The machine failed, not the run: disk, workdir, data worker."""
+
+
+class PeerFailed(InfrastructureError):
+    """Another process of the run failed for good; this one ends with its code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class AlreadyRunning(Exception):
@@ -89,6 +98,8 @@ def exit_code(exc: BaseException | None) -> int:
     )
     if exc is None:
         return OK
+    if isinstance(exc, PeerFailed):
+        return exc.code
     for kinds, code in table:
         if isinstance(exc, kinds):
             return code

@@ -26,6 +26,7 @@ GRACE = 5.0  # seconds that peers have to fail for the same reason
 ARRIVAL = 1800  # seconds until all have come: pods wait for nodes and images
 BIND_ADDRESS = "JAX_COORDINATOR_BIND_ADDRESS"
 ENDED = "ended"
+_FAILED = re.compile(f"{ENDED} with code ([0-9]+): ")
 # what XLA raises when a collective loses its peer
 _LOST = re.compile("gloo|nccl|rccl|connection|coordination|heartbeat|barrier", re.I)
 
@@ -104,23 +105,30 @@ def exchange(key: str, text: str) -> list[str]:
 
     Through the key-value store of JAX and without a collective, which another thread
     may have under way. ``key`` must be a new one each time.
+
+    Raises: InfrastructureError if one has ended and did not call it.
     """
     processes = range(jax.process_count())
     if len(processes) == 1:
         return [text]
     client: Any = distributed.global_state.client
     client.key_value_set(f"{key}/{jax.process_index()}", text)
-    return [_await(client, f"{key}/{process}") for process in processes]
+    return [_await(client, key, process) for process in processes]
 
 
-def _await(client: Any, key: str) -> str:
-    """What another process says; one that has ended is ``watched``'s to miss."""
+def _await(client: Any, key: str, process: int) -> str:
+    """What a process says; one that is killed is ``watched``'s to miss."""
     while True:
+        ended = _said(client, process).startswith(ENDED)
         try:
-            return client.blocking_key_value_get(key, int(PATIENCE * 1000))
+            return client.blocking_key_value_get(
+                f"{key}/{process}", int(PATIENCE * 1000)
+            )
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
+        if ended:
+            raise exits.InfrastructureError(f"process {process} of the run has ended")
 
 
 def forget(key: str) -> None:
@@ -141,8 +149,10 @@ def _only(text, other):
 def watched() -> Iterator[None]:
     """Ends this process with 69 and a word when another one of the run has ended.
 
-    And an error that it alone has ends it with its own code, once the others know:
-    JAX would first wait for them for minutes.
+    With that one's code if no retry can help. And an error that it alone has ends it
+    with its own code, once the others know: JAX would first wait for them for minutes.
+
+    Raises: PeerFailed instead of what followed from another's failure for good.
     """
     if jax.process_count() == 1:
         yield
@@ -163,13 +173,17 @@ def watched() -> Iterator[None]:
     except Exception as error:
         leave()
         if isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)):
-            _end(exits.INFRASTRUCTURE, f"another process of the run has ended: {error}")
-        _tell(f"{ENDED} with an error: {exits.one_line(error)}")
-        if not _all_ended(time.monotonic() + 2 * GRACE):
-            code = exits.exit_code(error)
+            _end(_announced(), f"another process of the run has ended: {error}")
+        told = exits.exit_code(error)
+        _tell(f"{ENDED} with code {told}: {exits.one_line(error)}")
+        together = _all_ended(time.monotonic() + 2 * GRACE)
+        code = _announced() if told == exits.INFRASTRUCTURE else told
+        if not together:
             if code == exits.UNKNOWN:
                 traceback.print_exc()
             _end(code, str(error))
+        if code != told:
+            raise exits.PeerFailed(str(error), code) from error
         raise
     finally:
         leave()
@@ -182,7 +196,9 @@ def _watch(stop: threading.Event) -> None:
     me = jax.process_index()
     others = [p for p in range(jax.process_count()) if p != me]
     beats, seen = 0, dict.fromkeys(others, ("", time.monotonic()))
-    failed_at = None
+    failed_at, grace = None, GRACE
+    if me == 0:  # it keeps the store: that one ends before
+        grace = 3 * GRACE
     while not stop.wait(BEAT):
         beats += 1
         try:
@@ -196,16 +212,16 @@ def _watch(stop: threading.Event) -> None:
         for process, text in said.items():
             if text != seen[process][0]:
                 seen[process] = text, now
-            elif text != ENDED and now - seen[process][1] > PATIENCE:
+            elif not text.startswith(ENDED) and now - seen[process][1] > PATIENCE:
                 _end(
                     exits.INFRASTRUCTURE,
                     f"process {process} of the run gives no sign of life since "
                     f"{PATIENCE:.0f} s",
                 )
-            if text.startswith(f"{ENDED} with"):
+            if _FAILED.match(text):
                 failed_at = failed_at or now
-                if now - failed_at > GRACE:
-                    _end(exits.INFRASTRUCTURE, f"process {process} of the run {text}")
+                if now - failed_at > grace:
+                    _end(_code(text), f"process {process} of the run {text}")
 
 
 def _tell(text: str) -> None:
@@ -223,6 +239,20 @@ def _said(client: Any, process: int) -> str:
         if "NOT_FOUND" not in str(error):
             raise
         return ""
+
+
+def _code(*said: str) -> int:
+    """Of a process that ends since others did: theirs if no retry can help, or 69."""
+    codes = {int(found[1]) for text in said if (found := _FAILED.match(text))}
+    return min(codes.intersection(exits.FINAL), default=exits.INFRASTRUCTURE)
+
+
+def _announced() -> int:
+    client: Any = distributed.global_state.client
+    try:
+        return _code(*(_said(client, p) for p in range(jax.process_count())))
+    except jax.errors.JaxRuntimeError:  # process 0 keeps the store
+        return exits.INFRASTRUCTURE
 
 
 def _all_ended(deadline: float) -> bool:
