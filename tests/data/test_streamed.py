@@ -92,6 +92,25 @@ def test_any_rows_are_those_of_all_rows(layout, end, lengths, numbers):
             np.testing.assert_array_equal(field[-1], entire[-1], strict=True)
 
 
+def test_of_rows_only_what_is_asked_for_is_made(monkeypatch):
+    names = {"tokens": [], "labels": []}
+    for kind in (cut._Windows, cut._Pieces):
+        for name, calls in names.items():
+            made = vars(kind)[name].func
+
+            def counting(self, made=made, calls=calls):
+                calls.append(1)
+                return made(self)
+
+            monkeypatch.setattr(kind, name, property(counting))
+    for layout in ("joined", "packed"):
+        rows = causal_rows(flat([range(2, 40)] * 5), 8, layout=layout)
+        for calls in names.values():
+            calls.clear()
+        digest_of([rows])
+        assert [*map(len, names.values())] == [1, 1]
+
+
 @pytest.fixture
 def texts(tmp_path):
     """A folder of documents, read in pieces of 2,000 characters."""

@@ -1,5 +1,6 @@
 """Rows of running text that are cut out of one array where they are indexed."""
 
+import functools
 import mmap
 import os
 from collections.abc import Mapping
@@ -38,20 +39,20 @@ class Rows:
         self._maps = [x._mmap for x in arrays.values() if isinstance(x, np.memmap)]
         self._length, ids = settings["length"], self._plain["ids"]
         self._context = settings["context"]
-        self._step = self._length - self._context
         if "first" in arrays:
-            rows, self._take = len(arrays["first"]) - 1, self._pieces
+            rows, some = len(arrays["first"]) - 1, (self._plain, self._length)
+            self._made = functools.partial(_Pieces, *some, settings["last"])
         else:
-            targets = len(ids) - 1
-            rows = max(-(-(targets - self._context) // self._step), 1)
-            whole = max((targets - self._length) // self._step + 1, 0)
-            self._whole = np.lib.stride_tricks.as_strided(
+            targets, step = len(ids) - 1, self._length - self._context
+            rows = max(-(-(targets - self._context) // step), 1)
+            whole = np.lib.stride_tricks.as_strided(
                 ids,
-                (whole, self._length + 1),
-                (self._step * ids.itemsize, ids.itemsize),
+                (max((targets - self._length) // step + 1, 0), self._length + 1),
+                (step * ids.itemsize, ids.itemsize),
                 writeable=False,
             )
-            self._take = self._windows
+            some = ids, whole, self._length, self._context
+            self._made = functools.partial(_Windows, *some)
         self.shape = rows, self._length
         self._read, self._newest = 0, (None, None)
 
@@ -87,18 +88,14 @@ class Rows:
         names = (*CausalBatch._fields,)
         return CausalBatch(*(None if n in absent else Field(self, n) for n in names))
 
-    def take(self, chosen: np.ndarray) -> CausalBatch:
-        """The rows of these numbers [B]; fields of the same object are made once."""
+    def take(self, chosen: np.ndarray, name: str) -> np.ndarray:
+        """A field of the rows of these numbers [B], kept for others of the object."""
         numbers, rows = self._newest
         if numbers is not chosen:
-            rows = self._take(chosen) if len(chosen) else self._none()
+            rows = self._made(chosen)
             self._newest = chosen, rows
             self._forget(len(chosen))
-        return rows
-
-    def _none(self):
-        one = self._take(np.zeros(1, np.int64))
-        return CausalBatch(*(field if field is None else field[:0] for field in one))
+        return getattr(rows, name)
 
     def _forget(self, rows):
         """Gives back the memory in which parts of the files lie that were read."""
@@ -108,26 +105,66 @@ class Rows:
             for mapped in self._maps:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
-    def _windows(self, chosen):
-        """A row is one piece, the last one may be shorter."""
-        length, ids, context = self._length, self._plain["ids"], self._context
-        if chosen.max(initial=0) < len(self._whole):
-            taken = self._whole[chosen]
-            segments = np.ones((len(chosen), length), np.int32)
-        else:
-            places = chosen[:, None] * self._step + np.arange(length + 1)
-            taken = ids[np.minimum(places, len(ids) - 1)]
-            segments = (places[:, 1:] < len(ids)).astype(np.int32)
-        tokens, labels = (taken[:, some].astype(np.int32) for some in _SHIFTED)
-        weights = segments.astype(np.float32)
-        weights[chosen > 0, :context] = 0
-        if context or not segments.all():
-            tokens, labels = tokens * segments, labels * (weights > 0)
-        return CausalBatch(tokens, segments, None, None, labels, weights)
 
-    def _pieces(self, chosen):
-        """Padding is one more piece of each row, maybe without a token."""
-        ids, starts, lengths, first = map(self._plain.get, _PIECES)
+class _Windows:
+    """Rows of one piece each, of which the last may be shorter; [B, T] where asked."""
+
+    positions = types = None
+
+    def __init__(self, ids, whole, length, context, chosen):
+        self._ids, self._whole, self._context = ids, whole, context
+        self._length, self._chosen = length, chosen
+
+    @functools.cached_property
+    def _places(self):
+        """Of the tokens [B, T + 1] in ``ids``; None: all of them are there."""
+        if self._chosen.max() < len(self._whole):
+            return None
+        starts = self._chosen[:, None] * (self._length - self._context)
+        return starts + np.arange(self._length + 1)
+
+    @functools.cached_property
+    def _taken(self):
+        if self._places is None:
+            return self._whole[self._chosen]
+        return self._ids[np.minimum(self._places, len(self._ids) - 1)]
+
+    @functools.cached_property
+    def segments(self):
+        if self._places is None:
+            return np.ones((len(self._chosen), self._length), np.int32)
+        return (self._places[:, 1:] < len(self._ids)).astype(np.int32)
+
+    @functools.cached_property
+    def tokens(self):
+        tokens = self._taken[:, :-1].astype(np.int32)
+        return tokens if self._places is None else tokens * self.segments
+
+    @functools.cached_property
+    def labels(self):
+        labels = self._taken[:, 1:].astype(np.int32)
+        plain = self._places is None and not self._context
+        return labels if plain else labels * (self.weights > 0)
+
+    @functools.cached_property
+    def weights(self):
+        weights = self.segments.astype(np.float32)
+        weights[self._chosen > 0, : self._context] = 0
+        return weights
+
+
+class _Pieces:
+    """Rows of any pieces, each field [B, T] made where it is asked for.
+
+    Padding is one more piece of each row, maybe without a token.
+    """
+
+    types = None
+
+    def __init__(self, arrays, length, last, chosen):
+        ids, starts, lengths, first = map(
+            arrays.get, ("ids", "starts", "lengths", "first")
+        )
         counts = first[chosen + 1] - first[chosen]
         ends = np.cumsum(counts + 1) - 1  # the numbers of the paddings
         real = np.ones(ends[-1] + 1, bool)
@@ -137,30 +174,43 @@ class Rows:
         pieces = np.repeat(first[chosen], counts) + segment[real] - 1
         begins, widths = np.zeros((2, len(real)), np.int64)
         begins[real], widths[real] = starts[pieces], lengths[pieces]
-        widths[ends] = self._length - np.add.reduceat(widths, ends - counts)
-        before = np.cumsum(widths) - widths  # tokens of all rows that are laid out
-        segments = np.repeat(segment.astype(np.int32), widths)
-        positions = np.arange(len(segments), dtype=np.int32)
-        positions -= np.repeat(before.astype(np.int32), widths)
-        tokens = ids.take(np.repeat(begins, widths) + positions, mode="clip")
-        tokens = tokens.astype(np.int32)
-        last = (before + widths - 1)[real]
-        labels = np.empty_like(tokens)
-        labels[:-1] = tokens[1:]
-        labels[last] = ids[(begins + widths)[real]]
-        padding = np.flatnonzero(segments == 0)
-        for field in (tokens, labels, positions):
-            field[padding] = 0
-        weights = (segments > 0).astype(np.float32)
-        if self.settings["last"]:
-            weights[:] = 0
-            weights[last] = 1
-        fields = (tokens, segments, positions, labels, weights)
-        shape = len(chosen), self._length
-        tokens, segments, positions, labels, weights = (
-            field.reshape(shape) for field in fields
-        )
-        return CausalBatch(tokens, segments, positions, None, labels, weights)
+        widths[ends] = length - np.add.reduceat(widths, ends - counts)
+        self._ids, self._begins, self._widths = ids, begins, widths
+        self._before = np.cumsum(widths) - widths  # tokens of all rows in front
+        self._last = (self._before + widths - 1)[real] if last else None
+        self._shape = len(chosen), length
+        self.segments = self._repeated(segment.astype(np.int32))
+
+    def _repeated(self, values):
+        """Of each piece, for each of its tokens."""
+        return np.repeat(values, self._widths).reshape(self._shape)
+
+    def _tokens(self, offset):
+        places = self._repeated(self._begins) + self.positions + offset
+        tokens = self._ids.take(places, mode="clip").astype(np.int32)
+        return tokens * (self.segments > 0)
+
+    @functools.cached_property
+    def positions(self):
+        places = np.arange(self.segments.size, dtype=np.int32).reshape(self._shape)
+        positions = places - self._repeated(self._before.astype(np.int32))
+        return positions * (self.segments > 0)
+
+    @functools.cached_property
+    def tokens(self):
+        return self._tokens(0)
+
+    @functools.cached_property
+    def labels(self):
+        return self._tokens(1)
+
+    @functools.cached_property
+    def weights(self):
+        if self._last is None:
+            return (self.segments > 0).astype(np.float32)
+        weights = np.zeros(self._shape, np.float32)
+        weights.flat[self._last] = 1
+        return weights
 
 
 def tokens_of(rows: Any) -> int:
@@ -178,10 +228,6 @@ def _mapped(path, names):
     return {name: np.load(_file(path, name), mmap_mode="r") for name in names}
 
 
-_PIECES = "ids", "starts", "lengths", "first"
-_SHIFTED = slice(None, -1), slice(1, None)
-
-
 class Field:
     """One field of rows: an array [R, T] that is made where it is indexed."""
 
@@ -196,7 +242,8 @@ class Field:
     def __getitem__(self, key: Any) -> np.ndarray:
         """Args: key: of rows: a number, a slice or numbers [B]."""
         if isinstance(key, np.ndarray) and key.dtype != bool:
-            return getattr(self.rows.take(key), self._name)
+            none = np.zeros((0, *self.shape[1:]), self.dtype)
+            return self.rows.take(key, self._name) if len(key) else none
         chosen = range(len(self))[key]
         if isinstance(chosen, range):
             return self[np.arange(chosen.start, chosen.stop, chosen.step)]

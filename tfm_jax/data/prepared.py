@@ -69,12 +69,13 @@ class Filled(NamedTuple):
 def filled_text(tokenizer: Any, rows: Any, report: dict[str, Any]) -> Filled:
     """Rows of text, with the share of their tokens that are unknown, special apart."""
     special = [*{*tokenizer.special.values()} - {tokenizer.unknown}]
-    count = lost = 0
-    for some in _some(rows.tokens) if tokenizer.unknown is not None else ():
-        tokens = rows.tokens[some][rows.segments[some] > 0]
-        tokens = tokens[~np.isin(tokens, special)]
-        count, lost = count + len(tokens), lost + np.sum(tokens == tokenizer.unknown)
-    share = round(float(lost / max(count, 1)), 4)
+
+    def parts():
+        for some in _some(rows.tokens):
+            tokens = rows.tokens[some][rows.segments[some] > 0]
+            yield tokens[~np.isin(tokens, special)]
+
+    share = unknown.share(parts(), tokenizer.unknown)
     return Filled([rows], report | {"unknown_share": share})
 
 

@@ -200,7 +200,7 @@ def text_rows(cfg: Any, tokenizer: Any, texts: Sequence[str]) -> TextBatch:
     examples = [Example((Turn("", text),), "caption", (text,), (0,)) for text in texts]
     some = ImageTexts(examples, np.zeros((1, 1, 1, 1), np.uint8))
     rows, *_ = image_text.image_text_rows(cfg, tokenizer, some)
-    unknown.warn(tokenizer, texts, rows.tokens)
+    unknown.warn_of_rows(tokenizer, texts, rows)
     return TextBatch(rows.tokens, rows.segments)
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from tfm_jax.config import build, with_defaults
 from tfm_jax.data.prepared import prepare
-from tfm_jax.data.rows import labelled, pairs, unlabelled
+from tfm_jax.data.rows import image_text, labelled, pairs, unlabelled
 from tfm_jax.data.tokenizers import bilingual, unknown, vocabularies
 from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
+from tfm_jax.workloads.retrieval import text_rows
 
 THAI = "สวัสดีครับ ยินดีต้อนรับ"
 
@@ -19,7 +20,7 @@ def test_the_id_of_the_unknown_is_what_a_strange_character_gives(kind):
     ours = train_text_tokenizer(kind, ["plain words"] * 9, vocab=300)
     (ids,) = ours.encode(["數"])
     assert (ours.unknown is None) == (kind in ("byte_bpe", "byte"))
-    assert unknown.share(ids, ours.unknown) == (
+    assert unknown.share([ids], ours.unknown) == (
         0.0 if ours.unknown is None else 0.5 if kind == "unigram" else 1.0
     )
 
@@ -73,3 +74,15 @@ def test_who_asks_about_unknown_words_is_told_of_the_first_text(kind, caplog):
         told = [m for m in caplog.messages if "does not know" in m]
         assert len(told) == (kind == "wordpiece")
         assert all(m.startswith("2 of 3 texts") and repr(texts[1]) in m for m in told)
+
+
+def test_padding_is_not_unknown_where_it_has_the_same_number(caplog):
+    special = ("[UNK]", "<image>", "<end>")
+    texts = ["plain", "plain words", f"plain {THAI}"]
+    ours = train_text_tokenizer("wordpiece", texts[:2], vocab=60, special=special)
+    assert ours.unknown == 0
+    text_rows(image_text.Config(length=30), ours, texts[:2])
+    assert not caplog.messages
+    text_rows(image_text.Config(length=30), ours, texts)
+    (message,) = caplog.messages
+    assert message.startswith("1 of 3 texts") and repr(texts[2]) in message

@@ -166,7 +166,7 @@ def encode_pairs(cfg: Any, tokenizer: Any, pairs: Any, split: str = "train") -> 
         "source_tokens": len(cut[0].ids),
         "target_tokens": len(cut[1].ids),
         "unknown_share": {
-            name: unknown.share(side.ids, UNK)
+            name: unknown.share([side.ids], UNK)
             for side, name in zip(cut, _SIDES, strict=True)
         },
     }

@@ -2,18 +2,22 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 LARGE = 0.1  # of the tokens; published vocabularies on their languages stay below 0.01
 
 
-def share(tokens: np.ndarray, unknown: int | None) -> float:
-    """Share of ``tokens`` [n] that are the id ``unknown``, rounded; None: of none."""
-    tokens = np.asarray(tokens)
-    if unknown is None or not tokens.size:
-        return 0.0
-    return round(float(np.mean(tokens == unknown)), 4)
+def share(parts: Iterable[np.ndarray], unknown: int | None) -> float:
+    """Share of tokens that are the id ``unknown``, rounded; None: of none.
+
+    Args: parts: arrays [n] of tokens.
+    """
+    count = lost = 0
+    for tokens in parts if unknown is not None else ():
+        count, lost = count + len(tokens), lost + int(np.sum(tokens == unknown))
+    return round(lost / max(count, 1), 4)
 
 
 def check(report: dict, name: str) -> None:
@@ -48,3 +52,9 @@ def warn(tokenizer: object, texts: Sequence[str], rows: Iterable[np.ndarray]) ->
             "the first is %r: the model does not see what they are",
             *(len(lost), len(texts), lost[0]),
         )
+
+
+def warn_of_rows(tokenizer: object, texts: Sequence[str], rows: Any) -> None:
+    """The same of rows that hold padding. Args: rows: as `TextBatch`, a text each."""
+    padded = zip(rows.tokens, rows.segments, strict=True)
+    warn(tokenizer, texts, [ids[segments > 0] for ids, segments in padded])

@@ -72,5 +72,5 @@ def rows_of(
     data = dataclasses.replace(data, length=length, empty="keep", overlong=overlong)
     rows, *_ = image_text_rows(data, run.tokenizer, ImageTexts(examples, pixels))
     asked = [" ".join(turn.text for turn in example.turns) for example in examples]
-    unknown.warn(run.tokenizer, asked, rows.tokens)
+    unknown.warn_of_rows(run.tokenizer, asked, rows)
     return rows
