@@ -49,8 +49,11 @@ def prepared(
     memory, which processes share. An entry with a damaged file is made again, and a
     directory that ``make_private`` refuses is not used, which a warning says. Text that
     TFDS holds is read where it is; so is what can be read but once, such as a pipe.
-    What a killed process had tokenised is not tokenised again. Entries are removed, the
-    longest unused first, beyond the size that `room` says.
+    What a killed process had tokenised is not tokenised again. Where the disk is full,
+    data is prepared in memory, with a warning. Entries are removed, the longest unused
+    first, beyond the size that `room` says.
+
+    Raises: as ``prepare``; ConfigError if that size is no number.
     """
     make = functools.partial(prepare, kind, cfg, tokenizer_cfg, tokenizer=tokenizer)
     with contextlib.ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import tracemalloc
 
 import hypothesis
 import numpy as np
@@ -110,3 +111,14 @@ def test_of_few_long_texts_parts_from_first_to_last_are_read(lengths, most):
     gaps = np.diff(places, prepend=-1, append=len(text))
     distance = 100 * -(-len(text) // most) + 200
     assert not len(text) or (gaps.min() > 0 and gaps.max() <= distance)
+
+
+def test_characters_of_any_number_of_texts_are_found_in_little_memory():
+    letters = "".join(map(chr, range(300, 400)))
+    tracemalloc.start()
+    texts = (letters for _ in range(2_000))
+    found = vocabularies.train_text_tokenizer("character", texts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.vocab == len(letters)
+    assert peak < 2_000_000  # a set of each text would be 8 kB

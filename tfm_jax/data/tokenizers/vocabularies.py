@@ -103,7 +103,7 @@ def _train_character(texts, vocab, special, min_frequency, lowercase):
     """Every character of the texts in code point order, as nanoGPT's example."""
     del min_frequency, lowercase
     characters = set()
-    for text in texts:  # of a long text one is in memory at a time
+    for text in texts:  # one at a time, of any number
         characters.update(text)
     _check_room("character", vocab, len(characters) + len(special))
     ids = {character: index for index, character in enumerate(sorted(characters))}
