@@ -4,13 +4,13 @@ import collections
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import linen as nn
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tfm_jax.decode.beam import beam_search
 from tfm_jax.decode.greedy import greedy
@@ -34,6 +34,11 @@ ROWS = "rows"  # mesh axis of decoding: each device takes some sentences
 LEAVE = 1 / 8  # of a batch: the longest translations are put off
 
 
+def rows_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """A mesh of one axis, ``ROWS``."""
+    return jax.make_mesh((len(devices),), (ROWS,), (AxisType.Auto,), devices=devices)
+
+
 class Search(NamedTuple):
     """How to decode; one compilation for each value and shape of source."""
 
@@ -50,7 +55,7 @@ class Search(NamedTuple):
 def search(
     model: nn.Module,
     how: Search,
-    mesh: jax.sharding.Mesh | None,
+    mesh: Mesh | None,
     params: Mapping[str, Any],
     source: jax.Array,
     segments: jax.Array,
@@ -159,7 +164,7 @@ def decode(
         if divided(params):
             mesh, count = None, jax.sharding.get_abstract_mesh().size
         else:
-            mesh, count = _of_this_host(), jax.local_device_count()
+            mesh, count = rows_mesh(jax.local_devices()), jax.local_device_count()
             stack.enter_context(jax.set_mesh(mesh))
             stack.enter_context(nn.logical_axis_rules(()))
             params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
@@ -197,12 +202,6 @@ def decode(
             left = run(left, lambda length: length + min(offset, length // 2), LEAVE)
         run(left, lambda length: length + offset, 0.0)
     return [results[i] for i in range(len(sources))]
-
-
-def _of_this_host():
-    """A mesh of one axis, ``ROWS``."""
-    devices = jax.local_devices()
-    return jax.make_mesh((len(devices),), (ROWS,), (AxisType.Auto,), devices=devices)
 
 
 def _rows(sources, count, offset, longest, pad):

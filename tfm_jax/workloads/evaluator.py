@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import linen as nn
-from jax.sharding import AxisType
 
 from tfm_jax.data.batches import eval_batches
-from tfm_jax.decode.search import ROWS
+from tfm_jax.decode.search import rows_mesh
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.mesh import divided, fetch, on_this_host, put_whole, row_multiple, using
 from tfm_jax.metrics.confusion import Confusion
@@ -183,7 +182,6 @@ class Evaluator:
                 yield model, to_unrolled(params)
             return
         devices = jax.local_devices()[:1]
-        mesh = jax.make_mesh((1,), (ROWS,), (AxisType.Auto,), devices=devices)
         params = jax.device_put(on_this_host(params), *devices)
-        with jax.set_mesh(mesh), nn.logical_axis_rules(()):
+        with jax.set_mesh(rows_mesh(devices)), nn.logical_axis_rules(()):
             yield model, to_unrolled(params)

@@ -21,8 +21,8 @@ def compile_run(
 ) -> dict:
     """Prints and returns what the steps of a run are on the devices of ``topology``.
 
-    They are compiled and not run; no data is read and nothing is written but the cache
-    of compiled programs.
+    They are compiled and not run; no data is read and nothing is written but, of CPUs,
+    the cache of compiled programs.
 
     Args:
         topology: see ``topologies.describe``. given: see ``loop.train``.

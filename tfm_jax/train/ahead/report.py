@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tfm_jax.train.costs import memory
+
 GIB, MIB = 2**30, 2**20
-KINDS = (
-    *("parameters", "optimizer", "average", "decoder's copy"),
-    *("other arguments", "temporaries"),
-)
+BYTES = (*memory.KINDS, "decoder's copy", "other arguments", "temporaries")
 
 
 def text(result: Mapping[str, Any]) -> str:
@@ -44,7 +43,7 @@ def _table(steps, limit):
         rows.append([label, *(cell(one) for one in steps.values())])
 
     there = {kind for one in steps.values() for kind in one.get("bytes", {})}
-    for kind in filter(there.__contains__, KINDS):
+    for kind in filter(there.__contains__, BYTES):
         put(kind, lambda one, kind=kind: _size(one.get("bytes", {}).get(kind)))
     put("peak of a device", lambda one: _size(one.get("peak", _wanted(one))))
     if limit:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import linen as nn
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tfm_jax.decode.search import ROWS
+from tfm_jax.decode.search import rows_mesh
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.mesh import batch_sharding, row_multiple, using
 from tfm_jax.settings.experiment import Experiment
@@ -91,8 +91,7 @@ def decode_step(experiment: Experiment, mesh: Mesh, state: Any) -> Step | None:
         place, within = mesh, functools.partial(using, experiment.mesh, mesh)
         rows, count = batch_sharding(mesh), row_multiple(mesh)
     else:
-        first = [mesh.devices.flat[0]]
-        place = jax.make_mesh((1,), (ROWS,), (AxisType.Auto,), devices=first)
+        place = rows_mesh([mesh.devices.flat[0]])
         within = functools.partial(_alone, place)
         rows, count = NamedSharding(place, PartitionSpec()), 1
     with within():
