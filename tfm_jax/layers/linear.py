@@ -176,6 +176,7 @@ class Dropout(nn.Module):
             return x
         return self.drawn(of_rows=of_rows)(x)
 
+    @nn.nowrap  # what it returns is no array that could be captured
     def drawn(self, *, of_rows: bool = True) -> Callable[[jax.Array], jax.Array]:
         """What training applies, as a pure function: of one key, however often."""
         key = self.make_rng("dropout")
