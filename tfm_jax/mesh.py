@@ -255,10 +255,9 @@ def put_whole(mesh: jax.sharding.Mesh, batch: Any) -> Any:
 
 
 def divided(tree: Any) -> bool:
-    """Whether a device has but a share of some array."""
-    return not all(
-        x.is_fully_replicated for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)
-    )
+    """Whether a device has but a share of some array, or of one that is wanted."""
+    placed = (getattr(x, "sharding", None) for x in jax.tree.leaves(tree))
+    return not all(s is None or s.is_fully_replicated for s in placed)
 
 
 def on_this_host(tree: Any) -> Any:

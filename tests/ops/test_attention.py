@@ -35,7 +35,7 @@ LENGTHS = np.array([2, 6])
 @pytest.fixture
 def interpreted(monkeypatch):
     """The kernel of TPUs is here, too."""
-    run = functools.partial(module.splash, interpret=True)
+    run = functools.partial(module.splash.attention, interpret=True)
     here = module.KERNELS["splash"]._replace(run=run, platform=jax.default_backend())
     monkeypatch.setitem(module.KERNELS, "splash", here)
 

@@ -12,8 +12,8 @@ from jax.sharding import PartitionSpec
 from tests.elsewhere import lowered
 from tfm_jax.mesh import Config, make_mesh
 from tfm_jax.ops.attention import KERNELS, _run, attention
+from tfm_jax.ops.kernels import splash
 from tfm_jax.ops.masks import Mask
-from tfm_jax.ops.splash import splash
 
 
 def normal(seed, *shape):
@@ -52,7 +52,7 @@ def test_values_and_gradients_are_those_of_the_plain_one(mask, queries, keys):
         run = jax.grad(functools.partial(total, attend), (0, 1, 2), has_aux=True)
         return jax.jit(run)(q, k, v)
 
-    gradients, y = found(functools.partial(splash, interpret=True))
+    gradients, y = found(functools.partial(splash.attention, interpret=True))
     exact, plain = found(functools.partial(attention, implementation="xla"))
     np.testing.assert_allclose(y, plain, atol=1e-5)
     for x, z in zip(gradients, exact, strict=True):
@@ -67,7 +67,9 @@ def test_values_and_gradients_are_those_of_the_plain_one(mask, queries, keys):
 def test_a_window_may_be_one_of_several_that_are_known():
     """As in a scan over layers; the widest is none."""
     q, readout = normal(0, 1, 128, 1, 4), normal(1, 1, 128, 1, 4)
-    kernel = KERNELS["splash"]._replace(run=functools.partial(splash, interpret=True))
+    kernel = KERNELS["splash"]._replace(
+        run=functools.partial(splash.attention, interpret=True)
+    )
 
     def total(attend, q, window):
         mask = Mask(causal=True, window=window, windows=(30, 1 << 30))
@@ -94,7 +96,7 @@ def test_each_device_works_on_its_own_rows_and_heads(apart):
     """Also where rows are worked on apart already, as micro-batches are."""
     mesh = make_mesh(Config(data=2, fsdp=2, tensor=2))
     q = normal(0, 4, 128, 2, 8)
-    attend = functools.partial(splash, mask=Mask(causal=True), interpret=True)
+    attend = functools.partial(splash.attention, mask=Mask(causal=True), interpret=True)
     whole = jax.jit(attend)(q, q, q)
     with jax.set_mesh(mesh):
         run = functools.partial(attend, divided=DIVIDED)

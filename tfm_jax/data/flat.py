@@ -65,7 +65,7 @@ def encode_documents(
         advance = stack.enter_context(progress("tokenising", characters))
         taken = iter(chunks)
         for _, chunk in zip(range(made.added), taken, strict=False):
-            advance(sum(map(len, chunk.texts)), found=True)
+            advance(sum(map(len, chunk.texts)), before=True)
         for chunk, (ids, counts) in _encoded(tokenizer, kind, taken):
             before = made.state
             if not chunk.begins:

@@ -17,21 +17,21 @@ def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
     """Yields ``advance(count)``, to be told how much more of ``total`` is done.
 
     After some seconds it shows this on stderr, a bar or lines, with the time left;
-    ``advance(count, found=True)`` says that it was done before.
+    ``advance(count, before=True)`` says that an earlier process did it.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     began = said = time.monotonic()
-    done = found_before = 0
+    done = taken_over = 0
     with contextlib.ExitStack() as stack:
         bar = None
 
-        def advance(count: int, *, found: bool = False) -> None:
-            nonlocal bar, done, found_before, said
+        def advance(count: int, *, before: bool = False) -> None:
+            nonlocal bar, done, taken_over, said
             done, now = done + count, time.monotonic()
-            found_before += count * found
-            if not total or now - began < _SILENT or done == found_before:
+            taken_over += count * before
+            if not total or now - began < _SILENT or done == taken_over:
                 return
             if sys.stderr.isatty():
                 if not bar:
@@ -41,7 +41,7 @@ def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
                 bar.update(bar.task_ids[0], completed=done)
             elif now - said >= _EVERY:
                 said = now
-                each = (now - began) / (done - found_before)
+                each = (now - began) / (done - taken_over)
                 left = datetime.timedelta(seconds=round(each * max(total - done, 0)))
                 say(f"{what}: {done / total:.0%}, {left} left", file=sys.stderr)
 

@@ -96,8 +96,8 @@ def continuations(
     texts = []
     for first in range(0, len(rows), BATCH_PROMPTS):
         batch = rows[first : first + BATCH_PROMPTS]
-        found = fetch(run(first, batch))
-        for tokens, lengths in zip(found.tokens, found.lengths, strict=True):
+        written = fetch(run(first, batch))
+        for tokens, lengths in zip(written.tokens, written.lengths, strict=True):
             texts.append(_texts(tokenizer, tokens, lengths, eos))
         on_batch(len(batch))
     return texts
@@ -113,8 +113,8 @@ def best_continuations(
     """
     check_prompts(prompts, how.max_length, model.cfg.longest)
     rows = prompt_rows(prompts, how.max_length, model.cfg.longest)
-    found = _best(model, how, params, *rows)
-    return jax.tree.map(lambda x: x[: len(prompts)], found)
+    hypotheses = _best(model, how, params, *rows)
+    return jax.tree.map(lambda x: x[: len(prompts)], hypotheses)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

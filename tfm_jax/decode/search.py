@@ -17,7 +17,7 @@ from tfm_jax.decode.greedy import greedy
 from tfm_jax.decode.hypotheses import Hypotheses
 from tfm_jax.decode.inputs import Rows
 from tfm_jax.decode.rows import check_lengths
-from tfm_jax.mesh import divided, fetch
+from tfm_jax.mesh import divided, fetch, on_this_host
 
 
 class TokenIds(NamedTuple):
@@ -167,7 +167,9 @@ def decode(
             mesh, count = rows_mesh(jax.local_devices()), jax.local_device_count()
             stack.enter_context(jax.set_mesh(mesh))
             stack.enter_context(nn.logical_axis_rules(()))
-            params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+            params = jax.device_put(
+                on_this_host(params), NamedSharding(mesh, PartitionSpec())
+            )
         rows = _round_up(batch_sentences, count)
 
         def run(chosen, room, leave):

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from tfm_jax.ops.kernels import cudnn, splash
 from tfm_jax.ops.masks import MASK_STYLES, Mask, combine
 from tfm_jax.ops.platform import platform
 from tfm_jax.ops.products import einsum
-from tfm_jax.ops.splash import TILE, splash
 
 
 class Score(NamedTuple):
@@ -222,56 +222,6 @@ def beyond_fused(
     return ", ".join(name for name, asked in wanted.items() if asked)
 
 
-def _beyond_cudnn(q, v, mask):
-    size = q.shape[-1]
-    return {
-        f"heads of {size} numbers (a multiple of 8, at most 128)": size % 8
-        or size > 128,
-        "values of another size than keys": v.shape[-1] != size,
-        PACKED: mask.q_segments is not None,
-        "windows without causality": mask.window is not None and not mask.causal,
-    }
-
-
-# cuDNN has a layout for them, on Hopper GPUs and later, which JAX has not made public
-PACKED = "packed rows (data.batching=pack, data.layout=packed, cut or single)"
-
-
-def _beyond_splash(q, v, mask):
-    return {"segments that see earlier ones": mask.past_segments}
-
-
-def _cudnn(q, k, v, mask, divided):
-    """Flash attention from the mask's structure alone: no [T, S] array exists."""
-    mask, queries, keys = mask or Mask(), q.shape[1], k.shape[1]
-    window = None if mask.window is None else (mask.window - 1, 0)  # it is causal
-    kv_lengths = mask.kv_lengths
-    if keys % 2 and kv_lengths is None:
-        kv_lengths = jnp.full(len(k), keys)
-    # JAX refuses gradients of odd numbers of tokens: of one more, nobody sees the last
-    q, k, v = (
-        jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v)
-    )
-    y = jax.nn.dot_product_attention(
-        q,
-        k,
-        v,
-        is_causal=mask.causal,
-        query_seq_lengths=mask.q_lengths,
-        key_value_seq_lengths=kv_lengths,
-        local_window_size=window,
-        implementation="cudnn",
-    )[:, :queries]
-    if mask.q_lengths is not None:
-        real = jnp.arange(queries) < mask.q_lengths[:, None]
-        y = jnp.where(real[:, :, None, None], y, 0)
-    if mask.kv_lengths is not None:
-        first = jnp.arange(queries) + 1 - (mask.window or queries)
-        sees = jnp.maximum(first, 0) < mask.kv_lengths[:, None]
-        y = jnp.where(sees[:, :, None, None], y, 0)
-    return y
-
-
 class Kernel(NamedTuple):
     """A fused implementation.
 
@@ -291,12 +241,16 @@ class Kernel(NamedTuple):
     least: int = 0
 
 
+_HALVES = (jnp.bfloat16, jnp.float16)
 KERNELS = {
-    "cudnn": Kernel(
-        _cudnn, "gpu", "an NVIDIA GPU", (jnp.bfloat16, jnp.float16), _beyond_cudnn
-    ),
+    "cudnn": Kernel(cudnn.attention, "gpu", "an NVIDIA GPU", _HALVES, cudnn.lacks),
     "splash": Kernel(
-        splash, "tpu", "a TPU", (jnp.bfloat16, jnp.float32), _beyond_splash, TILE
+        splash.attention,
+        "tpu",
+        "a TPU",
+        (jnp.bfloat16, jnp.float32),
+        splash.lacks,
+        splash.TILE,
     ),
 }
 IMPLEMENTATIONS = ("auto", "xla", *KERNELS)

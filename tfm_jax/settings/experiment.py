@@ -23,7 +23,7 @@ from tfm_jax.config import (
     with_defaults,
 )
 from tfm_jax.models import MODELS
-from tfm_jax.ops.attention import PACKED
+from tfm_jax.ops.kernels.cudnn import PACKED
 from tfm_jax.ops.platform import platform
 from tfm_jax.optim import optimizers
 from tfm_jax.renamed import modern

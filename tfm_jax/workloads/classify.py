@@ -1,13 +1,12 @@
 """A class, or a number, for a text or a pair of texts."""
 
-from collections.abc import Callable
 from typing import Any
 
 from tfm_jax.config import ConfigError
 from tfm_jax.data.rows import labelled
 from tfm_jax.metrics.confusion import Confusion
 from tfm_jax.objectives import classify
-from tfm_jax.workloads.evaluator import Evaluator, Scored
+from tfm_jax.workloads.evaluator import Evaluator, Poll, Scored
 from tfm_jax.workloads.masked_lm import DEFAULTS
 from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 
@@ -16,13 +15,7 @@ class ClassEvaluator(Evaluator):
     """Says besides which classes are taken for which."""
 
     def add_scores(
-        self,
-        params: dict[str, Any],
-        split: str,
-        scores: dict,
-        totals: Any,
-        *,
-        poll: Callable[[], object] = lambda: None,
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any, poll: Poll
     ) -> Scored:
         """Leaves ``confusion-SPLIT.tsv``, unless numbers were learnt."""
         names = self.data.report[split]["labels"]

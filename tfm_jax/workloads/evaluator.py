@@ -12,8 +12,18 @@ from flax import linen as nn
 from tfm_jax.data.batches import eval_batches
 from tfm_jax.decode.search import rows_mesh
 from tfm_jax.layers.layout import to_unrolled
-from tfm_jax.mesh import divided, fetch, on_this_host, put_whole, row_multiple, using
+from tfm_jax.mesh import (
+    RULES,
+    divided,
+    fetch,
+    on_this_host,
+    put_whole,
+    row_multiple,
+    using,
+)
 from tfm_jax.metrics.confusion import Confusion
+
+Poll = Callable[[], object]  # called between batches; it may raise
 
 
 def apply(
@@ -109,16 +119,10 @@ class Evaluator:
         scores = self.scores(totals, split)
         if not scores:
             return Scored({})
-        return self.add_scores(params, split, scores, totals, poll=poll)
+        return self.add_scores(params, split, scores, totals, poll)
 
     def add_scores(
-        self,
-        params: dict[str, Any],
-        split: str,
-        scores: dict,
-        totals: Any,
-        *,
-        poll: Callable[[], object] = lambda: None,
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any, poll: Poll
     ) -> Scored:
         """``scores`` of the ``totals`` of a split, with those of whole answers."""
         return Scored(scores)
@@ -176,12 +180,9 @@ class Evaluator:
         share, ``mesh.fsdp`` or ``mesh.tensor``, they stay on the mesh of the training,
         and no device ever has more. With several processes all must call it.
         """
-        model = self.experiment.build_model(layout="unrolled")
-        if divided(params):
-            with using(self.experiment.mesh, self.mesh):
-                yield model, to_unrolled(params)
-            return
-        devices = jax.local_devices()[:1]
-        params = jax.device_put(on_this_host(params), *devices)
-        with jax.set_mesh(rows_mesh(devices)), nn.logical_axis_rules(()):
-            yield model, to_unrolled(params)
+        mesh, rules = self.mesh, RULES
+        if not divided(params):
+            mesh, rules = rows_mesh(jax.local_devices()[:1]), ()
+            params = jax.device_put(on_this_host(params), mesh.devices.flat[0])
+        with using(self.experiment.mesh, mesh, rules):
+            yield self.experiment.build_model(layout="unrolled"), to_unrolled(params)

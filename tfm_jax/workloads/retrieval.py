@@ -18,7 +18,7 @@ from tfm_jax.mesh import fetch
 from tfm_jax.objectives import retrieval
 from tfm_jax.objectives.retrieval import NEGATIVES, OBJECTIVES
 from tfm_jax.workloads import visual_lm
-from tfm_jax.workloads.evaluator import Scored, apply
+from tfm_jax.workloads.evaluator import Poll, Scored, apply
 from tfm_jax.workloads.workload import Workload
 
 AT = (1, 5, 10)  # how many answers may be given, of which one must be right
@@ -62,13 +62,7 @@ class RetrievalEvaluator(visual_lm.WritingEvaluator):
     """Scores retrieval and captions, too, of ``eval.samples`` pairs."""
 
     def add_scores(
-        self,
-        params: dict[str, Any],
-        split: str,
-        scores: dict,
-        totals: Any,
-        *,
-        poll: Callable[[], object] = lambda: None,
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any, poll: Poll
     ) -> Scored:
         """``scores``, the recall of texts and of images, and scores of captions."""
         objectives, most = self.experiment.data.objectives, self.cfg.samples

@@ -1,6 +1,6 @@
 """Where in a text the answer to a question begins and ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from tfm_jax.data.rows import spans, unlabelled
 from tfm_jax.decode import probing
 from tfm_jax.metrics.answers import answer_scores, best_spans
 from tfm_jax.objectives import span
-from tfm_jax.workloads.evaluator import Evaluator, Scored
+from tfm_jax.workloads.evaluator import Evaluator, Poll, Scored
 from tfm_jax.workloads.masked_lm import DEFAULTS
 from tfm_jax.workloads.workload import TOKEN_SCORES, Workload
 
@@ -73,13 +73,7 @@ class SpanEvaluator(Evaluator):
     """Scores answers besides."""
 
     def add_scores(
-        self,
-        params: dict[str, Any],
-        split: str,
-        scores: dict,
-        totals: Any,
-        *,
-        poll: Callable[[], object] = lambda: None,
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any, poll: Poll
     ) -> Scored:
         """Adds ``exact_match`` and ``f1`` of answers, in [0, 1]."""
         questions = self.data.examples[split]

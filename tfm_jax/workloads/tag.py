@@ -1,6 +1,5 @@
 """A tag for every word of a text."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from tfm_jax.data.rows import tagged, unlabelled
 from tfm_jax.decode import probing
 from tfm_jax.metrics.entities import entity_scores
 from tfm_jax.objectives import tag
-from tfm_jax.workloads.evaluator import Evaluator, Scored
+from tfm_jax.workloads.evaluator import Evaluator, Poll, Scored
 from tfm_jax.workloads.masked_lm import DEFAULTS
 from tfm_jax.workloads.workload import Workload
 
@@ -20,13 +19,7 @@ class TagEvaluator(Evaluator):
     """Scores entities besides."""
 
     def add_scores(
-        self,
-        params: dict[str, Any],
-        split: str,
-        scores: dict,
-        totals: Any,
-        *,
-        poll: Callable[[], object] = lambda: None,
+        self, params: dict[str, Any], split: str, scores: dict, totals: Any, poll: Poll
     ) -> Scored:
         """Adds ``precision``, ``recall`` and ``f1`` of entities, in [0, 1].
 

@@ -17,7 +17,6 @@ from tfm_jax.data.tokenizers import normalize
 from tfm_jax.decode.rows import check_lengths, power_of_two
 from tfm_jax.decode.search import SPECIAL, decode
 from tfm_jax.layers.layout import to_unrolled
-from tfm_jax.mesh import divided, on_this_host
 from tfm_jax.metrics.bleu import text_scores
 from tfm_jax.objectives import translation
 from tfm_jax.workloads.evaluator import Evaluator, Scored
@@ -96,8 +95,6 @@ class TranslationEvaluator(Evaluator):
         poll: Callable[[], object] = lambda: None,
     ) -> tuple[dict, list]:
         """(scores, translations in the training text's form) of ``pairs``."""
-        if not divided(params):
-            params = on_this_host(params)  # whole on every device of this process
         hypotheses = translate(
             self.decoder,
             params,

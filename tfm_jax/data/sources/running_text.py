@@ -129,11 +129,11 @@ def documents(name: str, texts: Iterable[str], end: str) -> Iterator[Documents]:
     while not last:
         text = next(pieces, None)
         last, held = text is None, held + (text or "")
-        found, held = split(held, first, last)
-        first = first and not found
-        if found:
-            yield Documents(_names(name, number, len(found), end), found, begins)
-            number, begins = number + len(found), True
+        complete, held = split(held, first, last)
+        first = first and not complete
+        if complete:
+            yield Documents(_names(name, number, len(complete), end), complete, begins)
+            number, begins = number + len(complete), True
         while len(held) > PART and not last:
             names, cut = _names(name, number, 1, end), _cut(held)
             yield Documents(names, [held[:cut]], begins, ends=False)
@@ -204,7 +204,7 @@ def _cut(text):
     """
     for place in _CUTS:
         for width in (1 << 12, PART):
-            ends = [found.end() for found in place.finditer(text, PART - width, PART)]
+            ends = [match.end() for match in place.finditer(text, PART - width, PART)]
             if any(ends):
                 return ends[-1]
     return PART

@@ -118,11 +118,13 @@ def read(
         _require_fitting(directory, stored, full)
         wanted = {path: (like or {}).get(path, _host(stored[path])) for path in full}
         _require_memory(directory, wanted)
-        found = shards.read(directory, wanted)
+        restored = shards.read(directory, wanted)
         for path in tree.keys() - full.keys():
             empty = np.zeros(tree[path]["shape"], tree[path]["dtype"])
-            found[path] = shards.place(empty.__getitem__, (like or {}).get(path, empty))
-        return {path: found[path] for path in tree}
+            restored[path] = shards.place(
+                empty.__getitem__, (like or {}).get(path, empty)
+            )
+        return {path: restored[path] for path in tree}
     except (OSError, CorruptCheckpoint, InfrastructureError):
         raise
     except Exception as error:  # files that nobody damaged, but no arrays either

@@ -210,10 +210,10 @@ class Checkpointer:
         """
         self.wait()
         while True:
-            found, lost = self._together.first(self._newest)
-            if found is None:
+            newest, lost = self._together.first(self._newest)
+            if newest is None:
                 break
-            path = self.path(found)
+            path = self.path(newest)
             wrong = self._wrong(manifest.problems, path)
             if not wrong:
                 break
@@ -223,8 +223,8 @@ class Checkpointer:
                 f"every checkpoint in {self.directory} is corrupt; to train again "
                 "from step 0 delete that directory"
             )
-        self._last = -1 if found is None else found
-        if found is None:
+        self._last = -1 if newest is None else newest
+        if newest is None:
             return None
         names = manifest.read(path).get("frozen", ())
         if wrong := self._wrong(frozen.problems, self._store, names):
@@ -233,8 +233,8 @@ class Checkpointer:
                 f"checkpoint {path}: {'; '.join(wrong)}; another run that "
                 f"has frozen the same has it, too: copy it to {self._store}"
             )
-        self._verified.add(found)
-        return found
+        self._verified.add(newest)
+        return newest
 
     def _newest(self) -> tuple[int | None, bool]:
         """(the newest step or None, whether there were others and all are corrupt)."""
@@ -246,8 +246,8 @@ class Checkpointer:
         """What ``problems`` finds when the processes divide the files among them."""
         share = jax.process_index(), jax.process_count()
         how = dict(contents=self.cfg.verify, share=share)
-        found = self._together.all(lambda: problems(*of, **how))
-        return [*dict.fromkeys(problem for part in found for problem in part)]
+        parts = self._together.all(lambda: problems(*of, **how))
+        return [*dict.fromkeys(problem for part in parts for problem in part)]
 
     def _set_aside(self, path: Path, problems: list[str]) -> None:
         bad = path.with_name(f"{path.name}.corrupt")

@@ -155,22 +155,22 @@ def problems(
     """What is wrong with some of what lies in ``store``; see ``manifest.problems``."""
     wrong = []
     for name in names:
-        found = manifest.problems(store / name, contents=contents, share=share)
-        if not found and manifest.read(store / name).get("content", name) != name:
-            found = [OTHER]
-        wrong += [f"{DIRECTORY}/{name}: {problem}" for problem in found]
+        faults = manifest.problems(store / name, contents=contents, share=share)
+        if not faults and manifest.read(store / name).get("content", name) != name:
+            faults = [OTHER]
+        wrong += [f"{DIRECTORY}/{name}: {problem}" for problem in faults]
     return wrong
 
 
 def tree(store: Path, names: Iterable[str]) -> dict[str, dict]:
     """Path -> shape and dtype of each parameter. Raises: CorruptCheckpoint."""
-    found: dict[str, dict] = {}
+    leaves: dict[str, dict] = {}
     for name in names:
         try:
-            found |= manifest.read(store / name)["tree"]
+            leaves |= manifest.read(store / name)["tree"]
         except CorruptCheckpoint as error:
             raise CorruptCheckpoint(f"{store / name}: {error}") from error
-    return found
+    return leaves
 
 
 def read(

@@ -73,13 +73,13 @@ def describe(
     directory: Path, below: Path, known: Container[str] = ()
 ) -> dict[str, dict]:
     """Name in ``directory`` -> size and sha256 of the files that lie ``below``."""
-    found = {}
+    entries = {}
     for path in sorted(below.rglob("*")):
         name = path.relative_to(directory).as_posix()
         if path.is_file() and name not in known:
             size = path.stat().st_size
-            found[name] = {"size": size, "sha256": file_digest(path)}
-    return found
+            entries[name] = {"size": size, "sha256": file_digest(path)}
+    return entries
 
 
 def _version(name: str) -> str:
@@ -159,15 +159,15 @@ def problems(
         manifest = read(directory)
     except CorruptCheckpoint as error:
         return [str(error)]
-    found = []
+    faults = []
     if directory.name.isdigit() and int(directory.name) != manifest["step"]:
-        found.append(f"{NAME}: step {manifest['step']} in directory {directory.name}")
+        faults.append(f"{NAME}: step {manifest['step']} in directory {directory.name}")
     for name in _share(manifest["files"], *share):
         recorded = manifest["files"][name]
         fault = _fault(directory, name, recorded, contents)
         if fault:
-            found.append(f"{name[:255]}: {fault}")
-    return found
+            faults.append(f"{name[:255]}: {fault}")
+    return faults
 
 
 def _share(files: Mapping[str, Mapping], process: int, of: int) -> list[str]:

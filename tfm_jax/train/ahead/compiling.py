@@ -35,23 +35,23 @@ def plan(
     mesh = make_mesh(experiment.mesh, topology.devices)
     step, state = steps.train_step(experiment, mesh)
     parts = memory.of_state(state)
-    found = {"train": _figures(step, chip, parts, held=0)}
+    compiled = {"train": _figures(step, chip, parts, held=0)}
     if not train_only:
         held = sum(parts.values()) - parts["parameters"]
         evaluated = steps.eval_step(experiment, mesh, state)
-        found["evaluation"] = _figures(evaluated, chip, parts, held=held)
+        compiled["evaluation"] = _figures(evaluated, chip, parts, held=held)
         if decoded := steps.decode_step(experiment, mesh, state):
             held += parts["parameters"] * decoded.copies
-            found["decoding"] = _figures(decoded, chip, parts, held=held)
-    verdicts = [one["fits"] for one in found.values()]
+            compiled["decoding"] = _figures(decoded, chip, parts, held=held)
+    verdicts = [one["fits"] for one in compiled.values()]
     return {
         "mesh": {axis: mesh.shape[axis] for axis in AXES},
         "device": mesh.devices.flat[0].device_kind,
         "peaks": {name: value for name, value in chip._asdict().items() if value},
         "state_bytes": parts,
-        "steps": found,
+        "steps": compiled,
         "replicated": replicated(state.params, mesh),
-        "estimate": _estimate(experiment, mesh, chip, step, found["train"]),
+        "estimate": _estimate(experiment, mesh, chip, step, compiled["train"]),
         "fits": None if None in verdicts else all(verdicts),
     }
 

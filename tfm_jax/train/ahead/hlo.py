@@ -204,7 +204,7 @@ class _Reader:
         read = sum(_main_bytes(there, operand) for operand in one.operands)
         return read + sum(_arrays(one.shape, main=True))
 
-    @functools.cache  # noqa: B019
+    @functools.cache  # noqa: B019, the object is of one program and soon gone
     def _read(self, computation, number):
         """Bytes of a parameter that a fused computation reads."""
         there = self.computations.get(computation, {})

@@ -1,6 +1,5 @@
 """The steps of a run with abstract arguments: of training, evaluation and decoding."""
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -8,12 +7,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tfm_jax.decode.search import rows_mesh
 from tfm_jax.layers.layout import to_unrolled
-from tfm_jax.mesh import batch_sharding, row_multiple, using
+from tfm_jax.mesh import batch_sharding, divided, row_multiple, using
 from tfm_jax.settings.experiment import Experiment
 from tfm_jax.train import program
 from tfm_jax.train.ahead import decoding
@@ -78,9 +76,7 @@ def decode_step(experiment: Experiment, mesh: Mesh, state: Any) -> Step | None:
     the sentences to be translated.
     Deviates: rows of a cache are divided as those of a batch, if they can be.
     """
-    together = not all(
-        x.sharding.is_fully_replicated for x in jax.tree.leaves(state.params)
-    )
+    together = divided(state.params)
     begun = decoding.begin(experiment, 1 if together else mesh.size)
     if begun is None:
         return None
@@ -92,7 +88,7 @@ def decode_step(experiment: Experiment, mesh: Mesh, state: Any) -> Step | None:
         rows, count = batch_sharding(mesh), row_multiple(mesh)
     else:
         place = rows_mesh([mesh.devices.flat[0]])
-        within = functools.partial(_alone, place)
+        within = functools.partial(using, experiment.mesh, place, ())
         rows, count = NamedSharding(place, PartitionSpec()), 1
     with within():
         if together:
@@ -120,12 +116,6 @@ def decode_step(experiment: Experiment, mesh: Mesh, state: Any) -> Step | None:
         within,
         copies=not together or experiment.model.layout != "unrolled",
     )
-
-
-@contextlib.contextmanager
-def _alone(place):
-    with jax.set_mesh(place), nn.logical_axis_rules(()):
-        yield
 
 
 def countable(experiment: Experiment) -> Experiment:

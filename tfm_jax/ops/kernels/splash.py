@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ NO_QUERY, NO_KEY = 0, -1
 SINK = -1e30
 
 
-def splash(
+def attention(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
@@ -52,6 +53,12 @@ def splash(
     return jnp.swapaxes(y, 1, 2)[:, :queries]
 
 
+def lacks(q: Any, v: Any, mask: Mask) -> dict[str, Any]:
+    """What it may lack, in words -> whether the request has it."""
+    del q, v
+    return {"segments that see earlier ones": mask.past_segments}
+
+
 def _segments(mask, q, k):
     """Numbers [B, T'] and [B, S'], where equal ones see each other, or None."""
     sides = (
@@ -62,7 +69,7 @@ def _segments(mask, q, k):
     given = [x for side in sides for x in side[1:3] if x is not None]
     if not given and keys % TILE == 0:
         return None
-    found = []
+    numbered = []
     for x, segments, lengths, hidden in sides:
         size = x.shape[1]
         real = jnp.ones((batch, size), bool)
@@ -72,8 +79,8 @@ def _segments(mask, q, k):
             segments = jnp.ones((), jnp.int32)
         else:
             real &= segments > 0
-        found.append(_padded(jnp.where(real, segments, hidden), hidden, axis=1))
-    return tuple(found)
+        numbered.append(_padded(jnp.where(real, segments, hidden), hidden, axis=1))
+    return tuple(numbered)
 
 
 def _padded(x, value, axis=2):

@@ -1,0 +1,1 @@
+"""Fused kernels of attention, from the structure of a mask alone."""
