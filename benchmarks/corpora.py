@@ -6,8 +6,8 @@
 Text of random words, as frequent as Zipf says, is written once for each size. One step
 of a tiny language model is then trained three times, each in a process of its own: the
 first prepares, the second reads and verifies what the first has kept, the third knows
-that it has not changed. Last, batches that are cut out of mapped tokens are made, and
-batches of whole rows in memory, of the first million tokens, in turns in one process.
+that it has not changed. Last, batches are gathered from arrays of tokens, and from
+whole rows of int32, of the first million tokens, in turns in one process.
 """
 
 import argparse
@@ -77,20 +77,21 @@ def start(config, workdir, cache):
 
 
 def batches(ids, folder, layout, length=256, count=200, rounds=5):
-    """Microseconds of a processor for a batch of 16,384 tokens: cut, and copied."""
+    """Microseconds of a processor for a batch of 16,384 tokens: of tokens, of rows."""
     lengths = np.random.default_rng(0).integers(10, 2 * length, len(ids) // length)
     lengths = lengths[np.cumsum(lengths + 1) < len(ids)]
     ids = ids[: np.sum(lengths + 1) + 1]
     text = Flat(ids, lengths.astype(np.uint32), separated=True)
-    cut, arms = causal_rows(text, length, layout=layout), {}
-    for name, field in cut._asdict().items():
+    gathered, arms = causal_rows(text, length, layout=layout), {}
+    for name, field in gathered._asdict().items():
         if field is not None:
             np.save(folder / f"{layout}-{name}.npy", np.asarray(field))
-    copied = {
-        name: field and np.load(folder / f"{layout}-{name}.npy", mmap_mode="r")
-        for name, field in cut._asdict().items()
+    whole = {
+        name: field
+        and np.asarray(np.load(folder / f"{layout}-{name}.npy", mmap_mode="r"))
+        for name, field in gathered._asdict().items()
     }
-    for name, rows in {"cut": cut, "copied": CausalBatch(**copied)}.items():
+    for name, rows in {"gathered": gathered, "whole": CausalBatch(**whole)}.items():
         data = Prepared(None, [rows], [], [], {}, {}, "", {}, None)
         arms[name] = train_batches(
             Order(prefetch=0),
@@ -100,11 +101,11 @@ def batches(ids, folder, layout, length=256, count=200, rounds=5):
             seed=0,
         )
     seconds = {name: [] for name in arms}
-    for _ in range(rounds):
-        for name, arm in arms.items():
+    for number in range(rounds):
+        for name in [*arms] if number % 2 else [*arms][::-1]:
             began = time.process_time()
             for _ in range(count):
-                next(arm)
+                next(arms[name])
             seconds[name].append((time.process_time() - began) / count)
     return {name: round(1e6 * min(each)) for name, each in seconds.items()}
 
@@ -142,7 +143,8 @@ def main():
     report = json.loads((args.folder / "run" / "data_report.json").read_text())
     tokens = report["train"]["tokens"]
     work = runs["cold"]["cpu_seconds"] - runs["warm"]["cpu_seconds"]
-    entry = next(cache.glob("tfm_jax/data/*/train-0-ids.npy"))  # or a link to it
+    name = "ids" if args.layout == "joined" else "rows"
+    entry = next(cache.glob(f"tfm_jax/data/*/train-0-{name}.npy"))  # or a link to it
     ids = np.load(entry, mmap_mode="r")[:4_000_000]
     result = runs | {
         "megabytes": args.megabytes,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.data.rows.whole import flat, whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
-from tfm_jax.data import cache, cut, digests, prepared, room
+from tfm_jax.data import cache, digests, mapped_rows, prepared, room
 from tfm_jax.data import flat as flat_ids
 from tfm_jax.data.batches import train_batches
 from tfm_jax.data.errors import DataError
@@ -92,23 +92,22 @@ def test_any_rows_are_those_of_all_rows(layout, end, lengths, numbers):
             np.testing.assert_array_equal(field[-1], entire[-1], strict=True)
 
 
-def test_of_rows_only_what_is_asked_for_is_made(monkeypatch):
-    names = {"tokens": [], "labels": []}
-    for kind in (cut._Windows, cut._Pieces):
-        for name, calls in names.items():
-            made = vars(kind)[name].func
+def test_of_rows_only_what_is_asked_for_is_gathered(monkeypatch):
+    gathered, shapes = mapped_rows.Windows._gathered, []
 
-            def counting(self, made=made, calls=calls):
-                calls.append(1)
-                return made(self)
+    def counting(self, starts):
+        shapes.append(starts.shape)
+        return gathered(self, starts)
 
-            monkeypatch.setattr(kind, name, property(counting))
-    for layout in ("joined", "packed"):
+    monkeypatch.setattr(mapped_rows.Windows, "_gathered", counting)
+    for layout, fields in (("joined", 2), ("packed", 4)):
         rows = causal_rows(flat([range(2, 40)] * 5), 8, layout=layout)
-        for calls in names.values():
-            calls.clear()
+        shapes.clear()
         digest_of([rows])
-        assert [*map(len, names.values())] == [1, 1]
+        assert shapes == [(len(rows.tokens),)] * fields
+        shapes.clear()
+        mapped_rows.rows_of(rows).take(np.arange(3))
+        assert shapes == [(fields, 3)]
 
 
 @pytest.fixture
@@ -197,7 +196,7 @@ def full(*args):
     "where, name",
     [
         (flat_ids._Growing, "_note"),
-        (cut.Rows, "move"),
+        (mapped_rows.MappedRows, "move"),
         (cache.Path, "symlink_to"),
     ],
 )
@@ -249,8 +248,10 @@ def test_rows_of_the_disk_are_those_of_memory(texts, tmp_path, layout):
         assert found.report == want.report
         assert batches(found, cfg) == batches(want, cfg)
     names = {path.name for path in entry_of(tmp_path / "cache").iterdir()}
-    assert not any("labels" in name for name in names)
-    assert ("train-0-starts.npy" in names) == (layout != "joined")
+    kept_arrays = {"ids"} if layout == "joined" else {"rows", "offsets"}
+    assert {n for n in names if n.startswith("train")} == {
+        f"train-0-{name}.npy" for name in kept_arrays
+    }
 
 
 def digests_of(data):
@@ -265,7 +266,7 @@ def test_a_large_entry_is_damaged_if_it_is_another(
     monkeypatch.setattr(digests, "_TICK", -1.0)
     want = kept(texts, tmp_path / "cache")
     kept(texts, tmp_path / "cache")
-    path = entry_of(tmp_path / "cache") / "train-0-ids.npy"
+    path = entry_of(tmp_path / "cache") / "train-0-rows.npy"
     content = bytearray(path.read_bytes())
     content[200] ^= 1
     path.write_bytes(content)

@@ -5,7 +5,6 @@ A row set is a NamedTuple of arrays whose first axis is rows; a field may be Non
 for in the size of a batch: tokens, or 1 where a row is an item.
 """
 
-import bisect
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.mapped_rows import rows_of
 from tfm_jax.data.watchdog import awaited, patience
 from tfm_jax.knobs import check_numbers, knob
 
@@ -141,7 +141,9 @@ def rows_per_batch(rows: Any, batch_tokens: int, row_multiple: int) -> int:
 
 
 def _batch(rows, chosen, seeds, augment, augment_train=None):
-    if augment_train is None:
+    if mapped := rows_of(rows):
+        batch = mapped.take(chosen)
+    elif augment_train is None:
         batch = _each(rows, lambda field: field[chosen])
     else:
         batch = augment_train(rows, chosen, seeds)
@@ -187,26 +189,41 @@ class BatchSource:
         self._sets, self._sizes, self._total = row_sets, sizes, total
         self._seed, self._shuffle, self._part = seed, shuffle, part
         self._augment = augment, augment_train
+        self._batches_of_an_epoch = sum(
+            rows.shape[0] / size for rows, size in zip(row_sets, sizes, strict=True)
+        )
         self._order = functools.lru_cache(4 * len(row_sets))(self._order)  # type: ignore[method-assign]
         self._epoch = functools.lru_cache(2)(self._epoch)  # type: ignore[method-assign]
+        self._before = functools.lru_cache(4)(self._before)  # type: ignore[method-assign]
 
     def __len__(self):
         return self._total
 
     def __getitem__(self, index):
-        epoch = bisect.bisect_right(range(index + 2), index, key=self._before) - 1
+        epoch = self._epoch_of(index)
         shape, batch = self._epoch(epoch)[index - self._before(epoch)]
         rows, size = self._sets[shape], self._sizes[shape]
         index, count = self._part
         part = size // count
         offsets = batch * size + index * part + np.arange(part)
         epochs, offsets = np.divmod(offsets, rows.shape[0])
-        chosen = [
-            self._order(shape, one)[offsets[epochs == one]] for one in np.unique(epochs)
-        ]
-        chosen = np.concatenate(chosen)
-        seeds = np.stack([np.full_like(chosen, self._seed), epochs, chosen], axis=1)
+        first, last = int(epochs[0]), int(epochs[-1])
+        chosen = self._order(shape, first)[offsets]
+        for later in range(first + 1, last + 1):
+            chosen[epochs == later] = self._order(shape, later)[
+                offsets[epochs == later]
+            ]
+        seeds = np.empty((part, 3), np.int64)
+        seeds[:, 0], seeds[:, 1], seeds[:, 2] = self._seed, epochs, chosen
         return _batch(rows, chosen, seeds, *self._augment)
+
+    def _epoch_of(self, index):
+        epoch = int(index / self._batches_of_an_epoch)  # or the one before or behind
+        while self._before(epoch) > index:
+            epoch -= 1
+        while self._before(epoch + 1) <= index:
+            epoch += 1
+        return epoch
 
     def _complete(self, shape, epochs):
         """Batches of a shape that its first ``epochs`` epochs fill."""

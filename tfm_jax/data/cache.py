@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from tfm_jax.data import cut, room
+from tfm_jax.data import room
 from tfm_jax.data.batches import Order
 from tfm_jax.data.digests import known_digest
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.gathered import Gathered
+from tfm_jax.data.mapped_rows import rows_of
 from tfm_jax.data.prepared import SPLITS, Prepared, prepare
 from tfm_jax.data.sources.documents import folder_files
 from tfm_jax.data.sources.text_files import digest
@@ -169,9 +170,8 @@ def _write(entry, data):
         fields = {split: [] for split in SPLITS}
         for split in SPLITS:
             for number, rows in enumerate(getattr(data, split)):
-                if isinstance(getattr(rows, "tokens", None), cut.Field):
-                    path = made / f"{split}-{number}"
-                    fields[split].append(rows.tokens.rows.move(path))
+                if mapped := rows_of(rows):
+                    fields[split].append(mapped.move(made / f"{split}-{number}"))
                     continue
                 there = {k: x for k, x in rows._asdict().items() if x is not None}
                 fields[split].append([*there])
@@ -231,7 +231,7 @@ def _read(kind, cfg, entry):
 
     def rows(split, number, names):
         if isinstance(names, dict):
-            return cut.Rows.read(names, entry / f"{split}-{number}").fields()
+            return kind.mapped.read(names, entry / f"{split}-{number}").fields()
         there = {name: _field(entry / f"{split}-{number}-{name}") for name in names}
         return kind.Rows(**absent | there)
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfm_jax.data.array_files import ArrayFile
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.progress import progress
 
-_HEADER = 128  # bytes of a .npy file of one dimension
 _MOST_THREADS = 8  # each holds what the library says of a million letters, 100 MB
 
 
@@ -139,56 +139,54 @@ class _Growing:
         self.state = dict.fromkeys(("open", "documents", "kept", "tokens"), 0)
 
     def __enter__(self):
-        self._files = []
         with contextlib.ExitStack() as stack:
-            stack.push(self.__exit__)
-            self._files += map(_opened, self._paths)
+            self._arrays = [
+                ArrayFile(path, kind)
+                for path, kind in zip(self._paths, self._kinds, strict=False)
+            ]
+            for array in self._arrays:
+                stack.callback(array.close)
+            self._journal = stack.enter_context(_opened(self._paths[-1]))
             self._recover()
-            stack.pop_all()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exc_info):
-        for file in self._files:
-            if self._paths[0]:
-                file.close()
+        self._stack.close()
 
     def add(self, ids, lengths, state):
-        parts = [np.ascontiguousarray(part).data for part in (ids, lengths)]
-        for file, part in zip(self._files, parts, strict=False):
-            file.write(part)
-            file.flush()
+        parts = [
+            np.ascontiguousarray(part, kind)
+            for part, kind in zip((ids, lengths), self._kinds, strict=True)
+        ]
+        for array, part in zip(self._arrays, parts, strict=True):
+            array.append(part)
         self.state, self.added = state, self.added + 1
         sizes = [part.nbytes for part in parts]
         self._note({"sizes": sizes, "sha256": _sha256(parts), "state": state})
 
     def arrays(self):
-        """What was added, in one .npy file each if there is a folder."""
-        return [
-            _array(file, path, kind)
-            for file, path, kind in zip(
-                self._files, self._paths, self._kinds, strict=False
-            )
-        ]
+        """What was added, memory-mapped if there is a folder."""
+        return [array.array() for array in self._arrays]
 
     def _note(self, said):
-        self._files[2].write(json.dumps(said).encode() + b"\n")
-        self._files[2].flush()
+        self._journal.write(json.dumps(said).encode() + b"\n")
+        self._journal.flush()
 
     def _recover(self):
         """Goes to the end of what is whole, and cuts the rest off."""
-        *arrays, journal = self._files
-        ends = [_HEADER, _HEADER]
+        journal, ends = self._journal, [0, 0]
         lines = iter(journal.read().split(b"\n")[:-1])
         if next(lines, b"") == json.dumps(self._begun).encode():
             whole = len(json.dumps(self._begun)) + 1
             for line in lines:
                 try:
                     said = json.loads(line)
-                    for file, end in zip(arrays, ends, strict=True):
-                        file.seek(end)
                     parts = [
-                        file.read(size)
-                        for file, size in zip(arrays, said["sizes"], strict=True)
+                        array.read(end, size)
+                        for array, end, size in zip(
+                            self._arrays, ends, said["sizes"], strict=True
+                        )
                     ]
                     if _sha256(parts) != said["sha256"]:
                         break
@@ -203,9 +201,8 @@ class _Growing:
             journal.seek(0)
             journal.truncate()
             self._note(self._begun)
-        for file, end in zip(arrays, ends, strict=True):
-            file.truncate(end)
-            file.seek(end)
+        for array, end in zip(self._arrays, ends, strict=True):
+            array.truncate(end)
 
 
 def _opened(path):
@@ -220,20 +217,3 @@ def _sha256(parts):
     for part in parts:
         sha256.update(part)
     return sha256.hexdigest()
-
-
-def _array(file, path, kind):
-    size = file.tell() - _HEADER
-    if path is None:
-        return np.frombuffer(file.getbuffer(), kind, offset=_HEADER)
-    file.seek(0)
-    header = {
-        "descr": kind.str,
-        "fortran_order": False,
-        "shape": (size // kind.itemsize,),
-    }
-    np.lib.format.write_array_header_1_0(file, header)
-    if file.tell() != _HEADER:
-        raise AssertionError(f"a .npy header has {file.tell()} bytes, not {_HEADER}")
-    file.flush()
-    return np.load(path, mmap_mode="r")

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfm_jax.data.batch import FORMER
 from tfm_jax.data.errors import DataError, within
+from tfm_jax.data.mapped_rows import MappedRows
 from tfm_jax.data.tokenizers import unknown, vocabularies
 from tfm_jax.data.watchdog import patience
 from tfm_jax.data.workspace import workspace
@@ -134,6 +135,7 @@ class Kind(NamedTuple):
             as ``texts`` is, of what is no text.
         fingerprint: (cfg, tokenizer, digests, examples), each by split, ->
             (``fingerprint``, ``identity``) of `Prepared`.
+        mapped: the type of `MappedRows` whose fields row sets have; None: of arrays.
     """
 
     Config: type
@@ -150,6 +152,7 @@ class Kind(NamedTuple):
     evaluated: Callable | None = None
     tokenizer: ModuleType | None = vocabularies
     fingerprint: Callable = _fingerprint
+    mapped: type[MappedRows] | None = None
 
 
 def prepare(

@@ -1,16 +1,19 @@
 """Documents as rows for causal language models."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from tfm_jax.data.array_files import new_files
 from tfm_jax.data.batch import CausalBatch
 from tfm_jax.data.batches import Order
-from tfm_jax.data.cut import Rows
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.flat import Flat, encode_documents
+from tfm_jax.data.mapped_rows import MappedRows, Windows
 from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import packing
 from tfm_jax.data.sources.documents import Config as Source
@@ -19,6 +22,99 @@ from tfm_jax.data.workspace import workspace
 from tfm_jax.knobs import knob
 
 TARGETS = ("all", "last")  # prediction targets that count, of each piece of a document
+_AT_ONCE = 1 << 18  # tokens that are laid out in rows at once
+
+
+class CausalRows(MappedRows):
+    """Rows of text for causal language models.
+
+    Attributes:
+        arrays: of rows that follow one another: ids [N]. Of others: rows, one after the
+            other tokens, labels, segments and positions of each without its padding;
+            and offsets [R + 1], real tokens before each row.
+        settings: length T; ``context``, so many tokens repeat those of the row before
+            and are no targets; ``last``: of each segment only the last label counts.
+    """
+
+    batch = CausalBatch
+
+    @property
+    def tokens(self) -> int:
+        """Of all rows, padding left out."""
+        if "offsets" in self.arrays:
+            return int(self.arrays["offsets"][-1])
+        (rows, _), _ = self._there["tokens"]
+        return len(self.arrays["ids"]) - 1 + (rows - 1) * self.settings["context"]
+
+    def _kinds(self):
+        length, context = self.settings["length"], self.settings["context"]
+        names = ["tokens", "segments", "labels", "weights"]
+        if "offsets" in self.arrays:
+            rows, names = len(self.arrays["offsets"]) - 1, [*names, "positions"]
+        else:
+            targets = len(self.arrays["ids"]) - 1
+            rows = max(-(-(targets - context) // (length - context)), 1)
+        types = {"weights": np.float32}
+        return {n: ((rows, length), types.get(n, np.int32)) for n in names}
+
+    def _gather(self, chosen, at_once):
+        gathered = _Segments if "offsets" in self.arrays else _Blocks
+        return gathered(self.arrays, chosen, at_once, **self.settings)
+
+
+class _Blocks:
+    """Rows of text that follow one another."""
+
+    def __init__(self, arrays, chosen, at_once, *, length, context, last):
+        del last  # is of segments
+        ids, self._context, self._chosen = arrays["ids"], context, chosen
+        starts = chosen * (length - context)
+        counts = np.minimum(len(ids) - 1 - starts, length)
+        starts = np.stack([starts, starts + 1])
+        self._windows = Windows(ids, starts, counts, length, at_once=at_once)
+
+    tokens = property(lambda self: self._windows[0])
+    segments = property(lambda self: self._windows.real(np.int32))
+
+    @functools.cached_property
+    def weights(self):
+        weights = self._windows.real(np.float32)
+        if self._context:
+            weights[self._chosen > 0, : self._context] = 0
+        return weights
+
+    @property
+    def labels(self):
+        labels = self._windows[1]
+        return labels * (self.weights > 0) if self._context else labels
+
+
+_FIELDS = ("tokens", "labels", "segments", "positions")  # that `_Segments` has in files
+
+
+class _Segments:
+    """Rows of any segments."""
+
+    def __init__(self, arrays, chosen, at_once, *, length, context, last):
+        del context  # is of rows without segments
+        self._windows = Windows.of_rows(
+            *(arrays["rows"], arrays["offsets"], chosen, length, len(_FIELDS)),
+            at_once=at_once,
+        )
+        self._last = last
+
+    tokens = property(lambda self: self._windows[0])
+    labels = property(lambda self: self._windows[1])
+    segments = property(lambda self: self._windows[2])
+    positions = property(lambda self: self._windows[3])
+
+    @property
+    def weights(self):
+        weights = self._windows.real(np.float32)
+        if self._last:
+            segments = self.segments
+            weights[:, :-1] *= segments[:, :-1] != segments[:, 1:]
+        return weights
 
 
 def causal_rows(
@@ -28,12 +124,13 @@ def causal_rows(
     layout: str = "joined",
     context: int = 0,
     asked: str = "all",
+    path: Path | None = None,
 ) -> CausalBatch:
     """Rows of ``length`` tokens and, as labels, the token after each: a `CausalBatch`.
 
     With separators the prediction targets are the tokens of a document and the
     separator behind it; without, its tokens from the second on. Each of them counts
-    exactly once in all rows. Rows are made of ``text`` where they are indexed.
+    exactly once in all rows.
 
     Args:
         length: T.
@@ -41,6 +138,8 @@ def causal_rows(
         context: with "joined", so many tokens of a row repeat those before it and
             are no targets, for evaluation: no label has less context.
         asked: a name in TARGETS.
+        path: folder, and what the names of files begin with, for rows that do not
+            follow one another; None: they are in memory.
 
     Source: Radford et al. 2019 and Brown et al. 2020, section 2.2 (joined);
     Krell et al. 2021, arXiv:2107.02027 (packed).
@@ -53,25 +152,57 @@ def causal_rows(
             f"data.context={context} must be less than data.length={length}, and 0 "
             f"unless data.layout=joined"
         )
-    arrays, cut = {"ids": text.ids}, LAYOUTS[layout]
+    cut = LAYOUTS[layout]
     least = 0 if text.separated else 1  # tokens of a document without a target
     if len(text.ids) < 2 or (cut and text.lengths.max() <= least):
         raise DataError(f"none of {len(text.lengths)} documents has a token to predict")
+    arrays = {"ids": text.ids}
     if cut:
         sizes = text.lengths + np.int64(1 if text.separated else -1)  # targets
         ends = np.cumsum(text.lengths + np.int64(text.separated))
         starts = ends - text.lengths - np.int64(text.separated)
-        arrays |= cut(starts[sizes > 0], sizes[sizes > 0], length)._asdict()
+        pieces = cut(starts[sizes > 0], sizes[sizes > 0], length)
+        arrays = _laid_out(text.ids, pieces, length, path)
     settings = {"length": length, "context": context, "last": asked == "last"}
-    return Rows(arrays, settings).fields()
+    return CausalRows(arrays, settings).fields()
 
 
 class Pieces(NamedTuple):
-    """Pieces of documents in the order of rows, see `cut.Rows`."""
+    """Pieces of documents in the order of rows."""
 
-    starts: np.ndarray
-    lengths: np.ndarray
-    first: np.ndarray
+    starts: np.ndarray  # [P] in the ids of all documents
+    lengths: np.ndarray  # [P] tokens
+    first: np.ndarray  # [R + 1] number of the first piece of each row
+
+
+def _laid_out(ids, pieces, length, path):
+    """Arrays of `CausalRows`, some rows at once."""
+    starts, lengths, first = pieces
+    offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))[first]
+    most = max(int(np.diff(first).max()), length - 1)
+    kind = np.promote_types(ids.dtype, np.min_scalar_type(most))
+    rows, at_once = len(first) - 1, max(_AT_ONCE // length, 1)
+    with new_files(path, {"rows": kind}) as files:
+        for begin in range(0, rows, at_once):
+            end = min(begin + at_once, rows)
+            some = slice(first[begin], first[end])
+            widths = lengths[some].astype(np.int64)
+            before = np.cumsum(widths) - widths
+            column = np.arange(widths.sum()) - np.repeat(before, widths)
+            places = column + np.repeat(starts[some], widths)
+            segments = np.arange(some.start, some.stop) + 1
+            segments -= np.repeat(first[begin:end], np.diff(first[begin : end + 1]))
+            fields = ids[places], ids[places + 1], np.repeat(segments, widths), column
+            # One row after the other, and in it one field after the other.
+            counts = np.diff(offsets[begin : end + 1])
+            ahead = np.repeat(offsets[begin:end] - offsets[begin], counts)
+            counts = np.repeat(counts, counts)
+            into = np.arange(len(places)) + ahead * (len(fields) - 1)
+            laid = np.empty(len(fields) * len(places), kind)
+            for number, field in enumerate(fields):
+                laid[into + number * counts] = field
+            files["rows"].append(laid)
+        return {"rows": files["rows"].array(), "offsets": offsets}
 
 
 def _cut(starts, sizes, length):
@@ -148,7 +279,14 @@ def _rows(cfg, tokenizer, corpus, split):
         folder=workspace(),
         name=split,
     )
-    rows = causal_rows(text, cfg.length, layout=cfg.layout, asked=cfg.asked)
+    folder = workspace()
+    rows = causal_rows(
+        text,
+        cfg.length,
+        layout=cfg.layout,
+        asked=cfg.asked,
+        path=folder and folder / split,
+    )
     if cfg.asked != "all":
         report["characters"] = None  # not all of them are predicted
     return filled_text(tokenizer, rows, report)
@@ -161,4 +299,5 @@ KIND = Kind(
     texts_of,
     _rows,
     size=lambda corpus: corpus.count,
+    mapped=CausalRows,
 )
