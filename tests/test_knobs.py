@@ -240,7 +240,8 @@ def assert_roles(base, listed, model_of, batch):
     """Every knob of a model changes what its role says, and nothing else.
 
     Evaluation with its initial values, but for knobs of training, which change training
-    alone; those of initial values leave what is made of given parameters as it is.
+    alone, and of execution, which may change either; those of initial values leave what
+    is made of given parameters as it is.
     """
     keys = {name: jax.random.key(n) for n, name in enumerate(("params", "dropout"))}
 
@@ -265,6 +266,8 @@ def assert_roles(base, listed, model_of, batch):
     roles = {name: role_of(type(base), name) for name in listed}
     of = {role: {n: listed[n] for n in listed if roles[n] == role} for role in ROLES}
     assert_live(base, of.pop("training"), trained)
+    both = of.pop("execution")
+    assert_live(base, both, lambda cfg: (evaluated(cfg), trained(cfg)))
     for role in of:
         assert_live(base, of[role], evaluated)
     for name, role in roles.items():

@@ -15,6 +15,8 @@ ADDED = {  # later knob -> what was done before: at that, it is in no name
     "data.heldout_words_most": 0,
     "eval.judge": "",
     "mesh.matmul_precision": "default",
+    "model.lm.loss_chunk": 0,
+    "model.loss_chunk": 0,  # of short rows or few tokens
     "optim.cut_after_steps": 50_000,
     "optim.cut_every_steps": 10_000,
     "optim.cut_factor": 0.5,

@@ -15,6 +15,7 @@ from tfm_jax.layers.linear import Dropout
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.models import gpt
+from tfm_jax.ops.losses import FactoredLogits, token_cross_entropy
 
 PUBLISHED = {  # vocabulary, millions of parameters
     "gpt1": (40_478, 116.53),
@@ -271,6 +272,42 @@ def test_logits_are_taken_against_the_vectors_that_dropout_left():
     np.testing.assert_allclose(logits, run(model, dropped, batch), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(),
+        dict(tie_embeddings=False, head="classify"),
+        dict(embedding_dropout=0.5, embedding_dropout_on="tables"),
+    ],
+)
+def test_a_loss_in_chunks_trains_the_same_model(changes):
+    """Tied, untied and dropped tables; gradients of all parameters."""
+    model, params = tiny(gpt, **changes)
+    batch = rows([6, 4])
+
+    def loss(chunk):
+        cfg = dataclasses.replace(model.cfg, loss_chunk=chunk)
+
+        def of(params):
+            keys = {"dropout": jax.random.key(0)}
+            logits = gpt.Model(cfg).apply(
+                {"params": params}, batch, train=True, rngs=keys
+            )
+            logits = getattr(logits, "lm_logits", logits)
+            assert isinstance(logits, FactoredLogits) == bool(chunk)
+            labels, weights = batch.tokens, batch.segments.astype(jnp.float32)
+            return token_cross_entropy(logits, labels, weights, 0.1)[0]
+
+        return of
+
+    (whole, grads), (chunked, in_chunks) = (
+        jax.jit(jax.value_and_grad(loss(chunk)))(params) for chunk in (0, 4)
+    )
+    np.testing.assert_allclose(chunked, whole, rtol=1e-5)
+    for grad, whole_grad in zip(*map(jax.tree.leaves, (in_chunks, grads)), strict=True):
+        np.testing.assert_allclose(grad, whole_grad, atol=1e-5)
+
+
 @pytest.mark.parametrize("group", [[7, 4], [4]], ids=["packed", "padded"])
 def test_a_row_is_classified_by_the_state_of_its_last_token(group):
     model, params = tiny(gpt, head="classify", labels=3)
@@ -302,6 +339,7 @@ KNOBS = MODEL | {
     "head": {},
     "labels": dict(labels=3, head="classify"),
     "head_dropout": dict(head_dropout=0.3, head="classify"),
+    "loss_chunk": 1,
 }
 OF_PAIRS = set(MODEL) - {f.name for f in dataclasses.fields(gpt.Config)}
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from tfm_jax.ops.losses import token_cross_entropy
+from tfm_jax.ops.losses import FactoredLogits, token_cross_entropy, token_logits
 
 B, T, V = 3, 4, 7
 LENGTHS = np.array([4, 1, 0])
@@ -88,3 +88,44 @@ def test_large_logits_and_bfloat16_logits_give_a_finite_float32_loss():
     exact, _ = token_cross_entropy(half.astype(jnp.float32), LABELS, WEIGHTS, 0.1)
     assert total.dtype == jnp.float32
     np.testing.assert_allclose(total, exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_chunks_of_a_factored_loss_add_up_to_the_whole_one(chunk, dtype):
+    D, scale = 5, 4.0
+    states, table = normal(3, B, T, D).astype(dtype), normal(4, V, D)
+
+    def loss(whole):
+        def of(states, table):
+            logits = FactoredLogits(states, table, jnp.dtype(dtype), chunk)
+            if whole:
+                logits = token_logits(states, table, jnp.dtype(dtype))
+            total, _ = token_cross_entropy(logits, LABELS, WEIGHTS, 0.1)
+            return scale * total
+
+        return of
+
+    both = (jax.jit(jax.value_and_grad(loss(x), (0, 1))) for x in (False, True))
+    (ours, grads), (wanted, whole) = (run(states, table) for run in both)
+    np.testing.assert_allclose(ours, wanted, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(loss(False))(states, table), wanted, rtol=1e-6)
+    tolerance = dict(float32=1e-5, bfloat16=2**-7)[dtype]
+    for grad, other in zip(grads, whole, strict=True):
+        assert grad.dtype == other.dtype
+        pair = grad.astype(np.float32), other.astype(np.float32)
+        np.testing.assert_allclose(*pair, rtol=tolerance, atol=tolerance)
+
+
+def test_no_logits_of_all_positions_exist_where_they_are_factored():
+    states, table = normal(3, B, T, 5), normal(4, V, 5)
+
+    def loss(states, table, chunk):
+        logits = FactoredLogits(states, table, jnp.dtype("float32"), chunk)
+        return token_cross_entropy(logits, LABELS, WEIGHTS)[0]
+
+    program = str(
+        jax.make_jaxpr(jax.grad(loss, (0, 1)), static_argnums=2)(states, table, 2)
+    )
+    assert f"[{B},2,{V}]" in program or f"[{2 * B},{V}]" in program
+    assert f"[{B},{T},{V}]" not in program and f"[{T * B},{V}]" not in program

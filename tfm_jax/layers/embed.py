@@ -12,7 +12,7 @@ from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.linear import INITS, Dropout, Linear
 from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.positions import POSITIONS
-from tfm_jax.ops.products import einsum
+from tfm_jax.ops.losses import token_logits
 
 
 class TokenEmbedding(nn.Module):
@@ -48,9 +48,7 @@ class TokenEmbedding(nn.Module):
     def attend(self, x: jax.Array, table: jax.Array | None = None) -> jax.Array:
         """[B, T, D] -> logits [B, T, V] float32."""
         table = self.table if table is None else table
-        rows = x.reshape(-1, self.width)
-        logits = einsum("td,vd->tv", rows, table, dtype=self.dtype, out=jnp.float32)
-        return logits.reshape(*x.shape[:-1], self.vocab)
+        return token_logits(x, table, self.dtype)
 
 
 class PositionEmbedding(nn.Module):

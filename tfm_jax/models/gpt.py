@@ -35,6 +35,7 @@ from tfm_jax.layers.stack import Stack
 from tfm_jax.layers.text.past import Cache
 from tfm_jax.models.family import Family
 from tfm_jax.ops import ancestry, pooling
+from tfm_jax.ops.losses import FactoredLogits, default_chunk
 from tfm_jax.ops.masks import Mask
 
 NONE: Mapping[str, Memory] = MappingProxyType({})
@@ -44,12 +45,12 @@ DROPPED = ("vectors", "tables")
 
 
 def _lm(model, x, table, batch, train):
-    return model.lm_logits(x, table)
+    return model.logits_for_loss(x, table, train=train)
 
 
 def _classify(model, x, table, batch, train):
     labels = model.classify(pooling.last(x, batch.segments > 0), train=train)
-    return LabelledLogits(model.lm_logits(x, table), labels)
+    return LabelledLogits(model.logits_for_loss(x, table, train=train), labels)
 
 
 # (model, x [B, T, D], token table, batch, train) -> float32 logits
@@ -88,6 +89,13 @@ class Config(TextArch):
         "their sum, or, as GPT-1, the tables of both: the logits see it too",
         role="training",
         choices=DROPPED,
+    )
+    loss_chunk: int = knob(
+        0,
+        "positions of a row whose logits a training step holds at a time; 0: as many "
+        "as make 32 MiB",
+        role="execution",
+        low=0,
     )
     head: str = knob("lm", "output head", choices=HEADS)
     labels: int = knob(2, 'classes of the head "classify"', low=1, high=2**20)
@@ -298,6 +306,19 @@ class Gpt(nn.Module):
         else:
             logits = self.output(x).astype(jnp.float32)
         return constrain(logits, "batch", "length", "vocab")
+
+    def logits_for_loss(
+        self, x: jax.Array, table: jax.Array, *, train: bool
+    ) -> jax.Array | FactoredLogits:
+        """``lm_logits``; in training factored, where rows are longer than a chunk."""
+        cfg = self.cfg
+        chunk = cfg.loss_chunk or default_chunk(cfg.vocab)
+        if not train or x.shape[1] <= chunk:
+            return self.lm_logits(x, table)
+        if not cfg.tie_embeddings:
+            table = self.output.variables["params"]["kernel"].T
+        table = constrain(table, "vocab", None)  # gathered once, not for each chunk
+        return FactoredLogits(x, table, jnp.dtype(cfg.dtype), chunk)
 
     def _states(self, batch, memories, prompt, *, train):
         """([B, T, D], the token table of this call)."""

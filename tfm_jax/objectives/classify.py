@@ -51,7 +51,7 @@ def loss_sum(
     loss = jnp.sum(_losses(logits, batch, smoothing))
     if words is not None:
         labels, weights = _next_tokens(batch)
-        of_words, _ = token_cross_entropy(words[:, :-1], labels, weights)
+        of_words, _ = token_cross_entropy(words, labels, weights)
         loss += auxiliary * auxiliary_scale * of_words
     return loss, jnp.sum(batch.weights)
 
@@ -128,9 +128,14 @@ def _are_numbers(batch):
 
 
 def _next_tokens(batch):
-    """(labels [..., T - 1], weights) of the words behind the first."""
-    real = batch.segments[..., 1:] > 0
-    return batch.tokens[..., 1:], real.astype(jnp.float32)
+    """(labels [..., T], weights) of the word behind each; the last has none."""
+    real = (batch.segments > 0).astype(jnp.float32)
+    return _shifted(batch.tokens), _shifted(real)
+
+
+def _shifted(x):
+    """One to the left, with 0 at the end."""
+    return jnp.pad(x[..., 1:], [*[(0, 0)] * (x.ndim - 1), (0, 1)])
 
 
 def _pearson(moments):
