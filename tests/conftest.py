@@ -2,7 +2,7 @@
 
 import functools
 import gc
-import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -49,6 +49,9 @@ def pytest_configure(config):
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("prepared"))
+    if importlib.util.find_spec("libtpu"):  # else each process says it finds no TPU
+        topologies = importlib.import_module("tfm_jax.train.ahead.topologies")
+        os.environ |= topologies.ENVIRONMENT | os.environ
     # lists the fonts there once, of which a process that needs seconds for it complains
     importlib.import_module("matplotlib.font_manager")
     jax.devices()  # started now, so that no run of a test asks for other ones

@@ -66,7 +66,7 @@ EXACT = {"qformer": 4}  # of images, texts, and pairs; and all similarities
 EVERYWHERE = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
 
 
-def experiment(name, **model):
+def experiment(name, *, data=None, **model):
     if name == "transformer":
         config = tiny.get_config()
     elif name in OTHERS:
@@ -78,6 +78,7 @@ def experiment(name, **model):
         if head == "pretraining" and task == "masked_lm":
             config.data.pairs.kind = "nsp"
     config.model.update(dtype="bfloat16", **model)
+    config.data.update(data or {})
     return resolve(config).complete(Vocabularies(31))
 
 

@@ -1,28 +1,28 @@
 """Steps compiled for TPUs and GPUs by their own compilers, which need none.
 
-Published sizes take minutes each: those with ``TFM_JAX_PUBLISHED=1``, see
-``make test-accelerators``.
+Most families take ten seconds, published sizes minutes: those with
+``TFM_JAX_PUBLISHED=1``, see ``make test-accelerators``.
 """
 
 import importlib.util
 import os
+import re
 from pathlib import Path
+from unittest import mock
 
+import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from tests.test_platforms import FAMILIES
 from tests.test_platforms import experiment as tiny
 from tfm_jax import config as configs
 from tfm_jax.mesh import Config
 from tfm_jax.settings.experiment import resolve
-from tfm_jax.train.ahead import compiling, shapes, steps, topologies
+from tfm_jax.train.ahead import compiling, hlo, shapes, steps, topologies
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 PUBLISHED = os.environ.get("TFM_JAX_PUBLISHED") == "1"
-# other tests have begun to use the cache, which cannot read programs for others
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Error reading persistent compilation cache"
-)
 
 
 def needs(package, extra):
@@ -32,26 +32,74 @@ def needs(package, extra):
     )
 
 
+takes_long = pytest.mark.skipif(not PUBLISHED, reason="set TFM_JAX_PUBLISHED=1")
+T = 256  # tokens of a row, and patches of an image: more than the kernel asks for
+TEXTS = dict(max_length=T, data=dict(length=T))
+PAIRS = dict(data=dict(source_length=T, target_length=T))
+IMAGES = dict(image_size=(16, 16), patch_size=(1,))
+PROMPTED = dict(max_length=2 * T, attention_dropout=0.0)
+LONG = {
+    "transformer": PAIRS | dict(max_length=T),
+    "gpt": TEXTS,
+    "bert": TEXTS,
+    "albert": TEXTS,
+    "electra": TEXTS,
+    "conv_seq2seq": PAIRS | dict(max_length=T),
+    "rnn_seq2seq": PAIRS,
+    "vit": IMAGES | dict(pool="mean"),
+    "dit": IMAGES,
+    "unet": dict(image_size=(16, 16), attention_at=(16,)),
+    "flamingo": dict(vision=IMAGES, lm=PROMPTED, data=dict(length=T)),
+    "qformer": dict(vision=IMAGES, text=dict(max_length=T), data=dict(length=T)),
+    "blip2": dict(vision=IMAGES, lm=PROMPTED, data=dict(length=T)),
+}
+UNFUSED = {"conv_seq2seq", "rnn_seq2seq"}  # whose attention is no kernel's
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_kept_by_other_tests():
+    """Not by these: none for other machines can be read."""
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
+
+
 @pytest.fixture(scope="module")
 def chips():
     return topologies.describe("v5e:2x4")
 
 
 @needs("libtpu", "tpu")
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("gpt", "bert") else pytest.param(name, marks=takes_long)
+        for name in FAMILIES
+    ],
+)
 def test_a_train_step_of_every_family_compiles_for_tpus(name, chips):
-    experiment = tiny(name)._replace(mesh=Config())
-    plan = compiling.plan(experiment, chips, train_only=True)
+    """Of long rows, and without an array of each query and each key."""
+    experiment = tiny(name, **LONG[name])._replace(mesh=Config())
+    with mock.patch.object(hlo, "read", wraps=hlo.read) as read:
+        plan = compiling.plan(experiment, chips, train_only=True)
     train, estimate = plan["steps"]["train"], plan["estimate"]
     assert plan["fits"] and train["unknown_loops"] == 0
     assert train["collectives"]["all-reduce"]["bytes"] > 0
     assert 0 < estimate["mfu"] < 1
+    (program,) = read.call_args.args
+    arrays = re.findall(r"\b[a-z]\w*\[([\d,]+)\]", program)
+    lengths = [
+        [size for size in map(int, sizes.split(",")) if T <= size < 3 * T]
+        for sizes in arrays
+    ]
+    assert any(lengths), "rows are as long as they should be"
+    assert any(len(two) > 1 for two in lengths) == (name in UNFUSED)
 
 
 @needs("libtpu", "tpu")
 @pytest.mark.slow
-@pytest.mark.skipif(not PUBLISHED, reason="set TFM_JAX_PUBLISHED=1")
+@takes_long
 @pytest.mark.parametrize(
     "spec, fits",
     {"gpt2_small.py": True, "bert_base.py": True, "transformer_wmt.py": True}.items(),
