@@ -9,7 +9,9 @@ Usage:
             study of your own: runs/studies/NAME/study.py
   new       writes a commented study file to begin with
 
-  plan      what would run: arms, rates, seeds, sizes, what is done and what is missing
+  plan      what would run: arms, rates, seeds, sizes, what is done and what is missing;
+            with --topology=v5e:2x4 (see docs/scale.md) also what a train step of each
+            arm takes of the memory of one such device, and whether it fits
   run       (default) run what is missing, then report; again and again if need be
   status    one line a run
   retry     run again what failed, whatever the reason
@@ -50,6 +52,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.adhoc import files, flags
+from experiments.costs import sizes
 from experiments.engines import batch, local, screen, submit
 from experiments.plan import ROOT, Plan
 from experiments.report.numbers import rounded
@@ -87,6 +90,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT)
+    parser.add_argument("--topology", default="")
     parser.add_argument("--allow-mixed", action="store_true")
     parser.add_argument("--index", type=int, help="of a run in plan.json, for `one`")
     options = parser.parse_intermixed_args(argv)
@@ -119,15 +123,18 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
     slots = _slots(options, plan)
     plan.check()
     rows, done = plan.rows(), plan.count(*FINISHED)
+    peaks = _peaks(options, plan)
     say(f"{plan.spec}  {' '.join(plan.question.split())}\n")
-    say(f"{'arm':24}{'parameters':>12}{'GFLOP/step':>12}{'runs':>6}{'done':>6}")
+    memory = f"{'GiB/device':>12}{'fits':>6}" if peaks else ""
+    say(f"{'arm':24}{'parameters':>12}{'GFLOP/step':>12}{'runs':>6}{'done':>6}{memory}")
     for arm, size in plan.sizes.items():
         statuses = [r["status"] for r in rows if r["arm"] == arm]
         ended = sum(status in FINISHED for status in statuses)
         flops, count = size.get("flops_per_step"), size.get("parameters")
         flops = f"{flops / 1e9:.3f}" if flops else "-"  # not counted, or by a probe
         count = f"{count:,}" if count else "-"
-        say(f"{arm:24}{count:>12}{flops:>12}{len(statuses):6}{ended:6}")
+        memory = "{:12.3f}{:>6}".format(*peaks[arm]) if peaks else ""
+        say(f"{arm:24}{count:>12}{flops:>12}{len(statuses):6}{ended:6}{memory}")
     seconds = [r["seconds"] for r in rows if r["status"] in FINISHED and r["seconds"]]
     summary = f"\n{done} of {plan.expected()} runs done"
     if plan.expected() > len(rows):
@@ -266,6 +273,18 @@ def _slots(options, plan):
     return local.slots(options.jobs or int(plan.alone))
 
 
+def _peaks(options, plan):
+    """See ``sizes.peaks``; {} if nothing asks for it."""
+    if not options.topology:
+        return {}
+    if plan.study.probe:
+        raise ConfigError(
+            f"--topology={options.topology}: runs of probe={plan.study.probe!r} are no "
+            "train steps"
+        )
+    return sizes.peaks(plan.cells(), options.topology)
+
+
 def _seeds(text):
     """``5`` are so many; ``0,1,7`` and ``5,`` are these."""
     try:
@@ -300,6 +319,8 @@ def _check(options):
         raise ConfigError(
             f"--engine-option {options.engine_options[0]}: --engine=local has none"
         )
+    if options.topology and options.command != "plan":
+        raise ConfigError(f"--topology={options.topology} is for `plan`")
     if options.index is not None and options.command != "one":
         raise ConfigError(f"--index={options.index} is for `one`")
 

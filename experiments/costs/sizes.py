@@ -1,7 +1,8 @@
 """Sizes of the arms of a study, and steps that make them cost the same."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from experiments.runs import cells
@@ -21,6 +22,24 @@ STEPS = "train.total_steps"
 def measure(experiment: "Experiment") -> dict[str, Any]:
     """What ``api.measure`` says, and by which rule it counts."""
     return api.measure(experiment) | {"count": COUNT}
+
+
+def peaks(planned: Iterable[cells.Cell], topology: str) -> dict[str, tuple[float, str]]:
+    """Arm -> peak of a train step on one device [GiB], and whether it fits.
+
+    Args: topology: of devices that need not be here, see docs/scale.md.
+    """
+    begun: dict[str, Any] = {}
+    for cell in planned:
+        if cell.arm not in begun:
+            begun[cell.arm] = api.start(cell.costly).experiment
+    return {arm: _peak(p) for arm, p in api.compile_each(begun, topology).items()}
+
+
+def _peak(plan):
+    step, fits = plan["steps"]["train"], {None: "?", True: "yes", False: "NO"}
+    size = step["peak"] if "peak" in step else step["refused"].get("wanted", math.nan)
+    return size / 2**30, fits[plan["fits"]]
 
 
 def matched(study: Study, measured: Mapping[str, Mapping]) -> Study:

@@ -1,8 +1,10 @@
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -18,6 +20,7 @@ from tests.experiments.engines import fake_slurm
 from tests.reliability.processes import Commands, environment
 from tfm_jax import bounded_json
 from tfm_jax.api import score_names
+from tfm_jax.train.ahead import compiling, topologies
 
 TINY = str(Path(__file__).with_name("tiny_study.py"))
 
@@ -54,6 +57,25 @@ def test_a_plan_names_every_run_and_starts_none(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "fast-s0-" in shown and "slow-s1-" in shown and "0 of 5 runs done" in shown
     assert not list(tmp_path.rglob("attempts"))
+
+
+def test_a_plan_for_other_machines_compiles_each_program_once(
+    tmp_path, capsys, monkeypatch
+):
+    """Not once more for another learning rate."""
+    monkeypatch.setattr(topologies, "CPU", topologies.Chip(memory=2**30))
+    compiled = mock.Mock(wraps=compiling.plan)
+    monkeypatch.setattr(compiling, "plan", compiled)
+    argv = [TINY, "plan", f"--out={tmp_path}", "--topology=cpu:1"]
+    assert run.main(argv) == 0
+    said = capsys.readouterr().out
+    rows = dict(re.findall(r"^(arm|fast|slow) +(.*)$", said, re.M))
+    assert rows["arm"].endswith("GiB/device  fits")
+    assert rows["fast"].split()[-2:] == rows["slow"].split()[-2:]
+    assert 0 < float(rows["fast"].split()[-2]) < 0.1 and rows["fast"].endswith("yes")
+    assert compiled.call_count == 1
+    assert run.main([TINY, "run", *argv[2:]]) == 78
+    assert "--topology=cpu:1 is for `plan`" in capsys.readouterr().err
 
 
 @pytest.mark.slow

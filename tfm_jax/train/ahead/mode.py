@@ -1,12 +1,14 @@
 """The mode ``compile``: a run on machines that one does not have."""
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tfm_jax.config import ConfigError
+from tfm_jax.mesh import make_mesh
 from tfm_jax.settings import new_runs
-from tfm_jax.settings.experiment import resolve
+from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.terminal import say
 from tfm_jax.train.ahead import compiling, report, shapes, steps, topologies
 
@@ -53,6 +55,27 @@ def compile_run(
     elif not sweep_mesh:
         say(report.text(result))
     return result
+
+
+def compile_each(
+    experiments: Mapping[str, Experiment], topology: str
+) -> dict[str, dict]:
+    """Name -> ``compiling.plan`` of its train step.
+
+    Programs that differ in constants alone, such as learning rates, are compiled once.
+
+    Args: experiments: with their vocabularies. topology: see ``topologies.describe``.
+    """
+    described, plans, known = topologies.describe(topology), {}, {}
+    for name, one in experiments.items():
+        experiment = steps.countable(one) if described.assumed else one
+        mesh = make_mesh(experiment.mesh, described.devices)
+        text = steps.train_step(experiment, mesh)[0].lower().as_text()
+        program = re.sub(r"dense<.*?>", "", text)
+        if program not in known:
+            known[program] = compiling.plan(experiment, described, train_only=True)
+        plans[name] = known[program]
+    return plans
 
 
 def _sweep(experiment, described, *, said):

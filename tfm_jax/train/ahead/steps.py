@@ -39,10 +39,16 @@ class Step(NamedTuple):
     within: Callable
     copies: bool = False
 
-    def compile(self) -> jax.stages.Compiled:
+    def lower(self) -> jax.stages.Lowered:
         """For the devices of its arguments, which may be somewhere else."""
         with self.within():
-            return self.function.lower(*self.arguments).compile()
+            return self.function.lower(*self.arguments)
+
+    def compile(self) -> jax.stages.Compiled:
+        """For the same."""
+        lowered = self.lower()
+        with self.within():
+            return lowered.compile()
 
 
 def train_step(experiment: Experiment, mesh: Mesh) -> tuple[Step, Any]:
