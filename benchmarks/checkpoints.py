@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from benchmarks.rounds import ROOT
+from tfm_jax.runs.process import runtime
 
 LEAVES, WIDTH = 20, 1024  # arrays of [rows, WIDTH]
 
@@ -148,6 +149,7 @@ class Watch:
     """Context: bytes that this process moves, and its anonymous memory at the most."""
 
     def __enter__(self):
+        runtime.return_freed_pages()  # of what came before
         self._before, self._io = _memory(), _io()
         self._began, self._most = time.perf_counter(), 0
         self._done = threading.Event()

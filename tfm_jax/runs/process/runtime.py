@@ -58,11 +58,22 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def return_freed_pages() -> None:
+    """To the system, what malloc keeps of large arrays that were there for a while."""
+    if trim := _glibc("malloc_trim"):
+        trim(0)
+
+
 def _keep_freed_pages():
     """XLA's CPU client frees and maps its buffers every step; let them be kept."""
+    if mallopt := _glibc("mallopt"):
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def _glibc(function):
+    """A function of malloc that other C libraries do not have; None there."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        return getattr(ctypes.CDLL(None), function)
     except (AttributeError, OSError):
-        return  # no glibc
-    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+        return None

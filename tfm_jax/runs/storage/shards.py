@@ -22,6 +22,8 @@ import tensorstore as ts
 from etils import epath
 from orbax.checkpoint import type_handlers
 
+from tfm_jax.runs.process import runtime
+
 WRITTEN, READ = 2**24, 2**20  # bytes that may be in hand however small the largest is
 # where a part of an array lies; (...,) is all of it
 Index = tuple[slice | EllipsisType, ...]
@@ -153,6 +155,7 @@ class _Handler(type_handlers.NumpyHandler):
         ]
         for batch in _batches(todo, lambda one: one[0].nbytes, WRITTEN):
             await asyncio.gather(*(self._write(*one, *contexts) for one in batch))
+            runtime.return_freed_pages()
         return []
 
     async def _write(self, shards, info, context):
@@ -177,6 +180,7 @@ class _Handler(type_handlers.NumpyHandler):
         todo = zip(infos, args or (), strict=True)
         for batch in _batches(todo, lambda one: local_bytes(one[1].like), READ):
             arrays += await asyncio.gather(*(self._read(*one) for one in batch))
+            runtime.return_freed_pages()
         return arrays
 
     async def _read(self, info, arg):
@@ -187,8 +191,7 @@ class _Handler(type_handlers.NumpyHandler):
         if indices is None:
             whole = await store.read()
             return place(lambda _: whole, arg.like)
-        read = (store[index].read() for index in indices.values())
-        parts = dict(zip(indices, await asyncio.gather(*read), strict=True))
+        parts = {key: await store[index].read() for key, index in indices.items()}
         return place(lambda index: parts[_key(index)], arg.like)
 
 
