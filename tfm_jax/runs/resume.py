@@ -1,5 +1,6 @@
 """May a run go on or be used so, and what is kept of one that diverged."""
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ import numpy as np
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.batch import FORMER, TextBatch
 from tfm_jax.data.errors import DataError
-from tfm_jax.mesh import on_this_host
 from tfm_jax.optim.schedules import SCHEDULES
 from tfm_jax.runs.extend import Length, length
 from tfm_jax.runs.process.exits import CorruptCheckpoint, one_line
-from tfm_jax.runs.storage import arrays
-from tfm_jax.runs.workdir import describe, replacing
+from tfm_jax.runs.storage import arrays, weights
+from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
 from tfm_jax.settings import files, held_out
 from tfm_jax.settings.experiment import Experiment, resolve
 
+_ONE = Config(keep=1, keep_best=0)
 # knobs that may change between one start and the next, besides those of operation: none
 # of them alters an update
 FREE = {
@@ -166,42 +167,57 @@ def go_on(batches: Any, state: dict) -> None:
 
 
 def dump_diverged(
-    workdir: Path, experiment: Experiment, state: Any, batch: TextBatch
+    workdir: Path, experiment: Experiment, step: int, state: Any, batch: TextBatch
 ) -> Path:
-    """Writes what is needed to see a bad update again: ``workdir/diverged/``.
+    """A checkpoint of what is needed to see a bad update again: ``workdir/diverged/``.
 
     Args:
-        state: before the first bad update; no bad update ever changes it.
+        step: updates before the first bad one, of which none has changed the state.
         batch: the whole batch of that update, [A, B, ...].
     """
-    folder = workdir / "diverged"
-    state = on_this_host(state)
-    if jax.process_index() > 0:
-        return folder
-    folder.mkdir(exist_ok=True)
-    named: dict[str, Any] = {
-        f"state/{k}": np.asarray(v) for k, v in arrays.leaves(state).items()
+    rows, file = {_stored(k): v for k, v in batch._asdict().items()}, io.BytesIO()
+    rows = jax.device_get({k: v for k, v in rows.items() if v is not None})
+    np.savez(file, **rows)
+    extras = {
+        "config.json": to_json(experiment.as_dict()),
+        "batch.npz": file.getvalue(),
     }
-    rows = {_stored(k): v for k, v in batch._asdict().items() if v is not None}
-    with replacing(folder / "update.npz") as file:
-        np.savez(file, **named, **jax.device_get(rows))
-    describe(folder, {"config.json": to_json(experiment.as_dict())})
-    return folder
+    with Checkpointer(workdir / "diverged", _ONE) as dumps:
+        dumps.discard(0)
+        dumps.save(step, state, extras=extras, wait=True)
+        return dumps.path(step)
 
 
-def load_diverged(folder: Path, experiment: Experiment, abstract: Any) -> tuple:
+def diverged(workdir: Path) -> Path:
+    """Where the newest dump of a run is. Raises: ConfigError if it has not diverged."""
+    folder = workdir / "diverged"
+    for path in [*weights.numbered(folder)[-1:], folder]:  # before, it was in that
+        if (path / "config.json").is_file():
+            return path
+    raise ConfigError(f"no run in {workdir} has diverged")
+
+
+def load_diverged(path: Path, experiment: Experiment, abstract: Any) -> tuple:
     """(state like ``abstract``, batch of the task) of ``dump_diverged``.
 
-    Raises: DataError if it is damaged.
+    Raises: DataError if the batch is damaged; see also ``Checkpointer.restore``.
     """
-    kind = type(experiment.objective.example())
+    former = path / "update.npz"
+    kind, file = type(experiment.objective.example()), path / "batch.npz"
+    if former.exists():
+        file = former
+    else:
+        with Checkpointer(path.parent, _ONE) as dumps:
+            state = dumps.restore(int(path.name), abstract)
     try:
-        with open(folder / "update.npz", "rb") as file, np.load(file) as dump:
-            leaves = [dump[f"state/{name}"] for name in arrays.leaves(abstract)]
+        with open(file, "rb") as opened, np.load(opened) as dump:
             batch = kind(**{name: dump.get(_stored(name)) for name in kind._fields})
+            if former.exists():
+                leaves = [dump[f"state/{name}"] for name in arrays.leaves(abstract)]
+                state = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{folder / 'update.npz'}: {one_line(error)}") from error
-    return jax.tree.unflatten(jax.tree.structure(abstract), leaves), batch
+        raise DataError(f"{file}: {one_line(error)}") from error
+    return state, batch
 
 
 def _stored(field):

@@ -294,7 +294,8 @@ class Training:
                 skipped=self.state.skipped - streak,
                 streak=np.int32(0),
             )
-            where = resume.dump_diverged(self.workdir, self.experiment, before, batch)
+            dump = self.workdir, self.experiment, first, before, batch
+            where = resume.dump_diverged(*dump)
             raise Diverged(
                 f"{streak} updates in a row were not finite, the first at step "
                 f"{first + 1}; --mode=replay shows it again, from {where}"

@@ -228,9 +228,7 @@ def replay(workdir: str | Path, *, config: Any) -> dict:
     of each parameter are not, where there are any.
     """
     del config
-    folder = Path(workdir, "diverged")
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"--mode=replay: no run in {workdir} has diverged")
+    folder = resume.diverged(Path(workdir))
     experiment = resolve(from_json(bounded_json.read_bytes(folder / "config.json")))
     runtime.prepare(experiment.mesh.cpu_devices)
     functions = program.build(experiment)

@@ -27,8 +27,8 @@ from tfm_jax.runs.process.exits import (
     CorruptCheckpoint,
     InfrastructureError,
 )
-from tfm_jax.runs.storage import arrays, beside, commit, frozen, manifest, weights
-from tfm_jax.runs.storage.together import Together
+from tfm_jax.runs.storage import arrays, commit, frozen, manifest, metadata, weights
+from tfm_jax.runs.storage.collective import Collective
 from tfm_jax.runs.storage.weights import average, find, load_params, verify
 from tfm_jax.settings.sections import CheckpointConfig as Config
 
@@ -77,7 +77,7 @@ class Checkpointer:
             ) from error
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future | None = None
-        self._together = Together()
+        self._processes = Collective()
         self._verified: set[int] = set()
         if jax.process_index() == 0:
             for leftover in self.directory.glob("[0-9]*.tmp-*"):
@@ -129,9 +129,9 @@ class Checkpointer:
             )
         named = arrays.leaves(state)
         files = {
-            name: beside.encode(name, value) for name, value in (extras or {}).items()
+            name: metadata.encode(name, value) for name, value in (extras or {}).items()
         }
-        files["metrics.json"] = beside.encode_metrics(metrics or {})
+        files["metrics.json"] = metadata.encode_metrics(metrics or {})
         moving, groups = self._split(named)
         if "step" in named and not np.all(_local(named["step"]) == step):
             made = _local(named["step"])
@@ -172,7 +172,7 @@ class Checkpointer:
         def there():
             return all((self._store / name).is_dir() for name in self._stored)
 
-        return not self._still or bool(self._stored) and self._together.first(there)
+        return not self._still or bool(self._stored) and self._processes.first(there)
 
     def wait(self) -> None:
         """Return when the last save is committed.
@@ -180,7 +180,7 @@ class Checkpointer:
         Raises: InfrastructureError if it failed; once, the next call is silent.
         """
         self._finish()
-        self._together.meet()
+        self._processes.meet()
 
     def _finish(self) -> None:
         pending, self._pending = self._pending, None
@@ -210,14 +210,14 @@ class Checkpointer:
         """
         self.wait()
         while True:
-            newest, lost = self._together.first(self._newest)
+            newest, lost = self._processes.first(self._newest)
             if newest is None:
                 break
             path = self.path(newest)
             wrong = self._wrong(manifest.problems, path)
             if not wrong:
                 break
-            self._together.first(functools.partial(self._set_aside, path, wrong))
+            self._processes.first(functools.partial(self._set_aside, path, wrong))
         if lost:
             raise CorruptCheckpoint(
                 f"every checkpoint in {self.directory} is corrupt; to train again "
@@ -246,7 +246,7 @@ class Checkpointer:
         """What ``problems`` finds when the processes divide the files among them."""
         share = jax.process_index(), jax.process_count()
         how = dict(contents=self.cfg.verify, share=share)
-        parts = self._together.all(lambda: problems(*of, **how))
+        parts = self._processes.all(lambda: problems(*of, **how))
         return [*dict.fromkeys(problem for part in parts for problem in part)]
 
     def _set_aside(self, path: Path, problems: list[str]) -> None:
@@ -301,7 +301,7 @@ class Checkpointer:
             frozen_ones = frozen.read(self._store, body.get("frozen", ()), like)
             values.update({f"params/{name}": x for name, x in frozen_ones.items()})
 
-        self._together.all(read)
+        self._processes.all(read)
         placed = [values[path] for path in wanted]
         return jax.tree.unflatten(jax.tree.structure(target), placed)
 
@@ -313,17 +313,17 @@ class Checkpointer:
         path = self.path(step)
         names = [name for name in manifest.read(path)["files"] if "/" not in name]
         return {
-            n: beside.decode(path / n)
+            n: metadata.decode(path / n)
             for n in sorted(names)
-            if n not in beside.RESERVED
+            if n not in metadata.RESERVED
         }
 
     def metrics(self, step: int) -> dict[str, float]:
         """The metrics that were passed to ``save``."""
-        return beside.decode_metrics(self.path(step))
+        return metadata.decode_metrics(self.path(step))
 
     def _write(self, step: int, contents: commit.Contents) -> None:
-        how = self._together, self.path(step), self._store
+        how = self._processes, self.path(step), self._store
         self._stored = commit.write(*how, contents) or self._stored
         if jax.process_index() == 0:
             try:
@@ -339,7 +339,7 @@ class Checkpointer:
         for step in self.steps():
             path = self.path(step)
             try:
-                values[step] = beside.decode_metrics(path).get(metric, math.nan)
+                values[step] = metadata.decode_metrics(path).get(metric, math.nan)
             except (ValueError, FileNotFoundError, NotADirectoryError) as error:
                 self._set_aside(path, [str(error)])
         steps, best_of = list(values), self._scores.get(metric, min)
@@ -354,9 +354,13 @@ class Checkpointer:
 
     def discard(self, first: int) -> None:
         """Delete the checkpoints from step ``first`` on, which can be made again."""
-        for step in self.steps():
-            if step >= first:
-                self._delete(step)
+
+        def delete():
+            for step in self.steps():
+                if step >= first:
+                    self._delete(step)
+
+        self._processes.first(delete)
         self._last = max(self.steps(), default=-1)
 
     def _delete(self, step: int) -> None:

@@ -15,8 +15,8 @@ import jax
 
 from tfm_jax.runs.process.exits import InfrastructureError
 from tfm_jax.runs.storage import arrays, frozen, manifest, shards
+from tfm_jax.runs.storage.collective import Collective
 from tfm_jax.runs.storage.shards import Shards
-from tfm_jax.runs.storage.together import Together
 from tfm_jax.runs.workdir import require_held
 
 
@@ -40,26 +40,26 @@ class Contents(NamedTuple):
 
 
 def write(
-    together: Together, final: Path, store: Path, contents: Contents
+    processes: Collective, final: Path, store: Path, contents: Contents
 ) -> list[str]:
     """Writes the checkpoint ``final``; the names of its frozen parameters in ``store``.
 
     In a thread of each process, all at the same time.
     Raises: InfrastructureError, in all of them, if one could not do its part.
     """
-    temporary = final.with_name(f"{final.name}.tmp-{together.name}")
+    temporary = final.with_name(f"{final.name}.tmp-{processes.name}")
     groups: list[Path] = []  # of frozen parameters whose digest nobody knows yet
     if jax.process_count() > 1:
         numbers = range(len(contents.held))
-        groups = [store / f"{number}.tmp-{together.name}" for number in numbers]
+        groups = [store / f"{number}.tmp-{processes.name}" for number in numbers]
     try:
-        together.first(lambda: _begin(temporary, groups, contents.files))
+        processes.first(lambda: _begin(temporary, groups, contents.files))
         parts = [contents.host, *contents.held][: 1 + len(groups)]
         folders = [temporary, *groups]
-        written = together.all(lambda: [*map(_write, folders, parts)])
+        written = processes.all(lambda: [*map(_write, folders, parts)])
         files = [_merged(of_folder) for of_folder in zip(*written, strict=True)]
         finish = temporary, final, store, groups, files, contents
-        return together.first(lambda: _finish(*finish))
+        return processes.first(lambda: _finish(*finish))
     except Exception as error:
         if jax.process_index() == 0:
             for folder in (temporary, *groups):

@@ -1,4 +1,4 @@
-"""Together: what the processes of a run do at the same point, in any thread."""
+"""Collective: what the processes of a run do at the same point, in any thread."""
 
 import json
 import secrets
@@ -13,7 +13,7 @@ from tfm_jax.runs.process import peers
 from tfm_jax.runs.process.exits import InfrastructureError, one_line
 
 
-class Together:
+class Collective:
     """Steps that all processes take, of which each knows how the others fared.
 
     Attributes:
@@ -44,7 +44,7 @@ class Together:
             answer["result"] = work()
         except Exception as error:
             failed, answer["error"] = error, one_line(error)
-        key = f"tfm_jax/together/{self.name}"
+        key = f"tfm_jax/collective/{self.name}"
         if self._steps > 1:  # whose answers all have, as they began the next step
             peers.forget(f"{key}/{self._steps - 2}/")
         said = peers.exchange(f"{key}/{self._steps}", json.dumps(answer))

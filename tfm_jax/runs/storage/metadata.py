@@ -1,4 +1,4 @@
-"""Beside the state of a checkpoint: files that describe the run, and its metrics."""
+"""Metadata of a checkpoint: files that describe the run, and its metrics."""
 
 import json
 import math
