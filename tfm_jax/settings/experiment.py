@@ -173,14 +173,14 @@ class Experiment(NamedTuple):
             if self._unsupported("cudnn", train=True) == PACKED:
                 logging.warning(
                     "model.attention=auto is xla here: cuDNN's kernel cannot do %s, "
-                    "but those of data.batching=bucket or data.layout=joined",
+                    "but those of data.batching=bucket or data.layout=joined or single",
                     PACKED,
                 )
 
     def _unsupported(self, kernel, train):
         causal = MODELS[self.model_name].causal
         packed = getattr(self.data, "batching", "") == "pack"
-        packed |= getattr(self.data, "layout", "joined") != "joined"
+        packed |= getattr(self.data, "layout", "joined") in ("packed", "cut")
         asked = dict(causal=causal, packed=packed, train=train)
         return self.model.unsupported(kernel, **asked)
 

@@ -37,6 +37,7 @@ RUNS = {
     "pairs": lambda _: tiny.get_config(),
     "causal": text("causal_lm", "gpt"),
     "causal, packed": text("causal_lm", "gpt", data=dict(layout="packed")),
+    "causal, single": text("causal_lm", "gpt", data=dict(layout="single")),
     "masked": text("masked_lm", head="masked_lm"),
     "masked pairs": text(
         "masked_lm",

@@ -33,7 +33,8 @@ class CausalRows(MappedRows):
             other tokens, labels, segments and positions of each without its padding;
             and offsets [R + 1], real tokens before each row.
         settings: length T; ``context``, so many tokens repeat those of the row before
-            and are no targets; ``last``: of each segment only the last label counts.
+            and are no targets; ``last``: of each segment only the last label counts;
+            ``single``: rows have one segment each, and no positions.
     """
 
     batch = CausalBatch
@@ -50,7 +51,8 @@ class CausalRows(MappedRows):
         length, context = self.settings["length"], self.settings["context"]
         names = ["tokens", "segments", "labels", "weights"]
         if "offsets" in self.arrays:
-            rows, names = len(self.arrays["offsets"]) - 1, [*names, "positions"]
+            rows = len(self.arrays["offsets"]) - 1
+            names += ["positions"] * (not self.settings["single"])
         else:
             targets = len(self.arrays["ids"]) - 1
             rows = max(-(-(targets - context) // (length - context)), 1)
@@ -65,8 +67,8 @@ class CausalRows(MappedRows):
 class _Blocks:
     """Rows of text that follow one another."""
 
-    def __init__(self, arrays, chosen, at_once, *, length, context, last):
-        del last  # is of segments
+    def __init__(self, arrays, chosen, at_once, *, length, context, last, single):
+        del last, single  # are of segments
         ids, self._context, self._chosen = arrays["ids"], context, chosen
         starts = chosen * (length - context)
         counts = np.minimum(len(ids) - 1 - starts, length)
@@ -95,8 +97,8 @@ _FIELDS = ("tokens", "labels", "segments", "positions")  # that `_Segments` has 
 class _Segments:
     """Rows of any segments."""
 
-    def __init__(self, arrays, chosen, at_once, *, length, context, last):
-        del context  # is of rows without segments
+    def __init__(self, arrays, chosen, at_once, *, length, context, last, single):
+        del context, single  # of rows without segments, and of fields
         self._windows = Windows.of_rows(
             *(arrays["rows"], arrays["offsets"], chosen, length, len(_FIELDS)),
             at_once=at_once,
@@ -164,6 +166,7 @@ def causal_rows(
         pieces = cut(starts[sizes > 0], sizes[sizes > 0], length)
         arrays = _laid_out(text.ids, pieces, length, path)
     settings = {"length": length, "context": context, "last": asked == "last"}
+    settings["single"] = layout == "single"
     return CausalRows(arrays, settings).fields()
 
 

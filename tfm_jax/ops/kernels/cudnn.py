@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec
 from tfm_jax.ops.masks import Mask
 
 # cuDNN has a layout for them, on Hopper GPUs and later, which JAX has not made public
-PACKED = "packed rows (data.batching=pack, data.layout=packed, cut or single)"
+PACKED = "packed rows (data.batching=pack, data.layout=packed or cut)"
 
 
 def lacks(

@@ -126,7 +126,7 @@ def _pairs(experiment, train):
 
 
 def _causal(experiment, train):
-    return {"positions": None} if experiment.data.layout == "joined" else {}
+    return {} if experiment.data.layout in ("packed", "cut") else {"positions": None}
 
 
 def _masked(experiment, train):
