@@ -1,6 +1,7 @@
 """Running text that is read, tokenised, kept and cut into rows piece by piece."""
 
 import errno
+import functools
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from tfm_jax.data import flat as flat_ids
 from tfm_jax.data.batches import train_batches
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import digest_of
-from tfm_jax.data.rows import causal
+from tfm_jax.data.rows import causal, sentences
 from tfm_jax.data.rows.causal import LAYOUTS, causal_rows
 from tfm_jax.data.sources import documents, running_text
 from tfm_jax.data.sources.running_text import ENDS
@@ -220,18 +221,20 @@ def test_where_the_disk_is_full_data_is_prepared_but_not_kept(
     assert batches(found, texts) == batches(want, texts)
 
 
-def test_of_a_damaged_beginning_only_what_is_whole_is_used(texts, tmp_path):
+@pytest.mark.parametrize("how", [None, "line"])
+def test_of_a_damaged_beginning_only_what_is_whole_is_used(texts, tmp_path, how):
     ours, chunks = tokenizer("byte_bpe"), documents.load_corpus(texts, "train")[0]
-    want, report = flat_ids.encode_documents(ours, chunks)
-    settings = dict(folder=tmp_path, name="train")
+    split = how and functools.partial(sentences.divide, how=how)
+    want, report = flat_ids.encode_documents(ours, chunks, split=split)
+    settings = dict(folder=tmp_path, name="train", split=split)
     for damage in (0, 1, 500, -1):
         flat_ids.encode_documents(ours, chunks, **settings)
         content = bytearray((tmp_path / "train.ids").read_bytes())
         content[128 + damage if damage >= 0 else damage] ^= 1
         (tmp_path / "train.ids").write_bytes(content)
         again, said = flat_ids.encode_documents(ours, chunks, **settings)
-        np.testing.assert_array_equal(again.ids, want.ids, strict=True)
-        np.testing.assert_array_equal(again.lengths, want.lengths, strict=True)
+        for array, expected in zip(again, want, strict=True):
+            np.testing.assert_array_equal(array, expected, strict=True)
         assert said == report
     other, _ = flat_ids.encode_documents(ours, chunks, end=5, **settings)
     assert len(other.ids) == len(want.ids) + len(want.lengths) + 1
@@ -308,22 +311,27 @@ import numpy as np
 
 from tfm_jax.data import cache
 from tfm_jax.data.batches import train_batches
-from tfm_jax.data.rows import causal
+from tfm_jax.data.rows import causal, masked, sentence_pairs
 from tfm_jax.data.tokenizers import vocabularies
 
-folder = Path(sys.argv[1])
+folder, document, layout = Path(sys.argv[1]), *sys.argv[2:]
 tokenizer = vocabularies.train_text_tokenizer("byte", [])
+tokenizer = tokenizer.with_special(["[CLS]", "[SEP]", "[MASK]"])
 # The library needs seconds for ten million bytes, and gives the same ids.
 tokenizer.encode = lambda texts: [
     np.frombuffer(text.encode(), np.uint8).astype(np.int32) for text in texts
 ]
 for name in ("small", "large"):
-    cfg = causal.Config(
-        source="files", train_files=(str(folder / name),), length=256,
-        document=sys.argv[2], layout=sys.argv[3],
+    settings = dict(
+        source="files", train_files=(str(folder / name),), length=256, document=document
     )
-    sections = causal.KIND, cfg, vocabularies.Config(kind="byte"), folder / "cache"
-    data = cache.prepared(*sections, tokenizer=tokenizer)
+    if layout == "masked":
+        kind, pairs = masked.KIND, sentence_pairs.Config(kind="none")
+        cfg = masked.Config(**settings, sentences="line", pairs=pairs)
+    else:
+        kind, cfg = causal.KIND, causal.Config(**settings, layout=layout)
+    sections = kind, cfg, vocabularies.Config(kind="byte"), folder / "cache"
+    data = cache.prepared(*sections, tokenizer=tokenizer)._replace(augment=None)
     count = data.train[0].shape[0] // 256
     for _ in train_batches(cfg, data, batch_tokens=65536, total_batches=count, seed=0):
         pass
@@ -332,7 +340,9 @@ for name in ("small", "large"):
 """
 
 
-@pytest.mark.parametrize("settings", [("file", "joined"), ("line", "packed")])
+@pytest.mark.parametrize(
+    "settings", [("file", "joined"), ("line", "packed"), ("file", "masked")]
+)
 def test_memory_does_not_grow_with_the_text(tmp_path, settings):
     """Rows of 12 million more tokens in memory would be 190 to 240 MB."""
     line = "a line of text that is as long as those of people are\n"

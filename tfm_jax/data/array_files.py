@@ -20,7 +20,7 @@ class ArrayFile:
 
     def __init__(self, path: Path | None, dtype: Any) -> None:
         """Goes to the end of what an earlier process left. Raises: OSError."""
-        self._path, self._dtype = path, np.dtype(dtype)
+        self._path, self._dtype, self._total = path, np.dtype(dtype), 0
         if path is None:
             self._file: Any = io.BytesIO()
         else:
@@ -46,6 +46,14 @@ class ArrayFile:
         self._file.flush()
         self.size += part.nbytes
 
+    def append_totals(self, counts: np.ndarray) -> None:
+        """Totals of all counts so far, of which the first is 0."""
+        if not self.size:
+            self.append(np.zeros(1))
+        totals = self._total + np.cumsum(counts, dtype=np.int64)
+        self._total = int(totals[-1])
+        self.append(totals)
+
     def array(self) -> np.ndarray:
         """All items, memory-mapped if there is a path; the file is closed."""
         count = self.size // self._dtype.itemsize
@@ -69,6 +77,11 @@ class ArrayFile:
             self._file.close()
 
 
+def ending(path: Path, name: str) -> Path:
+    """A path that goes on with a name."""
+    return path.with_name(f"{path.name}.{name}")
+
+
 @contextlib.contextmanager
 def new_files(
     path: Path | None, types: Mapping[str, Any]
@@ -82,8 +95,7 @@ def new_files(
     with contextlib.ExitStack() as stack:
         files = {}
         for name, dtype in types.items():
-            place = path and path.with_name(f"{path.name}.{name}")
-            files[name] = ArrayFile(place, dtype)
+            files[name] = ArrayFile(path and ending(path, name), dtype)
             stack.callback(files[name].close)
             files[name].truncate(0)
         yield files

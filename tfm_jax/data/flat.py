@@ -7,13 +7,13 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfm_jax.data.array_files import ArrayFile
+from tfm_jax.data.array_files import ArrayFile, ending
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.progress import progress
 
@@ -28,11 +28,16 @@ class Flat(NamedTuple):
             separator in front of each document and one behind the last.
         lengths: [n] uint32, tokens of each document, separators not counted.
         separated: whether there are separators.
+        sentences: int64, where each sentence begins in the tokens of all documents, and
+            the end; None: documents are not divided.
+        counts: [n] uint32, sentences of each document.
     """
 
     ids: np.ndarray
     lengths: np.ndarray
     separated: bool = False
+    sentences: np.ndarray | None = None
+    counts: np.ndarray | None = None
 
 
 def encode_documents(
@@ -40,6 +45,7 @@ def encode_documents(
     chunks: Iterable[Any],
     *,
     end: int | None = None,
+    split: Callable | None = None,
     characters: int = 0,
     folder: Path | None = None,
     name: str = "",
@@ -53,51 +59,81 @@ def encode_documents(
         tokenizer: has ``encode(texts)``, ``vocab`` and ``fingerprint``.
         chunks: `Documents`, the same in every process.
         end: the separator; None: none.
+        split: chunks -> (chunk, the sentences of each of its texts), which are
+            tokenised one by one; None: each text is one.
         characters: of all chunks, for the estimate of the time left.
         folder, name: where arrays are kept and what their names begin with.
     Raises: DataError if nothing is left, or an id is outside the vocabulary.
     """
     kind = np.min_scalar_type(max(tokenizer.vocab - 1, 0))
     edge = np.array([] if end is None else [end], kind)
+    kinds = {"ids": kind, "lengths": np.uint32}
+    if split:
+        kinds |= {"sentences": np.int64, "counts": np.uint32}
     begun = {"tokenizer": tokenizer.fingerprint, "end": end, "dtype": kind.name}
+    begun["arrays"] = [*kinds]
     with contextlib.ExitStack() as stack:
-        made = stack.enter_context(_Growing(folder, name, kind, begun))
+        made = stack.enter_context(_Growing(folder, name, kinds, begun))
         advance = stack.enter_context(progress("tokenising", characters))
-        taken = iter(chunks)
-        for _, chunk in zip(range(made.added), taken, strict=False):
+        taken = iter((split or _undivided)(chunks))
+        for _, (chunk, _) in zip(range(made.added), taken, strict=False):
             advance(sum(map(len, chunk.texts)), before=True)
-        for chunk, (ids, counts) in _encoded(tokenizer, kind, taken):
-            before = made.state
+        for chunk, (ids, sizes, owners) in _encoded(tokenizer, kind, taken):
+            before, count = made.state, len(chunk.texts)
+            tokens = np.bincount(owners, sizes, count).astype(np.int64)
+            filled = sizes > 0
+            sentences = np.bincount(owners[filled], minlength=count)
+            within = tokens.cumsum()  # of this chunk alone
             if not chunk.begins:
-                counts[0] += before["open"]
-            closed = len(counts) - (not chunk.ends)
-            held = counts[:closed] > 0
-            behind = np.cumsum(counts)[:closed] - (not chunk.begins) * before["open"]
+                tokens[0] += before["open"]
+                sentences[0] += before["open_sentences"]
+            closed = count - (not chunk.ends)
+            held = tokens[:closed] > 0
             if end is not None:
-                ids = np.insert(ids, behind[held], end)
+                ids = np.insert(ids, within[:closed][held], end)
             if not made.added:
                 ids = np.concatenate([edge, ids])
-            state = {
-                "open": int(counts[closed:].sum()),
-                "documents": before["documents"] + closed,
-                "kept": before["kept"] + int(held.sum()),
-                "tokens": before["tokens"] + int(counts[:closed].sum()),
+            changes = {
+                "documents": closed,
+                "kept": held.sum(),
+                "tokens": tokens[:closed].sum(),
+                "sentences": filled.sum(),
+                "without_tokens": (~filled).sum(),
             }
-            made.add(ids, counts[:closed][held].astype(np.uint32), state)
+            state = {name: before[name] + int(x) for name, x in changes.items()}
+            state["open"] = int(tokens[closed:].sum())
+            state["open_sentences"] = int(sentences[closed:].sum())
+            ends = before["tokens"] + before["open"] + sizes[filled].cumsum()
+            if not made.added:
+                ends = np.append(0, ends)
+            arrays = ids, tokens[:closed][held], ends, sentences[:closed][held]
+            made.add(arrays[: len(kinds)], state)
             advance(sum(map(len, chunk.texts)))
         count, kept = made.state["documents"], made.state["kept"]
         if not kept:
-            raise DataError(f"none of {count} documents has a token")
+            wanted = "a sentence with a token" if split else "a token"
+            raise DataError(f"none of {count} documents has {wanted}")
         report = {"without_tokens": count - kept, "tokens": made.state["tokens"]}
-        ids, lengths = made.arrays()
-        return Flat(ids, lengths, end is not None), report
+        if split:
+            report |= {
+                "documents": kept,
+                "without_sentences": count - kept,
+                "sentences": made.state["sentences"],
+                "without_tokens": made.state["without_tokens"],
+            }
+        ids, lengths, *divided = made.arrays()
+        return Flat(ids, lengths, end is not None, *divided), report
+
+
+def _undivided(chunks):
+    return ((chunk, [[text] for text in chunk.texts]) for chunk in chunks)
 
 
 def _encoded(tokenizer, kind, chunks):
-    """(chunk, (ids end to end, int64 tokens of each text)), in their order."""
+    """(chunk, (ids end to end, int64 tokens of each sentence, its text)), in order."""
 
     def encode(texts):
-        rows = tokenizer.encode(texts)
+        rows = tokenizer.encode([sentence for text in texts for sentence in text])
         ids = np.concatenate([*rows, np.zeros(0, np.int32)])
         low, high = ids.min(initial=0), ids.max(initial=0)
         if low < 0 or high >= tokenizer.vocab:
@@ -105,13 +141,14 @@ def _encoded(tokenizer, kind, chunks):
                 f"token ids reach from {low} to {high}, outside the vocabulary "
                 f"0..{tokenizer.vocab - 1}"
             )
-        return ids.astype(kind), np.array([len(row) for row in rows], np.int64)
+        owners = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+        return ids.astype(kind), np.array([*map(len, rows)], np.int64), owners
 
     threads = min(os.cpu_count() or 1, _MOST_THREADS)
     waiting: collections.deque = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for chunk in chunks:
-            waiting.append((chunk, pool.submit(encode, chunk.texts)))
+        for chunk, texts in chunks:
+            waiting.append((chunk, pool.submit(encode, texts)))
             if len(waiting) > threads:
                 chunk, encoded = waiting.popleft()
                 yield chunk, encoded.result()
@@ -121,7 +158,7 @@ def _encoded(tokenizer, kind, chunks):
 
 
 class _Growing:
-    """The two arrays of `Flat`, and a journal by which another process goes on.
+    """The arrays of `Flat`, and a journal by which another process goes on.
 
     A line of it says what an addition came to, with its sha256.
 
@@ -130,23 +167,23 @@ class _Growing:
         state: what came with the last one.
     """
 
-    def __init__(self, folder: Path | None, name: str, kind: Any, begun: dict) -> None:
-        self._kinds = np.dtype(kind), np.dtype(np.uint32)
-        self._paths = [
-            folder and folder / f"{name}.{end}" for end in ("ids", "lengths", "journal")
-        ]
-        self._begun, self.added = begun, 0
-        self.state = dict.fromkeys(("open", "documents", "kept", "tokens"), 0)
+    def __init__(
+        self, folder: Path | None, name: str, kinds: dict[str, Any], begun: dict
+    ) -> None:
+        self._kinds, self._begun, self.added = kinds, begun, 0
+        self._path = folder and folder / name
+        self.state: dict = collections.defaultdict(int)
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             self._arrays = [
-                ArrayFile(path, kind)
-                for path, kind in zip(self._paths, self._kinds, strict=False)
+                ArrayFile(self._path and ending(self._path, name), kind)
+                for name, kind in self._kinds.items()
             ]
             for array in self._arrays:
                 stack.callback(array.close)
-            self._journal = stack.enter_context(_opened(self._paths[-1]))
+            journal = _opened(self._path and ending(self._path, "journal"))
+            self._journal = stack.enter_context(journal)
             self._recover()
             self._stack = stack.pop_all()
         return self
@@ -154,10 +191,10 @@ class _Growing:
     def __exit__(self, *exc_info):
         self._stack.close()
 
-    def add(self, ids, lengths, state):
+    def add(self, arrays, state):
         parts = [
             np.ascontiguousarray(part, kind)
-            for part, kind in zip((ids, lengths), self._kinds, strict=True)
+            for part, kind in zip(arrays, self._kinds.values(), strict=True)
         ]
         for array, part in zip(self._arrays, parts, strict=True):
             array.append(part)
@@ -175,7 +212,7 @@ class _Growing:
 
     def _recover(self):
         """Goes to the end of what is whole, and cuts the rest off."""
-        journal, ends = self._journal, [0, 0]
+        journal, ends = self._journal, [0] * len(self._arrays)
         lines = iter(journal.read().split(b"\n")[:-1])
         if next(lines, b"") == json.dumps(self._begun).encode():
             whole = len(json.dumps(self._begun)) + 1
@@ -190,7 +227,7 @@ class _Growing:
                     ]
                     if _sha256(parts) != said["sha256"]:
                         break
-                    self.state, self.added = said["state"], self.added + 1
+                    self.state, self.added = {**said["state"]}, self.added + 1
                     ends = [e + len(p) for e, p in zip(ends, parts, strict=True)]
                     whole += len(line) + 1
                 except (ValueError, LookupError, TypeError):

@@ -1,14 +1,14 @@
 """Rows gathered from token arrays that are mapped into memory."""
 
-import functools
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+AT_ONCE = 1 << 18  # items that are laid out in rows at once
 _MAPPED = 1 << 26  # bytes of files that stay mapped, at most about
 _AROUND = 1 << 16  # bytes that the system maps where one is read
 
@@ -22,7 +22,8 @@ class MappedRows:
     where it is asked for, or all at once.
 
     Attributes:
-        arrays: name -> array, memory-mapped or in memory.
+        mapped: name -> array, memory-mapped or in memory.
+        arrays: the same without the type of those that are mapped.
         settings: how rows lie in them; plain JSON.
     """
 
@@ -35,10 +36,10 @@ class MappedRows:
         self._use(arrays)
 
     def _use(self, arrays):
-        self._mapped = {**arrays}
+        self.mapped = {**arrays}
         self.arrays = {name: np.asarray(array) for name, array in arrays.items()}
-        maps = [x._mmap for x in arrays.values() if isinstance(x, np.memmap)]
-        self._maps = maps if sum(map(len, maps)) > _MAPPED else []
+        size = sum(x.nbytes for x in arrays.values() if isinstance(x, np.memmap))
+        self._is_large = size > _MAPPED
         self._there, self._read = self._kinds(), 0
 
     @classmethod
@@ -51,7 +52,7 @@ class MappedRows:
 
         Args: path: folder, and what the names of the files begin with.
         """
-        for name, array in self._mapped.items():
+        for name, array in self.mapped.items():
             if isinstance(array, np.memmap) and array.filename:
                 os.replace(array.filename, _file(path, name))
             else:
@@ -90,13 +91,12 @@ class MappedRows:
         raise NotImplementedError
 
     def _forget(self, rows):
-        """Gives back the memory in which parts of the files lie that were read."""
-        if self._maps:
+        """Releases what was read, of large files from time to time."""
+        if self._is_large:
             self._read += rows * _AROUND
             if self._read > _MAPPED:
                 self._read = 0
-                for mapped in self._maps:
-                    mapped.madvise(mmap.MADV_DONTNEED)
+                release(*self.mapped.values())
 
 
 class Field:
@@ -125,6 +125,13 @@ class Field:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
+def release(*arrays: np.ndarray) -> None:
+    """Gives back the memory in which parts of memory-mapped files lie."""
+    for array in arrays:
+        if isinstance(array, np.memmap):
+            array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+
 def rows_of(fields: Any) -> MappedRows | None:
     """What gathers the fields of rows; None if they are arrays."""
     field = next(iter(fields))
@@ -146,6 +153,29 @@ def _mapped(path, names):
     return {name: np.load(_file(path, name), mmap_mode="r") for name in names}
 
 
+def spans(array: np.ndarray, starts: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Parts of an array end to end. Args: starts, widths: [n] int64."""
+    places = np.repeat(starts - (np.cumsum(widths) - widths), widths)
+    places += np.arange(len(places))
+    return array.take(places)
+
+
+def laid_out(fields: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
+    """Fields of rows as `Windows.of_rows` reads them.
+
+    Args:
+        fields: [N] each, one row after the other.
+        counts: [R], items of each row.
+    """
+    items = np.empty(len(fields) * len(fields[0]), np.result_type(*fields))
+    before = np.repeat(np.cumsum(counts) - counts, counts)
+    into = np.arange(len(before)) + before * (len(fields) - 1)
+    for field in fields:
+        items[into] = field
+        into += np.repeat(counts, counts)
+    return items
+
+
 class Windows:
     """Parts of an array as fields [B, T] of rows, 0 behind the end of each row."""
 
@@ -164,11 +194,15 @@ class Windows:
         starts: [F, B], where F fields of each row begin in it.
         counts: [B], so many items each of them has.
         length: T.
-        at_once: all fields are gathered where the first is asked for.
+        at_once: all fields are gathered now; else each where it is asked for.
         """
-        self._array, self._starts, self._counts = array, starts, counts
-        self._length, self._at_once = length, at_once
-        self._padded = counts.min() < length
+        self._array, self._starts, self._real = array, starts, None
+        self._shape = len(counts), length
+        if counts.min() < length:
+            kind = np.int16 if length < 1 << 15 else np.int32  # the narrower the faster
+            columns: Any = np.arange(length, dtype=kind)
+            self._real = columns < counts.astype(kind)[:, None]
+        self._items = self._gathered(starts) if at_once else None
 
     @classmethod
     def of_rows(
@@ -185,34 +219,26 @@ class Windows:
 
         Its fields lie one behind the other, and so do rows.
         """
-        before = offsets[chosen]
-        counts = offsets[chosen + 1] - before
-        starts = before * fields + np.arange(fields)[:, None] * counts
+        before = offsets.take(chosen)
+        counts = offsets.take(chosen + 1) - before
+        starts = np.arange(fields)[:, None] * counts
+        starts += before if fields == 1 else before * fields
         return cls(array, starts, counts, length, at_once=at_once)
 
     def __getitem__(self, field: int) -> np.ndarray:
         """[B, T] int32."""
-        if self._at_once:
-            return self._all[field]
-        return self._gathered(self._starts[field])
+        if self._items is None:
+            return self._gathered(self._starts[field])
+        return self._items[field]
 
     def real(self, dtype: Any) -> np.ndarray:
         """[B, T], 1 where there is an item."""
-        if self._padded:
-            return self._real.astype(dtype)
-        return np.ones((len(self._counts), self._length), dtype)
-
-    @functools.cached_property
-    def _real(self):
-        kind = np.min_scalar_type(self._length)  # the narrower, the faster
-        return np.arange(self._length, dtype=kind) < self._counts.astype(kind)[:, None]
-
-    @functools.cached_property
-    def _all(self):
-        return self._gathered(self._starts)
+        if self._real is None:
+            return np.ones(self._shape, dtype)
+        return self._real.astype(dtype)
 
     def _gathered(self, starts):
-        array, length = self._array, self._length
+        array, (_, length) = self._array, self._shape
         if starts.max() + length <= len(array):
             shape, strides = (len(array) - length + 1, length), array.strides * 2
             every = np.ndarray(shape, array.dtype, array, 0, strides)
@@ -220,6 +246,6 @@ class Windows:
         else:
             places = starts[..., None] + np.arange(length)
             items = array.take(places, mode="clip")
-        if self._padded:
+        if self._real is not None:
             items *= self._real.astype(items.dtype)
         return items.astype(np.int32)

@@ -5,10 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.rows.whole import whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
 from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.mapped_rows import rows_of, tokens_of
 from tfm_jax.data.rows.masking import Config, Masker, masked_copies
+from tfm_jax.data.rows.sentence_pairs import MaskedRows
 
 TOKENIZER = tokenizer("wordpiece")
 CLS, SEP, MASK = TOKENIZER.ids_of("[CLS]", "[SEP]", "[MASK]")
@@ -150,16 +153,29 @@ def test_masks_differ_from_epoch_to_epoch_and_not_with_the_batch_around_a_row():
 
 def test_static_masks_are_copies_that_stay():
     batch = rows([100, 50, 20])
+    tokens = batch.tokens[batch.segments > 0].astype(np.uint16)
+    offsets = np.cumsum([0, *batch.segments.sum(1)])
+    mapped = MaskedRows(
+        {"rows": tokens, "offsets": offsets}, {"length": 128, "most": 0}
+    )
     masker = Masker(Config(draw="static", copies=4), TOKENIZER)
-    found = masked_copies(batch, masker, seed=5)
-    assert found.tokens.shape == (12, 128)
-    assert found.types is None
-    same = masked_copies(batch, masker, seed=5)
-    np.testing.assert_array_equal(found.target_positions, same.target_positions)
-    assert len({tuple(places) for places in found.target_positions[::3].tolist()}) == 4
-    restored = found.tokens.copy()
-    for row, chosen in enumerate(columns(found)):
-        restored[row, chosen] = found.labels[row, : len(chosen)]
+    copies = masked_copies(mapped.fields(), masker, seed=5)
+    assert copies.tokens.shape == (12, 128) and tokens_of(copies) == 4 * 170
+    some = rows_of(copies).take(np.array([7, 2, 11]))
+    for number, found in ((0, 7), (1, 2), (2, 11)):
+        copy, row = divmod(found, 3)
+        alone = type(batch)(*(x if x is None else x[row : row + 1] for x in batch))
+        expected = masker(alone, [(5, copy, row)])
+        for name in ("tokens", "segments", "labels", "weights", "target_positions"):
+            (row_of_field,) = getattr(expected, name)
+            np.testing.assert_array_equal(
+                getattr(some, name)[number], row_of_field, strict=True
+            )
+    every = whole(copies)
+    assert len({tuple(places) for places in every.target_positions[::3].tolist()}) == 4
+    restored = every.tokens.copy()
+    for row, chosen in enumerate(columns(every)):
+        restored[row, chosen] = every.labels[row, : len(chosen)]
     np.testing.assert_array_equal(restored, np.tile(batch.tokens, (4, 1)))
 
 

@@ -1,17 +1,40 @@
+import functools
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.rows.whole import divided, whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.flat import encode_documents
+from tfm_jax.data.rows import sentence_pairs, sentences
 from tfm_jax.data.rows.masking import Config as MaskConfig
 from tfm_jax.data.rows.masking import Masker
-from tfm_jax.data.rows.sentence_pairs import FOLLOWS, OTHER, Config, pair_rows
-from tfm_jax.data.rows.sentences import encode_sentences, split_sentences
+from tfm_jax.data.rows.sentence_pairs import FOLLOWS, OTHER, Config
+from tfm_jax.data.rows.sentences import divide, split_sentences
+from tfm_jax.data.sources.running_text import Documents
 
 TOKENIZER = tokenizer("wordpiece")
 CLS, SEP = TOKENIZER.ids_of("[CLS]", "[SEP]")
+
+
+def pair_rows(documents, cfg, tokenizer, **settings):
+    return whole(
+        sentence_pairs.pair_rows(divided(documents), cfg, tokenizer, **settings)
+    )
+
+
+def encode_sentences(texts, how):
+    """(lists of sentences, report)."""
+    text, report = encode_documents(
+        *(TOKENIZER, [Documents(texts, texts)]),
+        split=functools.partial(divide, how=how),
+    )
+    parts = iter(np.split(text.ids, text.sentences[1:-1]))
+    return [[next(parts) for _ in range(n)] for n in text.counts], report
 
 
 def documents(counts, longest=12):
@@ -126,7 +149,7 @@ def test_without_pairs_a_row_is_one_text():
 
 
 def test_pairs_are_the_same_on_every_run_and_masked_like_any_row():
-    texts, report = encode_sentences(TOKENIZER, corpus(), "punctuation")
+    texts, report = encode_sentences(corpus(), "punctuation")
     assert report["documents"] == len(texts) == len(corpus())
     rows = pair_rows(texts, Config(), TOKENIZER, length=128, seed=7)
     again = pair_rows(texts, Config(), TOKENIZER, length=128, seed=7)
@@ -170,11 +193,28 @@ def test_no_character_but_white_space_is_lost_between_sentences():
 
 def test_sentences_without_tokens_are_left_out_and_counted():
     texts = ["one\n\x01\ntwo", "\x02\n", ""]
-    found, report = encode_sentences(TOKENIZER, texts, "line")
+    found, report = encode_sentences(texts, "line")
     assert [len(document) for document in found] == [2]
     assert report["without_tokens"] == 2 and report["without_sentences"] == 2
     with pytest.raises(DataError, match="none of 1 documents has a sentence"):
-        encode_sentences(TOKENIZER, ["\x01"], "line")
+        encode_sentences(["\x01"], "line")
+
+
+TEXTS = st.text(st.sampled_from("ab A.!?) '\"\t\n\n"), max_size=60)
+
+
+@pytest.mark.parametrize("how", sentences.SENTENCES)
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 60), max_size=4))
+def test_sentences_do_not_depend_on_where_long_documents_are_cut(how, text, cuts):
+    edges = [0, *sorted(cuts), len(text)]
+    parts = [text[a:b] for a, b in itertools.pairwise(edges)]
+    last = len(parts) - 1
+    chunks = [
+        Documents(["x"], [part], begins=not n, ends=n == last)
+        for n, part in enumerate(parts)
+    ]
+    divided_parts = [texts for _, (texts,) in divide(chunks, how)]
+    assert sum(divided_parts, []) == split_sentences(text, how)
 
 
 @pytest.mark.parametrize(

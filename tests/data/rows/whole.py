@@ -13,6 +13,17 @@ def flat(documents, end=None):
     return Flat(ids, np.array([*map(len, documents)], np.uint32), end is not None)
 
 
+def divided(documents):
+    """Lists of sentences, int arrays each, as `Flat`, in the plainest way there is."""
+    lengths = [len(sentence) for sentences in documents for sentence in sentences]
+    return Flat(
+        np.concatenate([sentence for sentences in documents for sentence in sentences]),
+        np.array([sum(map(len, sentences)) for sentences in documents], np.uint32),
+        sentences=np.cumsum([0, *lengths]),
+        counts=np.array([*map(len, documents)], np.uint32),
+    )
+
+
 def whole(rows):
     """All fields as arrays."""
     return type(rows)(*(x if x is None else np.asarray(x) for x in rows))

@@ -13,7 +13,14 @@ from tfm_jax.data.batch import CausalBatch
 from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.flat import Flat, encode_documents
-from tfm_jax.data.mapped_rows import MappedRows, Windows
+from tfm_jax.data.mapped_rows import (
+    AT_ONCE,
+    MappedRows,
+    Windows,
+    laid_out,
+    release,
+    spans,
+)
 from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import packing
 from tfm_jax.data.sources.documents import Config as Source
@@ -22,7 +29,6 @@ from tfm_jax.data.workspace import workspace
 from tfm_jax.knobs import knob
 
 TARGETS = ("all", "last")  # prediction targets that count, of each piece of a document
-_AT_ONCE = 1 << 18  # tokens that are laid out in rows at once
 
 
 class CausalRows(MappedRows):
@@ -184,27 +190,25 @@ def _laid_out(ids, pieces, length, path):
     offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))[first]
     most = max(int(np.diff(first).max()), length - 1)
     kind = np.promote_types(ids.dtype, np.min_scalar_type(most))
-    rows, at_once = len(first) - 1, max(_AT_ONCE // length, 1)
+    rows, at_once = len(first) - 1, max(AT_ONCE // length, 1)
     with new_files(path, {"rows": kind}) as files:
         for begin in range(0, rows, at_once):
             end = min(begin + at_once, rows)
             some = slice(first[begin], first[end])
-            widths = lengths[some].astype(np.int64)
-            before = np.cumsum(widths) - widths
-            column = np.arange(widths.sum()) - np.repeat(before, widths)
-            places = column + np.repeat(starts[some], widths)
+            begins, widths = starts[some], lengths[some].astype(np.int64)
             segments = np.arange(some.start, some.stop) + 1
             segments -= np.repeat(first[begin:end], np.diff(first[begin : end + 1]))
-            fields = ids[places], ids[places + 1], np.repeat(segments, widths), column
-            # One row after the other, and in it one field after the other.
-            counts = np.diff(offsets[begin : end + 1])
-            ahead = np.repeat(offsets[begin:end] - offsets[begin], counts)
-            counts = np.repeat(counts, counts)
-            into = np.arange(len(places)) + ahead * (len(fields) - 1)
-            laid = np.empty(len(fields) * len(places), kind)
-            for number, field in enumerate(fields):
-                laid[into + number * counts] = field
-            files["rows"].append(laid)
+            columns = np.arange(widths.sum()) - np.repeat(
+                np.cumsum(widths) - widths, widths
+            )
+            fields = (
+                spans(ids, begins, widths),
+                spans(ids, begins + 1, widths),
+                np.repeat(segments, widths),
+                columns,
+            )
+            files["rows"].append(laid_out(fields, np.diff(offsets[begin : end + 1])))
+            release(ids)
         return {"rows": files["rows"].array(), "offsets": offsets}
 
 

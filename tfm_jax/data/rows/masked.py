@@ -1,12 +1,15 @@
 """Running text as rows for masked language models, maybe in pairs."""
 
 import dataclasses
+import functools
 
 from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.batches import Order
+from tfm_jax.data.flat import encode_documents
 from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import masking, sentence_pairs, sentences
 from tfm_jax.data.sources import documents
+from tfm_jax.data.workspace import workspace
 from tfm_jax.knobs import knob
 
 _Masking, _Pairs = masking.Config, sentence_pairs.Config  # their fields hide the names
@@ -31,14 +34,24 @@ class Config(Order, documents.Config):
     masking: _Masking = _Masking()
 
 
-def _rows(cfg, tokenizer, examples, split):
+def _rows(cfg, tokenizer, corpus, split):
     """Rows for training are masked for good if so configured."""
-    read, report = sentences.encode_sentences(tokenizer, examples.texts, cfg.sentences)
+    folder = workspace()
+    text, report = encode_documents(
+        tokenizer,
+        corpus,
+        split=functools.partial(sentences.divide, how=cfg.sentences),
+        characters=corpus.characters,
+        folder=folder,
+        name=split,
+    )
+    path = folder and folder / split
     rows = sentence_pairs.pair_rows(
-        read, cfg.pairs, tokenizer, length=cfg.length, seed=cfg.row_seed
+        *(text, cfg.pairs, tokenizer), length=cfg.length, seed=cfg.row_seed, path=path
     )
     if split == "train" and cfg.masking.draw == "static":
-        rows = masking.masked_copies(rows, _masker(cfg, tokenizer), cfg.row_seed)
+        path = folder and folder / f"{split}-masked"
+        rows = masking.masked_copies(rows, _masker(cfg, tokenizer), cfg.row_seed, path)
     return filled_text(tokenizer, rows, report | {"rows": len(rows.tokens)})
 
 
@@ -49,8 +62,10 @@ def _masker(cfg, tokenizer):
 KIND = Kind(
     Config,
     MaskedBatch,
-    documents.load_documents,
+    documents.load_corpus,
     documents.texts_of,
     _rows,
+    size=lambda corpus: corpus.count,
     augment=_masker,
+    mapped=sentence_pairs.MaskedRows,
 )

@@ -2,12 +2,15 @@
 
 import bisect
 import dataclasses
+import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfm_jax.data.array_files import new_files
 from tfm_jax.data.batch import MaskedBatch
-from tfm_jax.data.errors import DataError
+from tfm_jax.data.mapped_rows import AT_ONCE, rows_of
 from tfm_jax.knobs import check_numbers, knob
 
 _STREAM = 1  # keeps the draws apart from those that order rows
@@ -156,21 +159,37 @@ class Masker:
         return np.where(fate < self.cfg.mask, self._mask, seen)
 
 
-def masked_copies(rows: MaskedBatch, masker: Masker, seed: int) -> MaskedBatch:
+def masked_copies(
+    rows: MaskedBatch, masker: Masker, seed: int, path: Path | None = None
+) -> MaskedBatch:
     """Every row ``copies`` times with masks of its own, for good: a `MaskedBatch`.
+
+    Args:
+        rows: of `MaskedRows`.
+        path: folder, and what the names of files begin with; None: in memory.
 
     Source: Devlin et al. 2019's create_pretraining_data.py, dupe_factor.
     """
-    count = len(rows.tokens)
-    if not count:
-        raise DataError("there are no rows to mask")
-    copies = []
-    for copy in range(masker.cfg.copies):
-        seeds = [(seed, copy, row) for row in range(count)]
-        copies.append(masker(rows, seeds))
-    return MaskedBatch(
-        *(
-            None if fields[0] is None else np.concatenate(fields)
-            for fields in zip(*copies, strict=True)
-        )
-    )
+    whole = rows_of(rows)
+    count, length = rows.shape
+    kinds = {name: array.dtype for name, array in whole.arrays.items()}
+    kinds["labels"] = kinds["rows"]
+    kinds["target_positions"] = np.min_scalar_type(length)
+    kinds["target_counts"] = np.min_scalar_type(masker.cfg.most)
+    at_once = max(AT_ONCE // length, 1)
+    with new_files(path, kinds) as files:
+        for copy, first in itertools.product(
+            range(masker.cfg.copies), range(0, count, at_once)
+        ):
+            some = np.arange(first, min(first + at_once, count))
+            masked = masker(whole.take(some), [(seed, copy, row) for row in some])
+            files["rows"].append(masked.tokens[masked.segments > 0])
+            files["offsets"].append_totals(masked.segments.sum(1))
+            files["labels"].append(masked.labels.ravel())
+            files["target_positions"].append(masked.target_positions.ravel())
+            files["target_counts"].append(masked.weights.sum(1))
+            for name in kinds.keys() & {"second", "pair_labels"}:
+                files[name].append(whole.arrays[name][some])
+        arrays = {name: file.array() for name, file in files.items()}
+    settings = whole.settings | {"most": masker.cfg.most}
+    return type(whole)(arrays, settings).fields()

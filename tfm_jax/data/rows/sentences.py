@@ -1,12 +1,9 @@
-"""Documents into sentences of tokens."""
+"""Documents into sentences."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-import numpy as np
-
-from tfm_jax.data.errors import DataError
+from tfm_jax.data.sources.running_text import Documents
 
 # A full stop, maybe in quotes or brackets, before something that starts a sentence.
 _END = re.compile(r"""(?<=[.!?])(?<!\b[A-Z]\.)["')\]]*\s+(?=["'(\[]*[A-Z0-9])""")
@@ -40,27 +37,31 @@ def split_sentences(text: str, how: str) -> list[str]:
     return [part.strip() for part in SENTENCES[how](text) if part.strip()]
 
 
-def encode_sentences(
-    tokenizer: Any, texts: Sequence[str], how: str
-) -> tuple[list[list[np.ndarray]], dict[str, Any]]:
-    """Documents as lists of int32 arrays, one per sentence: (documents, report).
+def divide(chunks: Iterable[Documents], how: str) -> Iterator[tuple]:
+    """(chunk, lists of the sentences of each of its texts) of each chunk.
 
-    Sentences without a token and documents without a sentence are left out.
-
-    Raises: DataError if nothing is left.
+    A sentence of a long document that goes on in another chunk is one of that chunk.
     """
-    split = [split_sentences(text, how) for text in texts]
-    rows = iter(tokenizer.encode([one for document in split for one in document]))
-    encoded = [[next(rows) for _ in document] for document in split]
-    documents = [[row for row in document if len(row)] for document in encoded]
-    kept = [document for document in documents if document]
-    if not kept:
-        raise DataError(f"none of {len(texts)} documents has a sentence with a token")
-    sentences = sum(map(len, kept))
-    return kept, {
-        "documents": len(kept),
-        "without_sentences": len(documents) - len(kept),
-        "sentences": sentences,
-        "without_tokens": sum(map(len, split)) - sentences,
-        "tokens": sum(len(row) for document in kept for row in document),
-    }
+    rest = ""
+    for chunk in chunks:
+        texts = [rest + chunk.texts[0], *chunk.texts[1:]]
+        rest = ""
+        if not chunk.ends:
+            last = _LAST[how](texts[-1])
+            texts[-1], rest = texts[-1][:last], texts[-1][last:]
+        yield chunk, [split_sentences(text, how) for text in texts]
+
+
+def _last_line(text):
+    return text.rfind("\n") + 1
+
+
+def _last_sentence(text):
+    """Where what may go on begins; no blank at the end separates paragraphs yet."""
+    known = len(text.rstrip())
+    start = max((end.end() for end in _PARAGRAPH.finditer(text, 0, known)), default=0)
+    paragraph = text[start:known]  # what is in front of it is not looked at
+    return start + max((end.end() for end in _END.finditer(paragraph)), default=0)
+
+
+_LAST = {"line": _last_line, "punctuation": _last_sentence}
