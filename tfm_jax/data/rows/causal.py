@@ -40,7 +40,8 @@ class CausalRows(MappedRows):
             and offsets [R + 1], real tokens before each row.
         settings: length T; ``context``, so many tokens repeat those of the row before
             and are no targets; ``last``: of each segment only the last label counts;
-            ``single``: rows have one segment each, and no positions.
+            ``single``: rows have one segment each, and neither positions nor segments
+            lie in the arrays.
     """
 
     batch = CausalBatch
@@ -97,24 +98,24 @@ class _Blocks:
         return labels * (self.weights > 0) if self._context else labels
 
 
-_FIELDS = ("tokens", "labels", "segments", "positions")  # that `_Segments` has in files
-
-
 class _Segments:
     """Rows of any segments."""
 
     def __init__(self, arrays, chosen, at_once, *, length, context, last, single):
-        del context, single  # of rows without segments, and of fields
+        del context  # is of rows without segments
         self._windows = Windows.of_rows(
-            *(arrays["rows"], arrays["offsets"], chosen, length, len(_FIELDS)),
+            *(arrays["rows"], arrays["offsets"], chosen, length, 2 if single else 4),
             at_once=at_once,
         )
-        self._last = last
+        self._last, self._single = last, single
 
     tokens = property(lambda self: self._windows[0])
     labels = property(lambda self: self._windows[1])
-    segments = property(lambda self: self._windows[2])
     positions = property(lambda self: self._windows[3])
+
+    @property
+    def segments(self):
+        return self._windows.real(np.int32) if self._single else self._windows[2]
 
     @property
     def weights(self):
@@ -170,7 +171,7 @@ def causal_rows(
         ends = np.cumsum(text.lengths + np.int64(text.separated))
         starts = ends - text.lengths - np.int64(text.separated)
         pieces = cut(starts[sizes > 0], sizes[sizes > 0], length)
-        arrays = _laid_out(text.ids, pieces, length, path)
+        arrays = _laid_out(text.ids, pieces, length, layout == "single", path)
     settings = {"length": length, "context": context, "last": asked == "last"}
     settings["single"] = layout == "single"
     return CausalRows(arrays, settings).fields()
@@ -184,7 +185,7 @@ class Pieces(NamedTuple):
     first: np.ndarray  # [R + 1] number of the first piece of each row
 
 
-def _laid_out(ids, pieces, length, path):
+def _laid_out(ids, pieces, length, single, path):
     """Arrays of `CausalRows`, some rows at once."""
     starts, lengths, first = pieces
     offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))[first]
@@ -207,7 +208,8 @@ def _laid_out(ids, pieces, length, path):
                 np.repeat(segments, widths),
                 columns,
             )
-            files["rows"].append(laid_out(fields, np.diff(offsets[begin : end + 1])))
+            counts = np.diff(offsets[begin : end + 1])
+            files["rows"].append(laid_out(fields[: 2 if single else 4], counts))
             release(ids)
         return {"rows": files["rows"].array(), "offsets": offsets}
 
