@@ -97,7 +97,9 @@ class Ours(Training):
         sides = {}
         for side in ("source", "target"):
             texts = [
-                texts_of(getattr(rows, side), getattr(rows, f"{side}_segments"))
+                texts_of(
+                    *(np.asarray(getattr(rows, side + x)) for x in ("", "_segments"))
+                )
                 for rows in self.run.data.train  # of one shape each
             ]
             lengths = np.concatenate([np.diff(offsets) for _, offsets in texts])

@@ -1,8 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.rows.whole import whole
 from tfm_jax.data.batches import eval_batches
+from tfm_jax.data.mapped_rows import rows_of, tokens_of
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.data.rows import packing
 from tfm_jax.data.tokenizers.bilingual import BOS, EOS
@@ -28,7 +31,7 @@ def examples(lengths):
 def packed(lengths):
     source, target = examples(lengths)
     plan = packing.plan(source.lengths, target.lengths, *ROOM)
-    return packing.fill_rows(source, target, *plan, ROOM)
+    return whole(packing.fill_rows(source, target, *plan, ROOM))
 
 
 def segments_of(tokens, segments):
@@ -83,6 +86,24 @@ def test_positions_restart_and_inputs_are_labels_shifted_behind_bos(lengths):
         assert not field[padding].any(), name
 
 
+@pytest.mark.parametrize("alone", [False, True])
+@given(lengths=LENGTHS, numbers=st.lists(st.integers(0, 40), min_size=1, max_size=9))
+@settings(max_examples=50, deadline=None)
+def test_any_rows_are_those_of_all_rows(alone, lengths, numbers):
+    source, target = examples(lengths)
+    plan = packing.plan(source.lengths, target.lengths, *ROOM)
+    if alone:
+        plan = np.arange(len(lengths)), np.ones(len(lengths), int)
+    rows = packing.fill_rows(source, target, *plan, ROOM)
+    chosen = np.array(numbers) % len(rows.target)
+    taken = rows_of(rows).take(chosen)
+    for field, entire, some in zip(rows, whole(rows), taken, strict=True):
+        assert field.dtype == entire.dtype and field.shape == entire.shape
+        np.testing.assert_array_equal(field[chosen], entire[chosen], strict=True)
+        np.testing.assert_array_equal(some, entire[chosen], strict=True)
+    assert tokens_of(rows) == target.lengths.sum()
+
+
 def test_packing_fills_rows_of_sentence_like_lengths_to_93_percent():
     rng = np.random.default_rng(0)
     source = np.clip(rng.gamma(9, 1.7, 5000).astype(int), 3, 48)
@@ -97,7 +118,7 @@ def test_a_batch_is_padded_with_empty_rows_only():
     data = Prepared(None, [rows], [rows], [], {}, {}, "", {}, packing.as_batch)
     (padded,) = eval_batches(data, "valid", batch_tokens=5 * rows.shape[-1])
     (real,) = eval_batches(data, "valid", batch_tokens=rows.target.size)
-    for whole, field in zip(padded, real, strict=True):
-        assert whole.shape[0] == 5
-        np.testing.assert_array_equal(whole[: len(field)], field)
-        assert not whole[len(field) :].any()
+    for filled, field in zip(padded, real, strict=True):
+        assert filled.shape[0] == 5
+        np.testing.assert_array_equal(filled[: len(field)], field)
+        assert not filled[len(field) :].any()

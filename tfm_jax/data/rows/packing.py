@@ -1,12 +1,17 @@
 """Sequence pairs into rows of fixed shape, packed; and the batch that rows make."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfm_jax.data.array_files import new_files
 from tfm_jax.data.batch import PairBatch
+from tfm_jax.data.mapped_rows import AT_ONCE, MappedRows, Windows, laid_out, spans
 from tfm_jax.data.tokenizers.bilingual import BOS
+
+_SIDES = ("source", "target")
 
 
 class Ragged(NamedTuple):
@@ -102,34 +107,92 @@ def plan(
     return np.concatenate(examples or empty), np.concatenate(counts or empty)
 
 
+class PairRows(MappedRows):
+    """Rows of pairs.
+
+    Attributes:
+        arrays: source and target, one row after the other the tokens of its side, no
+            padding, and, if rows have several pairs, the segments; and source_offsets
+            and target_offsets [R + 1], tokens before each row.
+        settings: lengths S, T; ``packed``: rows have several pairs.
+    """
+
+    batch = Rows
+
+    @property
+    def tokens(self) -> int:
+        """Of the target of all rows, padding left out."""
+        return int(self.arrays["target_offsets"][-1])
+
+    def _kinds(self):
+        rows = len(self.arrays["target_offsets"]) - 1
+        lengths = np.repeat(self.settings["lengths"], 2).tolist()
+        return {
+            name: ((rows, length), np.int32)
+            for name, length in zip(Rows._fields, lengths, strict=True)
+        }
+
+    def _gather(self, chosen, at_once):
+        return _Pairs(self.arrays, chosen, at_once, **self.settings)
+
+
+class _Pairs:
+    """Some `PairRows`."""
+
+    def __init__(self, arrays, chosen, at_once, *, lengths, packed):
+        self._packed = packed
+        self._source, self._target = (
+            Windows.of_rows(
+                *(arrays[side], arrays[f"{side}_offsets"], chosen, length, 1 + packed),
+                at_once=at_once,
+            )
+            for side, length in zip(_SIDES, lengths, strict=True)
+        )
+
+    source = property(lambda self: self._source[0])
+    target = property(lambda self: self._target[0])
+    source_segments = property(lambda self: self._segments(self._source))
+    target_segments = property(lambda self: self._segments(self._target))
+
+    def _segments(self, side):
+        return side[1] if self._packed else side.real(np.int32)
+
+
 def fill_rows(
     source: Ragged,
     target: Ragged,
     examples: np.ndarray,
     counts: np.ndarray,
     shape: tuple[int, int],
+    path: Path | None = None,
 ) -> Rows:
-    """Lays examples out in rows: `Rows` of ``shape`` (S, T)."""
-    row = np.repeat(np.arange(len(counts)), counts)
-    segment = np.arange(len(examples)) - np.repeat(np.cumsum(counts) - counts, counts)
-    sides = []
-    for side, width in zip((source, target), shape, strict=True):
-        sides += _lay_out(side, examples, row, segment, len(counts), width)
-    return Rows(*sides)
+    """Lays examples out in rows: `Rows` of ``shape`` (S, T).
 
-
-def _lay_out(side, examples, row, segment, rows, width):
-    lengths = side.lengths[examples]
-    ends = np.cumsum(lengths)
-    within = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
-    before = ends - lengths  # tokens laid out so far, over all rows
-    start = before - before[segment == 0][row]
-    into = np.repeat(row * width + start, lengths) + within
-    tokens = np.zeros(rows * width, np.int32)
-    segments = np.zeros(rows * width, np.int32)
-    tokens[into] = side.ids[np.repeat(side.offsets[:-1][examples], lengths) + within]
-    segments[into] = np.repeat(segment + 1, lengths)
-    return tokens.reshape(rows, width), segments.reshape(rows, width)
+    Args: path: folder, and what the names of files begin with; None: in memory.
+    """
+    packed = bool(counts.max(initial=0) > 1)
+    first = np.append(0, np.cumsum(counts))
+    segments = np.arange(len(examples)) - np.repeat(first[:-1], counts) + 1
+    kinds = {}
+    for name, side in zip(_SIDES, (source, target), strict=True):
+        most = max(side.ids.max(initial=0), counts.max(initial=0))
+        kinds |= {name: np.min_scalar_type(most), f"{name}_offsets": np.int64}
+    at_once = max(AT_ONCE // max(shape), 1)
+    with new_files(path, kinds) as files:
+        for begin in range(0, len(counts), at_once):
+            end = min(begin + at_once, len(counts))
+            some = slice(first[begin], first[end])
+            for name, side in zip(_SIDES, (source, target), strict=True):
+                chosen = examples[some]
+                starts = side.offsets[chosen]
+                widths = side.offsets[chosen + 1] - starts
+                fields = [spans(side.ids, starts, widths)]
+                fields += [np.repeat(segments[some], widths)] * packed
+                of_rows = np.add.reduceat(widths, first[begin:end] - first[begin])
+                files[name].append(laid_out(fields, of_rows))
+                files[f"{name}_offsets"].append_totals(of_rows)
+        arrays = {name: file.array() for name, file in files.items()}
+    return PairRows(arrays, {"lengths": [*shape], "packed": packed}).fields()
 
 
 def as_batch(rows: Rows, seeds: Any = None, *, packed: bool = True) -> PairBatch:
@@ -139,27 +202,40 @@ def as_batch(rows: Rows, seeds: Any = None, *, packed: bool = True) -> PairBatch
     """
     del seeds
     source, source_segments, target, target_segments = rows
-    source_positions, _ = positions(source_segments)
-    target_positions, starts = positions(target_segments)
-    inputs = np.zeros_like(target)
+    begins, positions = _begins(target_segments), (None, None)
+    if packed:
+        positions = (
+            _positions(source_segments, _begins(source_segments)),
+            _positions(target_segments, begins),
+        )
+    inputs = np.empty_like(target)
     inputs[:, 1:] = target[:, :-1]
-    inputs[starts] = BOS
-    inputs[target_segments == 0] = 0  # the EOS before the padding is no input
+    inputs[begins] = BOS
+    inputs *= target_segments > 0  # the EOS before the padding is no input
     return PairBatch(
         source=source,
         source_segments=source_segments,
-        source_positions=source_positions if packed else None,
+        source_positions=positions[0],
         target_inputs=inputs,
         target_labels=target,
         target_segments=target_segments,
-        target_positions=target_positions if packed else None,
+        target_positions=positions[1],
     )
 
 
-def positions(segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions within each segment, and where segments start."""
-    starts = segments > 0
-    starts[:, 1:] &= segments[:, 1:] != segments[:, :-1]
-    columns = np.arange(segments.shape[1], dtype=np.int32)
-    since = np.maximum.accumulate(np.where(starts, columns, 0), axis=1)
-    return np.where(segments > 0, columns - since, 0).astype(np.int32), starts
+def _positions(segments, begins):
+    """Positions within each segment: [B, T] int32, 0 at padding."""
+    starts = begins.ravel().nonzero()[0].astype(np.int32)
+    counts = np.empty_like(starts)
+    counts[:-1], counts[-1] = starts[1:] - starts[:-1], segments.size - starts[-1]
+    positions = np.arange(segments.size, dtype=np.int32)
+    positions -= starts.repeat(counts)
+    return positions.reshape(segments.shape) * (segments > 0)
+
+
+def _begins(segments):
+    """[B, T] bool, whether a segment begins there, or the padding."""
+    begins, flat = np.empty(segments.shape, bool), segments.ravel()
+    np.not_equal(flat[1:], flat[:-1], out=begins.ravel()[1:])
+    begins[:, 0] = True
+    return begins

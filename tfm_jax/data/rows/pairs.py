@@ -4,10 +4,12 @@ import dataclasses
 import functools
 import hashlib
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfm_jax.data.array_files import ending
 from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import POLICIES, invalid_utf8_knob, sift
@@ -19,6 +21,7 @@ from tfm_jax.data.tokenizers import bilingual, unknown
 from tfm_jax.data.tokenizers.bilingual import EOS, UNK
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
 from tfm_jax.data.tokenizers.training_texts import fits
+from tfm_jax.data.workspace import workspace
 from tfm_jax.knobs import knob
 
 _SIDES = ("source", "target")
@@ -185,13 +188,18 @@ def _check_ids(ids, vocab, side):
         )
 
 
-def form_rows(cfg: Any, encoded: Encoded) -> list[packing.Rows]:
-    """The examples in rows: one `Rows` per row shape, smallest first."""
+def form_rows(
+    cfg: Any, encoded: Encoded, path: Path | None = None
+) -> list[packing.Rows]:
+    """The examples in rows: one `Rows` per row shape, smallest first.
+
+    Args: path: folder, and what the names of files begin with; None: in memory.
+    """
     lengths = encoded.source.lengths, encoded.target.lengths
     full = (cfg.source_length, cfg.target_length)
     if cfg.batching == "pack":
         examples, counts = packing.plan(*lengths, *full)
-        return [packing.fill_rows(*encoded[:2], examples, counts, full)]
+        return [packing.fill_rows(*encoded[:2], examples, counts, full, path)]
     shapes = [full]
     if cfg.batching == "bucket":
         smaller = {tuple(min(b, room) for room in full) for b in cfg.bucket_lengths}
@@ -200,8 +208,11 @@ def form_rows(cfg: Any, encoded: Encoded) -> list[packing.Rows]:
     first_fit = np.argmax(fits, axis=0)
     groups = [np.flatnonzero(first_fit == index) for index in range(len(shapes))]
     return [
-        packing.fill_rows(*encoded[:2], group, np.ones(len(group), int), shape)
-        for group, shape in zip(groups, shapes, strict=True)
+        packing.fill_rows(
+            *(*encoded[:2], group, np.ones(len(group), int), shape),
+            path and ending(path, str(number)),
+        )
+        for number, (group, shape) in enumerate(zip(groups, shapes, strict=True))
         if len(group)
     ]
 
@@ -221,7 +232,9 @@ def _rows(cfg, tokenizer, pairs, split):
     digest = hashlib.sha256()
     for array in (*encoded.source, *encoded.target):
         digest.update(array.tobytes())
-    return Filled(form_rows(cfg, encoded), encoded.report, digest.hexdigest())
+    folder = workspace()
+    rows = form_rows(cfg, encoded, folder and folder / split)
+    return Filled(rows, encoded.report, digest.hexdigest())
 
 
 def _fingerprint(cfg, tokenizer, digests, examples):
@@ -245,4 +258,5 @@ KIND = Kind(
     evaluated=lambda lists: Pairs(*lists),
     tokenizer=bilingual,
     fingerprint=_fingerprint,
+    mapped=packing.PairRows,
 )
