@@ -53,6 +53,7 @@ MODEL = {
     "windows": (2,),
     "embedding_scale": False,
     "output_bias": True,
+    "loss_chunk": 1,
     "source_vocab": dict(source_vocab=13, tie="two_way"),
     "target_vocab": dict(target_vocab=13, tie="two_way"),
     **dict.fromkeys(

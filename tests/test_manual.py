@@ -36,6 +36,23 @@ class Own(Base):
     wrapped: str = knob("a", "of one kind", choices=("a", "b"))
 
 
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    other: int = knob(1, "of a base that is named first", role="execution")
+
+
+@dataclasses.dataclass(frozen=True)
+class OfTwo(Mixed, Base):
+    depth: int = 3
+    other: int = 4
+
+
+@pytest.mark.parametrize(("name", "base"), [("depth", Base), ("other", Mixed)])
+def test_another_default_keeps_all_else_whichever_base_has_it(name, base):
+    fields = {f.name: f for f in dataclasses.fields(OfTwo)}
+    assert fields[name].metadata == base.__dataclass_fields__[name].metadata
+
+
 def test_another_default_keeps_help_range_and_role():
     fields = {f.name: f for f in dataclasses.fields(Own)}
     assert (fields["depth"].default, Own().depth) == (2, 2)

@@ -91,8 +91,9 @@ def inherit(
         TypeError: for a knob to fix that there is not, and for one that has no effect
             with what is fixed, and is not.
     """
-    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-    parents = {field.name: field for field in fields}
+    parents: dict[str, dataclasses.Field] = {}
+    for base in filter(dataclasses.is_dataclass, reversed(cls.__mro__[1:])):
+        parents |= {field.name: field for field in dataclasses.fields(base)}
     _fix(cls, fixed or {}, parents)
     for name, fewer in (choices or {}).items():
         cls.__annotations__.setdefault(name, parents[name].type)

@@ -339,7 +339,6 @@ KNOBS = MODEL | {
     "head": {},
     "labels": dict(labels=3, head="classify"),
     "head_dropout": dict(head_dropout=0.3, head="classify"),
-    "loss_chunk": 1,
 }
 OF_PAIRS = set(MODEL) - {f.name for f in dataclasses.fields(gpt.Config)}
 

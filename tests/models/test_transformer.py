@@ -16,6 +16,7 @@ from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.models.transformer import SIZES, Config, Transformer
 from tfm_jax.objectives.translation import example
 from tfm_jax.ops.attention import SCORES
+from tfm_jax.ops.losses import FactoredLogits, token_cross_entropy
 from tfm_jax.ops.masks import MASK_STYLES
 
 STYLES = ("before", "after_renormalised")
@@ -338,3 +339,28 @@ def test_without_training_dropout_needs_no_key_and_does_nothing():
     np.testing.assert_array_equal(
         logits(model, params, batch), logits(dry, params, batch)
     )
+
+
+@pytest.mark.parametrize("tie", ["three_way", "none"])
+def test_a_loss_in_chunks_trains_the_same_model(tie):
+    """With a bias on the logits, tied and untied; gradients of all parameters."""
+    model, params = tiny(tie=tie, output_bias=True, decoder_depth=1, dropout=0.0)
+
+    def loss(chunk):
+        cfg = dataclasses.replace(model.cfg, loss_chunk=chunk)
+
+        def of(params):
+            logits = Transformer(cfg).apply({"params": params}, PACKED, train=True)
+            assert isinstance(logits, FactoredLogits) == bool(chunk)
+            labels, real = PACKED.target_labels, PACKED.target_segments > 0
+            weights = real.astype(np.float32)
+            return token_cross_entropy(logits, labels, weights, 0.1)[0]
+
+        return of
+
+    (whole, grads), (chunked, in_chunks) = (
+        jax.jit(jax.value_and_grad(loss(chunk)))(params) for chunk in (0, 3)
+    )
+    np.testing.assert_allclose(chunked, whole, rtol=1e-5)
+    for grad, other in zip(*map(jax.tree.leaves, (in_chunks, grads)), strict=True):
+        np.testing.assert_allclose(grad, other, atol=1e-5)

@@ -94,22 +94,22 @@ def test_large_logits_and_bfloat16_logits_give_a_finite_float32_loss():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_chunks_of_a_factored_loss_add_up_to_the_whole_one(chunk, dtype):
     D, scale = 5, 4.0
-    states, table = normal(3, B, T, D).astype(dtype), normal(4, V, D)
+    factors = normal(3, B, T, D).astype(dtype), normal(4, V, D), normal(5, V)
 
     def loss(whole):
-        def of(states, table):
-            logits = FactoredLogits(states, table, jnp.dtype(dtype), chunk)
+        def of(states, table, bias):
+            logits = FactoredLogits(states, table, bias, jnp.dtype(dtype), chunk)
             if whole:
-                logits = token_logits(states, table, jnp.dtype(dtype))
+                logits = token_logits(states, table, jnp.dtype(dtype), bias)
             total, _ = token_cross_entropy(logits, LABELS, WEIGHTS, 0.1)
             return scale * total
 
         return of
 
-    both = (jax.jit(jax.value_and_grad(loss(x), (0, 1))) for x in (False, True))
-    (ours, grads), (wanted, whole) = (run(states, table) for run in both)
+    both = (jax.jit(jax.value_and_grad(loss(x), (0, 1, 2))) for x in (False, True))
+    (ours, grads), (wanted, whole) = (run(*factors) for run in both)
     np.testing.assert_allclose(ours, wanted, rtol=1e-6)
-    np.testing.assert_allclose(jax.jit(loss(False))(states, table), wanted, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(loss(False))(*factors), wanted, rtol=1e-6)
     tolerance = dict(float32=1e-5, bfloat16=2**-7)[dtype]
     for grad, other in zip(grads, whole, strict=True):
         assert grad.dtype == other.dtype
@@ -121,7 +121,7 @@ def test_no_logits_of_all_positions_exist_where_they_are_factored():
     states, table = normal(3, B, T, 5), normal(4, V, 5)
 
     def loss(states, table, chunk):
-        logits = FactoredLogits(states, table, jnp.dtype("float32"), chunk)
+        logits = FactoredLogits(states, table, None, jnp.dtype("float32"), chunk)
         return token_cross_entropy(logits, LABELS, WEIGHTS)[0]
 
     program = str(

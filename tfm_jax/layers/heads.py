@@ -1,5 +1,7 @@
 """Output heads: LM logits, sentence pairs, sequence and token labels, spans."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,12 +9,64 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from tfm_jax.config import knob
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.text.encoder import EncoderArch
 from tfm_jax.ops.activations import ACTIVATIONS
+from tfm_jax.ops.losses import FactoredLogits, default_chunk, token_logits
 from tfm_jax.ops.pooling import POOLS
+
+
+@dataclasses.dataclass(frozen=True)
+class VocabularyLoss:
+    """Field for a ``Config``, whose bases name it before the class of the others."""
+
+    loss_chunk: int = knob(
+        0,
+        "positions of a row whose logits a training step holds at a time; 0: as many "
+        "as suit the device",
+        role="execution",
+        low=0,
+    )
+
+
+def vocabulary_logits(
+    cfg: Any,
+    x: jax.Array,
+    output: Any,
+    bias: jax.Array | None = None,
+    *,
+    train: bool,
+) -> jax.Array | FactoredLogits:
+    """Logits [B, T, V] float32, left factored where training takes them in chunks.
+
+    Args:
+        cfg: has ``VocabularyLoss``. x: [B, T, D].
+        output: a table [V, D], or a ``Linear`` without bias. bias: [V].
+    """
+    dtype, untied = jnp.dtype(cfg.dtype), isinstance(output, Linear)
+    vocab = output.features[0] if untied else len(output)
+    chunk = cfg.loss_chunk or default_chunk(vocab, _rows_of_a_device(x))
+    if train and x.shape[1] > chunk:
+        table = output.variables["params"]["kernel"].T if untied else output
+        table = constrain(table, "vocab", None)  # gathered once, not for each chunk
+        return FactoredLogits(x, table, bias, dtype, chunk)
+    if untied:
+        logits = output(x).astype(jnp.float32)
+        logits = logits if bias is None else logits + bias
+    else:
+        logits = token_logits(x, output, dtype, bias)
+    return constrain(logits, "batch", "length", "vocab")
+
+
+def _rows_of_a_device(x):
+    """Of [B, ...] that a mesh may divide."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    axes = nn.logical_to_mesh_axes(("batch",))[0] or ()
+    axes = (axes,) if isinstance(axes, str) else axes
+    return max(len(x) // math.prod(sizes.get(axis, 1) for axis in axes), 1)
 
 
 class LMHead(nn.Module):

@@ -27,7 +27,12 @@ from tfm_jax.config import Above, knob
 from tfm_jax.data.batch import TextBatch
 from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
-from tfm_jax.layers.heads import LabelledLogits, Labels
+from tfm_jax.layers.heads import (
+    LabelledLogits,
+    Labels,
+    VocabularyLoss,
+    vocabulary_logits,
+)
 from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.parts import ENCODER, Context, Memory, Part
 from tfm_jax.layers.residual import NORM_PLACEMENTS
@@ -35,7 +40,6 @@ from tfm_jax.layers.stack import Stack
 from tfm_jax.layers.text.past import Cache
 from tfm_jax.models.family import Family
 from tfm_jax.ops import ancestry, pooling
-from tfm_jax.ops.losses import FactoredLogits, default_chunk
 from tfm_jax.ops.masks import Mask
 
 NONE: Mapping[str, Memory] = MappingProxyType({})
@@ -45,12 +49,12 @@ DROPPED = ("vectors", "tables")
 
 
 def _lm(model, x, table, batch, train):
-    return model.logits_for_loss(x, table, train=train)
+    return model.lm_logits(x, table, train=train)
 
 
 def _classify(model, x, table, batch, train):
     labels = model.classify(pooling.last(x, batch.segments > 0), train=train)
-    return LabelledLogits(model.logits_for_loss(x, table, train=train), labels)
+    return LabelledLogits(model.lm_logits(x, table, train=train), labels)
 
 
 # (model, x [B, T, D], token table, batch, train) -> float32 logits
@@ -61,7 +65,7 @@ HEADS: dict[str, Callable] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(TextArch):
+class Config(VocabularyLoss, TextArch):
     """Defaults are GPT-2's smallest model."""
 
     width: int = 768
@@ -89,13 +93,6 @@ class Config(TextArch):
         "their sum, or, as GPT-1, the tables of both: the logits see it too",
         role="training",
         choices=DROPPED,
-    )
-    loss_chunk: int = knob(
-        0,
-        "positions of a row whose logits a training step holds at a time; 0: as many "
-        "as make 32 MiB",
-        role="execution",
-        low=0,
     )
     head: str = knob("lm", "output head", choices=HEADS)
     labels: int = knob(2, 'classes of the head "classify"', low=1, high=2**20)
@@ -299,26 +296,13 @@ class Gpt(nn.Module):
         cache = cache._replace(index=cache.index + 1, layers=layers, ancestry=written)
         return self.lm_logits(x, self.embedding.table), cache
 
-    def lm_logits(self, x: jax.Array, table: jax.Array) -> jax.Array:
-        """States [..., D] -> logits [..., V] float32, tied to a ``table`` [V, D]."""
-        if self.cfg.tie_embeddings:
-            logits = self.embedding.attend(x, table)
-        else:
-            logits = self.output(x).astype(jnp.float32)
-        return constrain(logits, "batch", "length", "vocab")
+    def lm_logits(self, x: jax.Array, table: jax.Array, *, train: bool = False) -> Any:
+        """States [..., D] -> logits [..., V] float32, tied to a ``table`` [V, D].
 
-    def logits_for_loss(
-        self, x: jax.Array, table: jax.Array, *, train: bool
-    ) -> jax.Array | FactoredLogits:
-        """``lm_logits``; in training factored, where rows are longer than a chunk."""
-        cfg = self.cfg
-        chunk = cfg.loss_chunk or default_chunk(cfg.vocab)
-        if not train or x.shape[1] <= chunk:
-            return self.lm_logits(x, table)
-        if not cfg.tie_embeddings:
-            table = self.output.variables["params"]["kernel"].T
-        table = constrain(table, "vocab", None)  # gathered once, not for each chunk
-        return FactoredLogits(x, table, jnp.dtype(cfg.dtype), chunk)
+        Args: train: [B, T, V] may stay factored, see ``layers.heads``.
+        """
+        output = table if self.cfg.tie_embeddings else self.output
+        return vocabulary_logits(self.cfg, x, output, train=train)
 
     def _states(self, batch, memories, prompt, *, train):
         """([B, T, D], the token table of this call)."""

@@ -17,6 +17,7 @@ from tfm_jax.config import knob
 from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
+from tfm_jax.layers.heads import VocabularyLoss, vocabulary_logits
 from tfm_jax.layers.linear import Dropout, Linear, constrain
 from tfm_jax.layers.parts import DECODER, Context, Memory
 from tfm_jax.layers.residual import NORM_PLACEMENTS
@@ -28,7 +29,7 @@ from tfm_jax.ops.masks import Mask
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Vocabularies, TextArch):
+class Config(VocabularyLoss, Vocabularies, TextArch):
     """Defaults are the paper's base model."""
 
     encoder_depth: int = knob(6, "layers, N", low=1, high=10_000)
@@ -138,7 +139,7 @@ class Transformer(EncoderDecoder):
         mask = Mask.between(segments, segments, packed=positions is not None)
         return self.encoder(x, _or_count(positions, x), Context(mask), train=train)
 
-    def decode(self, batch: PairBatch, memory: jax.Array, *, train: bool) -> jax.Array:
+    def decode(self, batch: PairBatch, memory: jax.Array, *, train: bool) -> Any:
         """Teacher forcing: logits [B, T, V] for every target position at once."""
         x, positions = self._embed(
             self.table("target"),
@@ -153,9 +154,8 @@ class Transformer(EncoderDecoder):
             mask=dataclasses.replace(Mask.between(q, q, packed=packed), causal=True),
             memories={"encoder": Memory(memory, Mask.between(q, kv, packed=packed))},
         )
-        return self._logits(
-            self.decoder(x, _or_count(positions, x), context, train=train)
-        )
+        x = self.decoder(x, _or_count(positions, x), context, train=train)
+        return self._logits(x, train=train)
 
     def init_cache(
         self,
@@ -201,13 +201,11 @@ class Transformer(EncoderDecoder):
         x = self.embedding_dropout(x, train=train)
         return constrain(x, "batch", "length", "embed"), positions
 
-    def _logits(self, x):
-        if self.cfg.tie == "none":
-            logits = self.output(x).astype(jnp.float32)
-        else:
-            logits = self.table("target").attend(x)
-        logits = logits + self.bias if self.cfg.output_bias else logits
-        return constrain(logits, "batch", "length", "vocab")
+    def _logits(self, x, *, train=False):
+        untied = self.cfg.tie == "none"
+        output = self.output if untied else self.table("target").table
+        bias = self.bias if self.cfg.output_bias else None
+        return vocabulary_logits(self.cfg, x, output, bias, train=train)
 
 
 Model = Transformer

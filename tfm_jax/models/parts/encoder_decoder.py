@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from flax import linen as nn
 
 from tfm_jax.config import knob
@@ -46,7 +45,7 @@ class EncoderDecoder(nn.Module):
 
     cfg: Any
 
-    def __call__(self, batch: PairBatch, *, train: bool) -> jax.Array:
+    def __call__(self, batch: PairBatch, *, train: bool) -> Any:
         memory = self.encode(
             batch.source, batch.source_segments, batch.source_positions, train=train
         )
