@@ -23,9 +23,9 @@ import numpy as np
 
 from tfm_jax.data.batch import CausalBatch
 from tfm_jax.data.batches import Order, train_batches
-from tfm_jax.data.flat import Flat
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.data.rows.causal import LAYOUTS, causal_rows
+from tfm_jax.data.tokenized import TokenizedDocuments
 
 WORDS, EXPONENT, LINE, BLOCK = 30_000, 1.1, 12, 100_000
 LETTERS = np.array([*"etaoinshrdlucmfwypvbgkjqxz"])
@@ -81,7 +81,7 @@ def batches(ids, folder, layout, length=256, count=200, rounds=5):
     lengths = np.random.default_rng(0).integers(10, 2 * length, len(ids) // length)
     lengths = lengths[np.cumsum(lengths + 1) < len(ids)]
     ids = ids[: np.sum(lengths + 1) + 1]
-    text = Flat(ids, lengths.astype(np.uint32), separated=True)
+    text = TokenizedDocuments(ids, lengths.astype(np.uint32), separated=True)
     gathered, arms = causal_rows(text, length, layout=layout), {}
     for name, field in gathered._asdict().items():
         if field is not None:

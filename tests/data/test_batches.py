@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tests.data.rows.whole import flat, whole
+from tests.data.rows.whole import documents_of, whole
 from tfm_jax.data.batches import Order, eval_batches, train_batches
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import Prepared, digest_of
@@ -13,7 +13,7 @@ TEXT = np.arange(1, 8 * 21 + 2, dtype=np.int32)
 
 
 def causal_rows(texts, length):
-    return whole(causal.causal_rows(flat(texts), length))
+    return whole(causal.causal_rows(documents_of(texts), length))
 
 
 ROWS = causal_rows([TEXT], 8)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.workloads.text_runs import data_of, write_files
 from tfm_jax.config import build
-from tfm_jax.data import cache, room
+from tfm_jax.data import cache, eviction
 from tfm_jax.data.batches import train_batches
 from tfm_jax.data.prepared import digest_of, prepare
 from tfm_jax.data.rows import causal, pairs
@@ -246,8 +246,8 @@ def test_what_is_unfinished_or_unused_for_long_is_removed(tmp_path, made):
     for name in (".making-old", ".making-new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / ROWS).touch()
-    while room._held:  # as if the processes had ended
-        os.close(room._held.popitem()[1])
+    while eviction._pinned:  # as if the processes had ended
+        os.close(eviction._pinned.popitem()[1])
     month_ago = time.time() - 31 * 86_400
     for path in tmp_path.iterdir():
         if path.name != ".making-new" and not path.is_symlink():

@@ -15,10 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.rows.whole import flat, whole
+from tests.data.rows.whole import documents_of, whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
-from tfm_jax.data import cache, digests, mapped_rows, prepared, room
-from tfm_jax.data import flat as flat_ids
+from tfm_jax.data import cache, digests, eviction, mapped_rows, prepared, tokenized
 from tfm_jax.data.batches import train_batches
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import digest_of
@@ -71,7 +70,7 @@ def test_tokens_do_not_depend_on_where_long_documents_are_cut(monkeypatch, kind)
     parts = [*running_text.documents("x", [text], "file")]
     assert len(parts) > 5
     assert "".join(part.texts[0] for part in parts) == text
-    found, _ = flat_ids.encode_documents(ours, parts)
+    found, _ = tokenized.encode_documents(ours, parts)
     np.testing.assert_array_equal(found.ids, want)
     assert found.lengths.tolist() == [len(want)]
 
@@ -83,7 +82,9 @@ def test_tokens_do_not_depend_on_where_long_documents_are_cut(monkeypatch, kind)
     numbers=st.lists(st.integers(0, 100), min_size=1, max_size=9),
 )
 def test_any_rows_are_those_of_all_rows(layout, end, lengths, numbers):
-    rows = causal_rows(flat([range(2, 2 + n) for n in lengths], end), 5, layout=layout)
+    rows = causal_rows(
+        documents_of([range(2, 2 + n) for n in lengths], end), 5, layout=layout
+    )
     chosen = np.array(numbers) % len(rows.tokens)
     for field, entire in zip(rows, whole(rows), strict=True):
         if field is not None:
@@ -102,7 +103,7 @@ def test_of_rows_only_what_is_asked_for_is_gathered(monkeypatch):
 
     monkeypatch.setattr(mapped_rows.Windows, "_gathered", counting)
     for layout, fields in (("joined", 2), ("packed", 4)):
-        rows = causal_rows(flat([range(2, 40)] * 5), 8, layout=layout)
+        rows = causal_rows(documents_of([range(2, 40)] * 5), 8, layout=layout)
         shapes.clear()
         digest_of([rows])
         assert shapes == [(len(rows.tokens),)] * fields
@@ -157,7 +158,7 @@ def test_a_preparation_that_was_stopped_goes_on(texts, tmp_path, monkeypatch, st
         return encode(self, some)
 
     monkeypatch.setattr(vocabularies.Tokenizer, "encode", counting)
-    monkeypatch.setattr(flat_ids, "_MOST_THREADS", 1)
+    monkeypatch.setattr(tokenized, "_MOST_THREADS", 1)
     want = kept(texts, tmp_path / "whole")
     entire, dies_at = len(calls), 5
     calls.clear()
@@ -196,7 +197,7 @@ def full(*args):
 @pytest.mark.parametrize(
     "where, name",
     [
-        (flat_ids._Growing, "_note"),
+        (tokenized._Growing, "_note"),
         (mapped_rows.MappedRows, "move"),
         (cache.Path, "symlink_to"),
     ],
@@ -225,18 +226,18 @@ def test_where_the_disk_is_full_data_is_prepared_but_not_kept(
 def test_of_a_damaged_beginning_only_what_is_whole_is_used(texts, tmp_path, how):
     ours, chunks = tokenizer("byte_bpe"), documents.load_corpus(texts, "train")[0]
     split = how and functools.partial(sentences.divide, how=how)
-    want, report = flat_ids.encode_documents(ours, chunks, split=split)
+    want, report = tokenized.encode_documents(ours, chunks, split=split)
     settings = dict(folder=tmp_path, name="train", split=split)
     for damage in (0, 1, 500, -1):
-        flat_ids.encode_documents(ours, chunks, **settings)
+        tokenized.encode_documents(ours, chunks, **settings)
         content = bytearray((tmp_path / "train.ids").read_bytes())
         content[128 + damage if damage >= 0 else damage] ^= 1
         (tmp_path / "train.ids").write_bytes(content)
-        again, said = flat_ids.encode_documents(ours, chunks, **settings)
+        again, said = tokenized.encode_documents(ours, chunks, **settings)
         for array, expected in zip(again, want, strict=True):
             np.testing.assert_array_equal(array, expected, strict=True)
         assert said == report
-    other, _ = flat_ids.encode_documents(ours, chunks, end=5, **settings)
+    other, _ = tokenized.encode_documents(ours, chunks, end=5, **settings)
     assert len(other.ids) == len(want.ids) + len(want.lengths) + 1
     assert want.ids.dtype == np.uint16  # 600 tokens
 
@@ -293,13 +294,13 @@ def test_what_is_too_much_goes_but_for_what_is_used(texts, tmp_path, monkeypatch
         used = time.time() - 3600 * (9 - number)
         os.utime(entries[number].with_suffix(".lock"), (used, used))
     for number in (0, 2):  # as if their processes had ended
-        os.close(room._held.pop(entries[number]))
+        os.close(eviction._pinned.pop(entries[number]))
     shutil.move(tmp_path / "texts", tmp_path.parent / f"{tmp_path.name}-texts")
-    monkeypatch.setenv(room.GIGABYTES, f"{size_of(entries[2]) * 2.5e-9}")
-    room.clean(tmp_path, "SHA256SUMS")
+    monkeypatch.setenv(eviction.GIGABYTES, f"{size_of(entries[2]) * 2.5e-9}")
+    eviction.evict(tmp_path, "SHA256SUMS")
     assert [entries[n].exists() for n in range(3)] == [False, True, True]
-    monkeypatch.setenv(room.GIGABYTES, "1e-9")
-    room.clean(tmp_path, "SHA256SUMS")
+    monkeypatch.setenv(eviction.GIGABYTES, "1e-9")
+    eviction.evict(tmp_path, "SHA256SUMS")
     assert [entries[n].exists() for n in range(3)] == [False, True, False]
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tfm_jax.data import room
+from tfm_jax.data import eviction
 from tfm_jax.data.batches import Order
 from tfm_jax.data.digests import known_digest
 from tfm_jax.data.errors import DataError
@@ -52,14 +51,14 @@ def prepared(
     TFDS holds is read where it is; so is what can be read but once, such as a pipe.
     What a killed process had tokenised is not tokenised again. Where the disk is full,
     data is prepared in memory, with a warning. Entries are removed, the longest unused
-    first, beyond the size that `room` says.
+    first, beyond the size that `eviction` says.
 
     Raises: as ``prepare``; ConfigError if that size is no number.
     """
     make = functools.partial(prepare, kind, cfg, tokenizer_cfg, tokenizer=tokenizer)
     with contextlib.ExitStack() as stack:
         stack.enter_context(patience(cfg.timeout_seconds))
-        room.most()  # wrong, it is an error now and not after hours of work
+        eviction.size_limit()  # wrong, it is an error now and not after hours of work
         content = kind.content(cfg)
         if content is None and not _may_be_kept(cfg):
             return make()
@@ -69,15 +68,14 @@ def prepared(
             make_private(directory)
             key = functools.partial(_key, kind, cfg, tokenizer_cfg, content, directory)
             entry = Path(os.path.realpath(directory / key(tokenizer)))
-            lock = stack.enter_context(open(entry.with_suffix(".lock"), "w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.enter_context(eviction.locked(entry.with_suffix(".lock")))
         except OSError as error:
             logging.warning("prepared data is not kept: %s", error)
             return make()
         if os.path.lexists(entry):
             try:
                 data = _read(kind, cfg, entry)
-                room.hold(entry, _SUMS)
+                eviction.pin(entry, _SUMS)
                 return data
             except (
                 OSError,
@@ -87,7 +85,7 @@ def prepared(
                 RecursionError,
             ) as error:
                 logging.warning("prepared data is made again: %s", error)
-        work = directory / f"{room.UNFINISHED}{entry.name}"
+        work = directory / f"{eviction.UNFINISHED}{entry.name}"
         data = None
         try:
             with working_in(work):
@@ -95,8 +93,8 @@ def prepared(
             _write(entry, data)
             with contextlib.suppress(FileExistsError):
                 (directory / key(data.tokenizer)).symlink_to(entry.name)
-            room.hold(entry, _SUMS)
-            room.clean(directory, _SUMS)
+            eviction.pin(entry, _SUMS)
+            eviction.evict(directory, _SUMS)
         except DataError:
             shutil.rmtree(work, ignore_errors=True)  # another one would fail as well
             raise
@@ -165,7 +163,7 @@ def _key(kind, cfg, tokenizer_cfg, content, memory, tokenizer):
 
 def _write(entry, data):
     """A directory that is whole or absent: made under another name, then renamed."""
-    made = Path(tempfile.mkdtemp(dir=entry.parent, prefix=room.UNFINISHED))
+    made = Path(tempfile.mkdtemp(dir=entry.parent, prefix=eviction.UNFINISHED))
     try:
         fields = {split: [] for split in SPLITS}
         for split in SPLITS:
@@ -188,7 +186,7 @@ def _write(entry, data):
         }
         (made / _REST).write_text(json.dumps(document), encoding="utf-8")
         (made / _SUMS).write_text(_sums(made), encoding="utf-8")
-        room.remove(entry)
+        eviction.remove(entry)
         os.replace(made, entry)
     finally:
         shutil.rmtree(made, ignore_errors=True)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from tests.data.rows.whole import divided, whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.flat import encode_documents
 from tfm_jax.data.rows import sentence_pairs, sentences
 from tfm_jax.data.rows.masking import Config as MaskConfig
 from tfm_jax.data.rows.masking import Masker
 from tfm_jax.data.rows.sentence_pairs import FOLLOWS, OTHER, Config
 from tfm_jax.data.rows.sentences import divide, split_sentences
 from tfm_jax.data.sources.running_text import Documents
+from tfm_jax.data.tokenized import encode_documents
 
 TOKENIZER = tokenizer("wordpiece")
 CLS, SEP = TOKENIZER.ids_of("[CLS]", "[SEP]")
@@ -34,7 +34,7 @@ def encode_sentences(texts, how):
         split=functools.partial(divide, how=how),
     )
     parts = iter(np.split(text.ids, text.sentences[1:-1]))
-    return [[next(parts) for _ in range(n)] for n in text.counts], report
+    return [[next(parts) for _ in range(n)] for n in text.sentence_counts], report
 
 
 def documents(counts, longest=12):

@@ -2,25 +2,27 @@
 
 import numpy as np
 
-from tfm_jax.data.flat import Flat
+from tfm_jax.data.tokenized import TokenizedDocuments
 
 
-def flat(documents, end=None):
-    """Lists of ids as `Flat`, in the plainest way there is."""
+def documents_of(documents, end=None):
+    """Lists of ids as `TokenizedDocuments`, in the plainest way there is."""
     edge = np.array([] if end is None else [end], np.int64)
     parts = [part for ids in documents for part in (ids, edge)]
     ids = np.concatenate([edge, *parts]).astype(np.uint16)
-    return Flat(ids, np.array([*map(len, documents)], np.uint32), end is not None)
+    return TokenizedDocuments(
+        ids, np.array([*map(len, documents)], np.uint32), end is not None
+    )
 
 
 def divided(documents):
-    """Lists of sentences, int arrays each, as `Flat`, in the plainest way there is."""
+    """The same of lists of sentences, int arrays each."""
     lengths = [len(sentence) for sentences in documents for sentence in sentences]
-    return Flat(
+    return TokenizedDocuments(
         np.concatenate([sentence for sentences in documents for sentence in sentences]),
         np.array([sum(map(len, sentences)) for sentences in documents], np.uint32),
         sentences=np.cumsum([0, *lengths]),
-        counts=np.array([*map(len, documents)], np.uint32),
+        sentence_counts=np.array([*map(len, documents)], np.uint32),
     )
 
 

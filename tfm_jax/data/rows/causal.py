@@ -12,7 +12,6 @@ from tfm_jax.data.array_files import new_files
 from tfm_jax.data.batch import CausalBatch
 from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.flat import Flat, encode_documents
 from tfm_jax.data.mapped_rows import (
     AT_ONCE,
     MappedRows,
@@ -25,6 +24,7 @@ from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import packing
 from tfm_jax.data.sources.documents import Config as Source
 from tfm_jax.data.sources.documents import load_corpus, texts_of
+from tfm_jax.data.tokenized import TokenizedDocuments, encode_documents
 from tfm_jax.data.workspace import workspace
 from tfm_jax.knobs import knob
 
@@ -127,7 +127,7 @@ class _Segments:
 
 
 def causal_rows(
-    text: Flat,
+    text: TokenizedDocuments,
     length: int,
     *,
     layout: str = "joined",

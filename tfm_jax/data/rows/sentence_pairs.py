@@ -10,9 +10,9 @@ import numpy as np
 from tfm_jax.data.array_files import new_files
 from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.flat import Flat
 from tfm_jax.data.mapped_rows import AT_ONCE, MappedRows, Windows, release, spans
 from tfm_jax.data.rows import framing
+from tfm_jax.data.tokenized import TokenizedDocuments
 from tfm_jax.knobs import knob
 
 FOLLOWS, OTHER = 0, 1  # ``pair_labels``, as in BERT's and ALBERT's released code
@@ -113,7 +113,7 @@ class _Texts:
 
 
 def pair_rows(
-    text: Flat,
+    text: TokenizedDocuments,
     cfg: Any,
     tokenizer: Any,
     *,
@@ -192,7 +192,7 @@ class _Documents:
 
     def __init__(self, text):
         self._edges = np.asarray(text.sentences)
-        self._first = np.append(0, np.cumsum(text.counts, dtype=np.int64))
+        self._first = np.append(0, np.cumsum(text.sentence_counts, dtype=np.int64))
 
     def __len__(self):
         return len(self._first) - 1

@@ -17,9 +17,9 @@ from tfm_jax.data.sources.running_text import (
     ENDS,
     PART,
     Documents,
-    TextFile,
     between,
     documents,
+    text_file,
 )
 from tfm_jax.data.watchdog import awaited
 from tfm_jax.knobs import check_numbers, knob
@@ -34,24 +34,24 @@ def _pydocs(cfg, split):
 
     named = sorted(topics.topics.items())
     report = {"python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
-    return _at_once(_share(cfg, split, named)), report
+    return _in_memory(_share(cfg, split, named)), report
 
 
-def _at_once(named):
-    """The documents of (name, text) pairs, which are in memory."""
+def _in_memory(named):
+    """Documents of (name, text) pairs."""
     return [Documents([name], [text]) for name, text in named]
 
 
 def _files(cfg, split):
     """Files named for each split, or the last characters of those for training."""
-    knob = f"data.{split}_files"
     if split == "train" and not cfg.train_files:
         raise DataError("data.train_files is empty; name text files")
-    paths, cut = getattr(cfg, f"{split}_files"), None
+    knob, cut = f"{split}_files", None
     if not cfg.valid_files and not cfg.test_files:
-        paths, cut = cfg.train_files, split
+        knob, cut = "train_files", split
     texts = [
-        (str(path), TextFile(Path(path), knob, cfg.invalid_utf8)) for path in paths
+        (str(path), text_file(Path(path), f"data.{knob}", cfg.invalid_utf8))
+        for path in getattr(cfg, knob)
     ]
     return _read(cfg, texts, cut)
 
@@ -62,7 +62,7 @@ def _folder(cfg, split):
     if not paths:
         raise DataError(f"data.folder={cfg.folder!r} has no file {cfg.pattern!r}")
     texts = [
-        (name, TextFile(path, "data.folder", cfg.invalid_utf8))
+        (name, text_file(path, "data.folder", cfg.invalid_utf8))
         for name, path in _share(cfg, split, [(_below(p, folder), p) for p in paths])
     ]
     chunks, report = _read(cfg, texts)
@@ -75,7 +75,7 @@ def _read(cfg, texts, cut=None):
     texts: (name, file) pairs; a file is read as often as it is named.
     cut: the split whose share of the characters of each file is read.
     """
-    measured = {name: text.measure() for name, text in texts}
+    measured = {name: text.measured for name, text in texts}
     report = {"files": {name: file for name, (_, file) in measured.items()}}
 
     def chunks():
@@ -113,18 +113,18 @@ def folder_files(cfg: Any) -> list[Path]:
 def _tfds(cfg, split):
     texts, report = tfds.load_features(cfg, split, (cfg.tfds_feature,))
     named = [(f"{cfg.tfds_name} {split} {n}", text) for n, text in enumerate(texts)]
-    return _at_once(named), report
+    return _in_memory(named), report
 
 
 def _recall(cfg, split):
     named, report = recall.load(cfg, split)
-    return _at_once(named), report
+    return _in_memory(named), report
 
 
 def _scenes(cfg, split):
     """What is said of rendered scenes, for models of text that will see them."""
     texts = scenes.texts(cfg.scenes, split)
-    return _at_once((f"scene {split} {n}", text) for n, text in enumerate(texts)), {}
+    return _in_memory((f"scene {split} {n}", text) for n, text in enumerate(texts)), {}
 
 
 def _below(path, folder):

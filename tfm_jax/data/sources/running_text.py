@@ -40,15 +40,9 @@ class TextFile:
     def __iter__(self) -> Iterator[str]:
         return (text for text, _ in self._decoded(self._pieces()))
 
-    def measure(self) -> tuple[int, dict[str, Any]]:
+    @functools.cached_property
+    def measured(self) -> tuple[int, dict[str, Any]]:
         """(characters, report: sha256 and lines with bytes that are no UTF-8)."""
-        if not os.path.isfile(self._path):
-            return self._measure()
-        status = os.stat(self._path)
-        version = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        return _measured(self._path, self._knob, self._invalid_utf8, version)
-
-    def _measure(self):
         sha256, characters, invalid = hashlib.sha256(), 0, 0
 
         def seen():
@@ -83,11 +77,20 @@ class TextFile:
             yield text.replace("\r\n", "\n"), replaced
 
 
+def text_file(path: Path, knob: str, invalid_utf8: str) -> TextFile:
+    """A `TextFile`; of a regular file the same one until it changes."""
+    if not os.path.isfile(path):
+        return TextFile(path, knob, invalid_utf8)
+    status = os.stat(path)
+    version = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return _text_file(path, knob, invalid_utf8, version)
+
+
 @functools.lru_cache(64)
-def _measured(path, knob, invalid_utf8, version):
-    """Once for all splits."""
-    del version  # of the file, which a later call finds changed
-    return TextFile(path, knob, invalid_utf8)._measure()
+def _text_file(path, knob, invalid_utf8, version):
+    """Measured once for all splits."""
+    del version
+    return TextFile(path, knob, invalid_utf8)
 
 
 def _whole_lines(pieces):

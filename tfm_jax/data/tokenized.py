@@ -1,4 +1,4 @@
-"""Running text as one array of token ids, written by several threads."""
+"""Tokenised documents in memory-mapped arrays, written by several threads."""
 
 import collections
 import concurrent.futures
@@ -20,7 +20,7 @@ from tfm_jax.data.progress import progress
 _MOST_THREADS = 8  # each holds what the library says of a million letters, 100 MB
 
 
-class Flat(NamedTuple):
+class TokenizedDocuments(NamedTuple):
     """Documents end to end.
 
     Attributes:
@@ -30,14 +30,14 @@ class Flat(NamedTuple):
         separated: whether there are separators.
         sentences: int64, where each sentence begins in the tokens of all documents, and
             the end; None: documents are not divided.
-        counts: [n] uint32, sentences of each document.
+        sentence_counts: [n] uint32, sentences of each document.
     """
 
     ids: np.ndarray
     lengths: np.ndarray
     separated: bool = False
     sentences: np.ndarray | None = None
-    counts: np.ndarray | None = None
+    sentence_counts: np.ndarray | None = None
 
 
 def encode_documents(
@@ -49,8 +49,8 @@ def encode_documents(
     characters: int = 0,
     folder: Path | None = None,
     name: str = "",
-) -> tuple[Flat, dict[str, Any]]:
-    """Documents as `Flat`, those without a token left out: (flat, report).
+) -> tuple[TokenizedDocuments, dict[str, Any]]:
+    """(`TokenizedDocuments`, report): those without a token are left out.
 
     Memory holds a few chunks, whatever their number, if there is a folder. What a
     killed process has written to it is taken over.
@@ -69,7 +69,7 @@ def encode_documents(
     edge = np.array([] if end is None else [end], kind)
     kinds = {"ids": kind, "lengths": np.uint32}
     if split:
-        kinds |= {"sentences": np.int64, "counts": np.uint32}
+        kinds |= {"sentences": np.int64, "sentence_counts": np.uint32}
     begun = {"tokenizer": tokenizer.fingerprint, "end": end, "dtype": kind.name}
     begun["arrays"] = [*kinds]
     with contextlib.ExitStack() as stack:
@@ -122,7 +122,7 @@ def encode_documents(
                 "without_tokens": made.state["without_tokens"],
             }
         ids, lengths, *divided = made.arrays()
-        return Flat(ids, lengths, end is not None, *divided), report
+        return TokenizedDocuments(ids, lengths, end is not None, *divided), report
 
 
 def _undivided(chunks):
@@ -158,9 +158,9 @@ def _encoded(tokenizer, kind, chunks):
 
 
 class _Growing:
-    """The arrays of `Flat`, and a journal by which another process goes on.
+    """Arrays of `TokenizedDocuments` that grow, and a journal of what was added.
 
-    A line of it says what an addition came to, with its sha256.
+    By it another process goes on: a line tells of an addition, with its sha256.
 
     Attributes:
         added: so many additions.

@@ -1,4 +1,4 @@
-"""What prepared data may take on the disk, and who uses it."""
+"""Eviction from the cache of prepared data: its size limit, locks and who uses what."""
 
 import contextlib
 import fcntl
@@ -16,23 +16,23 @@ GIGABYTES = "TFM_JAX_CACHE_GB"  # environment variable: the most that entries ta
 UNFINISHED = ".making-"  # begins the names of folders that are being written
 _DEFAULT = 32.0
 _DAY = 86_400  # seconds
-_held: dict[Path, int] = {}  # entry -> file that this process holds while it lives
+_pinned: dict[Path, int] = {}  # entry -> file that this process holds while it lives
 
 
-def hold(entry: Path, part: str) -> None:
+def pin(entry: Path, part: str) -> None:
     """Keeps an entry from being removed while this process lives.
 
     Args: part: a file of it.
     """
     with contextlib.suppress(OSError):
         file = os.open(entry / part, os.O_RDONLY)
-        if entry in _held:
-            os.close(_held[entry])  # of an entry that was damaged
-        _held[entry] = file
+        if entry in _pinned:
+            os.close(_pinned[entry])  # of an entry that was damaged
+        _pinned[entry] = file
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
-def most() -> float:
+def size_limit() -> float:
     """Bytes. Raises: ConfigError naming the variable if it is no such number."""
     said = os.environ.get(GIGABYTES, _DEFAULT)
     gigabytes = math.nan
@@ -51,7 +51,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def clean(directory: Path, part: str) -> None:
+def evict(directory: Path, part: str) -> None:
     """Removes what is unfinished for a day, unused for a month, or too much in all.
 
     Of what is too much, entries go that no process holds, the longest unused first.
@@ -61,13 +61,13 @@ def clean(directory: Path, part: str) -> None:
     for unfinished in directory.glob(f"{UNFINISHED}*"):
         with _another_cleans():
             if _age(unfinished) > _DAY:
-                with _locked(_lock_of(unfinished)) as free:
+                with _unlocked(_lock_of(unfinished)) as free:
                     if free:
                         remove(unfinished)
     for lock in directory.glob("*.lock"):  # written at each use of its entry
         with _another_cleans():
-            if _age(lock) > 30 * _DAY and _removed(lock.with_suffix(""), part):
-                remove(lock)
+            if _age(lock) > 30 * _DAY:
+                _evicted(lock.with_suffix(""), part)
     for note in directory.glob(f"*{ENDING}"):
         with _another_cleans():
             if _age(note) > 30 * _DAY:
@@ -98,15 +98,17 @@ def _shrink(directory, part):
     left = sum(size for _, size in entries.values())
     for entry in sorted(entries, key=entries.__getitem__, reverse=True):
         with _another_cleans():
-            if left > most() and _removed(entry, part):
+            if left > size_limit() and _evicted(entry, part):
                 left -= entries[entry][1]
 
 
-def _removed(entry, part):
-    """Whether nobody asks for an entry or holds it, so that it is gone."""
-    with _locked(entry.with_suffix(".lock")) as unasked, _locked(entry / part) as free:
+def _evicted(entry, part):
+    """Whether nobody asks for an entry or uses it, so that it and its lock are gone."""
+    lock = entry.with_suffix(".lock")
+    with _unlocked(lock) as unasked, _unlocked(entry / part) as free:
         if unasked and free:
             remove(entry)
+            remove(lock)  # while it is locked: see `locked`
     return unasked and free
 
 
@@ -119,7 +121,29 @@ def _age(path):
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
+def locked(path: Path) -> Iterator[None]:
+    """Waits for a lock file, which is made if it is not there, and holds it inside.
+
+    Another process may remove the file between opening and locking: what is locked then
+    is seen by nobody, and the lock is taken anew. Raises: OSError.
+    """
+    while True:
+        with open(path, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(file, path):
+                yield
+                return
+
+
+def _is_at(file, path):
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def _unlocked(path: Path) -> Iterator[bool]:
     """Whether nobody else has locked a file, which then nobody does inside."""
     if not path.is_file():
         yield True
@@ -130,4 +154,4 @@ def _locked(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
         else:
-            yield True
+            yield _is_at(file, path)

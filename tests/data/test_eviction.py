@@ -1,5 +1,6 @@
 """What prepared data takes on the disk, and which large files are read again."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -9,7 +10,7 @@ import shutil
 import pytest
 
 from tests.data.test_cache import CONFIG, TOKENIZER, cached, entry_of
-from tfm_jax.data import cache, digests, room
+from tfm_jax.data import cache, digests, eviction
 from tfm_jax.knobs import ConfigError
 
 
@@ -58,7 +59,7 @@ def test_entries_are_removed_where_only_what_may_be_written_is_locked(
 ):
     """As by the file systems NFS, which also may refuse a single file."""
     cached(CONFIG, TOKENIZER, tmp_path / "cache")
-    os.close(room._held.pop(entry_of(tmp_path / "cache")))
+    os.close(eviction._pinned.pop(entry_of(tmp_path / "cache")))
     flock, refused = fcntl.flock, tmp_path / "cache" / "refused.lock"
     refused.touch()
     os.utime(refused, (0, 0))
@@ -72,16 +73,39 @@ def test_entries_are_removed_where_only_what_may_be_written_is_locked(
         flock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", of_nfs)
-    monkeypatch.setenv(room.GIGABYTES, "0")
-    room.clean(tmp_path / "cache", "SHA256SUMS")
+    monkeypatch.setenv(eviction.GIGABYTES, "0")
+    eviction.evict(tmp_path / "cache", "SHA256SUMS")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_a_lock_that_is_removed_before_it_is_held_is_taken_anew(tmp_path, monkeypatch):
+    path, flock, calls = tmp_path / "x.lock", fcntl.flock, []
+
+    def late(file, operation):
+        if not calls:
+            path.unlink()
+        calls.append(operation)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with eviction.locked(path), eviction._unlocked(path) as free:
+        assert calls[:2] == [fcntl.LOCK_EX] * 2 and path.exists() and not free
+
+
+def test_an_old_lock_is_removed_unless_somebody_holds_it(tmp_path):
+    path = tmp_path / "x.lock"
+    for held in (True, False):
+        with eviction.locked(path) if held else contextlib.nullcontext():
+            os.utime(path, (0, 0))
+            eviction.evict(tmp_path, "SHA256SUMS")
+            assert path.exists() == held
 
 
 @pytest.mark.parametrize("said", ["32GB", "nan", "inf", "-1", ""])
 def test_a_wrong_size_of_the_cache_is_said_before_anything_is_prepared(
     tmp_path, monkeypatch, said
 ):
-    monkeypatch.setenv(room.GIGABYTES, said)
+    monkeypatch.setenv(eviction.GIGABYTES, said)
     monkeypatch.setattr(cache, "prepare", lambda *args, **options: 1 / 0)
     wanted = f"TFM_JAX_CACHE_GB='{said}' must be a finite number, at least 0"
     with pytest.raises(ConfigError, match=re.escape(wanted)):
