@@ -153,7 +153,7 @@ def test_every_device_holds_its_part_of_parameters_and_optimizer(spread):
             (block["self_attention"]["query"]["kernel"], (fsdp, tensor, 1)),
             (block["self_attention"]["out"]["kernel"], (tensor, 1, fsdp)),
             (block["self_attention"]["key"]["bias"], (tensor, 1)),
-            (tree["embedding"]["table"], (1, fsdp)),  # 11 rows have no half
+            (tree["embedding"]["table"], (1, fsdp * tensor)),  # 11 rows have no half
         ):
             parts = (1,) * (leaf.ndim - len(parts)) + parts
             wanted = tuple(n // p for n, p in zip(leaf.shape, parts, strict=True))

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
@@ -210,21 +209,30 @@ def shardings(mesh: jax.sharding.Mesh, abstract: Any, params_specs: Any) -> Any:
         if len(spec) != leaf.ndim:
             spec = PartitionSpec()
         sharding = nn.logical_to_mesh_sharding(spec, mesh, RULES)
-        return _where_divisible(mesh, sharding, leaf.shape)
+        other = 1 if tuple(spec) == ("vocab", "embed") else None
+        return _where_divisible(mesh, sharding, leaf.shape, other)
 
     return jax.tree_util.tree_map_with_path(place, abstract)
 
 
-def _where_divisible(mesh, sharding, shape):
-    """Drops mesh axes that do not divide the array's axis (a vocabulary of 9,713)."""
+def _where_divisible(mesh, sharding, shape, other):
+    """Drops mesh axes that do not divide the array's axis (a vocabulary of 9,713).
 
-    def size(axis):
-        names = (axis,) if isinstance(axis, str) else axis or ()
-        return int(np.prod([mesh.shape[name] for name in names]))
+    They divide the ``other`` axis instead if there is one, as the width of a table; by
+    rows it lies when it is used, where shards need not be equal.
+    """
 
-    names = (*sharding.spec, *(None,) * (len(shape) - len(sharding.spec)))
-    spec = [a if n % size(a) == 0 else None for a, n in zip(names, shape, strict=True)]
-    return NamedSharding(mesh, PartitionSpec(*spec))
+    def divides(names, size):
+        return size % math.prod(mesh.shape[name] for name in names) == 0
+
+    spec = [(a,) if isinstance(a, str) else a or () for a in sharding.spec]
+    spec += [()] * (len(shape) - len(spec))
+    for number, size in enumerate(shape):
+        if not divides(spec[number], size):
+            left, spec[number] = spec[number], ()
+            if other is not None and divides((*spec[other], *left), shape[other]):
+                spec[other] = (*spec[other], *left)
+    return NamedSharding(mesh, PartitionSpec(*(names or None for names in spec)))
 
 
 def _path(path):

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from tfm_jax.layers.arch import TextArch
-from tfm_jax.layers.linear import INITS, Dropout, Linear
+from tfm_jax.layers.linear import INITS, Dropout, Linear, constrain
 from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.ops.losses import token_logits
@@ -48,6 +48,7 @@ class TokenEmbedding(nn.Module):
     def attend(self, x: jax.Array, table: jax.Array | None = None) -> jax.Array:
         """[B, T, D] -> logits [B, T, V] float32."""
         table = self.table if table is None else table
+        table = constrain(table, "vocab", None)  # it may lie divided by its width
         return token_logits(x, table, self.dtype)
 
 
