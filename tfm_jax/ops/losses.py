@@ -99,7 +99,8 @@ def _chunked_sum(kind, output, states, labels, weights):
 
     def of_chunk(total, chunk):
         states, labels, weights = chunk
-        losses = _cross_entropy(_logits(dtype, output, states), labels, smoothing)
+        logits = token_logits(states, output[0], dtype, output[1])
+        losses = _cross_entropy(logits, labels, smoothing)
         return total + jnp.sum(_weighted(losses, weights)), None
 
     chunks = _chunks(kind, states, labels, weights)
@@ -108,55 +109,57 @@ def _chunked_sum(kind, output, states, labels, weights):
 
 def _chunked_sum_forward(kind, output, states, labels, weights):
     dtype, _, smoothing = kind
+    table, bias = output
 
     def of_chunk(sums, chunk):
         states, labels, weights = chunk
-        logits, back = jax.vjp(functools.partial(_logits, dtype), output, states)
-        losses, of_logits = _with_gradient(logits, labels, weights, smoothing)
-        of_output, of_states = back(of_logits)
-        loss = jnp.sum(_weighted(losses, weights))
-        return jax.tree.map(jnp.add, sums, (loss, of_output)), (of_states, losses)
+        logits = token_logits(states, table, dtype, bias)
+        losses, grad = _with_gradient(logits, labels, weights, smoothing)
+        # [D, V]: on a CPU a fifth faster than the table's own order
+        to_kernel = einsum("td,tv->dv", states, grad, dtype=dtype, out=jnp.float32)
+        to_bias = None if bias is None else jnp.sum(grad, axis=0)
+        to_states = einsum("tv,vd->td", grad, table, dtype=dtype, out=states.dtype)
+        added = jnp.sum(_weighted(losses, weights)), to_kernel, to_bias
+        return jax.tree.map(jnp.add, sums, added), (to_states, losses)
 
     chunks = _chunks(kind, states, labels, weights)
-    start = jnp.float32(0), jax.tree.map(jnp.zeros_like, output)
-    (loss, of_output), of_rows = jax.lax.scan(of_chunk, start, chunks)
-    of_states, losses = (_joined(x)[:, : states.shape[1]] for x in of_rows)
-    return loss, (of_output, of_states, jnp.where(weights > 0, losses, 0.0))
+    start = jnp.float32(0), *jax.tree.map(jnp.zeros_like, (table.T, bias))
+    (loss, to_kernel, to_bias), of_rows = jax.lax.scan(of_chunk, start, chunks)
+    to_states, losses = (_joined(x, states) for x in of_rows)
+    to_weights = jnp.where(weights > 0, losses, 0.0)
+    return loss, ((to_kernel.T, to_bias), to_states, to_weights)
 
 
 def _chunked_sum_backward(kind, gradients, cotangent):
-    of_output, of_states, of_weights = jax.tree.map(
+    to_output, to_states, to_weights = jax.tree.map(
         lambda x: (x * cotangent).astype(x.dtype), gradients
     )
-    return of_output, of_states, None, of_weights
+    return to_output, to_states, None, to_weights
 
 
 _chunked_sum.defvjp(_chunked_sum_forward, _chunked_sum_backward)
 
 
-def _logits(dtype, output, states):
-    table, bias = output
-    return token_logits(states, table, dtype, bias)
-
-
 def _chunks(kind, *arrays):
-    """[B, T, ...] -> [chunks, B, positions, ...], padded with zeros."""
-    length = arrays[0].shape[1]
+    """[B, T, ...] -> [chunks, tokens, ...], of some positions each; padded."""
+    rows, length = arrays[0].shape[:2]
     count = -(-length // kind[1])
     size = -(-length // count)
 
     def cut(x):
-        rest = [(0, 0)] * (x.ndim - 2)
-        x = jnp.pad(x, [(0, 0), (0, count * size - length), *rest])
-        return jnp.moveaxis(x.reshape(len(x), count, size, *x.shape[2:]), 1, 0)
+        rest = x.shape[2:]
+        x = jnp.pad(x, [(0, 0), (0, count * size - length), *[(0, 0)] * len(rest)])
+        x = jnp.moveaxis(x.reshape(rows, count, size, *rest), 1, 0)
+        return x.reshape(count, rows * size, *rest)
 
     return tuple(cut(x) for x in arrays)
 
 
-def _joined(x):
-    """[chunks, B, positions, ...] -> [B, T, ...]."""
-    x = jnp.moveaxis(x, 0, 1)
-    return x.reshape(len(x), -1, *x.shape[3:])
+def _joined(chunks, like):
+    """[chunks, tokens, ...] -> [B, T, ...], as ``like``."""
+    (rows, length), rest = like.shape[:2], chunks.shape[2:]
+    x = chunks.reshape(len(chunks), rows, -1, *rest)
+    return jnp.moveaxis(x, 0, 1).reshape(rows, -1, *rest)[:, :length]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -178,7 +181,7 @@ def _cross_entropy_backward(smoothing, residuals, cotangent):
 
 
 def _with_gradient(logits, labels, weights, smoothing):
-    """[B, T] losses and the gradient of their weighted sum, by one exponential each."""
+    """Losses, and the gradient of their weighted sum, by one exponential a logit."""
     top = jnp.max(logits, axis=-1, keepdims=True)
     powers = jnp.exp(logits - top)
     total = jnp.sum(powers, axis=-1, keepdims=True)
