@@ -10,7 +10,7 @@ import numpy as np
 
 AT_ONCE = 1 << 18  # items that are laid out in rows at once
 _MAPPED = 1 << 26  # bytes of files that stay mapped, at most about
-_AROUND = 1 << 16  # bytes that the system maps where one is read
+_AROUND = 1 << 19  # bytes that the system maps where a row is read, at most about
 
 
 class MappedRows:
