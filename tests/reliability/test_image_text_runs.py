@@ -13,8 +13,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.layers.weights import randomised
-from tests.models.test_flamingo import LANGUAGE, RESAMPLER, VISION
+from tests.models.test_flamingo import LANGUAGE, RESAMPLER
 from tests.reliability import tiny
+from tests.workloads.pair_runs import SEEN, SHARED, qformer
 from tfm_jax import mesh as meshes
 from tfm_jax.interop.workdirs import write_run
 from tfm_jax.layers.layout import init_params
@@ -26,21 +27,8 @@ from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import finish, loop, population, program
 from tfm_jax.train.assemble import batches_from
 
-SEEN = VISION | dict(image_size=(16,), patch_size=(8,), channels=3)
 LM = LANGUAGE | dict(depth=1, positions="learned", max_length=24, dropout=0.1)
-TEXT = dict(width=8, heads=2, ffn_width=12, depth=1, max_length=24)
-SCENES = dict(train=64, valid=8, test=0, size=16)
 TOKENIZER = dict(kind="wordpiece", vocab=256, special=("<image>", "<end>"))
-SHARED = dict(
-    data=dict(source="scenes", length=24, prefetch=0, scenes=SCENES),
-    optim=dict(warmup_steps=1, peak_lr=1e-2),
-    train=dict(
-        total_steps=6, batch_tokens=8 * 24, log_every_steps=1, ema_decay=0.5,
-        skip_limit=3, trackers=(),
-    ),
-    checkpoint=dict(every_steps=2),
-    mesh=dict(data=1, cpu_devices=1),
-)  # fmt: skip
 
 
 def flamingo(folder, seed=0, **changes):
@@ -54,18 +42,7 @@ def flamingo(folder, seed=0, **changes):
     return configure("flamingo", "visual_lm", changes, **how, **sections)
 
 
-def qformer(folder, seed=0, **changes):
-    """All three objectives, hard negatives."""
-    del folder
-    sections = SHARED | dict(
-        model=dict(vision=SEEN, text=TEXT, queries=2, embed_width=4),
-        tokenizer=dict(vocab=256),
-        eval=dict(every_steps=4, samples=4),
-    )
-    return configure("qformer", "retrieval", changes, seed=seed, **sections)
-
-
-FAMILIES = {"flamingo": flamingo, "qformer": qformer}
+FAMILIES = {"flamingo": flamingo, "qformer": lambda folder, **how: qformer(**how)}
 
 
 @pytest.fixture(scope="module", autouse=True)

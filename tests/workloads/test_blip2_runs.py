@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from tests.models.test_blip2 import READER
 from tests.reliability import tiny
+from tests.workloads.pair_runs import SEEN, TEXT, qformer
 from tests.workloads.test_visual_lm import LM, SCENES, TOKENIZER
 from tfm_jax.config import ConfigError
 from tfm_jax.layers.layout import init_params
@@ -19,8 +19,7 @@ from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import assemble, loop
 
-VISION = dict(width=8, heads=2, ffn_width=12, depth=1)
-VISION |= dict(image_size=(16,), patch_size=(8,))
+READER = {name: size for name, size in TEXT.items() if name != "max_length"}
 DATA = dict(prefetch=0, scenes=SCENES | dict(texts="captions"))
 DATA["scenes"].pop("questions")
 
@@ -32,7 +31,7 @@ def config_of(model_name, task, **sections):
         optim=dict(warmup_steps=1, peak_lr=1e-2),
         train=dict(total_steps=2, batch_tokens=480, log_every_steps=1, trackers=()),
         checkpoint=dict(every_steps=1),
-        mesh=dict(cpu_devices=1),
+        mesh=dict(data=1, cpu_devices=1),
         **sections,
     )
 
@@ -47,23 +46,13 @@ def language():
     )
 
 
-def stage_one():
-    return config_of(
-        *("qformer", "retrieval"),
-        model=dict(vision=VISION, text=READER | dict(max_length=24), queries=3),
-        data=DATA | dict(length=24),
-        tokenizer=dict(vocab=200),
-        eval=dict(every_steps=5, samples=0, pictures=False),
-    )
-
-
 def stage_two(study, freeze="lm,vision", data=DATA, **changes):
     parts = f"lm={study / 'lm'},qformer={study / 'qformer'}"
     return config_of(
         *("blip2", "visual_lm"),
         init_from=parts,
         freeze=freeze,
-        model=dict(vision=VISION, text=READER, queries=3, lm=LM) | changes,
+        model=dict(vision=SEEN, text=READER, queries=3, lm=LM) | changes,
         data=data | dict(length=24, marker=""),
         tokenizer=TOKENIZER,
         eval=dict(every_steps=2, sentences=4, pictures=False)
@@ -77,7 +66,7 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("blip2")
     with tiny.quick():
         loop.train(language(), folder / "lm")
-        loop.train(stage_one(), folder / "qformer")
+        loop.train(qformer(), folder / "qformer")
     return folder
 
 

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.models.tiny_pairs import TEXT, VISION
+from tests.workloads.pair_runs import SCENES, qformer
 from tfm_jax.config import ConfigError
 from tfm_jax.main import main
 from tfm_jax.mesh import make_mesh
 from tfm_jax.notebook import load_run
 from tfm_jax.runs.images import classified
-from tfm_jax.settings.configure import configure
 from tfm_jax.train import loop
 from tfm_jax.workloads import retrieval
 
@@ -23,22 +22,11 @@ TEXTS = ["a red ring", "a blue cross", "a green square"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """(workdir, results) of two steps."""
+    """(workdir, results)."""
     workdir = tmp_path_factory.mktemp("pairs")
-    vision = VISION | dict(image_size=(16,), patch_size=(8,), channels=3)
-    text = TEXT | dict(max_length=24, vocab=0)
-    config = configure(
-        "qformer",
-        "retrieval",
-        model=dict(vision=vision, text=text, queries=3, embed_width=5),
-        data=dict(length=24, prefetch=0)
-        | dict(scenes=dict(train=64, valid=20, test=0, size=16)),
-        tokenizer=dict(vocab=256),
-        optim=dict(warmup_steps=1, peak_lr=1e-3),
-        train=dict(total_steps=2, batch_tokens=384, log_every_steps=1, trackers=()),
-        eval=dict(every_steps=2, samples=SAMPLES, pictures=False),
-        checkpoint=dict(every_steps=2),
-        mesh=dict(cpu_devices=1),
+    config = qformer(
+        data=dict(scenes=SCENES | dict(valid=20)),
+        eval=dict(every_steps=6, samples=SAMPLES),
     )
     return workdir, loop.train(config, workdir)
 

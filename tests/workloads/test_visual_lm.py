@@ -33,7 +33,7 @@ def config_of(**sections):
         eval=dict(every_steps=2, sentences=4, pictures=False)
         | dict(variants=("unseen:scenes.pairs=unseen;scenes.train=1",)),
         checkpoint=dict(every_steps=2),
-        mesh=dict(cpu_devices=1),
+        mesh=dict(data=1, cpu_devices=1),
         **sections,
     )
 
