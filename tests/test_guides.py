@@ -284,7 +284,8 @@ def reader(tmp_path_factory):
         patch.setattr(configs, "load", lambda file: small(load(file)))
         patch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
         patch.setattr(plan, "score_names", lambda _: [f"valid/{s}" for s in SCORES])
-        patch.setattr(finish, "_draw", lambda *_: None)  # tested elsewhere
+        for name in ("_attention", "_draw"):  # tested elsewhere
+            patch.setattr(finish, name, lambda *_: None)
         patch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         patch.setenv("MPLBACKEND", "agg")
         yield Reader(folder)
