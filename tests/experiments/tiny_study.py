@@ -24,6 +24,7 @@ SMALL = {
     "eval.every_steps": 3,
     "eval.beam": 1,
     "eval.max_length_offset": 4,
+    "eval.pictures": False,
 }
 
 

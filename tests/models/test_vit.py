@@ -42,7 +42,7 @@ def test_patches_are_cut_row_by_row_and_keep_the_order_of_their_pixels():
 def test_the_first_loss_is_that_of_chance():
     """The map to the classes starts at 0: every class is as likely."""
     model, _ = tiny()
-    params = init_params(model, jax.random.key(0), ONE)
+    params = jax.jit(lambda key: init_params(model, key, ONE))(jax.random.key(0))
     np.testing.assert_array_equal(run(model, params, images()), np.zeros((2, 5)))
     table = params["encoder"]["embedding"]["position"]["table"]
     assert table.shape == (7, 8) and 0.01 < table.std() < 0.03

@@ -60,8 +60,9 @@ def study(tmp_path_factory):
     text = dict(source="scenes", length=24, layout="single", separator="<end>")
     built = configure("gpt", "causal_lm", model=LM, data=text, tokenizer=TOKENIZER)
     built = resolve(built).complete(tokenizer)
-    model, example = built.build_model(), built.objective.example()
-    params = init_params(model, jax.random.key(7), example)
+    init = functools.partial(init_params, built.build_model())
+    example = built.objective.example()
+    params = randomised(jax.eval_shape(init, jax.random.key(7), example))
     write_run(folder / "lm", built, tokenizer, jax.device_get(params), {})
     return folder
 

@@ -78,7 +78,7 @@ def test_a_run_stopped_in_an_evaluation_repeats_it(unbroken, tmp_path, monkeypat
 
 
 def test_a_checkpoint_has_the_scores_of_the_newest_evaluation(unbroken, stopped):
-    """Evaluations are due every 16 steps, checkpoints every 5; a stop comes at 23."""
+    """Evaluations are due every 16 steps, checkpoints every 15; a stop comes at 23."""
     for workdir in (unbroken, stopped):
         valid = [r for r in read_history(workdir) if r["kind"] == "valid"]
         with Checkpointer(workdir / "checkpoints", CFG) as checkpoints:
@@ -180,7 +180,7 @@ def test_a_step_counted_twice_is_never_saved(stopped, tmp_path, monkeypatch):
         return state._replace(step=state.step + 1)
 
     monkeypatch.setattr(Checkpointer, "restore", faulty)
-    with pytest.raises(ValueError, match="refusing to save step 25: state.step=26"):
+    with pytest.raises(ValueError, match="refusing to save step 30: state.step=31"):
         tiny.run(workdir)
 
 

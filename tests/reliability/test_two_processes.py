@@ -18,7 +18,8 @@ from tfm_jax.runs.process import exits, peers
 from tfm_jax.train import loop
 
 CONFIG = Path(__file__).with_name("tiny.py")
-SHORT = dict(train__total_steps=12, eval__every_steps=6, mesh__data=2)
+SHORT = dict(train__total_steps=12, eval__every_steps=6, checkpoint__every_steps=5)
+SHORT |= dict(mesh__data=2)
 SHORT |= dict(optim__schedule="plateau")  # evaluations decide, and both know them
 
 

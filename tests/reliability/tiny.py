@@ -1,7 +1,7 @@
 """A run that is small and hard to resume, and what it leaves behind.
 
 Accumulation, dropout and a moving average are on; an epoch is 16 steps, evaluations
-come every 16, checkpoints every 5, log records every 3. Also a file for ``--config``.
+come every 16, checkpoints every 15, log records every 3. Also a file for ``--config``.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ def get_config(**changes):
         **dict(every_steps=16, sentences=0, samples=1, beam=1, max_length_offset=0),
         batch_tokens=64,  # two batches
     )
-    c.checkpoint = section(checkpoint.Config, every_steps=5, metric="nll")
+    c.checkpoint = section(checkpoint.Config, every_steps=15, metric="nll")
     c.mesh = section(mesh.Config, data=1, cpu_devices=1)
     for knob, value in changes.items():
         part, _, name = knob.partition("__")

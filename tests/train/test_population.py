@@ -37,6 +37,7 @@ def leave(run, log):
 
 def config(seed, rate=1e-2, **changes):
     shared = dict(train__total_steps=STEPS, train__skip_limit=3, eval__every_steps=6)
+    shared |= dict(checkpoint__every_steps=5)
     changes = shared | changes
     return tiny.get_config(seed=seed, optim__peak_lr=rate, **changes)
 

@@ -1,10 +1,13 @@
 """Stage two of BLIP-2 from runs of its parts: trained, scored and asked."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from tests.layers.weights import randomised
 from tests.reliability import tiny
 from tests.workloads.pair_runs import SEEN, TEXT, qformer
 from tests.workloads.test_visual_lm import LM, SCENES, TOKENIZER
@@ -180,10 +183,10 @@ def test_flamingo_starts_from_the_image_encoder_of_a_q_former(study):
     experiment = origin.experiment.complete(
         tokenizer=saved.load(study / "lm").tokenizer
     )
-    fresh = init_params(
-        experiment.build_model(), jax.random.key(0), visual_lm.example()
-    )
-    merged, report = initial.merge(experiment, origin.source, jax.device_get(fresh))
+    init = functools.partial(init_params, experiment.build_model())
+    shapes = jax.eval_shape(init, jax.random.key(0), visual_lm.example())
+    fresh = jax.device_get(randomised(shapes))
+    merged, report = initial.merge(experiment, origin.source, fresh)
     seen = flatten_dict(saved.load(study / "qformer").params["vision"]["encoder"])
     assert report.parts == {"vision": len(seen)}
     for path, x in seen.items():

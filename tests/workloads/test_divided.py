@@ -1,11 +1,13 @@
 """Held-out data is scored where parameters are divided over devices."""
 
 import contextlib
+import functools
 
 import jax
 import numpy as np
 import pytest
 
+from tests.layers.weights import randomised
 from tests.reliability import tiny
 from tests.workloads import test_denoise, test_visual_lm, text_runs
 from tfm_jax.layers.layout import init_params, logical_specs
@@ -41,7 +43,8 @@ def scored(config, cfg):
     data = experiment.workload.prepare(experiment)
     experiment = experiment.complete(data.tokenizer)
     model, example = experiment.build_model(), experiment.objective.example()
-    params = init_params(model, jax.random.key(0), example)
+    init = functools.partial(init_params, model)
+    params = randomised(jax.eval_shape(init, jax.random.key(0), example))
     mesh = make_mesh(cfg, jax.devices()[: cfg.data * cfg.fsdp * cfg.tensor])
     with using(cfg, mesh):
         specs = logical_specs(model, example)

@@ -48,7 +48,8 @@ def model():
     model = transformer.Transformer(
         transformer.Config(**sizes, **vocab, positions="learned", max_length=LONGEST)
     )
-    return model, init_params(model, jax.random.key(0), example())
+    init = jax.jit(lambda key: init_params(model, key, example()))
+    return model, init(jax.random.key(0))
 
 
 def translated(model, lines, **options):
