@@ -6,6 +6,7 @@ Most families take ten seconds, published sizes minutes: those with
 
 import dataclasses
 import importlib.util
+import math
 import os
 import re
 from pathlib import Path
@@ -35,6 +36,7 @@ def needs(package, extra):
 
 takes_long = pytest.mark.skipif(not PUBLISHED, reason="set TFM_JAX_PUBLISHED=1")
 T = 256  # tokens of a row, and patches of an image: more than the kernel asks for
+V = 1009  # tokens, where logits are looked for
 TEXTS = dict(max_length=T, data=dict(length=T))
 PAIRS = dict(data=dict(source_length=T, target_length=T))
 IMAGES = dict(image_size=(16, 16), patch_size=(1,))
@@ -42,7 +44,7 @@ PROMPTED = dict(max_length=2 * T, attention_dropout=0.0)
 QUERIES = dict(max_length=T, attention_dropout=0.0)
 LONG = {
     "transformer": PAIRS | dict(max_length=T),
-    "gpt": TEXTS,
+    "gpt": TEXTS | dict(vocab=V, loss_chunk=64),
     "bert": TEXTS,
     "albert": TEXTS,
     "electra": TEXTS,
@@ -82,7 +84,7 @@ def chips():
     ],
 )
 def test_a_train_step_of_every_family_compiles_for_tpus(name, chips):
-    """Of long rows, and without an array of each query and each key."""
+    """Of long rows, without an array of each query and each key, or of all logits."""
     experiment = tiny(name, **LONG[name])
     train = dataclasses.replace(experiment.train, batch_tokens=1)  # a row for each
     experiment = experiment._replace(train=train, mesh=Config())
@@ -94,12 +96,12 @@ def test_a_train_step_of_every_family_compiles_for_tpus(name, chips):
     assert 0 < estimate["mfu"] < 1
     (program,) = read.call_args.args
     arrays = re.findall(r"\b[a-z]\w*\[([\d,]+)\]", program)
-    lengths = [
-        [size for size in map(int, sizes.split(",")) if T <= size < 3 * T]
-        for sizes in arrays
-    ]
+    arrays = {tuple(map(int, sizes.split(","))) for sizes in arrays}
+    lengths = [[size for size in shape if T <= size < 3 * T] for shape in arrays]
     assert any(lengths), "rows are as long as they should be"
     assert any(len(two) > 1 for two in lengths) == (name in UNFUSED)
+    logits = {math.prod(shape) // V for shape in arrays if V in shape}
+    assert bool(logits) == (name == "gpt") and max(logits, default=0) < T
 
 
 UNROLLED = {"model.layout": "unrolled"}
