@@ -19,7 +19,7 @@ test: $(VENV)/.test
 
 test-accelerators: $(VENV)/.test $(VENV)/.tpu  ## Compile for TPUs, published sizes too
 	TFM_JAX_PUBLISHED=1 JAX_PLATFORMS=cpu $(BIN)/python -m pytest \
-	    tests/train/ahead tests/test_platforms.py
+	    tests/train/aot tests/test_platforms.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tfm_jax.layers.embed import TokenEmbedding
     from tfm_jax.ops.attention import SCORES, attention_weights
     from tfm_jax.settings.experiment import Experiment
-    from tfm_jax.train.ahead.mode import compile_each
+    from tfm_jax.train.aot.mode import compile_each
     from tfm_jax.train.costs.critical_path import longest_chain
     from tfm_jax.train.costs.first_step import Start
 
@@ -112,7 +112,7 @@ _OF_JAX = {  # name -> its module, which imports JAX
     "SCORES": "ops.attention",
     "attention_weights": "ops.attention",
     "Start": "train.costs.first_step",
-    "compile_each": "train.ahead.mode",
+    "compile_each": "train.aot.mode",
     "TokenEmbedding": "layers.embed",
     "longest_chain": "train.costs.critical_path",
     "audit_transformer": "audit",

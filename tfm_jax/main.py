@@ -343,7 +343,7 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
 
         return dry_run.dry_run(config, format=values.format, **_beginning(knobs))
     if values.mode == "compile":
-        from tfm_jax.train.ahead import mode
+        from tfm_jax.train.aot import mode
 
         sweeps = values.sweep_mesh == "true"
         asked = dict(topology=values.topology, format=values.format, sweep_mesh=sweeps)

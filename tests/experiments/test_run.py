@@ -20,7 +20,7 @@ from tests.experiments.engines import fake_slurm
 from tests.reliability.processes import Commands, environment
 from tfm_jax import bounded_json
 from tfm_jax.api import score_names
-from tfm_jax.train.ahead import compiling, topologies
+from tfm_jax.train.aot import compiling, topologies
 
 TINY = str(Path(__file__).with_name("tiny_study.py"))
 

@@ -11,8 +11,8 @@ import jax
 from tfm_jax.config import ConfigError
 from tfm_jax.mesh import AXES, make_mesh
 from tfm_jax.settings.experiment import Experiment
-from tfm_jax.train.ahead import hlo, steps
-from tfm_jax.train.ahead.topologies import Topology
+from tfm_jax.train.aot import hlo, steps
+from tfm_jax.train.aot.topologies import Topology
 from tfm_jax.train.costs import flops, memory, utilisation
 
 # times that a product of float32 numbers is made of products of bfloat16 ones, on TPUs:

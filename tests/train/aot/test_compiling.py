@@ -14,9 +14,9 @@ from tfm_jax.mesh import make_mesh
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import program
-from tfm_jax.train.ahead import compiling, mode, steps, topologies
-from tfm_jax.train.ahead.shapes import completed
-from tfm_jax.train.ahead.topologies import Chip
+from tfm_jax.train.aot import compiling, mode, steps, topologies
+from tfm_jax.train.aot.shapes import completed
+from tfm_jax.train.aot.topologies import Chip
 from tfm_jax.train.costs import flops, memory
 
 CHIP = Chip(flops=1e9, memory=2**30, bandwidth=1e9, interconnect=1e8)

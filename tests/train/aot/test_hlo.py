@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from tfm_jax.train.ahead import hlo
+from tfm_jax.train.aot import hlo
 
 SIZE = 4 * 48  # bytes of an array in these programs
 

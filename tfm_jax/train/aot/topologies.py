@@ -13,7 +13,7 @@ from jax.experimental import topologies
 
 from tfm_jax.config import ConfigError, no_choice
 from tfm_jax.runs.process import runtime
-from tfm_jax.train.ahead import gpus
+from tfm_jax.train.aot import gpus
 from tfm_jax.train.costs.utilisation import peak
 
 GIB = 2**30

@@ -11,7 +11,7 @@ from tfm_jax.data.batches import eval_batches
 from tfm_jax.mesh import make_mesh, row_multiple
 from tfm_jax.settings.configure import configure
 from tfm_jax.settings.experiment import resolve
-from tfm_jax.train.ahead import shapes
+from tfm_jax.train.aot import shapes
 from tfm_jax.train.assemble import batches_from
 
 PARTS = dict(depth=1, width=16, heads=2, ffn_width=16)

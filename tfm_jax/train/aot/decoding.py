@@ -10,7 +10,7 @@ from flax import linen as nn
 from tfm_jax.data.batch import NoisyBatch
 from tfm_jax.decode.rows import power_of_two
 from tfm_jax.settings.experiment import Experiment
-from tfm_jax.train.ahead.shapes import example
+from tfm_jax.train.aot.shapes import example
 from tfm_jax.workloads import causal_lm, denoise, visual_lm
 
 

@@ -14,8 +14,8 @@ from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.mesh import batch_sharding, divided, row_multiple, using
 from tfm_jax.settings.experiment import Experiment
 from tfm_jax.train import program
-from tfm_jax.train.ahead import decoding
-from tfm_jax.train.ahead.shapes import eval_batch, placed, train_batch
+from tfm_jax.train.aot import decoding
+from tfm_jax.train.aot.shapes import eval_batch, placed, train_batch
 from tfm_jax.train.state import averaged
 from tfm_jax.workloads.evaluator import apply, make_eval_step
 

@@ -21,7 +21,7 @@ from tests.test_platforms import experiment as tiny
 from tfm_jax import config as configs
 from tfm_jax.mesh import Config
 from tfm_jax.settings.experiment import resolve
-from tfm_jax.train.ahead import compiling, hlo, shapes, steps, topologies
+from tfm_jax.train.aot import compiling, hlo, shapes, steps, topologies
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 PUBLISHED = os.environ.get("TFM_JAX_PUBLISHED") == "1"

@@ -10,7 +10,7 @@ from tfm_jax.mesh import make_mesh
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.terminal import say
-from tfm_jax.train.ahead import compiling, report, shapes, steps, topologies
+from tfm_jax.train.aot import compiling, report, shapes, steps, topologies
 
 
 def compile_run(
