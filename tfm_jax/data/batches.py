@@ -141,12 +141,12 @@ def rows_per_batch(rows: Any, batch_tokens: int, row_multiple: int) -> int:
 
 
 def _batch(rows, chosen, seeds, augment, augment_train=None):
-    if mapped := rows_of(rows):
-        batch = mapped.take(chosen)
-    elif augment_train is None:
-        batch = _each(rows, lambda field: field[chosen])
-    else:
+    if augment_train is not None:
         batch = augment_train(rows, chosen, seeds)
+    elif mapped := rows_of(rows):
+        batch = mapped.take(chosen)
+    else:
+        batch = _each(rows, lambda field: field[chosen])
     return batch if augment is None else augment(batch, seeds)
 
 

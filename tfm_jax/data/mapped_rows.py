@@ -110,15 +110,26 @@ class Field:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """Args: key: of rows: a number, a slice or numbers [B]."""
+        """Args: key: of rows: a number, a slice or numbers [B]; negative: from the end.
+
+        Raises: IndexError if there is no such row.
+        """
         if isinstance(key, np.ndarray) and key.dtype.kind != "b":
-            if len(key):
-                return self.rows.field(self._name, key)
-            return np.zeros((0, *self.shape[1:]), self.dtype)
+            return self._gathered(key)
         chosen = range(len(self))[key]
         if isinstance(chosen, range):
-            return self[np.arange(chosen.start, chosen.stop, chosen.step)]
-        return self[np.array([chosen])][0]
+            return self._gathered(np.arange(chosen.start, chosen.stop, chosen.step))
+        return self._gathered(np.array([chosen]))[0]
+
+    def _gathered(self, chosen):
+        count = len(self)
+        if not len(chosen):
+            return np.zeros((0, *self.shape[1:]), self.dtype)
+        if not -count <= chosen.min() <= chosen.max() < count:
+            raise IndexError(f"rows {chosen.min()} to {chosen.max()} of {count}")
+        if chosen.min() < 0:
+            chosen = chosen % count
+        return self.rows.field(self._name, chosen)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         del copy

@@ -14,13 +14,15 @@ from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.mapped_rows import (
     AT_ONCE,
+    Field,
     MappedRows,
     Windows,
     laid_out,
     release,
+    rows_of,
     spans,
 )
-from tfm_jax.data.prepared import Kind, filled_text
+from tfm_jax.data.prepared import Kind, digest_of, filled_text
 from tfm_jax.data.rows import packing
 from tfm_jax.data.sources.documents import Config as Source
 from tfm_jax.data.sources.documents import load_corpus, texts_of
@@ -111,11 +113,17 @@ class _Segments:
 
     tokens = property(lambda self: self._windows[0])
     labels = property(lambda self: self._windows[1])
-    positions = property(lambda self: self._windows[3])
 
     @property
     def segments(self):
         return self._windows.real(np.int32) if self._single else self._windows[2]
+
+    @property
+    def positions(self):
+        if not self._single:
+            return self._windows[3]
+        segments = self.segments
+        return segments * np.arange(segments.shape[1], dtype=np.int32)
 
     @property
     def weights(self):
@@ -298,7 +306,14 @@ def _rows(cfg, tokenizer, corpus, split):
     )
     if cfg.asked != "all":
         report["characters"] = None  # not all of them are predicted
-    return filled_text(tokenizer, rows, report)
+    filled = filled_text(tokenizer, rows, report)
+    return filled._replace(digest=_digest(rows)) if cfg.layout == "single" else filled
+
+
+def _digest(rows):
+    """With positions, which ``single`` rows of runs from before had."""
+    positions = Field(rows_of(rows), "positions", rows.shape, np.int32)
+    return digest_of([rows._replace(positions=positions)])
 
 
 KIND = Kind(

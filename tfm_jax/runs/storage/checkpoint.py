@@ -354,6 +354,7 @@ class Checkpointer:
 
     def discard(self, first: int) -> None:
         """Delete the checkpoints from step ``first`` on, which can be made again."""
+        self.wait()
 
         def delete():
             for step in self.steps():
