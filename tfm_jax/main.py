@@ -268,6 +268,8 @@ def members(
 
     Raises: ConfigError if their numbers differ, or what else is wrong with the flags.
     """
+    if not values.config or values.mode != "train":
+        raise configs.ConfigError("--each needs --config and --mode=train")
     workdirs = _several(values.workdir, "--workdir")
     given = {flag.partition("=")[0] for flag in knobs}
     shared = [flag for flag in knobs if flag.startswith("--config.")]
@@ -284,8 +286,6 @@ def members(
             raise configs.ConfigError(f"{name} and {knob} both say what it is")
         for flags_of_one, word in zip(own, words, strict=True):
             flags_of_one.append(f"{knob}={configs.to_flag(word)}")
-    if not values.config or values.mode != "train":
-        raise configs.ConfigError("--each needs --config and --mode=train")
     if len({Path(workdir).resolve() for workdir in workdirs}) < len(workdirs):
         raise configs.ConfigError(
             f"--workdir={values.workdir} names one twice; each run needs its own"

@@ -34,7 +34,7 @@ from tfm_jax.data.rows.causal import LAYOUTS, causal_rows
 from tfm_jax.data.sources import documents, running_text
 from tfm_jax.data.sources.running_text import ENDS
 from tfm_jax.data.tokenizers import vocabularies
-from tfm_jax.data.workspace import workspace
+from tfm_jax.data.workspace import working_in, workspace
 from tfm_jax.runs.process.exits import Preempted
 
 TOKENIZER = vocabularies.Config(kind="byte_bpe", vocab=300)
@@ -190,6 +190,22 @@ def test_a_preparation_that_was_stopped_goes_on(texts, tmp_path, monkeypatch, st
     assert not trained and not [*(tmp_path / "cache").glob(".making-*")]
     assert found.fingerprint == want.fingerprint and found.report == want.report
     assert batches(found, texts) == batches(want, texts)
+
+
+def test_a_tokenizer_of_a_killed_process_that_is_damaged_is_trained_again(tmp_path):
+    """Whatever a flipped bit makes of it, another token or no JSON."""
+    kind = causal.KIND._replace(texts=lambda cfg, texts: texts)
+    with working_in(tmp_path / "work"):
+
+        def trained():
+            return prepared._trained(kind, None, TOKENIZER, ["abab cdcd " * 50])
+
+        want, path = trained().fingerprint, tmp_path / "work" / "tokenizer.json"
+        content = path.read_bytes()
+        for place in range(0, len(content), len(content) // 16):
+            flipped = content[place] ^ 1
+            path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+            assert trained().fingerprint == want
 
 
 def test_data_that_cannot_be_used_leaves_nothing(texts, tmp_path, monkeypatch):

@@ -134,6 +134,8 @@ def test_who_the_others_are_is_told_or_found(monkeypatch, variables, given):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     peers.join(2)
     [how] = asked
+    heartbeats = how.pop("heartbeat_timeout_seconds")
+    assert heartbeats / 2 > peers.PATIENCE + 2 * peers.BEAT, "JAX aborts us before"
     assert {name: how[name] for name in given} == given
     if "process_id" in given:
         assert how["coordinator_address"] == "localhost:5"

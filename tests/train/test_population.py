@@ -10,6 +10,7 @@ from tests.reliability import tiny
 from tests.train import test_plateau
 from tfm_jax import main
 from tfm_jax.config import ConfigError
+from tfm_jax.runs import resume
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process.exits import Diverged, Preempted
 from tfm_jax.runs.storage import arrays, manifest
@@ -161,7 +162,7 @@ def test_a_member_that_diverges_leaves_the_others_alone(together, tmp_path, caps
     rates = (RATES[0], 1e9, RATES[2])
     with pytest.raises(Diverged, match="1 of 3 diverged: ill"):
         population.train([config(i, rate) for i, rate in enumerate(rates)], folders)
-    assert (folders[1] / "diverged" / "update.npz").exists()
+    assert resume.diverged(folders[1]).name == "000001"
     assert not (folders[1] / "results.json").exists()
     for folder, other in ((folders[0], together[0]), (folders[2], together[2])):
         assert (folder / "results.json").exists()
@@ -203,6 +204,13 @@ def test_flags_of_a_population(tmp_path, capsys, flags, message):
     assert main.main(argv) == 78
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("mode", ["dry_run", "compile"])
+def test_a_population_is_only_trained(capsys, mode):
+    argv = ["--config=transformer_numerals_small", f"--mode={mode}", "--each.seed=0,1"]
+    assert main.main(argv) == 78
+    assert "--each needs --config and --mode=train" in capsys.readouterr().err
 
 
 def test_two_runs_of_a_population_do_not_share_a_workdir(tmp_path, capsys):

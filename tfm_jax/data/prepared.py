@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfm_jax import bounded_json
 from tfm_jax.data.batch import FORMER
 from tfm_jax.data.errors import DataError, within
 from tfm_jax.data.mapped_rows import MappedRows
@@ -192,12 +193,14 @@ def _trained(kind, cfg, tokenizer_cfg, examples):
     folder = workspace()
     path = folder and folder / "tokenizer.json"
     if path:
-        with contextlib.suppress(OSError, DataError):
-            return kind.tokenizer.Tokenizer.from_json(path.read_bytes())
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            known = bounded_json.read_sealed(path)["tokenizer"]
+            return kind.tokenizer.Tokenizer.from_json(known)
     tokenizer = kind.tokenizer.make(tokenizer_cfg, kind.texts(cfg, examples))
     if path:
         part = path.with_suffix(".part")
-        part.write_text(tokenizer.to_json(), encoding="utf-8")
+        known = bounded_json.sealed({"tokenizer": tokenizer.to_json()})
+        part.write_text(json.dumps(known), encoding="utf-8")
         part.replace(path)
     return tokenizer
 

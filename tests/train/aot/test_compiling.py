@@ -203,6 +203,9 @@ def test_the_command_prints_the_plan_as_json(tmp_path, monkeypatch, capsys):
     {
         "": "--topology=KIND:SHAPE is missing",
         "--topology=v5e": "write KIND:SHAPE",
+        "--topology=v5e:٨": "write KIND:SHAPE",
+        "--topology=v5e:4x4x4": "at most 2 sizes, such as v5e:2x4",
+        "--topology=h100:2x3x4": "at most 2 sizes",
         "--topology=v9:2x2": "choose from (v4, v5e, v5p, v6e, h100, a100, cpu)",
         "--topology=cpu:4096": "this process has",
         "--topology=v5e:2x4": "pip install 'tfm_jax[tpu]'",

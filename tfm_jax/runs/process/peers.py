@@ -21,7 +21,9 @@ from tfm_jax.runs.process import exits
 from tfm_jax.terminal import say
 
 BEAT = 1.0  # seconds between two signs of life
-PATIENCE = 60.0  # seconds without one until a peer is believed dead; JAX's own are 100
+PATIENCE = 60.0  # seconds without one until a peer is believed dead
+# JAX's own, of which it asks for a sign every half: it aborts the process, and wordless
+JAX_PATIENCE = 4 * PATIENCE
 GRACE = 5.0  # seconds that peers have to fail for the same reason
 ARRIVAL = 1800  # seconds until all have come: pods wait for nodes and images
 BIND_ADDRESS = "JAX_COORDINATOR_BIND_ADDRESS"
@@ -42,7 +44,9 @@ def join(processes: int) -> None:
         reached; JAX itself aborts the process if they do not come in time.
     """
     try:
-        jax.distributed.initialize(**_told(processes))
+        jax.distributed.initialize(
+            heartbeat_timeout_seconds=int(JAX_PATIENCE), **_told(processes)
+        )
     except jax.errors.JaxRuntimeError as error:
         raise exits.InfrastructureError(
             f"mesh.processes={processes}, but the others are not reached: {error}"

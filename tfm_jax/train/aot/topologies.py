@@ -56,11 +56,13 @@ class Kind(NamedTuple):
 
     Attributes:
         called: as the compiler spells it. chip: what it has.
+        sides: of the torus that they are in, at most; a program for more would abort.
         options: of ``get_topology_desc``.
     """
 
     called: str
     chip: Chip
+    sides: int
     options: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -72,12 +74,10 @@ _MEGACORE = MappingProxyType(
 # interconnect is half of the "bidirectional" one, of v4 by Jouppi et al. 2023,
 # arXiv:2304.01433, table 4: 6 links of 50 GB/s.
 TPUS = {
-    "v4": Kind(
-        "v4", Chip(peak("TPU v4"), 30.75 * GIB, 1_228e9, 300e9), options=_MEGACORE
-    ),
-    "v5e": Kind("v5e", Chip(peak("TPU v5e"), 15.75 * GIB, 819e9, 200e9)),
-    "v5p": Kind("v5", Chip(peak("TPU v5p"), 95.74 * GIB, 2_765e9, 600e9)),
-    "v6e": Kind("v6e", Chip(peak("TPU v6e"), 31.25 * GIB, 1_640e9, 400e9)),
+    "v4": Kind("v4", Chip(peak("TPU v4"), 30.75 * GIB, 1_228e9, 300e9), 3, _MEGACORE),
+    "v5e": Kind("v5e", Chip(peak("TPU v5e"), 15.75 * GIB, 819e9, 200e9), 2),
+    "v5p": Kind("v5", Chip(peak("TPU v5p"), 95.74 * GIB, 2_765e9, 600e9), 3),
+    "v6e": Kind("v6e", Chip(peak("TPU v6e"), 31.25 * GIB, 1_640e9, 400e9), 2),
 }
 # its description for the compiler; NVLink as its data sheet has it, one direction
 GPUS = {
@@ -97,14 +97,21 @@ def describe(topology: str) -> Topology:
     """
     name, _, shape = topology.partition(":")
     sizes = shape.split("x")
-    if not all(size.isdecimal() and int(size) for size in sizes):
+    numbers = (size.isascii() and size.isdecimal() and int(size) for size in sizes)
+    if not all(numbers):
         raise ConfigError(f"--topology={topology!r}; write KIND:SHAPE, such as v5e:4x4")
     if name == "cpu":
         return _cpus(topology, math.prod(map(int, sizes)))
-    if name in GPUS and len(sizes) <= 2:
-        return _gpus(topology, *GPUS[name], "x".join(["1", "1", *sizes][-3:]))
-    if name not in TPUS:
+    if name not in (*TPUS, *GPUS):
         raise ConfigError(no_choice("--topology", name, (*TPUS, *GPUS, "cpu")))
+    most = TPUS[name].sides if name in TPUS else 2
+    if len(sizes) > most:
+        raise ConfigError(
+            f"--topology={topology!r}; the shape of {name} has at most {most} sizes, "
+            f"such as {name}:{'x'.join('248'[:most])}"
+        )
+    if name in GPUS:
+        return _gpus(topology, *GPUS[name], "x".join(["1", "1", *sizes][-3:]))
     return _tpus(topology, TPUS[name], tuple(map(int, sizes)))
 
 
