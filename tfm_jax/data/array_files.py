@@ -58,6 +58,8 @@ class ArrayFile:
         """All items, memory-mapped if there is a path; the file is closed."""
         count = self.size // self._dtype.itemsize
         if self._path is None:
+            if not count:
+                return np.zeros(0, self._dtype)
             return np.frombuffer(self._file.getbuffer(), self._dtype, count, _HEADER)
         self._file.seek(0)
         header = {

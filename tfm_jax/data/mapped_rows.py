@@ -2,7 +2,7 @@
 
 import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,13 @@ def release(*arrays: np.ndarray) -> None:
     for array in arrays:
         if isinstance(array, np.memmap):
             array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+
+def parts(array: np.ndarray) -> Iterator[np.ndarray]:
+    """AT_ONCE items after the other; those of a file are released behind them."""
+    for first in range(0, len(array), AT_ONCE):
+        yield array[first : first + AT_ONCE]
+        release(array)
 
 
 def rows_of(fields: Any) -> MappedRows | None:

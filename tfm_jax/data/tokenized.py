@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,7 +73,7 @@ def encode_documents(
     begun = {"tokenizer": tokenizer.fingerprint, "end": end, "dtype": kind.name}
     begun["arrays"] = [*kinds]
     with contextlib.ExitStack() as stack:
-        made = stack.enter_context(_Growing(folder, name, kinds, begun))
+        made = stack.enter_context(GrowingArrays(folder, name, kinds, begun))
         advance = stack.enter_context(progress("tokenising", characters))
         taken = iter((split or _undivided)(chunks))
         for _, (chunk, _) in zip(range(made.added), taken, strict=False):
@@ -144,21 +144,29 @@ def _encoded(tokenizer, kind, chunks):
         owners = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
         return ids.astype(kind), np.array([*map(len, rows)], np.int64), owners
 
+    for (chunk, _), encoded in in_parallel(lambda item: encode(item[1]), chunks):
+        yield chunk, encoded
+
+
+def in_parallel(
+    function: Callable[[Any], Any], items: Iterable[Any]
+) -> Iterator[tuple[Any, Any]]:
+    """(item, what a function makes of it) in order, a few ahead, by several threads."""
     threads = min(os.cpu_count() or 1, _MOST_THREADS)
     waiting: collections.deque = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for chunk, texts in chunks:
-            waiting.append((chunk, pool.submit(encode, texts)))
+        for item in items:
+            waiting.append((item, pool.submit(function, item)))
             if len(waiting) > threads:
-                chunk, encoded = waiting.popleft()
-                yield chunk, encoded.result()
+                item, made = waiting.popleft()
+                yield item, made.result()
         while waiting:
-            chunk, encoded = waiting.popleft()
-            yield chunk, encoded.result()
+            item, made = waiting.popleft()
+            yield item, made.result()
 
 
-class _Growing:
-    """Arrays of `TokenizedDocuments` that grow, and a journal of what was added.
+class GrowingArrays:
+    """Arrays that grow, and a journal of what was added.
 
     By it another process goes on: a line tells of an addition, with its sha256.
 
@@ -191,7 +199,8 @@ class _Growing:
     def __exit__(self, *exc_info):
         self._stack.close()
 
-    def add(self, arrays, state):
+    def add(self, arrays: Sequence[np.ndarray], state: dict) -> None:
+        """Appends to each array. Args: state: plain JSON."""
         parts = [
             np.ascontiguousarray(part, kind)
             for part, kind in zip(arrays, self._kinds.values(), strict=True)
@@ -202,7 +211,7 @@ class _Growing:
         sizes = [part.nbytes for part in parts]
         self._note({"sizes": sizes, "sha256": _sha256(parts), "state": state})
 
-    def arrays(self):
+    def arrays(self) -> list[np.ndarray]:
         """What was added, memory-mapped if there is a folder."""
         return [array.array() for array in self._arrays]
 

@@ -24,7 +24,7 @@ def examples(lengths):
             np.append(1000 * (n + 1) + 100 * side + np.arange(pair[side] - 1), EOS)
             for n, pair in enumerate(lengths)
         ]
-        sides.append(packing.ragged([row.astype(np.int32) for row in tokens]))
+        sides.append(packing.ragged(np.concatenate(tokens), [*map(len, tokens)]))
     return sides
 
 

@@ -1,6 +1,5 @@
 """Sequence pairs into rows of fixed shape, packed; and the batch that rows make."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,16 +7,25 @@ import numpy as np
 
 from tfm_jax.data.array_files import new_files
 from tfm_jax.data.batch import PairBatch
-from tfm_jax.data.mapped_rows import AT_ONCE, MappedRows, Windows, laid_out, spans
+from tfm_jax.data.mapped_rows import (
+    AT_ONCE,
+    MappedRows,
+    Windows,
+    laid_out,
+    parts,
+    release,
+    spans,
+)
 from tfm_jax.data.tokenizers.bilingual import BOS
 
 _SIDES = ("source", "target")
+_ROWS = 128  # that are laid out at once; each maps some pages of the file of its tokens
 
 
 class Ragged(NamedTuple):
     """Sequences of different lengths end to end."""
 
-    ids: np.ndarray  # int32, all tokens
+    ids: np.ndarray  # of any type of integers, all tokens
     offsets: np.ndarray  # int64, sequence n is ids[offsets[n] : offsets[n + 1]]
 
     @property
@@ -26,11 +34,11 @@ class Ragged(NamedTuple):
         return np.diff(self.offsets)
 
 
-def ragged(sequences: Sequence[np.ndarray]) -> Ragged:
-    """Joins a list of int32 arrays."""
-    lengths = [len(sequence) for sequence in sequences]
-    ids = np.concatenate([*sequences, np.zeros(0, np.int32)])
-    return Ragged(ids, np.cumsum([0, *lengths], dtype=np.int64))
+def ragged(ids: np.ndarray, lengths: Any) -> Ragged:
+    """Sequences that lie end to end. Args: lengths: [n], tokens of each."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return Ragged(ids, offsets)
 
 
 class Rows(NamedTuple):
@@ -172,25 +180,27 @@ def fill_rows(
     """
     packed = bool(counts.max(initial=0) > 1)
     first = np.append(0, np.cumsum(counts))
-    segments = np.arange(len(examples)) - np.repeat(first[:-1], counts) + 1
     kinds = {}
     for name, side in zip(_SIDES, (source, target), strict=True):
-        most = max(side.ids.max(initial=0), counts.max(initial=0))
+        most = max([counts.max(initial=0), *(part.max() for part in parts(side.ids))])
         kinds |= {name: np.min_scalar_type(most), f"{name}_offsets": np.int64}
-    at_once = max(AT_ONCE // max(shape), 1)
+    at_once = min(max(AT_ONCE // max(shape), 1), _ROWS)
     with new_files(path, kinds) as files:
         for begin in range(0, len(counts), at_once):
             end = min(begin + at_once, len(counts))
             some = slice(first[begin], first[end])
+            segments = np.arange(some.start, some.stop) + 1
+            segments -= np.repeat(first[begin:end], counts[begin:end])
             for name, side in zip(_SIDES, (source, target), strict=True):
                 chosen = examples[some]
                 starts = side.offsets[chosen]
                 widths = side.offsets[chosen + 1] - starts
                 fields = [spans(side.ids, starts, widths)]
-                fields += [np.repeat(segments[some], widths)] * packed
+                fields += [np.repeat(segments, widths)] * packed
                 of_rows = np.add.reduceat(widths, first[begin:end] - first[begin])
                 files[name].append(laid_out(fields, of_rows))
                 files[f"{name}_offsets"].append_totals(of_rows)
+                release(side.ids)
         arrays = {name: file.array() for name, file in files.items()}
     return PairRows(arrays, {"lengths": [*shape], "packed": packed}).fields()
 

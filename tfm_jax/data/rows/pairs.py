@@ -12,19 +12,30 @@ import numpy as np
 from tfm_jax.data.array_files import ending
 from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.mapped_rows import parts
 from tfm_jax.data.policies import POLICIES, invalid_utf8_knob, sift
 from tfm_jax.data.prepared import Filled, Kind, sha256_of
+from tfm_jax.data.progress import progress
 from tfm_jax.data.rows import packing
 from tfm_jax.data.sources import tfds
-from tfm_jax.data.sources.bitext import SOURCES, Pairs, load_pairs
+from tfm_jax.data.sources.bitext import (
+    SOURCES,
+    Bitext,
+    Pairs,
+    load_bitext,
+    load_pairs,
+    pieces,
+)
+from tfm_jax.data.tokenized import GrowingArrays, in_parallel
 from tfm_jax.data.tokenizers import bilingual, unknown
 from tfm_jax.data.tokenizers.bilingual import EOS, UNK
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
-from tfm_jax.data.tokenizers.training_texts import fits
+from tfm_jax.data.tokenizers.training_texts import MOST, fits
 from tfm_jax.data.workspace import workspace
 from tfm_jax.knobs import knob
 
 _SIDES = ("source", "target")
+_BAD = ("empty", "overlong")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,19 +146,65 @@ def has_text(line: str, ids: np.ndarray) -> bool:
     return bool(line.strip()) and len(ids) > 1
 
 
-def encode_pairs(cfg: Any, tokenizer: Any, pairs: Any, split: str = "train") -> Encoded:
+def encode_pairs(
+    cfg: Any,
+    tokenizer: Any,
+    pairs: Pairs | Bitext,
+    split: str = "train",
+    folder: Path | None = None,
+) -> Encoded:
     """Tokenises pairs and applies the policies for empty and overlong ones.
 
     A pair is empty if either side has no visible character or no token, overlong if
     either side has more tokens than its row. overlong=keep cuts, and the last token
     kept is EOS. Of a held-out split empty pairs are left out whatever the policy.
 
+    Args: folder: where tokens are kept, and what a killed process left of them; None:
+        they are in memory.
     Raises: DataError if a policy says error, a token id is outside the vocabulary,
         or nothing is left.
     """
     if split != "train":
         cfg = dataclasses.replace(cfg, empty="drop")
-    lines = pairs.source, pairs.target
+    lines = pairs if isinstance(pairs, Bitext) else zip(*pairs[:2], strict=True)
+    vocabs = [getattr(tokenizer, f"{side}_vocab") for side in _SIDES]
+    kinds: dict[str, Any] = dict.fromkeys(_BAD, np.bool_)
+    for side, vocab in zip(_SIDES, vocabs, strict=True):
+        kinds[side + "_ids"] = np.min_scalar_type(max(vocab - 1, 0))
+        kinds[side + "_lengths"] = np.uint32
+    begun = {"tokenizer": tokenizer.fingerprint, "arrays": [*kinds]}
+    with (
+        GrowingArrays(folder, split, kinds, begun) as made,
+        progress("tokenising", len(pairs.source)) as advance,
+    ):
+        some = pieces(lines)
+        for _, (sources, _) in zip(range(made.added), some, strict=False):
+            advance(len(sources), before=True)
+        encode = functools.partial(_encoded, cfg, tokenizer, vocabs)
+        for (sources, _), arrays in in_parallel(encode, some):
+            made.add(arrays, {})
+            advance(len(sources))
+        *bad, source, source_lengths, target, target_lengths = made.arrays()
+    keep, report = sift(cfg, dict(zip(_BAD, bad, strict=True)), "pair", some=True)
+    sides = (
+        packing.ragged(source, source_lengths),
+        packing.ragged(target, target_lengths),
+    )
+    kept = np.flatnonzero(keep)
+    report |= {
+        "kept": len(kept),
+        "source_tokens": len(source),
+        "target_tokens": len(target),
+        "unknown_share": {
+            name: unknown.share(parts(side.ids), UNK)
+            for side, name in zip(sides, _SIDES, strict=True)
+        },
+    }
+    return Encoded(*sides, kept, report)
+
+
+def _encoded(cfg, tokenizer, vocabs, lines):
+    """Arrays of some pairs: what is bad of each, ids and lengths of those that stay."""
     ids = [tokenizer.encode(*one) for one in zip(lines, _SIDES, strict=True)]
     limits = cfg.source_length, cfg.target_length
     text = [list(map(has_text, *side)) for side in zip(lines, ids, strict=True)]
@@ -156,24 +213,15 @@ def encode_pairs(cfg: Any, tokenizer: Any, pairs: Any, split: str = "train") -> 
         "empty": ~np.array(text, bool).all(0),
         "overlong": (lengths > np.array(limits)[:, None]).any(0),
     }
-    keep, report = sift(cfg, bad, "pair", some=True)
-    kept = np.flatnonzero(keep)
-    cut = [
-        packing.ragged([_cut(side[index], limit) for index in kept])
-        for side, limit in zip(ids, limits, strict=True)
-    ]
-    for side, name in zip(cut, _SIDES, strict=True):
-        _check_ids(side.ids, getattr(tokenizer, f"{name}_vocab"), name)
-    report |= {
-        "kept": len(kept),
-        "source_tokens": len(cut[0].ids),
-        "target_tokens": len(cut[1].ids),
-        "unknown_share": {
-            name: unknown.share([side.ids], UNK)
-            for side, name in zip(cut, _SIDES, strict=True)
-        },
-    }
-    return Encoded(*cut, kept, report)
+    drops = [wrong for knob, wrong in bad.items() if getattr(cfg, knob) == "drop"]
+    kept = np.flatnonzero(~np.any([np.zeros(len(text[0]), bool), *drops], 0))
+    arrays = [*bad.values()]
+    for n, side in enumerate(ids):
+        rows = [_cut(side[index], limits[n]) for index in kept]
+        joined = np.concatenate([*rows, np.zeros(0, np.int32)])
+        _check_ids(joined, vocabs[n], _SIDES[n])
+        arrays += joined, np.array([*map(len, rows)], np.uint32)
+    return arrays
 
 
 def _cut(row, limit):
@@ -217,22 +265,36 @@ def form_rows(
     ]
 
 
+def _load(cfg, split, names):
+    """Training text is read whenever it is needed; evaluation has the rest at hand."""
+    del names  # there are no labels
+    if split != "train":
+        return load_pairs(cfg, split)
+    bitext, report = load_bitext(cfg, split)
+    if NORMALIZERS[cfg.normalize].moses and bitext.characters <= 2 * MOST:
+        bitext = Bitext(*bitext.lists())  # it takes longer than all else
+    return bitext, report
+
+
 def _texts(cfg, pairs):
     """Pairs without those that any tokenizer would leave out as overlong."""
-    return [
-        pair
-        for pair in zip(pairs.source, pairs.target, strict=True)
-        if cfg.overlong != "drop"
-        or (fits(pair[0], cfg.source_length) and fits(pair[1], cfg.target_length))
-    ]
+    if cfg.overlong != "drop":
+        return pairs
+    return pairs.where(
+        lambda pair: (
+            fits(pair[0], cfg.source_length) and fits(pair[1], cfg.target_length)
+        )
+    )
 
 
 def _rows(cfg, tokenizer, pairs, split):
-    encoded = encode_pairs(cfg, tokenizer, pairs, split)
-    digest = hashlib.sha256()
-    for array in (*encoded.source, *encoded.target):
-        digest.update(array.tobytes())
     folder = workspace()
+    encoded = encode_pairs(cfg, tokenizer, pairs, split, folder)
+    digest = hashlib.sha256()
+    for side in (encoded.source, encoded.target):
+        for part in parts(side.ids):
+            digest.update(part.astype(np.int32))
+        digest.update(side.offsets)
     rows = form_rows(cfg, encoded, folder and folder / split)
     return Filled(rows, encoded.report, digest.hexdigest())
 
@@ -251,9 +313,10 @@ def _augment(cfg, tokenizer):
 KIND = Kind(
     Config,
     packing.Rows,
-    load_pairs,
+    _load,
     _texts,
     _rows,
+    size=lambda pairs: len(pairs.source),
     augment=_augment,
     evaluated=lambda lists: Pairs(*lists),
     tokenizer=bilingual,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfm_jax.data.sources.text_files import read_bytes, unpacked
+from tfm_jax.data.sources.text_files import Unpacked, hashed
 from tfm_jax.data.tokenizers.normalize import decode
 
 PART = 1 << 20  # characters; of longer documents so much is read at once
@@ -33,31 +33,21 @@ class TextFile:
     """
 
     def __init__(self, path: str | Path, knob: str, invalid_utf8: str) -> None:
-        self._path, self._knob, self._invalid_utf8 = path, knob, invalid_utf8
-        regular = os.path.isfile(path) or not os.path.lexists(path)
-        self._bytes = None if regular else [read_bytes(path, knob)]
+        self._path, self._invalid_utf8 = path, invalid_utf8
+        self._pieces = Unpacked(path, knob)
 
     def __iter__(self) -> Iterator[str]:
-        return (text for text, _ in self._decoded(self._pieces()))
+        return (text for text, _ in self._decoded(self._pieces))
 
     @functools.cached_property
     def measured(self) -> tuple[int, dict[str, Any]]:
         """(characters, report: sha256 and lines with bytes that are no UTF-8)."""
         sha256, characters, invalid = hashlib.sha256(), 0, 0
-
-        def seen():
-            for piece in self._pieces():
-                sha256.update(piece)
-                yield piece
-
-        for text, replaced in self._decoded(seen()):
+        for text, replaced in self._decoded(hashed(self._pieces, sha256)):
             characters += len(text)
             invalid += replaced
         report = {"sha256": sha256.hexdigest(), "invalid_utf8_lines": invalid}
         return characters, report
-
-    def _pieces(self):
-        return self._bytes or unpacked(self._path, self._knob)
 
     def _decoded(self, pieces):
         """(text, how many of its lines have bytes that were replaced)."""

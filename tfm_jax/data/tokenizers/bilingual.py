@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def _train_pieces(lines, model, trainer):
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(lines, trainer, length=len(lines))
+    tokenizer.train_from_iterator(lines, trainer)
     return tokenizer
 
 
@@ -132,6 +133,7 @@ KINDS = {
     "unigram": _train_unigram,  # Kudo 2018, arXiv:1804.10959, on bytes
 }
 WITH_UNKNOWN = ("character", "word")  # id 0 of the library is its unknown token
+READ_WHOLE = ("byte", *WITH_UNKNOWN)  # they count, or need no text
 ON_BYTES = ("byte", "bpe", "unigram")
 
 
@@ -283,7 +285,7 @@ def train_tokenizer(
     """
     train = KINDS[cfg.kind]
     if cfg.shared:
-        sides = (train(cfg, [*source_lines, *target_lines]), None)
+        sides = (train(cfg, itertools.chain(source_lines, target_lines)), None)
     else:
         sides = (train(cfg, source_lines), train(cfg, target_lines))
     source, target = (side and json.loads(side.to_str()) for side in sides)
@@ -293,7 +295,10 @@ def train_tokenizer(
 
 
 def make(cfg: Config, pairs: Any) -> "Tokenizer":
-    """The tokenizer that the section describes, trained on (source, target) pairs."""
-    return train_tokenizer(
-        cfg, *([*with_short_words(pair[side] for pair in pairs)] for side in (0, 1))
-    )
+    """The tokenizer that the section describes.
+
+    Args: pairs: a `bitext.Bitext`, of which most kinds read but a sample.
+    """
+    pairs = pairs if cfg.kind in READ_WHOLE else pairs.sample()
+    sides = (map(operator.itemgetter(side), pairs) for side in (0, 1))
+    return train_tokenizer(cfg, *map(with_short_words, sides))

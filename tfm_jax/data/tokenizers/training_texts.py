@@ -33,15 +33,23 @@ def sample(texts: Iterable[str]) -> Iterable[str]:
     total = sum(map(len, texts))
     if total <= MOST:
         return texts
-    size, sampled, seen, taken = min(PART, MOST), [], 0, 0
-    for part in (
+    size = min(PART, MOST)
+    parts, measured = itertools.tee(
         text[n : n + size] for text in texts for n in range(0, len(text), size)
-    ):
-        if taken * total <= seen * MOST:
-            sampled.append(part)
-            taken += len(part)
-        seen += len(part)
-    return sampled
+    )
+    return [*itertools.compress(parts, evenly(map(len, measured), total, MOST))]
+
+
+def evenly(sizes: Iterable[int], total: int, most: int) -> Iterator[bool]:
+    """Whether a part is one of those at equal distances that make ``most``.
+
+    Args: sizes: of all parts, one after the other. total: of all.
+    """
+    seen = taken = 0
+    for size in sizes:
+        chosen = taken * total <= seen * most
+        seen, taken = seen + size, taken + size * chosen
+        yield chosen
 
 
 def with_short_words(texts: Iterable[str]) -> Iterator[str]:
