@@ -2,12 +2,9 @@
 
 import errno
 import functools
-import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -340,62 +337,3 @@ def test_what_is_too_much_goes_but_for_what_is_used(texts, tmp_path, monkeypatch
     monkeypatch.setenv(eviction.GIGABYTES, "1e-9")
     eviction.evict(tmp_path, "SHA256SUMS")
     assert [entries[n].exists() for n in range(3)] == [False, True, False]
-
-
-GROWTH = r"""
-import json, re, sys
-from pathlib import Path
-
-import numpy as np
-
-from tfm_jax.data import cache
-from tfm_jax.data.batches import train_batches
-from tfm_jax.data.rows import causal, masked, sentence_pairs
-from tfm_jax.data.tokenizers import vocabularies
-
-folder, document, layout = Path(sys.argv[1]), *sys.argv[2:]
-tokenizer = vocabularies.train_text_tokenizer("byte", [])
-tokenizer = tokenizer.with_special(["[CLS]", "[SEP]", "[MASK]"])
-# The library needs seconds for ten million bytes, and gives the same ids.
-tokenizer.encode = lambda texts: [
-    np.frombuffer(text.encode(), np.uint8).astype(np.int32) for text in texts
-]
-for name in ("small", "large"):
-    settings = dict(
-        source="files", train_files=(str(folder / name),), length=256, document=document
-    )
-    if layout == "masked":
-        kind, pairs = masked.KIND, sentence_pairs.Config(kind="none")
-        cfg = masked.Config(**settings, sentences="line", pairs=pairs)
-    else:
-        kind, cfg = causal.KIND, causal.Config(**settings, layout=layout)
-    sections = kind, cfg, vocabularies.Config(kind="byte"), folder / "cache"
-    data = cache.prepared(*sections, tokenizer=tokenizer)._replace(augment=None)
-    count = data.train[0].shape[0] // 256
-    for _ in train_batches(cfg, data, batch_tokens=65536, total_batches=count, seed=0):
-        pass
-    status = Path("/proc/self/status").read_text()  # getrusage begins at the parent's
-    peak = int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1e3  # MB
-    print(json.dumps([peak, data.report["train"]["tokens"]]))
-"""
-
-
-@pytest.mark.parametrize(
-    "settings", [("file", "joined"), ("line", "packed"), ("file", "masked")]
-)
-def test_memory_does_not_grow_with_the_text(tmp_path, settings):
-    """Rows of 12 million more tokens in memory would be 190 to 240 MB."""
-    line = "a line of text that is as long as those of people are\n"
-    for name, millions in (("small", 3), ("large", 15)):
-        with open(tmp_path / name, "w") as file:
-            for _ in range(millions):
-                file.write(line * (1_000_000 // len(line)))
-    ran = subprocess.run(
-        [sys.executable, "-c", GROWTH, str(tmp_path), *settings],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    (before, _), (after, tokens) = map(json.loads, ran.stdout.splitlines())
-    assert tokens > 13_000_000
-    assert after - before < 130  # MB, of which most is files that are mapped

@@ -1,9 +1,6 @@
 """Sentence pairs that are read, normalised, tokenised and kept piece by piece."""
 
 import gzip
-import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -146,56 +143,3 @@ def test_a_tokenizer_reads_a_sample_of_many_pairs_and_counts_in_all(monkeypatch,
         assert len(normalised) == 1_000 and tokenizer.source_vocab == 4 + 10
     else:
         assert {*np.diff(sorted(map(int, normalised))).tolist()} == {10}
-
-
-GROWTH = r"""
-import re, sys
-from pathlib import Path
-
-import numpy as np
-
-from tfm_jax.data import cache
-from tfm_jax.data.rows.pairs import KIND, Config
-from tfm_jax.data.sources import text_files
-from tfm_jax.data.tokenizers import bilingual
-
-folder = Path(sys.argv[1])
-text_files._PIECE = 1 << 20  # of files whose sha256 is computed
-tokenizer = bilingual.train_tokenizer(bilingual.Config(kind="byte"), [], [])
-# A token for every fourth letter, in less time than the library needs.
-tokenizer.encode = lambda lines, side: [
-    np.append(np.frombuffer(line.encode(), np.uint8)[::4], 2).astype(np.int32)
-    for line in lines
-]
-for name in ("small", "large"):
-    files = tuple(str(folder / f"{name}.{side}") for side in (0, 1))
-    cfg = Config(
-        source="parallel",
-        train_files=files,
-        source_length=160,
-        target_length=160,
-    )
-    cache.prepared(KIND, cfg, None, folder / "cache", tokenizer=tokenizer)
-    status = Path("/proc/self/status").read_text()  # getrusage begins at the parent's
-    print(int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1e3)
-"""
-
-
-def test_memory_does_not_grow_with_the_text(tmp_path):
-    """Lists of 54 MB more of text and of its tokens would be 240 MB."""
-    letters = "a line of text that is as long as those of people who write " * 4
-    for name, millions in (("small", 3), ("large", 30)):
-        for side in (0, 1):
-            with open(tmp_path / f"{name}.{side}", "w") as file:
-                for n in range(millions):
-                    file.writelines(
-                        letters[: 150 + (n + k) % 80] + "\n" for k in range(5_300)
-                    )
-    ran = subprocess.run(
-        [sys.executable, "-c", GROWTH, str(tmp_path)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    before, after = map(json.loads, ran.stdout.splitlines())
-    assert after - before < 20  # MB, of which most are a few numbers a pair
