@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import re
 
@@ -10,6 +11,7 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from tests.models.tiny import rows, sentences, tiny
+from tests.test_platforms import experiment
 from tfm_jax.layers.layout import logical_specs, to_scanned
 from tfm_jax.mesh import (
     ALLREDUCES,
@@ -25,6 +27,7 @@ from tfm_jax.mesh import (
 from tfm_jax.objectives import translation
 from tfm_jax.ops.dropout import dropout
 from tfm_jax.ops.products import einsum
+from tfm_jax.train.aot import steps
 from tfm_jax.train.state import init_state
 from tfm_jax.train.step import make_gradients, make_train_step
 from tfm_jax.workloads.evaluator import apply
@@ -168,6 +171,18 @@ def test_activations_are_tied_to_the_mesh(spread):
     count = len(re.findall(r"sharding_constraint|@Sharding", program))
     # embeddings 2, queries 3, feed-forward 2 + 2, logits 1; and their gradients
     assert count >= 2 * 10, (name, count)
+
+
+def test_no_device_has_all_logits_of_a_table_that_is_divided_by_its_width():
+    """Of 151 rows, which two devices cannot have halves of."""
+    one = experiment("gpt")._replace(mesh=Config(data=1, tensor=2))
+    one = one._replace(model=dataclasses.replace(one.model, vocab=151))
+    mesh = make_mesh(one.mesh, jax.devices()[:2])
+    _, state = steps.train_step(one, mesh)
+    assert state.params["embedding"]["table"].sharding.shard_shape((151, 16))[0] == 151
+    program = steps.eval_step(one, mesh, state).compile().as_text()
+    assert re.search(r"\[(\d+,)+76\]", program), "a half, and one more"
+    assert not re.search(r"\[(\d+,)+15[12]\]", program)
 
 
 def test_the_two_layouts_start_equal_on_a_mesh(alone):

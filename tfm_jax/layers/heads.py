@@ -57,7 +57,10 @@ def vocabulary_logits(
         logits = output(x).astype(jnp.float32)
         logits = logits if bias is None else logits + bias
     else:
-        logits = token_logits(x, output, dtype, bias)
+        # it may lie divided by its width: logits of many tokens are larger than it is
+        tokens = _rows_of_a_device(x) * math.prod(x.shape[1:-1])
+        table = constrain(output, "vocab", None) if tokens > x.shape[-1] else output
+        logits = token_logits(x, table, dtype, bias)
     return constrain(logits, "batch", "length", "vocab")
 
 
