@@ -16,6 +16,7 @@ from tfm_jax.layers.layout import init_params
 from tfm_jax.models import gpt
 from tfm_jax.models.flamingo import SIZES, Config, Flamingo
 from tfm_jax.objectives import visual_lm
+from tfm_jax.ops.losses import FactoredLogits
 
 B, T, N, V, W = 2, 6, 3, 11, 2
 VISION = dict(width=8, heads=2, ffn_width=12, depth=1)
@@ -88,6 +89,15 @@ def test_at_the_start_of_all_that_is_new_only_the_gates_have_a_gradient():
     }
     gates = {path for path in new if path.endswith("/alpha")}
     assert {path for path, x in new.items() if np.any(x)} == gates and len(gates) == 4
+
+
+def test_a_frozen_language_model_has_no_dropout_and_a_loss_in_chunks():
+    """Without a key for dropout; its logits stay factored."""
+    language = dict(LANGUAGE, dropout=0.5, loss_chunk=4)
+    model = Flamingo(config_of(**TINY | {"lm": language}), ("vision", "lm"))
+    call = functools.partial(model.apply, batch=batch_of(IMAGES), train=True)
+    logits = jax.eval_shape(call, {"params": case()[1]})
+    assert isinstance(logits, FactoredLogits)
 
 
 def jacobian(model, params):

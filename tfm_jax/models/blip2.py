@@ -102,8 +102,8 @@ class Blip2(nn.Module):
         if self.is_initializing():  # where an encoder of images reads one
             batch = jax.tree.map(lambda x: x[:1], batch)
         prompt = self.prompt(batch.images, train=train)
-        learns = train and "lm" not in self.frozen_parts
-        return self.lm(batch, prompt=prompt, train=learns)
+        frozen = "lm" in self.frozen_parts
+        return self.lm(batch, prompt=prompt, train=train, frozen=frozen)
 
     def prompt(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Images [B, 1, height, width, C] -> soft prompt [B, Q, D]."""

@@ -166,7 +166,8 @@ class Flamingo(nn.Module):
         states = self.resample(batch.images, train=train)
         seen = self._seen(states, batch.image_counts, batch.image_index)
         memories = {"image": Memory(self._flat(states), seen)}
-        return self.lm(batch, memories, train=train and "lm" not in self.frozen_parts)
+        frozen = "lm" in self.frozen_parts
+        return self.lm(batch, memories, train=train, frozen=frozen)
 
     def resample(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Tokens [B, images, latents, D] of images [B, images, height, width, C].

@@ -177,7 +177,8 @@ class Gpt(nn.Module):
         one document, padded on the right.
         memories: name -> what parts of ``pattern`` cross-attend to; masks are of all
             vectors of a row. prompt: [B, P, D], vectors in front of the tokens of rows
-            of one document each: positions count from the first of them.
+            of one document each: positions count from the first of them. frozen: its
+            states have no dropout; what is in front of it learns.
     Returns: float32 logits of the tokens, see ``HEADS``.
     Raises: ValueError if rows are longer than a learned table of positions, and for a
         prompt in front of packed rows.
@@ -205,8 +206,10 @@ class Gpt(nn.Module):
         prompt: jax.Array | None = None,
         *,
         train: bool,
+        frozen: bool = False,
     ) -> Any:
-        x, table = self._states(batch, memories, prompt, train=train)
+        drops = train and not frozen
+        x, table = self._states(batch, memories, prompt, train=drops)
         return HEADS[self.cfg.head](self, x, table, batch, train)
 
     def encode(self, batch: TextBatch, *, train: bool) -> jax.Array:
