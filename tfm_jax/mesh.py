@@ -244,6 +244,16 @@ def batch_sharding(mesh: jax.sharding.Mesh, leading: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, ("data", "fsdp")))
 
 
+def own_rows(mesh: jax.sharding.Mesh) -> list[int]:
+    """Which of ``row_multiple`` parts of a batch the devices of this process have.
+
+    All of them where ``tensor`` alone divides the processes.
+    """
+    count = row_multiple(mesh)
+    parts = batch_sharding(mesh).addressable_devices_indices_map((count,)).values()
+    return sorted({row for part in parts if part for row in range(count)[part[0]]})
+
+
 def put_batch(mesh: jax.sharding.Mesh, batch: Any, leading: int = 0) -> Any:
     """This process's share of a batch -> global arrays; rows divide the devices."""
     sharding = batch_sharding(mesh, leading)

@@ -68,12 +68,23 @@ def test_a_resumed_iterator_goes_on_with_the_same_batches(cut):
 def test_processes_get_slices_of_the_same_global_batches():
     settings = {"batch_tokens": 32, "row_multiple": 2}
     whole = list(train(**settings))
-    parts = [train(process_index=n, process_count=2, **settings) for n in (0, 1)]
+    parts = [train(shards=2, own=[n], **settings) for n in (0, 1)]
     for batch, left, right in zip(whole, *parts, strict=True):
         joined = np.concatenate([left.tokens, right.tokens])
         np.testing.assert_array_equal(batch.tokens, joined)
-    with pytest.raises(ValueError, match="must be a multiple of process_count=2"):
-        train(process_count=2)
+    with pytest.raises(ValueError, match="must be a multiple of .*shards=2"):
+        train(shards=2)
+
+
+def test_processes_get_their_shards_of_each_micro_batch():
+    """Two of them, of four devices that are not next to each other."""
+    settings = {"batch_tokens": 64, "row_multiple": 8, "micro_batches": 2}
+    parts = [train(shards=4, own=own, **settings) for own in ([0, 2], [1, 3])]
+    for batch, *both in zip(train(**settings), *parts, strict=True):
+        wanted = batch.tokens.reshape(2, 4, -1, batch.tokens.shape[-1])
+        for own, part in zip(([0, 2], [1, 3]), both, strict=True):
+            rows = part.tokens.reshape(2, 2, -1, part.tokens.shape[-1])
+            np.testing.assert_array_equal(rows, wanted[:, own])
 
 
 def test_evaluation_holds_every_row_once_in_the_shapes_of_training():

@@ -23,6 +23,7 @@ import tensorstore as ts
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec as P
 
+from tfm_jax.mesh import Config as Mesh, make_mesh, own_rows
 from tfm_jax.runs.storage import checkpoint
 from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
 from tfm_jax.runs.process.exits import InfrastructureError
@@ -105,7 +106,10 @@ with Preemption() as preemption:
             break
     requested = preemption.requested
 checkpointer.close()
-print(json.dumps([[found, exact, copied, requested, step], failed, written, read]))
+meshes = [Mesh(data=8 // n, tensor=n) for n in (1, 2, 8)]
+rows = [own_rows(make_mesh(mesh)) for mesh in meshes]
+common = found, exact, copied, requested, step
+print(json.dumps([common, failed, written, read, rows]))
 """
 
 
@@ -143,7 +147,12 @@ def test_two_processes_save_restore_agree_and_stop_together(tmp_path):
     assert copied.count("params/w") == 3 and copied.count("lm/w") == 1, "it is frozen"
     assert requested
     assert 5 <= step < 999
-    for process, (_, failed, written, read) in enumerate(said):
+    for process, (_, failed, written, read, rows) in enumerate(said):
+        shards = [range(8), range(4)]
+        halves = [[*x[process * len(x) // 2 :][: len(x) // 2]] for x in shards]
+        assert rows == [*halves, [0]], (
+            "where tensor divides the processes both have all"
+        )
         (line,) = failed
         assert "000003 was not saved: " in line and "No space left" in line
         assert ("process 1: " in line) == (process == 0)

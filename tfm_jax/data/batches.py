@@ -52,8 +52,9 @@ def train_batches(
     total_batches: int,
     seed: int,
     start: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    shards: int = 1,
+    own: Sequence[int] = (0,),
+    micro_batches: int = 1,
     row_multiple: int = 1,
 ) -> "TrainBatches":
     """Endless shuffled epochs cut off after ``total_batches``: a `TrainBatches`.
@@ -67,17 +68,18 @@ def train_batches(
         seed: orders rows and batches, and draws what ``data.augment`` draws; the seed
             of a row is (seed, epoch, row).
         start: the first batch to give; any batch costs the same.
-        process_index: which slice of each global batch to give.
-        process_count: of how many; the global batch does not depend on it.
+        shards: equal parts of the rows of each micro-batch.
+        own: which of them to give; the global batch does not depend on it.
+        micro_batches: consecutive parts of each global batch.
         row_multiple: what the rows of a batch must divide into, such as devices.
 
     Raises: DataError if the data does not fill one batch; ValueError if the rows of
-        a batch do not divide among the processes.
+        a batch do not divide into the shards.
     """
-    if row_multiple % process_count:
+    if row_multiple % (micro_batches * shards):
         raise ValueError(
             f"row_multiple={row_multiple} must be a multiple of "
-            f"process_count={process_count}"
+            f"micro_batches={micro_batches} times shards={shards}"
         )
     row_sets = data.train
     sizes = [rows_per_batch(rows, batch_tokens, row_multiple) for rows in row_sets]
@@ -96,7 +98,7 @@ def train_batches(
         total=total_batches,
         seed=seed,
         shuffle=cfg.shuffle,
-        part=(process_index, process_count),
+        part=(micro_batches, shards, own),
         augment=data.augment,
         augment_train=data.augment_train,
     )
@@ -176,18 +178,23 @@ class BatchSource:
         total: int,
         seed: int,
         shuffle: bool,
-        part: tuple[int, int] = (0, 1),
+        part: tuple[int, int, Sequence[int]] = (1, 1, (0,)),
         augment: Callable | None = None,
         augment_train: Callable | None = None,
     ) -> None:
         """Args.
 
         row_sets, sizes: one per row shape, and the rows of a batch of it.
-        part: (process index, process count); each gets a slice of the rows.
+        part: (micro-batches, shards of each, numbers of those that are given).
         augment, augment_train: see `prepared.Prepared`.
         """
         self._sets, self._sizes, self._total = row_sets, sizes, total
-        self._seed, self._shuffle, self._part = seed, shuffle, part
+        self._seed, self._shuffle = seed, shuffle
+        micro_batches, shards, own = part
+        self._parts = [  # rows of a batch that are given
+            np.arange(size).reshape(micro_batches, shards, -1)[:, [*own]].ravel()
+            for size in sizes
+        ]
         self._augment = augment, augment_train
         self._batches_of_an_epoch = sum(
             rows.shape[0] / size for rows, size in zip(row_sets, sizes, strict=True)
@@ -203,9 +210,7 @@ class BatchSource:
         epoch = self._epoch_of(index)
         shape, batch = self._epoch(epoch)[index - self._before(epoch)]
         rows, size = self._sets[shape], self._sizes[shape]
-        index, count = self._part
-        part = size // count
-        offsets = batch * size + index * part + np.arange(part)
+        offsets = batch * size + self._parts[shape]
         epochs, offsets = np.divmod(offsets, rows.shape[0])
         first, last = int(epochs[0]), int(epochs[-1])
         chosen = self._order(shape, first)[offsets]
@@ -213,7 +218,7 @@ class BatchSource:
             chosen[epochs == later] = self._order(shape, later)[
                 offsets[epochs == later]
             ]
-        seeds = np.empty((part, 3), np.int64)
+        seeds = np.empty((len(chosen), 3), np.int64)
         seeds[:, 0], seeds[:, 1], seeds[:, 2] = self._seed, epochs, chosen
         return _batch(rows, chosen, seeds, *self._augment)
 

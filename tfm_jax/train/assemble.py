@@ -11,7 +11,7 @@ import numpy as np
 from tfm_jax.config import to_json
 from tfm_jax.data.batches import TrainBatches, train_batches
 from tfm_jax.data.prepared import Prepared
-from tfm_jax.mesh import on_this_host, row_multiple
+from tfm_jax.mesh import on_this_host, own_rows, row_multiple
 from tfm_jax.runs import initial, judges, resume, sources
 from tfm_jax.runs.extend import Length
 from tfm_jax.runs.process import peers
@@ -244,11 +244,19 @@ def left_out(report: dict) -> str:
 
 
 def batches_from(
-    experiment: Experiment, data: Any, mesh: jax.sharding.Mesh, first: int
+    experiment: Experiment,
+    data: Any,
+    mesh: jax.sharding.Mesh,
+    first: int,
+    *,
+    whole: bool = False,
 ) -> Any:
-    """The training batches from number ``first`` on, [B, ...], on the host."""
-    cfg = experiment.train
-    rows = int(np.lcm(cfg.row_multiple, row_multiple(mesh)))
+    """The training batches from number ``first`` on, [B, ...], on the host.
+
+    Of several processes each has its own rows of every micro-batch; ``whole``: all.
+    """
+    cfg, shards = experiment.train, row_multiple(mesh)
+    rows = int(np.lcm(cfg.row_multiple, shards))
     return train_batches(
         experiment.data,
         data,
@@ -256,5 +264,8 @@ def batches_from(
         total_batches=cfg.total_steps,
         seed=experiment.seed,
         start=first,
+        shards=shards,
+        own=range(shards) if whole else own_rows(mesh),
+        micro_batches=cfg.accumulate_steps,
         row_multiple=rows * cfg.accumulate_steps,
     )

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 from tfm_jax import mesh as mesh_section
 from tfm_jax.config import ConfigError
-from tfm_jax.mesh import put_batch
+from tfm_jax.mesh import own_rows, put_batch, row_multiple
 from tfm_jax.optim import layerwise, plateau
 from tfm_jax.optim.schedules import SCHEDULES, unreached
 from tfm_jax.runs import named_data, pictures, resume, sources
@@ -234,9 +234,7 @@ class Training:
         batch = self._shape(next(self.batches))
         self._tokens.append(self.work.tokens(batch))
         self._flops.append(self.meter.flops(batch))
-        share = jax.tree.leaves(batch)[0].shape[1] // jax.process_count()
-        first = share * jax.process_index()
-        return jax.tree.map(lambda x: x[:, first : first + share], batch)
+        return batch
 
     def account(self, metrics: dict) -> None:
         """What follows a train step: log, evaluation, checkpoint, as they are due."""
@@ -275,10 +273,10 @@ class Training:
 
     def _log(self, newest):
         """Writes the newest metrics, and how fast the steps were that were timed."""
-        tokens = sum(self._tokens[self._untimed :])
+        tokens = self._of_all_rows(sum(self._tokens[self._untimed :]))
         seconds = max(time.monotonic() - self._since, 1e-9)
         speed = {"tokens_per_second": tokens / seconds} if tokens else {}
-        flops = sum(self._flops[self._untimed :])
+        flops = self._of_all_rows(sum(self._flops[self._untimed :]))
         mfu = {"mfu": flops / seconds / self.meter.peak} if flops else {}
         self._tokens, self._flops = [], []
         self._untimed, self._since = 0, time.monotonic()
@@ -287,7 +285,8 @@ class Training:
         streak = int(newest["streak"])  # never shrinks beyond the limit
         if streak >= self.experiment.train.skip_limit:
             first = self.step - streak
-            again = batches_from(self.experiment, self.data, self.mesh, first)
+            made = self.experiment, self.data, self.mesh, first
+            again = batches_from(*made, whole=True)
             batch = self._shape(next(again))
             before = self.state._replace(
                 step=np.int32(first),
@@ -370,6 +369,16 @@ class Training:
             wait=self.stop.requested,
         )
         self.saved = self.step
+
+    def _of_all_rows(self, counted: float) -> float:
+        """What this process counted of its rows, of those of all processes."""
+        if jax.process_count() == 1:
+            return counted
+        counts = multihost_utils.process_allgather(np.float32(counted))
+        copies = (
+            len(own_rows(self.mesh)) * jax.process_count() / row_multiple(self.mesh)
+        )
+        return float(np.sum(counts)) / copies
 
     def _shape(self, batch):
         """[B, ...] -> [A, B / A, ...], one leading entry a micro-batch."""

@@ -71,7 +71,7 @@ def test_an_image_depends_on_seed_epoch_and_row_alone():
     whole, resumed = batches(), batches(start=3)
     for one, other in zip(whole[3:], resumed, strict=True):
         assert_same(one, other)
-    shares = [batches(process_index=n, process_count=2, row_multiple=2) for n in (0, 1)]
+    shares = [batches(shards=2, own=[n], row_multiple=2) for n in (0, 1)]
     for one, *parts in zip(whole, *shares, strict=True):
         assert_same(one, [np.concatenate(pair) for pair in zip(*parts, strict=True)])
     by_number = {}

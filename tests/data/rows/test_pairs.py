@@ -145,16 +145,13 @@ def test_a_longer_run_begins_like_a_shorter_one():
 def test_processes_hold_the_slices_of_one_global_batch(batching):
     cfg = with_batching(batching)
     whole = train(cfg, row_multiple=4)
-    parts = [
-        train(cfg, row_multiple=4, process_index=index, process_count=4)
-        for index in range(4)
-    ]
+    parts = [train(cfg, row_multiple=4, shards=4, own=[index]) for index in range(4)]
     for batch, *slices in zip(whole, *parts, strict=True):
         fields = zip(*slices, strict=True)
         joined = [f[0] if f[0] is None else np.concatenate(f) for f in fields]
         assert_same([batch], [joined])
-    with pytest.raises(ValueError, match="multiple of process_count=3"):
-        train(cfg, row_multiple=4, process_count=3)
+    with pytest.raises(ValueError, match="multiple of .*shards=3"):
+        train(cfg, row_multiple=4, shards=3)
 
 
 DIFFERENT = {  # name in the message -> (data section, tokenizer section, arguments)
