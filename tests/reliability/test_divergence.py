@@ -10,11 +10,13 @@ import optax
 import pytest
 
 from tests.reliability import tiny
-from tfm_jax import main
+from tfm_jax import main, mesh
+from tfm_jax.config import ConfigError
 from tfm_jax.runs import resume
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process import exits
 from tfm_jax.runs.storage import arrays, checkpoint, manifest
+from tfm_jax.train import modes
 from tfm_jax.train.state import init_state
 from tfm_jax.train.step import make_gradients, make_train_step
 
@@ -108,8 +110,17 @@ def test_the_dump_holds_the_state_before_the_first_bad_update(diverged):
         assert batch["batch/source"].shape == (1, 16, 32)
 
 
-def test_replay_shows_the_bad_update_again(diverged, capsys):
+@pytest.mark.parametrize("fewer", [False, True])
+def test_replay_shows_the_bad_update_again(fewer, diverged, monkeypatch, capsys):
+    """On a machine with fewer devices than the run had, too: on one of them."""
     workdir, _, _ = diverged
+
+    def make_mesh(cfg, devices=None):
+        if fewer and devices is None:
+            raise ConfigError("of the 2 devices there are")
+        return mesh.make_mesh(cfg, devices)
+
+    monkeypatch.setattr(modes, "make_mesh", make_mesh)
     assert main.main([f"--workdir={workdir}", "--mode=replay"]) == exits.OK
     result = json.loads(capsys.readouterr().out)
     assert not np.isfinite(float(result["loss"]))

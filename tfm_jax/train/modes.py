@@ -16,6 +16,7 @@ from tfm_jax.data.rows.pairs import KIND
 from tfm_jax.data.sources.bitext import Pairs, load_pairs
 from tfm_jax.data.sources.text_files import lines_of, read_lines
 from tfm_jax.decode.prompting import Prompting
+from tfm_jax.mesh import Config as MeshConfig
 from tfm_jax.mesh import make_mesh, put_batch, using
 from tfm_jax.runs import heldout, prompted, resume, saved
 from tfm_jax.runs.process import runtime
@@ -238,7 +239,10 @@ def replay(workdir: str | Path, *, config: Any) -> dict:
         bad = jax.tree.map(lambda g: jnp.sum(~jnp.isfinite(g)), grads)
         return functions.train_step(state, batch)[1], bad
 
-    mesh = make_mesh(experiment.mesh)
+    try:
+        mesh = make_mesh(experiment.mesh)
+    except ConfigError:  # of more machines, or another one
+        mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with using(experiment.mesh, mesh):
         abstract = functions.abstract(mesh)
         state, batch = resume.load_diverged(folder, experiment, abstract)
