@@ -50,8 +50,8 @@ def pytest_configure(config):
     sys.dont_write_bytecode = False
     os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("prepared"))
     if importlib.util.find_spec("libtpu"):  # else each process says it finds no TPU
-        topologies = importlib.import_module("tfm_jax.train.aot.topologies")
-        os.environ |= topologies.ENVIRONMENT | os.environ
+        runtime = importlib.import_module("tfm_jax.runs.process.runtime")
+        os.environ |= runtime.WITHOUT_TPU | os.environ
     # lists the fonts there once, of which a process that needs seconds for it complains
     importlib.import_module("matplotlib.font_manager")
     jax.devices()  # started now, so that no run of a test asks for other ones

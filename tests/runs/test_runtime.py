@@ -1,5 +1,7 @@
 """Where compiled programs are kept between runs, and where they are not."""
 
+import os
+
 import jax
 import pytest
 
@@ -39,3 +41,14 @@ def test_without_a_cache_runs_start_all_the_same(home, caplog):
     runtime.prepare()
     assert jax.config.jax_compilation_cache_dir is None
     assert "compiled programs are not kept" in caplog.text
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_compiler_for_tpus_is_told_where_there_is_none(there, monkeypatch):
+    """Else it complains in every process; on a machine with TPUs it asks that."""
+    monkeypatch.setattr(os, "environ", {"TPU_MIN_LOG_LEVEL": "0"})
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(runtime, "has_tpu", lambda: there)
+    runtime.prepare()
+    assert ("TPU_WORKER_HOSTNAMES" in os.environ) == (not there)
+    assert os.environ["TPU_MIN_LOG_LEVEL"] == "0", "what somebody has said stays"

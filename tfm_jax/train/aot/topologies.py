@@ -17,15 +17,6 @@ from tfm_jax.train.aot import gpus
 from tfm_jax.train.costs.utilisation import peak
 
 GIB = 2**30
-# libtpu asks a machine with TPUs for these
-ENVIRONMENT = {
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-    "TPU_MIN_LOG_LEVEL": "3",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_STDERR_LOG_LEVEL": "3",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-}
 
 
 class Chip(NamedTuple):
@@ -127,8 +118,7 @@ def _cpus(topology, count):
 
 def _tpus(topology, kind, shape):
     _prepare(topology, "tpu", "libtpu")
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ |= runtime.WITHOUT_TPU | os.environ
     options = dict(kind.options)
     if math.prod(shape) < 4:  # a part of what one host has
         options["chips_per_host_bounds"] = (*shape, 1, 1)[:3]
