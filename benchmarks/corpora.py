@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tfm_jax.data.arrays.tokenized import TokenizedDocuments
 from tfm_jax.data.batch import CausalBatch
 from tfm_jax.data.batches import Order, train_batches
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.data.rows.causal import LAYOUTS, causal_rows
-from tfm_jax.data.tokenized import TokenizedDocuments
 
 WORDS, EXPONENT, LINE, BLOCK = 30_000, 1.1, 12, 100_000
 LETTERS = np.array([*"etaoinshrdlucmfwypvbgkjqxz"])

@@ -23,8 +23,8 @@ def test_large_files_are_read_again_once_they_changed(tmp_path, monkeypatch):
 
     def asked():
         read.clear()
-        found = digests.known_digest(path, tmp_path)
-        assert found == digest(path)
+        known = digests.known_digest(path, tmp_path)
+        assert known == digest(path)
         return len(read)
 
     assert asked() == asked() == 1  # it may change again at this time

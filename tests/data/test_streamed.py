@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 
 from tests.data.rows.whole import documents_of, whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
-from tfm_jax.data import (
-    array_files,
-    cache,
-    digests,
-    eviction,
-    mapped_rows,
-    prepared,
-    tokenized,
-)
+from tfm_jax.data import cache, digests, eviction, prepared
+from tfm_jax.data.arrays import files, mapped_rows, tokenized
 from tfm_jax.data.batches import train_batches
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import digest_of
@@ -182,11 +175,11 @@ def test_a_preparation_that_was_stopped_goes_on(texts, tmp_path, monkeypatch, st
     trained, dies_at = [], -1
     monkeypatch.setattr(vocabularies, "make", lambda *args: trained.append(args))
     calls.clear()
-    found = kept(texts, tmp_path / "cache")
+    rows = kept(texts, tmp_path / "cache")
     assert len(calls) == entire - noted
     assert not trained and not [*(tmp_path / "cache").glob(".making-*")]
-    assert found.fingerprint == want.fingerprint and found.report == want.report
-    assert batches(found, texts) == batches(want, texts)
+    assert rows.fingerprint == want.fingerprint and rows.report == want.report
+    assert batches(rows, texts) == batches(want, texts)
 
 
 def test_a_tokenizer_of_a_killed_process_that_is_damaged_is_trained_again(tmp_path):
@@ -223,7 +216,7 @@ def full(*args):
     "where, name",
     [
         (tokenized.GrowingArrays, "_note"),
-        (array_files.ArrayFile, "append"),
+        (files.ArrayFile, "append"),
         (mapped_rows.MappedRows, "move"),
         (cache.Path, "symlink_to"),
     ],

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfm_jax.data import cache, tokenized
+from tfm_jax.data import cache
+from tfm_jax.data.arrays import tokenized
 from tfm_jax.data.batches import train_batches
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import digest_of, prepare

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tfm_jax.data.arrays.mapped_rows import rows_of
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.mapped_rows import rows_of
 from tfm_jax.data.watchdog import awaited, patience
 from tfm_jax.knobs import check_numbers, knob
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from tfm_jax.data import eviction
+from tfm_jax.data.arrays.gathered import Gathered
+from tfm_jax.data.arrays.mapped_rows import rows_of
 from tfm_jax.data.batches import Order
 from tfm_jax.data.digests import known_digest
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.gathered import Gathered
-from tfm_jax.data.mapped_rows import rows_of
 from tfm_jax.data.prepared import SPLITS, Prepared, prepare
 from tfm_jax.data.sources.documents import folder_files
 from tfm_jax.data.sources.text_files import digest

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfm_jax import bounded_json
+from tfm_jax.data.arrays.mapped_rows import MappedRows
 from tfm_jax.data.batch import FORMER
 from tfm_jax.data.errors import DataError, within
-from tfm_jax.data.mapped_rows import MappedRows
 from tfm_jax.data.tokenizers import unknown, vocabularies
 from tfm_jax.data.watchdog import patience
 from tfm_jax.data.workspace import workspace

@@ -49,9 +49,9 @@ def token_logits(
 def default_chunk(vocab: int, rows: int) -> int:
     """Positions of ``rows`` rows whose logits should exist at the same time.
 
-    On a CPU 2**22 logits, which its caches nearly hold, of at least 256 tokens: on one
-    AMD EPYC core the loss of 1,024 tokens of 10,000 takes 0.8 of the time of one in a
-    piece. Elsewhere 2**26, 256 MiB, of at least 1,024 tokens, as products need.
+    On a CPU 2**22 logits, which its caches nearly hold, of at least 256 tokens, see
+    benchmarks/README.md. Elsewhere 2**26, 256 MiB, of at least 1,024 tokens, as
+    products need.
     """
     logits, tokens = (2**22, 256) if platform() == "cpu" else (2**26, 1024)
     return max(max(logits // vocab, tokens) // rows, 1)

@@ -8,7 +8,7 @@ import jax
 
 from tfm_jax.config import ConfigError
 from tfm_jax.data import cache, prepared
-from tfm_jax.data.mapped_rows import tokens_of
+from tfm_jax.data.arrays.mapped_rows import tokens_of
 from tfm_jax.workloads.evaluator import Evaluator
 
 TOKEN_SCORES = MappingProxyType({"nll": min, "accuracy": max})

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from tests.data.rows.whole import documents_of, whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
+from tfm_jax.data.arrays.tokenized import encode_documents
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.rows.causal import LAYOUTS
 from tfm_jax.data.rows.causal import causal_rows as rows_of
 from tfm_jax.data.sources.running_text import Documents
-from tfm_jax.data.tokenized import encode_documents
 
 END = 9999
 LENGTHS = st.lists(st.integers(1, 25), min_size=1, max_size=12)

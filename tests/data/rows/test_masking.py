@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from tests.data.rows.whole import whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
+from tfm_jax.data.arrays.mapped_rows import rows_of, tokens_of
 from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.mapped_rows import rows_of, tokens_of
 from tfm_jax.data.rows.masking import Config, Masker, masked_copies
 from tfm_jax.data.rows.sentence_pairs import MaskedRows
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.rows.whole import whole
+from tfm_jax.data.arrays.mapped_rows import rows_of, tokens_of
 from tfm_jax.data.batches import eval_batches
-from tfm_jax.data.mapped_rows import rows_of, tokens_of
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.data.rows import packing
 from tfm_jax.data.tokenizers.bilingual import BOS, EOS

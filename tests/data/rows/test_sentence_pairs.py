@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.data.rows.whole import divided, whole
 from tests.data.tokenizers.published_folders import corpus, tokenizer
+from tfm_jax.data.arrays.tokenized import encode_documents
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.rows import sentence_pairs, sentences
 from tfm_jax.data.rows.masking import Config as MaskConfig
@@ -15,7 +16,6 @@ from tfm_jax.data.rows.masking import Masker
 from tfm_jax.data.rows.sentence_pairs import FOLLOWS, OTHER, Config
 from tfm_jax.data.rows.sentences import divide, split_sentences
 from tfm_jax.data.sources.running_text import Documents
-from tfm_jax.data.tokenized import encode_documents
 
 TOKENIZER = tokenizer("wordpiece")
 CLS, SEP = TOKENIZER.ids_of("[CLS]", "[SEP]")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfm_jax.data.tokenized import TokenizedDocuments
+from tfm_jax.data.arrays.tokenized import TokenizedDocuments
 
 
 def documents_of(documents, end=None):

@@ -117,8 +117,8 @@ def test_characters_of_any_number_of_texts_are_found_in_little_memory():
     letters = "".join(map(chr, range(300, 400)))
     tracemalloc.start()
     texts = (letters for _ in range(2_000))
-    found = vocabularies.train_text_tokenizer("character", texts)
+    trained = vocabularies.train_text_tokenizer("character", texts)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found.vocab == len(letters)
+    assert trained.vocab == len(letters)
     assert peak < 2_000_000  # a set of each text would be 8 kB

@@ -8,11 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfm_jax.data.array_files import new_files
-from tfm_jax.data.batch import CausalBatch
-from tfm_jax.data.batches import Order
-from tfm_jax.data.errors import DataError
-from tfm_jax.data.mapped_rows import (
+from tfm_jax.data.arrays.files import new_files
+from tfm_jax.data.arrays.mapped_rows import (
     AT_ONCE,
     Field,
     MappedRows,
@@ -22,11 +19,14 @@ from tfm_jax.data.mapped_rows import (
     rows_of,
     spans,
 )
+from tfm_jax.data.arrays.tokenized import TokenizedDocuments, encode_documents
+from tfm_jax.data.batch import CausalBatch
+from tfm_jax.data.batches import Order
+from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import Kind, digest_of, filled_text
 from tfm_jax.data.rows import packing
 from tfm_jax.data.sources.documents import Config as Source
 from tfm_jax.data.sources.documents import load_corpus, texts_of
-from tfm_jax.data.tokenized import TokenizedDocuments, encode_documents
 from tfm_jax.data.workspace import workspace
 from tfm_jax.knobs import knob
 

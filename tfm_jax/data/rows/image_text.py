@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tfm_jax.data.arrays.gathered import Gathered
 from tfm_jax.data.batch import ImageTextBatch
 from tfm_jax.data.batches import Order
-from tfm_jax.data.gathered import Gathered
 from tfm_jax.data.policies import POLICIES, sift
 from tfm_jax.data.prepared import Filled, Kind, filled_text
 from tfm_jax.data.sources import scenes

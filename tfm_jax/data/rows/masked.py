@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 
+from tfm_jax.data.arrays.tokenized import encode_documents
 from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.batches import Order
 from tfm_jax.data.prepared import Kind, filled_text
 from tfm_jax.data.rows import masking, sentence_pairs, sentences
 from tfm_jax.data.sources import documents
-from tfm_jax.data.tokenized import encode_documents
 from tfm_jax.data.workspace import workspace
 from tfm_jax.knobs import knob
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tfm_jax.data.array_files import new_files
+from tfm_jax.data.arrays.files import new_files
+from tfm_jax.data.arrays.mapped_rows import AT_ONCE, rows_of
 from tfm_jax.data.batch import MaskedBatch
-from tfm_jax.data.mapped_rows import AT_ONCE, rows_of
 from tfm_jax.knobs import check_numbers, knob
 
 _STREAM = 1  # keeps the draws apart from those that order rows

@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfm_jax.data.array_files import new_files
-from tfm_jax.data.batch import PairBatch
-from tfm_jax.data.mapped_rows import (
+from tfm_jax.data.arrays.files import new_files
+from tfm_jax.data.arrays.mapped_rows import (
     AT_ONCE,
     MappedRows,
     Windows,
@@ -16,6 +15,7 @@ from tfm_jax.data.mapped_rows import (
     release,
     spans,
 )
+from tfm_jax.data.batch import PairBatch
 from tfm_jax.data.tokenizers.bilingual import BOS
 
 _SIDES = ("source", "target")

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfm_jax.data.array_files import ending
+from tfm_jax.data.arrays.files import ending
+from tfm_jax.data.arrays.mapped_rows import parts
+from tfm_jax.data.arrays.tokenized import GrowingArrays, in_parallel
 from tfm_jax.data.batches import Order
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.mapped_rows import parts
 from tfm_jax.data.policies import POLICIES, invalid_utf8_knob, sift
 from tfm_jax.data.prepared import Filled, Kind, sha256_of
 from tfm_jax.data.progress import progress
@@ -26,7 +27,6 @@ from tfm_jax.data.sources.bitext import (
     load_pairs,
     pieces,
 )
-from tfm_jax.data.tokenized import GrowingArrays, in_parallel
 from tfm_jax.data.tokenizers import bilingual, unknown
 from tfm_jax.data.tokenizers.bilingual import EOS, UNK
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS

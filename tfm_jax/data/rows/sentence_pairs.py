@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tfm_jax.data.array_files import new_files
+from tfm_jax.data.arrays.files import new_files
+from tfm_jax.data.arrays.mapped_rows import AT_ONCE, MappedRows, Windows, release, spans
+from tfm_jax.data.arrays.tokenized import TokenizedDocuments
 from tfm_jax.data.batch import MaskedBatch
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.mapped_rows import AT_ONCE, MappedRows, Windows, release, spans
 from tfm_jax.data.rows import framing
-from tfm_jax.data.tokenized import TokenizedDocuments
 from tfm_jax.knobs import knob
 
 FOLLOWS, OTHER = 0, 1  # ``pair_labels``, as in BERT's and ALBERT's released code

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfm_jax.data.array_files import ArrayFile, ending
+from tfm_jax.data.arrays.files import ArrayFile, ending
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.progress import progress
 

@@ -1,0 +1,1 @@
+"""Arrays of any size: written piece by piece, mapped into memory, gathered."""
