@@ -4,16 +4,20 @@ The children are forked from one process that has imported everything and starte
 nothing, so that a kill costs half a second instead of four.
 """
 
+import contextlib
 import random
 import subprocess
 import sys
 import time
+from threading import Thread
 
 import jax
 import numpy as np
 import pytest
 
 from tests.reliability.states import make_state
+from tfm_jax.runs.process.exits import InfrastructureError
+from tfm_jax.runs.storage import commit
 from tfm_jax.runs.storage.checkpoint import Checkpointer, Config, verify
 
 SAVE_FOREVER = """
@@ -140,3 +144,24 @@ def test_a_full_disk_ends_with_69_and_spares_the_checkpoint_before(tmp_path, lim
     assert [path.name for path in tmp_path.iterdir()] == ["000001"]
     with Checkpointer(tmp_path, Config()) as checkpointer:
         assert checkpointer.latest_good() == 1
+
+
+def test_nothing_is_left_of_a_checkpoint_that_threads_still_write(
+    tmp_path, monkeypatch
+):
+    def fail_while_writing(folder, host):
+        Thread(target=write_on, args=[folder]).start()
+        while not (folder / "200").exists():
+            time.sleep(0.001)
+        raise OSError("the disk is full")
+
+    def write_on(folder):
+        with contextlib.suppress(FileNotFoundError):  # the folder is gone
+            for number in range(2000):
+                (folder / str(number)).write_bytes(b"")
+
+    monkeypatch.setattr(commit, "_write", fail_while_writing)
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        with Checkpointer(tmp_path, Config()) as checkpointer:
+            checkpointer.save(1, make_state(1))
+    assert not list(tmp_path.iterdir())

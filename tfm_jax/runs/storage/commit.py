@@ -7,6 +7,7 @@ of them fails in all, and leaves no checkpoint.
 
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -63,9 +64,18 @@ def write(
     except Exception as error:
         if jax.process_index() == 0:
             for folder in (temporary, *groups):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
         message = f"checkpoint {final} was not saved: {error}"
         raise InfrastructureError(message) from error
+
+
+def _remove(folder):
+    """Removes a folder in which TensorStore's threads may be at work for a moment."""
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.02)
 
 
 def _begin(temporary, groups, files):

@@ -9,7 +9,7 @@ them, and take of each the chunks that they need.
 import asyncio
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
@@ -154,7 +154,7 @@ class _Handler(type_handlers.NumpyHandler):
             ts.Context({"file_io_sync": False}, i.ts_context) for i in infos[:1]
         ]
         for batch in _batches(todo, lambda one: one[0].nbytes, WRITTEN):
-            await asyncio.gather(*(self._write(*one, *contexts) for one in batch))
+            await _all(self._write(*one, *contexts) for one in batch)
             runtime.return_freed_pages()
         return []
 
@@ -168,11 +168,9 @@ class _Handler(type_handlers.NumpyHandler):
             process_index=jax.process_index(),
         )
         store = await ts.open(ts.Spec(spec), create=True, open=True, context=context)
-        await asyncio.gather(
-            *(
-                store[index].write(piece, can_reference_source_data_indefinitely=True)
-                for index, piece in shards.pieces
-            )
+        await _all(
+            store[index].write(piece, can_reference_source_data_indefinitely=True)
+            for index, piece in shards.pieces
         )
 
     async def deserialize(self, infos, args=None):
@@ -193,6 +191,14 @@ class _Handler(type_handlers.NumpyHandler):
             return place(lambda _: whole, arg.like)
         parts = {key: await store[index].read() for key, index in indices.items()}
         return place(lambda index: parts[_key(index)], arg.like)
+
+
+async def _all(writes: Iterable[Awaitable]) -> None:
+    """Waits until none of them writes any more, and raises what the first raised."""
+    ends = await asyncio.gather(*writes, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
 
 
 def _batches(todo: Iterable, size: Callable[[Any], int], most: int) -> Iterator[list]:
