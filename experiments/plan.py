@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments import study_file
 from experiments.costs import sizes
-from experiments.runs import attempts, cells, files, outcomes
+from experiments.runs import attempts, cells, files, outcomes, proposals
 from experiments.runs.attempts import Run
 from experiments.runs.cells import Cell
 from experiments.stages import FIRST
@@ -107,10 +107,10 @@ class Plan:
     def _of(self, study):
         """The plan of ``study`` with its runs; one typo stops all."""
         plan = dataclasses.replace(self, study=study, finals=())
-        return plan._with_finals(map(attempts.look, cells.trials(study, self.root)))
+        return plan._with_finals([*map(attempts.look, cells.trials(study, self.root))])
 
     def _with_finals(self, tuning):
-        tuning = tuple(tuning)
+        tuning = proposals.extended(self.study, self.root, tuning)
         chosen, trials = outcomes.tuning(self.study, tuning)
         if self.finals and chosen == self.chosen:
             finals = [run.again() for run in self.finals]
@@ -135,6 +135,11 @@ class Plan:
     def tuned(self) -> bool:
         """Whether every arm has what it was to be tuned for."""
         return not self.study.tune or len(self.chosen) == len(self.study.arms)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether runs of the tuning failed, and nothing of it is left to run."""
+        return not self.tuned and not any(r.status.unfinished for r in self.tuning)
 
     @property
     def alone(self) -> bool:
@@ -166,7 +171,7 @@ class Plan:
     def expected(self) -> int:
         """Runs of the whole study, those included that await the tuning."""
         study = self.study
-        tuning = len(study.arms) * len(cells.tuning_grid(study)) * len(study.tune_seeds)
+        tuning = len(study.arms) * cells.budget(study) * len(study.tune_seeds)
         finals = len(study.arms) * len(study.seeds)
         controls = len(study.identical) + len(study.other_seeds)
         return (tuning if study.tune else 0) + finals + controls
@@ -269,6 +274,8 @@ def _scores(cell, probe):
 def _fill(kept, now):
     """Says ``kept`` in the names of now, and what studies could not say: no change."""
     kept |= _modern(kept)
+    for added in ("trials", "proposer"):
+        kept.setdefault(added, getattr(Study, added))
     if isinstance(kept["expect"], list) and len(kept["expect"]) == len(now["expect"]):
         for before, after in zip(kept["expect"], now["expect"], strict=True):
             for field in after.keys() - before.keys():

@@ -34,6 +34,9 @@ A question of your own, which becomes the study file of a NAME, to run again or 
                             baseline. A value with a comma stands in quotes
   --zip                     first values together, second values together, ...
   --tune KNOB=V1,V2,...     tried for every arm, with a seed of its own
+  --tune KNOB=LOW..HIGH     a range, or LOW..HIGH:log; --trials N: so many points of it
+                            for every arm, the same quasi-random ones; with --proposer
+                            optuna those that follow from an arm's results
   --metric SPLIT/SCORE      default: what the configuration ranks checkpoints by; --goal
                             min or max, if it does not say; --sesoi: the smallest
                             difference that matters
@@ -169,8 +172,8 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
                 say("stopped; the same command goes on", file=sys.stderr)
                 return exits.PREEMPTED
         plan = plan.again()
-        if not plan.tuned:
-            break  # runs failed: what follows from the tuning is not known
+        if plan.stuck:
+            break  # what follows from the tuning is not known
     report(options, plan)
     return exits.UNKNOWN if plan.count("failed") else exits.OK
 

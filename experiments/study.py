@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from experiments import space
+
 Arms = Mapping[str, Mapping[str, Any]]  # name -> {dotted knob: value}
 GOALS = ("min", "max")
 CLAIMS = ("published", "check")
@@ -137,6 +139,11 @@ class Study:
             said, and then no arms are called equivalent.
         tune: knob -> values tried for every arm, with ``tune_seeds``; the best on
             ``metric``, which must be of the validation set, is then run with ``seeds``.
+            With ``trials`` each knob has ``log``, ``linear`` or ``choice`` of
+            ``experiments.space`` instead, and each arm so many points of them.
+        trials: points tried for every arm; more go on with those of fewer. proposer:
+            where they come from: "sobol", quasi-random, the same for every arm, or
+            "optuna", from what an arm's earlier ones have shown.
         fixed_rate: why nothing is tuned; without a reason, that is a caveat.
         match: what the arms have in common; FLOPs are those of ``costs.flops``.
         vmapped: train the runs of an arm, which then differ in seed and rate alone, in
@@ -158,7 +165,9 @@ class Study:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     goal: str = "min"
     first: str = ""
-    tune: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
+    tune: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    trials: int = 0
+    proposer: str = space.PROPOSERS[0]
     tune_seeds: tuple[int, ...] = ()
     fixed_rate: str = ""
     match: str = "steps"
@@ -274,9 +283,9 @@ class Study:
     def _tuning(self):
         if self.tune and self.fixed_rate:
             yield f"fixed_rate={self.fixed_rate!r} and tune={self.tune}: one of the two"
-        for knob, values in self.tune.items():
-            if not values or len(set(map(repr, values))) < len(values):
-                yield f"tune: {knob}={values!r} must be distinct, and one at least"
+        yield from space.problems(self.tune, self.trials, self.proposer)
+        if self.vmapped and self.proposer == "optuna":
+            yield "vmapped=True: trials of proposer='optuna' follow from one another"
         if self.tune:
             if not self.tune_seeds or set(self.tune_seeds) & set(self.seeds):
                 yield f"tune_seeds={self.tune_seeds} must be given and not in seeds"

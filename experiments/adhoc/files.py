@@ -13,7 +13,7 @@ from tfm_jax.api import ConfigError, InfrastructureError, preflight, say
 
 SAID = (  # fields that the command line says of a study
     *("config", "settings", "arms", "baseline", "seeds", "tune", "tune_seeds"),
-    *("metric", "goal", "sesoi"),
+    *("trials", "proposer", "metric", "goal", "sesoi"),
 )
 _BREAKS = re.compile(r"[\n\r\ud800-\udfff]")  # a line, or is in no text file
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
@@ -109,7 +109,7 @@ def _command(options, name):
         argv += itertools.chain.from_iterable((f"--{flag}", text) for text in texts)
     argv += ["--zip"] if options.zip else []
     argv += ["--seeds", seeds_flag(options.seeds)] if options.seeds else []
-    for flag in ("metric", "goal", "sesoi"):
+    for flag in ("trials", "proposer", "metric", "goal", "sesoi"):
         value = getattr(options, flag)
         argv += [f"--{flag}={value}"] if value else []
     argv += [f"--name={name}"]

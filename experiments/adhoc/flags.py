@@ -3,9 +3,12 @@
 import argparse
 from collections.abc import Sequence
 
+from experiments.space import PROPOSERS
 from tfm_jax.api import ConfigError
 
-FLAGS = ("axes", "tune", "zip", "name", "metric", "goal", "sesoi")  # besides --config
+FLAGS = (  # besides --config
+    *("axes", "tune", "trials", "proposer", "zip", "name", "metric", "goal", "sesoi"),
+)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +16,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="")
     parser.add_argument("--axis", action="append", default=[], dest="axes")
     parser.add_argument("--tune", action="append", default=[])
+    parser.add_argument("--trials", type=int, default=0)
+    parser.add_argument("--proposer", choices=PROPOSERS, default="")
     parser.add_argument("--zip", action="store_true")
     parser.add_argument("--name", default="")
     parser.add_argument("--metric", default="")

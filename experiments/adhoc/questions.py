@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.adhoc import tuning
 from experiments.adhoc.flags import pairs
-from experiments.runs.cells import configure
+from experiments.runs.cells import configure, tuning_grid
+from experiments.space import PROPOSERS
 from experiments.study import Study
 from tfm_jax.api import (
     ConfigError,
@@ -39,7 +41,7 @@ def asked(options: argparse.Namespace) -> Study:
             f"--config={options.config}: give the question, --axis KNOB=VALUE,VALUE"
         )
     axes = _read(options, "--axis", options.axes)
-    tune = _read(options, "--tune", options.tune)
+    tune = tuning.asked(options, lambda texts: _read(options, "--tune", texts))
     given = [text.removeprefix("config.") for text in options.settings]
     settings = typed_knobs(options.config, given, "--set config.")
     _check_owners({"--axis": axes, "--tune": tune, "--set": settings})
@@ -58,13 +60,15 @@ def asked(options: argparse.Namespace) -> Study:
     metric, goal = _metric(options, experiment)
     fresh = next(n for n in itertools.count(TUNE_SEED) if n not in seeds)
     try:
-        return Study(
+        study = Study(
             config=options.config,
             settings=settings,
             arms=arms,
             baseline=baseline,
             seeds=seeds,
             tune=tune,
+            trials=options.trials,
+            proposer=options.proposer or PROPOSERS[0],
             tune_seeds=(fresh,) if tune else (),
             metric=metric,
             goal=goal,
@@ -72,6 +76,8 @@ def asked(options: argparse.Namespace) -> Study:
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    tuning_grid(study)  # its ranges are those of knobs
+    return study
 
 
 def _metric(options, experiment):

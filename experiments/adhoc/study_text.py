@@ -5,6 +5,7 @@ import re
 import textwrap
 from typing import Any
 
+from experiments.space import Choice, Range
 from experiments.study import Study
 
 WIDTH = 88
@@ -20,7 +21,7 @@ This file may be edited: arms, expectations, settings, seeds. What is changed af
 exist, the report lists as exploratory.
 """
 
-from experiments.study import Study
+{imports}
 
 SCALES = ("cpu",)
 
@@ -52,6 +53,7 @@ def write(study: Study, question: str, command: str) -> str:
     return _TEXT.format(
         question=_escaped(question),
         command=_escaped(command),
+        imports="\n".join(_imports(study)),
         fields="\n".join(fields),
     )
 
@@ -67,6 +69,20 @@ def _escaped(text):
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
+def _imports(study):
+    names = {_call(values)[0] for values in study.tune.values() if _call(values)[0]}
+    if names:
+        yield f"from experiments.space import {', '.join(sorted(names))}"
+    yield "from experiments.study import Study"
+
+
+def _call(value):
+    """The function that makes a range or a choice, and what it takes."""
+    if isinstance(value, Range):
+        return value.scale, (value.low, value.high)
+    return ("choice", value.choices) if isinstance(value, Choice) else ("", value)
+
+
 def _literal(value: Any, indent: int, before: int) -> str:
     """Python for ``value``, in the form of ``ruff format``.
 
@@ -75,15 +91,16 @@ def _literal(value: Any, indent: int, before: int) -> str:
     if isinstance(value, str):
         text = repr(value)
         return text if '"' in text else f'"{text[1:-1]}"'
+    function, value = _call(value)
     if not isinstance(value, tuple | list | dict):
         return repr(value)
-    opening, closing = "{}" if isinstance(value, dict) else "()"
+    opening, closing = "{}" if isinstance(value, dict) else (f"{function}(", ")")
     names = [f"{_literal(k, 0, 0)}: " for k in value]
     items = list(value.values()) if isinstance(value, dict) else list(value)
     if not isinstance(value, dict):
         names = [""] * len(items)
     parts = [n + _literal(x, 0, -WIDTH) for n, x in zip(names, items, strict=True)]
-    comma = "," if len(items) == 1 and opening == "(" else ""
+    comma = "," if len(items) == 1 and closing == ")" else ""
     flat = opening + ", ".join(parts) + comma + closing
     nested = any(isinstance(item, dict) and item for item in items)
     if indent + before + len(flat) <= WIDTH and not nested:

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from experiments.report import measured, plots, tables, text
+from experiments.report.search import figures, summary
 from experiments.report.terms import TERMS, WORDS
 from experiments.statistics.answers import VERDICTS
 
@@ -32,6 +33,7 @@ def write(report: dict, directory: str | Path) -> Path:
     numbers = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
     view = _view(report) | {"figures": plots.draw(report)}
     view["measured"] = measured.figures(report)
+    view["searched"] = figures.draw(report)
     pages = {
         "json": numbers + "\n",
         "md": rendered("page.md.jinja", text.markdown, view),
@@ -88,6 +90,8 @@ def _view(report):
         "environment": report["environment"] | report["conditions"],
         "lost": any(arm["diverged"]["count"] for arm in report["arms"]),
         "tuning": tables.tuning(report),
+        "budgets": summary.budgets(report),
+        "search": summary.table(report),
         "edges": [arm["name"] for arm in report["arms"] if arm["edge"]],
         "tuned_setting": tables.tuned_setting(report),
         "untuned": f"{UNTUNED}{rate}.",
@@ -126,6 +130,8 @@ def _design(report):
             "not measured" if identical is None else f"differs by {identical:g}",
         ),
     ]
+    if report["search"]:
+        rows.append(("Tuned over", summary.described(report)))
     if floor:
         mean, low, high = (
             tables.fixed(floor[k], digits, "", sign=True).text

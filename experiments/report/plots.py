@@ -108,7 +108,7 @@ def _bands_said(report):
 def rates(report: dict) -> Any:
     """Metric against the tuned setting, a panel an arm, a dot a tuning seed."""
     key = tables.tuned_setting(report)
-    if key is None:
+    if key is None or report["search"]:
         return None
     trials = [t for t in report["tuning"] if key in t["settings"]]
     names = list(dict.fromkeys(t["arm"] for t in trials))

@@ -2,6 +2,7 @@
 
 import string
 from collections import Counter
+from typing import Any
 
 from experiments.report.numbers import (
     Shown,
@@ -183,7 +184,7 @@ def tuning(report: dict) -> dict:
     """
     trials, digits = report["tuning"], places(report)
     columns = sorted({settings(t["settings"]): t["settings"] for t in trials}.items())
-    columns.sort(key=lambda column: [_rank(column[1][k]) for k in sorted(column[1])])
+    columns.sort(key=lambda column: [rank(column[1][k]) for k in sorted(column[1])])
     rows = []
     for name in dict.fromkeys(trial["arm"] for trial in trials):
         own = [trial for trial in trials if trial["arm"] == name]
@@ -207,7 +208,8 @@ def tuning(report: dict) -> dict:
     return {"key": key, "columns": texts, "rows": rows}
 
 
-def _rank(value):
+def rank(value: Any) -> tuple:
+    """Where a setting stands: numbers in their order, then words."""
     number = isinstance(value, int | float)
     return (0, value, "") if number else (1, 0, str(value))
 

@@ -1,12 +1,16 @@
 """Cells: the runs of a study, what each is called, and where it stands on disk."""
 
 import contextlib
+import dataclasses
+import functools
+import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from experiments import space
 from experiments.runs.identity import identity
 from experiments.stages import FIRST
 from experiments.study import Study, Typed
@@ -18,6 +22,7 @@ from tfm_jax.api import (
     check_population,
     read_command,
     to_flag,
+    typed_knobs,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +35,7 @@ TUNE, FINAL, IDENTICAL, OTHER_SEEDS = PHASES = (
     "other_seeds",
 )
 FINISHED = ("done", "diverged")
+START = 8  # trials of an arm before a proposer has results to learn from
 CONFIG = "config"  # what an arm calls the file it starts from
 
 
@@ -91,17 +97,29 @@ def configure(config: str, settings: Mapping[str, Any]) -> "Experiment":
 def trials(study: Study, root: Path) -> list[Cell]:
     """The runs of the tuning, in a fixed order; none of a study without.
 
+    Of a proposer that learns from results they are the first, see ``proposals``.
+
     Args: root: the study's directory.
     Raises: ConfigError if any of them is not a legal configuration, DataError if its
         data cannot be prepared.
     """
+    return tried(study, root, study.arms, tuning_grid(study) if study.tune else ())
+
+
+def tried(
+    study: Study, root: Path, arms: Iterable[str], settings: Sequence[Mapping[str, Any]]
+) -> list[Cell]:
+    """The runs of ``arms`` that try ``settings``, with all seeds of the tuning.
+
+    Raises: as ``trials``.
+    """
     planned = [
         (arm, knobs, seed, TUNE)
-        for arm in study.arms
-        for knobs in tuning_grid(study)
+        for arm in arms
+        for knobs in settings
         for seed in study.tune_seeds
     ]
-    return _cells(study, root, planned if study.tune else ())
+    return _cells(study, root, planned)
 
 
 def finals(study: Study, root: Path, chosen: Mapping[str, Mapping]) -> list[Cell]:
@@ -155,12 +173,52 @@ def _together(study, made):
             yield cell._replace(command=command)
 
 
+def budget(study: Study) -> int:
+    """How many settings are tried for every arm."""
+    return study.trials or math.prod(map(len, study.tune.values()))
+
+
 def tuning_grid(study: Study) -> list[dict[str, Any]]:
-    """What is tried for every arm."""
+    """What is tried for every arm alike, whatever comes out.
+
+    Raises: ConfigError for a range of no such knob, or of too few settings.
+    """
+    if study.trials:
+        first = START if study.proposer == "optuna" else study.trials
+        count = min(first, study.trials)
+        try:
+            return space.points(study.tune, whole(study), count, study.tune_seeds[0])
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     combinations = [{}]
     for knob, values in study.tune.items():
         combinations = [c | {knob: value} for c in combinations for value in values]
     return combinations
+
+
+def whole(study: Study) -> frozenset[str]:
+    """Knobs with a range that take integers. Raises: ConfigError for one of text."""
+    stages, integers = study.settings_of(study.baseline), set()
+    for knob, values in study.tune.items():
+        if not isinstance(values, space.Range):
+            continue
+        first = knob.startswith(f"{FIRST}.")
+        config, own = stages[FIRST if first else CONFIG], knob.removeprefix(f"{FIRST}.")
+        texts = [f"{own}={to_flag(end)}" for end in (values.low, values.high)]
+        kinds = {type(typed_knobs(config, [t], "tune: ")[own]) for t in texts}
+        if not kinds <= {int, float}:
+            raise ConfigError(f"tune: {knob}={values}: it takes no numbers; try choice")
+        integers |= {knob} if kinds == {int} else set()
+    return frozenset(integers)
+
+
+def legal(cell: Cell, knob: str) -> tuple[float, float]:
+    """The smallest and the largest number that a knob of a run takes."""
+    run = cell.first if knob.startswith(f"{FIRST}.") else cell.experiment
+    *sections, name = knob.removeprefix(f"{FIRST}.").split(".")
+    section: Any = functools.reduce(getattr, sections, run)
+    ranges = {f.name: f.metadata.get("range") for f in dataclasses.fields(section)}
+    return ranges.get(name) or (-math.inf, math.inf)
 
 
 def _cell(study, root, arm, knobs, seed, phase):

@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.runs import attempts, cells, files
 from experiments.runs.attempts import Run
-from experiments.runs.cells import FINAL
+from experiments.runs.cells import FINAL, Cell
+from experiments.space import EDGE, Range
 from experiments.study import Study, parts
 from tfm_jax.api import ConfigError
 
@@ -76,23 +77,26 @@ def tuning(study: Study, runs: Iterable[Run]) -> tuple[dict, list[dict]]:
 
     The best mean over the tuning seeds wins; a trial with a diverged seed loses against
     any without. ``edge`` marks a winner at the end of its range, where something better
-    may lie outside: its arm has not been tuned.
+    may lie outside: its arm has not been tuned; ``edges`` are the knobs.
 
     Args: runs: of the tuning.
     """
     sign = 1 if study.goal == "min" else -1
     trials, chosen = [], {}
-    grid = cells.tuning_grid(study)
+    planned = cells.budget(study) * len(study.tune_seeds)
     by_arm = {arm: [] for arm in study.arms}
     for run in runs:
         knobs = {k: run.cell.settings[k] for k in study.tune}
         by_arm[run.cell.arm].append((run, knobs, metric(run, study.metric)))
     for arm, tried in by_arm.items():
-        best = None
-        if tried and all(run.status.finished for run, *_ in tried):
+        best, edges = None, []
+        finished = all(run.status.finished for run, *_ in tried)
+        if tried and finished and len(tried) == planned:
+            grid = [knobs for _, knobs, _ in tried]
             best = chosen[arm] = min(
                 grid, key=lambda g: _cost([v for _, k, v in tried if k == g], sign)
             )
+            edges = at_edge(study, best, grid, tried[0][0].cell)
         trials += [
             {
                 "arm": arm,
@@ -100,21 +104,42 @@ def tuning(study: Study, runs: Iterable[Run]) -> tuple[dict, list[dict]]:
                 "seed": run.cell.seed,
                 "value": value,
                 "chosen": knobs == best,
-                "edge": knobs == best and at_edge(study, knobs),
+                "edge": knobs == best and bool(edges),
+                "edges": edges if knobs == best else [],
             }
             for run, knobs, value in tried
         ]
     return chosen, trials
 
 
-def at_edge(study: Study, knobs: Mapping) -> bool:
-    """Whether a tuned number is the smallest or largest that was tried."""
-    return any(
-        len(set(study.tune[k])) > 1
-        and not isinstance(v, str | bool)
-        and v in (min(study.tune[k]), max(study.tune[k]))
-        for k, v in knobs.items()
-    )
+def at_edge(
+    study: Study, best: Mapping, tried: Sequence[Mapping], cell: Cell
+) -> list[str]:
+    """Tuned knobs of which the smallest or the largest number tried is the best.
+
+    Of a range also if it lies in the outer ``space.EDGE`` of it; but not at an end
+    beyond which the knob has no values. A ``Choice`` has no ends.
+
+    Args: tried: settings of the arm, ``best`` among them. cell: of the arm.
+    """
+    return [
+        knob
+        for knob, value in best.items()
+        if _ends(study.tune[knob], value, [t[knob] for t in tried], knob, cell)
+    ]
+
+
+def _ends(values, value, tried, knob, cell):
+    if isinstance(values, tuple | list):
+        number = not isinstance(value, str | bool)
+        return len(set(values)) > 1 and number and value in (min(values), max(values))
+    if not isinstance(values, Range):
+        return False
+    least, most = cells.legal(cell, knob)
+    unit = values.unit(value)
+    below = value == min(tried) or unit < EDGE
+    above = value == max(tried) or unit > 1 - EDGE
+    return (below and least < values.low) or (above and values.high < most)
 
 
 def curves(study: Study, runs: Iterable[Run]) -> dict[str, dict[str, list]]:

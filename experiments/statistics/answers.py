@@ -27,7 +27,7 @@ VERDICTS = {  # of a study -> what it says
     HOLDS: "One arm, of which all that was checked holds.",
     MEASURED: "One arm, compared with nothing.",
     CHECK_FAILED: "What must be there was not found, so nothing is concluded.",
-    INCOMPLETE: "Runs are missing, or a tuned value lies at the edge of its grid.",
+    INCOMPLETE: "Runs are missing, or a tuned value is at the edge of what was tried.",
 }
 OF_WORD = {  # word of an arm (``stats.verdict``) -> verdict on it
     "better": BETTER,
@@ -56,9 +56,10 @@ def headline(report: Mapping) -> tuple[str, str]:
     """
     arms, expected = report["arms"], report["expectations"]
     if edges := [arm["name"] for arm in arms if arm["edge"]]:
+        wider = "ranges" if report.get("search") else "grid"
         return INCOMPLETE, (
             f"What suits {', '.join(edges)} best lies at the edge of what was tried; "
-            "widen the grid."
+            f"widen the {wider}."
         )
     published = [e for e in expected if e.get("claim", "published") == "published"]
     checks = [e for e in expected if e not in published]

@@ -9,7 +9,7 @@ from experiments.costs import sizes
 from experiments.plan import Plan
 from experiments.runs import outcomes
 from experiments.runs.cells import FINAL, FINISHED, IDENTICAL, OTHER_SEEDS
-from experiments.statistics import answers, findings, measured, stats
+from experiments.statistics import answers, findings, measured, search, stats
 from experiments.statistics.findings import CONFIDENCE, INCOMPLETE, judge
 from experiments.study import CLAIMS, Expectation
 
@@ -30,7 +30,7 @@ def analyse(plan: Plan) -> dict:
             "name": arm,
             "overrides": dict(study.arms[arm]),
             "chosen": chosen.get(arm, {}),
-            "edge": bool(study.tune) and outcomes.at_edge(study, chosen.get(arm, {})),
+            "edge": any(t["edge"] for t in plan.trials if t["arm"] == arm),
             **_alone(values[arm]),
             **compared[arm],
             **_cost(rows, arm, sized[arm], plan),
@@ -70,6 +70,7 @@ def analyse(plan: Plan) -> dict:
         "curves": outcomes.curves(study, plan.runs),
         "measured": measured.curves(study, plan.runs),
         "tuning": list(plan.trials),
+        "search": search.analyse(study, plan.trials),
         "environment": environments[-1] if environments else {},
         "conditions": measured.conditions(plan.runs),
         "mixed_environments": _differences(environments),

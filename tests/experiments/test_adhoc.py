@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from experiments import load_study, plan, run, study_file
 from experiments.adhoc import files, questions, study_text
 from experiments.costs import sizes
+from experiments.space import choice, linear, log
 from experiments.study import Study
 from tests.experiments import tiny_study
 from tests.experiments.engines import fake_slurm
@@ -22,6 +23,7 @@ from tfm_jax.api import ConfigError, typed_knobs
 CONFIG = "configs/transformer_numerals_small.py:tiny"
 NORMS = ("--axis", "model.norm=pre,post")
 WARMUPS = ("--axis", "optim.warmup_steps=0,200")
+TRIALS = ("--trials=4", "--tune")
 THOUSANDS = ",".join(map(str, range(1, 3_001)))
 WARM = (f"--config={CONFIG}", *NORMS, *WARMUPS, "--seeds", "3", "--name", "warm")
 
@@ -99,6 +101,23 @@ def test_zipped_axes_go_together_and_tuning_has_a_seed_of_its_own(tmp_path):
     assert list(study.arms) == ["pre-warmup_steps0", "post-warmup_steps200"]
     assert study.tune == {"optim.peak_lr": (1e-3, 2e-3)}
     assert study.tune_seeds == (1001,) and study.seeds == (0, 1000)
+
+
+def test_ranges_are_a_study_that_its_file_says(tmp_path):
+    tune = ("optim.peak_lr=1e-4..1e-2:log", "optim.warmup_steps=0..400")
+    tune += ("model.activation=relu,gelu",)
+    flags = [word for text in tune for word in ("--tune", text)]
+    argv = (f"--config={CONFIG}", *NORMS, *flags, "--trials", "6", "--name=n")
+    study = write(tmp_path, *argv, "--proposer", "optuna").study
+    assert study.tune == {
+        "optim.peak_lr": log(1e-4, 1e-2),
+        "optim.warmup_steps": linear(0, 400),
+        "model.activation": choice("relu", "gelu"),
+    }
+    assert (study.trials, study.proposer) == (6, "optuna")
+    assert write(tmp_path, *argv).study.proposer == "sobol"
+    plain = (f"--config={CONFIG}", *NORMS, "--tune", "freeze=../a,b..c/d", "--name=m")
+    assert write(tmp_path, *plain).study.tune == {"freeze": ("../a", "b..c/d")}
 
 
 values = st.one_of(
@@ -188,6 +207,29 @@ def test_a_new_study_can_be_planned_as_it_is_written(tmp_path, capsys):
         ([*WARM, "--axis", "model.heads=3,4"], "model.heads=3 must divide"),
         ([*WARM, "--axis", "model.activation=relu,rulu"], "did you mean 'relu'?"),
         ([*WARM, "--tune", "model.norm=pre,post"], "model.norm is in --axis and in"),
+        ([*WARM, "--tune", "optim.peak_lr=1..2"], "=1..2: give --trials N"),
+        (
+            [*WARM, *TRIALS, "optim.peak_lr=1..2:lg"],
+            "lr=1..2:lg: scale 'lg'; write VALUE,VALUE or LOW..",
+        ),
+        (
+            [*WARM, *TRIALS, "optim.peak_lr=1e..2"],
+            "optim.peak_lr=1e..2: '1e' is no number; write VALUE",
+        ),
+        (
+            [*WARM, *TRIALS, "optim.peak_lr=2..1"],
+            "linear(2, 1): low must be below high",
+        ),
+        ([*WARM, *TRIALS, "optim.peak_lr=0..1:log"], "log(0, 1): low must be above 0"),
+        (
+            [*WARM, *TRIALS, "optim.peak_lr=3"],
+            "one value is no choice; write VALUE,VALUE or LOW..HIGH",
+        ),
+        ([*WARM, "--trials=4"], "trials=4, but tune={} says nothing to try"),
+        ([*WARM, *TRIALS, "optim.peak_lr=1..2", "--trials=1001"], "from 0 to 1,000"),
+        ([*WARM, "--proposer=optuna"], "proposer='optuna' needs trials"),
+        ([*WARM, "--trials=4", "--tune", "optim.peek_lr=1..2"], "no knob 'optim.peek"),
+        (["positions", "--trials=4"], "--trials needs --config"),
         ([*WARM, "--set", "config.model.norm=pre"], "model.norm is in --axis and in"),
         ([*WARM, "--set", "model.norm=pre"], "write --set config.KNOB=VALUE"),
         ([*WARM, "--zip", "--axis", "model.heads=1,2,4"], "model.heads has 3 values"),

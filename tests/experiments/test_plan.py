@@ -12,6 +12,7 @@ from experiments import run
 from experiments.costs import sizes
 from experiments.plan import Plan
 from experiments.runs import cells, files, outcomes
+from experiments.space import log
 from tests.experiments import tiny_study
 from tests.reliability.processes import environment
 from tfm_jax import bounded_json
@@ -69,6 +70,20 @@ def test_whose_a_finding_is_is_new_in_records_of_before(
     plan = dataclasses.replace(plan, study=study)
     for _ in "ab":
         assert len(plan.register()) == changes
+
+
+def test_records_of_before_there_were_ranges_are_of_grids(tmp_path):
+    plan = Plan.load(f"{TINY}:tuned", tmp_path)
+    assert plan.register() == []
+    path = plan.root / "study.json"
+    record = content_of(path)
+    del record["study"]["trials"], record["study"]["proposer"]
+    path.write_text(json.dumps(record))
+    assert plan.register() == []
+    changes = dict(tune={"optim.peak_lr": log(1e-3, 4e-3)}, trials=3)
+    study = dataclasses.replace(plan.study, **changes)
+    said = dataclasses.replace(plan, study=study).register()
+    assert [line.split(": ")[1] for line in said] == ["trials", "tune"]
 
 
 def test_a_new_name_of_a_knob_changes_nothing_that_was_registered(tmp_path):

@@ -95,6 +95,7 @@ def example(arms=ARMS, seeds=5, tuned=True, diverged=None, points=40, **changes)
         "curves": _curves(values, points, rng) if points else {},
         "measured": [],
         "tuning": tuning,
+        "search": None,
         "environment": {
             "commit": "4f1c2d9e6b70",
             "python": "3.11.9",

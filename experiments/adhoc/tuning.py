@@ -1,0 +1,64 @@
+"""Tuning: what the flags of an ad-hoc study try for every arm."""
+
+import argparse
+import contextlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments.adhoc.flags import pairs
+from experiments.space import SCALES, Range, choice, linear, log
+from tfm_jax.api import ConfigError
+
+FORMS = "VALUE,VALUE or LOW..HIGH:log or LOW..HIGH:linear"
+_RANGE = re.compile(r"([^,'\"/]+?)\.\.([^,'\"/:]+)(?::(.*))?")
+
+
+def asked(
+    options: argparse.Namespace, read: Callable[[list[str]], Mapping[str, tuple]]
+) -> dict[str, Any]:
+    """Knob -> what is tried: values, or with --trials ranges and choices.
+
+    Args: read: of ``KNOB=VALUE,VALUE`` the values.
+    Raises: ConfigError naming the flag, its value and its legal forms.
+    """
+    texts = [text.removeprefix("config.") for text in options.tune]
+    given = pairs("--tune", texts, f"KNOB={FORMS}")
+    ranges = {k: _range(k, text) for k, text in given.items() if _RANGE.fullmatch(text)}
+    if ranges and not options.trials:
+        knob = next(iter(ranges))
+        raise ConfigError(
+            f"--tune {knob}={given[knob]}: give --trials N, how many points are tried "
+            "for each arm"
+        )
+    lists = [text for text in texts if text.partition("=")[0] not in ranges]
+    values: dict[str, Any] = dict(read(lists))
+    if options.trials:
+        for knob, tried in values.items():
+            if len(tried) < 2:
+                raise ConfigError(
+                    f"--tune {knob}={given[knob]} with --trials={options.trials}: one "
+                    f"value is no choice; write {FORMS}"
+                )
+        values = {knob: choice(*tried) for knob, tried in values.items()}
+    return {knob: ranges.get(knob) or values[knob] for knob in given}
+
+
+def _range(knob: str, text: str) -> Range:
+    low, high, scale = _RANGE.fullmatch(text).groups()  # type: ignore[union-attr]
+    try:
+        make = {"log": log, "linear": linear}[SCALES[0] if scale is None else scale]
+        return make(_number(low), _number(high))
+    except KeyError as error:
+        why = f"scale {scale!r}"
+        raise ConfigError(f"--tune {knob}={text}: {why}; write {FORMS}") from error
+    except ValueError as error:
+        raise ConfigError(f"--tune {knob}={text}: {error}; write {FORMS}") from error
+
+
+def _number(text: str) -> float:
+    """An integer if it is one, so that a file reads as the flag does."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    raise ValueError(f"{text!r} is no number")
