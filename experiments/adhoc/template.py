@@ -40,7 +40,7 @@ def get_study(scale: str) -> Study:
         # To tune a knob for every arm alike, with seeds of its own:
         # tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3)},
         # tune_seeds=(1000,),
-        # or over a range, with `from experiments.space import log`, so many points of it:
+        # or 16 points of a range, with `from experiments.space import log`:
         # tune={"optim.peak_lr": log(1e-4, 1e-2)}, trials=16,
         # What you expect, before you have seen it; better, worse, equivalent, monotone,
         # diverges and within are in experiments.study:
