@@ -102,6 +102,8 @@ ELSEWHERE = {  # knob -> the test that would fail if it were dead
         "tests/data/sources/test_numerals.py::"
         "test_held_out_sources_have_as_many_words_as_are_asked_for",
     ),
+    "data.mechanism": "tests/data/sources/test_mechanisms.py::"
+    "test_every_knob_changes_what_there_is",
     "data.train_files": f"{_PARALLEL}::"
     "test_gzip_plain_and_tab_separated_files_give_the_same_pairs",
     "data.valid_files": f"{_HERE}::test_each_split_has_files_of_its_own",

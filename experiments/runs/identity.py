@@ -26,6 +26,8 @@ ADDED = {  # later knob -> what was done before: at that, it is in no name
     "train.stop_metric": "loss",
     "train.stop_patience": 0,
 }
+# section of the data -> the source that reads it
+MADE = {"scenes": "scenes", "mechanism": "mechanisms", "nearest": "nearest"}
 SHOWN = ("eval.pictures", "eval.samples")
 
 
@@ -52,8 +54,9 @@ def identity(
             del section[knob]
     for knob in DATA_FILES:
         sections["data"].pop(knob.removeprefix("data."), None)
-    if sections["data"].get("source") != "scenes":
-        sections["data"].pop("scenes", None)  # are not read
+    for made, source in MADE.items():
+        if sections["data"].get("source") != source:
+            sections["data"].pop(made, None)  # is not read
     if judge := experiment.eval.judge:
         sections["eval"]["judge"] = judge_name(judge) or judge
     sections = renamed.former(sections)  # a new name makes no other run

@@ -48,9 +48,9 @@ def eval_sums(
 def scores(totals: Mapping[str, Any], report: Mapping[str, Any]) -> dict:
     """See `tokens.scores`; and ``bits_per_character``, whatever the tokenizer is.
 
-    Args: report: of the split, with its ``characters``; None: not all are targets.
+    Args: report: of the split, with its ``characters``; 0: not all are targets.
     """
-    if report["characters"] is None:
+    if not report["characters"]:
         return tokens.scores(totals)
     bits = float(totals["nll"]) / math.log(2) / max(report["characters"], 1)
     return tokens.scores(totals) | {"bits_per_character": bits}

@@ -9,7 +9,7 @@ import numpy as np
 from tfm_jax.data.batches import eval_batches
 from tfm_jax.settings.experiment import Experiment
 from tfm_jax.train import program
-from tfm_jax.workloads.evaluator import make_eval_step
+from tfm_jax.workloads.evaluator import make_eval_step, scores_of
 
 
 def names(experiment: Experiment, data: Any) -> Iterator[str]:
@@ -28,7 +28,7 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
         if getattr(its_data, split):
             totals = _totals(each, params, its_data, split)
             workload = each.workload
-            of_sums = each.objective.scores(totals, its_data.report[split])
+            of_sums = scores_of(each.objective, totals, its_data.report[split])
             of_answers = workload.final_scores(each, its_data, split)
             for score in dict.fromkeys((*of_sums, *of_answers)):
                 yield f"{name}/{score}"

@@ -50,6 +50,16 @@ def make_eval_step(experiment: Any) -> Callable:
     return jax.jit(functools.partial(experiment.objective.eval_sums, model))
 
 
+def scores_of(objective: Any, totals: Any, report: Mapping[str, Any]) -> dict:
+    """``totals`` of a split as scores.
+
+    With ``chance``, the accuracy of the best guess, where the report of the split says
+    it.
+    """
+    known = {name: report[name] for name in ("chance",) if name in report}
+    return objective.scores(totals, report) | known
+
+
 class Scored(NamedTuple):
     """What is known of a split after training.
 
@@ -148,8 +158,8 @@ class Evaluator:
 
     def scores(self, totals: Any, split: str) -> dict:
         """``totals`` of a split as scores; {} if there are none."""
-        objective, report = self.experiment.objective, self.data.report
-        return objective.scores(totals, report.get(split, {})) if totals else {}
+        report = self.data.report.get(split, {})
+        return scores_of(self.experiment.objective, totals, report) if totals else {}
 
     def totals(
         self,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +27,12 @@ from tfm_jax.data.prepared import Kind, digest_of, filled_text
 from tfm_jax.data.rows import packing
 from tfm_jax.data.sources.documents import Config as Source
 from tfm_jax.data.sources.documents import load_corpus, texts_of
+from tfm_jax.data.sources.mechanisms.examples import ANSWER
+from tfm_jax.data.sources.mechanisms.tasks import QUERY
 from tfm_jax.data.workspace import workspace
 from tfm_jax.knobs import knob
 
-TARGETS = ("all", "last")  # prediction targets that count, of each piece of a document
+TARGETS = ("all", "last", "answers")  # prediction targets that count
 
 
 class CausalRows(MappedRows):
@@ -42,6 +44,7 @@ class CausalRows(MappedRows):
             and offsets [R + 1], real tokens before each row.
         settings: length T; ``context``, so many tokens repeat those of the row before
             and are no targets; ``last``: of each segment only the last label counts;
+            ``answers``: only those between the first of these ids and any other;
             ``single``: rows have one segment each, and neither positions nor segments
             lie in the arrays.
     """
@@ -76,8 +79,8 @@ class CausalRows(MappedRows):
 class _Blocks:
     """Rows of text that follow one another."""
 
-    def __init__(self, arrays, chosen, at_once, *, length, context, last, single):
-        del last, single  # are of segments
+    def __init__(self, arrays, chosen, at_once, *, length, context, **of_segments):
+        del of_segments
         ids, self._context, self._chosen = arrays["ids"], context, chosen
         starts = chosen * (length - context)
         counts = np.minimum(len(ids) - 1 - starts, length)
@@ -103,13 +106,15 @@ class _Blocks:
 class _Segments:
     """Rows of any segments."""
 
-    def __init__(self, arrays, chosen, at_once, *, length, context, last, single):
+    def __init__(
+        self, arrays, chosen, at_once, *, length, context, last, answers, single
+    ):
         del context  # is of rows without segments
         self._windows = Windows.of_rows(
             *(arrays["rows"], arrays["offsets"], chosen, length, 2 if single else 4),
             at_once=at_once,
         )
-        self._last, self._single = last, single
+        self._last, self._answers, self._single = last, answers, single
 
     tokens = property(lambda self: self._windows[0])
     labels = property(lambda self: self._windows[1])
@@ -131,7 +136,19 @@ class _Segments:
         if self._last:
             segments = self.segments
             weights[:, :-1] *= segments[:, :-1] != segments[:, 1:]
+        if self._answers:
+            weights *= self._answered()
         return weights
+
+    def _answered(self):
+        """Labels that follow a mark of an answer, in its segment, and end none."""
+        tokens, segments = self.tokens, self.segments
+        opens, *closes = self._answers
+        columns = np.arange(1, tokens.shape[1] + 1)
+        opened = np.maximum.accumulate(columns * (tokens == opens), axis=1)
+        ends = np.isin(tokens, closes) | (np.diff(segments, axis=1, prepend=0) != 0)
+        closed = np.maximum.accumulate(columns * ends, axis=1)
+        return (opened > closed) & ~np.isin(self.labels, closes)
 
 
 def causal_rows(
@@ -141,6 +158,7 @@ def causal_rows(
     layout: str = "joined",
     context: int = 0,
     asked: str = "all",
+    answers: Sequence[int] = (),
     path: Path | None = None,
 ) -> CausalBatch:
     """Rows of ``length`` tokens and, as labels, the token after each: a `CausalBatch`.
@@ -154,7 +172,8 @@ def causal_rows(
         layout: a name in LAYOUTS.
         context: with "joined", so many tokens of a row repeat those before it and
             are no targets, for evaluation: no label has less context.
-        asked: a name in TARGETS.
+        asked: a name in TARGETS. answers: id of the mark in front of an answer, and
+            ids of what ends one, of asked="answers".
         path: folder, and what the names of files begin with, for rows that do not
             follow one another; None: they are in memory.
 
@@ -181,6 +200,7 @@ def causal_rows(
         pieces = cut(starts[sizes > 0], sizes[sizes > 0], length)
         arrays = _laid_out(text.ids, pieces, length, layout == "single", path)
     settings = {"length": length, "context": context, "last": asked == "last"}
+    settings["answers"] = [*answers]
     settings["single"] = layout == "single"
     return CausalRows(arrays, settings).fields()
 
@@ -273,16 +293,17 @@ class Config(Order, Source):
     separator: str = knob("", 'special token between documents; "": none')
     asked: str = knob(
         "all",
-        "last: of each document in a row only its last token is predicted",
+        "last: of each document in a row only its last token is predicted; answers: "
+        f"what stands between {ANSWER!r} and {QUERY!r}, or the end",
         choices=TARGETS,
     )
 
     def __post_init__(self):
         super().__post_init__()
-        if self.asked == "last" and self.layout == "joined":
+        if self.asked != "all" and self.layout == "joined":
             raise ValueError(
-                "data.asked='last' needs rows that keep documents apart; choose "
-                "data.layout from (cut, packed, single)"
+                f"data.asked={self.asked!r} needs rows that keep documents apart; "
+                "choose data.layout from (cut, packed, single)"
             )
 
 
@@ -302,12 +323,28 @@ def _rows(cfg, tokenizer, corpus, split):
         cfg.length,
         layout=cfg.layout,
         asked=cfg.asked,
+        answers=_marks(cfg, tokenizer) if cfg.asked == "answers" else (),
         path=folder and folder / split,
     )
     if cfg.asked != "all":
-        report["characters"] = None  # not all of them are predicted
+        report["characters"] = 0  # not all of them are predicted
     filled = filled_text(tokenizer, rows, report)
     return filled._replace(digest=_digest(rows)) if cfg.layout == "single" else filled
+
+
+def _marks(cfg, tokenizer):
+    """Ids of what begins and ends an answer. Raises: DataError if none begins one."""
+    opens, closes = (
+        [] if len(ids) != 1 or ids[0] == tokenizer.unknown else [int(ids[0])]
+        for ids in tokenizer.encode([ANSWER, QUERY])
+    )
+    if not opens:
+        raise DataError(
+            f"data.asked='answers' needs {ANSWER!r} as a token of the vocabulary, as "
+            "tokenizer.kind=word or character learns it of texts that have it"
+        )
+    ends = tokenizer.ids_of(cfg.separator) if cfg.separator else []
+    return [*opens, *closes, *ends]
 
 
 def _digest(rows):

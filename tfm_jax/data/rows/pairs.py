@@ -27,6 +27,7 @@ from tfm_jax.data.sources.bitext import (
     load_pairs,
     pieces,
 )
+from tfm_jax.data.sources.mechanisms import examples as mechanisms
 from tfm_jax.data.tokenizers import bilingual, unknown
 from tfm_jax.data.tokenizers.bilingual import EOS, UNK
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
@@ -34,6 +35,7 @@ from tfm_jax.data.tokenizers.training_texts import MOST, fits
 from tfm_jax.data.workspace import workspace
 from tfm_jax.knobs import knob
 
+_Mechanism = mechanisms.Config
 _SIDES = ("source", "target")
 _BAD = ("empty", "overlong")
 
@@ -67,6 +69,7 @@ class Config(Order):
     numerals_joined_heldout: int = knob(
         0, "the same for valid and test; 0: as many", low=0, high=10_000
     )
+    mechanism: _Mechanism = _Mechanism()
     heldout_words_least: int = knob(
         0, "words of a source in valid and test; shorter ones are left out", low=0
     )
@@ -114,6 +117,7 @@ class Config(Order):
             "numerals_joined",
             "numerals_joined_heldout",
         ),
+        ("source", ("mechanisms",)): mechanisms.KNOBS,
         ("source", ("parallel",)): (
             "train_files",
             "valid_files",

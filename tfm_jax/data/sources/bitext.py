@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.sources import numerals, text_files, tfds
+from tfm_jax.data.sources.mechanisms import examples as mechanisms
 from tfm_jax.data.sources.running_text import PART
 from tfm_jax.data.sources.text_files import Texts
 from tfm_jax.data.tokenizers import training_texts
@@ -27,8 +28,15 @@ class Source(NamedTuple):
     scores: tuple[str, ...] = TEXT_SCORES
 
 
+def _mechanisms(cfg, split):
+    examples, report = mechanisms.load(cfg.mechanism, split, ends=True)
+    sources, targets = _unzipped(example.pair for example in examples)
+    return sources, targets, report
+
+
 SOURCES = {
     # a word or few, without the four in a row that BLEU counts
+    "mechanisms": Source(_mechanisms, ("exact_match",)),
     "numerals": Source(numerals.load, ("chrf", "exact_match")),
     "parallel": Source(text_files.load),
     "tfds": Source(tfds.load),

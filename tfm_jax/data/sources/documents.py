@@ -13,6 +13,7 @@ import numpy as np
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import POLICIES, invalid_utf8_knob, sift
 from tfm_jax.data.sources import recall, scenes, tfds
+from tfm_jax.data.sources.mechanisms import examples as mechanisms
 from tfm_jax.data.sources.running_text import (
     ENDS,
     PART,
@@ -26,6 +27,7 @@ from tfm_jax.knobs import check_numbers, knob
 
 _Scenes = scenes.Config  # a field hides the module
 _SCENES = scenes.KNOBS
+_Mechanism = mechanisms.Config
 
 
 def _pydocs(cfg, split):
@@ -121,6 +123,13 @@ def _recall(cfg, split):
     return _in_memory(named), report
 
 
+def _mechanisms(cfg, split):
+    examples, report = mechanisms.load(cfg.mechanism, split)
+    task = cfg.mechanism.task
+    named = [(f"{task} {split} {n}", x.document) for n, x in enumerate(examples)]
+    return _in_memory(named), report
+
+
 def _scenes(cfg, split):
     """What is said of rendered scenes, for models of text that will see them."""
     texts = scenes.texts(cfg.scenes, split)
@@ -136,7 +145,8 @@ DOCUMENTS = {  # name -> load(cfg, split) -> (iterable of Documents, report)
     "files": _files,
     "folder": _folder,
     "tfds": _tfds,
-    "recall": _recall,  # made, see there
+    "mechanisms": _mechanisms,  # made, see there
+    "recall": _recall,  # the same
     "scenes": _scenes,
 }
 
@@ -203,6 +213,7 @@ class Config:
     recall_keys: int = knob(8, "distinct letters", low=1, high=52)
     recall_train: int = knob(4_000, "texts to train on", low=1)
     recall_heldout: int = knob(500, "texts of each held-out split", low=1)
+    mechanism: _Mechanism = _Mechanism()
     scenes: _Scenes = _Scenes()
 
     READ_WITH = {
@@ -219,6 +230,7 @@ class Config:
             "recall_train",
             "recall_heldout",
         ),
+        ("source", ("mechanisms",)): mechanisms.KNOBS,
         ("source", ("scenes",)): _SCENES,
         ("valid_files", ((),)): ("valid_share", "test_share"),
         ("test_files", ((),)): ("valid_share", "test_share"),

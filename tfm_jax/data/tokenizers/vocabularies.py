@@ -18,6 +18,7 @@ from tfm_jax.data.tokenizers.training_texts import sample, with_short_words
 from tfm_jax.knobs import check_numbers, knob
 
 Tokenizer = TextTokenizer
+UNKNOWN = "[UNK]"  # word
 ALPHABET = 1000  # rarer characters are unknown to WordPiece, as in BERT's vocabularies
 
 
@@ -113,6 +114,21 @@ def _train_character(texts, vocab, special, min_frequency, lowercase):
     return rules
 
 
+def _train_word(texts, vocab, special, min_frequency, lowercase):
+    """The most frequent words between white space; ties in code point order."""
+    del lowercase  # the case is kept
+    counts = collections.Counter(itertools.chain.from_iterable(map(str.split, texts)))
+    kept = [w for w, n in counts.items() if n >= min_frequency and w not in special]
+    kept.sort(key=lambda word: (-counts[word], word))
+    _check_room("word", vocab, len(special) + 1)
+    named = [UNKNOWN, *kept[: vocab - len(special)]]
+    ids = {word: index for index, word in enumerate(named)}
+    rules = tokenizers.Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+    rules.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    rules.add_special_tokens(_tokens(special))
+    return rules
+
+
 def _tokens(special):
     return [tokenizers.AddedToken(t, special=True, normalized=False) for t in special]
 
@@ -128,11 +144,16 @@ def _check_room(kind, vocab, least):
 TRAINERS = {  # kind -> (how it is trained, its special tokens)
     "byte": (_train_byte, (published.END_OF_TEXT,)),
     "character": (_train_character, ()),
+    "word": (_train_word, (UNKNOWN,)),
     "byte_bpe": (_train_byte_bpe, (published.END_OF_TEXT,)),
     "wordpiece": (_train_wordpiece, published.BERT_SPECIAL),
     "unigram": (_train_unigram, published.ALBERT_SPECIAL),
 }
-READ_WHOLE = ("byte", "character")  # others are trained on a sample of many texts
+READ_WHOLE = (
+    "byte",
+    "character",
+    "word",
+)  # others are trained on a sample of many texts
 
 
 def train_text_tokenizer(
@@ -189,7 +210,7 @@ class Config:
 
     READ_WITH = {
         ("kind", tuple(kind for kind in TRAINERS if kind != "byte")): ("vocab",),
-        ("kind", ("byte_bpe", "wordpiece")): ("min_frequency",),
+        ("kind", ("word", "byte_bpe", "wordpiece")): ("min_frequency",),
         ("kind", ("wordpiece", "unigram")): ("lowercase",),
     }
 

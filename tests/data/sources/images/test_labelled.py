@@ -331,6 +331,7 @@ ELSEWHERE = {  # in the tests above
     *("shuffle", "prefetch", "timeout_seconds"),  # of Order
     "augment",  # tests/data/augment
     "scenes",  # tests/data/sources/test_scenes.py
+    "nearest",  # tests/data/sources/images/test_nearest.py
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfm_jax.data.policies import POLICIES
 from tfm_jax.data.sources import scenes, tfds
-from tfm_jax.data.sources.images import decoded, splits
+from tfm_jax.data.sources.images import decoded, nearest, splits
 from tfm_jax.data.sources.images.listed import SOURCES, by_number, one_form
 from tfm_jax.data.sources.tables import numbers_of
 from tfm_jax.knobs import knob
@@ -16,6 +16,8 @@ from tfm_jax.knobs import knob
 _CHUNK = 1024  # images whose moments are taken at a time
 _Scenes = scenes.OneObject  # a field hides the module
 _SCENES = scenes.knobs_of(_Scenes)
+_Nearest = nearest.Config
+_NEAREST = nearest.KNOBS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Config(decoded.Config):
 
     source: str = knob(
         "digits",
-        "where images come from; digits: those of scikit-learn; scenes: rendered; idx: "
+        "where images come from; digits: those of scikit-learn; scenes: rendered; "
+        "nearest: vectors, and one whose nearest is asked for; idx: "
         "files as MNIST's; folder: a folder for each class",
         choices=SOURCES,
     )
@@ -57,6 +60,7 @@ class Config(decoded.Config):
         role="architecture",
     )
     scenes: _Scenes = _Scenes()
+    nearest: _Nearest = _Nearest()
     leaked: str = knob(
         "keep",
         "what a held-out image gets that is trained on, too, pixel by pixel",
@@ -73,6 +77,7 @@ class Config(decoded.Config):
         ),
         ("source", ("tfds",)): tfds.KNOBS,
         ("source", ("scenes",)): _SCENES,
+        ("source", ("nearest",)): _NEAREST,
         ("source", ("folder", "tfds")): ("broken",),
         ("valid_files", ((),)): ("valid_share",),
         ("folder_valid", ("",)): ("valid_share",),
@@ -109,7 +114,7 @@ class Config(decoded.Config):
                 raise ValueError("data.source='folder' reads one folder")
             places: Any = dict(folder_train=".", folder_valid=".", folder_test="")
             return dataclasses.replace(self, folder=files[0], **places)
-        if self.source in ("digits", "scenes", "tfds"):
+        if self.source in ("digits", *splits.MADE, "tfds"):
             raise ValueError(f"data.source={self.source!r} reads no files")
         return dataclasses.replace(
             self, train_files=(), valid_files=files, test_files=()

@@ -15,6 +15,7 @@ import numpy as np
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.sources import scenes, tfds
+from tfm_jax.data.sources.images import nearest
 from tfm_jax.data.sources.tables import in_order
 from tfm_jax.data.sources.text_files import read_bytes
 from tfm_jax.data.watchdog import awaited, each
@@ -264,9 +265,17 @@ def _scenes(cfg, split):
     return Listed(found.pixels, labels, "scene {}".format, report, scenes.CLASSES)
 
 
+def _nearest(cfg, split):
+    drawn, report = nearest.load(cfg.nearest, split)
+    names = [*map(str, range(cfg.nearest.labels))]
+    labels = [names[label] for label in drawn.labels]
+    return Listed(drawn.pixels, labels, "image {}".format, report, names)
+
+
 SOURCES: dict[str, Callable[[Any, str], Listed]] = {
     "digits": _digits,
     "scenes": _scenes,
+    "nearest": _nearest,
     "idx": _idx,
     "npz": _npz,
     "folder": _folder,

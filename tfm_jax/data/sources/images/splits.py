@@ -13,11 +13,13 @@ from tfm_jax.data.policies import sift
 from tfm_jax.data.sources.images.listed import SOURCES, Listed
 from tfm_jax.data.sources.text_files import pieces
 
+MADE = ("scenes", "nearest")  # each with a section that says how many of each split
+
 
 def is_named(cfg: Any, split: str) -> bool:
     """Whether a split has a place of its own."""
-    if cfg.source == "scenes":
-        return bool(getattr(cfg.scenes, split))
+    if cfg.source in MADE:
+        return bool(getattr(getattr(cfg, cfg.source), split))
     knobs = {"idx": "{}_files", "npz": "{}_files", "digits": ""}
     knob = knobs.get(cfg.source, f"{cfg.source}_{{}}").format(split)
     return split == "train" or bool(knob and getattr(cfg, knob))

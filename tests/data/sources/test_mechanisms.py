@@ -1,0 +1,243 @@
+"""Made tasks: what they ask for, that nothing leaks, and what models make of them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tfm_jax import main
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.prepared import prepare
+from tfm_jax.data.rows import causal, pairs
+from tfm_jax.data.sources.mechanisms.examples import KNOBS, Config, answer, chance, load
+from tfm_jax.data.sources.mechanisms.tasks import TASKS, Prompt
+from tfm_jax.data.tokenizers import bilingual, vocabularies
+from tfm_jax.runs.process import exits
+
+FEW = Config(length=6, symbols=9, queries=3, train=40, valid=20, test=10)
+SMALL = {
+    "modular_sum": dict(length=2, symbols=40),
+    "parity": dict(length=12),
+    "selective_copy": dict(fillers=4),
+    "recall": dict(fillers=2),
+}
+# task -> a prompt, and what a person answers
+KNOWN = {
+    "copy": ("3 1 2 = 3 1 2", {}),
+    "reverse": ("3 1 2 = 2 1 3", {}),
+    "sort": ("10 9 2 9 = 2 9 9 10", {}),
+    "recall": (". k1 v4 . k0 v2 , k0 = v2 , k1 = v4", {}),
+    "induction": ("5 3 8 1 , 8 = 1 , 5 = 3", {}),
+    "selective_copy": (". 7 . . 1 7 = 7 1 7", {}),
+    "count": ("2 1 2 2 , 2 = 3", {}),
+    "parity": ("1 0 1 1 = 1", {}),
+    "brackets": ("(0 (2 )2 (1 = )1 )0", {}),
+    "modular_sum": ("30 25 = 15", dict(symbols=40)),
+    "relations": ("4 5 6 7 = 7.6 4.7 5.4 6.5", dict(relations=2)),
+}
+
+
+def few(task, **changes):
+    return dataclasses.replace(FEW, task=task, **SMALL.get(task, {}) | changes)
+
+
+def read(document):
+    """(prompt, answers) of a text, by its signs alone."""
+    context, queries, answers = [], [], []
+    words = document.split()
+    first = min(words.index(sign) for sign in ",=" if sign in words)
+    context, words = words[:first], words[first:]
+    while words:
+        end = words.index("=")
+        queries.append(words[1:end] if words[0] == "," else [])
+        stop = words.index(",", end) if "," in words[end:] else len(words)
+        answers.append(words[end + 1 : stop])
+        words = words[stop:]
+    return Prompt(context, queries), answers
+
+
+def test_answers_are_those_that_a_person_gives():
+    assert KNOWN.keys() == TASKS.keys()
+    for task, (document, knobs) in KNOWN.items():
+        prompt, answers = read(document)
+        cfg = dataclasses.replace(FEW, task=task, length=4, **dict(queries=2) | knobs)
+        assert answer(cfg, prompt).answers == answers, task
+    joined = dataclasses.replace(FEW, joined=True)
+    prompt, answers = read("k1v4 k11v3 k0v2 , k1 = v4 , k11 = v3")
+    assert answer(joined, prompt).answers == answers
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_oracle_that_reads_the_prompt_is_always_right(task):
+    """As the models see it: of a document, and of a pair."""
+    cfg = few(task)
+    for example in load(cfg, "train")[0]:
+        prompt, answers = read(example.document)
+        assert answer(cfg, prompt).answers == answers == example.answers
+        source, target = example.pair
+        assert target.split() == [word for words in answers for word in words]
+        assert source.split()[: len(prompt.context)] == prompt.context
+        assert len(answers) == len({tuple(query) for query in prompt.queries})
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_prompt_comes_twice_and_none_held_out_depends_on_the_others(task):
+    cfg = few(task)
+    splits = {split: load(cfg, split)[0] for split in ("train", "valid", "test")}
+    assert [len(some) for some in splits.values()] == [40, 20, 10]
+    prompts = [x.prompt.text for some in splits.values() for x in some]
+    assert len({*prompts}) == len(prompts)
+    more = dataclasses.replace(cfg, train=45)
+    assert load(more, "valid")[0] == splits["valid"]
+    assert load(more, "train")[0][:40] == splits["train"]
+    assert load(cfg, "valid")[0] == splits["valid"]
+
+
+def test_every_length_comes_and_no_other():
+    lengths = [len(x.prompt.context) for x in load(few("copy", shortest=2), "train")[0]]
+    assert {*lengths} == {2, 3, 4, 5, 6}
+    longer = few("brackets", length=7, shortest=7)
+    assert {len(x.prompt.context) for x in load(longer, "valid")[0]} == {7}
+
+
+@pytest.mark.parametrize(
+    "changes, expected, margin",
+    [
+        (dict(task="copy"), 1 / 9, 0.01),
+        (dict(task="recall"), 1 / 9, 0.01),
+        (dict(task="parity"), 1 / 2, 0.015),
+        (dict(task="modular_sum"), 1 / 9, 0.01),
+        # the least of two: 2 of 9 the likeliest, 17 of 81; the larger one, too
+        (dict(task="sort", length=2), 17 / 81, 0.01),
+        (dict(task="relations", relations=2, symbols=2), 1 / 4, 0.01),
+    ],
+)
+def test_chance_is_what_the_best_constant_guess_gets(changes, expected, margin):
+    cfg = dataclasses.replace(FEW, **changes)
+    assert abs(chance(cfg, ends=False) - expected) < margin
+    if cfg.task == "copy":  # six words, and an end that is always right
+        assert abs(chance(cfg, ends=True) - (6 / 9 + 1) / 7) < margin
+
+
+@pytest.mark.parametrize("layout", ["single", "packed", "cut"])
+@pytest.mark.parametrize("task", ["recall", "sort"])
+@pytest.mark.parametrize("separator", ["", "<end>"])
+def test_only_answers_are_asked_for(task, layout, separator):
+    mechanism = few(task)
+    cfg = causal.Config(
+        source="mechanisms",
+        mechanism=mechanism,
+        layout=layout,
+        length=64,
+        asked="answers",
+        separator=separator,
+    )
+    special = (separator,) if separator else ()
+    tokenizer = vocabularies.Config(kind="word", special=special)
+    data = prepare(causal.KIND, cfg, tokenizer)
+    ((rows,), examples) = data.valid, load(mechanism, "valid")[0]
+    words = [w for one in examples for x in one.answers for w in x]
+    labels, weights = rows.labels[:], rows.weights[:]
+    asked = data.tokenizer.decode([labels[weights > 0]])[0].split()
+    if layout == "cut":  # a document is cut anywhere, and an answer with it
+        assert 0.8 * len(words) < len(asked) <= len(words)
+    else:
+        assert sorted(asked) == sorted(words)
+    assert data.report["valid"]["chance"] == chance(mechanism, ends=False)
+
+
+def test_translations_are_prompts_and_answers():
+    cfg = pairs.Config(source="mechanisms", mechanism=few("reverse"))
+    data = prepare(pairs.KIND, cfg, bilingual.Config(kind="word"))
+    expected = [example.pair for example in load(few("reverse"), "valid")[0]]
+    both = data.examples["valid"]
+    assert list(zip(both.source, both.target, strict=True)) == expected
+    assert data.report["valid"]["unknown_share"] == {"source": 0.0, "target": 0.0}
+
+
+OTHERS = {  # knob -> another value, with those that bring it to life
+    "mechanism.task": dict(task="induction"),
+    "mechanism.length": dict(length=7),
+    "mechanism.shortest": dict(shortest=2),
+    "mechanism.symbols": dict(symbols=8),
+    "mechanism.queries": dict(queries=2),
+    "mechanism.fillers": dict(fillers=3),
+    "mechanism.joined": dict(joined=True),
+    "mechanism.relations": dict(relations=3, task="relations"),
+    "mechanism.train": dict(train=39),
+    "mechanism.valid": dict(valid=19),
+    "mechanism.test": dict(test=9),
+    "mechanism.seed": dict(seed=1),
+}
+
+
+def test_every_knob_changes_what_there_is():
+    assert OTHERS.keys() == {*KNOBS}
+    for knob, other in OTHERS.items():
+        name = knob.removeprefix("mechanism.")
+        usual = dataclasses.replace(FEW, **other | {name: getattr(FEW, name)})
+        changed = dataclasses.replace(FEW, **other)
+        split = name if name in ("valid", "test") else "train"
+        assert load(usual, split)[0] != load(changed, split)[0], knob
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(task="recall", length=10), "cannot have length=10 distinct ones"),
+        (dict(task="induction", length=9), "cannot have length=9 and one more"),
+        (dict(shortest=7), "cannot have shortest=7 of length=6"),
+        (dict(task="relations", relations=7), "cannot have relations=7 of 6"),
+        (dict(symbols=1), "data.mechanism.symbols=1 must be"),
+    ],
+)
+def test_wrong_sizes_name_the_knob(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(FEW, **changes)
+
+
+def test_more_prompts_than_there_are_is_said():
+    cfg = few("parity", length=4)
+    with pytest.raises(DataError, match="hardly more than 16 prompts, of all splits"):
+        load(cfg, "train")
+
+
+def test_answers_need_a_mark_that_is_a_token():
+    cfg = causal.Config(source="pydocs", layout="single", asked="answers")
+    with pytest.raises(DataError, match="needs '=' as a token"):
+        prepare(causal.KIND, cfg, vocabularies.Config(kind="word", vocab=5))
+    with pytest.raises(ValueError, match="data.asked='answers' needs rows"):
+        dataclasses.replace(cfg, layout="joined")
+
+
+@pytest.mark.slow
+def test_a_model_that_can_look_back_solves_it_and_one_that_cannot_guesses(tmp_path):
+    """Which key is asked for is known in the first layer, its value in the second."""
+    scores = {}
+    for name, window in (("sees", ()), ("blind", (1,))):
+        knobs = {
+            "data.mechanism.joined": True,
+            "data.mechanism.length": 4,
+            "data.mechanism.symbols": 4,
+            "data.mechanism.queries": 4,
+            "data.mechanism.train": 2_000,
+            "data.length": 20,
+            "model.windows": ",".join(map(str, window)),
+            "model.depth": 2,
+            "model.width": 32,
+            "model.ffn_width": 64,
+            "train.total_steps": 300,
+            "train.batch_tokens": 640,
+            "optim.peak_lr": 1e-2,
+            "optim.warmup_steps": 20,
+            "eval.every_steps": 300,
+        }
+        argv = ["--config=gpt_mechanisms:recall", f"--workdir={tmp_path / name}"]
+        argv += [f"--config.{name}={value}" for name, value in knobs.items()]
+        assert main.main(argv) == exits.OK
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        scores[name] = results["valid"]
+    assert scores["sees"]["accuracy"] > 0.95
+    assert abs(scores["blind"]["accuracy"] - scores["blind"]["chance"]) < 0.1
+    np.testing.assert_allclose(scores["sees"]["chance"], 0.25, atol=0.02)

@@ -1,0 +1,167 @@
+"""Examples of a mechanism: prompts that all differ, their answers, and their chance.
+
+An example is a context, one or more queries and their answers, all words. A model that
+reads on sees "k1 v4 k0 v2 , k0 = v2", one that translates sees "k1 v4 k0 v2 , k0" and
+writes "v2". What a prompt asks for follows from the prompt alone: ``answer`` reads it
+off, and is right always.
+"""
+
+import collections
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfm_jax.data.errors import DataError
+from tfm_jax.data.sources.mechanisms.tasks import QUERY, TASKS, Prompt, Words
+from tfm_jax.knobs import check_numbers, knob
+
+SPLITS = ("valid", "test", "train")  # in the order in which they are drawn
+ANSWER, END = "=", "</s>"
+_PATIENCE = 50_000  # prompts in a row that were drawn before
+_GUESSED = 10_000  # prompts that the best guess is made of, and measured on
+_READ = {
+    name: tuple(task for task, what in TASKS.items() if name in what.reads)
+    for name in ("symbols", "queries", "fillers", "relations", "joined")
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Which mechanism, and how hard it is."""
+
+    ROLE = "training"
+
+    task: str = knob("recall", "what is asked for", choices=TASKS)
+    length: int = knob(
+        8, "items of a context at most: symbols, pairs or brackets", low=1, high=10_000
+    )
+    shortest: int = knob(
+        0, "at least, every length as often; 0: all have ``length``", low=0, high=10_000
+    )
+    symbols: int = knob(16, "different ones; also the modulus", low=2, high=10_000)
+    queries: int = knob(
+        1, "of a context, which all differ; fewer if it has no more", low=1, high=10_000
+    )
+    fillers: int = knob(0, "words without meaning in a context", low=0, high=100_000)
+    relations: int = knob(2, "symbols that each answer names", low=1, high=8)
+    joined: bool = knob(False, "a key and its value are one word")
+    train: int = knob(10_000, "examples to train on, all different", low=1)
+    valid: int = knob(500, "of the validation split; 0: absent", low=0)
+    test: int = knob(0, "of the test split; 0: absent", low=0)
+    seed: int = knob(0, "draws the examples", low=0)
+
+    READ_WITH = {("task", tasks): (name,) for name, tasks in _READ.items()}
+
+    def __post_init__(self):
+        check_numbers(self, "data.mechanism")
+        wrong = TASKS[self.task].check(self) if self.task in TASKS else ""
+        if self.shortest > self.length:
+            wrong = f"shortest={self.shortest} of length={self.length} at most"
+        if wrong:
+            raise ValueError(f"data.mechanism.task={self.task!r} cannot have {wrong}")
+
+
+KNOBS = tuple(f"mechanism.{field.name}" for field in dataclasses.fields(Config))
+
+
+class Example(NamedTuple):
+    """A prompt, and the words of the answer to each of its queries."""
+
+    prompt: Prompt
+    answers: list[Words]
+
+    @property
+    def document(self) -> str:
+        """Prompt and answers as one text, each answer behind its query."""
+        words = [*self.prompt.context]
+        for query, answer in zip(self.prompt.queries, self.answers, strict=True):
+            words += [*((QUERY, *query) if query else ()), ANSWER, *answer]
+        return " ".join(words)
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """(prompt, answers)."""
+        return self.prompt.text, " ".join(
+            word for each in self.answers for word in each
+        )
+
+
+def answer(cfg: Config, prompt: Prompt) -> Example:
+    """The prompt with the answers that are right."""
+    solve = TASKS[cfg.task].answer
+    return Example(
+        prompt, [solve(cfg, prompt.context, query) for query in prompt.queries]
+    )
+
+
+def load(
+    cfg: Config, split: str, *, ends: bool = False
+) -> tuple[list[Example], dict[str, Any]]:
+    """The examples of one split: (examples, report).
+
+    No prompt comes twice, in whatever split; those held out do not depend on
+    ``train``. The report has the accuracy of the best guess, see `chance`.
+
+    Args: ends: whether the end of an answer is predicted, too.
+    Raises: DataError if there are not so many.
+    """
+    before = SPLITS[: SPLITS.index(split)]
+    first, count = sum(getattr(cfg, name) for name in before), getattr(cfg, split)
+    seen: set[str] = set()
+    examples, repeated = [], 0
+    drawn = _drawn(cfg, 0)
+    while len(seen) < first + count:
+        prompt = next(drawn)
+        if prompt.text in seen:
+            repeated += 1
+            if repeated > _PATIENCE:
+                raise DataError(
+                    f"data.mechanism.{split}={count}: {cfg.task} of these sizes has "
+                    f"hardly more than {len(seen):,} prompts, of all splits; raise "
+                    "data.mechanism.length or symbols"
+                )
+            continue
+        repeated = 0
+        seen.add(prompt.text)
+        if len(seen) > first:
+            examples.append(answer(cfg, prompt))
+    alike = dataclasses.replace(cfg, train=1, valid=0, test=0)  # in what is asked
+    return examples, {"task": cfg.task, "chance": chance(alike, ends=ends)}
+
+
+def _drawn(cfg: Config, stream: int) -> Iterator[Prompt]:
+    """Prompts without end."""
+    rng = np.random.default_rng((cfg.seed, stream))
+    least = cfg.shortest or cfg.length
+    while True:
+        length = int(rng.integers(least, cfg.length + 1))
+        yield TASKS[cfg.task].draw(cfg, rng, length)
+
+
+@functools.lru_cache
+def chance(cfg: Config, *, ends: bool) -> float:
+    """Accuracy of the best guess that knows no more than the place in the answer.
+
+    Guesses are made of other prompts than those that they are measured on.
+    Args: ends: whether the end of all answers to a prompt is a word, too.
+    """
+    drawn = _drawn(cfg, 1)
+    answers: list[Words] = []
+    for _ in range(_GUESSED):
+        of_queries = answer(cfg, next(drawn)).answers
+        answers += [[*itertools.chain(*of_queries), END]] if ends else of_queries
+    half = len(answers) // 2
+    counts: Any = collections.defaultdict(collections.Counter)
+    for place, word in _placed(answers[:half]):
+        counts[place][word] += 1
+    guesses = {place: max(words, key=words.get) for place, words in counts.items()}
+    right = [guesses.get(place) == word for place, word in _placed(answers[half:])]
+    return round(float(np.mean(right)), 3)
+
+
+def _placed(answers):
+    return (pair for words in answers for pair in enumerate(words))
