@@ -90,6 +90,7 @@ def _view(report):
         "environment": report["environment"] | report["conditions"],
         "lost": any(arm["diverged"]["count"] for arm in report["arms"]),
         "tuning": tables.tuning(report),
+        "order": report["search"] and summary.ORDER[report["search"]["proposer"]],
         "budgets": summary.budgets(report),
         "search": summary.table(report),
         "edges": [arm["name"] for arm in report["arms"] if arm["edge"]],

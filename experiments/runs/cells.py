@@ -204,8 +204,9 @@ def whole(study: Study) -> frozenset[str]:
             continue
         first = knob.startswith(f"{FIRST}.")
         config, own = stages[FIRST if first else CONFIG], knob.removeprefix(f"{FIRST}.")
-        texts = [f"{own}={to_flag(end)}" for end in (values.low, values.high)]
-        kinds = {type(typed_knobs(config, [t], "tune: ")[own]) for t in texts}
+        ends = [f"{own}={to_flag([values.low, values.high])}"]
+        typed = typed_knobs(config, ends, "tune: ", several=True)[own]
+        kinds = {type(end) for end in typed}
         if not kinds <= {int, float}:
             raise ConfigError(f"tune: {knob}={values}: it takes no numbers; try choice")
         integers |= {knob} if kinds == {int} else set()

@@ -1,13 +1,13 @@
 """Proposals: trials of a tuning that follow from the results of those before."""
 
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.runs import attempts, cells, outcomes
 from experiments.runs.attempts import Run
-from experiments.space import Range, Space
+from experiments.space import Range
 from experiments.study import Study
 from tfm_jax.api import ConfigError
 
@@ -30,16 +30,15 @@ def extended(study: Study, root: Path, runs: Sequence[Run]) -> tuple[Run, ...]:
     by_arm: dict[str, list[Run]] = {arm: [] for arm in study.arms}
     for run in runs:
         by_arm[run.cell.arm].append(run)
-    whole, count = cells.whole(study), len(study.tune_seeds)
+    count = len(study.tune_seeds)
     for arm, own in by_arm.items():
         while all(run.status.finished for run in own):
             told = [_told(study, own[n : n + count]) for n in range(0, len(own), count)]
             left = min(BATCH, study.trials - len(told))
             if left <= 0:
                 break
-            settings = propose(study.tune, whole, told, left, study)
-            new = cells.tried(study, root, [arm], settings)
-            own += map(attempts.look, new)
+            settings = propose(study, told, left)
+            own += map(attempts.look, cells.tried(study, root, [arm], settings))
     return tuple(run for own in by_arm.values() for run in own)
 
 
@@ -51,18 +50,14 @@ def _told(study, runs):
 
 
 def propose(
-    space: Space,
-    whole: Collection[str],
-    told: Sequence[tuple[Mapping[str, Any], float | None]],
-    count: int,
-    study: Study,
+    study: Study, told: Sequence[tuple[Mapping[str, Any], float | None]], count: int
 ) -> list[dict[str, Any]]:
     """Settings to try next, by Optuna's tree-structured Parzen estimator.
 
     Source: Bergstra et al. 2011; as ``optuna.samplers.TPESampler``. A trial that
     diverged ranks below all that did not.
 
-    Args: whole: knobs that take integers. told: settings and results so far, in order.
+    Args: told: settings and results of an arm so far, in order.
     Raises: ConfigError if Optuna is not installed.
     """
     try:
@@ -74,6 +69,7 @@ def propose(
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     states = optuna.trial.TrialState
+    space, whole = study.tune, cells.whole(study)
     kinds = {knob: _distribution(each, knob in whole) for knob, each in space.items()}
     seed = study.tune_seeds[0] + len(told)
     search = optuna.create_study(

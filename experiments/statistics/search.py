@@ -1,6 +1,7 @@
 """Search: what the trials of a tuning say of its budget, and of the learning rate."""
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.runs.cells import START
 from experiments.space import Range
 from experiments.statistics.stats import GOALS
 from experiments.study import Study
@@ -22,9 +24,10 @@ def analyse(study: Study, trials: Iterable[Mapping]) -> dict[str, Any] | None:
     Returns: ``knobs`` (knob -> ``range``, ``scale``, ends or choices), ``proposer``,
         ``trials`` and ``arms``: those whose tuning has finished, each with its
         ``trials`` (``settings``, ``value``, the mean over seeds or None if one
-        diverged, ``chosen``), ``expected`` (best of so many, see ``expected_best``),
-        ``edges`` (knobs at the edge), ``lost`` (how many diverged) and ``sensitivity``
-        (see ``deviation``; None if no rate has a range).
+        diverged, ``chosen``), ``best`` of 1, 2, ... trials (see ``expected_best``; of
+        trials that follow from others ``best_so_far``), ``edges`` (knobs at the edge),
+        ``lost`` (how many diverged) and ``sensitivity`` (see ``deviation``; None if no
+        rate has a range).
     """
     if not study.trials:
         return None
@@ -43,14 +46,16 @@ def analyse(study: Study, trials: Iterable[Mapping]) -> dict[str, Any] | None:
 
 
 def _of_arm(trials, study, worst):
-    values = [trial["value"] for trial in trials]
-    rate = isinstance(study.tune.get(RATE), Range)
+    values, rate = [t["value"] for t in trials], isinstance(study.tune.get(RATE), Range)
+    follow = study.proposer == "optuna"  # no sample of the space, but for the first
+    best_of = best_so_far if follow else expected_best
+    spread = values[:START] if follow else values
     return {
         "trials": trials,
-        "expected": expected_best(values, study.goal),
+        "best": best_of(values, study.goal),
         "edges": next(trial["edges"] for trial in trials if trial["chosen"]),
         "lost": values.count(None),
-        "sensitivity": deviation(values, study.goal, worst) if rate else None,
+        "sensitivity": deviation(spread, study.goal, worst) if rate else None,
     }
 
 
@@ -106,6 +111,14 @@ def expected_best(values: Sequence[float | None], goal: str) -> list[float | Non
         kept = np.isfinite(best)
         expected.append(sign * float(weights[kept] @ best[kept]))
     return expected
+
+
+def best_so_far(values: Sequence[float | None], goal: str) -> list[float | None]:
+    """Best of the first k trials, for k = 1 to n; None where all of them diverged."""
+    sign = GOALS[goal]
+    signed = [-math.inf if v is None else sign * v for v in values]
+    best = itertools.accumulate(signed, max)
+    return [None if math.isinf(v) else sign * v for v in best]
 
 
 def deviation(

@@ -214,7 +214,7 @@ def test_a_range_that_is_none_says_why(make, words):
     "tune, words",
     [
         ({"optim.peek_lr": log(1, 2)}, "no knob 'optim.peek_lr'; did you mean"),
-        ({WARMUP: linear(0.5, 3)}, r"optim.warmup_steps=0.5; expected integer"),
+        ({WARMUP: linear(0.5, 3)}, "optim.warmup_steps=0.5,3; expected integers"),
         (
             {"model.activation": linear(0, 1)},
             r"model.activation=linear\(0, 1\): it takes no num",

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from experiments.report import canvas, tables
 from experiments.report.canvas import ALARM, BAND, INK, PAPER
 from experiments.report.numbers import decimals, fixed, plain
@@ -14,41 +16,42 @@ def draw(report: dict) -> list[tuple[str, Any]]:
     if not summary.arms(report):
         return []
     with canvas.styled():
-        drawn = [("Expected best against trials", expected(report))]
+        drawn = [("Best against trials", best(report))]
         for knob in report["search"]["knobs"]:
             drawn.append((f"Trials against {knob}", isolated(report, knob)))
     return [(title, picture) for title, picture in drawn if picture]
 
 
-def expected(report: dict) -> Any:
-    """Expected best of so many trials, a line an arm."""
+def best(report: dict) -> Any:
+    """Best of so many trials, a line an arm."""
     figure = canvas.figure(2.5)
     axis, said, ends = figure.subplots(), [], []
     digits = tables.places(report)
     for arm, own in summary.arms(report).items():
-        line = [(k, v) for k, v in enumerate(own["expected"], 1) if v is not None]
+        line = [(k, v) for k, v in enumerate(own["best"], 1) if v is not None]
         if not line:
             continue
         look = canvas.look(report, arm) | {"ms": 2.5}
         label = canvas.label(report, arm)
         axis.plot(*zip(*line, strict=True), lw=1.4, label=label, **look)
         ends += [value for _, value in line]
-        best = (f"{fixed(v, digits).text} of {k}" for k, v in (line[0], line[-1]))
-        said.append(f"{arm} {', '.join(best)}")
+        both = (f"{fixed(v, digits).text} of {k}" for k, v in (line[0], line[-1]))
+        said.append(f"{arm} {', '.join(both)}")
     if not ends:
         return None
     axis.set_ylim(canvas.window(ends, report["goal"]))
     axis.grid(axis="y", color=BAND, lw=0.8)
     axis.set_axisbelow(True)
     axis.set_xlabel("trials")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylabel(f"{canvas.name(report['metric'], 18)} ({tables.goal(report)})")
     canvas.legend(figure, axis)
     return canvas.picture(
         figure,
-        f"Expected best {report['metric']} of so many trials: {'; '.join(said)}.",
-        "Mean over all subsets of so many of an arm's trials (Tang et al. 2020), with "
-        "the tuning seeds. Where a line is flat, more trials would find little; where "
-        "two cross, the better arm depends on the budget.",
+        f"Best {report['metric']} of so many trials: {'; '.join(said)}.",
+        f"{summary.ORDER[report['search']['proposer']]} Where a line is flat, more "
+        "trials would find little; where two cross, the better arm depends on the "
+        "budget.",
     )
 
 

@@ -5,6 +5,11 @@ from experiments.report.numbers import Shown, fixed
 
 LOST = "all of so many trials may have diverged"
 UNTUNED = "no learning rate has a range"
+ORDER = {  # proposer -> what the best of so many trials is
+    "sobol": "Best of so many trials: the mean over all subsets of an arm's trials "
+    "(Tang et al. 2020).",
+    "optuna": "Best of so many trials: of the first, as later ones follow from them.",
+}
 HOW = {  # proposer -> where trials come from
     "sobol": "quasi-random (scrambled Sobol), the same for every arm",
     "optuna": "the first quasi-random and the same for every arm, then proposed from "
@@ -21,7 +26,7 @@ def described(report: dict) -> str:
 
 def budgets(report: dict) -> list[int]:
     """Numbers of trials that have a column: 1, 2, 4, ... and all."""
-    most = max((len(own["expected"]) for own in arms(report).values()), default=0)
+    most = max((len(own["best"]) for own in arms(report).values()), default=0)
     return sorted({*(2**n for n in range(most.bit_length())), most} - {0})
 
 
@@ -30,12 +35,12 @@ def table(report: dict) -> list[dict]:
     rows, digits = [], tables.places(report)
     for arm in report["arms"]:
         if own := arms(report).get(arm["name"]):
-            best = dict(enumerate(own["expected"], 1))
+            best = dict(enumerate(own["best"], 1))
             row = {
                 "name": arm["name"],
                 "chosen": tables.settings(arm["chosen"]),
                 "edges": ", ".join(own["edges"]),
-                "expected": [
+                "best": [
                     fixed(best.get(count), digits, LOST) for count in budgets(report)
                 ],
                 "lost": Shown(str(own["lost"]), own["lost"]),

@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
+import experiments.run as program
 from experiments.plan import Plan
 from experiments.runs import attempts, cells, proposals
 from experiments.space import choice, linear, log
 from experiments.study import Study
-from tfm_jax.api import ConfigError
+from tfm_jax.api import ConfigError, exits
 
 RATE, WARMUP = "optim.peak_lr", "optim.warmup_steps"
 SPACE = {
@@ -51,9 +52,9 @@ def plain(monkeypatch):
     monkeypatch.setattr(cells, "legal", lambda *_: (0.0, math.inf))
 
 
-def finish(run):
+def finish(trial):
     """Leaves the result of a run: best at a rate of 1e-3; some diverge."""
-    cell, knobs = run.cell, run.cell.settings
+    cell, knobs = trial.cell, trial.cell.settings
     diverges = knobs[RATE] > 8e-3
     value = abs(cells.space.log(1e-4, 1e-2).unit(knobs[RATE]) - 0.5)
     value += knobs[WARMUP] / 100 + cell.seed / 1000 + (cell.arm == "pre")
@@ -129,6 +130,35 @@ def test_it_comes_nearer_than_the_points_that_it_begins_with(optuna, tmp_path):
         return abs(rate - 0.5) + settings[WARMUP] / 100
 
     assert min(map(cost, tried[8:])) < min(map(cost, tried[:8]))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_one_command_runs_round_after_round(fails, optuna, tmp_path, monkeypatch):
+    """And stops where runs failed, since what follows from them is not known."""
+    rounds, reported = [], []
+
+    def local_run(todo, *_):
+        rounds.append(len(todo))
+        for run in map(attempts.look, todo):
+            if fails and run.cell.arm == "pre" and len(rounds) == 2:
+                run.cell.directory.mkdir(parents=True)
+                (run.cell.directory / "FAILED.json").write_text('{"error": "lost"}')
+            else:
+                finish(run)
+        return True
+
+    monkeypatch.setattr(program.local, "run", local_run)
+    monkeypatch.setattr(program.batch, "processes", lambda _: 1)
+    monkeypatch.setattr(program.batch, "write_plan", lambda _: [])
+    monkeypatch.setattr(Plan, "check", lambda _: None)
+    monkeypatch.setattr(Plan, "register", lambda _: [])
+    monkeypatch.setattr(program, "report", lambda _, plan: reported.append(plan))
+    asked = study(trials=14, tune_seeds=(7,))
+    code = program.run(program.parse(["x", "--jobs=1"]), plan_of(asked, tmp_path))
+    # two arms: 8 trials, then 4 and 2 as they follow, then a run with the study's seed
+    assert rounds == ([16, 8, 2] if fails else [16, 8, 4, 2])
+    [plan] = reported
+    assert plan.tuned != fails and code == (exits.UNKNOWN if fails else exits.OK)
 
 
 def test_without_results_nothing_is_proposed_and_the_plan_counts_it(tmp_path):

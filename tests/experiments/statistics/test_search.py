@@ -104,7 +104,7 @@ def test_a_trial_is_the_mean_of_its_seeds_and_an_unfinished_arm_is_left_out():
     arms = search.analyse(study(), TRIALS)["arms"]
     assert list(arms) == ["a"]  # of b nothing is chosen yet
     assert [t["value"] for t in arms["a"]["trials"]] == [1.5, None]
-    assert arms["a"]["expected"] == [None, 1.5] and arms["a"]["lost"] == 1
+    assert arms["a"]["best"] == [None, 1.5] and arms["a"]["lost"] == 1
     assert arms["a"]["sensitivity"] == 0  # the worst that did not diverge is the best
 
 
@@ -116,3 +116,14 @@ def test_only_a_rate_with_a_range_has_a_sensitivity():
     assert chosen["sensitivity"] is None
     grid = study(tune={"optim.peak_lr": (1e-3, 1e-1)}, trials=0)
     assert search.analyse(grid, TRIALS) is None
+
+
+def test_of_trials_that_follow_from_others_the_order_counts():
+    """They are no sample of the space, so no mean over subsets means anything."""
+    values = [3.0, None, 1.0, 2.0]
+    assert search.best_so_far(values, "min") == [3.0, 3.0, 1.0, 1.0]
+    assert search.best_so_far(values[1:], "max") == [None, 1.0, 2.0]
+    trials = [trial("a", 1e-3 * (n + 1), 7, 5.0 - n, n == 9) for n in range(10)]
+    own = search.analyse(study(proposer="optuna", trials=10), trials)["arms"]["a"]
+    assert own["best"] == [5.0 - n for n in range(10)]
+    assert own["sensitivity"] == 3.5  # of the eight quasi-random ones: 0 to 7
