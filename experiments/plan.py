@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiments import study_file
+from experiments import looks, study_file
 from experiments.costs import sizes
 from experiments.runs import attempts, cells, files, outcomes, proposals
 from experiments.runs.attempts import Run
@@ -65,6 +65,7 @@ class Plan:
         *,
         settings: Mapping[str, Any] | None = None,
         seeds: tuple[int, ...] = (),
+        until_decided: int | None = None,
     ) -> "Plan":
         """``NAME[:SCALE]`` or ``FILE.py[:SCALE]``, and every run that follows, checked.
 
@@ -73,6 +74,7 @@ class Plan:
         """
         file = study_file.read(spec, out)
         study = file.study
+        root = Path(out).expanduser() / f"{file.name}-{file.scale}"
         _check_first(study)
         try:
             if settings:
@@ -81,18 +83,22 @@ class Plan:
                 study = dataclasses.replace(study, settings=together)
             if seeds:
                 study = _with_seeds(study, seeds)
+            if until_decided is not None:
+                study = looks.until_decided(study, until_decided)
+            study = looks.registered(study, root)
         except ConfigError:
             raise
         except ValueError as error:
             raise ConfigError(f"study {file.name!r}: {error}") from error
-        root = Path(out).expanduser() / f"{file.name}-{file.scale}"
         asked = [f"{file.path or file.name}:{file.scale}"]
         for flag in cells.flags(settings or {}):
             asked += ["--set", flag.removeprefix("--")]
         asked += ["--seeds", cells.seeds_flag(seeds)] if seeds else []
+        grows = study.looks != file.study.looks
+        asked += ["--until-decided", str(study.looks[-1])] if grows else []
         asked += ["--out", str(out)] if Path(out) != ROOT else []
         command = f"python -m experiments.run {shlex.join(asked)}"
-        if not settings and not seeds:
+        if not settings and not seeds and not grows:
             command = file.command or command
         plan = cls(*file[:4], study, root, file.path, command)._of(study)
         if study.match == "steps" or study.probe:
@@ -117,9 +123,10 @@ class Plan:
         else:
             known = cells.finals(self.study, self.root, chosen)
             finals = map(attempts.look, known)
-        return dataclasses.replace(
+        plan = dataclasses.replace(
             self, tuning=tuning, finals=tuple(finals), chosen=chosen, trials=trials
         )
+        return looks.grown(plan)
 
     @property
     def spec(self) -> str:
@@ -244,12 +251,21 @@ class Plan:
 
         Returns: what was changed after runs existed, in words.
         """
+        return self.registration()["changes"]
+
+    def registration(self) -> dict:
+        """``register``, and all that is written down: ``study.json``."""
         path = self.root / "study.json"
-        now = json.loads(json.dumps(dataclasses.asdict(self.study), sort_keys=True))
+        asked = dataclasses.asdict(looks.first(self.study))
+        if not self.study.looks:
+            del asked["looks"]  # as those without were always written down
+        now = json.loads(json.dumps(asked, sort_keys=True))
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
         new = {"registered": stamp, "study": now, "changes": []}
-        kept = files.read_or_set_aside(path, _is_registered) or new
-        if kept is new and any(path.parent.glob(f"{path.name}.damaged*")):
+        kept = files.read_or_set_aside(path, _is_registered)
+        if first := kept is None:
+            kept = new | self._assumed()
+        if first and any(path.parent.glob(f"{path.name}.damaged*")):
             lost = "study.json was damaged; what had been registered is not known"
             kept["changes"].append(f"{stamp}: {lost}")
         _fill(kept["study"], now)
@@ -260,7 +276,13 @@ class Plan:
                 kept["study"][knob] = after
         preflight(self.root)
         replace(path, kept)
-        return kept["changes"]
+        return kept
+
+    def _assumed(self):
+        from experiments.statistics import power
+
+        known = power.assumed(self)
+        return {"assumed": known} if known["sd"] else {}
 
 
 def _scores(cell, probe):
@@ -348,9 +370,12 @@ def _is_size(entry):
 
 
 def _is_registered(kept):
+    assumed = kept.get("assumed", {"source": "", "sd": {}})
     return (
         isinstance(kept["study"]["expect"], list)
         and all(isinstance(e, dict) for e in kept["study"]["expect"])
         and isinstance(kept["registered"], str)
         and all(isinstance(change, str) for change in kept["changes"])
+        and isinstance(assumed["source"], str)
+        and all(map(files.is_number, assumed["sd"].values()))
     )

@@ -19,6 +19,10 @@ Usage:
 
   --set config.KNOB=VALUE   for every arm; may be repeated
   --seeds 5 or 0,1,7        so many, or these, instead of the study's
+  --until-decided N         group-sequential: up to N seeds, batch by batch, until every
+                            expectation (of an open question: every arm) is decided;
+                            looks are registered, intervals and p corrected for them.
+                            Given once, before the first run
   --engine ENGINE           local, slurm or kubernetes
   --engine-option K=V       of sbatch (partition=gpu, time=2:00:00), or for Kubernetes
                             image=, claim=, mount=, selector.LABEL= and resources
@@ -87,6 +91,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     flags.add_flags(parser)
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--seeds", type=_seeds, default=())
+    parser.add_argument("--until-decided", type=int)
     parser.add_argument("--engine", choices=ENGINES, default="local")
     parser.add_argument(
         "--engine-option", action="append", default=[], dest="engine_options"
@@ -123,6 +128,8 @@ def _study_and_command(options):
 
 def show(options: argparse.Namespace, plan: Plan) -> None:
     """Prints the plan."""
+    from experiments.statistics import power
+
     slots = _slots(options, plan)
     plan.check()
     rows, done = plan.rows(), plan.count(*FINISHED)
@@ -146,6 +153,8 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
         left = (plan.expected() - done) * sum(seconds) / len(seconds) / len(slots)
         summary += f"; about {left / 60:.0f} min left on {len(slots)} slots"
     say(summary)
+    for line in power.lines(plan):
+        say(line)
     for row in rows:
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
 
@@ -171,7 +180,9 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
             if not local.run(todo, slots, environment(), shown):
                 say("stopped; the same command goes on", file=sys.stderr)
                 return exits.PREEMPTED
-        plan = plan.again()
+        seen, plan = len(plan.study.seeds), plan.again()
+        if len(plan.study.seeds) > seen:
+            say(f"not decided by {seen} seeds; on to {len(plan.study.seeds)}")
         if plan.stuck:
             break  # what follows from the tuning is not known
     report(options, plan)
@@ -344,6 +355,7 @@ def main(argv: Sequence[str]) -> Any:
             options.out,
             settings=_settings(options),
             seeds=options.seeds,
+            until_decided=options.until_decided,
         )
         return COMMANDS[options.command](options, plan)
     except KeyboardInterrupt:  # before or after the runs, which end by themselves

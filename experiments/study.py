@@ -13,6 +13,7 @@ Arms = Mapping[str, Mapping[str, Any]]  # name -> {dotted knob: value}
 GOALS = ("min", "max")
 CLAIMS = ("published", "check")
 MATCHES = ("steps", "tokens", "flops", "parameters")
+FEWEST_SEEDS = 3  # of a batch: two pairs have no t interval
 SEEDS = ("seeds", "tune_seeds", "identical", "other_seeds")
 KINDS = {  # of expectations: how many arms they speak of, at least and at most
     "better": (2, 2),
@@ -153,6 +154,8 @@ class Study:
             the arms makes a difference. other_seeds: seeds of a second set of runs of
             the baseline, against which chance is measured.
         caveat: why this scale may not show the effect.
+        looks: seeds of an arm at each analysis of a group-sequential study: those in
+            ``seeds``, and so many more until every expectation is decided.
     """
 
     config: str
@@ -176,6 +179,7 @@ class Study:
     identical: tuple[int, ...] = ()
     other_seeds: tuple[int, ...] = ()
     caveat: str = ""
+    looks: tuple[int, ...] = ()
 
     def __post_init__(self):
         problems = [
@@ -279,6 +283,11 @@ class Study:
             yield f"identical={self.identical} must be among seeds={self.seeds}"
         if set(self.other_seeds) & {*self.seeds, *self.tune_seeds}:
             yield f"other_seeds={self.other_seeds} must be fresh"
+        batches = [n - m for m, n in itertools.pairwise((0, *self.looks))]
+        if self.looks and min(batches) < FEWEST_SEEDS:
+            yield f"looks={self.looks}: {FEWEST_SEEDS} seeds more at each, at least"
+        if self.looks and len(self.seeds) not in self.looks:
+            yield f"looks={self.looks}: none has {len(self.seeds)} seeds, as seeds do"
 
     def _tuning(self):
         if self.tune and self.fixed_rate:

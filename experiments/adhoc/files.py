@@ -13,7 +13,7 @@ from tfm_jax.api import ConfigError, InfrastructureError, preflight, say
 
 SAID = (  # fields that the command line says of a study
     *("config", "settings", "arms", "baseline", "seeds", "tune", "tune_seeds"),
-    *("trials", "proposer", "metric", "goal", "sesoi"),
+    *("trials", "proposer", "metric", "goal", "sesoi", "looks"),
 )
 _BREAKS = re.compile(r"[\n\r\ud800-\udfff]")  # a line, or is in no text file
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
@@ -32,6 +32,7 @@ def write(options: argparse.Namespace) -> None:
     if not path.is_file() or _replaced(path, name, options.out, study, command):
         _put(path, study_text.write(study, questions.in_words(study), command))
     options.study, options.settings, options.seeds = name, [], ()
+    options.until_decided = None
 
 
 def _replaced(path, name, out, study, command):
@@ -41,7 +42,8 @@ def _replaced(path, name, out, study, command):
         if not kept.command:
             say(f"{path} has been edited; what it says is run")
         return False
-    differing = [f for f in SAID if getattr(kept.study, f) != getattr(study, f)]
+    said = [f for f in SAID if f != "looks" or study.looks]  # they are not said again
+    differing = [f for f in said if getattr(kept.study, f) != getattr(study, f)]
     begun = (path.parent.parent / f"{name}-{kept.scale}" / "study.json").exists()
     if differing and (begun or not kept.command):
         field = differing[0]
@@ -109,6 +111,8 @@ def _command(options, name):
         argv += itertools.chain.from_iterable((f"--{flag}", text) for text in texts)
     argv += ["--zip"] if options.zip else []
     argv += ["--seeds", seeds_flag(options.seeds)] if options.seeds else []
+    most = options.until_decided
+    argv += [] if most is None else [f"--until-decided={most}"]
     for flag in ("trials", "proposer", "metric", "goal", "sesoi"):
         value = getattr(options, flag)
         argv += [f"--{flag}={value}"] if value else []

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments import looks
 from experiments.adhoc import tuning
 from experiments.adhoc.flags import pairs
 from experiments.runs.cells import configure, tuning_grid
@@ -77,7 +78,8 @@ def asked(options: argparse.Namespace) -> Study:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     tuning_grid(study)  # its ranges are those of knobs
-    return study
+    most = options.until_decided
+    return study if most is None else looks.until_decided(study, most)
 
 
 def _metric(options, experiment):

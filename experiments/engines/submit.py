@@ -83,4 +83,6 @@ def again(options: argparse.Namespace, plan: "Plan | None", out: Any) -> list[st
     tail = [study, "one", *(f"--set={text}" for text in options.settings)]
     if options.seeds:
         tail.append(f"--seeds={seeds_flag(options.seeds)}")
+    if options.until_decided is not None:
+        tail.append(f"--until-decided={options.until_decided}")
     return [*tail, f"--out={out}"]

@@ -10,7 +10,7 @@ import jinja2
 
 from experiments.report import measured, plots, tables, text
 from experiments.report.search import figures, summary
-from experiments.report.terms import TERMS, WORDS
+from experiments.report.terms import LOOKS, TERMS, WORDS
 from experiments.statistics.answers import VERDICTS
 
 UNTUNED = "Nothing was tuned: every arm ran with the settings of the study"
@@ -80,11 +80,16 @@ def _view(report):
         "source_label": "Finding under test" if published else "Background",
         "r": report,
         "design": _design(report),
-        "terms": {report["verdict"]: VERDICTS[report["verdict"]]} | TERMS | WORDS,
+        "terms": {report["verdict"]: VERDICTS[report["verdict"]]}
+        | TERMS
+        | (LOOKS if report["looks"] else {})
+        | WORDS,
         "goal": tables.goal(report),
         "good_sign": tables.good_sign(report),
         "headline": tables.headline(report),
         "details": tables.details(report),
+        "detectable": tables.detectable(report),
+        "power": f"{100 * report['detectable']['power']:.0f} %",
         "costs": tables.costs(report),
         "slopes": measured.slopes(report),
         "environment": report["environment"] | report["conditions"],
@@ -107,6 +112,24 @@ def _view(report):
     }
 
 
+def _looks(looks):
+    """Rows of a group-sequential study."""
+    planned, taken = looks["planned"], looks["taken"]
+    after = ", ".join(map(str, planned))
+    end = "more to come"
+    if looks["decided"]:
+        end = "ended, as all is decided"
+    elif taken == len(planned):
+        end = "ended undecided"
+    spent = f"{looks['spent']:.2g} of 0.05, O'Brien-Fleming (Lan & DeMets 1983)"
+    return [
+        ("Looks planned", f"{len(planned)}, after {after} seeds"),
+        ("Looks taken", f"{taken}; {end}"),
+        ("Alpha spent", spent),
+        ("Level of this look", f"{looks['nominal']:.2g}, of one two-sided test"),
+    ]
+
+
 def _design(report):
     def listed(seeds):
         return ", ".join(map(str, seeds)) or "none"
@@ -118,12 +141,14 @@ def _design(report):
     if report["fixed_rate"]:
         rate = f"fixed, {report['fixed_rate']}"
     sesoi = f"±{report['sesoi']:g}" if report["sesoi"] else "not given"
+    looks = _looks(report["looks"]) if report["looks"] else []
     rows = [
         ("Metric", f"{report['metric']}, {tables.goal(report)}"),
         ("Baseline", report["baseline"]),
         ("Arms matched by", report["match"]),
         ("Learning rate", rate),
         ("Seeds", listed(report["seeds"])),
+        *looks,
         ("Seeds for tuning", listed(report["tune_seeds"])),
         ("Smallest effect of interest", sesoi),
         (

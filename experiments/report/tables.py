@@ -53,7 +53,9 @@ def places(report: dict) -> int:
 def findings(report: dict) -> list[dict]:
     """The expectations; a finding is reproduced or not, a check holds or fails."""
     return [
-        e | {"word": CHECKED[verdict].upper() if e["claim"] == "check" else verdict}
+        {"detectable": ""}
+        | e
+        | {"word": CHECKED[verdict].upper() if e["claim"] == "check" else verdict}
         for e in report["expectations"]
         for verdict in [e["verdict"]]
     ]
@@ -157,6 +159,29 @@ _DETAIL = (
     *("n", "sd", "rho", "low", "high", "p", "sign_flip_p", "mde"),
     *("wins", "losses", "ties", "bca"),
 )
+
+
+def detectable(report: dict) -> list[dict]:
+    """One row a comparison: what was planned to be seen, and what could be."""
+    known, rows = report["detectable"], []
+    for before, after in zip(known["before"], known["after"], strict=True):
+        row = {"comparison": before["comparison"], "tests": before["tests"]}
+        unit = " sd" if before["sd"] is None else ""
+        after = after or dict.fromkeys(before)
+        row["planned"] = fixed(before["n"], 0)
+        row["assumed"] = _two_digits(before["sd"], "no run was there to go by")
+        row["pairs"] = fixed(after["n"], 0, TOO_FEW)
+        row["sd"] = _two_digits(after["sd"], TOO_FEW)
+        for name in ("effect", "margin"):
+            row[f"{name}_before"] = _two_digits(before[name], TOO_FEW, unit)
+            row[name] = _two_digits(after[name], TOO_FEW)
+        rows.append(row)
+    return rows
+
+
+def _two_digits(value, why, unit=""):
+    shown = fixed(value, decimals([value]), why)
+    return shown if value is None else shown._replace(text=shown.text + unit)
 
 
 def settings(values: dict) -> str:

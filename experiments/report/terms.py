@@ -28,6 +28,13 @@ TERMS = {
     "MDE": "Minimum detectable effect: the true difference that this number of seeds "
     "finds in four studies of five, at the strictest step of Holm's adjustment.",
 }
+LOOKS = {  # of a group-sequential study
+    "look": "An analysis. The study grew batch by batch and ended as soon as all was "
+    "decided. Its 95 % intervals are repeated confidence intervals (Jennison & "
+    "Turnbull 2000, chapter 9): those of all looks together cover the true difference "
+    "in 95 studies of 100, whatever made it end. A p is the smallest alpha over all "
+    "looks at which this one would find a difference; Holm's adjustment follows.",
+}
 WORDS = {  # what an arm's verdict means
     "better": "The 95 % interval lies on the good side of zero.",
     "worse": "The same on the bad side.",

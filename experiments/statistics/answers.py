@@ -36,6 +36,7 @@ OF_WORD = {  # word of an arm (``stats.verdict``) -> verdict on it
     stats.NEGLIGIBLY + "worse": EQUIVALENT,
     "worse": WORSE,
 }
+TOLD = (BETTER, EQUIVALENT, WORSE)
 LOST = ("diverged", "baseline diverged")
 CHECKED = {
     REPRODUCED: "holds",
@@ -91,7 +92,10 @@ def _published(published):
         UNDERPOWERED: "These runs cannot tell",
         INCOMPLETE: "Runs are missing",
     }[verdict]
-    return verdict, f"{lead}: ", f"{decisive['text']} ({decisive['detail']})."
+    detail, could = decisive["detail"], decisive.get("detectable")
+    if verdict == UNDERPOWERED and could:
+        detail += f"; {could}"
+    return verdict, f"{lead}: ", f"{decisive['text']} ({detail})."
 
 
 def _found(report):
@@ -109,7 +113,8 @@ def _found(report):
     others = [arm for arm in arms if arm is not base]
     if not others:
         return _alone(base, report)
-    verdicts = [_verdict(arm, base) for arm in others]
+    level = _level(report)
+    verdicts = [of_arm(arm, base, level) for arm in others]
     order = (BETTER, CANNOT_TELL, EQUIVALENT, WORSE, "")
     verdict = next(word for word in order if word in verdicts)
     arm = _best(
@@ -130,12 +135,12 @@ def _found(report):
     return verdict, "", f"{lead} ({detail}). {_seen(arm, verdict, report)}"
 
 
-def _verdict(arm, base):
+def of_arm(arm: Mapping, base: Mapping, level: float = 1 - CONFIDENCE) -> str:
     """On one arm; "" if most of its runs diverged, and chance may have done it."""
     if arm["word"] not in LOST:
         return OF_WORD.get(arm["word"], CANNOT_TELL)
     lost, other = arm["diverged"]["count"], base["diverged"]["count"]
-    if stats.rates_differ(lost, other, arm["diverged"]["n"]) >= 1 - CONFIDENCE:
+    if stats.rates_differ(lost, other, arm["diverged"]["n"]) >= level:
         return ""
     if arm["word"] == "baseline diverged":
         return BETTER
@@ -183,9 +188,14 @@ def _seen(arm, verdict, report):
     return " ".join(said)
 
 
+def _level(report):
+    """Of a single test, at the look that was taken if there are several."""
+    return (report.get("looks") or {}).get("nominal", 1 - CONFIDENCE)
+
+
 def _alone(arm, report):
     """One arm, compared with nothing."""
     values = [value for value in arm["values"].values() if value is not None]
-    p = stats.paired(values, CONFIDENCE)
+    p = stats.paired(values, 1 - _level(report))
     mean = findings.interval(p.n, p.mean, p.low, p.high, "runs")
     return MEASURED, "", f"{report['metric']} of {arm['name']}: {mean}{_lost(arm)}."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.statistics import stats
+from experiments.statistics.sequential import look_of
 from experiments.study import Expectation, Study
 
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
@@ -37,11 +38,10 @@ class Pairs(NamedTuple):
     other: int
     both: int
 
-    @property
-    def rates_differ(self) -> bool:
+    def rates_differ(self, study: Study) -> bool:
         """Whether one arm diverges more often, by Fisher's exact test at .05."""
         p = stats.rates_differ(self.diverged, self.other, self.seeds)
-        return p < 1 - CONFIDENCE
+        return p < look_of(study).nominal(1 - CONFIDENCE)
 
     def word(self, study: Study, interval: Any) -> str:
         """``stats.verdict`` of the arm against the other one."""
@@ -54,6 +54,7 @@ class Pairs(NamedTuple):
             diverged=self.diverged,
             baseline_diverged=self.other,
             both_diverged=self.both,
+            confidence=look_of(study).confidence(CONFIDENCE),
         )
 
 
@@ -119,7 +120,7 @@ def overall(verdicts: Sequence[str]) -> str:
 def _compared(expectation, values, study):
     """Pairs, word and the t interval of an expectation of two arms; what to say."""
     compared = pairs(*(values[name] for name in expectation.arms))
-    p = stats.paired(compared.differences, CONFIDENCE)
+    p = stats.paired(compared.differences, look_of(study).confidence(CONFIDENCE))
     word = compared.word(study, (p.low, p.high))
     detail = f"{' minus '.join(expectation.arms)}: {_interval(p)}"
     lost = zip(expectation.arms, (compared.diverged, compared.other), strict=True)
@@ -134,17 +135,17 @@ def _better(expectation, values, study):
     if word.startswith(stats.NEGLIGIBLY):
         detail += f", below the effect of interest ±{study.sesoi:g}"
     if word in ("diverged", "baseline diverged"):
-        verdict = _of_rates(compared, word)
+        verdict = _of_rates(compared, word, study)
     else:
         verdict = OF_WORD.get(word, UNDERPOWERED)
     return {"verdict": verdict, "detail": detail}
 
 
-def _of_rates(compared, word):
+def _of_rates(compared, word, study):
     """What becomes of "it is better" where most runs of one of the two diverged."""
     if compared.diverged == compared.other == compared.seeds >= stats.FEWEST:
         return NOT_REPRODUCED
-    if not compared.rates_differ:
+    if not compared.rates_differ(study):
         return UNDERPOWERED
     if word == "baseline diverged":
         return REPRODUCED
@@ -157,7 +158,7 @@ def _equivalent(expectation, values, study):
     if word == "equivalent" or word.startswith(stats.NEGLIGIBLY):
         verdict = REPRODUCED
     elif word in ("diverged", "baseline diverged"):
-        verdict = NOT_REPRODUCED if compared.rates_differ else UNDERPOWERED
+        verdict = NOT_REPRODUCED if compared.rates_differ(study) else UNDERPOWERED
     else:
         beyond = word in ("better", "worse") and (
             p.low > study.sesoi or p.high < -study.sesoi
@@ -183,7 +184,8 @@ def _diverges(expectation, values, study):
     """Most runs do: the one-sided bound of their rate is beyond a half, either way."""
     of_seeds = values[expectation.arms[0]].values()
     count, n = sum(v is None for v in of_seeds), len(of_seeds)
-    low, high = stats.clopper_pearson(count, n, ONE_SIDED)
+    look = look_of(study)
+    low, high = stats.clopper_pearson(count, n, look.confidence(ONE_SIDED))
     detail = f"{count} of {n} diverged"
     if low > 0.5:
         return {
@@ -193,7 +195,7 @@ def _diverges(expectation, values, study):
     detail += f", one-sided 95 % bounds {low:.2f} and {high:.2f}"
     if high < 0.5:
         return {"verdict": NOT_REPRODUCED, "detail": detail}
-    if stats.clopper_pearson(n, n, ONE_SIDED).low <= 0.5:
+    if len(look.planned) == 1 and stats.clopper_pearson(n, n, ONE_SIDED).low <= 0.5:
         detail += f"; {n} seeds can never tell, 5 can"
     return {"verdict": UNDERPOWERED, "detail": detail}
 
@@ -203,11 +205,13 @@ def _within(expectation, values, study):
     of_seeds = values[expectation.arms[0]].values()
     kept = [v for v in of_seeds if v is not None]
     lost = len(of_seeds) - len(kept)
-    p = stats.paired(kept, CONFIDENCE)  # of the values themselves
+    look = look_of(study)
+    p = stats.paired(kept, look.confidence(CONFIDENCE))  # of the values themselves
     low, high = expectation.low, expectation.high
     detail = f"{_interval(p, 'runs')}, expected {low:g} to {high:g}"
     if lost:
-        most = stats.clopper_pearson(lost, len(of_seeds), ONE_SIDED).low > 0.5
+        confidence = look.confidence(ONE_SIDED)
+        most = stats.clopper_pearson(lost, len(of_seeds), confidence).low > 0.5
         detail += f"; {lost} of {len(of_seeds)} diverged"
         verdict = NOT_REPRODUCED if most else UNDERPOWERED
     elif p.low is None:

@@ -6,6 +6,7 @@ from experiments.runs import files
 from experiments.runs.attempts import Run
 from experiments.runs.cells import FINAL
 from experiments.statistics import stats
+from experiments.statistics.sequential import look_of
 from experiments.study import Study
 
 
@@ -20,7 +21,7 @@ def curves(study: Study, runs: Iterable[Run]) -> list[dict]:
     from experiments.probes import PROBES
 
     finals = [(c, s.results) for c, s in runs if c.phase == FINAL and s.results]
-    summaries = []
+    confidence, summaries = look_of(study).confidence(0.95), []
     for name, curve in PROBES[study.probe].curves.items():
         points, slopes = {}, {}
         for cell, results in finals:
@@ -29,7 +30,9 @@ def curves(study: Study, runs: Iterable[Run]) -> list[dict]:
             if curve.slope:
                 slope = results["probe"][curve.slope]
                 slopes.setdefault(cell.arm, []).append(slope)
-        slopes = {arm: stats.paired(own)._asdict() for arm, own in slopes.items()}
+        slopes = {
+            arm: stats.paired(own, confidence)._asdict() for arm, own in slopes.items()
+        }
         summaries.append(
             {"name": name, **curve._asdict(), "arms": points, "slopes": slopes}
         )

@@ -6,7 +6,8 @@ where the run diverged. Whatever draws at random takes a ``numpy.random.Generato
 
 import functools
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,7 +129,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def holm_intervals(
-    samples: Sequence, confidence: float = 0.95
+    samples: Sequence,
+    confidence: float = 0.95,
+    nominal: Callable[[float], float] = lambda alpha: alpha,
 ) -> list[Interval | None]:
     """Intervals (t) that exclude 0 exactly where ``holm``'s p is below 1 - confidence.
 
@@ -137,7 +140,8 @@ def holm_intervals(
     any excludes 0 wrongly is at most alpha, whatever the dependence; the intervals do
     not cover all true means at once with that confidence. Intervals that do, and agree
     with Holm's test, end at 0 however large the effect (arXiv:2402.13719, section 1).
-    Args: samples: one array [n] of differences per arm.
+    Args: samples: one array [n] of differences per arm. nominal: level of one look at
+        which a test is made whose level over all looks is alpha, ``sequential.Look``.
     Returns: None for an arm with n < 3, which is no member of the family.
     """
     p_values = [paired(differences).p for differences in samples]
@@ -145,7 +149,9 @@ def holm_intervals(
     ranked = _ranked(p_values)
     members = len(ranked)
     for i in ranked:
-        _, _, _, low, high, _ = paired(samples[i], 1 - (1 - confidence) / members)
+        _, _, _, low, high, _ = paired(
+            samples[i], 1 - nominal((1 - confidence) / members)
+        )
         intervals[i] = Interval(low, high)
         if not low <= 0 <= high:
             members -= 1
@@ -230,7 +236,11 @@ def _detectable(n, alpha, power):
     def lacking(shift):  # below -critical as the mirror image: nct.cdf is nan there
         return power - stats.nct.sf(critical, n - 1, [shift, -shift]).sum()
 
-    return float(optimize.brentq(lacking, 0, 4 * critical) / math.sqrt(n))
+    with (
+        warnings.catch_warnings()
+    ):  # of far tails, where a series of scipy's ends early
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(optimize.brentq(lacking, 0, 4 * critical) / math.sqrt(n))
 
 
 def wins(arm: Sequence, baseline: Sequence, goal: str) -> Wins:
@@ -272,6 +282,7 @@ def verdict(
     diverged: int = 0,
     baseline_diverged: int = 0,
     both_diverged: int = 0,
+    confidence: float = 0.95,
 ) -> str:
     """The word for an arm; the first that applies.
 
@@ -293,6 +304,7 @@ def verdict(
             ``holm_intervals``. sesoi: smallest effect size of interest, in the metric's
             unit. seeds: that the arm ran. diverged: how many of them did;
             ``both_diverged`` of these at seeds of which the baseline's did too.
+            confidence: of an interval that is not adjusted.
     Raises: ValueError for an unknown goal.
     """
     sign = _sign(goal)
@@ -312,7 +324,7 @@ def verdict(
         return NEGLIGIBLY * (small and not any(alone.values())) + word
     if small:
         return "undecided" if any(alone.values()) else "equivalent"
-    hidden = _direction(paired(differences)[3:5], sign)
+    hidden = _direction(paired(differences, confidence)[3:5], sign)
     return "no difference after Holm" if hidden else "no difference detected"
 
 

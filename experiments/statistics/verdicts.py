@@ -9,8 +9,21 @@ from experiments.costs import sizes
 from experiments.plan import Plan
 from experiments.runs import outcomes
 from experiments.runs.cells import FINAL, FINISHED, IDENTICAL, OTHER_SEEDS
-from experiments.statistics import answers, findings, measured, search, stats
-from experiments.statistics.findings import CONFIDENCE, INCOMPLETE, judge
+from experiments.statistics import (
+    answers,
+    findings,
+    measured,
+    power,
+    search,
+    stats,
+)
+from experiments.statistics.findings import (
+    CONFIDENCE,
+    INCOMPLETE,
+    UNDERPOWERED,
+    judge,
+)
+from experiments.statistics.sequential import look_of
 from experiments.study import CLAIMS, Expectation
 
 
@@ -40,10 +53,11 @@ def analyse(plan: Plan) -> dict:
     _mark_edges(arms, study.baseline)
     noise = _noise(rows, study, values[study.baseline])
     edges = {arm["name"] for arm in arms if arm["edge"]}
+    by_metric, kept = values_by_metric(plan), plan.registration()
+    could = [power.said(e, study, by_metric) for e in study.expect]
     judged = [
-        {"text": e.text, "claim": e.claim}
-        | (_untuned(e, edges) or judge(e, values_of(plan, e), study, noise))
-        for e in study.expect
+        e | {"detectable": said}
+        for e, said in zip(_judged(plan, noise, edges), could, strict=True)
     ]
     judged.sort(key=lambda e: CLAIMS.index(e["claim"]))  # what was published leads
     environments = outcomes.environments(plan.runs)
@@ -63,7 +77,9 @@ def analyse(plan: Plan) -> dict:
         "seeds": list(study.seeds),
         "tune_seeds": list(study.tune_seeds),
         "fixed_rate": study.fixed_rate,
-        "exploratory": plan.register(),
+        "looks": _looks(plan),
+        "detectable": _detectable(study, by_metric, kept),
+        "exploratory": kept["changes"],
         "noise": noise,
         "arms": arms,
         "runs": rows,
@@ -84,6 +100,54 @@ def analyse(plan: Plan) -> dict:
     }
     verdict, answer = answers.headline(report)
     return report | {"verdict": verdict, "answer": answer}
+
+
+def decided(plan: Plan) -> bool:
+    """Whether nothing is left that more seeds could tell.
+
+    That is every expectation, and of an open question also every arm. It is not for
+    seeds to move an optimum off the edge of its grid, so that such a study is done.
+    """
+    study, values = plan.study, values_of(plan)
+    if any(trial["edge"] for trial in plan.trials):
+        return True
+    noise = _noise(plan.rows(), study, values[study.baseline])
+    if any(e["verdict"] == UNDERPOWERED for e in _judged(plan, noise, ())):
+        return False
+    others = [arm for arm in study.arms if arm != study.baseline]
+    if study.published or not others:
+        return True
+    compared = _compare(values, others, study)
+    arms = {arm: _alone(values[arm]) | compared[arm] for arm in study.arms}
+    level = look_of(study).nominal(1 - CONFIDENCE)
+    return all(
+        answers.of_arm(arms[arm], arms[study.baseline], level) in answers.TOLD
+        for arm in others
+    )
+
+
+def _judged(plan, noise, edges):
+    return [
+        {"text": e.text, "claim": e.claim}
+        | (_untuned(e, edges) or judge(e, values_of(plan, e), plan.study, noise))
+        for e in plan.study.expect
+    ]
+
+
+def _looks(plan):
+    """Of a group-sequential study: looks planned and taken, alpha spent; else None."""
+    look, alpha = look_of(plan.study), 1 - CONFIDENCE
+    ended = all(run.status.finished for run in plan.finals)
+    if not plan.study.looks:
+        return None
+    taken = look.number if ended else look.number - 1
+    return {
+        "planned": list(look.planned),
+        "taken": taken,
+        "nominal": look.nominal(alpha),
+        "spent": look._replace(number=taken).spent(alpha) if taken else 0.0,
+        "decided": ended and decided(plan),
+    }
 
 
 def _mark_edges(arms, baseline):
@@ -137,6 +201,28 @@ def values_of(
     return values
 
 
+def values_by_metric(plan: Plan) -> dict[str, dict[str, dict]]:
+    """Metric of an expectation -> ``values_of`` its arms; "" is the study's metric."""
+    values = {"": values_of(plan)}
+    for expectation in plan.study.expect:
+        if expectation.metric:
+            own = values_of(plan, expectation)
+            of_arms = {arm: own[arm] for arm in expectation.arms}
+            values[expectation.metric] = values.get(expectation.metric, {}) | of_arms
+    return values
+
+
+def _detectable(study, values, kept):
+    """See ``power``; before the runs with what was assumed when they were planned."""
+    assumed = kept.get("assumed", {"source": "", "sd": {}})
+    return {
+        "power": power.POWER,
+        "source": assumed["source"],
+        "before": power.before(study, assumed["sd"]),
+        "after": power.after(study, values, power.comparisons(study)),
+    }
+
+
 def _by_seed(rows, arm, phase):
     """Seed -> metric, None where the run diverged; unfinished runs are left out."""
     return {
@@ -154,16 +240,18 @@ def _compare(values, others, study):
     families = [[arm] for arm in others if arm in alone]
     families.append([arm for arm in others if arm not in alone])
     compared = {study.baseline: {"word": "baseline", "difference": None}}
+    look = look_of(study)
     for family in families:
         samples = [pairs[arm].differences for arm in family]
-        adjusted = stats.holm([stats.paired(d, CONFIDENCE).p for d in samples])
-        intervals = stats.holm_intervals(samples, CONFIDENCE)
+        p_values = [look.p_value(stats.paired(d, CONFIDENCE).p) for d in samples]
+        adjusted = stats.holm(p_values)
+        intervals = stats.holm_intervals(samples, CONFIDENCE, look.nominal)
         tests = sum(p is not None for p in adjusted)
         for arm, p_holm, interval in zip(family, adjusted, intervals, strict=True):
             word = "incomplete"
             if set(values[arm]) >= set(study.seeds) <= set(base):
                 word = pairs[arm].word(study, interval)
-            difference = _difference(pairs[arm], values[arm], base, study.goal, tests)
+            difference = _difference(pairs[arm], values[arm], base, study, tests)
             if difference:
                 low, high = interval or (None, None)
                 difference |= {"p_holm": p_holm, "low_holm": low, "high_holm": high}
@@ -171,13 +259,14 @@ def _compare(values, others, study):
     return compared
 
 
-def _difference(pairs, values, base, goal, tests):
+def _difference(pairs, values, base, study, tests):
     """What is known of an arm minus the baseline; None without a complete pair.
 
     Args: tests: arms that Holm's adjustment is over.
     """
-    d = pairs.differences
-    p = stats.paired(d, CONFIDENCE)
+    d, look = pairs.differences, look_of(study)
+    confidence = look.confidence(CONFIDENCE)
+    p = stats.paired(d, confidence)
     ends = sorted(set(values) & set(base))
     both = [values[s] for s in ends], [base[s] for s in ends]
     if not p.n:
@@ -185,12 +274,13 @@ def _difference(pairs, values, base, goal, tests):
     level = (1 - CONFIDENCE) / max(tests, 1)  # Holm's first step, the strictest
     return {
         **p._asdict(),
+        "p": look.p_value(p.p),
         "tests": tests,
         "rho": stats.correlation(*both),
-        "sign_flip_p": stats.sign_flip(d, _rng()) if p.n >= 6 else None,
-        "bca": stats.bca(d, _rng()),
-        "mde": stats.minimum_detectable_effect(p.sd, p.n, level),
-        **stats.wins(*both, goal)._asdict(),
+        "sign_flip_p": look.p_value(stats.sign_flip(d, _rng()) if p.n >= 6 else None),
+        "bca": stats.bca(d, _rng(), confidence),
+        "mde": stats.minimum_detectable_effect(p.sd, p.n, look.nominal(level)),
+        **stats.wins(*both, study.goal)._asdict(),
     }
 
 
@@ -248,7 +338,7 @@ def _noise(rows, study, base):
     fresh = _by_seed(rows, study.baseline, OTHER_SEEDS)
     both = [*fresh.values()], [*base.values()]
     other, first = ([v for v in side if v is not None] for side in both)
-    p = stats.unpaired(other, first, CONFIDENCE)
+    p = stats.unpaired(other, first, look_of(study).confidence(CONFIDENCE))
     floor = {
         "mean": p.mean,
         "low": p.low,

@@ -168,6 +168,7 @@ def test_a_command_reads_each_file_and_resolves_each_run_once(
         plan = plan.again()
     argv = [f"{TINY}:tuned", command, f"--out={tmp_path}"]
     reads, resolved = opened_by(argv, monkeypatch)
+    reads.pop(plan.root / "study.json", 0)  # is asked for looks, then added to
     assert set(reads.values()) == {1}
     assert {cell.directory / "results.json" for cell in plan.cells()} <= set(reads)
     again = [cell for cell in plan.cells() if cell.phase == cells.IDENTICAL]

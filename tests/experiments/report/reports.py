@@ -83,6 +83,8 @@ def example(arms=ARMS, seeds=5, tuned=True, diverged=None, points=40, **changes)
         "baseline": names[0],
         "seeds": list(range(seeds)),
         "tune_seeds": [1000, 1001, 1002] if tuned else [],
+        "looks": None,
+        "detectable": {"power": 0.8, "source": "", "before": [], "after": []},
         "fixed_rate": "" if tuned else "optim.peak_lr=0.001",
         "exploratory": ["sesoi: 0.005 became 0.01"],
         "noise": {
