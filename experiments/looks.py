@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from experiments.plan import Plan
 
 MOST_SEEDS = 1_000
-MOST = 10  # looks; more buy next to nothing (Jennison & Turnbull 2000, section 2.8)
+MOST = 10  # looks; more buy next to nothing (Jennison & Turnbull 2000, chapter 2)
 
 
 def until_decided(study: Study, most: int) -> Study:

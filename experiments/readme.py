@@ -89,7 +89,9 @@ def _said(expectation):
     word = expectation["verdict"].lower()
     if expectation.get("claim") == "check":  # reports of before have none
         word = f"check {CHECKED[expectation['verdict']]}"
-    return f"{word}: {expectation['text']} ({expectation['detail']})"
+    could = expectation.get("detectable")  # nor this
+    detail = "; ".join(filter(None, (expectation["detail"], could)))
+    return f"{word}: {expectation['text']} ({detail})"
 
 
 def table(page: str) -> dict[tuple[str, str], str]:

@@ -9,7 +9,8 @@ Usage:
             study of your own: runs/studies/NAME/study.py
   new       writes a commented study file to begin with
 
-  plan      what would run: arms, rates, seeds, sizes, what is done and what is missing;
+  plan      what would run: arms, rates, seeds, sizes, what is done and what is missing,
+            and the smallest effects that can be detected;
             with --topology=v5e:2x4 (see docs/scale.md) also what a train step of each
             arm takes of the memory of one such device, and whether it fits
   run       (default) run what is missing, then report; again and again if need be

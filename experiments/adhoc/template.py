@@ -29,7 +29,8 @@ def get_study(scale: str) -> Study:
         # the arm that all others are compared with
         baseline="post-warmup200",
         # one run for each arm and seed; runs of one seed are compared in pairs, and
-        # with fewer than three pairs nothing can be said about chance
+        # with fewer than three pairs nothing can be said about chance; with
+        # looks=(3, 6, 9) there are more of them until all is decided
         seeds=(0, 1, 2),
         # split/score of results.json; goal="max" where more is better
         metric="valid/nll",

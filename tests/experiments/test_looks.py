@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from experiments import load_study, looks, run
+from experiments import load_study, looks, plan, run
 from experiments.costs import sizes
 from experiments.engines import local
 from experiments.plan import Plan
+from experiments.report import page
 from experiments.study import better
 from tests.experiments import tiny_study
 from tests.experiments.test_plan import TINY, at_root, content_of, write  # noqa: F401
@@ -21,7 +22,16 @@ PLAIN = ["--seeds=3", "--until-decided=9"]
 @pytest.fixture
 def out(tmp_path, monkeypatch):
     monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
+    monkeypatch.setattr(plan, "score_names", lambda _: ["valid/nll"])
     return tmp_path
+
+
+@pytest.fixture
+def analyses(monkeypatch):
+    """Those of which a report would be written, whose figures take their time."""
+    written = []
+    monkeypatch.setattr(page, "write", lambda report, _: written.append(report))
+    return written
 
 
 def scored(effects):
@@ -90,22 +100,22 @@ def test_a_study_ends_with_the_look_that_decides(out, monkeypatch, capsys):
     d = next(a for a in report["arms"] if a["name"] == "fast")["difference"]
     assert d["low"] == d["low_holm"] and d["n"] == 6
     for name in ("report.md", "report.html"):
-        page = (folder / name).read_text()
-        assert "repeated confidence" in page and "3, after 3, 6, 9 seeds" in page
+        text = (folder / name).read_text()
+        assert "repeated confidence" in text and "3, after 3, 6, 9 seeds" in text
     argv = [TINY, "--seeds=3", f"--out={out}"]  # no flag again
-    for command in ("plan", "run"):
+    for command in ("plan", "status"):
         assert run.main([*argv, command]) == 0
         shown = capsys.readouterr().out
-        assert "fast-s5-" in shown or "REPRODUCED" in shown
-    assert not list(folder.glob("fast-s6-*"))
-    assert json.loads((folder / "report.json").read_text())["exploratory"] == []
+        assert "fast-s5-" in shown and "fast-s6-" not in shown
+    planned = Plan.load(TINY, out, seeds=(0, 1, 2))
+    assert planned.todo() == [] and planned.register() == []
     assert len(load_study(TINY, out).study.seeds) == 2, "other seeds, another plan"
 
 
-def test_a_study_that_stays_open_ends_with_its_last_look(out, monkeypatch):
+def test_a_study_that_stays_open_ends_with_its_last_look(out, monkeypatch, analyses):
     monkeypatch.setattr(local, "run", scored([0.2, 0.9, -0.5, 0.3, -0.1, 0.4] * 2))
     assert run.main([TINY, *PLAIN, f"--out={out}"]) == 0
-    report = json.loads((out / "tiny_study-cpu" / "report.json").read_text())
+    report = analyses[-1]
     assert report["seeds"] == list(range(9)) and report["verdict"] == "UNDERPOWERED"
     assert report["looks"] | {"nominal": 0} == {
         **dict(planned=[3, 6, 9], taken=3, nominal=0, decided=False),
@@ -114,7 +124,7 @@ def test_a_study_that_stays_open_ends_with_its_last_look(out, monkeypatch):
     assert "smallest detectable effect" in report["answer"]
 
 
-def test_a_study_that_was_stopped_goes_on(out, monkeypatch):
+def test_a_study_that_was_stopped_goes_on(out, monkeypatch, analyses):
     train, left = scored([0.2, 0.9, 0.5, 0.45, 0.4, 0.5]), [3, 7, 2, 20]
 
     def stopped(todo, *_):
@@ -126,11 +136,11 @@ def test_a_study_that_was_stopped_goes_on(out, monkeypatch):
     assert run.main(argv) == 75, "in the first look"
     assert run.main(argv) == 75, "in the second"
     assert run.main(argv) == 0 and not left
-    report = json.loads((out / "tiny_study-cpu" / "report.json").read_text())
+    report = analyses[-1]
     assert report["looks"]["taken"] == 2 and report["exploratory"] == []
 
 
-def test_looks_that_nobody_planned_are_exploratory(out, monkeypatch):
+def test_looks_that_nobody_planned_are_exploratory(out, monkeypatch, analyses):
     """Of a study that has been looked at, whose alpha is spent."""
     monkeypatch.setattr(local, "run", scored([0.2, 0.9, -0.5] * 3))
     argv = [TINY, "--seeds=3", f"--out={out}"]
@@ -138,49 +148,51 @@ def test_looks_that_nobody_planned_are_exploratory(out, monkeypatch):
     kept = content_of(out / "tiny_study-cpu" / "study.json")
     assert "looks" not in kept["study"]
     assert run.main([*argv, "--until-decided=9"]) == 0
-    report = json.loads((out / "tiny_study-cpu" / "report.json").read_text())
+    report = analyses[-1]
     [change] = report["exploratory"]
     assert "looks: None became [3, 6, 9]" in change
     assert len(Plan.load(TINY, out, seeds=(0, 1, 2), until_decided=6).register()) == 2
 
 
 def test_a_tuned_study_keeps_its_rates(out):
-    plan = Plan.load(f"{TINY}:tuned", out, seeds=(0, 1, 2), until_decided=6)
-    plan.register()
-    for cell in plan.cells():
+    planned = Plan.load(f"{TINY}:tuned", out, seeds=(0, 1, 2), until_decided=6)
+    planned.register()
+    for cell in planned.cells():
         write(cell, abs(cell.settings["optim.peak_lr"] - 2e-3))
-    plan = plan.again()
-    for cell in plan.cells():
+    planned = planned.again()
+    for cell in planned.cells():
         if not cell.directory.exists():
             write(cell, cell.seed / 7 - (cell.arm == "pre") * (cell.seed - 1))
-    plan = plan.again()
-    assert plan.study.seeds == (0, 1, 2, 3, 4, 5) and plan.expected() == 6 + 12 + 1
-    rates = {c.settings["optim.peak_lr"] for c in plan.cells() if c.phase == "final"}
-    assert rates == {2e-3} and len(plan.finals) == 13
+    planned = planned.again()
+    assert (
+        planned.study.seeds == (0, 1, 2, 3, 4, 5) and planned.expected() == 6 + 12 + 1
+    )
+    rates = {c.settings["optim.peak_lr"] for c in planned.cells() if c.phase == "final"}
+    assert rates == {2e-3} and len(planned.finals) == 13
     again = Plan.load(f"{TINY}:tuned", out, seeds=(0, 1, 2))
-    assert [c.id for c in again.cells()] == [c.id for c in plan.cells()]
+    assert [c.id for c in again.cells()] == [c.id for c in planned.cells()]
 
 
 def test_runs_that_train_together_do_so_batch_by_batch(out):
-    plan = Plan.load(f"{TINY}:vmapped", out, seeds=(0, 1, 2), until_decided=6)
-    for cell in plan.cells():
+    planned = Plan.load(f"{TINY}:vmapped", out, seeds=(0, 1, 2), until_decided=6)
+    for cell in planned.cells():
         write(cell, 1.0 + cell.seed)
-    grown = plan.again()
+    grown = planned.again()
     assert len({cell.command for cell in grown.todo()}) == 2
     assert [c.seed for c in grown.todo()] == [3, 4, 5, 3, 4, 5]
-    commands = [cell.command for cell in plan.cells()]
+    commands = [cell.command for cell in planned.cells()]
     assert [c.command for c in grown.cells()][: len(commands)] == commands
 
 
 def test_an_open_question_ends_when_every_arm_is_told(out):
-    plan = Plan.load(TINY, out, seeds=(0, 1, 2), until_decided=6)
-    for cell in plan.cells():
+    planned = Plan.load(TINY, out, seeds=(0, 1, 2), until_decided=6)
+    for cell in planned.cells():
         write(cell, 1.0 + (cell.arm == "fast") * (0.0 if cell.seed else 1e-5))
-    assert len(plan.again().study.seeds) == 3, "too small a difference to matter"
+    assert len(planned.again().study.seeds) == 3, "too small a difference to matter"
     slow = better("slow", "fast", "")
     for expect, seeds in (((), 3), ((slow,), 3)):
-        asked = dataclasses.replace(plan.study, expect=expect)
-        again = dataclasses.replace(plan, study=asked).again()
+        asked = dataclasses.replace(planned.study, expect=expect)
+        again = dataclasses.replace(planned, study=asked).again()
         assert len(again.study.seeds) == seeds
 
 

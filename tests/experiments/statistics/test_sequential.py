@@ -13,7 +13,7 @@ from scipy import special
 
 from experiments.statistics import findings, power, sequential, stats
 from experiments.statistics.sequential import Look
-from experiments.study import better, equivalent
+from experiments.study import better, diverges, equivalent, within
 from tests.experiments.test_study import study
 
 PLANNED = (5, 10, 15, 20)
@@ -105,7 +105,9 @@ def test_one_look_shows_the_planned_margin_as_often_as_it_says(n):
     assert power.margin(2.0, 2) is None
 
 
-@pytest.mark.parametrize("claim", [better, equivalent])
+@pytest.mark.parametrize(
+    "claim", [better("a", "b", ""), equivalent("a", "b", ""), within("a", -0.5, 2, "")]
+)
 def test_what_a_study_says_at_each_look_is_what_was_simulated(claim):
     """``judge`` decides by the interval whose errors and power are counted above."""
     lows, highs = intervals(0.7)
@@ -117,7 +119,7 @@ def test_what_a_study_says_at_each_look_is_what_was_simulated(claim):
         sesoi=1.5,
         seeds=tuple(range(5)),
         looks=PLANNED,
-        expect=(claim("a", "b", ""),),
+        expect=(claim,),
     )
     told = set()
     for number, trial in itertools.product(range(4), range(50)):
@@ -129,15 +131,29 @@ def test_what_a_study_says_at_each_look_is_what_was_simulated(claim):
         }
         verdict = findings.judge(made.expect[0], arms, now)["verdict"]
         small = -1.5 < low and high < 1.5
-        if claim is equivalent:
+        if claim.kind == "equivalent":
             wanted = "REPRODUCED" if small else "UNDERPOWERED"
             wanted = "NOT REPRODUCED" if low > 1.5 or high < -1.5 else wanted
+        elif claim.kind == "within":
+            wanted = "REPRODUCED" if -0.5 <= low and high <= 2 else "UNDERPOWERED"
+            wanted = "NOT REPRODUCED" if low > 2 or high < -0.5 else wanted
         else:
             wanted = "REPRODUCED" if low > 0 else "UNDERPOWERED"
             wanted = "NOT REPRODUCED" if high < 0 or (small and low <= 0) else wanted
         assert verdict == wanted
         told.add(verdict)
     assert len(told) > 1
+
+
+def test_rates_of_divergence_are_looked_at_as_often():
+    """Five of five runs are a rule at .05 one-sided, not at the first of four looks."""
+    made = study(arms={"a": {}}, baseline="a", expect=(diverges("a", ""),))
+    told = {}
+    for n, planned in ((5, ()), (5, PLANNED), (10, PLANNED)):
+        now = dataclasses.replace(made, seeds=tuple(range(n)), looks=planned)
+        values = {"a": dict.fromkeys(range(n))}
+        told[n, planned] = findings.judge(made.expect[0], values, now)["verdict"]
+    assert [*told.values()] == ["REPRODUCED", "UNDERPOWERED", "REPRODUCED"]
 
 
 def test_intervals_and_p_values_of_looks_tell_the_same():
