@@ -67,6 +67,7 @@ from experiments.report.numbers import rounded
 from experiments.runs import attempts
 from experiments.runs.cells import FINISHED
 from experiments.study import Typed
+from tfm_jax import api
 from tfm_jax.api import (
     ConfigError,
     Parser,
@@ -297,7 +298,7 @@ def _peaks(options, plan):
             f"--topology={options.topology}: runs of probe={plan.study.probe!r} are no "
             "train steps"
         )
-    return sizes.peaks(plan.cells(), options.topology)
+    return sizes.peaks(plan.cells(), options.devices)
 
 
 def _seeds(text):
@@ -343,29 +344,28 @@ def _check(options):
 @exits.command("experiments")
 def main(argv: Sequence[str]) -> Any:
     """Exit code of the command ``argv``."""
-    try:
-        options = parse(argv)
-        _check(options)
-        if options.command == "new":
-            return files.new(options.study, options.out)
-        leave_accelerators()
-        if options.config:
-            files.write(options)
-        plan = Plan.load(
-            options.study,
-            options.out,
-            settings=_settings(options),
-            seeds=options.seeds,
-            until_decided=options.until_decided,
-        )
-        return COMMANDS[options.command](options, plan)
-    except KeyboardInterrupt:  # before or after the runs, which end by themselves
-        say("experiments: stopped; the same command goes on", file=sys.stderr)
-        return exits.PREEMPTED
+    options = parse(argv)
+    _check(options)
+    if options.command == "new":
+        return files.new(options.study, options.out)
+    leave_accelerators()
+    options.devices = options.topology and api.describe_topology(options.topology)
+    if options.config:
+        files.write(options)
+    plan = Plan.load(
+        options.study,
+        options.out,
+        settings=_settings(options),
+        seeds=options.seeds,
+        until_decided=options.until_decided,
+    )
+    return COMMANDS[options.command](options, plan)
 
 
 def program() -> None:
     """The command of this process."""
+    # before and after the runs, which listen themselves
+    exits.end_when_asked("experiments: stopped; the same command goes on")
     install()
     sys.exit(main(sys.argv[1:]))
 

@@ -2,7 +2,7 @@
 
 import functools
 import gc
-import importlib.util
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -49,9 +49,7 @@ def pytest_configure(config):
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("prepared"))
-    if importlib.util.find_spec("libtpu"):  # else each process says it finds no TPU
-        runtime = importlib.import_module("tfm_jax.runs.process.runtime")
-        os.environ |= runtime.WITHOUT_TPU | os.environ
+    importlib.import_module("tfm_jax")  # else each process says it finds no TPU
     # lists the fonts there once, of which a process that needs seconds for it complains
     importlib.import_module("matplotlib.font_manager")
     jax.devices()  # started now, so that no run of a test asks for other ones

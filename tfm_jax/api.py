@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tfm_jax.ops.attention import SCORES, attention_weights
     from tfm_jax.settings.experiment import Experiment
     from tfm_jax.train.aot.mode import compile_each
+    from tfm_jax.train.aot.topologies import describe_topology
     from tfm_jax.train.costs.critical_path import longest_chain
     from tfm_jax.train.costs.first_step import Start
 
@@ -99,6 +100,7 @@ __all__ = [
     "attention_weights",
     "compile_each",
     "count_flops",
+    "describe_topology",
     "initial_params",
     "leave_accelerators",
     "logits",
@@ -113,6 +115,7 @@ _OF_JAX = {  # name -> its module, which imports JAX
     "attention_weights": "ops.attention",
     "Start": "train.costs.first_step",
     "compile_each": "train.aot.mode",
+    "describe_topology": "train.aot.topologies",
     "TokenEmbedding": "layers.embed",
     "longest_chain": "train.costs.critical_path",
     "audit_transformer": "audit",

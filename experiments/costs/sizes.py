@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +25,24 @@ def measure(experiment: "Experiment") -> dict[str, Any]:
     return api.measure(experiment) | {"count": COUNT}
 
 
-def peaks(planned: Iterable[cells.Cell], topology: str) -> dict[str, tuple[float, str]]:
+def peaks(planned: Iterable[cells.Cell], devices: Any) -> dict[str, tuple[float, str]]:
     """Arm -> peak of a train step on one device [GiB], and whether it fits.
 
-    Args: topology: of devices that need not be here, see docs/scale.md.
+    Says on standard error what each arm takes, as soon as it is compiled.
+
+    Args: devices: that need not be here, see ``api.describe_topology``.
     """
     begun: dict[str, Any] = {}
     for cell in planned:
         if cell.arm not in begun:
             begun[cell.arm] = api.start(cell.costly).experiment
-    return {arm: _peak(p) for arm, p in api.compile_each(begun, topology).items()}
+    peaks = {}
+    api.say(f"compiling a train step of each of {len(begun)} arms", file=sys.stderr)
+    for arm, plan in api.compile_each(begun, devices):
+        peaks[arm] = size, fits = _peak(plan)
+        done = f"{len(peaks)}/{len(begun)}  {arm}"
+        api.say(f"{done}: {size:.3f} GiB/device, fits: {fits}", file=sys.stderr)
+    return peaks
 
 
 def _peak(plan):

@@ -2,8 +2,11 @@
 
 import functools
 import json
+import os
 import re
 import shlex
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -160,14 +163,28 @@ def test_what_cannot_be_submitted_or_written_is_one_line(
     assert words in said and said.count("\n") == 1
 
 
-def test_to_be_stopped_while_it_plans_is_one_line(tmp_path, monkeypatch, capsys):
-    def interrupted(*_):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_to_be_stopped_while_it_plans_is_one_line(number, monkeypatch, capfd):
+    """Before and after the runs; ``os._exit`` is in place of the end."""
+    monkeypatch.setattr(run, "main", lambda _: signal.raise_signal(number))
+    monkeypatch.setattr(run, "install", lambda: None)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run.program()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert ended.value.code == 75
+    assert capfd.readouterr().err == "experiments: stopped; the same command goes on\n"
 
-    monkeypatch.setattr(sizes, "measure", interrupted)
-    assert run.main([TINY, "plan", f"--out={tmp_path}"]) == 75
-    said = capsys.readouterr().err
-    assert "stopped" in said and said.count("\n") == 1
+
+def test_a_plan_describes_devices_before_jax_has_its_own(tmp_path, monkeypatch):
+    """A backend that is up keeps its devices: ``cpu:2`` would be refused."""
+    monkeypatch.setattr(run.Plan, "load", lambda *_, **__: pytest.fail("too early"))
+    with pytest.raises(ConfigError, match="cpu:4096"):
+        run.main.__wrapped__([TINY, "plan", "--topology=cpu:4096"])
 
 
 def test_a_run_that_the_plan_does_not_list_is_refused(tmp_path, capsys):

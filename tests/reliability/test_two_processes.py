@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.reliability import processes, tiny
+from tfm_jax.config import ConfigError
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process import exits, peers
 from tfm_jax.train import loop
@@ -142,6 +143,38 @@ def test_who_the_others_are_is_told_or_found(monkeypatch, variables, given):
         assert how["num_processes"] == 2
     else:
         assert how == given
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (
+            {"JAX_COORDINATOR_ADDRESS": "host"},
+            "JAX_COORDINATOR_ADDRESS='host'; write",
+        ),
+        ({"JAX_COORDINATOR_ADDRESS": "a:b"}, "HOST:PORT of process 0"),
+        (
+            {"JAX_COORDINATOR_BIND_ADDRESS": "0.0.0.0"},
+            "BIND_ADDRESS='0.0.0.0'; wr",
+        ),
+        ({"JAX_PROCESS_ID": "x"}, "JAX_PROCESS_ID='x'; of mesh.processes=2"),
+        ({"JAX_PROCESS_ID": "2"}, "from 0 to 1"),
+        (
+            {},
+            "JAX_COORDINATOR_ADDRESS=HOST:PORT of process 0 and JAX_PROCESS_ID=0 to 1",
+        ),
+        ({"JAX_COORDINATOR_ADDRESS": ""}, "srun"),
+    ],
+)
+def test_what_a_launcher_should_have_told_is_named(monkeypatch, variables, words):
+    def fail(**told):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    for name, value in (told(0, 1) | variables).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=words):
+        peers.join(2)
 
 
 def test_others_that_are_not_reached_are_no_mistake_of_the_settings(monkeypatch):

@@ -1,11 +1,16 @@
 """Where compiled programs are kept between runs, and where they are not."""
 
+import importlib
 import os
 
 import jax
 import pytest
+from jax._src import xla_bridge
 
-from tfm_jax.runs.process import runtime
+import tfm_jax
+from tests.reliability import tiny
+from tfm_jax import main
+from tfm_jax.runs.process import libtpu, runtime
 
 KEPT = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
@@ -47,8 +52,44 @@ def test_without_a_cache_runs_start_all_the_same(home, caplog):
 def test_the_compiler_for_tpus_is_told_where_there_is_none(there, monkeypatch):
     """Else it complains in every process; on a machine with TPUs it asks that."""
     monkeypatch.setattr(os, "environ", {"TPU_MIN_LOG_LEVEL": "0"})
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(runtime, "has_tpu", lambda: there)
-    runtime.prepare()
+    monkeypatch.setattr(libtpu.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(libtpu, "has_tpu", lambda: there)
+    importlib.reload(tfm_jax)  # as any program that uses it does
     assert ("TPU_WORKER_HOSTNAMES" in os.environ) == (not there)
     assert os.environ["TPU_MIN_LOG_LEVEL"] == "0", "what somebody has said stays"
+
+
+class Prepared(Exception):
+    """The process has been prepared."""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--workdir={}/a",
+        "--workdir={0}/a,{0}/b --each.seed=0,1",
+        "--workdir={0}/a,{0}/b --each.seed=0,1 --config.mesh.cpu_devices=2",
+        "--mode=dry_run",
+        "--mode=compile --topology=cpu:2",
+    ],
+)
+def test_no_device_is_asked_for_before_it_is_said_which_there_are(
+    flags, tmp_path, monkeypatch
+):
+    """A backend that is up keeps its devices, whatever ``mesh`` says."""
+
+    def prepare(*_):
+        raise Prepared
+
+    monkeypatch.setattr(runtime, "prepare", prepare)
+    monkeypatch.setattr(xla_bridge, "get_backend", lambda *_: pytest.fail("too early"))
+    argv = [f"--config={tiny.__file__}", *flags.format(tmp_path).split()]
+    with pytest.raises(Prepared):
+        main.run(*main.parse(argv))
+
+
+def test_a_population_of_several_processes_is_refused(tmp_path, capsys):
+    argv = [f"--config={tiny.__file__}", f"--workdir={tmp_path}/a,{tmp_path}/b"]
+    argv += ["--each.seed=0,1", "--config.mesh.processes=2"]
+    assert main.main(argv) == 78
+    assert "mesh.processes=2: a population" in capsys.readouterr().err

@@ -124,8 +124,10 @@ def check_alike(experiments: Sequence[Experiment]) -> None:
             f"train.stop_patience={patience}: members of a population make the same "
             "steps, none stops early; choose 0, or train them one by one"
         )
-    if jax.process_count() > 1:
-        raise ConfigError("a population trains in one process; there are several")
+    if (processes := experiments[0].mesh.processes) > 1:
+        raise ConfigError(
+            f"mesh.processes={processes}: a population trains in one process; choose 1"
+        )
 
 
 class Member(loop.Training):

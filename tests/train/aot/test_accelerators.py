@@ -72,7 +72,7 @@ def programs_are_kept_by_other_tests():
 
 @pytest.fixture(scope="module")
 def chips():
-    return topologies.describe("v5e:2x4")
+    return topologies.describe_topology("v5e:2x4")
 
 
 @needs("libtpu", "tpu")
@@ -153,17 +153,17 @@ def test_a_published_size_compiles_for_tpus(spec, chips):
 
 @needs("libtpu", "tpu")
 def test_a_chip_of_its_own_and_a_wrong_shape():
-    one = topologies.describe("v5e:1x1")
+    one = topologies.describe_topology("v5e:1x1")
     assert len(one.devices) == 1 and one.chip.memory == 15.75 * 2**30
-    assert len(topologies.describe("v4:2x2x1").devices) == 4, "not half chips"
+    assert len(topologies.describe_topology("v4:2x2x1").devices) == 4, "not half chips"
     with pytest.raises(configs.ConfigError, match="'v5e:3x7': .*not divisible"):
-        topologies.describe("v5e:3x7")
+        topologies.describe_topology("v5e:3x7")
 
 
 @needs("jax_cuda12_plugin", "gpu")
 @pytest.mark.slow
 def test_a_train_step_compiles_for_gpus():
-    described = topologies.describe("h100:8")
+    described = topologies.describe_topology("h100:8")
     experiment = steps.countable(tiny("transformer"))._replace(mesh=Config())
     plan = compiling.plan(experiment, described, train_only=True)
     summed = plan["steps"]["train"]["collectives"]["all-reduce"]["bytes"]

@@ -110,8 +110,8 @@ def exit_code(exc: BaseException | None) -> int:
     return UNKNOWN
 
 
-def end_when_asked() -> None:
-    """SIGTERM and Ctrl-C end this process at once with code 75.
+def end_when_asked(said: str = "tfm_jax: asked to stop; nothing to save") -> None:
+    """SIGTERM and Ctrl-C end this process at once with code 75, and with what is said.
 
     For a command that is starting: a run listens itself from its first step on, see
     ``runs.process.preemption``.
@@ -119,7 +119,7 @@ def end_when_asked() -> None:
 
     def end(number, frame):
         del number, frame
-        os.write(2, b"tfm_jax: asked to stop; nothing to save\n")
+        os.write(2, f"{said}\n".encode())
         os._exit(PREEMPTED)
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -26,6 +26,8 @@ PATIENCE = 60.0  # seconds without one until a peer is believed dead
 JAX_PATIENCE = 4 * PATIENCE
 GRACE = 5.0  # seconds that peers have to fail for the same reason
 ARRIVAL = 1800  # seconds until all have come: pods wait for nodes and images
+# what a launcher tells a process if JAX does not know that launcher
+ADDRESS, ME = "JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID"
 BIND_ADDRESS = "JAX_COORDINATOR_BIND_ADDRESS"
 ENDED = "ended"
 _FAILED = re.compile(f"{ENDED} with code ([0-9]+): ")
@@ -40,20 +42,22 @@ def join(processes: int) -> None:
     launcher does that JAX knows. Process 0 then listens at that address alone, or at
     JAX_COORDINATOR_BIND_ADDRESS where it knows its host by another name.
 
-    Raises: ConfigError if there are not so many. InfrastructureError if they cannot be
-        reached; JAX itself aborts the process if they do not come in time.
+    Raises: ConfigError if there are not so many, or if a variable is no address or
+        number. InfrastructureError if they cannot be reached; JAX itself aborts the
+        process if they do not come in time.
     """
+    told = _told(processes)
     try:
-        jax.distributed.initialize(
-            heartbeat_timeout_seconds=int(JAX_PATIENCE), **_told(processes)
-        )
+        jax.distributed.initialize(heartbeat_timeout_seconds=int(JAX_PATIENCE), **told)
     except jax.errors.JaxRuntimeError as error:
         raise exits.InfrastructureError(
             f"mesh.processes={processes}, but the others are not reached: {error}"
         ) from error
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"mesh.processes={processes}, but jax.distributed finds no others: {error}"
+            f"mesh.processes={processes}, but jax.distributed finds no others: {error} "
+            f"Start all with srun or mpirun, or each with {ADDRESS}=HOST:PORT of "
+            f"process 0 and {ME}=0 to {processes - 1}"
         ) from error
     if jax.process_count() != processes:
         raise ConfigError(
@@ -64,7 +68,15 @@ def join(processes: int) -> None:
 def _told(processes: int) -> dict[str, Any]:
     """Arguments of ``jax.distributed.initialize`` that it does not find out itself."""
     given = os.environ
-    address, me = given.get("JAX_COORDINATOR_ADDRESS"), given.get("JAX_PROCESS_ID")
+    for name in (ADDRESS, BIND_ADDRESS):
+        if given.get(name) and not re.fullmatch(r".+:[0-9]{1,5}", given[name]):
+            raise ConfigError(f"{name}={given[name]!r}; write HOST:PORT of process 0")
+    address, me = given.get(ADDRESS), given.get(ME)
+    if me and not (me.isascii() and me.isdecimal() and int(me) < processes):
+        raise ConfigError(
+            f"{ME}={me!r}; of mesh.processes={processes} it is from 0 to "
+            f"{processes - 1}"
+        )
     if address and me:
         return {
             "coordinator_address": address,

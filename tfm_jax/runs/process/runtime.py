@@ -1,10 +1,8 @@
 """Process settings that must be made before the first array exists."""
 
 import ctypes
-import importlib.util
 import logging
 import os
-from pathlib import Path
 
 import jax
 
@@ -12,15 +10,6 @@ from tfm_jax.data.cache import home, make_private
 from tfm_jax.runs.process import peers
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-
-WITHOUT_TPU = {  # what libtpu asks a machine with TPUs for
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-    "TPU_MIN_LOG_LEVEL": "3",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_STDERR_LOG_LEVEL": "3",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-}
 
 
 def prepare(cpu_devices: int = 0, processes: int = 1) -> None:
@@ -35,8 +24,6 @@ def prepare(cpu_devices: int = 0, processes: int = 1) -> None:
     The cache is private to the user, or not used, which a warning says;
     JAX_COMPILATION_CACHE_DIR chooses another place.
     """
-    if importlib.util.find_spec("libtpu") and not has_tpu():
-        os.environ |= WITHOUT_TPU | os.environ  # else it complains in every process
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         _keep_compiled(home("xla"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
@@ -47,12 +34,6 @@ def prepare(cpu_devices: int = 0, processes: int = 1) -> None:
     if processes > 1 and not jax.distributed.is_initialized():
         peers.join(processes)
     _keep_freed_pages()
-
-
-def has_tpu() -> bool:
-    """Whether this machine has the device files of TPU chips."""
-    files = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
-    return bool(files)
 
 
 def _keep_compiled(directory):

@@ -24,16 +24,22 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def plan(
-    experiment: Experiment, topology: Topology, *, train_only: bool = False
+    experiment: Experiment,
+    topology: Topology,
+    *,
+    train_only: bool = False,
+    made: tuple[steps.Step, Any] | None = None,
 ) -> dict:
     """What the steps of ``experiment`` are on ``topology``; plain JSON.
 
-    Args: experiment: with its vocabularies. train_only: no other step is compiled.
+    Args:
+        experiment: with its vocabularies. train_only: no other step is compiled.
+        made: what ``steps.train_step`` returns, if somebody has it.
     Raises: ConfigError if the mesh has no place on so many devices.
     """
     chip = topology.chip
     mesh = make_mesh(experiment.mesh, topology.devices)
-    step, state = steps.train_step(experiment, mesh)
+    step, state = made or steps.train_step(experiment, mesh)
     parts = memory.of_state(state)
     compiled = {"train": _figures(step, chip, parts, held=0)}
     if not train_only:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from tfm_jax.config import ConfigError
@@ -27,7 +27,7 @@ def compile_run(
     the cache of compiled programs.
 
     Args:
-        topology: see ``topologies.describe``. given: see ``loop.train``.
+        topology: see ``topologies.describe_topology``. given: see ``loop.train``.
         format: flags: for people, or json.
         sweep_mesh: tries every sensible mesh instead, with the train step alone.
     Raises: ConfigError where the run would end with it, and for a topology or a
@@ -38,7 +38,7 @@ def compile_run(
     experiment = resolve(config)
     new_runs.check_settings(experiment)
     new_runs.check_read(experiment, given)
-    described = topologies.describe(topology)
+    described = topologies.describe_topology(topology)
     experiment, assumed = shapes.completed(experiment)
     if getattr(experiment.data, "batching", "") == "bucket":
         assumed.append("data.batching='bucket': all rows are the longest")
@@ -58,24 +58,25 @@ def compile_run(
 
 
 def compile_each(
-    experiments: Mapping[str, Experiment], topology: str
-) -> dict[str, dict]:
-    """Name -> ``compiling.plan`` of its train step.
+    experiments: Mapping[str, Experiment], topology: topologies.Topology
+) -> Iterator[tuple[str, dict]]:
+    """(name, ``compiling.plan`` of its train step), as soon as it is compiled.
 
     Programs that differ in constants alone, such as learning rates, are compiled once.
 
-    Args: experiments: with their vocabularies. topology: see ``topologies.describe``.
+    Args: experiments: with their vocabularies.
     """
-    described, plans, known = topologies.describe(topology), {}, {}
+    known: dict[str, dict] = {}
     for name, one in experiments.items():
-        experiment = steps.countable(one) if described.assumed else one
-        mesh = make_mesh(experiment.mesh, described.devices)
-        text = steps.train_step(experiment, mesh)[0].lower().as_text()
-        program = re.sub(r"dense<.*?>", "", text)
+        experiment = steps.countable(one) if topology.assumed else one
+        made = steps.train_step(
+            experiment, make_mesh(experiment.mesh, topology.devices)
+        )
+        program = re.sub(r"dense<.*?>", "", made[0].lowered.as_text())
         if program not in known:
-            known[program] = compiling.plan(experiment, described, train_only=True)
-        plans[name] = known[program]
-    return plans
+            how: dict[str, Any] = dict(train_only=True, made=made)
+            known[program] = compiling.plan(experiment, topology, **how)
+        yield name, known[program]
 
 
 def _sweep(experiment, described, *, said):

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -20,7 +20,8 @@ from tfm_jax.train.state import averaged
 from tfm_jax.workloads.evaluator import apply, make_eval_step
 
 
-class Step(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
     """A jitted function that a run calls again and again.
 
     Attributes:
@@ -39,14 +40,15 @@ class Step(NamedTuple):
     within: Callable
     copies: bool = False
 
-    def lower(self) -> jax.stages.Lowered:
+    @functools.cached_property
+    def lowered(self) -> jax.stages.Lowered:
         """For the devices of its arguments, which may be somewhere else."""
         with self.within():
             return self.function.lower(*self.arguments)
 
     def compile(self) -> jax.stages.Compiled:
         """For the same."""
-        lowered = self.lower()
+        lowered = self.lowered
         with self.within():
             return lowered.compile()
 

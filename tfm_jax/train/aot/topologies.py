@@ -12,7 +12,7 @@ import jax
 from jax.experimental import topologies
 
 from tfm_jax.config import ConfigError, no_choice
-from tfm_jax.runs.process import runtime
+from tfm_jax.runs.process import libtpu, runtime
 from tfm_jax.train.aot import gpus
 from tfm_jax.train.costs.utilisation import peak
 
@@ -78,11 +78,13 @@ GPUS = {
 CPU = Chip()
 
 
-def describe(topology: str) -> Topology:
+def describe_topology(topology: str) -> Topology:
     """The devices that ``--topology`` names.
 
     ``v5e:4x4`` are TPUs, ``h100:8`` GPUs of one host, ``h100:2x8`` of two, ``cpu:8``
     devices of this process.
+
+    Called before the first array exists, for which JAX would choose its own devices.
 
     Raises: ConfigError for what is no topology, and for one whose compiler is absent.
     """
@@ -118,7 +120,7 @@ def _cpus(topology, count):
 
 def _tpus(topology, kind, shape):
     _prepare(topology, "tpu", "libtpu")
-    os.environ |= runtime.WITHOUT_TPU | os.environ
+    os.environ |= libtpu.WITHOUT_TPU | os.environ
     options = dict(kind.options)
     if math.prod(shape) < 4:  # a part of what one host has
         options["chips_per_host_bounds"] = (*shape, 1, 1)[:3]
