@@ -6,6 +6,7 @@ and a smallest margin within which equal arms would be called equivalent, each w
 does not adds a percent or two.
 """
 
+import bisect
 import functools
 import html
 import itertools
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from experiments.plan import Plan
 
 POWER = 0.8
+MOST = 1_000  # seeds
 PAGES = Path(__file__).parents[2] / "docs" / "studies"  # published reports
 
 
@@ -102,20 +104,33 @@ def detectable(sd: float, n: int, level: float) -> dict[str, float | None]:
     return {"effect": effect, "margin": margin(sd, n, level)}
 
 
+def seeds_for(effect: float, sd: float, level: float) -> int | None:
+    """Fewest pairs that detect an effect, or that equal arms differ by less.
+
+    Returns: None if ``MOST`` do not. Of one look; several need a few percent more.
+    """
+
+    def enough(n):
+        return max(detectable(sd, n, level).values()) <= effect
+
+    place = bisect.bisect_left(range(MOST + 1), True, lo=stats.FEWEST, key=enough)
+    return place if place <= MOST else None
+
+
 def before(study: Study, assumed: Mapping[str, float]) -> list[dict]:
     """What the planned seeds can detect, of every comparison.
 
     Args: assumed: text of a comparison -> sd of its paired differences; that of one it
         does not have is the unit.
-    Returns: rows of ``comparison``, ``tests``, ``sd`` (None: the unit), ``n``,
-        ``effect``, ``margin``.
+    Returns: rows of ``comparison``, ``metric``, ``tests``, ``sd`` (None: the unit),
+        ``n``, ``effect``, ``margin``.
     """
     look, rows = look_of(study).last, []
-    for compared in comparisons(study):
-        sd, n = assumed.get(compared.text), look.planned[-1]
-        level = look.nominal((1 - CONFIDENCE) / compared.tests)
+    for pair in comparisons(study):
+        sd, n = assumed.get(pair.text), look.planned[-1]
+        level = look.nominal((1 - CONFIDENCE) / pair.tests)
         seen = detectable(1.0 if sd is None else sd, n, level)
-        rows.append(_row(compared, sd, n) | seen)
+        rows.append(_row(pair, sd, n) | seen)
     return rows
 
 
@@ -128,14 +143,14 @@ def after(
     Returns: rows as those of ``before``, with the sd that was measured.
     """
     look, rows = look_of(study), []
-    for compared in listed:
-        differences = _differences(compared, values[compared.metric])
+    for pair in listed:
+        differences = _differences(pair, values[pair.metric])
         if len(differences) < stats.FEWEST:
             rows.append(None)
             continue
         sd, n = stats.paired(differences).sd, len(differences)
-        level = look.nominal((1 - CONFIDENCE) / compared.tests)
-        rows.append(_row(compared, sd, n) | detectable(sd, n, level))
+        level = look.nominal((1 - CONFIDENCE) / pair.tests)
+        rows.append(_row(pair, sd, n) | detectable(sd, n, level))
     return rows
 
 
@@ -168,20 +183,26 @@ def lines(plan: "Plan") -> list[str]:
     for row in rows:
         unit = " sd" * (row["sd"] is None)
         numbers = f"{row['effect']:9.2g}{unit}    ±{row['margin']:.2g}{unit}"
-        tests = f"  (Holm, {row['tests']} arms)" if row["tests"] > 1 else ""
-        listed.append(f"  {row['comparison']:36}{numbers}{tests}")
+        notes = [f"Holm, {row['tests']} arms"] if row["tests"] > 1 else []
+        if row["sd"] and plan.study.sesoi and not row["metric"]:
+            level = (1 - CONFIDENCE) / row["tests"]
+            needed = seeds_for(plan.study.sesoi, row["sd"], level) or f"over {MOST}"
+            notes.append(f"±{plan.study.sesoi:g} needs {needed} seeds")
+        note = f"  ({'; '.join(notes)})" if notes else ""
+        listed.append(f"  {row['comparison']:36}{numbers}{note}")
     return listed
 
 
-def _row(compared, sd, n):
-    return {"comparison": compared.text, "tests": compared.tests, "sd": sd, "n": n}
+def _row(pair, sd, n):
+    named = {"comparison": pair.text, "metric": pair.metric}
+    return named | {"tests": pair.tests, "sd": sd, "n": n}
 
 
-def _differences(compared, values):
+def _differences(pair, values):
     """Of complete pairs; the values themselves of one arm."""
-    if len(compared.arms) == 1:
-        return [v for v in values[compared.arms[0]].values() if v is not None]
-    return findings.pairs(*(values[arm] for arm in compared.arms)).differences
+    if len(pair.arms) == 1:
+        return [v for v in values[pair.arms[0]].values() if v is not None]
+    return findings.pairs(*(values[arm] for arm in pair.arms)).differences
 
 
 def measured(study: Study, values: Mapping[str, Mapping]) -> dict[str, float]:

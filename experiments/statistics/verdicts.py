@@ -105,8 +105,9 @@ def analyse(plan: Plan) -> dict:
 def decided(plan: Plan) -> bool:
     """Whether nothing is left that more seeds could tell.
 
-    That is every expectation, and of an open question also every arm. It is not for
-    seeds to move an optimum off the edge of its grid, so that such a study is done.
+    That is every expectation, and of an open question also every arm, by the intervals
+    of this look alone: what an earlier one told must hold. It is not for seeds to move
+    an optimum off the edge of its grid, so that such a study is done.
     """
     study, values = plan.study, values_of(plan)
     if any(trial["edge"] for trial in plan.trials):

@@ -1,5 +1,8 @@
 """What a study can detect: which comparisons, and whose sd is assumed."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import pytest
 
 from experiments.statistics import power, stats
@@ -42,6 +45,34 @@ def test_without_any_runs_the_unit_is_the_sd_of_a_difference():
     known = power.before(made(better("b", "a", "")), {"b minus a": 0.1})
     for what in ("effect", "margin"):
         assert known[0][what] == pytest.approx(0.1 * rows[0][what])
+
+
+@pytest.mark.parametrize("effect, level", [(1.0, 0.05), (0.3, 0.05), (0.3, 0.01)])
+def test_the_seeds_that_an_effect_needs_are_the_fewest(effect, level):
+    n = power.seeds_for(effect, 1.0, level)
+    assert max(power.detectable(1.0, n, level).values()) <= effect
+    assert max(power.detectable(1.0, n - 1, level).values()) > effect
+    assert power.seeds_for(100.0, 1.0, level) == stats.FEWEST
+    assert power.seeds_for(1e-3, 1.0, level) is None
+
+
+def test_a_plan_says_what_its_seeds_detect_and_what_the_effect_needs(monkeypatch):
+    known = {"source": "earlier runs of this study", "sd": {"b minus a": 0.02}}
+    monkeypatch.setattr(power, "assumed", lambda _: known)
+    asked = made(better("b", "a", "b wins"), sesoi=0.01)
+    head, first, second, _ = power.lines(SimpleNamespace(study=asked))
+    assert "of 4 seeds, 80% power, with the sd of earlier runs of this study" in head
+    needed = power.seeds_for(0.01, 0.02, 0.05)
+    assert first.startswith("  b minus a ")
+    assert first.endswith(f"(±0.01 needs {needed} seeds)")
+    assert " sd " in second and second.endswith("(Holm, 2 arms)")
+    grown = dataclasses.replace(asked, looks=(4, 8, 12))
+    look, head, *_ = power.lines(SimpleNamespace(study=grown))
+    assert look == "look 1, of those after 4, 8, 12 seeds" and "of 12 seeds" in head
+    few = dataclasses.replace(asked, seeds=(0, 1))
+    assert power.lines(SimpleNamespace(study=few)) == [
+        "2 seeds: no effect is told from none"
+    ]
 
 
 def test_afterwards_the_sd_is_the_measured_one():
