@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from tfm_jax.decode.hypotheses import Hypotheses, checked_limits, goes_on
+from tfm_jax.decode.hypotheses import Hypotheses, checked_limits, while_active
 from tfm_jax.decode.topk import best_tokens, top_k
 from tfm_jax.ops.masks import HIDDEN
 
@@ -30,11 +30,12 @@ class _Finished(NamedTuple):
 
 class _State(NamedTuple):
     taken: jax.Array  # [], tokens taken
-    history: _Links  # [T, B, W], every step's live hypotheses
+    history: _Links  # [B, T, W], every step's live hypotheses
     last: jax.Array  # [B, W]
     scores: jax.Array  # [B, W], sums of log-probabilities of the live hypotheses
     finished: _Finished
     active: jax.Array  # [B] bool, whether the finished ones can still change
+    limits: jax.Array  # [B]
     cache: Any
 
 
@@ -53,7 +54,7 @@ def beam_search(
     force_eos: bool = False,
     forbid: tuple[int, ...] = (),
     returned: int | None = None,
-    leave: float = 0.0,
+    sizes: tuple[int, ...] = (),
 ) -> Hypotheses:
     """The hypotheses of highest score that a beam of ``beam`` finds.
 
@@ -83,7 +84,7 @@ def beam_search(
         forbid: token ids never produced; they keep their share of the probability.
         returned: R, the R best hypotheses are returned; None means ``beam``. Fewer are
             the same ones, found in fewer steps.
-        leave: share of the sentences that may be left incomplete.
+        sizes: see ``greedy``.
     Returns: ``Hypotheses`` with R for W. Without ``force_eos`` a hypothesis cut off at
         its limit has no EOS.
     Raises: ValueError if ``beam``, ``returned``, ``max_length`` or ``forbid`` make no
@@ -104,24 +105,25 @@ def beam_search(
         logits, cache = step(state.last, state.cache)
         gains, tokens = best_tokens(logits, 2 * beam, forbid)
         if force_eos:
-            at_limit = (state.taken + 1 >= limits)[:, None, None]
+            at_limit = (state.taken + 1 >= state.limits)[:, None, None]
             only = jnp.where(jnp.arange(gains.shape[-1]) == 0, 0.0, HIDDEN)
             gains = jnp.where(at_limit, only, gains)
             tokens = jnp.where(at_limit, eos, tokens)
-        scores = (state.scores[..., None] + gains).reshape(batch, -1)
+        rows = len(state.scores)
+        scores = (state.scores[..., None] + gains).reshape(rows, -1)
         scores, places = top_k(scores, min(2 * beam, scores.shape[-1]))
-        tokens = _take(tokens.reshape(batch, -1), places)
+        tokens = _take(tokens.reshape(rows, -1), places)
         return scores, _Links(tokens, places // gains.shape[-1]), cache
 
     def advance(state):
         scores, links, cache = candidates(state)
         length = state.taken + 1
-        ends = (links.tokens == eos) | (length >= limits)[:, None]
+        ends = (links.tokens == eos) | (length >= state.limits)[:, None]
 
         enters = ends[:, :beam] & state.active[:, None]
         new = _Finished(
             scores=jnp.where(enters, scores[:, :beam], HIDDEN) / penalty(length),
-            lengths=jnp.full((batch, beam), length),
+            lengths=jnp.full(enters.shape, length),
             links=jax.tree.map(lambda x: x[:, :beam], links),
         )
         finished = jax.tree.map(
@@ -133,11 +135,11 @@ def beam_search(
         scores, places = top_k(jnp.where(ends, HIDDEN, scores), beam)
         links = jax.tree.map(lambda x: _take(x, places), links)
         best = scores[:, 0]
-        bound = jnp.maximum(best / penalty(length + 1), best / penalty(limits))
-        return _State(
+        bound = jnp.maximum(best / penalty(length + 1), best / penalty(state.limits))
+        return state._replace(
             taken=length,
             history=jax.tree.map(
-                lambda past, x: past.at[state.taken].set(x), state.history, links
+                lambda past, x: past.at[:, state.taken].set(x), state.history, links
             ),
             last=links.tokens,
             scores=scores,
@@ -147,7 +149,7 @@ def beam_search(
         )
 
     nothing = jnp.zeros((batch, returned), jnp.int32)
-    unused = jnp.zeros((max_length, batch, beam), jnp.int32)
+    unused = jnp.zeros((batch, max_length, beam), jnp.int32)
     start = _State(
         taken=jnp.zeros((), jnp.int32),
         history=_Links(unused, unused),
@@ -158,13 +160,14 @@ def beam_search(
             jnp.full((batch, returned), HIDDEN), nothing, _Links(nothing, nothing)
         ),
         active=jnp.ones((batch,), bool),
+        limits=limits,
         cache=cache,
     )
 
-    def unfinished(state):
-        return goes_on(state.active, state.taken, max_length, leave)
+    def active(state):
+        return state.active & (state.taken < max_length)
 
-    end = lax.while_loop(unfinished, advance, start)
+    end = while_active(active, advance, start, sizes)
     lengths = jnp.where(jnp.isfinite(end.finished.scores), end.finished.lengths, 0)
     finished = end.finished._replace(lengths=lengths)
     return Hypotheses(
@@ -190,6 +193,7 @@ def _trace_back(history: _Links, finished: _Finished, pad: int) -> jax.Array:
         slots = jnp.where(inside, _take(links.parents, slots), slots)
         return slots, jnp.where(last, finished.links.tokens, tokens)
 
-    steps = jnp.arange(history.tokens.shape[0])
-    _, tokens = lax.scan(back, finished.links.parents, (steps, history), reverse=True)
+    steps = jnp.arange(history.tokens.shape[1])
+    past = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), history)
+    _, tokens = lax.scan(back, finished.links.parents, (steps, past), reverse=True)
     return jnp.moveaxis(tokens, 0, -1)

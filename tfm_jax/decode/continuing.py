@@ -109,7 +109,7 @@ def best_continuations(
     """The likeliest continuations that a beam finds, best first.
 
     Args: prompts: as for ``sampling.generate``. how: ``max_length`` counts tokens of a
-        continuation, ``special.bos`` and ``leave`` do not count.
+        continuation, ``special.bos`` does not count.
     """
     check_prompts(prompts, how.max_length, model.cfg.longest)
     rows = prompt_rows(prompts, how.max_length, model.cfg.longest)

@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import ArrayLike
 
-from tfm_jax.decode.hypotheses import Hypotheses, checked_limits, goes_on
+from tfm_jax.decode.hypotheses import Hypotheses, checked_limits, while_active
 from tfm_jax.decode.topk import best_tokens
 
 
@@ -19,6 +18,7 @@ class _State(NamedTuple):
     scores: jax.Array  # [B]
     lengths: jax.Array  # [B]
     done: jax.Array  # [B] bool
+    limits: jax.Array  # [B]
     cache: Any
 
 
@@ -34,12 +34,12 @@ def greedy(
     limits: ArrayLike | None = None,
     force_eos: bool = False,
     forbid: tuple[int, ...] = (),
-    leave: float = 0.0,
+    sizes: tuple[int, ...] = (),
 ) -> Hypotheses:
     """The likeliest token at every position, until EOS or the limit.
 
     Equals ``beam_search`` with one beam and no length penalty. To be called under jit;
-    ends as soon as every sentence has (all but the share ``leave``).
+    ends as soon as every sentence has.
 
     Args:
         step: (tokens [B, 1], cache) -> (logits [B, 1, V], cache), one position further.
@@ -50,7 +50,8 @@ def greedy(
             may leave its sentence incomplete.
         force_eos: the last token that a limit allows is EOS, at log-probability 0.
         forbid: token ids never produced; they keep their share of the probability.
-        leave: share of the sentences that may be left incomplete.
+        sizes: of the batch as sentences end, see ``while_active``. ``cache`` must then
+            be a tree of arrays [B, ...] and scalars that has all of a sentence.
     Returns: ``Hypotheses`` with W = 1; scores are sums of log-probabilities. Without
         ``force_eos`` a hypothesis cut off at its limit has no EOS.
     Raises: ValueError if ``max_length`` or ``forbid`` make no sense.
@@ -62,12 +63,12 @@ def greedy(
     def advance(state):
         logits, cache = step(state.last[:, None], state.cache)
         gains, tokens = (x[:, 0] for x in best_tokens(logits[:, 0], 1, forbid))
-        at_limit = state.taken + 1 >= limits
+        at_limit = state.taken + 1 >= state.limits
         if force_eos:
             gains = jnp.where(at_limit, 0.0, gains)
             tokens = jnp.where(at_limit, eos, tokens)
         tokens = jnp.where(state.done, pad, tokens)
-        return _State(
+        return state._replace(
             taken=state.taken + 1,
             tokens=state.tokens.at[:, state.taken].set(tokens),
             last=tokens,
@@ -84,13 +85,14 @@ def greedy(
         scores=jnp.zeros((batch,), jnp.float32),
         lengths=jnp.zeros((batch,), jnp.int32),
         done=jnp.zeros((batch,), bool),
+        limits=limits,
         cache=cache,
     )
 
-    def unfinished(state):
-        return goes_on(~state.done, state.taken, max_length, leave)
+    def active(state):
+        return ~state.done & (state.taken < max_length)
 
-    end = lax.while_loop(unfinished, advance, start)
+    end = while_active(active, advance, start, sizes)
     return Hypotheses(
         end.tokens[:, None], end.scores[:, None], end.lengths[:, None], end.done
     )

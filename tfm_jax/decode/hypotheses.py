@@ -1,10 +1,11 @@
-"""What decoding returns, and the checks on what it is asked."""
+"""What decoding returns, the checks on what it is asked, and its loop."""
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import ArrayLike
 
 
@@ -46,14 +47,33 @@ def checked_limits(
     return jnp.maximum(jnp.asarray(limits, jnp.int32), 1)
 
 
-def goes_on(
-    active: jax.Array, index: jax.Array, max_length: int, leave: float
-) -> jax.Array:
-    """Whether to take another step: there is room and more than the rest is active.
+def while_active(
+    active: Callable[[Any], jax.Array],
+    advance: Callable[[Any], Any],
+    state: Any,
+    sizes: tuple[int, ...] = (),
+) -> Any:
+    """``advance`` until no sentence is active, with fewer rows as sentences end.
+
+    Where a step costs what its rows cost, a few long sentences do not hold up a batch.
 
     Args:
-        active: [B] bool, sentences that are not complete. index: [] tokens taken.
-        leave: share of the sentences that may be left incomplete; 0 means none.
+        active: state -> [B] bool. advance: state -> state; changes no result of a
+            sentence that is not active.
+        state: tree of arrays [B, ...] and of scalars.
+        sizes: falling; as soon as no more than so many sentences are active, so many
+            rows go on. Each is compiled for itself.
+    Returns: the state of every sentence when it ended.
     """
-    count = jnp.sum(active, dtype=jnp.int32)
-    return (count > int(leave * active.shape[0])) & (index < max_length)
+    size, *smaller = sizes or (0,)
+    state = lax.while_loop(
+        lambda state: jnp.sum(active(state), dtype=jnp.int32) > size, advance, state
+    )
+    if not size:
+        return state
+    going = jnp.argsort(~active(state), stable=True)[:size]
+    rest = jax.tree.map(lambda x: x[going] if x.ndim else x, state)
+    ended = while_active(active, advance, rest, tuple(smaller))
+    return jax.tree.map(
+        lambda x, new: x.at[going].set(new) if x.ndim else new, state, ended
+    )

@@ -31,7 +31,8 @@ class TokenIds(NamedTuple):
 
 SPECIAL = TokenIds()
 ROWS = "rows"  # mesh axis of decoding: each device takes some sentences
-LEAVE = 1 / 8  # of a batch: the longest translations are put off
+SHARES = (1 / 2, 1 / 8)  # of a batch, to which it shrinks as its sentences end
+FEWEST = 8  # rows of a device; of fewer each takes longer
 
 
 def rows_mesh(devices: Sequence[jax.Device]) -> Mesh:
@@ -48,7 +49,6 @@ class Search(NamedTuple):
     special: TokenIds = SPECIAL
     force_eos: bool = False
     returned: int = 4  # best hypotheses of the beam that are kept
-    leave: float = 0.0  # share of the sentences that may be left incomplete
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -67,9 +67,9 @@ def search(
     the parameters are divided over decodes together.
     """
     if mesh is None:
-        return _search(model, how, params, source, segments, limits)
+        return _search(model, how, (), params, source, segments, limits)
     split = jax.shard_map(
-        functools.partial(_search, model, how),
+        functools.partial(_search, model, how, SHARES),
         mesh=mesh,
         in_specs=(PartitionSpec(), *[PartitionSpec(ROWS)] * 3),
         out_specs=PartitionSpec(ROWS),
@@ -78,7 +78,7 @@ def search(
     return split(params, source, segments, limits)
 
 
-def _search(model, how, params, source, segments, limits):
+def _search(model, how, shares, params, source, segments, limits):
     variables = {"params": params}
     memory = model.apply(variables, source, segments, train=False, method="encode")
     cache = model.apply(
@@ -93,13 +93,14 @@ def _search(model, how, params, source, segments, limits):
     def step(tokens, cache):
         return model.apply(variables, tokens, cache, method="step")
 
+    sizes = [int(share * len(source)) for share in shares]
     shared = dict(
         how.special._asdict(),
-        batch=source.shape[0],
+        batch=len(source),
         max_length=how.max_length,
         limits=limits,
         force_eos=how.force_eos,
-        leave=how.leave,
+        sizes=tuple(size for size in sizes if size >= FEWEST),
     )
     if how.beam == 1:
         return greedy(step, cache, **shared)
@@ -132,9 +133,10 @@ def decode(
     Parameters that are divided over a mesh, see ``mesh.divided``, stay there; then it
     must be the one in use, and all its processes must call this.
 
-    A batch lasts as long as its longest translation. So the last ``LEAVE`` of each
-    batch, and what little room does not suffice for, are left and decoded together in
-    the end: the results are the same.
+    A step costs what the rows of its batch and the room of its cache cost. So batches
+    shrink as their sentences end, and have room for a quarter more tokens than their
+    sources. The few translations that are longer are decoded again in the end, with all
+    the room that they may need: the results are the same.
 
     Args:
         model: a module with methods ``encode``, ``init_cache`` and ``step``; its
@@ -171,27 +173,29 @@ def decode(
                 on_this_host(params), NamedSharding(mesh, PartitionSpec())
             )
         rows = _round_up(batch_sentences, count)
+        # neighbours in length go to different devices, which get equal shares of work
+        dealt = np.arange(rows).reshape(count, -1).T.ravel()
 
-        def run(chosen, room, leave):
+        def run(chosen, room):
             """Tries ``chosen`` with ``room(source length)`` tokens; -> those left."""
             left, pending = [], collections.deque()
 
-            def collect(batch, found):
-                found = fetch(found)
-                for row, i in enumerate(batch):
-                    if found.complete[row]:
-                        results[i] = tuple(x[row] for x in found[:3])
+            def collect(batch, hypotheses):
+                *best, complete = fetch(hypotheses)
+                for row, i in zip(dealt, batch, strict=False):
+                    if complete[row]:
+                        results[i] = tuple(x[row] for x in best)
                     else:
                         left.append(i)
-                on_batch(int(np.sum(found.complete[: len(batch)])))
+                on_batch(int(np.sum(complete[dealt[: len(batch)]])))
 
             order = sorted(chosen, key=lambda i: len(sources[i]))
             for first in range(0, len(order), rows):
                 batch = order[first : first + rows]
-                texts = [sources[i] for i in batch]
+                texts = {row: sources[i] for row, i in zip(dealt, batch, strict=False)}
                 taken = _rows(texts, rows, offset, longest, special.pad)
                 steps = min(room(taken[0].shape[1]), longest)
-                wanted = how._replace(max_length=steps, leave=leave)
+                wanted = how._replace(max_length=steps)
                 pending.append((batch, search(model, wanted, mesh, params, *taken)))
                 if len(pending) > 1:  # devices work while the next batch is made
                     collect(*pending.popleft())
@@ -201,17 +205,17 @@ def decode(
 
         left = range(len(sources))
         if len(left) > rows:  # the long ones of all batches together, later
-            left = run(left, lambda length: length + min(offset, length // 2), LEAVE)
-        run(left, lambda length: length + offset, 0.0)
+            left = run(left, lambda length: length + min(offset, length // 4))
+        run(left, lambda length: length + offset)
     return [results[i] for i in range(len(sources))]
 
 
-def _rows(sources, count, offset, longest, pad):
-    length = min(_bucket(max(len(s) for s in sources)), longest)
+def _rows(texts, count, offset, longest, pad):
+    length = min(_bucket(max(map(len, texts.values()))), longest)
     tokens = np.full((count, length), pad, np.int32)
     segments = np.zeros((count, length), np.int32)
     limits = np.ones((count,), np.int32)  # rows that fill the batch end at once
-    for row, source in enumerate(sources):
+    for row, source in texts.items():
         tokens[row, : len(source)] = source
         segments[row, : len(source)] = 1
         limits[row] = min(len(source) + offset, longest)
