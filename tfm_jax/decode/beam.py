@@ -54,7 +54,7 @@ def beam_search(
     force_eos: bool = False,
     forbid: tuple[int, ...] = (),
     returned: int | None = None,
-    sizes: tuple[int, ...] = (),
+    tail: int = 0,
 ) -> Hypotheses:
     """The hypotheses of highest score that a beam of ``beam`` finds.
 
@@ -84,7 +84,7 @@ def beam_search(
         forbid: token ids never produced; they keep their share of the probability.
         returned: R, the R best hypotheses are returned; None means ``beam``. Fewer are
             the same ones, found in fewer steps.
-        sizes: see ``greedy``.
+        tail: see ``greedy``.
     Returns: ``Hypotheses`` with R for W. Without ``force_eos`` a hypothesis cut off at
         its limit has no EOS.
     Raises: ValueError if ``beam``, ``returned``, ``max_length`` or ``forbid`` make no
@@ -167,7 +167,7 @@ def beam_search(
     def active(state):
         return state.active & (state.taken < max_length)
 
-    end = while_active(active, advance, start, sizes)
+    end = while_active(active, advance, start, tail)
     lengths = jnp.where(jnp.isfinite(end.finished.scores), end.finished.lengths, 0)
     finished = end.finished._replace(lengths=lengths)
     return Hypotheses(

@@ -34,7 +34,7 @@ def greedy(
     limits: ArrayLike | None = None,
     force_eos: bool = False,
     forbid: tuple[int, ...] = (),
-    sizes: tuple[int, ...] = (),
+    tail: int = 0,
 ) -> Hypotheses:
     """The likeliest token at every position, until EOS or the limit.
 
@@ -50,8 +50,9 @@ def greedy(
             may leave its sentence incomplete.
         force_eos: the last token that a limit allows is EOS, at log-probability 0.
         forbid: token ids never produced; they keep their share of the probability.
-        sizes: of the batch as sentences end, see ``while_active``. ``cache`` must then
-            be a tree of arrays [B, ...] and scalars that has all of a sentence.
+        tail: rows in which the last sentences go on alone, see ``while_active``; then
+            ``cache`` must be a tree of arrays [B, ...] and scalars, and ``step`` must
+            know sentences by it alone. 0: none.
     Returns: ``Hypotheses`` with W = 1; scores are sums of log-probabilities. Without
         ``force_eos`` a hypothesis cut off at its limit has no EOS.
     Raises: ValueError if ``max_length`` or ``forbid`` make no sense.
@@ -92,7 +93,7 @@ def greedy(
     def active(state):
         return ~state.done & (state.taken < max_length)
 
-    end = while_active(active, advance, start, sizes)
+    end = while_active(active, advance, start, tail)
     return Hypotheses(
         end.tokens[:, None], end.scores[:, None], end.lengths[:, None], end.done
     )

@@ -51,29 +51,28 @@ def while_active(
     active: Callable[[Any], jax.Array],
     advance: Callable[[Any], Any],
     state: Any,
-    sizes: tuple[int, ...] = (),
+    tail: int = 0,
 ) -> Any:
-    """``advance`` until no sentence is active, with fewer rows as sentences end.
+    """``advance`` until no sentence is active, the last ``tail`` of them alone.
 
-    Where a step costs what its rows cost, a few long sentences do not hold up a batch.
+    Where a step costs what its rows cost, few long sentences do not hold up a batch.
 
     Args:
         active: state -> [B] bool. advance: state -> state; changes no result of a
             sentence that is not active.
         state: tree of arrays [B, ...] and of scalars.
-        sizes: falling; as soon as no more than so many sentences are active, so many
-            rows go on. Each is compiled for itself.
+        tail: below B; when no more than so many sentences are active, so many rows go
+            on, by a second compiled loop. 0: all go on.
     Returns: the state of every sentence when it ended.
     """
-    size, *smaller = sizes or (0,)
-    state = lax.while_loop(
-        lambda state: jnp.sum(active(state), dtype=jnp.int32) > size, advance, state
-    )
-    if not size:
+
+    def more_than(count):
+        return lambda state: jnp.sum(active(state), dtype=jnp.int32) > count
+
+    state = lax.while_loop(more_than(tail), advance, state)
+    if not tail:
         return state
-    going = jnp.argsort(~active(state), stable=True)[:size]
-    rest = jax.tree.map(lambda x: x[going] if x.ndim else x, state)
-    ended = while_active(active, advance, rest, tuple(smaller))
-    return jax.tree.map(
-        lambda x, new: x.at[going].set(new) if x.ndim else new, state, ended
-    )
+    rows = jnp.argsort(~active(state), stable=True)[:tail]
+    rest = jax.tree.map(lambda x: x[rows] if x.ndim else x, state)
+    rest = lax.while_loop(more_than(0), advance, rest)
+    return jax.tree.map(lambda x, y: x.at[rows].set(y) if x.ndim else y, state, rest)

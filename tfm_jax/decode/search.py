@@ -31,8 +31,8 @@ class TokenIds(NamedTuple):
 
 SPECIAL = TokenIds()
 ROWS = "rows"  # mesh axis of decoding: each device takes some sentences
-SHARES = (1 / 2, 1 / 8)  # of a batch, to which it shrinks as its sentences end
-FEWEST = 8  # rows of a device; of fewer each takes longer
+TAIL = 1 / 4  # of a device's sentences: the last ones go on in so many rows
+FEWEST = 8  # rows of a tail: each of fewer takes longer
 
 
 def rows_mesh(devices: Sequence[jax.Device]) -> Mesh:
@@ -67,9 +67,9 @@ def search(
     the parameters are divided over decodes together.
     """
     if mesh is None:
-        return _search(model, how, (), params, source, segments, limits)
+        return _search(model, how, 0.0, params, source, segments, limits)
     split = jax.shard_map(
-        functools.partial(_search, model, how, SHARES),
+        functools.partial(_search, model, how, TAIL),
         mesh=mesh,
         in_specs=(PartitionSpec(), *[PartitionSpec(ROWS)] * 3),
         out_specs=PartitionSpec(ROWS),
@@ -78,7 +78,7 @@ def search(
     return split(params, source, segments, limits)
 
 
-def _search(model, how, shares, params, source, segments, limits):
+def _search(model, how, share, params, source, segments, limits):
     variables = {"params": params}
     memory = model.apply(variables, source, segments, train=False, method="encode")
     cache = model.apply(
@@ -93,14 +93,14 @@ def _search(model, how, shares, params, source, segments, limits):
     def step(tokens, cache):
         return model.apply(variables, tokens, cache, method="step")
 
-    sizes = [int(share * len(source)) for share in shares]
+    tail = int(share * len(source))
     shared = dict(
         how.special._asdict(),
         batch=len(source),
         max_length=how.max_length,
         limits=limits,
         force_eos=how.force_eos,
-        sizes=tuple(size for size in sizes if size >= FEWEST),
+        tail=tail if tail >= FEWEST else 0,
     )
     if how.beam == 1:
         return greedy(step, cache, **shared)
@@ -133,10 +133,10 @@ def decode(
     Parameters that are divided over a mesh, see ``mesh.divided``, stay there; then it
     must be the one in use, and all its processes must call this.
 
-    A step costs what the rows of its batch and the room of its cache cost. So batches
-    shrink as their sentences end, and have room for a quarter more tokens than their
-    sources. The few translations that are longer are decoded again in the end, with all
-    the room that they may need: the results are the same.
+    A step costs what the rows of its batch and the room of its cache cost. So the last
+    ``TAIL`` of a batch go on alone, and it has room for a quarter more tokens than its
+    sources have. The few translations that are longer are decoded again in the end,
+    with all the room that they may need: the results are the same.
 
     Args:
         model: a module with methods ``encode``, ``init_cache`` and ``step``; its
