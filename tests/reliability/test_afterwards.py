@@ -10,9 +10,11 @@ import pytest
 
 from tests.reliability import tiny
 from tests.workloads import text_runs
+from tfm_jax import main
 from tfm_jax.config import ConfigError, to_json
 from tfm_jax.data.batch import LabelledBatch
 from tfm_jax.data.errors import DataError
+from tfm_jax.notebook import load_run
 from tfm_jax.notebook.run import Run
 from tfm_jax.objectives import masked_lm
 from tfm_jax.runs import pictures, resume
@@ -47,6 +49,39 @@ def workdir(trained, tmp_path):
 
 def equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--mode=eval",
+        "--mode=eval --checkpoint=3",
+        "--mode=average --last=2",
+        "--mode=translate",
+        "--extend=5",
+    ],
+)
+def test_a_run_whose_checkpoints_are_all_corrupt_says_so(flags, workdir, capsys):
+    """They have been set aside by the training that could not go on."""
+    folders = weights.numbered(workdir / "checkpoints")
+    shutil.copy(folders[0] / "config.json", workdir)
+    for folder in folders:
+        folder.rename(folder.with_name(f"{folder.name}.corrupt"))
+    with pytest.raises(CorruptCheckpoint, match="is corrupt: 000001.corrupt, 000002"):
+        load_run(workdir)
+    assert main.main([f"--workdir={workdir}", *flags.split()]) == 65
+    said = capsys.readouterr().err
+    assert "is corrupt: 000001.corrupt, 000002.corrupt" in said
+
+
+def test_a_checkpoint_that_is_corrupt_is_no_choice_and_is_named(workdir, capsys):
+    folder = workdir / "checkpoints" / "000003"
+    shutil.copy(folder / "config.json", workdir)
+    folder.rename(f"{folder}.corrupt")
+    assert main.main([f"--workdir={workdir}", "--mode=eval", "--checkpoint=3"]) == 78
+    said = capsys.readouterr().err
+    assert "--checkpoint=3: it is corrupt, and called 000003.corrupt" in said
+    assert "choose from (000001, 000002, 000004)" in said
 
 
 def test_an_average_is_made_as_often_as_asked(workdir):

@@ -10,6 +10,7 @@ from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError, override
 from tfm_jax.optim.optimizers import make_schedule
 from tfm_jax.optim.schedules import SCHEDULES
+from tfm_jax.runs.process.exits import CorruptCheckpoint
 from tfm_jax.runs.storage import weights
 from tfm_jax.settings.experiment import Experiment, resolve
 
@@ -71,6 +72,7 @@ def extended(config: ConfigDict, workdir: str | Path, steps: int) -> ConfigDict:
     An extension that was stopped is none again: it goes on to where it was to end.
 
     Raises: ConfigError for a run that has not finished, which goes on by itself.
+        CorruptCheckpoint if every checkpoint of it is.
     """
     train = resolve(config).train
     total, made, goes_on = train.total_steps, _made(workdir), "without --extend"
@@ -89,7 +91,9 @@ def extended(config: ConfigDict, workdir: str | Path, steps: int) -> ConfigDict:
 
 
 def _made(workdir):
-    checkpoints = weights.numbered(Path(workdir, weights.DIRECTORY))
+    checkpoints = weights.numbered(folder := Path(workdir, weights.DIRECTORY))
+    if lost := weights.lost(folder):
+        raise CorruptCheckpoint(lost)
     return int(checkpoints[-1].name) if checkpoints else 0
 
 

@@ -219,10 +219,7 @@ class Checkpointer:
                 break
             self._processes.first(functools.partial(self._set_aside, path, wrong))
         if lost:
-            raise CorruptCheckpoint(
-                f"every checkpoint in {self.directory} is corrupt; to train again "
-                "from step 0 delete that directory"
-            )
+            raise CorruptCheckpoint(lost)
         self._last = -1 if newest is None else newest
         if newest is None:
             return None
@@ -236,11 +233,9 @@ class Checkpointer:
         self._verified.add(newest)
         return newest
 
-    def _newest(self) -> tuple[int | None, bool]:
-        """(the newest step or None, whether there were others and all are corrupt)."""
-        steps = self.steps()
-        lost = not steps and any(self.directory.glob("[0-9]*.corrupt*"))
-        return (steps[-1] if steps else None), lost
+    def _newest(self) -> tuple[int | None, str]:
+        """The newest step or None, and ``weights.lost``."""
+        return max(self.steps(), default=None), weights.lost(self.directory)
 
     def _wrong(self, problems: Callable, *of: Any) -> list[str]:
         """What ``problems`` finds when the processes divide the files among them."""

@@ -126,6 +126,8 @@ def newest_sound(directory: Path, most: int) -> list[Path]:
     Raises: CorruptCheckpoint if there are checkpoints and none is sound.
     """
     sound: list[Path] = []
+    if all_lost := lost(directory):
+        raise CorruptCheckpoint(all_lost)
     there, why = numbered(directory), ""
     for path in reversed(there):
         if len(sound) == most:
@@ -138,6 +140,19 @@ def newest_sound(directory: Path, most: int) -> list[Path]:
     if there and not sound:
         raise CorruptCheckpoint(f"every checkpoint in {directory} is corrupt{why}")
     return sound[::-1]
+
+
+def corrupt(directory: Path) -> list[str]:
+    """Names of the checkpoints that failed verification and were set aside."""
+    return sorted(path.name for path in directory.glob("[0-9]*.corrupt*"))
+
+
+def lost(directory: Path) -> str:
+    """That all checkpoints were set aside, with their names; "" if it is not so."""
+    names = "" if numbered(directory) else ", ".join(corrupt(directory))
+    to_go_on = "to train again from step 0 delete that directory"
+    said = f"every checkpoint in {directory} is corrupt: {names}; {to_go_on}"
+    return said if names else ""
 
 
 def require_sound(path: Path) -> None:
