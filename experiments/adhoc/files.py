@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments import study_file
 from experiments.adhoc import questions, study_text
+from experiments.runs import attempts
 from experiments.runs.cells import seeds_flag
 from tfm_jax.api import ConfigError, InfrastructureError, preflight, say
 
@@ -44,7 +45,8 @@ def _replaced(path, name, out, study, command):
         return False
     said = [f for f in SAID if f != "looks" or study.looks]  # they are not said again
     differing = [f for f in said if getattr(kept.study, f) != getattr(study, f)]
-    begun = (path.parent.parent / f"{name}-{kept.scale}" / "study.json").exists()
+    root = path.parent.parent / f"{name}-{kept.scale}"
+    begun = any(attempts.ran(directory) for directory in root.glob("*"))
     if differing and (begun or not kept.command):
         field = differing[0]
         raise ConfigError(
@@ -53,6 +55,8 @@ def _replaced(path, name, out, study, command):
             "goes on with the file, with --seeds and --set, too; another --name asks "
             "anew"
         )
+    if differing:  # of what was refused after it had been written down nothing remains
+        root.joinpath("study.json").unlink(missing_ok=True)
     return bool(differing)
 
 

@@ -151,6 +151,11 @@ def folders(directory: Path) -> list[Path]:
     return sorted(path for path in there if re.fullmatch("[0-9]{3,9}", path.name))
 
 
+def ran(directory: Path) -> bool:
+    """Whether a run was ever started and not refused for its settings."""
+    return any(a.get("code") != exits.BAD_CONFIG for a in _attempts(directory))
+
+
 def _attempts(directory):
     """How each of them ended; {} of one that has not."""
 

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from experiments import load_study, plan, run, study_file
 from experiments.adhoc import files, questions, study_text
 from experiments.costs import sizes
+from experiments.runs import attempts
 from experiments.space import choice, linear, log
 from experiments.study import Study
 from tests.experiments import tiny_study
 from tests.experiments.engines import fake_slurm
-from tfm_jax.api import ConfigError, typed_knobs
+from tfm_jax.api import ConfigError, exits, typed_knobs
 
 CONFIG = "configs/transformer_numerals_small.py:tiny"
 NORMS = ("--axis", "model.norm=pre,post")
@@ -170,7 +171,14 @@ def test_an_edited_file_is_what_the_same_command_runs(tmp_path, capsys):
 def test_another_question_takes_the_name_until_something_has_run(tmp_path, capsys):
     write(tmp_path, *WARM)
     assert len(write(tmp_path, *WARM, "--seeds=5").study.seeds) == 5
-    load_study("warm", tmp_path).register()
+    load_study("warm", tmp_path).register()  # then refused, as by a scheduler
+    assert len(write(tmp_path, *WARM).study.seeds) == 3
+    plan = load_study("warm", tmp_path)
+    assert plan.register() == [], "not exploratory"
+    attempt = attempts.begin(cell := plan.cells()[0], {})
+    attempts.finish(cell, attempt, exits.BAD_CONFIG, 1.0)
+    assert len(write(tmp_path, *WARM, "--seeds=5").study.seeds) == 5
+    attempts.begin(load_study("warm", tmp_path).cells()[0], {})
     assert run.main([*WARM, f"--out={tmp_path}"]) == 78
     assert "another --name asks anew" in capsys.readouterr().err
 
