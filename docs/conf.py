@@ -16,6 +16,7 @@ PAGES = {  # files of the project -> the pages that include them
     "../SECURITY.md": "security.md",
     "../benchmarks/README.md": "benchmarks.md",
     "../experiments/README.md": "studies.md",
+    "../experiments/README.ko.md": "studies.ko.md",
 }
 SECTION = re.compile(r"^(Args|Raises|Returns|Source|Deviates): +(?=\S)")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)[^)#]+")

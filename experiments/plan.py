@@ -259,6 +259,8 @@ class Plan:
         asked = dataclasses.asdict(looks.first(self.study))
         if not self.study.looks:
             del asked["looks"]  # as those without were always written down
+        for expectation in asked["expect"]:
+            del expectation["reported"]  # decides nothing
         now = json.loads(json.dumps(asked, sort_keys=True))
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
         new = {"registered": stamp, "study": now, "changes": []}

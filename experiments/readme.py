@@ -1,140 +1,154 @@
-"""The table of all studies, written from their reports.
+"""What all studies have found, as tables and a picture, written from their reports.
 
     python -m experiments.readme [--out=runs/studies]
 
-Writes ``experiments/README.md`` and copies each study's ``report.md`` to
-``docs/studies``. Every study that has a report is listed, whatever came out; the row
-of one whose report is not here stays as it is.
+Writes ``docs/studies/results.json`` with the numbers of each study, and from it this
+folder's ``README.md`` and ``README.ko.md`` and the forest plots in ``docs/studies``, to
+which each ``report.md`` is copied. Every study that has a report is listed, whatever
+came out; of one whose report is not here the numbers stay as they are.
 """
 
 import argparse
 import importlib
 import inspect
-import json
-import pkgutil
-import re
 import shutil
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import jinja2
+from markupsafe import Markup
 
 from experiments import studies
+from experiments.overview import entries, forest
+from experiments.overview.questions import STUDIES
+from experiments.overview.words import LANGUAGES, Words
 from experiments.plan import ROOT
+from experiments.report.numbers import MINUS, decimals, fixed
+from experiments.report.page import put, rendered
 from experiments.report.text import markdown
-from experiments.statistics.answers import CHECKED, VERDICTS, headline
+from experiments.statistics.answers import CANNOT_TELL
+from experiments.statistics.findings import UNDERPOWERED
+from experiments.study import parts
 from tfm_jax.api import say
 
 HERE = Path(__file__).parent
-PAGES = HERE.parent / "docs" / "studies"
-TEMPLATE = """\
-# Studies
-
-One question, one file in `studies/`, one command:
-
-```bash
-python -m experiments.run positions
-```
-
-It plans, runs what is missing, and leaves `report.html` in `runs/studies`. The verdict
-is the least flattering of those on the published findings that the study expects; of a
-study that expects none, it says what was found. What a study checks besides must hold.
-
-| verdict | |
-|---|---|
-{% for verdict, meaning in verdicts.items() -%}
-| {{ verdict }} | {{ meaning }} |
-{% endfor %}
-Small scales show a method, and say so where they cannot show an effect. Hours are those
-of all runs, added up, beside whatever else the machine did: no measure of cost.
-
-| study | question | arms, seeds | verdict | what came out | hours | machine |
-|---|---|---|---|---|---|---|
-{% for row in rows -%}
-{{ row }}
-{% endfor %}
-{%- if waiting %}
-Not run yet at any scale:
-
-{% for name, question in waiting -%}
-- `{{ name }}`: {{ question|md }}
-{% endfor %}
-{%- endif %}
-Scales are written behind a colon, `pretraining:albert`; a study's file names its own.
-This page is written by `python -m experiments.readme`.
-"""
-ROW = """\
-| [{{ name|md }}:{{ scale|md }}]({{ page }}) | {{ question|md }} \
-| {{ arms|length }}, {{ seeds|length }} | {{ verdict }} | {{ came_out|md }} \
-| {{ "%.2f"|format(hours) }} | {{ environment.machine|md }} |"""
-_PAGE = re.compile(r"\| \[.*?\]\((\S+/)?(\w+)-(\w+)\.md\) \|")  # of a row: study, scale
+PAGES = entries.FILE.parent
 
 
-def reports(out: Path) -> list[dict]:
-    """The reports below ``out``, by name; ``hours`` are those of all processes."""
-    listed = []
-    for path in sorted(out.glob("*/report.json")):
-        report = json.loads(path.read_text("utf-8"))
-        report["hours"] = sum(run["seconds"] or 0 for run in report["runs"]) / 3600
-        expected = report["expectations"]
-        report["verdict"], answer = headline(report)  # in the words of today
-        published = any(e.get("claim", "published") == "published" for e in expected)
-        report["came_out"] = "; ".join(map(_said, expected)) if published else answer
-        report["page"] = f"../docs/studies/{path.parent.name}.md"
-        listed.append(report)
-    return listed
-
-
-def _said(expectation):
-    word = expectation["verdict"].lower()
-    if expectation.get("claim") == "check":  # reports of before have none
-        word = f"check {CHECKED[expectation['verdict']]}"
-    could = expectation.get("detectable")  # nor this
-    detail = "; ".join(filter(None, (expectation["detail"], could)))
-    return f"{word}: {expectation['text']} ({detail})"
-
-
-def table(page: str) -> dict[tuple[str, str], str]:
-    """(study, scale) -> its row, of a page that was written before."""
-    matches = ((_PAGE.match(line), line) for line in page.splitlines())
-    return {(match[2], match[3]): line for match, line in matches if match}
-
-
-def waiting(reported: Collection[str]) -> list[tuple[str, str]]:
+def waiting(reported: Collection[str], words: Words) -> list[tuple[str, str]]:
     """(name, question) of every study without a report."""
-    names = [module.name for module in pkgutil.iter_modules(studies.__path__)]
-    docs = {
-        name: inspect.getdoc(importlib.import_module(f"{studies.__name__}.{name}"))
-        for name in names
-        if name not in reported
-    }
-    return [
-        (name, " ".join(doc.split("\n\n")[0].split())) for name, doc in docs.items()
+    listed = []
+    for name in STUDIES.keys() - {*reported}:
+        module = importlib.import_module(f"{studies.__name__}.{name}")
+        first = (inspect.getdoc(module) or "").split("\n\n")[0]
+        entry = {"name": name, "question": " ".join(first.split())}
+        listed.append((name, words.asked(entry)))
+    return sorted(listed)
+
+
+def page(listed: Sequence[Mapping], words: Words) -> str:
+    """The page of one language."""
+    good, of = forest.reproduced(listed, words)
+    counts = Counter(entry["verdict"] for entry in listed)
+    told = [f"{words.verdicts[v][0]} {counts[v]}" for v in words.verdicts if counts[v]]
+    groups = [
+        {
+            "title": words.question(number),
+            "rows": [_row(entry, words) for entry in group],
+        }
+        for number, group in entries.grouped(listed)
     ]
+    return rendered(
+        words.template,
+        markdown,
+        {
+            "words": words,
+            "tally": words.tally.format(len(listed), ", ".join(told)),
+            "good": good,
+            "of": of,
+            "groups": groups,
+            "waiting": waiting({entry["name"] for entry in listed}, words),
+        },
+    )
+
+
+def _row(entry, words):
+    machine = entry["machine"].replace("(R)", "").replace(" Processor", "")
+    return {
+        "study": words.name(entry),
+        "page": Markup(f"../docs/studies/{entry['name']}-{entry['scale']}.md"),
+        "question": words.asked(entry),
+        "verdict": words.verdicts[entry["verdict"]][0],
+        "effect": main_effect(entry, words),
+        "hours": f"{entry['hours']:.2f}",
+        "machine": machine,
+    }
+
+
+def main_effect(entry: Mapping, words: Words) -> str:
+    """The effect that decides an entry, against what was published; "–" if none."""
+    expected, effect = entries.main_effect(entry)
+    if effect is None:
+        return "–"
+    numbers = [effect[name] for name in ("mean", "low", "high")]
+    digits, sign = _decimals(numbers), expected["kind"] != "within"
+    mean, low, high = (fixed(number, digits, sign=sign).text for number in numbers)
+    of = effect["of"].replace(" minus ", f" {MINUS} ")
+    said = f"{_scores(expected['metric'])}, {of}: {mean} [{low}, {high}]"
+    if bounds := expected.get("bounds"):
+        ends = (f"{bound:g}".replace("-", MINUS) for bound in bounds)
+        said += f"; {words.expected.format(*ends)}"
+    if "reported" in effect:
+        published = f"{effect['reported']:{'+' * sign}.3g}".replace("-", MINUS)
+        said += f"; {words.published.format(published)}"
+    if "seen" in effect and effect["verdict"] in (UNDERPOWERED, CANNOT_TELL):
+        seen = fixed(effect["seen"], digits).text
+        margin = expected["kind"] in ("equivalent", "within", "steady")
+        said += f"; {words.seen.format('±' * margin + seen)}"
+    return said
+
+
+def _decimals(numbers):
+    """As many as the interval needs, and so many that no end of it becomes 0."""
+    mean, low, high = numbers
+    digits = decimals([(high - low) / 2]) if high > low else 0
+    while digits < 9 and not all(round(x, digits) for x in (low, high) if x):
+        digits += 1
+    return digits
+
+
+def _scores(metric):
+    """A metric without what all of its parts have in common."""
+    splits, names = zip(*(part.split("/") for part in parts(metric)), strict=True)
+    if len(splits) == 1:
+        return names[0]
+    return f"{names[0]}, {f' {MINUS} '.join(splits)}"
+
+
+def updated(listed: Sequence[Mapping], reports: Iterable[Mapping]) -> list[Mapping]:
+    """``listed`` with the entries of ``reports`` in place of older ones."""
+    studies = {(entry["name"], entry["scale"]): entry for entry in listed}
+    for report in reports:
+        studies[report["name"], report["scale"]] = entries.of_report(report)
+    return [studies[study] for study in sorted(studies)]
 
 
 def main() -> None:
-    """Writes the page and copies the reports."""
+    """Takes in the reports, copies them, and writes numbers, pages and figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=ROOT)
     out = parser.parse_args().out
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
-    environment.filters["md"] = markdown
-    readme, row = HERE / "README.md", environment.from_string(ROW)
-    rows = table(readme.read_text("utf-8"))
-    rows |= {(r["name"], r["scale"]): row.render(r) for r in reports(out)}
-    page = environment.from_string(TEMPLATE).render(
-        rows=[rows[study] for study in sorted(rows)],
-        verdicts=VERDICTS,
-        waiting=waiting({name for name, _ in rows}),
-    )
-    readme.write_text(page + "\n", encoding="utf-8")
-    PAGES.mkdir(parents=True, exist_ok=True)
-    for path in out.glob("*/report.md"):
-        shutil.copy(path, PAGES / f"{path.parent.name}.md")
-    say(readme)
+    reports, numbers = entries.reports(out), PAGES / entries.FILE.name
+    listed = updated(entries.read(numbers), reports.values())
+    entries.write(listed, numbers)
+    for folder in reports:
+        shutil.copy(out / folder / "report.md", PAGES / f"{folder}.md")
+    for words in LANGUAGES:
+        put(HERE / words.page, page(listed, words))
+        put(PAGES / words.figure, forest.draw(listed, words))
+    say(HERE / "README.md")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,9 @@ class Expectation:
         claim: whose it is. The study's source "published" it, and the verdict is on
             those; or it is a "check" of ours that must hold for the verdict to mean
             anything: that an arm without any loses, where two ways are to be equal.
+        reported: the effects that the source reports, for readers alone: one for each
+            difference of the arms (first minus second; of ``monotone`` each arm minus
+            the one before), or the mean of ``within``; in units of the metric.
     """
 
     kind: str
@@ -63,6 +66,7 @@ class Expectation:
     goal: str = ""
     sesoi: float = 0.0
     claim: str = "published"
+    reported: tuple[float, ...] = ()
 
 
 def better(arm: str, than: str, text: str) -> Expectation:
@@ -107,6 +111,11 @@ def on(
 def check(expectation: Expectation) -> Expectation:
     """``expectation`` as one of ours, which the study's source does not claim."""
     return dataclasses.replace(expectation, claim="check")
+
+
+def reported(expectation: Expectation, *effects: float) -> Expectation:
+    """``expectation`` with what its source reports, in units of its metric."""
+    return dataclasses.replace(expectation, reported=effects)
 
 
 def identical(arm: str, text: str) -> Expectation:
@@ -238,6 +247,9 @@ class Study:
                 f"expect: metric={expectation.metric!r}; write split/score, or "
                 "split/score - split/score"
             )
+        differences = len(arms) - 1 or kind == "within"
+        if expectation.reported and len(expectation.reported) != differences:
+            yield f"expect: reported={expectation.reported}: one of each difference"
         if not 0 <= expectation.sesoi < math.inf:
             yield f"expect: sesoi={expectation.sesoi} must be positive, or 0"
         if expectation.sesoi and own:

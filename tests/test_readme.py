@@ -33,7 +33,14 @@ LINKED = [  # files whose links are followed
     path
     for folder in (ROOT, ROOT / "docs", ROOT / "docs/studies")
     for path in sorted(folder.glob("*.md"))
-] + [ROOT / name / "README.md" for name in ("benchmarks", "experiments")]
+] + [
+    ROOT / name
+    for name in (
+        "benchmarks/README.md",
+        "experiments/README.md",
+        "experiments/README.ko.md",
+    )
+]
 
 
 def rows(page):

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -94,19 +95,36 @@ def picture(drawn: Figure, alt: str, caption: str) -> Picture:
     Only colours that stand in a style are exchanged, so no text can change. An image
     runs no scripts and loads nothing, whatever its text says.
     """
+    light = svg(drawn)
+    dark = re.sub(
+        r"(?<=fill: |roke: )#[0-9a-f]{6}", lambda c: DARK.get(c[0], c[0]), light
+    )
+    width, height = (round(96 * side) for side in drawn.get_size_inches())
+    return Picture(_uri(light), _uri(dark), width, height, alt, caption)
+
+
+def svg(drawn: Figure, both: bool = False) -> str:
+    """``drawn`` in light colours; ``both``: in dark ones where the reader has them."""
     file = io.StringIO()
     bare = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with warnings.catch_warnings():
         # the reader's fonts draw the text, not the one that measures it here
         warnings.filterwarnings("ignore", message=".*missing from font")
         drawn.savefig(file, format="svg", metadata=bare)
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", "system-ui")
-    dark = re.sub(
-        r"(?<=fill: |roke: )#[0-9a-f]{6}", lambda c: DARK.get(c[0], c[0]), svg
-    )
-    width, height = (round(96 * side) for side in drawn.get_size_inches())
-    return Picture(_uri(svg), _uri(dark), width, height, alt, caption)
+    text = file.getvalue()
+    text = text[text.index("<svg") :].replace("'DejaVu Sans'", "system-ui")
+    return text.replace("<defs>", f"<defs>{_dark_rules()}", 1) if both else text
+
+
+def _dark_rules():
+    """Styles of elements have their colours of ``DARK`` on a dark page."""
+    rules = [
+        f'[style*="{role}: {light}"] {{{role}: {dark} !important}}'
+        for light, dark in DARK.items()
+        for role in ("fill", "stroke")
+    ]
+    rules = "\n".join(rules)
+    return f"<style>@media (prefers-color-scheme: dark) {{\n{rules}\n}}</style>"
 
 
 def _uri(svg):
@@ -114,9 +132,9 @@ def _uri(svg):
     return f"data:image/svg+xml;base64,{encoded}"
 
 
-def styled() -> Any:
+def styled(changes: Mapping[str, Any] | None = None) -> Any:
     """The context in which figures are made and drawn."""
-    return matplotlib.rc_context(STYLE)
+    return matplotlib.rc_context(STYLE | dict(changes or {}))
 
 
 def name(text: str, length: int = 24) -> str:

@@ -50,7 +50,7 @@ def headline(report: Mapping) -> tuple[str, str]:
     """The verdict of an analysis, and why.
 
     It is on what was published, or, if nothing is expected to be, on what was found:
-    ``_found``. No check makes a verdict better, and one that does not hold blocks all
+    ``leading``. No check makes a verdict better, and one that does not hold blocks all
     but NOT REPRODUCED: a study that does not find what must be there would not find a
     difference either (assay sensitivity, ICH E10, section 1.5).
     Args: report: of ``verdicts.analyse``, but for its verdict and answer.
@@ -98,21 +98,20 @@ def _published(published):
     return verdict, f"{lead}: ", f"{decisive['text']} ({detail})."
 
 
-def _found(report):
-    """Of an open question: whether an arm is better than the baseline, and which.
+def leading(report: Mapping) -> tuple[str, dict | None]:
+    """Of an open question: the verdict, and the arm that stands for it.
 
     The verdict is the first that any arm has of BETTER, CANNOT TELL, EQUIVALENT and
     WORSE; arms that diverge have none where another has one. The arm of the best mean
-    among those stands for them.
+    among those stands for them; none where runs are missing, or nothing is compared.
     """
     arms, baseline = report["arms"], report["baseline"]
-    short = [a["name"] for a in arms if len(a["values"]) < len(report["seeds"])]
-    if short:
-        return INCOMPLETE, "Runs are missing: ", f"some of {', '.join(short)}."
     base = next(arm for arm in arms if arm["name"] == baseline)
     others = [arm for arm in arms if arm is not base]
+    if any(len(arm["values"]) < len(report["seeds"]) for arm in arms):
+        return INCOMPLETE, None
     if not others:
-        return _alone(base, report)
+        return MEASURED, None
     level = _level(report)
     verdicts = [of_arm(arm, base, level) for arm in others]
     order = (BETTER, CANNOT_TELL, EQUIVALENT, WORSE, "")
@@ -120,10 +119,23 @@ def _found(report):
     arm = _best(
         [a for a, v in zip(others, verdicts, strict=True) if v == verdict], report
     )
+    return verdict or CANNOT_TELL, arm
+
+
+def _found(report):
+    """The verdict of ``leading``, and why."""
+    arms, baseline = report["arms"], report["baseline"]
+    base = next(arm for arm in arms if arm["name"] == baseline)
+    verdict, arm = leading(report)
+    if verdict == INCOMPLETE:
+        short = [a["name"] for a in arms if len(a["values"]) < len(report["seeds"])]
+        return INCOMPLETE, "Runs are missing: ", f"some of {', '.join(short)}."
+    if arm is None:
+        return _alone(base, report)
     name, word = arm["name"], arm["word"]
-    if verdict in (CANNOT_TELL, ""):
-        verdict, lead = CANNOT_TELL, f"These runs cannot tell {name} from {baseline}"
-    elif verdict == WORSE and len(others) > 1:
+    if verdict == CANNOT_TELL:
+        lead = f"These runs cannot tell {name} from {baseline}"
+    elif verdict == WORSE and len(arms) > 2:
         lead = f"None is as good as {baseline}; {name} comes closest"
     elif word == "equivalent":
         lead = f"{name} is equivalent to {baseline}"

@@ -93,19 +93,25 @@ def planned(study: Study) -> set[str]:
 def judge(
     expectation: Expectation, values: Mapping, study: Study, noise: Any = None
 ) -> dict:
-    """``verdict`` and ``detail`` of one finding."""
+    """``verdict`` and ``detail`` of one finding, and the ``effects`` behind it.
+
+    Effects, none if nothing can be compared, have ``of`` (what is compared, in words),
+    ``mean``, ``low``, ``high``, ``n`` and a ``verdict`` each.
+    """
     missing = [a for a in expectation.arms if set(values[a]) < set(study.seeds)]
     if missing:
-        return {"verdict": INCOMPLETE, "detail": f"some of {', '.join(missing)}"}
+        detail = f"some of {', '.join(missing)}"
+        return {"verdict": INCOMPLETE, "detail": detail, "effects": []}
     study = dataclasses.replace(
         study,
         expect=(),
         goal=expectation.goal or study.goal,
         sesoi=study.sesoi_of(expectation),
     )
+    nothing = {"effects": []}
     if expectation.kind in OF_NOISE:
-        return OF_NOISE[expectation.kind](noise, study)
-    judged = PREDICATES[expectation.kind](expectation, values, study)
+        return nothing | OF_NOISE[expectation.kind](noise, study)
+    judged = nothing | PREDICATES[expectation.kind](expectation, values, study)
     if expectation.metric not in ("", study.metric):
         judged["detail"] = f"{expectation.metric}, {judged['detail']}"
     return judged
@@ -131,14 +137,25 @@ def _compared(expectation, values, study):
 
 
 def _better(expectation, values, study):
-    compared, word, _, detail = _compared(expectation, values, study)
+    compared, word, p, detail = _compared(expectation, values, study)
     if word.startswith(stats.NEGLIGIBLY):
         detail += f", below the effect of interest ±{study.sesoi:g}"
     if word in ("diverged", "baseline diverged"):
         verdict = _of_rates(compared, word, study)
     else:
         verdict = OF_WORD.get(word, UNDERPOWERED)
-    return {"verdict": verdict, "detail": detail}
+    return _told(verdict, detail, expectation.arms, p._asdict())
+
+
+def _told(verdict, detail, arms, p):
+    """What becomes of an expectation of one effect, if that has an interval.
+
+    Args: arms: names of what is compared. p: its ``mean``, ``low``, ``high`` and ``n``.
+    """
+    effect = {"of": " minus ".join(arms), "verdict": verdict}
+    effect |= {name: p[name] for name in ("mean", "low", "high", "n")}
+    effects = [] if p["low"] is None else [effect]
+    return {"verdict": verdict, "detail": detail, "effects": effects}
 
 
 def _of_rates(compared, word, study):
@@ -166,7 +183,7 @@ def _equivalent(expectation, values, study):
         if word in ("better", "worse") and not beyond:
             detail += f"; {word}, by less or by more than the margin"
         verdict = NOT_REPRODUCED if beyond else UNDERPOWERED
-    return {"verdict": verdict, "detail": detail}
+    return _told(verdict, detail, expectation.arms, p._asdict())
 
 
 def _monotone(expectation, values, study):
@@ -177,7 +194,11 @@ def _monotone(expectation, values, study):
         for a, b in zip(arms, arms[1:], strict=False)
     ]
     detail = "; ".join(step["detail"] for step in steps)
-    return {"verdict": overall([s["verdict"] for s in steps]), "detail": detail}
+    return {
+        "verdict": overall([step["verdict"] for step in steps]),
+        "detail": detail,
+        "effects": [effect for step in steps for effect in step["effects"]],
+    }
 
 
 def _diverges(expectation, values, study):
@@ -221,7 +242,7 @@ def _within(expectation, values, study):
     else:
         outside = p.high < low or p.low > high
         verdict = NOT_REPRODUCED if outside else UNDERPOWERED
-    return {"verdict": verdict, "detail": detail}
+    return _told(verdict, detail, expectation.arms, p._asdict())
 
 
 def _identical(noise, study):
@@ -250,7 +271,7 @@ def _steady(noise, study):
     inside = -study.sesoi <= p["low"] and p["high"] <= study.sesoi
     apart = p["low"] > study.sesoi or p["high"] < -study.sesoi
     word = REPRODUCED if inside else NOT_REPRODUCED if apart else UNDERPOWERED
-    return {"verdict": word, "detail": detail}
+    return _told(word, detail, ("other seeds", "these seeds"), p)
 
 
 OF_NOISE: dict[str, Callable] = {"identical": _identical, "steady": _steady}

@@ -154,15 +154,25 @@ def after(
     return rows
 
 
-def said(expectation: Expectation, study: Study, values: Mapping[str, Mapping]) -> str:
-    """What the runs could have shown of one expectation, in words; "" if nothing."""
+def seen(
+    expectation: Expectation, study: Study, values: Mapping[str, Mapping]
+) -> list[float]:
+    """Smallest effects, or margins, that the runs could show; [] if nothing."""
     rows = after(study, values, compared(expectation, study))
-    if not rows or None in rows:
-        return ""
-    what = "effect" if expectation.kind in ("better", "monotone") else "margin"
+    return [] if None in rows else [row[_asked(expectation)] for row in rows]
+
+
+def said(expectation: Expectation, study: Study, values: Mapping[str, Mapping]) -> str:
+    """``seen`` in words; "" if nothing."""
+    smallest, what = seen(expectation, study, values), _asked(expectation)
     sign = "±" * (what == "margin")
-    numbers = ", ".join(f"{sign}{row[what]:.2g}" for row in rows)
-    return f"smallest detectable {what} {numbers}"
+    numbers = ", ".join(f"{sign}{number:.2g}" for number in smallest)
+    return f"smallest detectable {what} {numbers}" if smallest else ""
+
+
+def _asked(expectation):
+    """Whether an effect is looked for or a margin."""
+    return "effect" if expectation.kind in ("better", "monotone") else "margin"
 
 
 def lines(plan: "Plan") -> list[str]:

@@ -54,10 +54,12 @@ def analyse(plan: Plan) -> dict:
     noise = _noise(rows, study, values[study.baseline])
     edges = {arm["name"] for arm in arms if arm["edge"]}
     by_metric, kept = values_by_metric(plan), plan.registration()
-    could = [power.said(e, study, by_metric) for e in study.expect]
     judged = [
-        e | {"detectable": said}
-        for e, said in zip(_judged(plan, noise, edges), could, strict=True)
+        _asked(e, study)
+        | became
+        | {"detectable": power.said(e, study, by_metric)}
+        | {"seen": power.seen(e, study, by_metric)}
+        for e, became in zip(study.expect, _judged(plan, noise, edges), strict=True)
     ]
     judged.sort(key=lambda e: CLAIMS.index(e["claim"]))  # what was published leads
     environments = outcomes.environments(plan.runs)
@@ -129,10 +131,24 @@ def decided(plan: Plan) -> bool:
 
 def _judged(plan, noise, edges):
     return [
-        {"text": e.text, "claim": e.claim}
-        | (_untuned(e, edges) or judge(e, values_of(plan, e), plan.study, noise))
+        _untuned(e, edges) or judge(e, values_of(plan, e), plan.study, noise)
         for e in plan.study.expect
     ]
+
+
+def _asked(expectation, study):
+    """An expectation as it stands in the report."""
+    bounds = [expectation.low, expectation.high]
+    return {
+        "text": expectation.text,
+        "claim": expectation.claim,
+        "kind": expectation.kind,
+        "metric": expectation.metric or study.metric,
+        "goal": expectation.goal or study.goal,
+        "sesoi": study.sesoi_of(expectation),
+        "bounds": bounds if expectation.kind == "within" else [],
+        "reported": list(expectation.reported),
+    }
 
 
 def _looks(plan):
@@ -162,7 +178,7 @@ def _mark_edges(arms, baseline):
 def _untuned(expectation, edges):
     if named := [arm for arm in expectation.arms if arm in edges]:
         detail = f"optimum of {', '.join(named)} at the edge of what was tried"
-        return {"verdict": INCOMPLETE, "detail": detail}
+        return {"verdict": INCOMPLETE, "detail": detail, "effects": []}
     return None
 
 

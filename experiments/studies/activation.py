@@ -6,7 +6,7 @@ better. Deviates: the gated arms have half as many parameters more per layer, as
 """
 
 from experiments.scales import MULTI30K, NUMERALS
-from experiments.study import Study, axis, better, equivalent
+from experiments.study import Study, axis, better, equivalent, reported
 
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu")
 
@@ -17,8 +17,10 @@ def get_study(scale="cpu"):
         baseline="relu",
         metric="valid/nll",
         expect=(
-            equivalent("gelu", "relu", "GELU equals ReLU"),
-            better("swiglu", "relu", "SwiGLU is better than ReLU"),
+            # Narang et al. 2021, arXiv:2102.11972, table 1, final loss: 1.838 with ReLU
+            # and with GELU, 1.789 with SwiGLU
+            reported(equivalent("gelu", "relu", "GELU equals ReLU"), 0.0),
+            reported(better("swiglu", "relu", "SwiGLU is better than ReLU"), -0.049),
         ),
         **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
     )

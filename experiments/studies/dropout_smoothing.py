@@ -1,11 +1,14 @@
 """Do dropout and label smoothing help?
 
 Vaswani et al. 2017, arXiv:1706.03762, table 3, rows D: without dropout a model
-overfits; label smoothing hurts perplexity and helps BLEU.
+overfits, to a perplexity of 5.77 instead of 4.92; label smoothing hurts perplexity,
+which is 4.67 without, and helps BLEU.
 """
 
+import math
+
 from experiments.scales import MULTI30K, NUMERALS
-from experiments.study import Study, better, worse
+from experiments.study import Study, better, reported, worse
 
 
 def get_study(scale="cpu"):
@@ -18,8 +21,14 @@ def get_study(scale="cpu"):
         baseline="both",
         metric="valid/nll",
         expect=(
-            worse("no_dropout", "both", "without dropout the model overfits"),
-            better("no_smoothing", "both", "smoothing hurts perplexity"),
+            reported(
+                worse("no_dropout", "both", "without dropout the model overfits"),
+                math.log(4.92 / 5.77),
+            ),
+            reported(
+                better("no_smoothing", "both", "smoothing hurts perplexity"),
+                math.log(4.67 / 4.92),
+            ),
         ),
         **{
             "cpu": NUMERALS

@@ -3,12 +3,15 @@
 A token that sees only those before it can count them; an encoder cannot.
 
 Haviv et al. 2022, arXiv:2203.16634, table 1: language models without positions come
-close to those with learned ones. Press et al. 2022, arXiv:2108.12409, table 2: ALiBi is
-no worse than sinusoids at the length of training.
+close to those with learned ones, on WikiText-103 with a perplexity of 20.97 to 20.42;
+sinusoids have 20.16, ALiBi 19.71. Press et al. 2022, arXiv:2108.12409, table 2: ALiBi
+is no worse than sinusoids at the length of training.
 """
 
+import math
+
 from experiments.scales import LARGE_TEXT, TEXT
-from experiments.study import Study, axis, better, equivalent, grid
+from experiments.study import Study, axis, better, equivalent, grid, reported
 
 SCHEMES = ("sinusoidal", "learned", "none", "rotary", "alibi")
 ARMS = grid(axis("model.norm", ("pre", "post")), axis("model.positions", SCHEMES))
@@ -20,8 +23,14 @@ def get_study(scale="cpu"):
         baseline="pre-learned",
         metric="valid/nll",
         expect=(
-            equivalent("pre-none", "pre-learned", "no positions are needed"),
-            better("pre-alibi", "pre-sinusoidal", "ALiBi beats sinusoids"),
+            reported(
+                equivalent("pre-none", "pre-learned", "no positions are needed"),
+                math.log(20.97 / 20.42),
+            ),
+            reported(
+                better("pre-alibi", "pre-sinusoidal", "ALiBi beats sinusoids"),
+                math.log(19.71 / 20.16),
+            ),
         ),
         **{"cpu": CPU, "gpu": GPU}[scale],
     )

@@ -5,11 +5,11 @@ that is not told their order cannot tell one from the other. Which of the scheme
 do tell it is used should matter little.
 
 Vaswani et al. 2017, arXiv:1706.03762, section 3.5 and table 3, row E: learned and
-sinusoidal positions give nearly identical results.
+sinusoidal positions give nearly identical results, a perplexity of 4.92 each.
 """
 
 from experiments.scales import MULTI30K, NUMERALS
-from experiments.study import Study, axis, check, equivalent, worse
+from experiments.study import Study, axis, check, equivalent, reported, worse
 
 SCHEMES = ("sinusoidal", "learned", "none", "rotary", "alibi", "t5")
 
@@ -22,7 +22,9 @@ def get_study(scale="cpu"):
         metric="valid/nll",
         expect=(
             check(worse("none", "sinusoidal", "without positions order is lost")),
-            equivalent("learned", "sinusoidal", "learned equals sinusoidal"),
+            reported(
+                equivalent("learned", "sinusoidal", "learned equals sinusoidal"), 0.0
+            ),
         ),
         **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
     )

@@ -7,12 +7,13 @@ and a label a line; the running text may be: --set config.first.data.source=file
 config.first.data.train_files=FILE. Scales are families: cpu and bert, albert, electra,
 gpt1.
 
-Radford et al. 2018, table 5: 74.7 with pre-training, 59.9 without. Devlin et al. 2019,
+Radford et al. 2018, table 5: 74.7 with pre-training, 59.9 without, on SST-2 91.3 and
+84.0. Devlin et al. 2019,
 Lan et al. 2020 and Clark et al. 2020 rest on it.
 """
 
 from experiments.scales import LARGE_TEXT, TEXT, letters_first
-from experiments.study import Study, better
+from experiments.study import Study, better, reported
 
 FIRSTS = {
     "bert": "bert_base",
@@ -30,7 +31,11 @@ def get_study(scale="cpu"):
         baseline="untrained",
         metric="valid/accuracy",
         goal="max",
-        expect=(better("pretrained", "untrained", "pre-training helps"),),
+        expect=(
+            reported(
+                better("pretrained", "untrained", "pre-training helps"), 0.913 - 0.840
+            ),
+        ),
     )
 
 

@@ -4,12 +4,12 @@ Models learn one judgement of sentence pairs beside masked words, and are then a
 both.
 
 Lan et al. 2020, arXiv:1909.11942, table 5: of the order of sentences a model trained on
-the next sentence knows nothing (52.0 %), one trained on the order tells both apart
-(78.9 %).
+the next sentence knows nothing (52.0 %, and 90.5 % of the next), one trained on the
+order tells both apart (86.5 % and 78.9 %).
 """
 
 from experiments.scales import LARGE_TEXT, TEXT
-from experiments.study import Study, better, on, within
+from experiments.study import Study, better, on, reported, within
 
 BOTH = ("nsp:pairs.kind=nsp", "sop:pairs.kind=sop")
 ARMS = {
@@ -26,10 +26,15 @@ def get_study(scale="cpu"):
         baseline="none",
         metric="valid/nll",
         expect=(
-            on(ORDER, better("sop", "nsp", "order must be learnt"), "max", sesoi=0.05),
-            within("nsp", 0.44, 0.56, "order: chance", ORDER),
-            within("nsp", 0.8, 1.0, "the next sentence is easy", NEXT),
-            within("sop", 0.6, 1.0, "order helps to tell the next", NEXT),
+            reported(
+                on(ORDER, better("sop", "nsp", "order must be learnt"), "max", 0.05),
+                0.865 - 0.520,
+            ),
+            reported(within("nsp", 0.44, 0.56, "order: chance", ORDER), 0.520),
+            reported(within("nsp", 0.8, 1.0, "the next sentence is easy", NEXT), 0.905),
+            reported(
+                within("sop", 0.6, 1.0, "order helps to tell the next", NEXT), 0.789
+            ),
         ),
         **{"cpu": CPU, "gpu": GPU}[scale],
     )

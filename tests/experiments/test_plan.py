@@ -13,6 +13,7 @@ from experiments.costs import sizes
 from experiments.plan import Plan
 from experiments.runs import cells, files, outcomes
 from experiments.space import log
+from experiments.study import reported
 from tests.experiments import tiny_study
 from tests.reliability.processes import environment
 from tfm_jax import bounded_json
@@ -70,6 +71,18 @@ def test_whose_a_finding_is_is_new_in_records_of_before(
     plan = dataclasses.replace(plan, study=study)
     for _ in "ab":
         assert len(plan.register()) == changes
+
+
+def test_what_a_source_reports_is_no_part_of_the_question(tmp_path):
+    """A number that is looked up later decides nothing, and changes no record."""
+    plan = Plan.load(TINY, tmp_path)
+    assert plan.register() == []
+    record = content_of(plan.root / "study.json")
+    expect = tuple(reported(e, *[0.5] * len(e.arms[1:])) for e in plan.study.expect)
+    study = dataclasses.replace(plan.study, expect=expect)
+    plan = dataclasses.replace(plan, study=study)
+    assert plan.register() == []
+    assert content_of(plan.root / "study.json") == record
 
 
 def test_records_of_before_there_were_ranges_are_of_grids(tmp_path):

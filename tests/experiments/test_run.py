@@ -13,6 +13,7 @@ import yaml
 from experiments import load_study, results, run
 from experiments.costs import sizes
 from experiments.engines import local
+from experiments.overview import entries
 from experiments.plan import Plan
 from experiments.runs import attempts, outcomes
 from tests.experiments import tiny_study
@@ -88,6 +89,7 @@ def test_a_study_runs_from_plan_to_report(ended):
     assert {a["name"] for a in report["arms"]} == {"fast", "slow"}
     assert report["noise"]["identical"] == 0.0, "equal runs must give equal numbers"
     assert report["expectations"][0]["verdict"] == "UNDERPOWERED"  # two pairs
+    assert entries.of_report(report)["expectations"][0]["effects"] == []
     [cell, *_] = plan.cells()
     assert set(score_names(cell.experiment)) == {
         f"{split}/{name}"

@@ -4,7 +4,6 @@ import json
 import pytest
 from scipy.stats import ttest_ind
 
-from experiments import readme
 from experiments.report import tables
 from experiments.runs import cells
 from experiments.statistics import answers, findings, verdicts
@@ -244,41 +243,6 @@ def test_a_finding_on_another_metric_names_it():
         claim = on(metric, better("pre", "post", ""), goal="max" if metric else "")
         outcome = findings.judge(claim, values, study(expect=(claim,)))
         assert outcome["detail"].startswith(start)
-
-
-def test_the_table_of_studies_says_old_verdicts_in_the_words_of_today(tmp_path):
-    """As seed_noise was reported when what holds was called REPRODUCED."""
-    checks = [judged_as("equal seeds give equal numbers", "check", YES)]
-    report = dict(arms=[dict(name="run", edge=False)], expectations=checks)
-    report |= dict(verdict=YES, answer="No published finding is tested.", runs=[])
-    (tmp_path / "seed_noise-cpu").mkdir()
-    (tmp_path / "seed_noise-cpu" / "report.json").write_text(json.dumps(report))
-    [listed] = readme.reports(tmp_path)
-    assert listed["verdict"] == answers.HOLDS
-    assert listed["came_out"] == "Check holds: equal seeds give equal numbers (n = 5)."
-
-
-def test_a_study_whose_report_is_elsewhere_keeps_its_row(tmp_path, monkeypatch):
-    kept = (
-        "| [heads:cpu](../docs/studies/heads-cpu.md) | Heads? | 5, 5 | YES | so | 1 |"
-    )
-    old = "| [seed\\_noise:cpu](../docs/studies/seed_noise-cpu.md) | Old? | 1, 1 | NO |"
-    monkeypatch.setattr(readme, "HERE", tmp_path)
-    monkeypatch.setattr(readme, "PAGES", tmp_path / "pages")
-    monkeypatch.setattr("sys.argv", ["readme", f"--out={tmp_path}"])
-    (tmp_path / "README.md").write_text(f"{kept}\n{old}\n")
-    checks = [judged_as("equal seeds give equal numbers", "check", YES)]
-    report = dict(arms=[dict(name="run", edge=False)], expectations=checks, runs=[])
-    report |= dict(verdict=YES, answer="", environment=dict(machine="mine"))
-    report |= dict(name="seed_noise", scale="cpu", question="New?", seeds=[0])
-    (tmp_path / "seed_noise-cpu").mkdir()
-    (tmp_path / "seed_noise-cpu" / "report.json").write_text(json.dumps(report))
-    readme.main()
-    page = (tmp_path / "README.md").read_text()
-    assert kept in page and "New?" in page and "Old?" not in page
-    assert "- `heads`" not in page and "- `seed_noise`" not in page
-    readme.main()
-    assert (tmp_path / "README.md").read_text() == page
 
 
 def test_an_expectation_is_published_unless_it_is_a_check():

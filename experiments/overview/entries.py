@@ -1,0 +1,130 @@
+"""Entries: what each study has found, in numbers, one line a study."""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.overview.questions import STUDIES
+from experiments.statistics import answers
+from experiments.statistics.findings import (
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNDERPOWERED,
+)
+
+FILE = Path(__file__).parents[2] / "docs" / "studies" / "results.json"
+OPEN = "open"  # claim of what was found where nothing was expected
+# verdict of a study -> what it says of the check that it rests on
+OF_CHECK = {
+    answers.CHECK_FAILED: NOT_REPRODUCED,
+    answers.CANNOT_TELL: UNDERPOWERED,
+    answers.HOLDS: REPRODUCED,
+}
+
+
+def read(path: Path = FILE) -> list[dict]:
+    """All entries, by name and scale."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def write(entries: Iterable[Mapping], path: Path = FILE) -> None:
+    """Writes ``entries``, a line each, by name and scale."""
+    ordered = sorted(entries, key=lambda entry: (entry["name"], entry["scale"]))
+    lines = [json.dumps(entry, ensure_ascii=False) for entry in ordered]
+    path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+
+
+def reports(out: Path) -> dict[str, dict]:
+    """Folder below ``out`` -> its report; those of studies that are not ours apart.
+
+    Raises: SystemExit for a report that was written before there were ``effects``.
+    """
+    listed = {}
+    for path in sorted(out.glob("*/report.json")):
+        report = json.loads(path.read_text("utf-8"))
+        if report["name"] not in STUDIES:
+            continue
+        if not all("effects" in e for e in report["expectations"]):
+            command = f"python -m experiments.run {report['name']}:{report['scale']}"
+            raise SystemExit(
+                f"{path} is of an earlier version; make it again: {command} report "
+                f"--out={out}"
+            )
+        listed[path.parent.name] = report
+    return listed
+
+
+def of_report(report: Mapping) -> dict:
+    """The entry of a report; ``hours`` are those of all its processes.
+
+    Numbers have the four digits that the report's page shows.
+    """
+    verdict, _ = answers.headline(report)  # in the words of today
+    expected = [_expectation(e) for e in report["expectations"]]
+    return {
+        "name": report["name"],
+        "scale": report["scale"],
+        "question": report["question"],
+        "verdict": verdict,
+        "machine": report["environment"].get("machine", ""),
+        "hours": round(sum(run["seconds"] or 0 for run in report["runs"]) / 3600, 2),
+        "arms": len(report["arms"]),
+        "seeds": len(report["seeds"]),
+        "expectations": expected or [_open(report, verdict)],
+    }
+
+
+def _expectation(judged):
+    fields = ("text", "claim", "verdict", "kind", "metric", "goal", "sesoi")
+    entry = {field: judged[field] for field in fields}
+    if judged["bounds"]:
+        entry["bounds"] = judged["bounds"]
+    entry["effects"] = [_digits(effect) for effect in judged["effects"]]
+    for name in ("seen", "reported"):
+        if len(judged[name]) == len(entry["effects"]):
+            for effect, number in zip(entry["effects"], judged[name], strict=True):
+                effect[name] = _four(number)
+    return entry
+
+
+def _open(report, verdict):
+    """Of an open question: the arm on which its answer rests."""
+    effects, arm = [], answers.leading(report)[1]
+    if arm and (d := arm["difference"]) and d["low_holm"] is not None:
+        name = f"{arm['name']} minus {report['baseline']}"
+        effect = {"of": name, "verdict": verdict, "mean": d["mean"], "n": d["n"]}
+        effects = [_digits(effect | {"low": d["low_holm"], "high": d["high_holm"]})]
+        if d["mde"] is not None:
+            effects[0]["seen"] = _four(d["mde"])
+    fields = {field: report[field] for field in ("metric", "goal", "sesoi")}
+    said = {"text": "", "claim": OPEN, "verdict": verdict, "kind": "better"}
+    return said | fields | {"effects": effects}
+
+
+def _digits(effect):
+    numbers = {name: _four(effect[name]) for name in ("mean", "low", "high")}
+    head = {name: effect[name] for name in ("of", "verdict")}
+    return head | numbers | {"n": effect["n"]}
+
+
+def _four(number: float) -> float:
+    return float(f"{number:.4g}")
+
+
+def grouped(entries: Iterable[Mapping]) -> list[tuple[int, list[Mapping]]]:
+    """(number of a question, its entries), studies as ``questions`` lists them."""
+    order = list(STUDIES)
+    ordered = sorted(entries, key=lambda e: (order.index(e["name"]), e["scale"]))
+    by_question = itertools.groupby(ordered, lambda entry: STUDIES[entry["name"]][0])
+    return [(number, list(group)) for number, group in by_question]
+
+
+def main_effect(entry: Mapping) -> tuple[Any, Any]:
+    """The expectation that decides an entry's verdict, and its effect; None, None."""
+    verdict = entry["verdict"]
+    deciding = {verdict, OF_CHECK.get(verdict)}
+    pairs = [(e, x) for e in entry["expectations"] for x in e["effects"]]
+    decided = [(e, x) for e, x in pairs if {e["verdict"], x["verdict"]} <= deciding]
+    return next(iter(decided or pairs), (None, None))

@@ -1,0 +1,239 @@
+"""What all studies have found: one file of numbers, and what is made of it."""
+
+import html
+import importlib
+import json
+import pkgutil
+import re
+
+import numpy as np
+import pytest
+
+from experiments import readme, studies
+from experiments.overview import entries, forest
+from experiments.overview.questions import QUESTIONS, STUDIES
+from experiments.overview.words import ENGLISH, LANGUAGES
+from experiments.statistics import findings
+from experiments.statistics.answers import CHECKED
+from experiments.study import better, equivalent, monotone, on, reported, within
+from tests.experiments.report.reports import example
+
+PAGES = readme.PAGES
+LISTED = entries.read()
+NAMES = [f"{entry['name']}-{entry['scale']}" for entry in LISTED]
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def plain(name):
+    """Text of a study's page, without Markdown and typographic minus signs."""
+    text = (PAGES / f"{name}.md").read_text("utf-8").replace("−", "-")
+    return html.unescape(re.sub(r"\\(.)", r"\1", text))
+
+
+@pytest.mark.parametrize("words", LANGUAGES, ids=lambda words: words.language)
+def test_pages_and_figures_are_those_of_the_numbers(words):
+    page = (readme.HERE / words.page).read_text("utf-8")
+    assert page == readme.page(LISTED, words), "python -m experiments.readme"
+    drawn, kept = (
+        forest.draw(LISTED, words),
+        (PAGES / words.figure).read_text("utf-8"),
+    )
+    assert re.findall("<text.*?</text>", kept) == re.findall("<text.*?</text>", drawn)
+    numbers = (np.array(NUMBER.findall(svg), float) for svg in (kept, drawn))
+    np.testing.assert_allclose(*numbers, atol=0.5)
+
+
+def test_every_page_of_a_study_has_its_numbers_and_every_study_its_question():
+    assert NAMES == sorted(NAMES) == sorted(path.stem for path in PAGES.glob("*.md"))
+    assert set(STUDIES) == {m.name for m in pkgutil.iter_modules(studies.__path__)}
+    assert {number for number, _ in STUDIES.values()} == {*range(len(QUESTIONS))}
+
+
+@pytest.mark.parametrize("entry", LISTED, ids=NAMES)
+def test_numbers_are_those_of_the_page(entry):
+    page = plain(f"{entry['name']}-{entry['scale']}")
+    assert f"**Question.** {entry['question']}\n" in page
+    assert f"**{entry['verdict']}.**" in page
+    assert f"- machine: {entry['machine']}\n" in page
+    seeds = re.search(r"^- Seeds: (.*)$", page, re.M)[1]
+    assert len(seeds.split(", ")) == entry["seeds"]
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines()]
+    for expected in entry["expectations"]:
+        word = expected["verdict"]
+        word = CHECKED[word].upper() if expected["claim"] == "check" else word
+        told = [
+            row[-1]
+            for row in rows
+            if (row[0], row[-2:-1]) == (expected["text"], [word])
+        ]
+        told = [page] if expected["claim"] == entries.OPEN else told
+        assert told, expected["text"]
+        for effect in expected["effects"]:
+            assert any(re.search(shown(effect), here) for here in told), effect
+
+
+def shown(effect):
+    """Pattern of an effect as reports print it, older ones without plus in brackets."""
+    mean, *ends = (f"{effect[name]:z.4g}" for name in ("mean", "low", "high"))
+    low, high = (rf"\+?{re.escape(end)}" for end in ends)
+    of = re.escape(f"{effect['of']}: ") if effect["of"].count(" minus ") else ""
+    of = "" if effect["of"].startswith("other seeds") else of
+    return (
+        rf"{of}\+?{re.escape(mean)} \[{low}, {high}\], n = (\d+ and )?{effect['n']}\b"
+    )
+
+
+@pytest.mark.parametrize("entry", LISTED, ids=NAMES)
+def test_what_a_study_asks_and_its_source_reports_is_that_of_its_file(entry):
+    module = importlib.import_module(f"experiments.studies.{entry['name']}")
+    study = module.get_study(entry["scale"])
+    assert (len(study.arms), len(study.seeds)) == (entry["arms"], entry["seeds"])
+    asked = {
+        (e.text, e.kind, e.metric or study.metric, e.arms): e for e in study.expect
+    }
+    kept = [e for e in entry["expectations"] if e["claim"] != entries.OPEN]
+    assert len(asked) == len(kept) == len(study.expect)
+    for expected in kept:
+        (one,) = (
+            e
+            for (text, kind, metric, arms), e in asked.items()
+            if (text, kind, metric)
+            == (expected["text"], expected["kind"], expected["metric"])
+            and (
+                not expected["effects"]
+                or kind not in ("better", "equivalent")
+                or expected["effects"][0]["of"] == " minus ".join(arms)
+            )
+            and (kind != "within" or expected["effects"][0]["of"] == arms[0])
+        )
+        assert one.claim == expected["claim"]
+        assert study.sesoi_of(one) == expected["sesoi"]
+        numbers = [effect.get("reported") for effect in expected["effects"]]
+        assert [n for n in numbers if n is not None] == pytest.approx(
+            one.reported, rel=1e-3
+        )
+
+
+@pytest.mark.parametrize("entry", LISTED, ids=NAMES)
+def test_what_was_reproduced_lies_where_it_should(entry):
+    for row in forest.rows(entry, ENGLISH):
+        low, mean, high = row.effect
+        assert low <= mean <= high
+        inside = row.target and row.target[0] <= low and high <= row.target[1] + 1e-9
+        if row.word == "reproduced":
+            assert inside, row
+        elif row.word == "cannot tell" and row.target:
+            assert not inside, row
+
+
+def entry_of(goal, expectation, values, sesoi=0.1):
+    """The entry of a study of one expectation; values: arm -> one a seed."""
+    from tests.experiments.statistics.test_verdicts import study
+
+    made = study(
+        arms={arm: {} for arm in values},
+        baseline=next(iter(values)),
+        seeds=(0, 1, 2),
+        goal=goal,
+        sesoi=sesoi,
+        expect=(expectation,),
+    )
+    of_seeds = {arm: dict(enumerate(v)) for arm, v in values.items()}
+    bounds = [expectation.low, expectation.high]
+    judged = {
+        "text": expectation.text,
+        "claim": expectation.claim,
+        "kind": expectation.kind,
+        "metric": expectation.metric or made.metric,
+        "goal": goal,
+        "sesoi": made.sesoi_of(expectation),
+        "bounds": bounds if expectation.kind == "within" else [],
+        "reported": list(expectation.reported),
+        "seen": [],
+        "detectable": "",
+    } | findings.judge(expectation, of_seeds, made)
+    return entries.of_report(example(tuned=False) | {"expectations": [judged]})
+
+
+LOW, HIGH, MIDDLE = (1.0, 1.01, 1.02), (2.0, 2.02, 2.01), (1.5, 1.51, 1.5)
+
+
+@pytest.mark.parametrize("goal, good", [("min", LOW), ("max", HIGH)])
+def test_right_is_as_published_whatever_is_good(goal, good):
+    bad = HIGH if good is LOW else LOW
+    for arms, right in (({"a": good, "b": bad}, 1), ({"a": bad, "b": good}, -1)):
+        sign = 1 if goal == "max" else -1
+        claim = reported(better("a", "b", "a is better"), sign * 0.5)
+        (row,) = forest.rows(entry_of(goal, claim, arms), ENGLISH)
+        assert row.effect[1] == pytest.approx(10 * right, rel=0.02)
+        assert row.reported == pytest.approx(5)
+        assert (row.word == "reproduced") == (right == 1)
+
+
+def test_steps_have_a_row_and_a_verdict_each():
+    claim = monotone(("a", "b", "c"), "each is better")
+    entry = entry_of("max", claim, {"a": LOW, "b": HIGH, "c": MIDDLE})
+    rows = forest.rows(entry, ENGLISH)
+    assert [row.word for row in rows] == ["reproduced", "not reproduced"]
+    assert [row.text for row in rows] == ["each is better: b − a", "c − b"]
+    assert entry["verdict"] == "NOT REPRODUCED"
+    assert "c − b: " in readme.main_effect(entry, ENGLISH)
+
+
+def test_equal_arms_and_levels_lie_between_their_bounds():
+    equal = equivalent("a", "b", "equal")
+    (row,) = forest.rows(entry_of("min", equal, {"a": LOW, "b": LOW}), ENGLISH)
+    assert row.target == (-1, 1) and row.effect == (0, 0, 0)
+    level = reported(within("a", 0.5, 1.5, "about one"), 1.25)
+    (row,) = forest.rows(entry_of("min", level, {"a": LOW, "b": LOW}), ENGLISH)
+    assert row.target == (-1, 1) and row.reported == 0.5
+    assert row.effect[1] == pytest.approx(0.02)
+
+
+def test_without_an_effect_of_interest_the_interval_is_the_unit():
+    claim = on("valid/bleu", better("a", "b", "a is better"), "min")
+    values = {"a": LOW, "b": (2.0, 2.3, 2.1)}
+    (row,) = forest.rows(entry_of("min", claim, values), ENGLISH)
+    assert row.own_unit and row.effect[2] - row.effect[0] == pytest.approx(2)
+
+
+def test_reports_take_the_place_of_older_ones_and_others_stay(tmp_path, monkeypatch):
+    """Those of studies that are not in ``experiments/studies`` are not taken in."""
+    report = example(tuned=False) | {"expectations": []}
+    for name in ("positions", "mine"):
+        folder = tmp_path / f"{name}-cpu"
+        folder.mkdir()
+        (folder / "report.json").write_text(json.dumps(report | {"name": name}))
+        (folder / "report.md").write_text("# New")
+    monkeypatch.setattr(readme, "HERE", tmp_path)
+    monkeypatch.setattr(readme, "PAGES", tmp_path)
+    monkeypatch.setattr("sys.argv", ["readme", f"--out={tmp_path}"])
+    two = [entry for entry in LISTED if entry["name"] in ("positions", "heads")]
+    entries.write(two, tmp_path / "results.json")
+    readme.main()
+    heads, positions = entries.read(tmp_path / "results.json")
+    assert heads == two[0] and positions["question"] == report["question"]
+    assert (tmp_path / "positions-cpu.md").read_text() == "# New"
+    assert not (tmp_path / "mine-cpu.md").exists()
+    page = (tmp_path / "README.md").read_text()
+    assert two[0]["question"] in page and report["question"] in page
+    assert "- norm\\_kind: " in page and "- heads" not in page  # still to be run
+    readme.main()
+    assert (tmp_path / "README.md").read_text() == page
+
+
+def test_verdicts_are_in_the_words_of_today():
+    """As seed_noise was reported when what holds was called REPRODUCED."""
+    old = example(arms=["run"], tuned=False) | {"verdict": "REPRODUCED"}
+    judged = {field: "" for field in ("text", "kind", "metric", "goal", "sesoi")}
+    judged |= dict(claim="check", verdict="REPRODUCED", detail="n = 5")
+    judged |= dict.fromkeys(("bounds", "effects", "seen", "reported"), [])
+    entry = entries.of_report(old | {"expectations": [judged]})
+    assert entry["verdict"] == "HOLDS" and readme.main_effect(entry, ENGLISH) == "–"
+
+
+def test_a_report_without_effects_has_to_be_made_again(tmp_path):
+    (tmp_path / "positions-cpu").mkdir()
+    (tmp_path / "positions-cpu" / "report.json").write_text(json.dumps(example()))
+    with pytest.raises(SystemExit, match="experiments.run positions:cpu report"):
+        entries.reports(tmp_path)
