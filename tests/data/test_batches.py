@@ -51,6 +51,22 @@ def test_every_row_is_trained_on_once_per_epoch_in_another_order():
     assert len({tuple(epoch) for epoch in epochs}) == 5
 
 
+def test_a_run_keeps_its_rows_on_other_devices_that_divide_them():
+    """Begun on three devices, with 24 rows, where others would have 16."""
+    rows = [causal_rows([np.arange(1, 8 * 60 + 2, dtype=np.int32)], 8)]
+    began = train(rows, batch_tokens=160, row_multiple=24, shards=3, own=range(3))
+    next(began)
+    state, second = began.get_state(), next(began)
+    kept = dict(batch_tokens=160, row_multiple=8, batch_rows=state["batch_rows"])
+    for shards in (1, 8):
+        again = train(rows, **kept, shards=shards, own=range(shards))
+        again.set_state(state)
+        same(next(again), second)
+    other = train(rows, **kept | {"row_multiple": 16}, shards=16, own=range(16))
+    with pytest.raises(ValueError, match=r"\[24\] then, \[16\] now: mesh.data times"):
+        other.set_state(state)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 4, 11])
 def test_a_resumed_iterator_goes_on_with_the_same_batches(cut):
     whole = list(train((ROWS, SMALL)))

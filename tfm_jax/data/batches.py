@@ -56,6 +56,7 @@ def train_batches(
     own: Sequence[int] = (0,),
     micro_batches: int = 1,
     row_multiple: int = 1,
+    batch_rows: Sequence[int] = (),
 ) -> "TrainBatches":
     """Endless shuffled epochs cut off after ``total_batches``: a `TrainBatches`.
 
@@ -72,6 +73,8 @@ def train_batches(
         own: which of them to give; the global batch does not depend on it.
         micro_batches: consecutive parts of each global batch.
         row_multiple: what the rows of a batch must divide into, such as devices.
+        batch_rows: of each shape, as the run began on other devices; kept if the
+            micro-batches and shards divide them.
 
     Raises: DataError if the data does not fill one batch; ValueError if the rows of
         a batch do not divide into the shards.
@@ -83,6 +86,9 @@ def train_batches(
         )
     row_sets = data.train
     sizes = [rows_per_batch(rows, batch_tokens, row_multiple) for rows in row_sets]
+    divide = not any(size % (micro_batches * shards) for size in batch_rows)
+    if len(batch_rows) == len(sizes) and divide:
+        sizes = [*batch_rows]
     counts = [rows.shape[0] for rows in row_sets]
     if all(count < size for count, size in zip(counts, sizes, strict=True)):
         lower = f"train.batch_tokens={batch_tokens}"
@@ -304,8 +310,21 @@ class TrainBatches:
         if differ:
             raise ValueError(
                 f"cannot continue the data of this checkpoint; {'; '.join(differ)}"
+                f"{self._hint(state)}"
             )
         self._go_to(state["next_batch"])
+
+    def _hint(self, state):
+        """What decides the rows of a batch, where they alone differ."""
+        others = self._identity.keys() - {"batch_rows"}
+        if any(state.get(name) != self._identity[name] for name in others):
+            return ""
+        return (
+            ": mesh.data times mesh.fsdp must divide the rows of each of the "
+            "train.accumulate_steps micro-batches that the run began with; choose "
+            "another mesh or number of devices (train.row_multiple of a new run may be "
+            "a multiple of all numbers it will have)"
+        )
 
     def _go_to(self, index):
         self._next = index

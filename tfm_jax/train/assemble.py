@@ -1,6 +1,6 @@
 """Assemble: from the description of a run to its data, programs and state."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,12 +84,14 @@ def assemble(
         judge = judges.read(experiment)
         data = like.data if like else workload.prepare(experiment, origin.tokenizer)
         experiment = experiment.complete(data.tokenizer, origin.model)
-        batches = batches_from(experiment, data, mesh, 0)
+        state = origin.extras.get("data.json", {})
+        rows = state.get("batch_rows", ())
+        batches = batches_from(experiment, data, mesh, 0, batch_rows=rows)
     if origin.source:
         labels = data.report["train"].get("labels", ())
         initial.check_labels(origin.source, labels)
     if origin.extras:
-        resume.go_on(batches, origin.extras["data.json"])
+        resume.go_on(batches, state)
     peers.require_agreement("data", batches.get_state())
     texts = {
         "config.json": to_json(experiment.as_dict()),
@@ -250,10 +252,12 @@ def batches_from(
     first: int,
     *,
     whole: bool = False,
+    batch_rows: Sequence[int] = (),
 ) -> Any:
     """The training batches from number ``first`` on, [B, ...], on the host.
 
     Of several processes each has its own rows of every micro-batch; ``whole``: all.
+    ``batch_rows``: as the run began, see ``train_batches``.
     """
     cfg, shards = experiment.train, row_multiple(mesh)
     rows = int(np.lcm(cfg.row_multiple, shards))
@@ -268,4 +272,5 @@ def batches_from(
         own=range(shards) if whole else own_rows(mesh),
         micro_batches=cfg.accumulate_steps,
         row_multiple=rows * cfg.accumulate_steps,
+        batch_rows=batch_rows,
     )

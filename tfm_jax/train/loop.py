@@ -286,7 +286,8 @@ class Training:
         if streak >= self.experiment.train.skip_limit:
             first = self.step - streak
             made = self.experiment, self.data, self.mesh, first
-            again = batches_from(*made, whole=True)
+            rows = self.batches.get_state()["batch_rows"]
+            again = batches_from(*made, whole=True, batch_rows=rows)
             batch = self._shape(next(again))
             before = self.state._replace(
                 step=np.int32(first),
