@@ -23,6 +23,7 @@ from tfm_jax.config import (
     with_defaults,
 )
 from tfm_jax.models import MODELS
+from tfm_jax.ops.attention import KERNELS
 from tfm_jax.ops.kernels.cudnn import PACKED
 from tfm_jax.ops.platform import platform
 from tfm_jax.optim import optimizers
@@ -159,12 +160,13 @@ class Experiment(NamedTuple):
         """Refuses an implementation of attention that lacks what the run needs.
 
         Args: train: in training, too; runs of before were let begin.
-        Raises: ConfigError naming it and what it lacks.
+        Raises: ConfigError naming it, where it is, and what it lacks there.
         """
         if lacking := self._unsupported("", train):
+            device = KERNELS[self.model.attention].device
             raise ConfigError(
-                f"model.attention={self.model.attention!r} cannot do {lacking}; choose "
-                "from (auto, xla)"
+                f"model.attention={self.model.attention!r} needs {device}, and cannot "
+                f"do {lacking} there; choose from (auto, xla)"
             )
 
     def say_if_rows_cost_the_kernel(self) -> None:
