@@ -376,8 +376,7 @@ def test_what_a_kernel_lacks_is_refused_before_anything_is_prepared(words, tmp_p
         model__attention_dropout=0.0, model__width=16, model__heads=2,
     )  # fmt: skip
     check(resolve(get_config(**able)), tmp_path)
-    wanted = "model.attention='cudnn' needs an NVIDIA GPU, and cannot do "
-    wanted += words.replace("__", ".")
+    wanted = f"needs an NVIDIA GPU, and cannot do {words.replace('__', '.')}"
     with pytest.raises(ConfigError, match=wanted):
         check(resolve(get_config(**able | LACKING[words])), tmp_path)
 
