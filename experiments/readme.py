@@ -102,7 +102,7 @@ def main_effect(entry: Mapping, words: Words) -> str:
         published = f"{effect['reported']:{'+' * sign}.3g}".replace("-", MINUS)
         said += f"; {words.published.format(published)}"
     if "seen" in effect and effect["verdict"] in (UNDERPOWERED, CANNOT_TELL):
-        seen = fixed(effect["seen"], digits).text
+        seen = f"{effect['seen']:.2g}"
         margin = expected["kind"] in ("equivalent", "within", "steady")
         said += f"; {words.seen.format('±' * margin + seen)}"
     return said

@@ -59,7 +59,8 @@ def reports(out: Path) -> dict[str, dict]:
 def of_report(report: Mapping) -> dict:
     """The entry of a report; ``hours`` are those of all its processes.
 
-    Numbers have the four digits that the report's page shows.
+    Numbers have the digits that the report's page shows, ``seen`` of an effect, the
+    smallest that the runs could detect, two and others four.
     """
     verdict, _ = answers.headline(report)  # in the words of today
     expected = [_expectation(e) for e in report["expectations"]]
@@ -82,10 +83,10 @@ def _expectation(judged):
     if judged["bounds"]:
         entry["bounds"] = judged["bounds"]
     entry["effects"] = [_digits(effect) for effect in judged["effects"]]
-    for name in ("seen", "reported"):
+    for name, digits in (("seen", 2), ("reported", 4)):
         if len(judged[name]) == len(entry["effects"]):
             for effect, number in zip(entry["effects"], judged[name], strict=True):
-                effect[name] = _four(number)
+                effect[name] = _rounded(number, digits)
     return entry
 
 
@@ -97,20 +98,20 @@ def _open(report, verdict):
         effect = {"of": name, "verdict": verdict, "mean": d["mean"], "n": d["n"]}
         effects = [_digits(effect | {"low": d["low_holm"], "high": d["high_holm"]})]
         if d["mde"] is not None:
-            effects[0]["seen"] = _four(d["mde"])
+            effects[0]["seen"] = _rounded(d["mde"], 2)
     fields = {field: report[field] for field in ("metric", "goal", "sesoi")}
     said = {"text": "", "claim": OPEN, "verdict": verdict, "kind": "better"}
     return said | fields | {"effects": effects}
 
 
 def _digits(effect):
-    numbers = {name: _four(effect[name]) for name in ("mean", "low", "high")}
+    numbers = {name: _rounded(effect[name]) for name in ("mean", "low", "high")}
     head = {name: effect[name] for name in ("of", "verdict")}
     return head | numbers | {"n": effect["n"]}
 
 
-def _four(number: float) -> float:
-    return float(f"{number:.4g}")
+def _rounded(number: float, digits: int = 4) -> float:
+    return float(f"{number:.{digits}g}")
 
 
 def grouped(entries: Iterable[Mapping]) -> list[tuple[int, list[Mapping]]]:
