@@ -12,7 +12,7 @@ Sizes   one for each task: recall (default), copy, reverse, sort, induction, and
 from tfm_jax.settings.configure import configure
 
 SIZES = {  # what differs from 8 symbols of 16
-    "recall": dict(queries=4),
+    "recall": dict(shortest=1, queries=8),
     "copy": {},
     "reverse": {},
     "sort": {},
@@ -22,7 +22,7 @@ SIZES = {  # what differs from 8 symbols of 16
     "parity": dict(length=12, train=2_000),
     "brackets": dict(symbols=3),
     "modular_sum": dict(length=2, symbols=47, train=1_500),
-    "relations": dict(symbols=8),
+    "relations": dict(length=12, symbols=8, relations=3),
 }
 
 

@@ -11,7 +11,7 @@ Sizes   tiny (default), large with 64 keys in an image
 
 from tfm_jax.settings.configure import configure
 
-SIZES = {"tiny": 16, "large": 64}
+SIZES = {"tiny": 8, "large": 64}
 
 
 def get_config(size="tiny"):
@@ -28,11 +28,12 @@ def get_config(size="tiny"):
             width=64,
             heads=2,
             ffn_width=256,
+            dropout=0.0,
         ),
-        data=dict(source="nearest", nearest=dict(keys=keys)),
+        data=dict(source="nearest", nearest=dict(keys=keys, train=40_000)),
         optim=dict(peak_lr=2e-3, warmup_steps=100),
-        train=dict(total_steps=2_000, batch_tokens=64),
-        eval=dict(every_steps=500, batch_tokens=256),
-        checkpoint=dict(every_steps=2_000, keep=1),
+        train=dict(total_steps=1_000, batch_tokens=64),
+        eval=dict(every_steps=250, batch_tokens=256),
+        checkpoint=dict(every_steps=1_000, keep=1),
         mesh=dict(cpu_devices=1),
     )

@@ -34,7 +34,7 @@ KNOWN = {
     "parity": ("1 0 1 1 = 1", {}),
     "brackets": ("(0 (2 )2 (1 = )1 )0", {}),
     "modular_sum": ("30 25 = 15", dict(symbols=40)),
-    "relations": ("4 5 6 7 = 7.6 4.7 5.4 6.5", dict(relations=2)),
+    "relations": ("4 5 6 7 = 7.6 4.7 5.4 6.5", {}),
 }
 
 
@@ -110,7 +110,7 @@ def test_every_length_comes_and_no_other():
         (dict(task="modular_sum"), 1 / 9, 0.01),
         # the least of two: 2 of 9 the likeliest, 17 of 81; the larger one, too
         (dict(task="sort", length=2), 17 / 81, 0.01),
-        (dict(task="relations", relations=2, symbols=2), 1 / 4, 0.01),
+        (dict(task="relations", symbols=2), 1 / 4, 0.01),
     ],
 )
 def test_chance_is_what_the_best_constant_guess_gets(changes, expected, margin):

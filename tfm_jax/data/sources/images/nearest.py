@@ -15,7 +15,7 @@ import numpy as np
 from tfm_jax.knobs import check_numbers, knob
 
 SPLITS = ("train", "valid", "test")
-_MEAN, _STD = 128, 32  # of the pixels of a key
+_MEAN, _STD = 128, 48  # of the pixels of a key
 _CHUNK = 1024  # images drawn at a time
 
 

@@ -156,7 +156,7 @@ def _at_distances(cfg, context, query):
     ]
 
 
-def _enough_places(cfg):
+def _enough_symbols(cfg):
     least = cfg.shortest or cfg.length
     if cfg.relations > least:
         return f"relations={cfg.relations} of {least} symbols"
@@ -186,6 +186,6 @@ TASKS: dict[str, Task] = {
         lambda cfg, context, query: [str(sum(map(int, context)) % cfg.symbols)],
     ),
     "relations": Task(
-        _symbols, _at_distances, ("symbols", "relations"), _enough_places
+        _symbols, _at_distances, ("symbols", "relations"), _enough_symbols
     ),
 }
