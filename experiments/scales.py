@@ -18,6 +18,28 @@ NUMERALS = dict(  # a study of five arms takes some minutes on two cores
     sesoi=0.05,
     fixed_rate="one rate, the configuration's, for all arms",
 )
+# Made tasks that show an effect; a run takes half a minute on one core.
+RELATIONS = dict(  # each word names the three before it: three lookups at once
+    config="configs/transformer_mechanisms.py:relations",
+    seeds=(0, 1, 2, 3, 4),
+    sesoi=0.02,
+    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3)},
+    tune_seeds=(1_000,),
+    settings={
+        "model.encoder_depth": 1,
+        "model.decoder_depth": 1,
+        "data.mechanism.train": 20_000,
+    }
+    | steps(600),
+)
+NEAREST = dict(  # which of eight vectors of 16 entries is nearest to a noisy one
+    config="configs/vit_nearest.py",
+    seeds=(0, 1, 2, 3, 4),
+    sesoi=0.05,
+    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3)},
+    tune_seeds=(1_000,),
+    settings=steps(600),
+)
 MULTI30K = dict(  # the published set-up; a run takes minutes on a GPU
     config="configs/transformer_multi30k.py",
     seeds=(0, 1, 2, 3, 4),

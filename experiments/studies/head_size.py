@@ -8,8 +8,10 @@ of 16 entries have a perplexity of 5.16, those of 64 have 4.92.
 
 import math
 
-from experiments.scales import MULTI30K, NUMERALS
+from experiments.scales import MULTI30K, NEAREST, NUMERALS
 from experiments.study import Study, axis, reported, worse
+
+SCALES = ("cpu", "nearest", "gpu")
 
 
 def get_study(scale="cpu"):
@@ -23,5 +25,5 @@ def get_study(scale="cpu"):
                 worse("4", "16", "keys of 4 entries are worse"), math.log(4.92 / 5.16)
             ),
         ),
-        **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
+        **{"cpu": NUMERALS, "nearest": NEAREST, "gpu": MULTI30K}[scale],
     )

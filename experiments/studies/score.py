@@ -8,22 +8,25 @@ additive attention perform alike, for large ones additive attention outperforms 
 products without scaling, and dot products are faster and need less memory.
 """
 
-from experiments.scales import MULTI30K, NUMERALS
+from experiments.scales import MULTI30K, NEAREST, NUMERALS
 from experiments.study import Study, axis, better, equivalent
+
+SCALES = ("cpu", "nearest", "gpu")
 
 
 def get_study(scale="cpu"):
     return Study(
-        **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
-        settings={"cpu": {}, "gpu": LARGE}[scale],
+        **{"cpu": NUMERALS, "nearest": LARGE_NEAREST, "gpu": LARGE_MULTI30K}[scale],
         arms=axis("model.score", ("scaled_dot", "dot", "cosine", "additive")),
         baseline="dot",
         metric="valid/nll",
-        expect={"cpu": ALIKE, "gpu": APART}[scale],
+        expect=ALIKE if scale == "cpu" else APART,
     )
 
 
 LARGE = {"model.key_size": 256}  # as is, a head has 16 or 32
+LARGE_NEAREST = NEAREST | dict(settings=NEAREST["settings"] | LARGE)
+LARGE_MULTI30K = MULTI30K | dict(settings=LARGE)
 ALIKE = (equivalent("additive", "dot", "small keys: additive equals plain dot"),)
 APART = (
     better("additive", "dot", "large keys: additive beats plain dot products"),
