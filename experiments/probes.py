@@ -61,9 +61,10 @@ def scores(experiment: Experiment) -> dict:
 
     Source: Vaswani et al. 2017, section 3.2.1 and footnote 4.
     Returns: for each d_k in ``KEY_SIZES``: ``entropy_K``, mean entropy of the weights
-        over 64 keys, 1 being uniform, and ``gradient_K``, root mean square of the
-        derivative of the weights by the logits, relative to that of uniform weights;
-        ``entropy_lost`` from the smallest d_k to the largest.
+        over 64 keys, 1 being uniform, ``gradient_K``, root mean square over queries of
+        the derivative of the weights by the logits, relative to that of uniform
+        weights, and ``median_gradient_K``, that of the median query; ``entropy_lost``
+        from the smallest d_k to the largest.
     """
     name, length, heads = experiment.model.score, 64, 8
     score = api.SCORES[name]
@@ -85,9 +86,10 @@ def scores(experiment: Experiment) -> dict:
         weights = api.attention_weights(q, k, score=name, parameter=parameter)
         entropy = -jnp.sum(weights * jnp.log(jnp.maximum(weights, 1e-30)), -1)
         measured[f"entropy_{size}"] = float(jnp.mean(entropy) / np.log(length))
-        measured[f"gradient_{size}"] = _softness(weights) / _softness(
-            jnp.full((1, 1, 1, length), 1.0 / length)
-        )
+        uniform = _softness(jnp.full((length,), 1.0 / length))
+        softness = _softness(weights) / uniform
+        measured[f"gradient_{size}"] = float(jnp.sqrt(jnp.mean(softness**2)))
+        measured[f"median_gradient_{size}"] = float(jnp.median(softness))
     first, last = (
         measured[f"entropy_{size}"] for size in (KEY_SIZES[0], KEY_SIZES[-1])
     )
@@ -137,7 +139,7 @@ def _only(scores):
     return lambda experiment: {"probe": scores(experiment)}
 
 
-_KINDS = ("entropy", "gradient")
+_KINDS = ("entropy", "gradient", "median_gradient")
 PROBES = {
     "gradients": Probe(_only(gradients), ("slope", *(f"norm_{n}" for n in DEPTHS))),
     "scores": Probe(
@@ -150,10 +152,10 @@ PROBES = {
 
 
 def _softness(weights):
-    """Root mean square of d weights / d logits = diag(w) - w w^T, per query."""
+    """Frobenius norm of d weights / d logits = diag(w) - w w^T, of each query."""
     square = jnp.sum(weights**2, -1)
     cube = jnp.sum(weights**3, -1)
-    return float(jnp.sqrt(jnp.mean(square - 2 * cube + square**2)))
+    return jnp.sqrt(jnp.maximum(square - 2 * cube + square**2, 0.0))
 
 
 @api.exits.command("experiments.probes")
