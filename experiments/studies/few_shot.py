@@ -36,10 +36,12 @@ TASK = {
 }
 UNTAUGHT = equivalent("2x64", "1x64", "without examples: no gain")
 
+SCALES = ("cpu", "more", "gpu")
+
 
 def get_study(scale="cpu"):
     return Study(
-        **{"cpu": CPU, "gpu": CPU | GPU}[scale],
+        **{"cpu": CPU, "more": CPU | MORE, "gpu": CPU | GPU}[scale],
         arms={
             name: {
                 "model.depth": depth,
@@ -62,4 +64,6 @@ def get_study(scale="cpu"):
 CPU = TEXT | dict(
     config="configs/gpt2_small.py:tiny", settings=TASK | {"train.total_steps": 1_500}
 )
+# texts that hardly come twice, and steps enough to learn where to look
+MORE = dict(settings=TASK | {"data.recall_train": 200_000, "train.total_steps": 6_000})
 GPU = dict(settings=TASK | {"train.total_steps": 20_000}, seeds=tuple(range(10)))

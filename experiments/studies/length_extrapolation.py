@@ -1,14 +1,16 @@
-"""Which positions work for sentences longer than those of training?
+"""Which positions work for texts longer than those of training?
 
-Lists of three numbers are learned, lists of twelve are scored.
+Lists of three numbers are learned, lists of twelve are scored; scale text: a language
+model learns rows of 64 tokens, and is scored on rows of 256.
 
 Press et al. 2022, arXiv:2108.12409, figure 1: ALiBi goes on beyond the trained length,
 rotary and sinusoidal positions do not; T5's biases are in between.
 """
 
-from experiments.scales import MULTI30K, NUMERALS
-from experiments.study import Study, axis, check, monotone, worse
+from experiments.scales import MULTI30K, NUMERALS, TEXT, steps
+from experiments.study import Study, axis, check, monotone, on, within, worse
 
+SCALES = ("cpu", "text", "gpu")
 SCHEMES = ("sinusoidal", "learned", "rotary", "alibi", "t5")
 LISTS = {
     "data.numerals_joined": 3,
@@ -23,19 +25,40 @@ LISTS = {
 
 def get_study(scale="cpu"):
     return Study(
-        **{"cpu": NUMERALS, "gpu": MULTI30K | GPU}[scale],
-        arms=axis("model.positions", SCHEMES),
-        settings=LISTS,
+        **{"cpu": NUMERALS | LISTED, "text": ON_TEXT, "gpu": GPU}[scale],
         baseline="sinusoidal",
         metric="valid/nll",
-        expect=(
-            monotone(("sinusoidal", "t5", "alibi"), "ALiBi > T5 > sinusoidal"),
-            check(worse("learned", "alibi", "positions never trained are useless")),
-        ),
     )
 
 
-GPU = dict(
-    config="configs/transformer_numerals.py",
-    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3)},
+LADDER = monotone(("sinusoidal", "t5", "alibi"), "ALiBi > T5 > sinusoidal")
+UNTRAINED = worse("learned", "alibi", "positions never trained are useless")
+LISTED = dict(
+    arms=axis("model.positions", SCHEMES),
+    settings=LISTS,
+    expect=(LADDER, check(UNTRAINED)),
+)
+GPU = (
+    MULTI30K
+    | LISTED
+    | dict(
+        config="configs/transformer_numerals.py",
+        tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3)},
+    )
+)
+LONGER = "long/nll - valid/nll"
+ON_TEXT = TEXT | dict(
+    config="configs/gpt2_small.py:tiny",
+    arms=axis("model.positions", SCHEMES)
+    | {"learned": {"model.positions": "learned", "model.max_length": 256}},
+    settings={"eval.variants": ("long:length=256",), "eval.samples": 0} | steps(1_000),
+    fixed_rate="",
+    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3)},
+    tune_seeds=(1_000,),
+    expect=(
+        on("long/nll", LADDER),
+        within("alibi", -9.0, 0.05, "ALiBi: longer rows are no harder", LONGER),
+        within("sinusoidal", 0.5, 9.0, "sinusoidal: they are", LONGER),
+        check(on("long/nll", UNTRAINED)),
+    ),
 )
