@@ -219,7 +219,7 @@ class Plan:
         study, checked = self.study, {}
         _check_early_stops(self.cells())
         if study.probe not in ("", *PROBES):
-            raise ConfigError(f"probe={study.probe!r}; choose from {tuple(PROBES)}")
+            raise ConfigError(no_choice("probe", study.probe, tuple(PROBES)))
         wanted = {arm: {study.metric: "metric"} for arm in study.arms}
         for expectation in study.expect:
             for arm in expectation.arms if expectation.metric else ():

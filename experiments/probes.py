@@ -165,7 +165,7 @@ def main(argv: Sequence[str]) -> Any:
     rest = [argument for argument in argv if argument != name]
     name = name.removeprefix("--probe=")
     if name not in PROBES:
-        raise api.ConfigError(f"--probe={name}; choose from {tuple(PROBES)}")
+        raise api.ConfigError(f"--probe={name}; choose from ({', '.join(PROBES)})")
     experiment, workdir = api.read_command(rest)
     workdir = api.preflight(workdir)
     api.set_up(experiment)

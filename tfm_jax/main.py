@@ -113,6 +113,8 @@ HELP = {"--help", "-help", "-h"}
 
 def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     """``argv`` -> (plain flags, the ``--config.KNOB=VALUE`` and ``--each.`` ones)."""
+    for flag in {"--trust_data", "--sweep_mesh"}.intersection(argv):
+        raise configs.ConfigError(f"{flag} has no value; write {flag}=true")
     argv = configs.check_argv(argument for argument in argv if argument not in HELP)
     knobs = [flag for flag in argv if flag.startswith(("--config.", "--each."))]
     for flag in argv:
@@ -290,7 +292,14 @@ def members(
         raise configs.ConfigError(
             f"--workdir={values.workdir} names one twice; each run needs its own"
         )
-    return [load_config(values, shared + mine) for mine in own], workdirs
+    try:
+        return [load_config(values, shared + mine) for mine in own], workdirs
+    except configs.ConfigError as error:  # which names a knob as it was given here
+        each = "|".join(
+            re.escape(f.partition("=")[0][7:]) for f in {*knobs} - {*shared}
+        )
+        said = re.sub(rf"--config\.({each})\b", r"--each.\1", str(error))
+        raise configs.ConfigError(said) from error
 
 
 def _several(text, flag):
@@ -326,6 +335,8 @@ def run(values: flags.FlagValues, knobs: Sequence[str]) -> Any:
         check_named(values, knobs, made[0])  # they differ in seed and rate
         return population.train(made, workdirs, **_beginning(knobs))
     check_elsewhere(values, [values.workdir] * bool(values.workdir))
+    if values.workdir and values.config and values.mode in NO_WORKDIR:
+        terminal.say(f"--workdir={values.workdir} is not read", file=sys.stderr)
     config = load_config(values, knobs)
     check_given(values, knobs, config)
     check_named(values, knobs, config)

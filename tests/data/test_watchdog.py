@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tfm_jax.data import batches, watchdog
+from tfm_jax.data import batches, progress, watchdog
 from tfm_jax.data.rows import pairs
 from tfm_jax.data.sources import text_files
 
@@ -114,3 +114,11 @@ def test_a_timeout_changes_no_batch():
         return list(batches.TrainBatches([1, 2, 3], **options))
 
     assert given(0.0) == given(5.0) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("silent", "said"), [(0.01, "reading ...\n"), (60, "")])
+def test_what_takes_long_is_announced(silent, said, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_SILENT", silent)
+    with progress.announced("reading"):
+        time.sleep(0.1)
+    assert capsys.readouterr().err == said

@@ -88,8 +88,15 @@ def test_no_device_is_asked_for_before_it_is_said_which_there_are(
         main.run(*main.parse(argv))
 
 
-def test_a_population_of_several_processes_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "flags, words",
+    {
+        "--each.seed=0,1 --config.mesh.processes=2": "mesh.processes=2: a population",
+        "--each.optim.peak_lr=0.1,0.2x": "--each.optim.peak_lr=0.2x; expected",
+        "--each.optim.warmup_steps=1,2": "choose from (seed, optim.peak_lr)",
+    }.items(),
+)
+def test_what_no_population_can_be_is_one_line(flags, words, tmp_path, capsys):
     argv = [f"--config={tiny.__file__}", f"--workdir={tmp_path}/a,{tmp_path}/b"]
-    argv += ["--each.seed=0,1", "--config.mesh.processes=2"]
-    assert main.main(argv) == 78
-    assert "mesh.processes=2: a population" in capsys.readouterr().err
+    assert main.main([*argv, *flags.split()]) == 78
+    assert words in capsys.readouterr().err

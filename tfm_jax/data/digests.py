@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+from tfm_jax.data.progress import announced
 from tfm_jax.data.sources.text_files import digest
 
 LARGE = 1 << 26  # bytes; what is smaller is read whenever it is asked for
@@ -34,7 +35,8 @@ def known_digest(path: str | Path, memory: Path) -> str:
         said = json.loads(note.read_text(encoding="utf-8"))
         if said["version"] == version and 0 <= now - said["read"] < _WEEK:
             return str(said["sha256"])
-    sha256 = digest(path)
+    with announced(f"reading {path}, {status.st_size / 1e9:.1f} GB, for its digest"):
+        sha256 = digest(path)
     if now - max(status.st_mtime, status.st_ctime) > _TICK:
         part = note.with_name(f"{name}.{os.getpid()}{ENDING}")
         with contextlib.suppress(OSError):

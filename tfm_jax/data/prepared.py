@@ -14,6 +14,7 @@ from tfm_jax import bounded_json
 from tfm_jax.data.arrays.mapped_rows import MappedRows
 from tfm_jax.data.batch import FORMER
 from tfm_jax.data.errors import DataError, within
+from tfm_jax.data.progress import announced
 from tfm_jax.data.tokenizers import unknown, vocabularies
 from tfm_jax.data.watchdog import patience
 from tfm_jax.data.workspace import workspace
@@ -196,7 +197,8 @@ def _trained(kind, cfg, tokenizer_cfg, examples):
         with contextlib.suppress(OSError, ValueError, LookupError):
             known = bounded_json.read_sealed(path)["tokenizer"]
             return kind.tokenizer.Tokenizer.from_json(known)
-    tokenizer = kind.tokenizer.make(tokenizer_cfg, kind.texts(cfg, examples))
+    with announced("training the tokenizer"):
+        tokenizer = kind.tokenizer.make(tokenizer_cfg, kind.texts(cfg, examples))
     if path:
         part = path.with_suffix(".part")
         known = bounded_json.sealed({"tokenizer": tokenizer.to_json()})

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,18 @@ from tfm_jax.terminal import say
 
 _SILENT = 5.0  # seconds, in which most are done
 _EVERY = 30.0  # seconds from line to line, where no terminal is
+
+
+@contextlib.contextmanager
+def announced(what: str) -> Iterator[None]:
+    """Says on stderr that ``what`` is under way, if it takes more than some seconds."""
+    timer = threading.Timer(_SILENT, say, (f"{what} ...",), {"file": sys.stderr})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager

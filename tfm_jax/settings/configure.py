@@ -37,7 +37,9 @@ def configure(
     usual = {"checkpoint": {"metric": workload.score_of("loss")}, **workload.defaults}
     sections = _merged(sections, size)
     if unknown := sorted(sections.keys() - classes.keys()):
-        raise ConfigError(f"sections {unknown} are unknown; choose from {(*classes,)}")
+        raise ConfigError(
+            f"sections {unknown} are unknown; choose from ({', '.join(classes)})"
+        )
     config = ConfigDict(
         dict(
             seed=seed,

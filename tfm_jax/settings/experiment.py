@@ -231,12 +231,10 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise ConfigError(f"seed={seed!r} must be an integer in [0, 2**31)")
     if config["task"] not in MODELS[config["model_name"]].learns:
-        able = tuple(
-            n for n, family in MODELS.items() if config["task"] in family.learns
-        )
+        able = [n for n, family in MODELS.items() if config["task"] in family.learns]
         raise ConfigError(
             f"model_name={config['model_name']!r} cannot learn "
-            f"task={config['task']!r}; choose from {able}"
+            f"task={config['task']!r}; choose from ({', '.join(able)})"
         )
     sections: dict[str, Any] = dict.fromkeys(SECTIONS)
     owner = {"model": "model_name", "data": "task"}
@@ -327,7 +325,7 @@ def _check(experiment):
     if heads and model.head not in heads:
         raise ConfigError(
             f"model.head={model.head!r} cannot learn task={experiment.task!r}; "
-            f"choose from {heads}"
+            f"choose from ({', '.join(heads)})"
         )
     lacking = [name for name in workload.samples_by if not hasattr(family.model, name)]
     if experiment.eval.samples and lacking:

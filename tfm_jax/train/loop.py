@@ -163,6 +163,8 @@ class Training:
         parameters = f"{count / 1e6:.2f} M parameters"
         parameters += f", {frozen / 1e6:.2f} M of them frozen," if frozen else ""
         shape = ", ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
+        used, there = self.mesh.size, jax.device_count()
+        devices = f"{used}" if used == there else f"{used} of {there}"
         begin = f"from {self.experiment.init_from or 'scratch'}"
         if self.step:
             begin = f"from step {self.step}"
@@ -172,7 +174,7 @@ class Training:
         return (
             f"{self.experiment.model_name} with {parameters} on "
             f"{self.work.size(self.data)}{left_out(self.data.report)}, "
-            f"{self.mesh.size} {jax.default_backend()} device(s) as {shape}; {begin}"
+            f"{devices} {jax.default_backend()} device(s) as {shape}; {begin}"
         )
 
     def open_log(self) -> MetricsLog:

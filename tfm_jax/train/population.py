@@ -111,7 +111,7 @@ def check_alike(experiments: Sequence[Experiment]) -> None:
         if names:
             raise ConfigError(
                 f"{', '.join(names)} cannot differ between members of a population; "
-                f"choose from {MAY_DIFFER}"
+                f"choose from ({', '.join(MAY_DIFFER)})"
             )
     batching = getattr(experiments[0].data, "batching", "fixed")
     if batching == "bucket" and len(experiments) > 1:

@@ -208,15 +208,29 @@ def test_the_command_prints_the_plan_as_json(tmp_path, monkeypatch, capsys):
         "--topology=h100:2x3x4": "at most 2 sizes",
         "--topology=v9:2x2": "choose from (v4, v5e, v5p, v6e, h100, a100, cpu)",
         "--topology=cpu:4096": "this process has",
+        "--topology=cpu:1 --sweep_mesh": "no value; write --sweep_mesh=true",
+        "--topology=cpu:1 --sweep_mesh=true --config.mesh.fsdp=2": "every mesh.fsdp;",
         "--topology=v5e:2x4": "pip install 'tfm_jax[tpu]'",
         "--topology=h100:8": "pip install 'tfm_jax[gpu]'",
     }.items(),
 )
 def test_a_topology_that_is_none_is_one_line(flags, complaint, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    argv = ["--mode=compile", f"--config={tiny.__file__}", *filter(None, [flags])]
+    argv = ["--mode=compile", f"--config={tiny.__file__}", *flags.split()]
     assert main.main(argv) == 78
     assert complaint in capsys.readouterr().err
+
+
+def test_a_shape_that_no_tpu_has_is_refused_in_words(monkeypatch):
+    """Which is not what the compiler says."""
+
+    def refuse(**_):
+        raise ValueError('Topology layout "v5e:3x5" is not divisible by "2x2x1"')
+
+    monkeypatch.setattr(topologies.topologies, "get_topology_desc", refuse)
+    monkeypatch.setattr(topologies, "_prepare", lambda *_: None)
+    with pytest.raises(ConfigError, match="'v5e:3x5': hosts have 2x2 chips, so that"):
+        topologies.describe_topology("v5e:3x5")
 
 
 def test_a_mesh_without_a_place_there_is_refused():

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from tfm_jax.config import ConfigError
-from tfm_jax.mesh import make_mesh
+from tfm_jax.mesh import AXES, make_mesh
 from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.terminal import say
@@ -35,6 +35,11 @@ def compile_run(
     """
     if not topology:
         raise ConfigError("--topology=KIND:SHAPE is missing, such as v5e:4x4")
+    if sweep_mesh and (fixed := {f"mesh.{axis}" for axis in AXES} & {*given}):
+        raise ConfigError(
+            f"--sweep_mesh=true tries every {min(fixed)}; take --config.{min(fixed)} "
+            "back"
+        )
     experiment = resolve(config)
     new_runs.check_settings(experiment)
     new_runs.check_read(experiment, given)

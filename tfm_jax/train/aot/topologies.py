@@ -157,4 +157,6 @@ def _described(topology, platform, name, options):
         ).devices
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
+        if "not divisible" in reason:
+            reason = "hosts have 2x2 chips, so that the first two sizes are even"
         raise ConfigError(f"--topology={topology!r}: {reason}") from error
