@@ -87,6 +87,8 @@ SMALL = {  # where a configuration says this -> the knobs it has here
         "data.scenes.train": 64,
         "data.scenes.valid": 16,
     },
+    "data.source=mechanisms": {"data.mechanism.train": 40, "data.mechanism.valid": 8},
+    "data.source=nearest": {"data.nearest.train": 80, "data.nearest.valid": 8},
     "data.source=numerals": {
         "data.numerals_heldout": 20,
         "data.numerals_max": 400,

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from tfm_jax.data.sources.mechanisms.tasks import TASKS, Prompt
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.runs.process import exits
 
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "mechanisms.md"
 FEW = Config(length=6, symbols=9, queries=3, train=40, valid=20, test=10)
 SMALL = {
     "modular_sum": dict(length=2, symbols=40),
@@ -66,6 +69,16 @@ def test_answers_are_those_that_a_person_gives():
     joined = dataclasses.replace(FEW, joined=True)
     prompt, answers = read("k1v4 k11v3 k0v2 , k1 = v4 , k11 = v3")
     assert answer(joined, prompt).answers == answers
+
+
+def test_the_examples_of_the_guide_are_right():
+    rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", GUIDE.read_text("utf-8"), re.M)
+    assert [task for task, _ in rows] == [*TASKS]
+    for task, document in rows:
+        prompt, answers = read(document)
+        symbols = dict(symbols=47) if task == "modular_sum" else {}
+        cfg = dataclasses.replace(FEW, task=task, length=2, **symbols)
+        assert answer(cfg, prompt).answers == answers, task
 
 
 @pytest.mark.parametrize("task", TASKS)
