@@ -23,14 +23,14 @@ RELATIONS = dict(  # each word names the three before it: three lookups at once
     config="configs/transformer_mechanisms.py:relations",
     seeds=(0, 1, 2, 3, 4),
     sesoi=0.02,
-    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3)},
+    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3, 1.6e-2)},
     tune_seeds=(1_000,),
     settings={
         "model.encoder_depth": 1,
         "model.decoder_depth": 1,
         "data.mechanism.train": 20_000,
     }
-    | steps(600),
+    | steps(300),
 )
 NEAREST = dict(  # which of eight vectors of 16 entries is nearest to a noisy one
     config="configs/vit_nearest.py",

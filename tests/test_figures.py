@@ -13,7 +13,10 @@ DATA = ("docs/data.md", "docs/guide.ko.md")
 FINETUNE = ("docs/finetune.md", "docs/guide.ko.md")
 SOURCES = [
     f"docs/{n}.md"
-    for n in ("multi30k", "shakespeare", "pretraining", "digits", "references", "scale")
+    for n in (
+        *("multi30k", "shakespeare", "pretraining", "digits", "references", "scale"),
+        "mechanisms",
+    )
 ]
 NUMBER = r"[+-]?\d[\d,]*(?:\.\d+)?"
 DECIMAL = r"-?\d+\.\d+"
