@@ -36,7 +36,7 @@ NEAREST = dict(  # which of eight vectors of 16 entries is nearest to a noisy on
     config="configs/vit_nearest.py",
     seeds=(0, 1, 2, 3, 4),
     sesoi=0.05,
-    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3)},
+    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3)},
     tune_seeds=(1_000,),
     settings=steps(600),
 )
