@@ -1,7 +1,8 @@
 """What README and guides tell people to type runs: in order, in one folder.
 
 The folder lies outside of the project and has the files that the texts take for given
-(``FILES``). Models, data and numbers of steps are small (``SMALL``, ``FEWER``). A run
+(``FILES``). Models, data and numbers of steps are small (``tests/small.py``,
+``FEWER``). A run
 that nothing after it speaks of is prepared and not trained; runs of studies leave
 results at once. What this machine cannot do is read as its program would read it
 (``ONLY_READ``, with the reason).
@@ -31,70 +32,16 @@ from tests.experiments import tiny_study
 from tests.interop.test_command import FAMILIES, write
 from tests.models.tiny import tiny
 from tests.pages import IN_ORDER, blocks, command_lines, text
+from tests.small import small
 from tests.workloads.image_runs import write_idx
 from tfm_jax import api, main
 from tfm_jax import config as configs
-from tfm_jax.config import flatten
 from tfm_jax.interop import __main__ as interop
 from tfm_jax.interop import save_huggingface
 from tfm_jax.notebook import __main__ as notebooks
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import finish
 
-SMALL = {  # where a configuration says this -> the knobs it has here
-    "": {
-        "checkpoint.every_steps": 1,
-        "data.length": 32,
-        "eval.every_steps": 2,
-        "mesh.data": 1,
-        "model.decoder_depth": 1,
-        "model.depth": 1,
-        "model.dropout": 0.0,
-        "model.encoder_depth": 1,
-        "model.ffn_width": 16,
-        "model.heads": 2,
-        "model.width": 16,
-        "tokenizer.vocab": 280,
-        "train.batch_tokens": 256,
-        "train.total_steps": 2,
-    },
-    "task=translation": {
-        "data.source_length": 32,
-        "data.target_length": 32,
-        "eval.beam": 1,
-        "eval.max_length_offset": 2,
-        "eval.samples": 1,
-        "eval.sentences": 4,
-    },
-    "task=causal_lm": {"eval.samples": 1},
-    "task=visual_lm": {"data.shots": 0, "eval.sentences": 4, "eval.variants": ()},
-    "task=retrieval": {
-        "eval.samples": 4,
-        "eval.variants": (),
-        "model.text.depth": 1,
-        "model.vision.depth": 1,
-    },
-    "task=classify_images": {"train.batch_tokens": 16},
-    "model_name=dit": {"model.ffn_width": 64},  # as of all that diffusers has
-    "task=denoise": {
-        "data.noise.steps": 40,
-        "data.sampler.steps": 2,
-        "eval.samples": 10,
-    },
-    "data.source=files": {"data.valid_share": 0.2},
-    "data.source=scenes": {
-        "data.scenes.test": 16,
-        "data.scenes.train": 64,
-        "data.scenes.valid": 16,
-    },
-    "data.source=mechanisms": {"data.mechanism.train": 40, "data.mechanism.valid": 8},
-    "data.source=nearest": {"data.nearest.train": 80, "data.nearest.valid": 8},
-    "data.source=numerals": {
-        "data.numerals_heldout": 20,
-        "data.numerals_max": 400,
-        "data.numerals_train": 100,
-    },
-}
 FEWER = {  # what a page says -> what it says here
     "averaged/001000": "averaged/000002",
     "averaged/008000": "averaged/000002",
@@ -140,18 +87,6 @@ def steps(page):
         for large, less in FEWER.items():
             block = block.replace(large, less)
         yield from command_lines(block) if language == "bash" else [block]
-
-
-def small(config):
-    """The configuration with the numbers of SMALL."""
-    there = dict(flatten(config))
-    for condition, knobs in SMALL.items():
-        name, _, value = condition.partition("=")
-        if there.get(name, "") == value:
-            config.update_from_flattened_dict(
-                {knob: value for knob, value in knobs.items() if knob in there}
-            )
-    return config
 
 
 def read(argv):

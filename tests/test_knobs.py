@@ -230,12 +230,22 @@ def variants(base, name, other):
     return [first, *found]
 
 
-def assert_live(base, listed, program_of):
-    """No two values of a knob give the same program."""
-    program_of = functools.cache(program_of)
+def assert_live(base, listed, *programs_of):
+    """No two values of a knob give the same programs.
+
+    What ``programs_of`` gives later is traced if all before it are the same.
+    """
+    first, *rest = map(functools.cache, programs_of)
     for name, other in listed.items():
-        programs = [program_of(cfg) for cfg in variants(base, name, other)]
-        assert len(programs) > 1, name
+        configs = variants(base, name, other)
+        assert len(configs) > 1, name
+        programs = [(first(cfg),) for cfg in configs]
+        for further in rest:
+            if len(set(programs)) == len(programs):
+                break
+            programs = [
+                (*p, further(c)) for p, c in zip(programs, configs, strict=True)
+            ]
         assert len(set(programs)) == len(programs), name
 
 
@@ -254,13 +264,17 @@ def assert_roles(base, listed, model_of, batch):
 
         return traced((init_and_apply, (keys,)))
 
-    def applied(cfg):
-        model = model_of(cfg)
-        made = functools.partial(model.init, train=False)
-        apply = functools.partial(
-            model.apply, train=True, rngs={"dropout": keys["dropout"]}
-        )
-        return traced((apply, (jax.eval_shape(made, keys, batch), batch)))
+    def applied(first):
+        """The program of given parameters, whose shapes are those of ``first``."""
+        made = functools.partial(model_of(first).init, train=False)
+        params = jax.eval_shape(made, keys, batch)
+        rngs = {"dropout": keys["dropout"]}
+
+        def program_of(cfg):
+            apply = functools.partial(model_of(cfg).apply, train=True, rngs=rngs)
+            return traced((apply, (params, batch)))
+
+        return program_of
 
     evaluated, trained = (
         functools.cache(functools.partial(program_of, train=train))
@@ -270,13 +284,14 @@ def assert_roles(base, listed, model_of, batch):
     of = {role: {n: listed[n] for n in listed if roles[n] == role} for role in ROLES}
     assert_live(base, of.pop("training"), trained)
     both = of.pop("execution")
-    assert_live(base, both, lambda cfg: (evaluated(cfg), trained(cfg)))
+    assert_live(base, both, evaluated, trained)
     for role in of:
         assert_live(base, of[role], evaluated)
     for name, role in roles.items():
         if role in ("training", "initial"):
-            program = evaluated if role == "training" else applied
-            same = {program(cfg) for cfg in variants(base, name, listed[name])}
+            configs = variants(base, name, listed[name])
+            program = evaluated if role == "training" else applied(configs[0])
+            same = {*map(program, configs)}
             assert len(same) == 1, f"{name} is no knob of role={role!r}"
 
 

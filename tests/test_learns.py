@@ -38,6 +38,7 @@ def test_a_tiny_model_learns_to_copy_numbers_it_has_not_seen(tmp_path, capsys):
         "optim.warmup_steps": 50,
         "eval.max_length_offset": 5,
         "eval.every_steps": 1000,
+        "eval.pictures": False,
         "checkpoint.every_steps": 1000,
     }
     argv = [f"--config={tiny.__file__}", f"--workdir={tmp_path}"]

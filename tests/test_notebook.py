@@ -109,7 +109,7 @@ def test_one_device_loads_what_eight_wrote_without_flags_or_code(run, copy):
     child = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(CHILD), str(copy), data],
         cwd=ROOT,
-        env=environment(XLA_FLAGS=""),
+        env=environment(),
         capture_output=True,
         text=True,
     )

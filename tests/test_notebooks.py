@@ -40,24 +40,29 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
         "total_steps=40": "total_steps=8",
     },
     "multimodal": {
+        # the devices, too, are those of guides, whose programs are read
+        "from tfm_jax.train import loop": "import jax\n"
+        "from tests.small import small\n"
+        "from tfm_jax.train import loop\n"
+        "jax.config.update('jax_num_cpu_devices', 8)\n"
+        "jax.devices()",
         "lm=500, qformer=1500, flamingo=1500": "lm=2, qformer=2, flamingo=2",
-        "train=20_000, valid=200, test=200": "train=64, valid=32, test=32",
-        "total_steps = steps": "total_steps, config.eval.variants = steps, ()\n"
-        "    for part in (config.model, *config.model.values()):\n"
-        "        if hasattr(part, 'depth'):\n"
-        "            part.depth = 1",
+        "train=20_000, valid=200, test=200": "train=64, valid=16, test=32",
+        "config.update(changes)": "config.update(changes)\n    small(config)",
         "steps // 2": "steps",
     },
     "study": {
         '"train.total_steps": 60, "eval.every_steps": 20': '"train.total_steps": 4, '
-        '"eval.every_steps": 2',
+        '"eval.every_steps": 2, '
+        '"eval.pictures": False',
         '"data.numerals_train": 700': '"data.numerals_train": 100, '
         '"model.encoder_depth": 1, "model.decoder_depth": 1, "eval.beam": 1, '
         '"eval.max_length_offset": 4',
     },
     "translate": {
         "total_steps=100": "total_steps=4",
-        "eval.update(every_steps=50": "eval.update(max_length_offset=4, every_steps=2",
+        "eval.update(every_steps=50": "eval.update(pictures=False, every_steps=2, "
+        "max_length_offset=4",
         "log_every_steps=10": "log_every_steps=2",
     },
     "vision": {

@@ -58,15 +58,19 @@ def losses(workdir):
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_is_that_of_one_with_two_devices(commands, tmp_path):
+def test_a_run_of_two_processes_is_that_of_one_with_two_devices(
+    commands, compiled_once, tmp_path
+):
     """Started as Slurm would; stopped by a signal to one of them, then resumed.
 
     Each has half of every parameter, when it translates, too. In between the run goes
-    on in one process, on devices that have whole copies, and is stopped there.
+    on in one process, on devices that have whole copies, as that one's have, and is
+    stopped there.
     """
     one, two = tmp_path / "one", tmp_path / "two"
     halves = dict(mesh__data=1, mesh__fsdp=2)
-    loop.train(tiny.get_config(**SHORT | halves), one)
+    copies = tiny.get_config(**SHORT, eval__pictures=False)
+    loop.train(copies, one)
     job = random.randrange(4_096)  # JAX takes its port from it
     outputs = [tmp_path / "0", tmp_path / "1"]
     for stop in (True, False):
@@ -81,7 +85,7 @@ def test_a_run_of_two_processes_is_that_of_one_with_two_devices(commands, tmp_pa
         said = [output.read_text() for output in outputs]
         assert codes == [exits.PREEMPTED if stop else 0] * 2, said
         if stop:
-            assert not tiny.run(two, tiny.get_config(**SHORT), stop=(9,))
+            assert not tiny.run(two, copies, stop=(9,))
     assert "first step" in said[0] and "first step" not in said[1], "one speaks"
     ours, theirs = losses(two), losses(one)
     assert ours.keys() == theirs.keys() and len(ours) > 4

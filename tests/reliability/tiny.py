@@ -102,9 +102,14 @@ def quick():
 
 
 def run(workdir, config=None, *, stop=(), given=None):
-    """Trains in ``workdir`` until done or asked to stop; whether it is done."""
+    """Trains in ``workdir`` until done or asked to stop; whether it is done.
+
+    Nothing is drawn: pictures have tests of their own.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "Preemption", lambda: StopAt(stop))
+        for name in ("_attention", "_draw"):
+            patch.setattr(finish, name, lambda *_: None)
         try:
             config = get_config() if config is None else config
             loop.train(config, workdir, given=given)

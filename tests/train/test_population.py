@@ -24,7 +24,7 @@ RATES = (1e-2, 3e-3, 1e-2)
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     """Compiled once; no pictures and translations: results say how far a run got."""
-    with pytest.MonkeyPatch.context() as patch:
+    with tiny.compiled_once(), pytest.MonkeyPatch.context() as patch:
         step = functools.lru_cache(population.make_step)
         patch.setattr(population, "make_step", step)
         patch.setattr(finish, "finish", leave)
