@@ -241,6 +241,7 @@ def test_a_model_that_can_look_back_solves_it_and_one_that_cannot_guesses(tmp_pa
     scores = {}
     for name, window in (("sees", ()), ("blind", (1,))):
         knobs = {
+            "mesh.data": 1,
             "data.mechanism.joined": True,
             "data.mechanism.length": 3,
             "data.mechanism.symbols": 4,

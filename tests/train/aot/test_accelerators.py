@@ -156,7 +156,7 @@ def test_a_chip_of_its_own_and_a_wrong_shape():
     one = topologies.describe_topology("v5e:1x1")
     assert len(one.devices) == 1 and one.chip.memory == 15.75 * 2**30
     assert len(topologies.describe_topology("v4:2x2x1").devices) == 4, "not half chips"
-    with pytest.raises(configs.ConfigError, match="'v5e:3x7': .*not divisible"):
+    with pytest.raises(configs.ConfigError, match="'v5e:3x7': .*are even"):
         topologies.describe_topology("v5e:3x7")
 
 
