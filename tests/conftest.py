@@ -12,6 +12,8 @@ import jax
 import pytest
 from jax._src.interpreters import mlir
 
+from tests import shared_programs
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # XLA's older emitters, and one module for LLVM: half the compile time of tiny programs.
@@ -36,6 +38,7 @@ def pytest_configure(config):
     cache = config.cache.mkdir("jax_compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    shared_programs.share()
     # Compiled programs are a large heap, which full collections walk each time.
     gc.set_threshold(*gc.get_threshold()[:2], 200)
     # Most programs are tiny and run once: LLVM would work longer on them than they do.

@@ -24,6 +24,7 @@ WITHOUT_TORCH = os.pathsep.join([str(ROOT / "tests" / "without_torch"), str(ROOT
 
 ZYGOTE = """
 import importlib, json, os, sys, tempfile
+from tests import shared_programs
 from tfm_jax import main
 from tfm_jax.train import finish, loop, modes
 import grain, matplotlib.pyplot, num2words, optax, tensorboardX
@@ -31,6 +32,7 @@ import grain, matplotlib.pyplot, num2words, optax, tensorboardX
 os.environ["JPY_PARENT_PID"] = str(os.getpid())  # with which a kernel ends
 for name in sys.argv[1:]:
     importlib.import_module(name)
+shared_programs.share()
 finish._draw = lambda *_: None  # pictures have a test of their own
 codes = {}
 for line in sys.stdin:
