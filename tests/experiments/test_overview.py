@@ -208,7 +208,8 @@ def test_reports_take_the_place_of_older_ones_and_others_stay(tmp_path, monkeypa
     monkeypatch.setattr(readme, "HERE", tmp_path)
     monkeypatch.setattr(readme, "PAGES", tmp_path)
     monkeypatch.setattr("sys.argv", ["readme", f"--out={tmp_path}"])
-    two = [entry for entry in LISTED if entry["name"] in ("positions", "heads")]
+    both = [("heads", "cpu"), ("positions", "cpu")]
+    two = [entry for entry in LISTED if (entry["name"], entry["scale"]) in both]
     entries.write(two, tmp_path / "results.json")
     readme.main()
     heads, positions = entries.read(tmp_path / "results.json")
