@@ -1,7 +1,8 @@
-"""Made tasks that show what a causal language model can do, and what it cannot.
+"""Synthetic tasks that show what a causal language model can do, and what it cannot.
 
-"k1 v4 k0 v2 , k0 =" asks for what stood behind k0: each answer follows from the text
-before it, and only answers are predicted. See tfm_jax/data/sources/mechanisms/tasks.py.
+"k1 v4 k0 v2 , k0 = v2": the answer is the value of the key k0. Each answer follows from
+the text before it, and the prediction targets are the answers alone. See
+tfm_jax/data/sources/mechanisms/tasks.py.
 
 Run     python -m tfm_jax.main --config=configs/gpt_mechanisms.py --workdir=runs/recall
         python -m tfm_jax.main --config=configs/gpt_mechanisms.py:sort --workdir=runs/s
@@ -9,21 +10,8 @@ Ablate  append --config.model.positions=none or --config.model.depth=1
 Sizes   one for each task: recall (default), copy, reverse, sort, induction, and so on
 """
 
+from tfm_jax.data.sources.mechanisms.examples import SIZES
 from tfm_jax.settings.configure import configure
-
-SIZES = {  # what differs from 8 symbols of 16
-    "recall": dict(shortest=1, queries=8),
-    "copy": {},
-    "reverse": {},
-    "sort": {},
-    "induction": dict(queries=4, symbols=32),
-    "selective_copy": dict(fillers=16),
-    "count": dict(symbols=4),
-    "parity": dict(length=12, train=2_000),
-    "brackets": dict(symbols=3),
-    "modular_sum": dict(length=2, symbols=47, train=1_500),
-    "relations": dict(length=12, symbols=8, relations=3),
-}
 
 
 def get_config(task="recall"):

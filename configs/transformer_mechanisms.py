@@ -1,7 +1,7 @@
-"""Made tasks for models that translate: copy, reverse, sort, look up, and others.
+"""Synthetic tasks for encoder-decoders: copy, reverse, sort, recall and others.
 
-A prompt is the source, its answers are the target: "k1 v4 k0 v2 , k0" asks for what
-stood behind k0, "v2". See tfm_jax/data/sources/mechanisms/tasks.py.
+A prompt is the source, its answers are the target: of "k1 v4 k0 v2 , k0" it is the
+value of the key k0, "v2". See tfm_jax/data/sources/mechanisms/tasks.py.
 
 Run     python -m tfm_jax.main --config=configs/transformer_mechanisms.py \
           --workdir=runs/reverse
@@ -11,22 +11,9 @@ Ablate  append --config.model.positions=none or --config.model.heads=1
 Sizes   one for each task: reverse (default), copy, sort, recall, and so on
 """
 
+from tfm_jax.data.sources.mechanisms.examples import SIZES
 from tfm_jax.models import transformer
 from tfm_jax.settings.configure import configure
-
-SIZES = {  # what differs from 8 symbols of 16
-    "reverse": {},
-    "copy": {},
-    "sort": {},
-    "recall": dict(shortest=1, queries=8),
-    "induction": dict(queries=4, symbols=32),
-    "selective_copy": dict(fillers=16),
-    "count": dict(symbols=4),
-    "parity": dict(length=12, train=2_000),
-    "brackets": dict(symbols=3),
-    "modular_sum": dict(length=2, symbols=47, train=1_500),
-    "relations": dict(length=12, symbols=8, relations=3),
-}
 
 
 def get_config(task="reverse"):

@@ -18,7 +18,7 @@ NUMERALS = dict(  # a study of five arms takes some minutes on two cores
     sesoi=0.05,
     fixed_rate="one rate, the configuration's, for all arms",
 )
-# Made tasks that show an effect; a run takes half a minute on one core.
+# Synthetic tasks that show an effect; a run takes half a minute on one core.
 RELATIONS = dict(  # each word names the three before it: three lookups at once
     config="configs/transformer_mechanisms.py:relations",
     seeds=(0, 1, 2, 3, 4),

@@ -24,7 +24,8 @@ def asked(
     """
     texts = [text.removeprefix("config.") for text in options.tune]
     given = pairs("--tune", texts, f"KNOB={FORMS}")
-    ranges = {k: _range(k, text) for k, text in given.items() if _RANGE.fullmatch(text)}
+    matches = {k: _RANGE.fullmatch(text) for k, text in given.items()}
+    ranges = {k: _range(k, match) for k, match in matches.items() if match}
     if ranges and not options.trials:
         knob = next(iter(ranges))
         raise ConfigError(
@@ -44,8 +45,8 @@ def asked(
     return {knob: ranges.get(knob) or values[knob] for knob in given}
 
 
-def _range(knob: str, text: str) -> Range:
-    low, high, scale = _RANGE.fullmatch(text).groups()  # type: ignore[union-attr]
+def _range(knob: str, match: re.Match) -> Range:
+    text, (low, high, scale) = match[0], match.groups()
     try:
         make = {"log": log, "linear": linear}[SCALES[0] if scale is None else scale]
         return make(_number(low), _number(high))

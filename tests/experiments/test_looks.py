@@ -12,7 +12,12 @@ from experiments.plan import Plan
 from experiments.report import page
 from experiments.study import better
 from tests.experiments import tiny_study
-from tests.experiments.test_plan import TINY, at_root, content_of, write  # noqa: F401
+from tests.experiments.test_plan import (  # at_root is a fixture
+    TINY,
+    at_root,  # noqa: F401
+    content_of,
+    write,
+)
 from tests.experiments.test_study import study
 from tfm_jax.api import ConfigError
 

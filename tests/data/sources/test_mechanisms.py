@@ -1,4 +1,4 @@
-"""Made tasks: what they ask for, that nothing leaks, and what models make of them."""
+"""Synthetic tasks: their answers, disjoint splits, and models that learn them."""
 
 import dataclasses
 import json
@@ -235,9 +235,33 @@ def test_answers_need_a_mark_that_is_a_token():
         dataclasses.replace(cfg, layout="joined")
 
 
+def test_answers_without_their_context_are_refused():
+    mechanism, tokenizer = few("sort"), vocabularies.Config(kind="word")
+    cfg = causal.Config(
+        source="mechanisms", mechanism=mechanism, layout="packed", asked="answers"
+    )
+    prepare(causal.KIND, dataclasses.replace(cfg, length=12), tokenizer)
+    with pytest.raises(DataError, match="has 12 tokens, more than data.length=11"):
+        prepare(causal.KIND, dataclasses.replace(cfg, length=11), tokenizer)
+
+
+def test_a_split_without_an_answer_is_refused(tmp_path):
+    for name, text in (("train", "a b = c"), ("valid", "a b c")):
+        (tmp_path / name).write_text(text)
+    cfg = causal.Config(
+        source="files",
+        train_files=(str(tmp_path / "train"),),
+        valid_files=(str(tmp_path / "valid"),),
+        layout="single",
+        asked="answers",
+    )
+    with pytest.raises(DataError, match="valid split: none of 1 documents has an ans"):
+        prepare(causal.KIND, cfg, vocabularies.Config(kind="word"))
+
+
 @pytest.mark.slow
 def test_a_model_that_can_look_back_solves_it_and_one_that_cannot_guesses(tmp_path):
-    """Which key is asked for is known in the first layer, its value in the second."""
+    """The first layer reads the key of the query, the second its value."""
     scores = {}
     for name, window in (("sees", ()), ("blind", (1,))):
         knobs = {

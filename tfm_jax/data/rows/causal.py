@@ -192,9 +192,16 @@ def causal_rows(
     least = 0 if text.separated else 1  # tokens of a document without a target
     if len(text.ids) < 2 or (cut and text.lengths.max() <= least):
         raise DataError(f"none of {len(text.lengths)} documents has a token to predict")
+    if answers and not np.any(text.ids == answers[0]):
+        raise DataError(f"none of {len(text.lengths)} documents has an answer")
     arrays = {"ids": text.ids}
     if cut:
         sizes = text.lengths + np.int64(1 if text.separated else -1)  # targets
+        if answers and layout != "cut" and sizes.max() > length:
+            raise DataError(
+                f"a document has {sizes.max()} tokens, more than data.length={length}: "
+                "its answers would lose their context; raise data.length"
+            )
         ends = np.cumsum(text.lengths + np.int64(text.separated))
         starts = ends - text.lengths - np.int64(text.separated)
         pieces = cut(starts[sizes > 0], sizes[sizes > 0], length)

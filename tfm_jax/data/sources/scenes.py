@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
-from tfm_jax.knobs import check_numbers, inherit, knob
+from tfm_jax.knobs import check_numbers, inherit, knob, roles_of
 
 COLORS = {
     "red": (220, 40, 40),
@@ -189,7 +189,7 @@ class OneObject(Config, fixed=_ONE):
 
 def knobs_of(cls: type) -> tuple[str, ...]:
     """Dotted knobs of such a section, in one that calls it ``scenes``."""
-    return tuple(f"scenes.{field.name}" for field in dataclasses.fields(cls))
+    return tuple(roles_of(cls, "scenes."))
 
 
 KNOBS = knobs_of(Config)

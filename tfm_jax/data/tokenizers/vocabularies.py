@@ -18,7 +18,7 @@ from tfm_jax.data.tokenizers.training_texts import sample, with_short_words
 from tfm_jax.knobs import check_numbers, knob
 
 Tokenizer = TextTokenizer
-UNKNOWN = "[UNK]"  # word
+UNKNOWN = "[UNK]"  # of kind=word, as of BERT
 ALPHABET = 1000  # rarer characters are unknown to WordPiece, as in BERT's vocabularies
 
 
@@ -149,11 +149,7 @@ TRAINERS = {  # kind -> (how it is trained, its special tokens)
     "wordpiece": (_train_wordpiece, published.BERT_SPECIAL),
     "unigram": (_train_unigram, published.ALBERT_SPECIAL),
 }
-READ_WHOLE = (
-    "byte",
-    "character",
-    "word",
-)  # others are trained on a sample of many texts
+READ_WHOLE = ("byte", "character", "word")  # others: a sample of many texts
 
 
 def train_text_tokenizer(

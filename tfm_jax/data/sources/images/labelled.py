@@ -29,7 +29,7 @@ class Config(decoded.Config):
     source: str = knob(
         "digits",
         "where images come from; digits: those of scikit-learn; scenes: rendered; "
-        "nearest: vectors, and one whose nearest is asked for; idx: "
+        "nearest: labelled keys and a query; idx: "
         "files as MNIST's; folder: a folder for each class",
         choices=SOURCES,
     )

@@ -1,7 +1,7 @@
-"""Nearest neighbour: vectors with a label each, and one whose nearest is asked for.
+"""Nearest neighbour: labelled keys and a noisy query, as an image of patches.
 
-A mechanism on continuous keys, as an image for models that read patches: a strip of
-square patches, of which each holds a key in its first channel and a lit pixel, the
+A mechanism on continuous keys, for models that read patches: a strip of square patches,
+of which each holds a key in its first channel and a lit pixel, the
 number of its label, in the second. The last patch is the query, a key that stands
 before with noise, without a label. The class is the label of the key that is nearest to
 the query, in the numbers that the image holds: who computes distances is always right.
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfm_jax.knobs import check_numbers, knob
+from tfm_jax.knobs import check_numbers, knob, roles_of
 
 SPLITS = ("train", "valid", "test")
 _MEAN, _STD = 128, 48  # of the pixels of a key
@@ -27,16 +27,19 @@ class Config:
 
     keys: int = knob(16, "in an image", role="architecture", low=1, high=1_000)
     side: int = knob(
-        4, "pixels of a patch; a key has side x side entries", role="architecture",
-        low=1, high=64,
-    )  # fmt: skip
+        4,
+        "pixels of a patch; a key has side x side entries",
+        role="architecture",
+        low=1,
+        high=64,
+    )
     labels: int = knob(8, "different ones", role="architecture", low=2, high=1_000)
     noise: float = knob(
         0.5, "of the query: standard deviation, of that of a key", low=0
     )
     train: int = knob(10_000, "images to train on", low=1)
-    valid: int = knob(1_000, "of the validation split; 0: absent", low=0)
-    test: int = knob(0, "of the test split; 0: absent", low=0)
+    valid: int = knob(1_000, "of the validation split; 0: data.valid_share", low=0)
+    test: int = knob(0, "of the test split; 0: data.test_share", low=0)
     seed: int = knob(0, "draws the images", low=0)
 
     def __post_init__(self):
@@ -48,7 +51,7 @@ class Config:
             )
 
 
-KNOBS = tuple(f"nearest.{field.name}" for field in dataclasses.fields(Config))
+KNOBS = tuple(roles_of(Config, "nearest."))
 
 
 class Drawn(NamedTuple):

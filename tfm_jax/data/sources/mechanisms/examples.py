@@ -17,7 +17,7 @@ import numpy as np
 
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.sources.mechanisms.tasks import QUERY, TASKS, Prompt, Words
-from tfm_jax.knobs import check_numbers, knob
+from tfm_jax.knobs import check_numbers, knob, roles_of
 
 SPLITS = ("valid", "test", "train")  # in the order in which they are drawn
 ANSWER, END = "=", "</s>"
@@ -35,7 +35,7 @@ class Config:
 
     ROLE = "training"
 
-    task: str = knob("recall", "what is asked for", choices=TASKS)
+    task: str = knob("recall", "the mechanism", choices=TASKS)
     length: int = knob(
         8, "items of a context at most: symbols, pairs or brackets", low=1, high=10_000
     )
@@ -54,7 +54,10 @@ class Config:
     test: int = knob(0, "of the test split; 0: absent", low=0)
     seed: int = knob(0, "draws the examples", low=0)
 
-    READ_WITH = {("task", tasks): (name,) for name, tasks in _READ.items()}
+    READ_WITH = {
+        ("task", tasks): tuple(name for name in _READ if _READ[name] == tasks)
+        for tasks in _READ.values()
+    }
 
     def __post_init__(self):
         check_numbers(self, "data.mechanism")
@@ -65,7 +68,20 @@ class Config:
             raise ValueError(f"data.mechanism.task={self.task!r} cannot have {wrong}")
 
 
-KNOBS = tuple(f"mechanism.{field.name}" for field in dataclasses.fields(Config))
+KNOBS = tuple(roles_of(Config, "mechanism."))
+SIZES = {  # task -> what differs from 8 symbols of 16, in configs
+    "recall": dict(shortest=1, queries=8),
+    "copy": {},
+    "reverse": {},
+    "sort": {},
+    "induction": dict(queries=4, symbols=32),
+    "selective_copy": dict(fillers=16),
+    "count": dict(symbols=4),
+    "parity": dict(length=12, train=2_000),
+    "brackets": dict(symbols=3),
+    "modular_sum": dict(length=2, symbols=47, train=1_500),
+    "relations": dict(length=12, symbols=8, relations=3),
+}
 
 
 class Example(NamedTuple):
@@ -129,7 +145,7 @@ def load(
         seen.add(prompt.text)
         if len(seen) > first:
             examples.append(answer(cfg, prompt))
-    alike = dataclasses.replace(cfg, train=1, valid=0, test=0)  # in what is asked
+    alike = dataclasses.replace(cfg, train=1, valid=0, test=0)  # in their answers
     return examples, {"task": cfg.task, "chance": chance(alike, ends=ends)}
 
 

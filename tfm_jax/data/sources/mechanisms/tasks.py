@@ -1,4 +1,4 @@
-"""What each mechanism asks for: how prompts are drawn, and what answers them."""
+"""Tasks: how the prompts of each mechanism are drawn, and what answers them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ Words = list[str]
 
 
 class Prompt(NamedTuple):
-    """What is given, and what is asked of it; one empty query: of all of it."""
+    """A context and its queries; one empty query concerns the whole context."""
 
     context: Words
-    queries: Sequence[Words] = ((),)  # type: ignore[assignment]
+    queries: Sequence[Sequence[str]] = ((),)
 
     @property
     def text(self) -> str:
