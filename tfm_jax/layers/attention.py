@@ -7,7 +7,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from tfm_jax.layers.linear import BIASES, INITS, Biases, Dropout, Linear, constrain
+from tfm_jax.layers.linear import (
+    BIASES,
+    INITS,
+    Biases,
+    Dropout,
+    Linear,
+    constrain,
+    parameter,
+)
 from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.ops.attention import SCORES, attention
 from tfm_jax.ops.masks import Mask
@@ -71,7 +79,7 @@ class MultiHeadAttention(nn.Module):
             constant = nn.initializers.constant(score.initial)
             shape = score.shape(self.heads, self.key_size)
             init = constant if score.initial else nn.initializers.glorot_uniform()
-            self.score_parameter = self.param("score", init, shape, jnp.float32)
+            self.score_parameter = parameter(self, "score", init, shape)
 
     def project(
         self, memory: jax.Array, positions: jax.Array | None = None

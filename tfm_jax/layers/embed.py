@@ -1,7 +1,6 @@
 """Token embedding, tied output projection, position and type embeddings."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from tfm_jax.layers.arch import TextArch
-from tfm_jax.layers.linear import INITS, Dropout, Linear, constrain
+from tfm_jax.layers.linear import INITS, Dropout, Linear, constrain, parameter
 from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.ops.losses import token_logits
@@ -32,12 +31,8 @@ class TokenEmbedding(nn.Module):
 
     def setup(self):
         init = INITS[self.initializer].embedding(self.width)
-        self.table = self.param(
-            "table",
-            nn.with_logical_partitioning(init, ("vocab", "embed")),
-            (self.vocab, self.width),
-            jnp.float32,
-        )
+        shape, axes = (self.vocab, self.width), ("vocab", "embed")
+        self.table = parameter(self, "table", init, shape, axes)
 
     def __call__(self, tokens: jax.Array, table: jax.Array | None = None) -> jax.Array:
         """[B, T] int in [0, V) -> [B, T, D]."""
@@ -71,12 +66,8 @@ class PositionEmbedding(nn.Module):
         scheme, width = POSITIONS[self.scheme], x.shape[-1]
         if scheme.learned:
             init = INITS[self.initializer].embedding(width)
-            table: Any = self.param(
-                "table",
-                nn.with_logical_partitioning(init, (None, "embed")),
-                (self.max_length, width),
-                jnp.float32,
-            )
+            shape = (self.max_length, width)
+            table = parameter(self, "table", init, shape, (None, "embed"))
             table = drop(table) if drop else table
             vectors = jnp.take(table, positions, axis=0, mode="clip")
             # for all rows before it is rounded, so that gradients sum in float32

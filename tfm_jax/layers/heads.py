@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from tfm_jax.config import knob
 from tfm_jax.layers.arch import Arch
-from tfm_jax.layers.linear import Dropout, Linear, constrain
+from tfm_jax.layers.linear import Dropout, Linear, constrain, parameter
 from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.text.encoder import EncoderArch
 from tfm_jax.ops.activations import ACTIVATIONS
@@ -92,8 +92,8 @@ class LMHead(nn.Module):
         x = ACTIVATIONS[cfg.activation].function(x)
         make = NORM_KINDS[cfg.norm_kind]
         x = make(epsilon=cfg.norm_eps, dtype=dtype, name="norm")(x)
-        zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",))
-        bias: Any = self.param("bias", zeros, (cfg.vocab,), jnp.float32)
+        zeros = nn.initializers.zeros
+        bias = parameter(self, "bias", zeros, (cfg.vocab,), ("vocab",))
         return constrain(attend(x) + bias, "batch", "length", "vocab")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core.meta import map_axis_meta
 
 _LAYER = re.compile(r"layer_(\d+)")
 _SCANNED = re.compile(r"layers(?:_(\d+)_of_(\d+))?")
@@ -85,11 +86,17 @@ def init_params(model: nn.Module, rng: jax.Array, *inputs: Any) -> dict[str, Any
     return to_scanned(params) if model.cfg.layout == "scanned" else params
 
 
-def logical_specs(model: nn.Module, *inputs: Any) -> dict[str, Any]:
-    """Tree of ``PartitionSpec`` over logical axis names, one leaf a parameter."""
+def abstract(model: nn.Module, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Shapes of ``init_params``, and ``logical_specs``, by one trace."""
     init = functools.partial(_initial(model).init, train=False)
     boxed = jax.eval_shape(lambda: init(jax.random.key(0), *inputs))
-    return nn.get_partition_spec(boxed)["params"]
+    shapes = map_axis_meta(lambda box: box.unbox(apply_constraint=False), boxed)
+    return shapes["params"], nn.get_partition_spec(boxed)["params"]
+
+
+def logical_specs(model: nn.Module, *inputs: Any) -> dict[str, Any]:
+    """Tree of ``PartitionSpec`` over logical axis names, one leaf a parameter."""
+    return abstract(model, *inputs)[1]
 
 
 def _initial(model, **changes):

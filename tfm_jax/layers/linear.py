@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.errors import ScopeParamShapeError
 from jax.typing import DTypeLike
 
 from tfm_jax.ops.dropout import dropout
@@ -105,6 +106,33 @@ BIASES = {
 }
 
 
+def parameter(
+    module: nn.Module,
+    name: str,
+    init: Callable,
+    shape: tuple[int, ...],
+    axes: tuple[str | None, ...] = (),
+) -> jax.Array:
+    """A float32 parameter of ``module``, made by ``init(key, shape, dtype)``.
+
+    Flax's ``Module.param`` traces ``init`` wherever the parameter is read, only to
+    compare shapes; here they are compared as they are, and a trace is shorter.
+
+    Args: axes: logical names of its axes; (): it has none.
+    Raises: ScopeParamShapeError if the parameter is there in another shape.
+    """
+    value: Any
+    if not module.has_variable("params", name):
+        drawn = nn.with_logical_partitioning(init, axes) if axes else init
+        value = module.param(name, drawn, shape, jnp.float32)
+        return value
+    value = nn.unbox(module.get_variable("params", name))
+    if value.shape != shape:
+        path = "/".join(module.path)
+        raise ScopeParamShapeError(name, path, value.shape, shape)
+    return value
+
+
 class Linear(nn.Module):
     """``x @ kernel + bias`` over the last ``inputs`` axes of x.
 
@@ -134,32 +162,27 @@ class Linear(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, shape = x.shape[: -self.inputs], x.shape[-self.inputs :]
         rows, columns = math.prod(shape), math.prod(self.features)
+        of_outputs = self.axes[self.inputs :]
 
         def matrix(key, full_shape, dtype):
             drawn = INITS[self.initializer].kernel(key, (rows, columns), dtype)
             drawn = drawn if self.scale == 1.0 else drawn * self.scale
             return drawn.reshape(full_shape)
 
-        kernel: Any = self.param(
-            "kernel",
-            nn.with_logical_partitioning(matrix, self.axes),
-            (*shape, *self.features),
-            jnp.float32,
-        )
+        kernel = parameter(self, "kernel", matrix, (*shape, *self.features), self.axes)
         x, kernel = x.reshape(-1, rows), kernel.reshape(rows, columns)
         if self.weight_norm:
             length = jnp.linalg.norm(kernel, axis=0)
-            first = nn.with_logical_partitioning(
-                lambda _: length.reshape(self.features), self.axes[self.inputs :]
-            )
-            scale: Any = self.param("scale", first)
+
+            def lengths(key, shape, dtype):
+                return length.reshape(shape)
+
+            scale = parameter(self, "scale", lengths, self.features, of_outputs)
             kernel = kernel * (scale.reshape(-1) / length)
         y = einsum("ti,io->to", x, kernel, dtype=self.dtype)
         if self.bias:
-            drawn = nn.with_logical_partitioning(
-                INITS[self.initializer].bias, self.axes[self.inputs :]
-            )
-            bias: Any = self.param("bias", drawn, self.features, jnp.float32)
+            init = INITS[self.initializer].bias
+            bias = parameter(self, "bias", init, self.features, of_outputs)
             y = y + bias.reshape(-1)  # in float32, and so is the sum of its gradient
             y = y.astype(self.dtype)
         return y.reshape(*batch, *self.features)

@@ -1,12 +1,13 @@
 """Position schemes: vectors added to tokens, a rotation, or a bias on the logits."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from tfm_jax.layers.linear import parameter
 from tfm_jax.ops import positions as ops
 
 
@@ -64,10 +65,8 @@ class PositionBias(nn.Module):
         if kind == "alibi":
             return ops.alibi_bias(q_positions, kv_positions, self.heads)
         if kind == "t5":
-            init = nn.with_logical_partitioning(
-                nn.initializers.normal(0.02), (None, "heads")
-            )
-            table: Any = self.param("table", init, (32, self.heads), jnp.float32)
+            init, shape = nn.initializers.normal(0.02), (32, self.heads)
+            table = parameter(self, "table", init, shape, (None, "heads"))
             bucket = ops.relative_buckets(
                 q_positions, kv_positions, bidirectional=self.bidirectional
             )

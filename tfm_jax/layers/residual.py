@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from tfm_jax.layers.linear import Dropout, Linear
+from tfm_jax.layers.linear import Dropout, Linear, parameter
 from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.ops.products import spread
 
@@ -35,7 +35,7 @@ NORM_PLACEMENTS = {
 def _tanh_gate(initial):
     def gate(residual, y):
         init = nn.initializers.constant(initial)
-        alpha = residual.param("alpha", init, (), jnp.float32)
+        alpha = parameter(residual, "alpha", init, ())
         # for all rows before it is rounded, so that its gradient is summed in float32
         return jnp.broadcast_to(jnp.tanh(alpha), y.shape).astype(y.dtype) * y
 

@@ -24,7 +24,7 @@ from tfm_jax.layers.convolutions import (
     affine,
 )
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
-from tfm_jax.layers.linear import Dropout, constrain
+from tfm_jax.layers.linear import Dropout, constrain, parameter
 from tfm_jax.models.family import Family
 from tfm_jax.models.parts.encoder_decoder import EncoderDecoder, Vocabularies
 from tfm_jax.ops.masks import Mask
@@ -172,9 +172,8 @@ class ConvSeq2Seq(EncoderDecoder):
         if cfg.tie == "none":
             self.output = affine(cfg, (cfg.target_vocab,), "vocab", scale=cfg.kept)
         else:
-            self.bias = self.param(
-                "output_bias", nn.initializers.zeros, (cfg.target_vocab,), jnp.float32
-            )
+            zeros, size = nn.initializers.zeros, (cfg.target_vocab,)
+            self.bias = parameter(self, "output_bias", zeros, size)
 
     def encode(
         self,

@@ -18,7 +18,7 @@ from tfm_jax.data.batch import PairBatch
 from tfm_jax.layers.arch import TextArch
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
 from tfm_jax.layers.heads import VocabularyLoss, vocabulary_logits
-from tfm_jax.layers.linear import Dropout, Linear, constrain
+from tfm_jax.layers.linear import Dropout, Linear, constrain, parameter
 from tfm_jax.layers.parts import DECODER, Context, Memory
 from tfm_jax.layers.residual import NORM_PLACEMENTS
 from tfm_jax.layers.stack import Stack
@@ -114,9 +114,8 @@ class Transformer(EncoderDecoder):
                 dtype=dtype,
             )
         if cfg.output_bias:
-            self.bias = self.param(
-                "output_bias", nn.initializers.zeros, (cfg.target_vocab,), jnp.float32
-            )
+            zeros, size = nn.initializers.zeros, (cfg.target_vocab,)
+            self.bias = parameter(self, "output_bias", zeros, size)
         self.source_positions = positions()
         self.target_positions = positions()
         self.embedding_dropout = Dropout(cfg.dropout)

@@ -21,7 +21,7 @@ from flax import linen as nn
 from tfm_jax.config import knob
 from tfm_jax.layers.heads import Labels
 from tfm_jax.layers.images.patches import ImageArch, ImageEncoder, resized
-from tfm_jax.layers.linear import Linear
+from tfm_jax.layers.linear import Linear, parameter
 from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.parts import PARTS
 from tfm_jax.models.family import Family
@@ -40,10 +40,8 @@ class AttentionPool(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         cfg = self.cfg
-        init = nn.with_logical_partitioning(
-            nn.initializers.glorot_uniform(), (None, "embed")
-        )
-        probe: Any = self.param("probe", init, (1, cfg.width), jnp.float32)
+        init, shape = nn.initializers.glorot_uniform(), (1, cfg.width)
+        probe = parameter(self, "probe", init, shape, (None, "embed"))
         # for all rows before it is rounded, so that gradients sum in float32
         probe = jnp.repeat(probe[None], len(x), axis=0).astype(x.dtype)
         y = PARTS["cross_attention"].build(cfg, 1.0, "attention")(probe, x, train=train)

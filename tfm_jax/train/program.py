@@ -8,7 +8,7 @@ import jax
 from jax.typing import ArrayLike
 
 from tfm_jax.config import ConfigError
-from tfm_jax.layers.layout import init_params, logical_specs
+from tfm_jax.layers.layout import abstract, init_params
 from tfm_jax.mesh import shardings
 from tfm_jax.models import MODELS
 from tfm_jax.ops.attention import not_here
@@ -27,19 +27,21 @@ class Program(NamedTuple):
     Attributes:
         init: ``init(seed) -> TrainState`` before the first step; one program for all
             seeds, so that it is compiled for the first of them.
+        shapes: ``shapes() -> TrainState``, shape and dtype of every array of it.
         gradients: ``gradients(state, batch) -> (loss, weight, gradients)``.
         train_step: ``train_step(state, batch) -> (state, metrics)``.
         specs: logical axes of the parameters, of all programs with that model.
     """
 
     init: Callable
+    shapes: Callable
     gradients: Callable
     train_step: Callable
     specs: dict
 
     def abstract(self, mesh: jax.sharding.Mesh) -> TrainState:
         """Shape, dtype and place of every array of the state."""
-        shapes = jax.eval_shape(self.init, 0)
+        shapes = self.shapes()
         return jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
             shapes,
@@ -94,18 +96,23 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
         above=family.above,
     )
 
+    state_of = functools.partial(
+        init_state,
+        optimizer=optimizer,
+        ema=cfg.ema_decay > 0,
+        freeze=freeze,
+        watched=cfg.skip_sigma > 0,
+        annealed=SCHEDULES[experiment.optim.schedule].watches,
+    )
+    params_shapes, specs = _abstract(model, objective.example)
+
     def init(seed):
         key = jax.random.key(seed)
         params = init_params(model, key, objective.example())
-        return init_state(
-            params,
-            optimizer,
-            seed,
-            ema=cfg.ema_decay > 0,
-            freeze=freeze,
-            watched=cfg.skip_sigma > 0,
-            annealed=SCHEDULES[experiment.optim.schedule].watches,
-        )
+        return state_of(params, seed=seed)
+
+    def shapes():
+        return jax.eval_shape(state_of, params_shapes, seed=0)
 
     options = dict(smoothing=cfg.label_smoothing, train=True)
     auxiliary_scale = None
@@ -127,9 +134,9 @@ def build(experiment: Experiment, *, peak_lr: ArrayLike | None = None) -> Progra
         skip_limit=cfg.skip_limit,
         skip_sigma=cfg.skip_sigma,
     )
-    return Program(init, gradients, train_step, _specs(model, objective.example))
+    return Program(init, shapes, gradients, train_step, specs)
 
 
 @functools.lru_cache(maxsize=16)  # many runs of a process have one model
-def _specs(model, example):
-    return logical_specs(model, example())
+def _abstract(model, example):
+    return abstract(model, example())

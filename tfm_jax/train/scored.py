@@ -19,7 +19,7 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
     Raises: ConfigError, DataError if it cannot be run.
     """
     experiment = experiment.complete(data.tokenizer)
-    params = jax.eval_shape(program.build(experiment).init, 0).params
+    params = program.build(experiment).shapes().params
     scored = [("valid", experiment, data, "valid"), ("test", experiment, data, "test")]
     for name, other in experiment.variants().items():
         its_data = other.workload.prepare(other, data.tokenizer)

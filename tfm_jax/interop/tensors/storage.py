@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tfm_jax.interop.problems import listed
-from tfm_jax.layers.layout import init_params
+from tfm_jax.layers.layout import abstract
 
 
 class Stored(NamedTuple):
@@ -65,9 +64,7 @@ def shapes(
 
     Args: example: () -> a batch that the model reads.
     """
-    key = jax.random.key(0)
-    params = jax.eval_shape(lambda: init_params(model, key, example()))
-    flat = flatten_dict(params, sep="/").items()
+    flat = flatten_dict(abstract(model, example())[0], sep="/").items()
     return MappingProxyType({path: leaf.shape for path, leaf in flat})
 
 

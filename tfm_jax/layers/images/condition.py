@@ -1,13 +1,11 @@
 """What a denoising model is conditioned on: the time of diffusion, a label."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from tfm_jax.layers.linear import INITS, Linear
+from tfm_jax.layers.linear import INITS, Linear, parameter
 from tfm_jax.ops.diffusion import WAVES
 from tfm_jax.ops.dropout import dropout
 
@@ -53,12 +51,8 @@ class LabelEmbedding(nn.Module):
     @nn.compact
     def __call__(self, labels: jax.Array, *, train: bool) -> jax.Array:
         init = INITS[self.initializer].embedding(self.width)
-        table: Any = self.param(
-            "table",
-            nn.with_logical_partitioning(init, ("vocab", "embed")),
-            (self.labels + 1, self.width),
-            jnp.float32,
-        )
+        shape = (self.labels + 1, self.width)
+        table = parameter(self, "table", init, shape, ("vocab", "embed"))
         if train and self.dropout:
             kept = dropout(
                 jnp.ones(labels.shape), self.dropout, self.make_rng("dropout")

@@ -1,14 +1,12 @@
 """Layers of feature maps [B, H, W, C]: convolutions, residual blocks, attention."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
 from tfm_jax.layers.arch import Arch
-from tfm_jax.layers.linear import INITS, Dropout, Linear
+from tfm_jax.layers.linear import INITS, Dropout, Linear, parameter
 from tfm_jax.layers.parts import CROSS, FFN, PARTS, SELF, Context
 from tfm_jax.layers.residual import modulate
 from tfm_jax.layers.stack import Block
@@ -33,14 +31,10 @@ class Convolution(nn.Module):
         def init(key, shape, dtype):
             return self.scale * INITS[INIT].kernel(key, shape, dtype)
 
-        kernel: Any = self.param(
-            "kernel",
-            nn.with_logical_partitioning(init, (None, None, None, "embed")),
-            (3, 3, x.shape[-1], self.features),
-            jnp.float32,
-        )
-        zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("embed",))
-        bias: Any = self.param("bias", zeros, (self.features,), jnp.float32)
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = parameter(self, "kernel", init, shape, (None, None, None, "embed"))
+        zeros = nn.initializers.zeros
+        bias = parameter(self, "bias", zeros, (self.features,), ("embed",))
         before = 2 - self.stride  # of a map of even sides, as "SAME" of TensorFlow
         y = jax.lax.conv_general_dilated(
             x.astype(self.dtype),

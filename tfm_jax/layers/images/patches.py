@@ -12,7 +12,7 @@ from flax import linen as nn
 from tfm_jax.config import knob
 from tfm_jax.layers.arch import Arch
 from tfm_jax.layers.embed import PositionEmbedding
-from tfm_jax.layers.linear import INITS, Dropout, Linear, constrain
+from tfm_jax.layers.linear import INITS, Dropout, Linear, constrain, parameter
 from tfm_jax.layers.parts import Context
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.layers.stack import Stack
@@ -197,14 +197,12 @@ class ImageEmbedding(nn.Module):
         count = math.prod(cfg.grid) + self.cls
         self.position = PositionEmbedding(cfg.positions, count, cfg.init)
         if self.cls:
-            zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("embed",))
-            self.first = self.param("cls", zeros, (cfg.width,), jnp.float32)
+            zeros = nn.initializers.zeros
+            self.first = parameter(self, "cls", zeros, (cfg.width,), ("embed",))
         if cfg.registers:
-            drawn = nn.with_logical_partitioning(
-                init.embedding(cfg.width), (None, "embed")
-            )
-            shape = (cfg.registers, cfg.width)
-            self.register = self.param("registers", drawn, shape, jnp.float32)
+            drawn, shape = init.embedding(cfg.width), (cfg.registers, cfg.width)
+            axes = (None, "embed")
+            self.register = parameter(self, "registers", drawn, shape, axes)
         self.dropout = Dropout(cfg.dropout)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:

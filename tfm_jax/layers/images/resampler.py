@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from tfm_jax.config import check_numbers, knob
 from tfm_jax.layers.arch import Arch
+from tfm_jax.layers.linear import parameter
 from tfm_jax.layers.parts import ENCODER, FFN, Context, Memory, Part
 from tfm_jax.layers.stack import Stack
 from tfm_jax.ops.masks import Mask
@@ -110,10 +111,8 @@ class Resampler(nn.Module):
         cfg, row, width = self.cfg, RESAMPLERS[self.cfg.kind], self.arch.width
 
         def table(name, rows, deviation):
-            init = nn.with_logical_partitioning(
-                nn.initializers.normal(deviation), (None, "embed")
-            )
-            return self.param(name, init, (rows, width), jnp.float32)
+            init = nn.initializers.normal(deviation)
+            return parameter(self, name, init, (rows, width), (None, "embed"))
 
         self.frame = table("frame", cfg.frames, 0.02)
         if row.latents:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.layers.attention import KeyValue
-from tfm_jax.layers.linear import INITS, Linear
+from tfm_jax.layers.linear import INITS, Linear, parameter
 from tfm_jax.layers.recurrent.layer import Affine, biased
 from tfm_jax.ops.attention import SCORES, attention
 from tfm_jax.ops.masks import Mask
@@ -66,10 +66,10 @@ class RecurrentAttention(nn.Module):
             self.key = Linear((size,), axes, cfg.init, bias=False, dtype=dtype)
         if SCORES[kind.score].shape:
 
-            def vector(key, shape):
-                return init.kernel(key, (size, 1)).reshape(shape)
+            def vector(key, shape, dtype):
+                return init.kernel(key, (size, 1), dtype).reshape(shape)
 
-            self.vector = self.param("score", vector, (1, size))
+            self.vector = parameter(self, "score", vector, (1, size))
 
     def project(
         self, memory: jax.Array, segments: jax.Array, *, packed: bool

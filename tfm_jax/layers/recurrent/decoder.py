@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.layers.arch import REMATS
-from tfm_jax.layers.linear import INITS
+from tfm_jax.layers.linear import INITS, parameter
 from tfm_jax.layers.recurrent.alignment import (
     ProjectedMemory,
     RecurrentAttention,
@@ -149,7 +149,8 @@ class Decoder(nn.Module):
             columns = cfg.target_vocab
             self.output = Affine(cfg.readout_size, columns, init.kernel, None, dtype)
         if cfg.output_bias:
-            self.output_bias = self.param("output_bias", init.bias, (cfg.target_vocab,))
+            size = (cfg.target_vocab,)
+            self.output_bias = parameter(self, "output_bias", init.bias, size)
 
     def project(
         self, memory: jax.Array, segments: jax.Array, *, packed: bool

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from tfm_jax.layers.arch import REMATS
-from tfm_jax.layers.linear import INITS
+from tfm_jax.layers.linear import INITS, parameter
 from tfm_jax.ops.dropout import dropout
 from tfm_jax.ops.products import spread
 from tfm_jax.ops.recurrence import CELLS, Cell, States, multiply, scan
@@ -47,17 +47,12 @@ class Affine(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self):
-        partitioned = nn.with_logical_partitioning
-        self.kernel = self.param(
-            "kernel",
-            partitioned(self.kernel_init, ("embed", "mlp")),
-            (self.inputs, self.outputs),
-            jnp.float32,
-        )
+        shape, axes = (self.inputs, self.outputs), ("embed", "mlp")
+        self.kernel = parameter(self, "kernel", self.kernel_init, shape, axes)
         self.bias = None
         if self.bias_init:
-            drawn = partitioned(self.bias_init, ("mlp",))
-            self.bias = self.param("bias", drawn, (self.outputs,))
+            size = (self.outputs,)
+            self.bias = parameter(self, "bias", self.bias_init, size, ("mlp",))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., I] -> [..., O]."""
@@ -92,8 +87,9 @@ class RecurrentLayer(nn.Module):
         self.recurrent = Affine(cfg.width, columns, kernel, None, dtype)
         self.candidate_bias = None
         if cell.bias:
-            own = nn.with_logical_partitioning(init.bias, ("mlp",))
-            self.candidate_bias = self.param("candidate_bias", own, (cfg.width,))
+            self.candidate_bias = parameter(
+                self, "candidate_bias", init.bias, (cfg.width,), ("mlp",)
+            )
 
     def __call__(
         self, x: jax.Array, starts: jax.Array | None, *, reverse: bool

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tfm_jax.layers.embed import PositionEmbedding, TokenEmbedding
-from tfm_jax.layers.linear import INITS, Dropout, constrain
+from tfm_jax.layers.linear import INITS, Dropout, constrain, parameter
 from tfm_jax.layers.norms import NORM_KINDS
 from tfm_jax.layers.parts import CROSS, FFN, SELF, Context, Memory
 from tfm_jax.layers.stack import Stack
@@ -110,9 +110,8 @@ class QueryingEncoder(nn.Module):
         pattern = (WITH_IMAGE,) + (WITHOUT,) * (self.cross_every - 1)
         self.stack = Stack(cfg, cfg.depth, causal=False, pattern=pattern)
         drawn = INITS[cfg.init].embedding(cfg.width)
-        init = nn.with_logical_partitioning(drawn, (None, "embed"))
         shape = (self.count, cfg.width)
-        self.queries = self.param("queries", init, shape, jnp.float32)
+        self.queries = parameter(self, "queries", drawn, shape, (None, "embed"))
 
     def __call__(
         self,

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from tfm_jax.layers.embed import TokenEmbedding
 from tfm_jax.layers.heads import LMHead
-from tfm_jax.layers.linear import Linear
+from tfm_jax.layers.linear import Linear, parameter
 from tfm_jax.layers.text.encoder import EncoderArch
 
 # [B, Q, E] -> the vectors of an image that texts are compared with
@@ -59,7 +59,7 @@ class QueryHeads(nn.Module):
         dtype = jnp.dtype(arch.dtype)
         self.begin = TokenEmbedding(1, arch.width, arch.init, False, dtype)
         first = nn.initializers.constant(self.temperature)
-        self.divisor = self.param("temperature", first, (), jnp.float32)
+        self.divisor = parameter(self, "temperature", first, ())
 
     def contrast(self, queries: jax.Array | None, text: jax.Array | None) -> Vectors:
         """``Vectors`` of the queries [B, Q, D] and of the first token of [B, T, D]."""

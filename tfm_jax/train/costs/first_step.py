@@ -47,7 +47,7 @@ def measure(begun: Start) -> dict[str, Any]:
     translation, padding left out, or images. Nothing is compiled or run.
     """
     functions = program.build(begun.experiment)
-    state = jax.eval_shape(functions.init, 0)
+    state = functions.shapes()
     batch = jax.tree.map(lambda x: x[None], begun.batch)  # one micro-batch
     counted: dict[str, Any]
     try:

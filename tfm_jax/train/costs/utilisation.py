@@ -82,7 +82,7 @@ def needed(experiment: Experiment, batch: Any) -> float:
     there = {k: v for k, v in plain.items() if hasattr(experiment.model, k)}
     model = dataclasses.replace(experiment.model, **there)
     functions = program.build(experiment._replace(model=model))
-    state = jax.eval_shape(functions.init, 0)
+    state = functions.shapes()
     try:
         return float(flops.count(functions.gradients, state, batch)["products"])
     except flops.Uncountable:
