@@ -49,8 +49,12 @@ def waiting(reported: Collection[str], words: Words) -> list[tuple[str, str]]:
 def page(listed: Sequence[Mapping], words: Words) -> str:
     """The page of one language."""
     good, of = forest.reproduced(listed, words)
-    counts = Counter(entry["verdict"] for entry in listed)
+    answering = [entry for entry in listed if not words.answers(entry)]
+    counts = Counter(entry["verdict"] for entry in answering)
     told = [f"{words.verdicts[v][0]} {counts[v]}" for v in words.verdicts if counts[v]]
+    tally = words.tally.format(len(answering), ", ".join(told))
+    if earlier := len(listed) - len(answering):
+        tally += f". {words.kept.format(earlier)}"
     groups = [
         {
             "title": words.question(number),
@@ -63,10 +67,16 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
         markdown,
         {
             "words": words,
-            "tally": words.tally.format(len(listed), ", ".join(told)),
+            "tally": tally,
             "good": good,
             "of": of,
             "groups": groups,
+            "explained": [
+                _explained(entry, why, words)
+                for _, group in entries.grouped(listed)
+                for entry in group
+                if (why := words.why(entry))
+            ],
             "waiting": waiting({entry["name"] for entry in listed}, words),
         },
     )
@@ -74,14 +84,34 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
 
 def _row(entry, words):
     machine = entry["machine"].replace("(R)", "").replace(" Processor", "")
+    verdict = words.verdicts[entry["verdict"]][0]
+    if answer := words.answers(entry):
+        verdict = words.earlier.format(verdict, answer)
     return {
         "study": words.name(entry),
-        "page": Markup(f"../docs/studies/{entry['name']}-{entry['scale']}.md"),
+        "page": _page(words.name(entry)),
         "question": words.asked(entry),
-        "verdict": words.verdicts[entry["verdict"]][0],
+        "verdict": verdict,
         "effect": main_effect(entry, words),
         "hours": f"{entry['hours']:.2f}",
         "machine": machine,
+    }
+
+
+def _page(name):
+    """Where a report is, or what else shows something, from this folder."""
+    if not name.endswith(".md"):
+        study, _, scale = name.partition(":")
+        name = f"studies/{study}-{scale or 'cpu'}.md"
+    return Markup(f"../docs/{name}")
+
+
+def _explained(entry, why, words):
+    return {
+        "study": words.name(entry),
+        "page": _page(words.name(entry)),
+        "text": getattr(why, words.language),
+        "evidence": [(name, _page(name)) for name in why.evidence],
     }
 
 

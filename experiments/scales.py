@@ -149,6 +149,23 @@ CAPTIONS |= {
     "train.batch_tokens": 1_024,
     "checkpoint.keep": 1,
 }
+# Symbols to write down again, which only have to be carried over. A run takes half
+# a minute on one core.
+COPIES = _SEQ2SEQ | {
+    "data.source": "mechanisms",
+    "data.mechanism.task": "copy",
+    "data.mechanism.length": 24,
+    "data.mechanism.shortest": 1,
+    "data.mechanism.train": 20_000,
+    "data.source_length": 32,
+    "data.target_length": 32,
+    "tokenizer.kind": "word",
+    "tokenizer.vocab": 100,
+    "optim.warmup_steps": 50,
+    "train.batch_tokens": 1_024,
+    "checkpoint.keep": 1,
+}
+COPIES |= steps(800)
 # sentences of at most 10 and of at least 15 words: a third and a quarter of them
 BY_LENGTH = {
     "eval.variants": ("short:heldout_words_most=10", "long:heldout_words_least=15")
@@ -291,6 +308,12 @@ SCENES: dict[str, Any] = dict(
         "eval.sentences": 0,
         "optim.warmup_steps": 50,
     },
+)
+# Each arm at the best of several rates.
+TUNED_SCENES: dict[str, Any] = SCENES | dict(
+    fixed_rate="",
+    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3)},
+    tune_seeds=(1_000,),
 )
 LARGE_SCENES = SCENES | dict(
     seeds=(0, 1, 2, 3, 4),

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from experiments.overview.explanations import (
+    ANSWERED,
+    EXPLANATIONS,
+    Explanation,
+)
 from experiments.overview.questions import QUESTIONS, STUDIES
 from experiments.statistics import answers
 from experiments.statistics.findings import (
@@ -22,7 +27,8 @@ class Words(NamedTuple):
         check: what became of a check -> how the plot says that it blocks. reproduced:
             how many of how many findings. opposite, same: sides of the plot. axis, key:
             what it says of its axis and marks. published, expected, seen: beside an
-            effect. tally: of all studies.
+            effect. tally: of all studies. earlier: a verdict in place of which another
+            one answers; kept: how many there are.
     """
 
     language: str
@@ -41,6 +47,8 @@ class Words(NamedTuple):
     expected: str
     seen: str
     tally: str
+    earlier: str
+    kept: str
 
     def question(self, number: int) -> str:
         """Heading of a group."""
@@ -54,6 +62,15 @@ class Words(NamedTuple):
     def name(self, entry: Mapping) -> str:
         """Of a study; with its scale if that is not the usual one."""
         return entry["name"] + ("" if entry["scale"] == "cpu" else f":{entry['scale']}")
+
+    def answers(self, entry: Mapping) -> str:
+        """Name of the entry that answers in place of an earlier one; "" of others."""
+        scale = ANSWERED.get(entry["name"], entry["scale"])
+        return self.name({**entry, "scale": scale}) if scale != entry["scale"] else ""
+
+    def why(self, entry: Mapping) -> Explanation | None:
+        """Why an entry's findings are not as published, if somebody has found out."""
+        return EXPLANATIONS.get(self.name(entry))
 
     def blocked(self, entry: Mapping) -> str:
         """Why nothing is concluded from an entry's findings; "" if something is."""
@@ -87,6 +104,8 @@ ENGLISH = Words(
     expected="expected {} to {}",
     seen="smallest detectable {}",
     tally="{} studies: {}",
+    earlier="{}; answered by {}",
+    kept="{} earlier results are kept beside those that answer",
 )
 KOREAN = Words(
     language="korean",
@@ -141,5 +160,7 @@ KOREAN = Words(
     expected="기대 {}~{}",
     seen="검출할 수 있는 최소 {}",
     tally="연구 {}개: {}",
+    earlier="{} ({}이 답함)",
+    kept="답이 되는 결과 곁에 이전 결과 {}개를 남겨 둡니다",
 )
 LANGUAGES = (ENGLISH, KOREAN)

@@ -7,9 +7,10 @@ Alayrac et al. 2022, arXiv:2204.14198, table 3 (viii): over five tasks a Flaming
 70.7 with a frozen language model, 62.7 with one that is fine-tuned, 57.8 from scratch.
 """
 
-from experiments.scales import LARGE_SCENES, SCENES, SCENES_VISION
+from experiments.scales import LARGE_SCENES, SCENES, SCENES_VISION, TUNED_SCENES
 from experiments.study import Study, worse
 
+SCALES = ("cpu", "tuned", "gpu")
 ARMS = {
     "frozen": {},
     "tuned": {"freeze": "vision"},
@@ -19,7 +20,7 @@ ARMS = {
 
 def get_study(scale="cpu"):
     return Study(
-        **{"cpu": SCENES, "gpu": LARGE_SCENES}[scale],
+        **{"cpu": SCENES, "tuned": TUNED_SCENES, "gpu": LARGE_SCENES}[scale],
         metric="valid/nll",
         arms=ARMS,
         baseline="frozen",

@@ -7,15 +7,20 @@ Alayrac et al. 2022, arXiv:2204.14198, table 3 (vi): over five tasks a Flamingo-
 70.7 with the perceiver, 66.7 with a Transformer, 66.6 with an MLP.
 """
 
-from experiments.scales import LARGE_SCENES, SCENES, steps
+from experiments.scales import LARGE_SCENES, SCENES, TUNED_SCENES, steps
 from experiments.study import Study, axis, worse
 
+SCALES = ("cpu", "tuned", "gpu")
 KINDS = ("perceiver", "transformer", "mlp", "none")
 LONGER = SCENES["settings"] | steps(600)
 
 
 def get_study(scale="cpu"):
-    cfg = {"cpu": SCENES | dict(settings=LONGER), "gpu": LARGE_SCENES}[scale]
+    cfg = {
+        "cpu": SCENES | dict(settings=LONGER),
+        "tuned": TUNED_SCENES | dict(settings=LONGER),
+        "gpu": LARGE_SCENES,
+    }[scale]
     return Study(
         **cfg,
         metric="valid/nll",

@@ -11,6 +11,7 @@ import pytest
 
 from experiments import readme, studies
 from experiments.overview import entries, forest
+from experiments.overview.explanations import ANSWERED, EXPLANATIONS
 from experiments.overview.questions import QUESTIONS, STUDIES
 from experiments.overview.words import ENGLISH, LANGUAGES
 from experiments.statistics import findings
@@ -47,6 +48,17 @@ def test_every_page_of_a_study_has_its_numbers_and_every_study_its_question():
     assert NAMES == sorted(NAMES) == sorted(path.stem for path in PAGES.glob("*.md"))
     assert set(STUDIES) == {m.name for m in pkgutil.iter_modules(studies.__path__)}
     assert {number for number, _ in STUDIES.values()} == {*range(len(QUESTIONS))}
+
+
+def test_every_explanation_is_of_a_result_and_rests_on_another_one():
+    listed = {ENGLISH.name(entry): entry for entry in LISTED}
+    for name, why in EXPLANATIONS.items():
+        assert listed[name]["verdict"] != "REPRODUCED" and name not in why.evidence
+        assert why.english.count(". ") == why.korean.count(". ") == 1
+        for shown in why.evidence:
+            assert shown in listed or (PAGES.parent / shown).is_file()
+    for study, scale in ANSWERED.items():
+        assert {study, f"{study}:{scale}"} <= set(listed)
 
 
 @pytest.mark.parametrize("entry", LISTED, ids=NAMES)
