@@ -98,7 +98,8 @@ def gradients(experiment, target, example=None):
     batch = jax.tree.map(lambda x: np.ones((1, 2, *x.shape[1:]), x.dtype), example)
     with on(target):
         program = build(experiment)
-        state = jax.eval_shape(program.init, 0)
+        state = program.shapes()
+        assert state == jax.eval_shape(program.init, 0)
     return lowered(program.gradients, state, batch, target=target)
 
 

@@ -1,12 +1,15 @@
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 from flax import linen as nn
+from flax.errors import ScopeParamShapeError
 
 from tests.layers.weights import normal, random_params
-from tfm_jax.layers.linear import INITS, Linear, constrain
+from tfm_jax.layers.linear import INITS, Linear, constrain, parameter
 
 # TensorFlow's truncated_normal(0.02) too is cut at two deviations and not rescaled
 TRUNCATED = 0.02 * scipy.stats.truncnorm(-2, 2).std()
@@ -66,3 +69,31 @@ def test_token_vectors_have_variance_one_over_width_or_the_named_one(name):
 def test_constraints_do_nothing_without_a_mesh():
     x = jnp.ones((2, 3))
     assert constrain(x, "batch", "embed") is x
+
+
+class Scaled(nn.Module):
+    """``x`` times a parameter as wide, which ``draws`` makes."""
+
+    draws: Callable
+
+    @nn.compact
+    def __call__(self, x):
+        return x * parameter(self, "scale", self.draws, x.shape[-1:], ("embed",))
+
+
+def test_a_parameter_is_drawn_once_and_read_in_its_shape_only():
+    drawn = []
+
+    def init(key, shape, dtype):
+        drawn.append(shape)
+        return jnp.full(shape, 2.0, dtype)
+
+    module, x = Scaled(init), jnp.ones((2, 3))
+    variables = module.init(jax.random.key(0), x)
+    (spec,) = jax.tree.leaves(nn.get_partition_spec(variables))
+    assert tuple(spec) == ("embed",)
+    for apply in (module.apply, jax.jit(module.apply)):
+        np.testing.assert_array_equal(apply(nn.unbox(variables), x), 2 * x)
+    assert drawn == [(3,)]
+    with pytest.raises(ScopeParamShapeError, match="scale"):
+        module.apply(variables, jnp.ones((2, 4)))

@@ -122,8 +122,12 @@ def stub(monkeypatch):
             metrics["loss"] = 1e6 * len(batch.source) + jnp.sum(weights * batch.source)
             return state._replace(step=state.step + 1), metrics
 
+        def shapes():
+            return jax.eval_shape(init, 0)
+
         specs = {"table": jax.sharding.PartitionSpec(None)}
-        return real._replace(init=init, train_step=train_step, specs=specs)
+        functions = dict(init=init, shapes=shapes, train_step=train_step)
+        return real._replace(**functions, specs=specs)
 
     program_build = functools.cache(program.build)
     monkeypatch.setattr(program, "build", build)
@@ -137,7 +141,7 @@ def stub(monkeypatch):
 def traced_step(experiment):
     """The train step of a tiny model, without its data."""
     built = program.build(experiment.complete(Vocabulary))
-    state = jax.eval_shape(built.init, 0)
+    state = built.shapes()
     micro = experiment.train.accumulate_steps
     batch = jax.tree.map(
         lambda x: np.ones((micro, 2, 3), np.int32), translation.example()

@@ -90,7 +90,11 @@ def abstract(model: nn.Module, *inputs: Any) -> tuple[dict[str, Any], dict[str, 
     """Shapes of ``init_params``, and ``logical_specs``, by one trace."""
     init = functools.partial(_initial(model).init, train=False)
     boxed = jax.eval_shape(lambda: init(jax.random.key(0), *inputs))
-    shapes = map_axis_meta(lambda box: box.unbox(apply_constraint=False), boxed)
+
+    def opened(box: Any) -> Any:
+        return box.unbox(apply_constraint=False)
+
+    shapes = map_axis_meta(opened, boxed)
     return shapes["params"], nn.get_partition_spec(boxed)["params"]
 
 

@@ -42,7 +42,7 @@ def on_two():
 
 def test_the_state_takes_what_its_shapes_say(on_two):
     parallel, plan = on_two
-    state = jax.eval_shape(program.build(parallel).init, 0)
+    state = program.build(parallel).shapes()
     assert plan["state_bytes"] == {
         "parameters": bytes_of(state.params),
         "optimizer": bytes_of(state.opt_state),

@@ -112,7 +112,7 @@ def step_of(config, settings):
     experiment = cells.configure(config, settings)
     experiment, batch, _ = api.start(experiment)
     functions = program.build(experiment)
-    state = jax.eval_shape(functions.init, 0)
+    state = functions.shapes()
     return functions.train_step, state, jax.tree.map(lambda x: x[None], batch)
 
 
