@@ -1,36 +1,45 @@
 """Does Post-LN need a warm-up of the learning rate where Pre-LN does not?
 
-Each arm has the better of two rates.
+Each arm has the best of several rates. Scale depth: models of two, four and six layers.
 
 Xiong et al. 2020, arXiv:2002.04745, section 4: without warm-up a Post-LN Transformer of
 six layers ends at 8.45 BLEU, with it at 34; Pre-LN does without.
 """
 
 from experiments.scales import MULTI30K, NUMERALS
-from experiments.study import Study, axis, equivalent, grid, worse
+from experiments.study import Study, axis, check, equivalent, grid, worse
 
 NORMS = axis("model.norm", ("post", "pre"))
 WARMUPS = {"none": {"optim.warmup_steps": 0}, "warmup": {"optim.warmup_steps": 200}}
 LONG_WARMUPS = WARMUPS | {"warmup": {"optim.warmup_steps": 4_000}}
-SIX = {"model.encoder_depth": 6, "model.decoder_depth": 6}
+LAYERS = {
+    str(n): {"model.encoder_depth": n, "model.decoder_depth": n} for n in (2, 4, 6)
+}
+SIX = LAYERS["6"]
+
+SCALES = ("cpu", "depth", "gpu")
 
 
 def get_study(scale="cpu"):
     return Study(
-        **{"cpu": _cpu(), "gpu": _gpu()}[scale],
-        settings=SIX,
-        baseline="post-warmup",
+        **{"cpu": _cpu(), "depth": _depth(), "gpu": _gpu()}[scale],
         metric="valid/nll",
-        expect=(
-            worse("post-none", "post-warmup", "Post-LN needs warm-up"),
-            equivalent("pre-none", "pre-warmup", "Pre-LN does not"),
-        ),
+    )
+
+
+def _findings(layers=""):
+    return (
+        worse(f"post-none{layers}", f"post-warmup{layers}", "Post-LN needs warm-up"),
+        equivalent(f"pre-none{layers}", f"pre-warmup{layers}", "Pre-LN does not"),
     )
 
 
 def _cpu():
     return NUMERALS | dict(
+        settings=SIX,
         arms=grid(NORMS, WARMUPS),
+        baseline="post-warmup",
+        expect=_findings(),
         tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)},
         tune_seeds=(1_000,),
         fixed_rate="",
@@ -38,8 +47,25 @@ def _cpu():
     )
 
 
+def _depth():
+    return _cpu() | dict(
+        settings={},
+        arms=grid(NORMS, WARMUPS, LAYERS),
+        baseline="post-warmup-6",
+        tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)},
+        expect=(
+            *_findings("-6"),
+            check(equivalent("post-none-2", "post-warmup-2", "two layers do not")),
+        ),
+        caveat="narrow layers; numbers are spelled by rule",
+    )
+
+
 def _gpu():
     return MULTI30K | dict(
+        settings=SIX,
         arms=grid(NORMS, LONG_WARMUPS),
+        baseline="post-warmup",
+        expect=_findings(),
         tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 5e-3)},
     )
