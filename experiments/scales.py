@@ -311,6 +311,7 @@ SCENES: dict[str, Any] = dict(
 )
 # Each arm at the best of several rates.
 TUNED_SCENES: dict[str, Any] = SCENES | dict(
+    settings={k: v for k, v in SCENES["settings"].items() if k != "optim.peak_lr"},
     fixed_rate="",
     tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3)},
     tune_seeds=(1_000,),

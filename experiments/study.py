@@ -163,6 +163,8 @@ class Study:
             the arms makes a difference. other_seeds: seeds of a second set of runs of
             the baseline, against which chance is measured.
         caveat: why this scale may not show the effect.
+        solved: the metric from which on a run has solved its task, where others do not
+            solve it at all: how many do is told, as a mean describes neither.
         looks: seeds of an arm at each analysis of a group-sequential study: those in
             ``seeds``, and so many more until every expectation is decided.
     """
@@ -188,6 +190,7 @@ class Study:
     identical: tuple[int, ...] = ()
     other_seeds: tuple[int, ...] = ()
     caveat: str = ""
+    solved: float | None = None
     looks: tuple[int, ...] = ()
 
     def __post_init__(self):

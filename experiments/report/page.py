@@ -87,6 +87,7 @@ def _view(report):
         "goal": tables.goal(report),
         "good_sign": tables.good_sign(report),
         "headline": tables.headline(report),
+        "solved": tables.solved(report),
         "details": tables.details(report),
         "detectable": tables.detectable(report),
         "power": f"{100 * report['detectable']['power']:.0f} %",

@@ -16,6 +16,7 @@ from experiments.report.numbers import (
     quantity,
 )
 from experiments.statistics.answers import CHECKED
+from experiments.statistics.stats import clopper_pearson
 
 TOO_FEW = "fewer than three pairs: no interval and no test"
 
@@ -73,7 +74,7 @@ def headline(report: dict) -> list[dict]:
             "edge": arm["edge"],
             "n": fixed(arm["n"], 0),
             "mean": fixed(arm["mean"], digits, _no_mean(arm)),
-            "diverged": _diverged(arm["diverged"]),
+            "diverged": _share(arm["diverged"]),
         }
         for arm in report["arms"]
     ]
@@ -118,11 +119,31 @@ def _no_mean(arm):
     return "every run diverged" if gone else "no finished run"
 
 
-def _diverged(rate):
+def _share(rate):
     if not rate["n"]:
         return absent("no run has ended")
     low, high = (f"{100 * rate[end]:.0f}" for end in ("low", "high"))
     return Shown(f"{rate['count']}/{rate['n']} ({low}–{high} %)", rate["count"])
+
+
+def solved(report: dict) -> list[dict]:
+    """One row an arm: how many runs solve the task, and each run; [] if none is one."""
+    if report["solved"] is None:
+        return []
+    sign, digits = (1 if report["goal"] == "max" else -1), places(report)
+    rows = []
+    for arm in report["arms"]:
+        ended = sorted(v for v in arm["values"].values() if v is not None)
+        count = sum(sign * (v - report["solved"]) >= 0 for v in ended)
+        n = len(arm["values"])
+        low, high = clopper_pearson(count, n)
+        rate = {"count": count, "n": n, "low": low, "high": high}
+        each = [fixed(value, digits).text for value in ended]
+        some = 0 < count < n
+        rows.append(
+            {"name": arm["name"], "rate": _share(rate), "each": each, "some": some}
+        )
+    return rows
 
 
 def details(report: dict) -> list[dict]:

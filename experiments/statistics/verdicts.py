@@ -75,6 +75,7 @@ def analyse(plan: Plan) -> dict:
         "match": study.match,
         "unit": next((c.costly.workload.counted for c in plan.cells()), "tokens"),
         "sesoi": study.sesoi,
+        "solved": study.solved,
         "baseline": study.baseline,
         "seeds": list(study.seeds),
         "tune_seeds": list(study.tune_seeds),

@@ -53,6 +53,7 @@ def get_study(scale="cpu"):
         baseline="1x64",
         metric="k16/accuracy",
         goal="max",
+        solved=0.9,
         expect=(
             monotone(("1x64", "2x32", "2x64"), "larger models find more of it"),
             check(on("k0/accuracy", UNTAUGHT)),

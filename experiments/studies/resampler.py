@@ -12,13 +12,13 @@ from experiments.study import Study, axis, worse
 
 SCALES = ("cpu", "tuned", "gpu")
 KINDS = ("perceiver", "transformer", "mlp", "none")
-LONGER = SCENES["settings"] | steps(600)
+LONGER = steps(600)
 
 
 def get_study(scale="cpu"):
     cfg = {
-        "cpu": SCENES | dict(settings=LONGER),
-        "tuned": TUNED_SCENES | dict(settings=LONGER),
+        "cpu": SCENES | dict(settings=SCENES["settings"] | LONGER),
+        "tuned": TUNED_SCENES | dict(settings=TUNED_SCENES["settings"] | LONGER),
         "gpu": LARGE_SCENES,
     }[scale]
     return Study(

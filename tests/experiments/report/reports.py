@@ -80,6 +80,7 @@ def example(arms=ARMS, seeds=5, tuned=True, diverged=None, points=40, **changes)
         "match": "steps",
         "unit": "tokens",
         "sesoi": 0.01,
+        "solved": None,
         "baseline": names[0],
         "seeds": list(range(seeds)),
         "tune_seeds": [1000, 1001, 1002] if tuned else [],
