@@ -5,6 +5,8 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from tfm_jax.api import no_choice
+
 SCALES = ("linear", "log")
 PROPOSERS = ("sobol", "optuna")
 MOST_TRIALS = 1_000
@@ -26,7 +28,7 @@ class Range:
 
     def __post_init__(self):
         if self.scale not in SCALES:
-            raise ValueError(f"scale={self.scale!r}; choose from {SCALES}")
+            raise ValueError(no_choice("scale", self.scale, SCALES))
         numbers = all(type(end) in (int, float) for end in (self.low, self.high))
         if not numbers or not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"{self}: low must be below high, both finite numbers")
@@ -162,6 +164,6 @@ def problems(tune: Mapping[str, Any], trials: int, proposer: str) -> Iterator[st
         elif not values or len(set(map(repr, values))) < len(values):
             yield f"tune: {knob}={values!r} must be distinct, and one at least"
     if proposer not in PROPOSERS:
-        yield f"proposer={proposer!r}; choose from {PROPOSERS}"
+        yield no_choice("proposer", proposer, PROPOSERS)
     elif proposer != PROPOSERS[0] and not trials:
         yield f"proposer={proposer!r} needs trials and ranges in tune"

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments import space
+from tfm_jax.api import no_choice
 
 Arms = Mapping[str, Mapping[str, Any]]  # name -> {dotted knob: value}
-GOALS = ("min", "max")
+GOALS = {"min": -1, "max": 1}  # sign of a difference that is an improvement
 CLAIMS = ("published", "check")
 MATCHES = ("steps", "tokens", "flops", "parameters")
-FEWEST_SEEDS = 3  # of a batch: two pairs have no t interval
+FEWEST_SEEDS = 3  # pairs of runs that have a t interval; fewer are an anecdote
 SEEDS = ("seeds", "tune_seeds", "identical", "other_seeds")
 KINDS = {  # of expectations: how many arms they speak of, at least and at most
     "better": (2, 2),
@@ -226,22 +227,22 @@ class Study:
             if not _NAME.fullmatch(name):
                 yield f"arm {name!r}: letters, digits and . _ + - only, at most 60"
         if self.baseline not in self.arms:
-            yield f"baseline={self.baseline!r}; choose from {tuple(self.arms)}"
+            yield no_choice("baseline", self.baseline, tuple(self.arms))
 
     def _expected(self, expectation):
         kind, arms = expectation.kind, expectation.arms
         for arm in set(arms) - set(self.arms):
-            yield f"expect: {arm!r} is no arm; choose from {tuple(self.arms)}"
+            yield no_choice("expect: arm", arm, tuple(self.arms))
         if expectation.claim not in CLAIMS:
-            yield f"expect: claim={expectation.claim!r}; choose from {CLAIMS}"
+            yield no_choice("expect: claim", expectation.claim, CLAIMS)
         if kind not in KINDS:
-            yield f"expect: kind={kind!r}; choose from {tuple(KINDS)}"
+            yield no_choice("expect: kind", kind, tuple(KINDS))
             return
         least, most = KINDS[kind]
         if not least <= len(arms) <= most or len(set(arms)) < len(arms):
             yield f"expect: {kind} of arms={arms}; {least} distinct ones are compared"
         if expectation.goal not in ("", *GOALS):
-            yield f"expect: goal={expectation.goal!r}; choose from {GOALS}"
+            yield no_choice("expect: goal", expectation.goal, tuple(GOALS))
         own = expectation.metric in ("", self.metric)
         if own and expectation.goal not in ("", self.goal):
             yield f"expect: goal={expectation.goal!r}; that of {self.metric} is goal"
@@ -275,7 +276,7 @@ class Study:
     def _choices(self):
         for name, table in (("goal", GOALS), ("match", MATCHES)):
             if getattr(self, name) not in table:
-                yield f"{name}={getattr(self, name)!r}; choose from {table}"
+                yield no_choice(name, getattr(self, name), tuple(table))
         if self.probe and self.vmapped:
             yield f"vmapped={self.vmapped}: a probe trains nothing"
         if self.first and (self.probe or self.vmapped):

@@ -27,7 +27,7 @@ ADDED = {  # later knob -> what was done before: at that, it is in no name
     "train.stop_patience": 0,
 }
 # section of the data -> the source that reads it
-MADE = {"scenes": "scenes", "mechanism": "mechanisms", "nearest": "nearest"}
+READ_BY = {"scenes": "scenes", "mechanism": "mechanisms", "nearest": "nearest"}
 SHOWN = ("eval.pictures", "eval.samples")
 
 
@@ -54,9 +54,9 @@ def identity(
             del section[knob]
     for knob in DATA_FILES:
         sections["data"].pop(knob.removeprefix("data."), None)
-    for made, source in MADE.items():
+    for name, source in READ_BY.items():
         if sections["data"].get("source") != source:
-            sections["data"].pop(made, None)  # is not read
+            sections["data"].pop(name, None)  # is not read
     if judge := experiment.eval.judge:
         sections["eval"]["judge"] = judge_name(judge) or judge
     sections = renamed.former(sections)  # a new name makes no other run

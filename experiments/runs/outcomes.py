@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from experiments.runs import attempts, cells, files
 from experiments.runs.attempts import Run
 from experiments.runs.cells import FINAL, Cell
-from experiments.space import EDGE, Range
+from experiments.space import EDGE, Choice, Range
 from experiments.study import Study, parts
 from tfm_jax.api import ConfigError
 
@@ -117,7 +117,7 @@ def at_edge(
 ) -> list[str]:
     """Tuned knobs of which the smallest or the largest number tried is the best.
 
-    Of a range also if it lies in the outer ``space.EDGE`` of it; but not at an end
+    Of a range also if it lies in the outer ``space.EDGE`` of it; but never at an end
     beyond which the knob has no values. A ``Choice`` has no ends.
 
     Args: tried: settings of the arm, ``best`` among them. cell: of the arm.
@@ -125,21 +125,23 @@ def at_edge(
     return [
         knob
         for knob, value in best.items()
-        if _ends(study.tune[knob], value, [t[knob] for t in tried], knob, cell)
+        if _is_at_edge(study.tune[knob], value, [t[knob] for t in tried], knob, cell)
     ]
 
 
-def _ends(values, value, tried, knob, cell):
-    if isinstance(values, tuple | list):
-        number = not isinstance(value, str | bool)
-        return len(set(values)) > 1 and number and value in (min(values), max(values))
-    if not isinstance(values, Range):
+def _is_at_edge(values, value, tried, knob, cell):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(values, Choice) or not number:
         return False
+    low, high = min(tried), max(tried)
+    below, above = value == low, value == high
+    if isinstance(values, Range):
+        low, high, unit = values.low, values.high, values.unit(value)
+        below, above = below or unit < EDGE, above or unit > 1 - EDGE
+    elif low == high:
+        return False  # there was nothing to choose from
     least, most = cells.legal(cell, knob)
-    unit = values.unit(value)
-    below = value == min(tried) or unit < EDGE
-    above = value == max(tried) or unit > 1 - EDGE
-    return (below and least < values.low) or (above and values.high < most)
+    return (below and least < low) or (above and high < most)
 
 
 def curves(study: Study, runs: Iterable[Run]) -> dict[str, dict[str, list]]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from experiments.statistics import stats
 from experiments.statistics.sequential import look_of
-from experiments.study import Expectation, Study
+from experiments.study import FEWEST_SEEDS, Expectation, Study
 
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
 UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
@@ -160,7 +160,7 @@ def _told(verdict, detail, arms, p):
 
 def _of_rates(compared, word, study):
     """What becomes of "it is better" where most runs of one of the two diverged."""
-    if compared.diverged == compared.other == compared.seeds >= stats.FEWEST:
+    if compared.diverged == compared.other == compared.seeds >= FEWEST_SEEDS:
         return NOT_REPRODUCED
     if not compared.rates_differ(study):
         return UNDERPOWERED

@@ -22,7 +22,7 @@ from scipy import optimize, special
 from experiments.statistics import findings, stats
 from experiments.statistics.findings import CONFIDENCE
 from experiments.statistics.sequential import look_of
-from experiments.study import Expectation, Study
+from experiments.study import FEWEST_SEEDS, Expectation, Study
 
 if TYPE_CHECKING:
     from experiments.plan import Plan
@@ -81,7 +81,7 @@ def margin(
     Source: Schuirmann 1987; the power of Phillips 1990, J. Pharmacokinet. Biopharm. 18,
     for paired differences. Returns: in units of ``sd``; None for n < 3.
     """
-    return None if n < stats.FEWEST or sd is None else sd * _margin(n, alpha, power)
+    return None if n < FEWEST_SEEDS or sd is None else sd * _margin(n, alpha, power)
 
 
 @functools.cache
@@ -113,7 +113,7 @@ def seeds_for(effect: float, sd: float, level: float) -> int | None:
     def enough(n):
         return max(detectable(sd, n, level).values()) <= effect
 
-    place = bisect.bisect_left(range(MOST + 1), True, lo=stats.FEWEST, key=enough)
+    place = bisect.bisect_left(range(MOST + 1), True, lo=FEWEST_SEEDS, key=enough)
     return place if place <= MOST else None
 
 
@@ -145,7 +145,7 @@ def after(
     look, rows = look_of(study), []
     for pair in listed:
         differences = _differences(pair, values[pair.metric])
-        if len(differences) < stats.FEWEST:
+        if len(differences) < FEWEST_SEEDS:
             rows.append(None)
             continue
         sd, n = stats.paired(differences).sd, len(differences)
@@ -180,7 +180,7 @@ def lines(plan: "Plan") -> list[str]:
     known, look = assumed(plan), look_of(plan.study)
     rows = before(plan.study, known["sd"])
     source, seeds = known["source"], look.planned[-1]
-    if seeds < stats.FEWEST or not rows:
+    if seeds < FEWEST_SEEDS or not rows:
         return [f"{seeds} seeds: no effect is told from none"] if rows else []
     unit = f"with the sd of {source}" if source else "in sd of a paired difference"
     listed = [

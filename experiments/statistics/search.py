@@ -11,8 +11,7 @@ import numpy as np
 
 from experiments.runs.cells import START
 from experiments.space import Range
-from experiments.statistics.stats import GOALS
-from experiments.study import Study
+from experiments.study import GOALS, Study
 
 RATE = "optim.peak_lr"
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import optimize, special, stats
 
+from experiments.study import FEWEST_SEEDS, GOALS
+
 NEGLIGIBLY = "negligibly "
-FEWEST = 3  # pairs that carry an interval; fewer are an anecdote
-GOALS = {"min": -1, "max": 1}  # sign of a difference that is an improvement
 
 
 class Interval(NamedTuple):
@@ -83,7 +83,7 @@ def paired(differences: Any, confidence: float = 0.95) -> Paired:
     if n == 1:
         return Paired(1, _plain(mean), None, None, None, None)
     sd = np.where(constant, 0.0, differences.std(-1, ddof=1))
-    if n < FEWEST:
+    if n < FEWEST_SEEDS:
         return Paired(n, _plain(mean), _plain(sd), None, None, None)
     half = special.stdtrit(n - 1, (1 + confidence) / 2) * sd / math.sqrt(n)
     p = 2 * special.stdtr(n - 1, -_studentised(np.abs(mean), sd, n))
@@ -101,7 +101,7 @@ def unpaired(values: Any, others: Any, confidence: float = 0.95) -> Unpaired:
     if not all(sizes):
         return Unpaired(*sizes, None, None, None, None)
     mean = float(values.mean() - others.mean())
-    if min(sizes) < FEWEST:
+    if min(sizes) < FEWEST_SEEDS:
         return Unpaired(*sizes, mean, None, None, None)
     errors = [x.var(ddof=1) / len(x) if np.ptp(x) else 0.0 for x in (values, others)]
     error = math.sqrt(sum(errors))
@@ -190,7 +190,7 @@ def sign_flip(
     """
     differences = _finite(differences)
     n = len(differences)
-    if n < FEWEST:
+    if n < FEWEST_SEEDS:
         return None
     if n > 16 and rng is None:
         raise ValueError(f"n={n}: sign flips are drawn for n > 16; give rng")
@@ -225,7 +225,7 @@ def minimum_detectable_effect(
     Source: Cohen 1988, chapter 2, through the noncentral t distribution.
     Args: sd: of the differences; power: at most .99.  Returns: None for n < 3.
     """
-    return None if n < FEWEST else sd * _detectable(n, alpha, power)
+    return None if n < FEWEST_SEEDS else sd * _detectable(n, alpha, power)
 
 
 @functools.cache
@@ -236,9 +236,8 @@ def _detectable(n, alpha, power):
     def lacking(shift):  # below -critical as the mirror image: nct.cdf is nan there
         return power - stats.nct.sf(critical, n - 1, [shift, -shift]).sum()
 
-    with (
-        warnings.catch_warnings()
-    ):  # of far tails, where a series of scipy's ends early
+    with warnings.catch_warnings():
+        # in far tails a series of scipy's ends early
         warnings.simplefilter("ignore", RuntimeWarning)
         return float(optimize.brentq(lacking, 0, 4 * critical) / math.sqrt(n))
 
@@ -267,7 +266,7 @@ def correlation(arm: Sequence, baseline: Sequence) -> float | None:
     None for fewer than 3 pairs or where either side does not vary.
     """
     a, b = complete_pairs(arm, baseline)
-    if len(a) < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < FEWEST_SEEDS or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(stats.pearsonr(a, b).statistic)
 
@@ -312,7 +311,7 @@ def verdict(
         return "diverged"
     if 2 * baseline_diverged > seeds:
         return "baseline diverged"
-    if len(differences) < FEWEST:
+    if len(differences) < FEWEST_SEEDS:
         return "anecdotal"
     alone = {"better": diverged - both_diverged}
     alone["worse"] = baseline_diverged - both_diverged

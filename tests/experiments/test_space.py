@@ -160,16 +160,18 @@ def test_a_knob_says_whether_its_numbers_are_integers():
         (linear(0, 1e-2), 1e-5, (1e-3, 5e-3), False),  # no rate is below 0
         (linear(0, 1e-2), 9.9e-3, (1e-3, 9.95e-3), True),
         ((1e-4, 1e-2), 1e-2, (1e-4,), True),
+        ((0.0, 1e-2), 0.0, (1e-2,), False),
+        ((1e-3,), 1e-3, (), False),  # nothing to choose from
     ],
 )
 def test_an_optimum_near_the_end_of_a_range_is_marked(each, best, others, edge):
-    trials = 0 if isinstance(each, tuple) else 1 + len(others)
-    asked = study(tune={RATE: each}, trials=trials)
+    budget = 0 if isinstance(each, tuple) else 1 + len(others)
+    asked = study(tune={RATE: each}, trials=budget)
     tried = [{RATE: x} for x in (best, *others)]
     values = {x: float(n) for n, x in enumerate((best, *others))}
-    _, found = outcomes.tuning(asked, runs(asked, tried, lambda _, k: values[k[RATE]]))
-    assert {t["edge"] for t in found if t["chosen"]} == {edge}
-    assert not any(t["edge"] for t in found if not t["chosen"])
+    _, trials = outcomes.tuning(asked, runs(asked, tried, lambda _, k: values[k[RATE]]))
+    assert {t["edge"] for t in trials if t["chosen"]} == {edge}
+    assert not any(t["edge"] for t in trials if not t["chosen"])
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_an_optimum_near_the_end_of_a_range_is_marked(each, best, others, edge):
         (dict(trials=2.0), "trials=2.0 must be an integer"),
         (dict(tune={}), "trials=16, but tune={} says nothing to try"),
         (dict(tune={RATE: (1e-3, 2e-3)}), r"choose from \(log\(low, high\)"),
-        (dict(proposer="tpe"), r"proposer='tpe'; choose from \('sobol', 'optuna'\)"),
+        (dict(proposer="tpe"), r"proposer='tpe'; choose from \(sobol, optuna\)"),
         (
             dict(tune={RATE: (1e-3,)}, trials=0, proposer="optuna"),
             "proposer='optuna' needs trials",

@@ -90,11 +90,14 @@ def test_nothing_is_silently_merged(wrong):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (dict(baseline="sandwich"), "baseline='sandwich'; choose from ('pre', 'post')"),
+        (dict(baseline="sandwich"), "baseline='sandwich'; choose from (pre, post)"),
         (dict(arms={"a/b": {}}, baseline="a/b"), "arm 'a/b'"),
         (dict(arms={"a\nb": {}}, baseline="a\nb"), "arm 'a\\nb'"),
-        (dict(expect=(better("pre", "nobody", ""),)), "'nobody' is no arm"),
-        (dict(goal="least"), "goal='least'; choose from ('min', 'max')"),
+        (
+            dict(expect=(better("pre", "nobody", ""),)),
+            "expect: arm='nobody'; choose from (pre, post)",
+        ),
+        (dict(goal="least"), "goal='least'; choose from (min, max)"),
         (dict(match="luck"), "match='luck'; choose from"),
         (dict(metric="nll"), "metric='nll'"),
         (dict(sesoi=-1.0), "sesoi=-1.0"),
@@ -109,7 +112,7 @@ def test_nothing_is_silently_merged(wrong):
         (dict(seeds=(-1,)), "seeds=(-1,)"),
         (dict(other_seeds=(7, 7)), "other_seeds=(7, 7) must be distinct"),
         (dict(settings={"seed": 3}), "settings: seed=3"),
-        (expects(kind="best"), "kind='best'; choose from ('better',"),
+        (expects(kind="best"), "kind='best'; choose from (better,"),
         (expects(arms=("pre",)), "better of arms=('pre',)"),
         (expects(arms=("pre", "pre")), "2 distinct ones"),
         (expects(goal="least"), "expect: goal='least'"),

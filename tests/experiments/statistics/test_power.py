@@ -6,7 +6,15 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.statistics import power, stats
-from experiments.study import better, check, equivalent, monotone, on, within
+from experiments.study import (
+    FEWEST_SEEDS,
+    better,
+    check,
+    equivalent,
+    monotone,
+    on,
+    within,
+)
 from tests.experiments.test_study import study
 
 ARMS = {name: {} for name in "abcd"}
@@ -52,7 +60,7 @@ def test_the_seeds_that_an_effect_needs_are_the_fewest(effect, level):
     n = power.seeds_for(effect, 1.0, level)
     assert max(power.detectable(1.0, n, level).values()) <= effect
     assert max(power.detectable(1.0, n - 1, level).values()) > effect
-    assert power.seeds_for(100.0, 1.0, level) == stats.FEWEST
+    assert power.seeds_for(100.0, 1.0, level) == FEWEST_SEEDS
     assert power.seeds_for(1e-3, 1.0, level) is None
 
 

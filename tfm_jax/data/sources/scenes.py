@@ -136,8 +136,8 @@ class Config:
         32, "pixels, height and width", role="architecture", low=16, high=1024
     )
     train: int = knob(8_000, "examples to train on", low=1)
-    valid: int = knob(1_000, "of the validation split; 0: absent", low=0)
-    test: int = knob(1_000, "of the test split; 0: absent", low=0)
+    valid: int = knob(1_000, "of the validation split; 0: none of its own", low=0)
+    test: int = knob(1_000, "of the test split; 0: none of its own", low=0)
     pairs: str = knob("seen", "of a colour and a shape, in every split", choices=PAIRS)
     diagonal: int = knob(
         0,

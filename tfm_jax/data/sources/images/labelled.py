@@ -114,7 +114,7 @@ class Config(decoded.Config):
                 raise ValueError("data.source='folder' reads one folder")
             places: Any = dict(folder_train=".", folder_valid=".", folder_test="")
             return dataclasses.replace(self, folder=files[0], **places)
-        if self.source in ("digits", *splits.MADE, "tfds"):
+        if self.source in ("digits", *splits.GENERATED, "tfds"):
             raise ValueError(f"data.source={self.source!r} reads no files")
         return dataclasses.replace(
             self, train_files=(), valid_files=files, test_files=()

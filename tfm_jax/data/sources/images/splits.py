@@ -13,12 +13,12 @@ from tfm_jax.data.policies import sift
 from tfm_jax.data.sources.images.listed import SOURCES, Listed
 from tfm_jax.data.sources.text_files import pieces
 
-MADE = ("scenes", "nearest")  # each with a section that says how many of each split
+GENERATED = ("scenes", "nearest")  # each with a section that sizes its splits
 
 
 def is_named(cfg: Any, split: str) -> bool:
     """Whether a split has a place of its own."""
-    if cfg.source in MADE:
+    if cfg.source in GENERATED:
         return bool(getattr(getattr(cfg, cfg.source), split))
     knobs = {"idx": "{}_files", "npz": "{}_files", "digits": ""}
     knob = knobs.get(cfg.source, f"{cfg.source}_{{}}").format(split)
