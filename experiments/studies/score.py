@@ -27,7 +27,7 @@ def get_study(scale="cpu"):
 LARGE = {"model.key_size": 256}  # as is, a head has 16 or 32
 LARGE_NEAREST = NEAREST | dict(  # plain dot products want low rates
     settings=NEAREST["settings"] | LARGE,
-    tune={"optim.peak_lr": (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)},
+    tune={"optim.peak_lr": (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)},
 )
 LARGE_MULTI30K = MULTI30K | dict(settings=LARGE)
 ALIKE = (equivalent("additive", "dot", "small keys: additive equals plain dot"),)
