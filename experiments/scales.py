@@ -54,6 +54,14 @@ TEXT = dict(
     sesoi=0.05,
     fixed_rate="one rate, the configuration's, for all arms",
 )
+# The same by a causal model, each arm at the best of three rates.
+LANGUAGE: dict[str, Any] = TEXT | dict(
+    config="configs/gpt2_small.py:tiny",
+    settings={"eval.samples": 0} | steps(1_000),
+    fixed_rate="",
+    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3)},
+    tune_seeds=(1_000,),
+)
 # Rows of letters, of which a model of 64 wide learns a lot in two minutes if it finds
 # neighbours by their distance; with a table of positions it learns for thousands of
 # steps frequencies alone, and to copy what is not masked. Labels stand on the mean of
@@ -128,6 +136,12 @@ RECURRENT = dict(  # with attention; a run takes about a minute on one core
     fixed_rate="one rate for all arms",
     settings=NUMBERS | _SMALL | {"model.width": 90, "optim.peak_lr": 4e-3},
 )
+TUNED_RECURRENT = RECURRENT | dict(
+    settings=NUMBERS | _SMALL | {"model.width": 90},
+    fixed_rate="",
+    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)},
+    tune_seeds=(1_000,),
+)
 LARGE_RECURRENT = dict(  # a run takes some minutes on a GPU
     config="configs/rnn_multi30k.py",
     seeds=(0, 1, 2, 3, 4),
@@ -185,6 +199,11 @@ DIGITS = dict(  # a run takes half a minute on one core
         "checkpoint.keep": 1,
     }
     | steps(800),
+)
+TUNED_DIGITS = DIGITS | dict(
+    fixed_rate="",
+    tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)},
+    tune_seeds=(1_000,),
 )
 # ViT-Lite-7/4 (Hassani et al. 2021, arXiv:2104.05704), 3.7 million parameters, for 100
 # epochs; TFDS must have prepared the images.

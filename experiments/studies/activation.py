@@ -5,9 +5,10 @@ better. Deviates: the gated arms have half as many parameters more per layer, as
 ``ffn_width`` is the same for all.
 """
 
-from experiments.scales import MULTI30K, NUMERALS
+from experiments.scales import LANGUAGE, MULTI30K, NUMERALS
 from experiments.study import Study, axis, better, equivalent, reported
 
+SCALES = ("cpu", "text", "gpu")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu")
 
 
@@ -22,5 +23,5 @@ def get_study(scale="cpu"):
             reported(equivalent("gelu", "relu", "GELU equals ReLU"), 0.0),
             reported(better("swiglu", "relu", "SwiGLU is better than ReLU"), -0.049),
         ),
-        **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
+        **{"cpu": NUMERALS, "text": LANGUAGE, "gpu": MULTI30K}[scale],
     )

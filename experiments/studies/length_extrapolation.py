@@ -7,7 +7,7 @@ Press et al. 2022, arXiv:2108.12409, figure 1: ALiBi goes on beyond the trained 
 rotary and sinusoidal positions do not; T5's biases are in between.
 """
 
-from experiments.scales import MULTI30K, NUMERALS, TEXT, steps
+from experiments.scales import LANGUAGE, MULTI30K, NUMERALS
 from experiments.study import Study, axis, check, monotone, on, within, worse
 
 SCALES = ("cpu", "text", "gpu")
@@ -47,14 +47,10 @@ GPU = (
     )
 )
 LONGER = "long/nll - valid/nll"
-ON_TEXT = TEXT | dict(
-    config="configs/gpt2_small.py:tiny",
+ON_TEXT = LANGUAGE | dict(
     arms=axis("model.positions", SCHEMES)
     | {"learned": {"model.positions": "learned", "model.max_length": 256}},
-    settings={"eval.variants": ("long:length=256",), "eval.samples": 0} | steps(1_000),
-    fixed_rate="",
-    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3)},
-    tune_seeds=(1_000,),
+    settings=LANGUAGE["settings"] | {"eval.variants": ("long:length=256",)},
     expect=(
         on("long/nll", LADDER),
         within("alibi", -9.0, 0.05, "ALiBi: longer rows are no harder", LONGER),

@@ -10,16 +10,17 @@ is no worse than sinusoids at the length of training.
 
 import math
 
-from experiments.scales import LARGE_TEXT, TEXT
+from experiments.scales import LANGUAGE, LARGE_TEXT, TEXT
 from experiments.study import Study, axis, better, equivalent, grid, reported
 
 SCHEMES = ("sinusoidal", "learned", "none", "rotary", "alibi")
+PRE = axis("model.norm", ("pre",))
 ARMS = grid(axis("model.norm", ("pre", "post")), axis("model.positions", SCHEMES))
+SCALES = ("cpu", "deep", "gpu")
 
 
 def get_study(scale="cpu"):
     return Study(
-        arms=ARMS,
         baseline="pre-learned",
         metric="valid/nll",
         expect=(
@@ -32,14 +33,19 @@ def get_study(scale="cpu"):
                 math.log(19.71 / 20.16),
             ),
         ),
-        **{"cpu": CPU, "gpu": GPU}[scale],
+        **{"cpu": CPU, "deep": DEEP, "gpu": GPU}[scale],
     )
 
 
 CPU = TEXT | dict(
+    arms=ARMS,
     config="configs/gpt2_small.py:tiny",
     settings={"train.total_steps": 1_000, "eval.samples": 0},
 )
+DEEP = LANGUAGE | dict(  # the first of two layers has nothing that it could count
+    arms=grid(PRE, axis("model.positions", ("sinusoidal", "learned", "none", "alibi"))),
+    settings=LANGUAGE["settings"] | {"model.depth": 6},
+)
 GPU = LARGE_TEXT | dict(
-    config="configs/gpt2_small.py", settings={"train.total_steps": 10_000}
+    arms=ARMS, config="configs/gpt2_small.py", settings={"train.total_steps": 10_000}
 )

@@ -8,16 +8,18 @@ Dosovitskiy et al. 2021, arXiv:2010.11929, table 5, pre-trained on ImageNet alon
 arXiv:2406.09415: patches may be as small as a pixel.
 """
 
-from experiments.scales import CIFAR10, DIGITS
+from experiments.scales import CIFAR10, DIGITS, TUNED_DIGITS
 from experiments.study import Study, monotone
+
+SCALES = ("cpu", "tuned", "gpu")
 
 
 def get_study(scale="cpu"):
-    names = {"cpu": ("4", "2", "1"), "gpu": ("8", "4", "2")}[scale]
+    names = ("8", "4", "2") if scale == "gpu" else ("4", "2", "1")
     return Study(
-        **{"cpu": DIGITS, "gpu": CIFAR10}[scale],
+        **{"cpu": DIGITS, "tuned": TUNED_DIGITS, "gpu": CIFAR10}[scale],
         arms={name: {"model.patch_size": (int(name),)} for name in names},
         baseline=names[1],
         expect=(monotone(names, "the smaller, the better"),),
-        caveat={"cpu": "digits of 8 x 8 pixels have few details", "gpu": ""}[scale],
+        caveat="" if scale == "gpu" else "digits of 8 x 8 pixels have few details",
     )

@@ -8,16 +8,18 @@ Britz et al. 2017, arXiv:1703.03906, table 5: additive scores of 128 to 1,024 un
 attention 10.0 to 11.6.
 """
 
-from experiments.scales import LARGE_RECURRENT, RECURRENT
+from experiments.scales import LARGE_RECURRENT, RECURRENT, TUNED_RECURRENT
 from experiments.study import Study, axis, better, equivalent, worse
 
 ONE_WAY = {"model.bidirectional": False}
+SCALES = ("cpu", "tuned", "gpu")
 WIDE = {"model.width": 1_024}
 
 
 def get_study(scale="cpu"):
     scale, settings, sized = {
         "cpu": (RECURRENT, {}, ALIKE),
+        "tuned": (TUNED_RECURRENT, {}, ALIKE),
         "gpu": (LARGE_RECURRENT, WIDE, APART),
     }[scale]
     return Study(

@@ -13,10 +13,15 @@ from experiments.scales import CIFAR10, DIGITS
 from experiments.study import Study, axis, better, check, on, reported, within
 
 GAIN = "valid/accuracy - first_valid/accuracy"
+SCALES = ("cpu", "longer", "gpu")
 
 
 def get_study(scale="cpu"):
-    cfg, small, steps = {"cpu": (DIGITS, 6, 50), "gpu": (CIFAR10, 24, 1_000)}[scale]
+    cfg, small, steps = {
+        "cpu": (DIGITS, 6, 50),
+        "longer": (DIGITS, 6, 400),
+        "gpu": (CIFAR10, 24, 1_000),
+    }[scale]
     first = {f"first.{knob}": value for knob, value in cfg["settings"].items()}
     first |= {f"first.{section}.image_size": (small,) for section in ("data", "model")}
     second = cfg["settings"] | {

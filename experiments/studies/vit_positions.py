@@ -9,15 +9,16 @@ Beyer et al. 2022, arXiv:2205.01580: after 90 epochs of ImageNet 76.5 with sines
 cosines, 75.0 learnt. Heo et al. 2024, arXiv:2403.13298: rotations.
 """
 
-from experiments.scales import CIFAR10, DIGITS
+from experiments.scales import CIFAR10, DIGITS, TUNED_DIGITS
 from experiments.study import Study, axis, equivalent, reported, worse
 
+SCALES = ("cpu", "tuned", "gpu")
 SCHEMES = ("learned", "sincos2d", "rotary2d", "sinusoidal", "none")
 
 
 def get_study(scale="cpu"):
     return Study(
-        **{"cpu": DIGITS, "gpu": CIFAR10}[scale],
+        **{"cpu": DIGITS, "tuned": TUNED_DIGITS, "gpu": CIFAR10}[scale],
         arms=axis("model.positions", SCHEMES),
         baseline="learned",
         identical=(0,),
