@@ -92,7 +92,7 @@ def _row(entry, words):
         "page": _page(words.name(entry)),
         "question": words.asked(entry),
         "verdict": verdict,
-        "effect": main_effect(entry, words),
+        "effect": effect_that_decides(entry, words),
         "hours": f"{entry['hours']:.2f}",
         "machine": machine,
     }
@@ -115,7 +115,7 @@ def _explained(entry, why, words):
     }
 
 
-def main_effect(entry: Mapping, words: Words) -> str:
+def effect_that_decides(entry: Mapping, words: Words) -> str:
     """The effect that decides an entry, against what was published; "–" if none."""
     expected, effect = entries.main_effect(entry)
     if effect is None:

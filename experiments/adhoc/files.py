@@ -13,8 +13,19 @@ from experiments.runs.cells import seeds_flag
 from tfm_jax.api import ConfigError, InfrastructureError, preflight, say
 
 SAID = (  # fields that the command line says of a study
-    *("config", "settings", "arms", "baseline", "seeds", "tune", "tune_seeds"),
-    *("trials", "proposer", "metric", "goal", "sesoi", "looks"),
+    "config",
+    "settings",
+    "arms",
+    "baseline",
+    "seeds",
+    "tune",
+    "tune_seeds",
+    "trials",
+    "proposer",
+    "metric",
+    "goal",
+    "sesoi",
+    "looks",
 )
 _BREAKS = re.compile(r"[\n\r\ud800-\udfff]")  # a line, or is in no text file
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")

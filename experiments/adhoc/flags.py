@@ -7,7 +7,15 @@ from experiments.space import PROPOSERS
 from tfm_jax.api import ConfigError
 
 FLAGS = (  # besides --config
-    *("axes", "tune", "trials", "proposer", "zip", "name", "metric", "goal", "sesoi"),
+    "axes",
+    "tune",
+    "trials",
+    "proposer",
+    "zip",
+    "name",
+    "metric",
+    "goal",
+    "sesoi",
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments.adhoc.flags import pairs
-from experiments.space import SCALES, Range, choice, linear, log
+from experiments.space import SCALES, Range, choice
 from tfm_jax.api import ConfigError
 
 FORMS = "VALUE,VALUE or LOW..HIGH:log or LOW..HIGH:linear"
@@ -47,12 +47,9 @@ def asked(
 
 def _range(knob: str, match: re.Match) -> Range:
     text, (low, high, scale) = match[0], match.groups()
+    scale = SCALES[0] if scale is None else scale
     try:
-        make = {"log": log, "linear": linear}[SCALES[0] if scale is None else scale]
-        return make(_number(low), _number(high))
-    except KeyError as error:
-        why = f"scale {scale!r}"
-        raise ConfigError(f"--tune {knob}={text}: {why}; write {FORMS}") from error
+        return Range(_number(low), _number(high), scale)
     except ValueError as error:
         raise ConfigError(f"--tune {knob}={text}: {error}; write {FORMS}") from error
 

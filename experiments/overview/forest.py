@@ -188,23 +188,14 @@ def _key(figure, axis, total, words):
         axis.text(x, -2.5, text, transform=inside, color=SOFT, fontsize=8.5, ha=side)
     across = blended_transform_factory(figure.transFigure, axis.transData)
     style = dict(transform=across, clip_on=False)
-    for line, (draw, text) in enumerate(zip(("here", "reported", "target"), words.key,
-                                            strict=True)):  # fmt: skip
-        at = -3.2 + 1.05 * line
-        if draw == "here":
-            axis.plot((0.012, 0.042), (at, at), color=ACCENT, lw=1.8, **style)
-            axis.plot(0.027, at, "D", color=ACCENT, **DIAMOND, **style)
-        elif draw == "reported":
-            axis.plot(0.027, at, "o", **HOLLOW, **style)
-        else:
-            axis.plot(
-                (0.012, 0.042),
-                (at, at),
-                color=BAND,
-                lw=11,
-                solid_capstyle="butt",
-                **style,
-            )
+    ends, middle = (0.012, 0.042), 0.027
+    here, reported, target = lines = -3.2, -2.15, -1.1
+    axis.plot(ends, (here, here), color=ACCENT, lw=1.8, **style)
+    axis.plot(middle, here, "D", color=ACCENT, **DIAMOND, **style)
+    axis.plot(middle, reported, "o", **HOLLOW, **style)
+    band = dict(color=BAND, lw=11, solid_capstyle="butt")
+    axis.plot(ends, (target, target), **band, **style)
+    for at, text in zip(lines, words.key, strict=True):
         axis.text(0.055, at, text, transform=across, fontsize=8.5, va="center")
 
 

@@ -19,9 +19,8 @@ from experiments.study import Study
 
 FLOOR = 1e-10  # no nominal level is below: its t interval would end nowhere
 _ANGLES, _OF_ANGLES = np.polynomial.legendre.leggauss(64)
-NODES = np.sin(
-    np.pi / 2 * _ANGLES
-)  # dense at the ends, where samples about to reject are
+# dense at the ends, where samples about to reject are
+NODES = np.sin(np.pi / 2 * _ANGLES)
 WEIGHTS = np.pi / 2 * np.cos(np.pi / 2 * _ANGLES) * _OF_ANGLES
 NEGLIGIBLE = 1e-9  # share of a tail that is left out
 TAIL, TAIL_WEIGHTS = np.polynomial.legendre.leggauss(24)

@@ -218,7 +218,7 @@ def test_a_new_study_can_be_planned_as_it_is_written(tmp_path, capsys):
         ([*WARM, "--tune", "optim.peak_lr=1..2"], "=1..2: give --trials N"),
         (
             [*WARM, *TRIALS, "optim.peak_lr=1..2:lg"],
-            "lr=1..2:lg: scale 'lg'; write VALUE,VALUE or LOW..",
+            "lr=1..2:lg: scale='lg'; choose from (linear, log)",
         ),
         (
             [*WARM, *TRIALS, "optim.peak_lr=1e..2"],

@@ -189,7 +189,7 @@ def test_steps_have_a_row_and_a_verdict_each():
     assert [row.word for row in rows] == ["reproduced", "not reproduced"]
     assert [row.text for row in rows] == ["each is better: b − a", "c − b"]
     assert entry["verdict"] == "NOT REPRODUCED"
-    assert "c − b: " in readme.main_effect(entry, ENGLISH)
+    assert "c − b: " in readme.effect_that_decides(entry, ENGLISH)
 
 
 def test_equal_arms_and_levels_lie_between_their_bounds():
@@ -242,7 +242,10 @@ def test_verdicts_are_in_the_words_of_today():
     judged |= dict(claim="check", verdict="REPRODUCED", detail="n = 5")
     judged |= dict.fromkeys(("bounds", "effects", "seen", "reported"), [])
     entry = entries.of_report(old | {"expectations": [judged]})
-    assert entry["verdict"] == "HOLDS" and readme.main_effect(entry, ENGLISH) == "–"
+    assert (
+        entry["verdict"] == "HOLDS"
+        and readme.effect_that_decides(entry, ENGLISH) == "–"
+    )
 
 
 def test_a_report_without_effects_has_to_be_made_again(tmp_path):

@@ -56,8 +56,8 @@ def scores_of(objective: Any, totals: Any, report: Mapping[str, Any]) -> dict:
     With ``chance``, the accuracy of the best guess, where the report of the split says
     it.
     """
-    known = {name: report[name] for name in ("chance",) if name in report}
-    return objective.scores(totals, report) | known
+    chance = {"chance": report["chance"]} if "chance" in report else {}
+    return objective.scores(totals, report) | chance
 
 
 class Scored(NamedTuple):

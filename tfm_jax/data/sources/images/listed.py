@@ -260,9 +260,9 @@ def _tfds(cfg, split):
 
 def _scenes(cfg, split):
     """Rendered scenes of one object, whose colour and shape is the class."""
-    found, report = scenes.load(cfg.scenes, split)
-    labels = [one.references[0].removeprefix("a ") for one in found.examples]
-    return Listed(found.pixels, labels, "scene {}".format, report, scenes.CLASSES)
+    drawn, report = scenes.load(cfg.scenes, split)
+    labels = [one.references[0].removeprefix("a ") for one in drawn.examples]
+    return Listed(drawn.pixels, labels, "scene {}".format, report, scenes.CLASSES)
 
 
 def _nearest(cfg, split):
