@@ -211,8 +211,8 @@ def reader(tmp_path_factory):
     processes = SimpleNamespace(**vars(subprocess) | {"Popen": Ended})
     load, load_config = configs.load, main.load_config
 
-    def load_small(values, knobs):
-        config = load_config(values, knobs)
+    def load_small(values, *flags):
+        config = load_config(values, *flags)
         return small(config) if values.config else config
 
     with pytest.MonkeyPatch.context() as patch:

@@ -30,7 +30,7 @@ from tfm_jax.runs.process.exits import (
     InfrastructureError,
     one_line,
 )
-from tfm_jax.runs.workdir import Lease, preflight, replace
+from tfm_jax.runs.workdir import Lease, config_of, preflight, replace
 from tfm_jax.settings.files import DATA_FILES
 from tfm_jax.terminal import install, say, shown, spelled
 
@@ -229,7 +229,7 @@ def read_knobs(workdir: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     """
     from tfm_jax.settings.experiment import resolve
 
-    config = main.load_run(str(workdir))
+    config = config_of(workdir)
     try:
         experiment = resolve(config)
     except ConfigError:

@@ -71,7 +71,6 @@ Exit codes:
 """
 
 import gc
-import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -166,23 +165,32 @@ def _check_extend(values, knobs):
         )
 
 
-def load_config(values: flags.FlagValues, knobs: Sequence[str]) -> ConfigDict:
-    """The config that ``--config`` or else the workdir names, with ``knobs`` set."""
+def load_config(
+    values: flags.FlagValues, knobs: Sequence[str], own: Sequence[str] = ()
+) -> ConfigDict:
+    """The config that ``--config`` or else the workdir names, with ``knobs`` set.
+
+    Args: own: of one run of several, ``--each.KNOB=VALUE``.
+    """
+    from tfm_jax.runs.workdir import config_of
+
     fork = is_fork(values)
-    load = configs.load if values.config is not None and not fork else load_run
+    load = configs.load if values.config is not None and not fork else config_of
     config = load(values.workdir if values.config is None else values.config)
     if fork and _NAMES <= set(config):
         from tfm_jax.runs import forks
 
         config = forks.recipe(config, values.config)
-    if not knobs:
+    if not knobs and not own:
         return config.lock()
     types = {}
     if _NAMES <= set(config):
         from tfm_jax.settings import experiment
 
         types = experiment.knob_types(config.model_name, config.task)
-    return configs.override(config, configs.check_overrides(knobs, config, types))
+    given = configs.check_overrides(knobs, config, types)
+    given |= configs.check_overrides(own, config, types, prefix="--each.")
+    return configs.override(config, given)
 
 
 def is_fork(values: flags.FlagValues) -> bool:
@@ -197,24 +205,6 @@ def check_elsewhere(values: flags.FlagValues, workdirs: Sequence[str]) -> None:
 
         for workdir in workdirs:
             forks.check_elsewhere(values.config, workdir)
-
-
-def load_run(workdir: str) -> ConfigDict:
-    """The config of a run; if its file is damaged, that of a sound checkpoint."""
-    try:
-        return configs.load_run(workdir)
-    except configs.ConfigError as error:
-        if not Path(workdir, "checkpoints").is_dir():
-            raise
-        from tfm_jax.runs.storage import weights
-
-        try:
-            folder = weights.find(workdir)
-        except (FileNotFoundError, exits.CorruptCheckpoint):
-            raise error from None
-        taken = f"the config.json of checkpoint {folder.name} is taken"
-        logging.warning("%s: %s", exits.one_line(error), taken)
-        return configs.load_run(str(folder))
 
 
 def check_given(
@@ -273,33 +263,25 @@ def members(
     if not values.config or values.mode != "train":
         raise configs.ConfigError("--each needs --config and --mode=train")
     workdirs = _several(values.workdir, "--workdir")
-    given = {flag.partition("=")[0] for flag in knobs}
     shared = [flag for flag in knobs if flag.startswith("--config.")]
     own: list[list[str]] = [[] for _ in workdirs]
     for flag in set(knobs) - set(shared):
         name, _, text = flag.partition("=")
-        words, knob = _several(text, name), name.replace("--each.", "--config.")
+        words, knob = _several(text, name), name.removeprefix("--each.")
         if len(words) != len(workdirs):
             raise configs.ConfigError(
                 f"{flag} has {len(words)} values, --workdir={values.workdir} names "
                 f"{len(workdirs)}; give as many"
             )
-        if knob in given:
-            raise configs.ConfigError(f"{name} and {knob} both say what it is")
+        if knob in _knobs_of(shared):
+            raise configs.ConfigError(f"{name} and --config.{knob} both say what it is")
         for flags_of_one, word in zip(own, words, strict=True):
-            flags_of_one.append(f"{knob}={configs.to_flag(word)}")
+            flags_of_one.append(f"{name}={configs.to_flag(word)}")
     if len({Path(workdir).resolve() for workdir in workdirs}) < len(workdirs):
         raise configs.ConfigError(
             f"--workdir={values.workdir} names one twice; each run needs its own"
         )
-    try:
-        return [load_config(values, shared + mine) for mine in own], workdirs
-    except configs.ConfigError as error:  # which names a knob as it was given here
-        each = "|".join(
-            re.escape(f.partition("=")[0][7:]) for f in {*knobs} - {*shared}
-        )
-        said = re.sub(rf"--config\.({each})\b", r"--each.\1", str(error))
-        raise configs.ConfigError(said) from error
+    return [load_config(values, shared, mine) for mine in own], workdirs
 
 
 def _several(text, flag):

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
@@ -252,6 +253,15 @@ def own_rows(mesh: jax.sharding.Mesh) -> list[int]:
     count = row_multiple(mesh)
     parts = batch_sharding(mesh).addressable_devices_indices_map((count,)).values()
     return sorted({row for part in parts if part for row in range(count)[part[0]]})
+
+
+def of_all_rows(mesh: jax.sharding.Mesh, counted: float) -> float:
+    """What this process counted of its rows of a batch, of those of all processes."""
+    if jax.process_count() == 1:
+        return counted
+    counts = multihost_utils.process_allgather(np.float32(counted))
+    copies = len(own_rows(mesh)) * jax.process_count() / row_multiple(mesh)
+    return float(np.sum(counts)) / copies
 
 
 def put_batch(mesh: jax.sharding.Mesh, batch: Any, leading: int = 0) -> Any:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from experiments.runs import files
-from tfm_jax import bounded_json, main
+from tfm_jax import bounded_json
 from tfm_jax.config import ConfigError, from_json, to_json
 from tfm_jax.runs.log import MetricsLog, read_history
 from tfm_jax.runs.process.exits import InfrastructureError
 from tfm_jax.runs.storage.checkpoint import Checkpointer, Config
-from tfm_jax.runs.workdir import Lease, preflight, replace
+from tfm_jax.runs.workdir import Lease, config_of, preflight, replace
 
 VALUE = {"step": 20, "valid": {"nll": 0.1, "worst": float("nan")}, "names": ["a", 1]}
 VALUE |= {"sizes": {2: -0.0, 10: 1e-300}, "text": "\u00e9\u2028"}
@@ -64,14 +64,14 @@ def test_a_damaged_configuration_is_that_of_the_newest_checkpoint(
 ):
     path = tmp_path / "config.json"
     replace(path, {"seed": 1})
-    assert main.load_run(tmp_path).to_dict() == {"seed": 1}
+    assert config_of(tmp_path).to_dict() == {"seed": 1}
     DAMAGES[damage](path)
     with pytest.raises(ConfigError):
-        main.load_run(tmp_path)
+        config_of(tmp_path)
     with Checkpointer(tmp_path / "checkpoints", Config()) as checkpoints:
         extras = {"config.json": to_json({"seed": 1})}
         checkpoints.save(1, {"x": np.ones(1)}, extras=extras, wait=True)
-    assert main.load_run(tmp_path).to_dict() == {"seed": 1}
+    assert config_of(tmp_path).to_dict() == {"seed": 1}
     (record,) = caplog.records
     assert "the config.json of checkpoint 000001 is taken" in record.getMessage()
 

@@ -52,11 +52,13 @@ def losses(workdir):
 
 def test_a_run_that_ends_within_its_warm_up_says_so(runs):
     _, run = runs[1]
-    assert "warm-up" not in run.headline()
+    assert "warm-up" not in assemble.headline(run, run.mesh)
     short = copy.copy(run)
     train = dataclasses.replace(run.experiment.train, total_steps=10)
     short.experiment = run.experiment._replace(train=train)
-    assert "all steps are warm-up (optim.warmup_steps=10)" in short.headline()
+    assert "all steps are warm-up (optim.warmup_steps=10)" in assemble.headline(
+        short, run.mesh
+    )
 
 
 def test_a_run_whose_moving_average_is_of_initial_values_says_so(runs):
@@ -66,7 +68,10 @@ def test_a_run_whose_moving_average_is_of_initial_values_says_so(runs):
         train = dataclasses.replace(run.experiment.train, total_steps=10)
         train = dataclasses.replace(train, ema_decay=decay)
         short.experiment = run.experiment._replace(train=train)
-        assert ("99% of what is scored are initial values" in short.headline()) == said
+        assert (
+            "99% of what is scored are initial values"
+            in assemble.headline(short, run.mesh)
+        ) == said
 
 
 def test_the_loss_does_not_depend_on_the_number_of_devices(runs):

@@ -12,8 +12,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from ml_collections import ConfigDict
+
 from tfm_jax import bounded_json
-from tfm_jax.runs.process.exits import AlreadyRunning, InfrastructureError
+from tfm_jax.config import ConfigError, load_run
+from tfm_jax.runs.process.exits import (
+    AlreadyRunning,
+    CorruptCheckpoint,
+    InfrastructureError,
+    one_line,
+)
 
 LEASE = "lease.json"
 _HELD: dict[Path, str] = {}  # workdir -> what the lease of this process says
@@ -54,6 +62,27 @@ def replace(path: Path, content: str | dict) -> None:
         content = json.dumps(bounded_json.sealed(content), indent=1) + "\n"
     with replacing(path) as file:
         file.write(content.encode())
+
+
+def config_of(workdir: str | os.PathLike) -> ConfigDict:
+    """The config of a run; if its file is damaged, that of a sound checkpoint.
+
+    Raises: ConfigError for a workdir without run, or without a readable config.
+    """
+    try:
+        return load_run(str(workdir))
+    except ConfigError as error:
+        if not Path(workdir, "checkpoints").is_dir():
+            raise
+        from tfm_jax.runs.storage import weights  # which imports JAX
+
+        try:
+            folder = weights.find(workdir)
+        except (FileNotFoundError, CorruptCheckpoint):
+            raise error from None
+        taken = f"the config.json of checkpoint {folder.name} is taken"
+        logging.warning("%s: %s", one_line(error), taken)
+        return load_run(str(folder))
 
 
 def describe(workdir: Path, texts: Mapping[str, str]) -> None:

@@ -12,6 +12,8 @@ from tfm_jax.config import to_json
 from tfm_jax.data.batches import TrainBatches, train_batches
 from tfm_jax.data.prepared import Prepared
 from tfm_jax.mesh import on_this_host, own_rows, row_multiple
+from tfm_jax.optim import layerwise
+from tfm_jax.optim.schedules import unreached
 from tfm_jax.runs import initial, judges, resume, sources
 from tfm_jax.runs.extend import Length
 from tfm_jax.runs.process import peers
@@ -22,7 +24,7 @@ from tfm_jax.settings.experiment import Experiment
 from tfm_jax.terminal import say
 from tfm_jax.train import program
 from tfm_jax.train.program import Compiled
-from tfm_jax.train.state import TrainState, moving
+from tfm_jax.train.state import TrainState, lag, moving
 from tfm_jax.workloads.evaluator import Evaluator
 
 
@@ -227,6 +229,31 @@ def _started_from(source, experiment, state, compiled, workdir):
         say(f"init_from={source.path}: {report}")
         replace(workdir / "init_from.json", report._asdict())
     return state._replace(params=params, ema=ema)
+
+
+def headline(made: Assembled, mesh: jax.sharding.Mesh) -> str:
+    """One line that says what is about to run, and on what."""
+    experiment, params = made.experiment, made.state.params
+    count = sum(x.size for x in jax.tree.leaves(params))
+    is_frozen = layerwise.frozen("|".join(experiment.frozen), params)
+    sizes = jax.tree.map(lambda x, frozen: x.size * frozen, params, is_frozen)
+    frozen = sum(jax.tree.leaves(sizes))
+    parameters = f"{count / 1e6:.2f} M parameters"
+    parameters += f", {frozen / 1e6:.2f} M of them frozen," if frozen else ""
+    data = f"{experiment.workload.size(made.data)}{left_out(made.data.report)}"
+    used, there = mesh.size, jax.device_count()
+    devices = f"{used}" if used == there else f"{used} of {there}"
+    shape = ", ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    begin = f"from {experiment.init_from or 'scratch'}"
+    if made.step:
+        begin = f"from step {made.step}"
+    train, every = experiment.train, experiment.eval.every_steps
+    missed = unreached(experiment.optim, total=train.total_steps, every=every)
+    begin = "; ".join([begin, *missed, *lag(train)])
+    return (
+        f"{experiment.model_name} with {parameters} on {data}, "
+        f"{devices} {jax.default_backend()} device(s) as {shape}; {begin}"
+    )
 
 
 def left_out(report: dict) -> str:

@@ -13,9 +13,9 @@ from jax.experimental import multihost_utils
 
 from tfm_jax import mesh as mesh_section
 from tfm_jax.config import ConfigError
-from tfm_jax.mesh import own_rows, put_batch, row_multiple
-from tfm_jax.optim import layerwise, plateau
-from tfm_jax.optim.schedules import SCHEDULES, unreached
+from tfm_jax.mesh import of_all_rows, put_batch
+from tfm_jax.optim import plateau
+from tfm_jax.optim.schedules import SCHEDULES
 from tfm_jax.runs import named_data, pictures, resume, sources
 from tfm_jax.runs.extend import Length
 from tfm_jax.runs.log import MetricsLog, Progress, read_history
@@ -33,12 +33,12 @@ from tfm_jax.train.assemble import (
     Assembled,
     assemble,
     batches_from,
-    left_out,
+    headline,
     open_checkpoints,
 )
 from tfm_jax.train.costs.profile import Profile
 from tfm_jax.train.costs.utilisation import Meter
-from tfm_jax.train.state import averaged, lag
+from tfm_jax.train.state import averaged
 
 
 def train(
@@ -77,10 +77,11 @@ def train(
         stop.limit(experiment.train.max_hours, started)
         held = workdir, mesh, checkpoints, stop
         how = dict(given=given, read_initial=read_initial)
-        run = Training(assemble(experiment, *held, **how), *held)
+        made = assemble(experiment, *held, **how)
+        run = Training(made, *held)
         is_main_process = jax.process_index() == 0
         if is_main_process:
-            say(run.headline())
+            say(headline(made, mesh))
         total = experiment.train.total_steps
         with (
             run.open_log() as log,
@@ -151,30 +152,6 @@ class Training:
         self._observe = jax.jit(
             functools.partial(plateau.observe, optim),
             out_shardings=made.compiled.placed.plateau,
-        )
-
-    def headline(self) -> str:
-        """One line that says what is about to run, and on what."""
-        params = self.state.params
-        count = sum(x.size for x in jax.tree.leaves(params))
-        is_frozen = layerwise.frozen("|".join(self.experiment.frozen), params)
-        sizes = jax.tree.map(lambda x, frozen: x.size * frozen, params, is_frozen)
-        frozen = sum(jax.tree.leaves(sizes))
-        parameters = f"{count / 1e6:.2f} M parameters"
-        parameters += f", {frozen / 1e6:.2f} M of them frozen," if frozen else ""
-        shape = ", ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
-        used, there = self.mesh.size, jax.device_count()
-        devices = f"{used}" if used == there else f"{used} of {there}"
-        begin = f"from {self.experiment.init_from or 'scratch'}"
-        if self.step:
-            begin = f"from step {self.step}"
-        train, every = self.experiment.train, self.experiment.eval.every_steps
-        missed = unreached(self.experiment.optim, total=train.total_steps, every=every)
-        begin = "; ".join([begin, *missed, *lag(train)])
-        return (
-            f"{self.experiment.model_name} with {parameters} on "
-            f"{self.work.size(self.data)}{left_out(self.data.report)}, "
-            f"{devices} {jax.default_backend()} device(s) as {shape}; {begin}"
         )
 
     def open_log(self) -> MetricsLog:
@@ -275,10 +252,10 @@ class Training:
 
     def _log(self, newest):
         """Writes the newest metrics, and how fast the steps were that were timed."""
-        tokens = self._of_all_rows(sum(self._tokens[self._untimed :]))
+        tokens = of_all_rows(self.mesh, sum(self._tokens[self._untimed :]))
         seconds = max(time.monotonic() - self._since, 1e-9)
         speed = {"tokens_per_second": tokens / seconds} if tokens else {}
-        flops = self._of_all_rows(sum(self._flops[self._untimed :]))
+        flops = of_all_rows(self.mesh, sum(self._flops[self._untimed :]))
         mfu = {"mfu": flops / seconds / self.meter.peak} if flops else {}
         self._tokens, self._flops = [], []
         self._untimed, self._since = 0, time.monotonic()
@@ -372,16 +349,6 @@ class Training:
             wait=self.stop.requested,
         )
         self.saved = self.step
-
-    def _of_all_rows(self, counted: float) -> float:
-        """What this process counted of its rows, of those of all processes."""
-        if jax.process_count() == 1:
-            return counted
-        counts = multihost_utils.process_allgather(np.float32(counted))
-        copies = (
-            len(own_rows(self.mesh)) * jax.process_count() / row_multiple(self.mesh)
-        )
-        return float(np.sum(counts)) / copies
 
     def _shape(self, batch):
         """[B, ...] -> [A, B / A, ...], one leading entry a micro-batch."""

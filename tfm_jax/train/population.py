@@ -30,7 +30,7 @@ from tfm_jax.settings import new_runs
 from tfm_jax.settings.experiment import Experiment, resolve
 from tfm_jax.terminal import say
 from tfm_jax.train import loop, program
-from tfm_jax.train.assemble import assemble, open_checkpoints
+from tfm_jax.train.assemble import assemble, headline, open_checkpoints
 
 MAY_DIFFER = ("seed", "optim.peak_lr")
 
@@ -79,7 +79,7 @@ def train(
             how |= dict(given=given, read_initial=read_initial)
             made = assemble(experiment, *held, **how)
             members.append(Member(made, *held))
-            say(f"{workdir.name}: {members[-1].headline()}")
+            say(f"{workdir.name}: {headline(made, mesh)}")
         first = min(member.step for member in members)
         progress = stack.enter_context(
             Progress(
