@@ -51,7 +51,8 @@ WORDS = {  # what an arm's verdict means
     "diverged run ranks worst (Lachin 1999), so they cannot decide.",
     "diverged (verdict)": "Most runs did, which is a result of its own.",
     "baseline diverged": "Most runs of the baseline did.",
-    "anecdotal": "Fewer than three pairs, so nothing can be said about chance.",
+    "anecdotal": "Fewer than three pairs, or at a look before the last a few that all "
+    "differ by the same, so nothing can be said about chance.",
     "at the edge": "Its best tuned value is the last of its grid, or at the end of its "
     "range; a better one may lie beyond, so it is not compared.",
     "baseline at the edge": "That of the baseline is.",

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 from experiments.statistics import stats
 from experiments.statistics.sequential import look_of
-from experiments.study import FEWEST_SEEDS, Expectation, Study
+from experiments.study import Expectation, Study
 
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
 UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
 CONFIDENCE = 0.95
 NOTHING = sys.float_info.min  # a smallest effect of interest: no effect is below it
 ONE_SIDED = 2 * CONFIDENCE - 1  # of an interval of which one end matters
+TIED = "; all the same, as so few may be by chance"
 # word of an arm against another (``stats.verdict``) -> what becomes of "it is better"
 OF_WORD = {
     "better": REPRODUCED,
@@ -55,6 +56,7 @@ class Pairs(NamedTuple):
             baseline_diverged=self.other,
             both_diverged=self.both,
             confidence=look_of(study).confidence(CONFIDENCE),
+            ties=look_of(study).ties(1 - CONFIDENCE),
         )
 
 
@@ -129,6 +131,8 @@ def _compared(expectation, values, study):
     p = stats.paired(compared.differences, look_of(study).confidence(CONFIDENCE))
     word = compared.word(study, (p.low, p.high))
     detail = f"{' minus '.join(expectation.arms)}: {_interval(p)}"
+    if word == "anecdotal" and p.low is not None:
+        detail += TIED
     lost = zip(expectation.arms, (compared.diverged, compared.other), strict=True)
     detail += "".join(
         f"; {name} diverged {n} of {compared.seeds} times" for name, n in lost if n
@@ -160,7 +164,8 @@ def _told(verdict, detail, arms, p):
 
 def _of_rates(compared, word, study):
     """What becomes of "it is better" where most runs of one of the two diverged."""
-    if compared.diverged == compared.other == compared.seeds >= FEWEST_SEEDS:
+    fewest = look_of(study).ties(1 - CONFIDENCE)
+    if compared.diverged == compared.other == compared.seeds >= fewest:
         return NOT_REPRODUCED
     if not compared.rates_differ(study):
         return UNDERPOWERED
@@ -237,6 +242,8 @@ def _within(expectation, values, study):
         verdict = NOT_REPRODUCED if most else UNDERPOWERED
     elif p.low is None:
         verdict = UNDERPOWERED
+    elif stats.tied(kept) and p.n < look.ties(1 - CONFIDENCE):
+        verdict, detail = UNDERPOWERED, detail + TIED
     elif low <= p.low and p.high <= high:
         verdict = REPRODUCED
     else:
@@ -268,6 +275,9 @@ def _steady(noise, study):
         return {"verdict": UNDERPOWERED, "detail": f"only {p['n']} other seeds"}
     detail = f"{p['mean']:+z.4g} [{p['low']:z.4g}, {p['high']:z.4g}]"
     detail += f", n = {p['n_first']} and {p['n']}, margin ±{study.sesoi:g}"
+    fewest = look_of(study).ties(1 - CONFIDENCE)
+    if p["low"] == p["high"] and min(p["n"], p["n_first"]) < fewest:
+        return _told(UNDERPOWERED, detail + TIED, ("other seeds", "these seeds"), p)
     inside = -study.sesoi <= p["low"] and p["high"] <= study.sesoi
     apart = p["low"] > study.sesoi or p["high"] < -study.sesoi
     word = REPRODUCED if inside else NOT_REPRODUCED if apart else UNDERPOWERED

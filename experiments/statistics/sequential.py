@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-from experiments.study import Study
+from experiments.study import FEWEST_SEEDS, Study
 
 FLOOR = 1e-10  # no nominal level is below: its t interval would end nowhere
 _ANGLES, _OF_ANGLES = np.polynomial.legendre.leggauss(64)
@@ -61,6 +61,18 @@ class Look(NamedTuple):
     def spent(self, alpha: float) -> float:
         """What of ``alpha`` is spent once this look is over."""
         return spent(self.planned[self.number - 1] / self.planned[-1], alpha)
+
+    def ties(self, alpha: float) -> int:
+        """Fewest differences that tell something though all of them are equal.
+
+        They have no variance, and a t test is as sure of three as of a hundred. Flips
+        of their signs make them so with chance 2^(1 - n), which must be below the
+        nominal level: else a look would end a study that happens to tie. Of one look,
+        no fewer than an interval takes.
+        """
+        if len(self.planned) == 1:
+            return FEWEST_SEEDS
+        return 1 + math.ceil(-math.log2(self.nominal(alpha)))
 
     @property
     def last(self) -> "Look":

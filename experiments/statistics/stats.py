@@ -282,16 +282,18 @@ def verdict(
     baseline_diverged: int = 0,
     both_diverged: int = 0,
     confidence: float = 0.95,
+    ties: int = FEWEST_SEEDS,
 ) -> str:
     """The word for an arm; the first that applies.
 
     "diverged", "baseline diverged": more than half of its seeds did. "anecdotal": fewer
-    than 3 complete pairs. All others say where ``interval`` lies, so that none can
-    contradict it. "better", "worse": it excludes 0; "negligibly better" or "negligibly
-    worse" if it lies within +-``sesoi`` all the same. "equivalent": it lies within
-    +-``sesoi`` and includes 0; one of 95 % is two one-sided tests at .025 (Schuirmann
-    1987; ICH E9, section 3.3.2). "no difference after Holm": it includes 0, and the
-    unadjusted one does not. Else "no difference detected".
+    than 3 complete pairs, or fewer than ``ties`` that all differ by the same. All
+    others say where ``interval`` lies, so that none can contradict it. "better",
+    "worse": it excludes 0; "negligibly better" or "negligibly worse" if it lies within
+    +-``sesoi`` all the same. "equivalent": it lies within +-``sesoi`` and includes 0;
+    one of 95 % is two one-sided tests at .025 (Schuirmann 1987; ICH E9, section 3.3.2).
+    "no difference after Holm": it includes 0, and the unadjusted one does not. Else
+    "no difference detected".
 
     A diverged seed ranks worst, as if its value were as bad as can be. A word that
     favours a side which lost a seed that the other kept would not survive that, and is
@@ -303,7 +305,8 @@ def verdict(
             ``holm_intervals``. sesoi: smallest effect size of interest, in the metric's
             unit. seeds: that the arm ran. diverged: how many of them did;
             ``both_diverged`` of these at seeds of which the baseline's did too.
-            confidence: of an interval that is not adjusted.
+            confidence: of an interval that is not adjusted. ties: see
+            ``sequential.Look.ties``.
     Raises: ValueError for an unknown goal.
     """
     sign = _sign(goal)
@@ -311,7 +314,7 @@ def verdict(
         return "diverged"
     if 2 * baseline_diverged > seeds:
         return "baseline diverged"
-    if len(differences) < FEWEST_SEEDS:
+    if len(differences) < (ties if tied(differences) else FEWEST_SEEDS):
         return "anecdotal"
     alone = {"better": diverged - both_diverged}
     alone["worse"] = baseline_diverged - both_diverged
@@ -325,6 +328,11 @@ def verdict(
         return "undecided" if any(alone.values()) else "equivalent"
     hidden = _direction(paired(differences, confidence)[3:5], sign)
     return "no difference after Holm" if hidden else "no difference detected"
+
+
+def tied(values: Any) -> bool:
+    """Whether all of them are one number, but for how differences of it round."""
+    return np.allclose(values, values[:1], rtol=1e-9, atol=1e-12)
 
 
 def _direction(interval, sign):

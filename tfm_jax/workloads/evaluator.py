@@ -54,9 +54,12 @@ def scores_of(objective: Any, totals: Any, report: Mapping[str, Any]) -> dict:
     """``totals`` of a split as scores.
 
     With ``chance``, the accuracy of the best guess, where the report of the split says
-    it.
+    it, and the words it is of are the tokens that are predicted: not their letters, nor
+    the text around them.
     """
-    chance = {"chance": report["chance"]} if "chance" in report else {}
+    guessed = report.get("answer_words") == report.get("target_tokens")
+    known = guessed and "chance" in report
+    chance = {"chance": report["chance"]} if known else {}
     return objective.scores(totals, report) | chance
 
 

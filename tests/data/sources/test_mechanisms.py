@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tfm_jax.data.sources.mechanisms.examples import KNOBS, Config, answer, chan
 from tfm_jax.data.sources.mechanisms.tasks import TASKS, Prompt
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.runs.process import exits
+from tfm_jax.workloads.evaluator import scores_of
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "mechanisms.md"
 FEW = Config(length=6, symbols=9, queries=3, train=40, valid=20, test=10)
@@ -168,6 +170,32 @@ def test_only_answers_are_asked_for(task, layout, separator):
     else:
         assert sorted(asked) == sorted(words)
     assert data.report["valid"]["chance"] == chance(mechanism, ends=False)
+
+
+@pytest.mark.parametrize(
+    "kind, asked, alike",
+    [
+        ("word", "answers", True),
+        ("word", "all", False),
+        ("word", "last", False),
+        ("character", "answers", False),
+    ],
+)
+def test_chance_stands_beside_the_accuracy_that_it_is_of(kind, asked, alike):
+    """Of letters, or of the whole text, any guess has another accuracy."""
+    cfg = causal.Config(
+        source="mechanisms", mechanism=few("sort"), layout="single", asked=asked
+    )
+    assert _says_chance(causal.KIND, cfg, vocabularies.Config(kind=kind)) == alike
+    cfg = pairs.Config(source="mechanisms", mechanism=few("sort"))
+    alike = kind == "word"
+    assert _says_chance(pairs.KIND, cfg, bilingual.Config(kind=kind)) == alike
+
+
+def _says_chance(kind, cfg, tokenizer):
+    report = prepare(kind, cfg, tokenizer).report["valid"]
+    objective = SimpleNamespace(scores=lambda totals, report: {"accuracy": 0.5})
+    return scores_of(objective, None, report).get("chance") == report["chance"]
 
 
 def test_translations_are_prompts_and_answers():

@@ -154,6 +154,16 @@ def test_rates_of_divergence_are_looked_at_as_often():
         values = {"a": dict.fromkeys(range(n))}
         told[n, planned] = findings.judge(made.expect[0], values, now)["verdict"]
     assert [*told.values()] == ["REPRODUCED", "UNDERPOWERED", "REPRODUCED"]
+    claim, arms = better("a", "b", ""), {"a": {}, "b": {}}
+    for n, planned, verdict in (
+        (3, (), "NOT REPRODUCED"),
+        (3, (3, 6, 9), "UNDERPOWERED"),  # three that are lost are no rule
+        (9, (3, 6, 9), "NOT REPRODUCED"),
+    ):
+        seeds, fixed = tuple(range(n)), dict(arms=arms, baseline="b", expect=(claim,))
+        made = study(**fixed, seeds=seeds, looks=planned)
+        lost = dict.fromkeys(arms, dict.fromkeys(range(n)))
+        assert findings.judge(claim, lost, made)["verdict"] == verdict
 
 
 def test_intervals_and_p_values_of_looks_tell_the_same():
@@ -183,3 +193,48 @@ def test_alpha_is_spent_as_lan_and_demets_say():
     tail = special.ndtr(-2.2414 / 0.5)
     assert sequential.spent(0.25, 0.05) == pytest.approx(4 * tail, rel=1e-3)
     assert [look.spent(0.05) for look in LOOKS][-1] == 0.05
+
+
+@pytest.mark.parametrize("planned", [(3, 6, 9), PLANNED])
+def test_a_few_ties_do_not_end_a_study(planned):
+    """One arm solves its task in 95 of 100 runs, the other in 60, all to one score.
+
+    Three seeds of each are all solved in (.95 x .6)^3 = 19 % of studies, and five in
+    6 %; a t test of differences without any variance is certain that there are none.
+    """
+    made = study(
+        arms={"a": {}, "b": {}}, baseline="b", goal="max", sesoi=0.02, looks=planned,
+        seeds=tuple(range(planned[0])), expect=(better("a", "b", ""),),
+    )  # fmt: skip
+    solved = np.random.default_rng(0).random((400, 2, planned[-1]))
+    solved = np.where(solved < np.array([0.95, 0.6])[:, None], 1.0, 0.02)
+    told = []
+    for trial in solved.tolist():
+        arms = dict(zip("ab", map(dict, map(enumerate, trial)), strict=True))
+        for n in planned:
+            now = dataclasses.replace(made, seeds=tuple(range(n)))
+            some = {arm: {s: arms[arm][s] for s in range(n)} for arm in arms}
+            told.append(findings.judge(made.expect[0], some, now)["verdict"])
+            if told[-1] != "UNDERPOWERED":
+                break
+    assert told.count("NOT REPRODUCED") <= 0.025 * len(solved)
+    assert told.count("REPRODUCED") > 0.3 * len(solved)
+
+
+@pytest.mark.parametrize(
+    "claim", [better("a", "b", ""), equivalent("a", "b", ""), within("a", 0, 2, "")]
+)
+def test_ties_tell_where_flips_of_signs_would_hardly_make_them(claim):
+    """2^(1 - n) against the level: .25 of three, .0039 of nine at the last look."""
+    verdicts = []
+    for n, planned in ((3, ()), (3, (3, 6, 9)), (9, (3, 6, 9))):
+        made = study(
+            arms={"a": {}, "b": {}}, baseline="b", goal="max", sesoi=0.5,
+            seeds=tuple(range(n)), looks=planned, expect=(claim,),
+        )  # fmt: skip
+        noise = np.random.default_rng(0).normal(1, 1e-2, n)  # of pairs, which rounds
+        noise *= claim.kind != "within"
+        arms = {"a": dict(enumerate(noise + 0.1)), "b": dict(enumerate(noise))}
+        verdicts.append(findings.judge(claim, arms, made)["verdict"])
+    assert verdicts[1] == "UNDERPOWERED"
+    assert verdicts[0] == verdicts[2] == "REPRODUCED"

@@ -335,16 +335,15 @@ def _rows(cfg, tokenizer, corpus, split):
     )
     if cfg.asked != "all":
         report["characters"] = 0  # not all of them are predicted
+    if cfg.source == "mechanisms" and cfg.asked == "answers":  # which chance is of
+        report["target_tokens"] = int(np.count_nonzero(rows.weights[:]))
     filled = filled_text(tokenizer, rows, report)
     return filled._replace(digest=_digest(rows)) if cfg.layout == "single" else filled
 
 
 def _marks(cfg, tokenizer):
     """Ids of what begins and ends an answer. Raises: DataError if none begins one."""
-    opens, closes = (
-        [] if len(ids) != 1 or ids[0] == tokenizer.unknown else [int(ids[0])]
-        for ids in tokenizer.encode([ANSWER, QUERY])
-    )
+    opens, closes = (_mark(tokenizer, mark) for mark in (ANSWER, QUERY))
     if not opens:
         raise DataError(
             f"data.asked='answers' needs {ANSWER!r} as a token of the vocabulary, as "
@@ -352,6 +351,16 @@ def _marks(cfg, tokenizer):
         )
     ends = tokenizer.ids_of(cfg.separator) if cfg.separator else []
     return [*opens, *closes, *ends]
+
+
+def _mark(tokenizer, mark):
+    """Its id; none if it is no token, nor in any text the tokenizer was made of."""
+    try:
+        (ids,) = tokenizer.encode([mark])
+    except DataError:
+        return []
+    known = len(ids) == 1 and ids[0] != tokenizer.unknown
+    return [int(ids[0])] if known else []
 
 
 def _digest(rows):

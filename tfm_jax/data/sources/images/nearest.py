@@ -64,7 +64,8 @@ class Drawn(NamedTuple):
 def load(cfg: Config, split: str) -> tuple[Drawn, dict[str, Any]]:
     """The images of one split, drawn apart from the others': (images, report).
 
-    The report has ``chance``, the accuracy of any guess.
+    The report has ``chance``, the accuracy of any guess that has not seen the image;
+    the label that most keys of an image have is right more often.
     """
     rng = np.random.default_rng((cfg.seed, SPLITS.index(split)))
     count = getattr(cfg, split)

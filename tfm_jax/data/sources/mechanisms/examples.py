@@ -120,7 +120,8 @@ def load(
     """The examples of one split: (examples, report).
 
     No prompt comes twice, in whatever split; those held out do not depend on
-    ``train``. The report has the accuracy of the best guess, see `chance`.
+    ``train``. The report has the accuracy of the best guess, see `chance`, and the
+    number of words that it is of, ``answer_words``.
 
     Args: ends: whether the end of an answer is predicted, too.
     Raises: DataError if there are not so many.
@@ -146,7 +147,12 @@ def load(
         if len(seen) > first:
             examples.append(answer(cfg, prompt))
     alike = dataclasses.replace(cfg, train=1, valid=0, test=0)  # in their answers
-    return examples, {"task": cfg.task, "chance": chance(alike, ends=ends)}
+    words = sum(len(words) for example in examples for words in example.answers)
+    return examples, {
+        "task": cfg.task,
+        "chance": chance(alike, ends=ends),
+        "answer_words": words + ends * len(examples),
+    }
 
 
 def _drawn(cfg: Config, stream: int) -> Iterator[Prompt]:
