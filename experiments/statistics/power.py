@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, special
@@ -154,25 +154,21 @@ def after(
     return rows
 
 
-def seen(
+def of_expectation(
     expectation: Expectation, study: Study, values: Mapping[str, Mapping]
-) -> list[float]:
-    """Smallest effects, or margins, that the runs could show; [] if nothing."""
+) -> dict[str, Any]:
+    """What the runs could show of one expectation.
+
+    Returns: ``seen``, smallest effects or margins, and ``detectable``, the same in
+        words; both are empty if nothing is compared, or of fewer than 3 pairs.
+    """
     rows = after(study, values, compared(expectation, study))
-    return [] if None in rows else [row[_asked(expectation)] for row in rows]
-
-
-def said(expectation: Expectation, study: Study, values: Mapping[str, Mapping]) -> str:
-    """``seen`` in words; "" if nothing."""
-    smallest, what = seen(expectation, study, values), _asked(expectation)
+    what = "effect" if expectation.kind in ("better", "monotone") else "margin"
+    smallest = [] if None in rows else [row[what] for row in rows]
     sign = "±" * (what == "margin")
     numbers = ", ".join(f"{sign}{number:.2g}" for number in smallest)
-    return f"smallest detectable {what} {numbers}" if smallest else ""
-
-
-def _asked(expectation):
-    """Whether an effect is looked for or a margin."""
-    return "effect" if expectation.kind in ("better", "monotone") else "margin"
+    words = f"smallest detectable {what} {numbers}" if smallest else ""
+    return {"seen": smallest, "detectable": words}
 
 
 def lines(plan: "Plan") -> list[str]:

@@ -55,10 +55,7 @@ def analyse(plan: Plan) -> dict:
     edges = {arm["name"] for arm in arms if arm["edge"]}
     by_metric, kept = values_by_metric(plan), plan.registration()
     judged = [
-        _asked(e, study)
-        | became
-        | {"detectable": power.said(e, study, by_metric)}
-        | {"seen": power.seen(e, study, by_metric)}
+        _stated(e, study) | became | power.of_expectation(e, study, by_metric)
         for e, became in zip(study.expect, _judged(plan, noise, edges), strict=True)
     ]
     judged.sort(key=lambda e: CLAIMS.index(e["claim"]))  # what was published leads
@@ -137,7 +134,7 @@ def _judged(plan, noise, edges):
     ]
 
 
-def _asked(expectation, study):
+def _stated(expectation, study):
     """An expectation as it stands in the report."""
     bounds = [expectation.low, expectation.high]
     return {

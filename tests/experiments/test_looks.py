@@ -195,10 +195,19 @@ def test_an_open_question_ends_when_every_arm_is_told(out):
         write(cell, 1.0 + (cell.arm == "fast") * (0.0 if cell.seed else 1e-5))
     assert len(planned.again().study.seeds) == 3, "too small a difference to matter"
     slow = better("slow", "fast", "")
-    for expect, seeds in (((), 3), ((slow,), 3)):
+    for expect in ((), (slow,)):
         asked = dataclasses.replace(planned.study, expect=expect)
         again = dataclasses.replace(planned, study=asked).again()
-        assert len(again.study.seeds) == seeds
+        assert len(again.study.seeds) == 3
+
+
+def test_an_open_question_goes_on_while_an_arm_is_not_told(out):
+    planned = Plan.load(TINY, out, seeds=(0, 1, 2), until_decided=6)
+    for cell in planned.cells():
+        write(cell, 1.0 + (cell.arm == "fast") * (cell.seed - 1))
+    asked = dataclasses.replace(planned.study, expect=())
+    again = dataclasses.replace(planned, study=asked).again()
+    assert len(again.study.seeds) == 6, "-1, 0 and 1: no difference, and no equality"
 
 
 def test_a_question_of_the_command_line_keeps_its_looks_in_its_file(out, capsys):

@@ -91,10 +91,11 @@ def test_afterwards_the_sd_is_the_measured_one():
     sd = stats.paired([0, 1, 2, 3]).sd
     assert rows[0]["sd"] == sd and rows[1:] == [None, None]
     effect = stats.minimum_detectable_effect(sd, 4)
-    assert power.said(asked.expect[0], asked, {"": values}) == (
-        f"smallest detectable effect {effect:.2g}"
-    )
-    assert power.said(asked.expect[1], asked, {"": values}) == ""
+    told = power.of_expectation(asked.expect[0], asked, {"": values})
+    assert told["seen"] == [effect]
+    assert told["detectable"] == f"smallest detectable effect {effect:.2g}"
+    told = power.of_expectation(asked.expect[1], asked, {"": values})
+    assert told == {"seen": [], "detectable": ""}
 
 
 def test_a_published_report_says_the_sd_to_assume():

@@ -166,7 +166,7 @@ def _drawn(cfg: Config, stream: int) -> Iterator[Prompt]:
 
 @functools.lru_cache
 def chance(cfg: Config, *, ends: bool) -> float:
-    """Accuracy of the best guess that knows no more than the place in the answer.
+    """Accuracy of the best guess that knows no more than the position in the answer.
 
     Guesses are made of other prompts than those that they are measured on.
     Args: ends: whether the end of all answers to a prompt is a word, too.
@@ -178,12 +178,13 @@ def chance(cfg: Config, *, ends: bool) -> float:
         answers += [[*itertools.chain(*of_queries), END]] if ends else of_queries
     half = len(answers) // 2
     counts: Any = collections.defaultdict(collections.Counter)
-    for place, word in _placed(answers[:half]):
-        counts[place][word] += 1
-    guesses = {place: max(words, key=words.get) for place, words in counts.items()}
-    right = [guesses.get(place) == word for place, word in _placed(answers[half:])]
+    for position, word in _numbered(answers[:half]):
+        counts[position][word] += 1
+    guesses = {n: max(words, key=words.get) for n, words in counts.items()}
+    right = [guesses.get(n) == word for n, word in _numbered(answers[half:])]
     return round(float(np.mean(right)), 3)
 
 
-def _placed(answers):
+def _numbered(answers):
+    """(position, word) of every answer."""
     return (pair for words in answers for pair in enumerate(words))

@@ -66,11 +66,11 @@ def _pairs(cfg, rng, length):
 
 
 def _among_fillers(cfg, rng, items):
-    """The words of ``items``, tuples, in order; fillers at random places."""
-    places = {*rng.permutation(len(items) + cfg.fillers)[: cfg.fillers].tolist()}
+    """The words of ``items``, tuples, in order; fillers at random positions."""
+    filled = {*rng.permutation(len(items) + cfg.fillers)[: cfg.fillers].tolist()}
     rest, words = iter(items), []
-    for place in range(len(items) + cfg.fillers):
-        words += (FILLER,) if place in places else next(rest)
+    for position in range(len(items) + cfg.fillers):
+        words += (FILLER,) if position in filled else next(rest)
     return words
 
 
@@ -89,7 +89,7 @@ def _sequence(cfg, rng, length):
     """Symbols that all differ, and some of them again, none of them the last."""
     symbols = [*map(str, rng.permutation(cfg.symbols)[: length + 1])]
     asked = rng.permutation(length)[: cfg.queries]
-    return Prompt(symbols, [[symbols[place]] for place in asked])
+    return Prompt(symbols, [[symbols[position]] for position in asked])
 
 
 def _longer_by_one(cfg):
@@ -129,8 +129,8 @@ def _brackets(cfg, rng, length):
     """A beginning of a Dyck word, in which at least one bracket is open at the end."""
     words, open_ones = [], []
     kinds, closes = rng.integers(cfg.symbols, size=length), rng.random(length) < 0.5
-    for place, (kind, close) in enumerate(zip(kinds, closes, strict=True)):
-        if close and len(open_ones) > (place == length - 1):
+    for position, (kind, close) in enumerate(zip(kinds, closes, strict=True)):
+        if close and len(open_ones) > (position == length - 1):
             words.append(f"){open_ones.pop()}")
         else:
             words.append(f"({kind}")
@@ -149,10 +149,11 @@ def _closing(cfg, context, query):
 
 
 def _at_distances(cfg, context, query):
-    """At each place the symbols 1, 2, 3, ... places before it, around the end."""
+    """At each position the symbols 1, 2, 3, ... before it, around the end."""
+    distances = range(1, cfg.relations + 1)
     return [
-        ".".join(context[place - distance] for distance in range(1, cfg.relations + 1))
-        for place in range(len(context))
+        ".".join(context[position - distance] for distance in distances)
+        for position in range(len(context))
     ]
 
 
