@@ -6,10 +6,9 @@ How the levels of its tests follow is in ``statistics.sequential``.
 import dataclasses
 import itertools
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.runs import attempts, cells, files
+from experiments.runs import attempts, cells
 from experiments.study import FEWEST_SEEDS, Study
 from tfm_jax.api import ConfigError
 
@@ -44,19 +43,6 @@ def until_decided(study: Study, most: int) -> Study:
     except ValueError as error:
         raise ConfigError(f"--until-decided={most}: {error}") from error
     return study
-
-
-def registered(study: Study, root: Path) -> Study:
-    """``study`` with the looks that were registered for it, if any were.
-
-    Args: root: the study's directory.
-    """
-    kept = (files.read(root / "study.json") or {}).get("study")
-    kept = kept if isinstance(kept, dict) else {}
-    planned = kept.get("looks")
-    if study.looks or not planned or kept.get("seeds") != list(study.seeds):
-        return study
-    return dataclasses.replace(study, looks=tuple(planned))
 
 
 def grown(plan: "Plan") -> "Plan":

@@ -2,14 +2,12 @@
 
 import dataclasses
 import functools
-import json
 import shlex
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiments import looks, study_file
+from experiments import looks, registration, study_file
 from experiments.costs import sizes
 from experiments.runs import attempts, cells, files, outcomes, proposals
 from experiments.runs.attempts import Run
@@ -21,7 +19,6 @@ from tfm_jax.api import (
     ConfigError,
     no_choice,
     preflight,
-    renamed,
     replace,
     score_names,
 )
@@ -85,7 +82,7 @@ class Plan:
                 study = _with_seeds(study, seeds)
             if until_decided is not None:
                 study = looks.until_decided(study, until_decided)
-            study = looks.registered(study, root)
+            study = registration.with_looks(study, root)
         except ConfigError:
             raise
         except ValueError as error:
@@ -196,7 +193,7 @@ class Plan:
         firsts = {}
         for cell in self.cells():
             firsts.setdefault(cell.arm, cell)
-        begun = self.study.match == "flops" and (self.root / "study.json").exists()
+        begun = self.study.match == "flops" and (self.root / registration.FILE).exists()
         kept = known
         if not begun or any(cell.id not in known for cell in firsts.values()):
             kept = {k: v for k, v in known.items() if v.get("count") == sizes.COUNT}
@@ -251,40 +248,7 @@ class Plan:
 
         Returns: what was changed after runs existed, in words.
         """
-        return self.registration()["changes"]
-
-    def registration(self) -> dict:
-        """``register``, and all that is written down: ``study.json``."""
-        path = self.root / "study.json"
-        asked = dataclasses.asdict(looks.first(self.study))
-        if not self.study.looks:
-            del asked["looks"]  # as those without were always written down
-        for expectation in asked["expect"]:
-            del expectation["reported"]  # decides nothing
-        now = json.loads(json.dumps(asked, sort_keys=True))
-        stamp = datetime.now(UTC).isoformat(timespec="seconds")
-        new = {"registered": stamp, "study": now, "changes": []}
-        kept = files.read_or_set_aside(path, _is_registered)
-        if first := kept is None:
-            kept = new | self._assumed()
-        if first and any(path.parent.glob(f"{path.name}.damaged*")):
-            lost = "study.json was damaged; what had been registered is not known"
-            kept["changes"].append(f"{stamp}: {lost}")
-        _fill(kept["study"], now)
-        for knob in sorted(now.keys() | kept["study"].keys()):
-            before, after = kept["study"].get(knob), now.get(knob)
-            if before != after:
-                kept["changes"].append(f"{stamp}: {knob}: {before!r} became {after!r}")
-                kept["study"][knob] = after
-        preflight(self.root)
-        replace(path, kept)
-        return kept
-
-    def _assumed(self):
-        from experiments.statistics import power
-
-        known = power.assumed(self)
-        return {"assumed": known} if known["sd"] else {}
+        return registration.renewed(self)["changes"]
 
 
 def _scores(cell, probe):
@@ -293,28 +257,6 @@ def _scores(cell, probe):
         return [f"probe/{name}" for name in probe.scores]
     before = score_names(cell.first) if cell.first else ()
     return [*score_names(cell.experiment), *(f"{FIRST}_{name}" for name in before)]
-
-
-def _fill(kept, now):
-    """Says ``kept`` in the names of now, and what studies could not say: no change."""
-    kept |= _modern(kept)
-    for added in ("trials", "proposer"):
-        kept.setdefault(added, getattr(Study, added))
-    if isinstance(kept["expect"], list) and len(kept["expect"]) == len(now["expect"]):
-        for before, after in zip(kept["expect"], now["expect"], strict=True):
-            for field in after.keys() - before.keys():
-                before[field] = after[field]
-
-
-def _modern(kept):
-    if not isinstance(kept, dict):
-        return kept
-    found = {}
-    for knob, value in kept.items():
-        stage = f"{FIRST}." if knob.startswith(f"{FIRST}.") else ""
-        now = renamed.modern({knob.removeprefix(stage): _modern(value)})
-        found |= {stage + name: x for name, x in now.items()}
-    return found
 
 
 def _with_seeds(study, seeds):
@@ -369,15 +311,3 @@ def _is_size(entry):
     counts = ("parameters", "flops_per_step", "tokens_per_step")
     given = [entry[name] for name in counts if name in entry]
     return bool(given) and all(files.is_number(n) and n > 0 for n in given)
-
-
-def _is_registered(kept):
-    assumed = kept.get("assumed", {"source": "", "sd": {}})
-    return (
-        isinstance(kept["study"]["expect"], list)
-        and all(isinstance(e, dict) for e in kept["study"]["expect"])
-        and isinstance(kept["registered"], str)
-        and all(isinstance(change, str) for change in kept["changes"])
-        and isinstance(assumed["source"], str)
-        and all(map(files.is_number, assumed["sd"].values()))
-    )

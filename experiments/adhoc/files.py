@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from experiments import study_file
+from experiments import registration, study_file
 from experiments.adhoc import questions, study_text
 from experiments.runs import attempts
 from experiments.runs.cells import seeds_flag
@@ -67,7 +67,7 @@ def _replaced(path, name, out, study, command):
             "anew"
         )
     if differing:  # of what was refused after it had been written down nothing remains
-        root.joinpath("study.json").unlink(missing_ok=True)
+        root.joinpath(registration.FILE).unlink(missing_ok=True)
     return bool(differing)
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from experiments import registration
 from experiments.costs import sizes
 from experiments.plan import Plan
 from experiments.runs import outcomes
@@ -53,7 +54,7 @@ def analyse(plan: Plan) -> dict:
     _mark_edges(arms, study.baseline)
     noise = _noise(rows, study, values[study.baseline])
     edges = {arm["name"] for arm in arms if arm["edge"]}
-    by_metric, kept = values_by_metric(plan), plan.registration()
+    by_metric, kept = values_by_metric(plan), registration.renewed(plan)
     judged = [
         _stated(e, study) | became | power.of_expectation(e, study, by_metric)
         for e, became in zip(study.expect, _judged(plan, noise, edges), strict=True)

@@ -1,0 +1,103 @@
+"""Registration: what a study asked before its first run, and what changed since."""
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments import looks
+from experiments.runs import files
+from experiments.stages import FIRST
+from experiments.study import Study
+from tfm_jax.api import preflight, renamed, replace
+
+if TYPE_CHECKING:
+    from experiments.plan import Plan
+
+FILE = "study.json"  # in the directory of a study
+
+
+def renewed(plan: "Plan") -> dict:
+    """What is written down of a plan's study, from now on with what has changed.
+
+    Returns: ``registered``, when; ``study``, its fields; ``changes``, in words; and
+        ``assumed``, the spread that the first plan went by, see ``power.assumed``.
+    """
+    path = plan.root / FILE
+    asked = dataclasses.asdict(looks.first(plan.study))
+    if not plan.study.looks:
+        del asked["looks"]  # as those without were always written down
+    for expectation in asked["expect"]:
+        del expectation["reported"]  # decides nothing
+    now = json.loads(json.dumps(asked, sort_keys=True))
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    kept = files.read_or_set_aside(path, _is_registered)
+    if kept is None:
+        kept = {"registered": stamp, "study": now, "changes": [], **_assumed(plan)}
+        if any(path.parent.glob(f"{path.name}.damaged*")):
+            lost = f"{FILE} was damaged; what had been registered is not known"
+            kept["changes"].append(f"{stamp}: {lost}")
+    _fill(kept["study"], now)
+    for knob in sorted(now.keys() | kept["study"].keys()):
+        before, after = kept["study"].get(knob), now.get(knob)
+        if before != after:
+            kept["changes"].append(f"{stamp}: {knob}: {before!r} became {after!r}")
+            kept["study"][knob] = after
+    preflight(plan.root)
+    replace(path, kept)
+    return kept
+
+
+def with_looks(study: Study, root: Path) -> Study:
+    """``study`` with the looks that were registered for it, if any were.
+
+    Args: root: the study's directory.
+    """
+    kept = (files.read(root / FILE) or {}).get("study")
+    kept = kept if isinstance(kept, dict) else {}
+    planned = kept.get("looks")
+    if study.looks or not planned or kept.get("seeds") != list(study.seeds):
+        return study
+    return dataclasses.replace(study, looks=tuple(planned))
+
+
+def _assumed(plan):
+    from experiments.statistics import power
+
+    known = power.assumed(plan)
+    return {"assumed": known} if known["sd"] else {}
+
+
+def _fill(kept, now):
+    """Says ``kept`` in the names of now, and what studies could not say: no change."""
+    kept |= _modern(kept)
+    for added in ("trials", "proposer"):
+        kept.setdefault(added, getattr(Study, added))
+    if isinstance(kept["expect"], list) and len(kept["expect"]) == len(now["expect"]):
+        for before, after in zip(kept["expect"], now["expect"], strict=True):
+            for field in after.keys() - before.keys():
+                before[field] = after[field]
+
+
+def _modern(kept):
+    if not isinstance(kept, dict):
+        return kept
+    modern = {}
+    for knob, value in kept.items():
+        stage = f"{FIRST}." if knob.startswith(f"{FIRST}.") else ""
+        now = renamed.modern({knob.removeprefix(stage): _modern(value)})
+        modern |= {stage + name: x for name, x in now.items()}
+    return modern
+
+
+def _is_registered(kept):
+    assumed = kept.get("assumed", {"source": "", "sd": {}})
+    return (
+        isinstance(kept["study"]["expect"], list)
+        and all(isinstance(e, dict) for e in kept["study"]["expect"])
+        and isinstance(kept["registered"], str)
+        and all(isinstance(change, str) for change in kept["changes"])
+        and isinstance(assumed["source"], str)
+        and all(map(files.is_number, assumed["sd"].values()))
+    )
