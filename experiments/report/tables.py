@@ -18,7 +18,7 @@ from experiments.report.numbers import (
 from experiments.statistics.answers import CHECKED
 from experiments.statistics.stats import clopper_pearson
 
-TOO_FEW = "fewer than three pairs: no interval and no test"
+TOO_FEW = "fewer than three pairs, or a few of one difference: no interval and no test"
 
 
 class Footnotes:
@@ -104,7 +104,7 @@ def _compared(arm, digits):
             else "no finished pair with the baseline"
         )
         return dict.fromkeys(("difference", "low", "high", "p_holm"), absent(why))
-    why = TOO_FEW if difference["n"] < 3 else "not computed"
+    why = TOO_FEW if difference["low"] is None else "not computed"
     return {
         "difference": fixed(difference["mean"], digits, "no pair", sign=True),
         "low": fixed(difference["low_holm"], digits, why, sign=True),

@@ -12,7 +12,6 @@ from experiments.statistics.findings import (
     UNDERPOWERED,
     overall,
 )
-from experiments.study import FEWEST_SEEDS
 
 BETTER, WORSE, EQUIVALENT = "BETTER", "WORSE", "EQUIVALENT"
 CANNOT_TELL, CHECK_FAILED = "CANNOT TELL", "CHECK FAILED"
@@ -194,7 +193,7 @@ def _seen(arm, verdict, report):
         mean = f"{best['name']}, {best['mean']:.4g} ({best['word']})"
         said.append(f"Best {report['metric']}: {mean}.")
     mde = (arm["difference"] or {}).get("mde")
-    seen = f"none, of fewer than {FEWEST_SEEDS} pairs" if mde is None else f"{mde:.2g}"
+    seen = "none, of so few pairs" if mde is None else f"{mde:.2g}"
     said.append(f"Smallest effect these runs could have seen: {seen}.")
     if verdict == CANNOT_TELL and not report["sesoi"]:
         said.append("No effect of interest is given, so none is called equivalent.")

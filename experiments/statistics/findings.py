@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from experiments.statistics import stats
 from experiments.statistics.sequential import look_of
-from experiments.study import Expectation, Study
+from experiments.study import FEWEST_SEEDS, Expectation, Study
 
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
 UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
@@ -128,10 +128,10 @@ def overall(verdicts: Sequence[str]) -> str:
 def _compared(expectation, values, study):
     """Pairs, word and the t interval of an expectation of two arms; what to say."""
     compared = pairs(*(values[name] for name in expectation.arms))
-    p = stats.paired(compared.differences, look_of(study).confidence(CONFIDENCE))
+    p = look_of(study).paired(compared.differences, CONFIDENCE)
     word = compared.word(study, (p.low, p.high))
     detail = f"{' minus '.join(expectation.arms)}: {_interval(p)}"
-    if word == "anecdotal" and p.low is not None:
+    if word == "anecdotal" and p.n >= FEWEST_SEEDS:
         detail += TIED
     lost = zip(expectation.arms, (compared.diverged, compared.other), strict=True)
     detail += "".join(
@@ -232,7 +232,7 @@ def _within(expectation, values, study):
     kept = [v for v in of_seeds if v is not None]
     lost = len(of_seeds) - len(kept)
     look = look_of(study)
-    p = stats.paired(kept, look.confidence(CONFIDENCE))  # of the values themselves
+    p = look.paired(kept, CONFIDENCE)  # of the values themselves
     low, high = expectation.low, expectation.high
     detail = f"{_interval(p, 'runs')}, expected {low:g} to {high:g}"
     if lost:
@@ -241,9 +241,7 @@ def _within(expectation, values, study):
         detail += f"; {lost} of {len(of_seeds)} diverged"
         verdict = NOT_REPRODUCED if most else UNDERPOWERED
     elif p.low is None:
-        verdict = UNDERPOWERED
-    elif stats.tied(kept) and p.n < look.ties(1 - CONFIDENCE):
-        verdict, detail = UNDERPOWERED, detail + TIED
+        verdict, detail = UNDERPOWERED, detail + TIED * (p.n >= FEWEST_SEEDS)
     elif low <= p.low and p.high <= high:
         verdict = REPRODUCED
     else:

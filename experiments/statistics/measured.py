@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from experiments.runs import files
 from experiments.runs.attempts import Run
 from experiments.runs.cells import FINAL
-from experiments.statistics import stats
 from experiments.statistics.sequential import look_of
 from experiments.study import Study
 
@@ -21,7 +20,7 @@ def curves(study: Study, runs: Iterable[Run]) -> list[dict]:
     from experiments.probes import PROBES
 
     finals = [(c, s.results) for c, s in runs if c.phase == FINAL and s.results]
-    confidence, summaries = look_of(study).confidence(0.95), []
+    look, summaries = look_of(study), []
     for name, curve in PROBES[study.probe].curves.items():
         points, slopes = {}, {}
         for cell, results in finals:
@@ -30,9 +29,7 @@ def curves(study: Study, runs: Iterable[Run]) -> list[dict]:
             if curve.slope:
                 slope = results["probe"][curve.slope]
                 slopes.setdefault(cell.arm, []).append(slope)
-        slopes = {
-            arm: stats.paired(own, confidence)._asdict() for arm, own in slopes.items()
-        }
+        slopes = {arm: look.paired(own, 0.95)._asdict() for arm, own in slopes.items()}
         summaries.append(
             {"name": name, **curve._asdict(), "arms": points, "slopes": slopes}
         )

@@ -137,7 +137,7 @@ def before(study: Study, assumed: Mapping[str, float]) -> list[dict]:
 def after(
     study: Study, values: Mapping[str, Mapping], listed: Sequence[Comparison]
 ) -> list[dict | None]:
-    """What the runs could detect, of each comparison; None of fewer than 3 pairs.
+    """What the runs could detect, of each comparison; None where it has no interval.
 
     Args: values: metric -> arm -> seed -> value; "" is the study's metric.
     Returns: rows as those of ``before``, with the sd that was measured.
@@ -145,10 +145,11 @@ def after(
     look, rows = look_of(study), []
     for pair in listed:
         differences = _differences(pair, values[pair.metric])
-        if len(differences) < FEWEST_SEEDS:
+        p = look.paired(differences, CONFIDENCE)
+        if p.low is None:
             rows.append(None)
             continue
-        sd, n = stats.paired(differences).sd, len(differences)
+        sd, n = p.sd, p.n
         level = look.nominal((1 - CONFIDENCE) / pair.tests)
         rows.append(_row(pair, sd, n) | detectable(sd, n, level))
     return rows

@@ -10,11 +10,13 @@ each gets Holm's share of alpha, and its nominal level follows (Maurer & Bretz 2
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, special
 
+from experiments.statistics import stats
 from experiments.study import FEWEST_SEEDS, Study
 
 FLOOR = 1e-10  # no nominal level is below: its t interval would end nowhere
@@ -73,6 +75,16 @@ class Look(NamedTuple):
         if len(self.planned) == 1:
             return FEWEST_SEEDS
         return 1 + math.ceil(-math.log2(self.nominal(alpha)))
+
+    def paired(self, differences: Sequence[float], confidence: float) -> stats.Paired:
+        """``stats.paired`` at the level of this look; no interval of too few ``ties``.
+
+        Its p is the nominal one.
+        """
+        p = stats.paired(differences, self.confidence(confidence))
+        if stats.tied(differences) and p.n < self.ties(1 - confidence):
+            return p._replace(low=None, high=None, p=None)
+        return p
 
     @property
     def last(self) -> "Look":

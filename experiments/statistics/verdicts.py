@@ -259,7 +259,11 @@ def _compare(values, others, study):
     look = look_of(study)
     for family in families:
         samples = [pairs[arm].differences for arm in family]
-        p_values = [look.p_value(stats.paired(d, CONFIDENCE).p) for d in samples]
+        nominal = [look.paired(d, CONFIDENCE).p for d in samples]
+        p_values = [look.p_value(p) for p in nominal]
+        samples = [
+            [] if p is None else d for d, p in zip(samples, nominal, strict=True)
+        ]
         adjusted = stats.holm(p_values)
         intervals = stats.holm_intervals(samples, CONFIDENCE, look.nominal)
         tests = sum(p is not None for p in adjusted)
@@ -281,8 +285,7 @@ def _difference(pairs, values, base, study, tests):
     Args: tests: arms that Holm's adjustment is over.
     """
     d, look = pairs.differences, look_of(study)
-    confidence = look.confidence(CONFIDENCE)
-    p = stats.paired(d, confidence)
+    p = look.paired(d, CONFIDENCE)
     ends = sorted(set(values) & set(base))
     both = [values[s] for s in ends], [base[s] for s in ends]
     if not p.n:
@@ -294,8 +297,10 @@ def _difference(pairs, values, base, study, tests):
         "tests": tests,
         "rho": stats.correlation(*both),
         "sign_flip_p": look.p_value(stats.sign_flip(d, _rng()) if p.n >= 6 else None),
-        "bca": stats.bca(d, _rng(), confidence),
-        "mde": stats.minimum_detectable_effect(p.sd, p.n, look.nominal(level)),
+        "bca": stats.bca(d, _rng(), look.confidence(CONFIDENCE)),
+        "mde": None
+        if p.p is None
+        else stats.minimum_detectable_effect(p.sd, p.n, look.nominal(level)),
         **stats.wins(*both, study.goal)._asdict(),
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from experiments.statistics import findings, power, sequential, stats
+from experiments.statistics import findings, power, sequential, stats, verdicts
 from experiments.statistics.sequential import Look
 from experiments.study import better, diverges, equivalent, within
 from tests.experiments.test_study import study
@@ -226,7 +226,7 @@ def test_a_few_ties_do_not_end_a_study(planned):
 )
 def test_ties_tell_where_flips_of_signs_would_hardly_make_them(claim):
     """2^(1 - n) against the level: .25 of three, .0039 of nine at the last look."""
-    verdicts = []
+    told, seen, tables = [], [], []
     for n, planned in ((3, ()), (3, (3, 6, 9)), (9, (3, 6, 9))):
         made = study(
             arms={"a": {}, "b": {}}, baseline="b", goal="max", sesoi=0.5,
@@ -235,6 +235,13 @@ def test_ties_tell_where_flips_of_signs_would_hardly_make_them(claim):
         noise = np.random.default_rng(0).normal(1, 1e-2, n)  # of pairs, which rounds
         noise *= claim.kind != "within"
         arms = {"a": dict(enumerate(noise + 0.1)), "b": dict(enumerate(noise))}
-        verdicts.append(findings.judge(claim, arms, made)["verdict"])
-    assert verdicts[1] == "UNDERPOWERED"
-    assert verdicts[0] == verdicts[2] == "REPRODUCED"
+        told.append(findings.judge(claim, arms, made)["verdict"])
+        seen.append(power.seen(claim, made, {"": arms}))
+        tables.append(verdicts._compare(arms, ["a"], made)["a"])
+    assert told == ["REPRODUCED", "UNDERPOWERED", "REPRODUCED"]
+    assert [len(smallest) for smallest in seen] == [1, 0, 1]
+    if claim.kind != "within":
+        d = tables[1]["difference"]
+        assert d["mean"] == pytest.approx(0.1) and tables[1]["word"] == "anecdotal"
+        assert {d[k] for k in ("low", "p", "p_holm", "low_holm", "mde")} == {None}
+        assert tables[2]["difference"]["p_holm"] < 0.05
