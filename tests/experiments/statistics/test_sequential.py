@@ -226,7 +226,7 @@ def test_a_few_ties_do_not_end_a_study(planned):
 )
 def test_ties_tell_where_flips_of_signs_would_hardly_make_them(claim):
     """2^(1 - n) against the level: .25 of three, .0039 of nine at the last look."""
-    told, seen, tables = [], [], []
+    told, smallest, tables = [], [], []
     for n, planned in ((3, ()), (3, (3, 6, 9)), (9, (3, 6, 9))):
         made = study(
             arms={"a": {}, "b": {}}, baseline="b", goal="max", sesoi=0.5,
@@ -234,12 +234,13 @@ def test_ties_tell_where_flips_of_signs_would_hardly_make_them(claim):
         )  # fmt: skip
         noise = np.random.default_rng(0).normal(1, 1e-2, n)  # of pairs, which rounds
         noise *= claim.kind != "within"
-        arms = {"a": dict(enumerate(noise + 0.1)), "b": dict(enumerate(noise))}
+        of_arms = {"a": noise + 0.1, "b": noise}
+        arms = {arm: dict(enumerate(x.tolist())) for arm, x in of_arms.items()}
         told.append(findings.judge(claim, arms, made)["verdict"])
-        seen.append(power.seen(claim, made, {"": arms}))
+        smallest.append(power.of_expectation(claim, made, {"": arms})["seen"])
         tables.append(verdicts._compare(arms, ["a"], made)["a"])
     assert told == ["REPRODUCED", "UNDERPOWERED", "REPRODUCED"]
-    assert [len(smallest) for smallest in seen] == [1, 0, 1]
+    assert [len(seen) for seen in smallest] == [1, 0, 1]
     if claim.kind != "within":
         d = tables[1]["difference"]
         assert d["mean"] == pytest.approx(0.1) and tables[1]["word"] == "anecdotal"
