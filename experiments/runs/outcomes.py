@@ -10,7 +10,7 @@ from experiments.runs import attempts, cells, files
 from experiments.runs.attempts import Run
 from experiments.runs.cells import FINAL, Cell
 from experiments.space import EDGE, Choice, Range
-from experiments.study import Study, parts
+from experiments.study import Expectation, Study, parts
 from tfm_jax.api import ConfigError
 
 if TYPE_CHECKING:
@@ -142,6 +142,35 @@ def _is_at_edge(values, value, tried, knob, cell):
         return False  # there was nothing to choose from
     least, most = cells.legal(cell, knob)
     return (below and least < low) or (above and high < most)
+
+
+def values_of(
+    study: Study, finals: Iterable[Run], expectation: Expectation | None = None
+) -> dict[str, dict[int, float | None]]:
+    """Arm -> seed -> metric; None where the run diverged.
+
+    Args: expectation: take its metric, of its arms; by default the study's, of all.
+    """
+    values: dict[str, dict[int, float | None]] = {arm: {} for arm in study.arms}
+    name, wanted = study.metric, tuple(study.arms)
+    if expectation and expectation.metric:
+        name, wanted = expectation.metric, expectation.arms
+    for run in finals:
+        arm, seed, phase = run.cell.arm, run.cell.seed, run.cell.phase
+        if phase == FINAL and run.status.finished and arm in wanted:
+            values[arm][seed] = metric(run, name)
+    return values
+
+
+def values_by_metric(study: Study, finals: Sequence[Run]) -> dict[str, dict[str, dict]]:
+    """Metric of an expectation -> ``values_of`` its arms; "" is the study's metric."""
+    values: dict[str, dict[str, dict]] = {"": values_of(study, finals)}
+    for expectation in study.expect:
+        if expectation.metric:
+            own = values_of(study, finals, expectation)
+            of_arms = {arm: own[arm] for arm in expectation.arms}
+            values[expectation.metric] = values.get(expectation.metric, {}) | of_arms
+    return values
 
 
 def curves(study: Study, runs: Iterable[Run]) -> dict[str, dict[str, list]]:

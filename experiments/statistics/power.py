@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import optimize, special
 
+from experiments.runs import outcomes
 from experiments.statistics import findings, stats
 from experiments.statistics.findings import CONFIDENCE
 from experiments.statistics.sequential import look_of
@@ -223,10 +224,8 @@ def assumed(plan: "Plan") -> dict:
 
     Of a study without either, ``sd`` is empty.
     """
-    from experiments.statistics import verdicts
-
     study = plan.study
-    if sd := measured(study, verdicts.values_by_metric(plan)):
+    if sd := measured(study, outcomes.values_by_metric(study, plan.finals)):
         return {"source": "earlier runs of this study", "sd": sd}
     path = PAGES / f"{plan.name}-{plan.scale}.md"
     if path.is_file() and not plan.path:

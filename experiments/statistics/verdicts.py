@@ -25,7 +25,7 @@ from experiments.statistics.findings import (
     judge,
 )
 from experiments.statistics.sequential import look_of
-from experiments.study import CLAIMS, Expectation
+from experiments.study import CLAIMS
 
 
 def analyse(plan: Plan) -> dict:
@@ -36,7 +36,7 @@ def analyse(plan: Plan) -> dict:
     """
     study, rows = plan.study, plan.rows()
     chosen, sized = plan.chosen, plan.sizes
-    values = values_of(plan)
+    values = outcomes.values_of(study, plan.finals)
     others = [arm for arm in study.arms if arm != study.baseline]
     compared = _compare(values, others, study)
     arms = [
@@ -54,7 +54,8 @@ def analyse(plan: Plan) -> dict:
     _mark_edges(arms, study.baseline)
     noise = _noise(rows, study, values[study.baseline])
     edges = {arm["name"] for arm in arms if arm["edge"]}
-    by_metric, kept = values_by_metric(plan), registration.renewed(plan)
+    by_metric = outcomes.values_by_metric(study, plan.finals)
+    kept = registration.renewed(plan)
     judged = [
         _stated(e, study) | became | power.of_expectation(e, study, by_metric)
         for e, became in zip(study.expect, _judged(plan, noise, edges), strict=True)
@@ -110,7 +111,7 @@ def decided(plan: Plan) -> bool:
     of this look alone: what an earlier one told must hold. It is not for seeds to move
     an optimum off the edge of its grid, so that such a study is done.
     """
-    study, values = plan.study, values_of(plan)
+    study, values = plan.study, outcomes.values_of(plan.study, plan.finals)
     if any(trial["edge"] for trial in plan.trials):
         return True
     noise = _noise(plan.rows(), study, values[study.baseline])
@@ -129,10 +130,11 @@ def decided(plan: Plan) -> bool:
 
 
 def _judged(plan, noise, edges):
-    return [
-        _untuned(e, edges) or judge(e, values_of(plan, e), plan.study, noise)
-        for e in plan.study.expect
-    ]
+    study, judged = plan.study, []
+    for e in study.expect:
+        values = outcomes.values_of(study, plan.finals, e)
+        judged.append(_untuned(e, edges) or judge(e, values, study, noise))
+    return judged
 
 
 def _stated(expectation, study):
@@ -197,35 +199,6 @@ def _count_caveat(study, measured):
     if study.match != "flops" or counts == {sizes.COUNT}:
         return ""
     return "FLOPs are XLA's count, which takes the body of a loop once."
-
-
-def values_of(
-    plan: Plan, expectation: Expectation | None = None
-) -> dict[str, dict[int, float | None]]:
-    """Arm -> seed -> metric; None where the run diverged.
-
-    Args: expectation: take its metric, of its arms; by default the study's, of all.
-    """
-    values = {arm: {} for arm in plan.study.arms}
-    metric, wanted = plan.study.metric, values
-    if expectation and expectation.metric:
-        metric, wanted = expectation.metric, expectation.arms
-    for run in plan.finals:
-        arm, seed, phase = run.cell.arm, run.cell.seed, run.cell.phase
-        if phase == FINAL and run.status.finished and arm in wanted:
-            values[arm][seed] = outcomes.metric(run, metric)
-    return values
-
-
-def values_by_metric(plan: Plan) -> dict[str, dict[str, dict]]:
-    """Metric of an expectation -> ``values_of`` its arms; "" is the study's metric."""
-    values = {"": values_of(plan)}
-    for expectation in plan.study.expect:
-        if expectation.metric:
-            own = values_of(plan, expectation)
-            of_arms = {arm: own[arm] for arm in expectation.arms}
-            values[expectation.metric] = values.get(expectation.metric, {}) | of_arms
-    return values
 
 
 def _detectable(study, values, kept):
