@@ -7,19 +7,18 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from experiments.overview.entries import OPEN, grouped
+from experiments.overview.entries import OPEN, PUBLISHED, grouped
 from experiments.overview.words import Words
 from experiments.report import canvas
 from experiments.report.canvas import ACCENT, ALARM, BAND, FAINT, INK, PAPER, SOFT
 from experiments.statistics.findings import NOT_REPRODUCED, REPRODUCED
-from experiments.study import CLAIMS, parts
+from experiments.study import parts
 
 WIDTH, ROW = 900, 17.5  # CSS pixels
 COLUMNS = (0.008, 0.195, 0.505, 0.825, 0.84)  # study, finding, frame, its end, word
 FURTHEST = 100.0  # of the axis, in units of the smallest effect of interest
 DIAMOND = dict(ms=5, mec=PAPER, mew=0.6)
 HOLLOW = dict(mfc="none", mec=INK, mew=1.1, ms=6.5)
-PUBLISHED = CLAIMS[0]
 COLORS = {REPRODUCED: ACCENT, NOT_REPRODUCED: ALARM}  # the others are grey
 
 
@@ -54,7 +53,8 @@ def rows(entry: Mapping, words: Words) -> list[Row]:
     """All effects of what an entry's source has published, or of what it asks else."""
     expectations, listed = entry["expectations"], []
     published = [e for e in expectations if e["claim"] == PUBLISHED]
-    for expected in published or expectations:
+    opened = [e for e in expectations if e["claim"] == OPEN]
+    for expected in published or opened or expectations:
         for number, effect in enumerate(expected["effects"]):
             text = effect["of"].replace(" minus ", " − ")
             if len(expected["effects"]) == 1:

@@ -253,3 +253,25 @@ def test_a_report_without_effects_has_to_be_made_again(tmp_path):
     (tmp_path / "positions-cpu" / "report.json").write_text(json.dumps(example()))
     with pytest.raises(SystemExit, match="experiments.run positions:cpu report"):
         entries.reports(tmp_path)
+
+
+def judged_as(text, claim, verdict, *effects):
+    fields = dict(text=text, claim=claim, verdict=verdict, detail="", kind="better")
+    fields |= dict(metric="valid/nll", goal="min", sesoi=0.1, bounds=[], seen=[])
+    of = dict(verdict=verdict, mean=-1.0, low=-1.5, high=-0.5, n=5)
+    return fields | dict(effects=[of | {"of": x} for x in effects], reported=[])
+
+
+def test_the_effect_that_decides_is_the_one_that_is_shown():
+    """Not that of a check, where a question is open, nor another one, where none is."""
+    check = judged_as("it learns", "check", "REPRODUCED", "sinusoidal minus none")
+    entry = entries.of_report(example(tuned=False) | {"expectations": [check]})
+    assert entry["verdict"] == "BETTER"
+    assert "relative − sinusoidal: " in readme.effect_that_decides(entry, ENGLISH)
+    (row,) = forest.rows(entry, ENGLISH)
+    assert row.text == "relative − sinusoidal" and row.word == "better"
+    good = judged_as("a beats b", "published", "REPRODUCED", "a minus b")
+    lost = judged_as("c beats b", "published", "NOT REPRODUCED")  # it diverged
+    entry = entries.of_report(example(tuned=False) | {"expectations": [good, lost]})
+    assert entry["verdict"] == "NOT REPRODUCED"
+    assert readme.effect_that_decides(entry, ENGLISH) == "–"
