@@ -27,7 +27,12 @@ ADDED = {  # later knob -> what was done before: at that, it is in no name
     "train.stop_patience": 0,
 }
 # section of the data -> the source that reads it
-READ_BY = {"scenes": "scenes", "mechanism": "mechanisms", "nearest": "nearest"}
+READ_BY = {
+    "counting": "counting",
+    "mechanism": "mechanisms",
+    "nearest": "nearest",
+    "scenes": "scenes",
+}
 SHOWN = ("eval.pictures", "eval.samples")
 
 

@@ -1,7 +1,7 @@
 """Is it too easy to tell the next sentence from a random one, and their order not?
 
 Models learn one judgement of sentence pairs beside masked words, and are then asked for
-both.
+both. Scale counting: documents of one topic each that count on.
 
 Lan et al. 2020, arXiv:1909.11942, table 5: of the order of sentences a model trained on
 the next sentence knows nothing (52.0 %, and 90.5 % of the next), one trained on the
@@ -17,6 +17,7 @@ ARMS = {
     "nsp": {"data.pairs.kind": "nsp", "eval.variants": BOTH},
     "sop": {"data.pairs.kind": "sop", "eval.variants": BOTH},
 }
+SCALES = ("cpu", "counting", "gpu")
 ORDER, NEXT = "sop/pair_accuracy", "nsp/pair_accuracy"
 
 
@@ -36,13 +37,29 @@ def get_study(scale="cpu"):
                 within("sop", 0.6, 1.0, "order helps to tell the next", NEXT), 0.789
             ),
         ),
-        **{"cpu": CPU, "gpu": GPU}[scale],
+        **{"cpu": CPU, "counting": COUNTING, "gpu": GPU}[scale],
     )
 
 
 CPU = TEXT | dict(
     config="configs/albert_base.py:tiny",
     settings={"train.total_steps": 1_500},
+)
+COUNTING = CPU | dict(
+    settings={
+        "data.source": "counting",
+        "data.sentences": "line",
+        "data.length": 40,
+        "tokenizer.kind": "wordpiece",
+        "tokenizer.vocab": 400,
+        "model.positions": "rotary",
+        "model.pool": "mean",
+        "train.batch_tokens": 2_048,
+        "train.total_steps": 2_000,
+    },
+    fixed_rate="",
+    tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 4e-3)},
+    tune_seeds=(1_000,),
 )
 GPU = LARGE_TEXT | dict(
     config="configs/albert_base.py", settings={"train.total_steps": 20_000}

@@ -13,6 +13,7 @@ from tfm_jax.config import build
 from tfm_jax.data.batches import eval_batches, train_batches
 from tfm_jax.data.prepared import digest_of, prepare
 from tfm_jax.data.sources import scenes
+from tfm_jax.data.sources.mechanisms import counting
 from tfm_jax.data.sources.mechanisms import examples as mechanisms
 from tfm_jax.data.tokenizers import vocabularies
 from tfm_jax.workloads import WORKLOADS
@@ -23,6 +24,7 @@ _DOCUMENTS = "tests/data/sources/test_documents.py::"
 _LABELLED = "tests/data/rows/test_labelled.py::"
 _TFDS = "tests/data/sources/test_tfds.py::"
 _SCENES = "tests/data/sources/test_scenes.py::"
+_COUNTING = "tests/data/sources/test_counting.py::"
 _MECHANISMS = "tests/data/sources/test_mechanisms.py::"
 
 # knob -> another value, or its value with companions that bring it to life
@@ -104,6 +106,7 @@ SAME = {  # what these do cannot be seen in rows of good files
     "tfds_valid": "tests/train/test_run_knobs.py",
     **dict.fromkeys(scenes.KNOBS, _SCENES),
     **dict.fromkeys(mechanisms.KNOBS, _MECHANISMS),
+    **dict.fromkeys(counting.KNOBS, _COUNTING),
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.policies import POLICIES, invalid_utf8_knob, sift
 from tfm_jax.data.sources import recall, scenes, tfds
+from tfm_jax.data.sources.mechanisms import counting
 from tfm_jax.data.sources.mechanisms import examples as mechanisms
 from tfm_jax.data.sources.running_text import (
     ENDS,
@@ -26,8 +27,8 @@ from tfm_jax.data.watchdog import awaited
 from tfm_jax.knobs import check_numbers, knob
 
 _Scenes = scenes.Config  # a field hides the module
-_SCENES = scenes.KNOBS
-_Mechanism = mechanisms.Config
+_SCENES, _COUNTING = scenes.KNOBS, counting.KNOBS
+_Counting, _Mechanism = counting.Config, mechanisms.Config
 
 
 def _pydocs(cfg, split):
@@ -123,6 +124,11 @@ def _recall(cfg, split):
     return _in_memory(named), report
 
 
+def _counting(cfg, split):
+    named, report = counting.load(cfg.counting, split)
+    return _in_memory(named), report
+
+
 def _mechanisms(cfg, split):
     examples, report = mechanisms.load(cfg.mechanism, split)
     task = cfg.mechanism.task
@@ -145,8 +151,9 @@ DOCUMENTS = {  # name -> load(cfg, split) -> (iterable of Documents, report)
     "files": _files,
     "folder": _folder,
     "tfds": _tfds,
-    "mechanisms": _mechanisms,  # made, see there
-    "recall": _recall,  # the same
+    "counting": _counting,  # made, see there
+    "mechanisms": _mechanisms,  # the same
+    "recall": _recall,
     "scenes": _scenes,
 }
 
@@ -213,6 +220,7 @@ class Config:
     recall_keys: int = knob(8, "distinct letters", low=1, high=52)
     recall_train: int = knob(4_000, "texts to train on", low=1)
     recall_heldout: int = knob(500, "texts of each held-out split", low=1)
+    counting: _Counting = _Counting()
     mechanism: _Mechanism = _Mechanism()
     scenes: _Scenes = _Scenes()
 
@@ -230,6 +238,7 @@ class Config:
             "recall_train",
             "recall_heldout",
         ),
+        ("source", ("counting",)): _COUNTING,
         ("source", ("mechanisms",)): mechanisms.KNOBS,
         ("source", ("scenes",)): _SCENES,
         ("valid_files", ((),)): ("valid_share", "test_share"),
