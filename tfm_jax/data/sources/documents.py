@@ -28,7 +28,8 @@ from tfm_jax.knobs import check_numbers, knob
 
 _Scenes = scenes.Config  # a field hides the module
 _SCENES, _COUNTING = scenes.KNOBS, counting.KNOBS
-_Counting, _Mechanism = counting.Config, mechanisms.Config
+_Counting = counting.Config
+_Mechanism = mechanisms.Config
 
 
 def _pydocs(cfg, split):
