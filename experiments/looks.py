@@ -32,8 +32,9 @@ def until_decided(study: Study, most: int) -> Study:
         )
     if not first + FEWEST_SEEDS <= most <= MOST_SEEDS:
         raise ConfigError(
-            f"--until-decided={most}: more than the study's {first} seeds, by "
-            f"{FEWEST_SEEDS} at least, and at most {MOST_SEEDS:,}"
+            f"--until-decided={most} must be from {first + FEWEST_SEEDS} to "
+            f"{MOST_SEEDS:,}: after the first look, at the study's {first} seeds, "
+            f"each adds {FEWEST_SEEDS} or more"
         )
     batch = max(first, math.ceil((most - first) / (MOST - 1)))
     planned = (*range(first, most - FEWEST_SEEDS + 1, batch), most)

@@ -42,11 +42,22 @@ def renewed(plan: "Plan") -> dict:
     for knob in sorted(now.keys() | kept["study"].keys()):
         before, after = kept["study"].get(knob), now.get(knob)
         if before != after:
-            kept["changes"].append(f"{stamp}: {knob}: {before!r} became {after!r}")
+            kept["changes"].append(f"{stamp}: {knob}: {_change(before, after)}")
             kept["study"][knob] = after
     preflight(plan.root)
     replace(path, kept)
     return kept
+
+
+def _change(before, after):
+    """In words; of mappings only what differs."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        alike = {k for k in before if k in after and before[k] == after[k]}
+        before, after = (
+            {k: v for k, v in values.items() if k not in alike}
+            for values in (before, after)
+        )
+    return f"{before!r} became {after!r}"
 
 
 def with_looks(study: Study, root: Path) -> Study:

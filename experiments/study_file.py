@@ -99,7 +99,7 @@ def _named(name: str, out: Path) -> ModuleType:
     names = ours + sorted(path.parent.name for path in own)
     raise ConfigError(
         f"study {name!r}: no such study; choose from ({', '.join(names)})"
-        f"{nearest(name, names)}"
+        f"{nearest(name, [*names, *map(str, Path().glob('*.py'))])}"
     )
 
 
@@ -159,5 +159,6 @@ def _reason(error, path):
     lines = [f.lineno for f in frames if Path(f.filename) == Path(path)]
     where = f"line {lines[-1]}: " if lines else ""
     field = re.search(r"Study.*unexpected keyword argument '(\w+)'", str(error))
-    near = nearest(field[1], inspect.signature(Study).parameters) if field else ""
-    return f"{where}{type(error).__name__}: {error}{near}"
+    fields = inspect.signature(Study).parameters if field else ()
+    near = field and (nearest(field[1], fields) or f"; it has {', '.join(fields)}")
+    return f"{where}{type(error).__name__}: {error}{near or ''}"

@@ -12,6 +12,7 @@ from tfm_jax.api import ConfigError
 
 FORMS = "VALUE,VALUE or LOW..HIGH:log or LOW..HIGH:linear"
 _RANGE = re.compile(r"([^,'\"/]+?)\.\.([^,'\"/:]+)(?::(.*))?")
+_MISWRITTEN = re.compile(r"[^'\"/]*(\.\.|:log|:linear)[^'\"/]*")
 
 
 def asked(
@@ -25,6 +26,9 @@ def asked(
     texts = [text.removeprefix("config.") for text in options.tune]
     given = pairs("--tune", texts, f"KNOB={FORMS}")
     matches = {k: _RANGE.fullmatch(text) for k, text in given.items()}
+    for knob, text in given.items():
+        if "..." in text if matches[knob] else _MISWRITTEN.fullmatch(text):
+            raise ConfigError(f"--tune {knob}={text}: no range; write {FORMS}")
     ranges = {k: _range(k, match) for k, match in matches.items() if match}
     if ranges and not options.trials:
         knob = next(iter(ranges))

@@ -224,6 +224,9 @@ def test_a_new_study_can_be_planned_as_it_is_written(tmp_path, capsys):
             [*WARM, *TRIALS, "optim.peak_lr=1e..2"],
             "optim.peak_lr=1e..2: '1e' is no number; write VALUE",
         ),
+        ([*WARM, *TRIALS, "optim.peak_lr=1e-4...1e-2"], "1e-4...1e-2: no range; write"),
+        ([*WARM, *TRIALS, "optim.peak_lr=1e-4.."], "LOW..HIGH:log or LOW..HIGH:linear"),
+        ([*WARM, *TRIALS, "optim.peak_lr=1-2:log"], "peak_lr=1-2:log: no range; write"),
         (
             [*WARM, *TRIALS, "optim.peak_lr=2..1"],
             "linear(2, 1): low must be below high",

@@ -69,7 +69,7 @@ def test_a_batch_takes_seeds_that_nothing_else_has():
 
 @pytest.mark.parametrize("most", [-1, 0, 3, 5, 1001])
 def test_two_looks_are_the_least(most):
-    with pytest.raises(ConfigError, match=f"--until-decided={most}: more than the"):
+    with pytest.raises(ConfigError, match=f"--until-decided={most} must be from 6 to"):
         looks.until_decided(study(), most)
     with pytest.raises(ConfigError, match="too few; give --seeds 3 or more"):
         looks.until_decided(study(seeds=(0, 1)), 10)

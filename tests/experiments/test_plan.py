@@ -99,6 +99,13 @@ def test_records_of_before_there_were_ranges_are_of_grids(tmp_path):
     assert [line.split(": ")[1] for line in said] == ["trials", "tune"]
 
 
+def test_of_changed_settings_only_what_differs_is_said(tmp_path):
+    Plan.load(TINY, tmp_path, settings={"train.total_steps": 4}).register()
+    knobs = {"train.total_steps": 4, "model.dropout": 0.3}
+    (change,) = Plan.load(TINY, tmp_path, settings=knobs).register()
+    assert change.endswith("settings: {} became {'model.dropout': 0.3}")
+
+
 def test_a_new_name_of_a_knob_changes_nothing_that_was_registered(tmp_path):
     names = {"optim.rates": "optim.lr_multipliers"}
     names |= {f"first.{before}": f"first.{now}" for before, now in names.items()}

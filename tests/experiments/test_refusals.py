@@ -51,6 +51,10 @@ BROKEN = {
         "line 4: TypeError: Study.__init__() got an unexpected keyword argument 'seosi'"
         "; did you mean 'sesoi'?",
     ),
+    "no field": (
+        "from experiments.study import Study\nget_study = lambda s: Study(overrides=s)",
+        "keyword argument 'overrides'; it has config, arms, baseline, seeds, metric",
+    ),
     "zero": ("1 / 0", "ZeroDivisionError"),
 }
 

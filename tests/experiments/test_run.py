@@ -186,6 +186,7 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
     "argv, words",
     [
         (["postions"], "did you mean 'positions'"),
+        (["setup"], "did you mean 'setup.py'"),
         ([], "required: STUDY[:SCALE]"),
         (["positions", "pln"], "choose from"),
         (["positions:huge"], "no scale 'huge'"),

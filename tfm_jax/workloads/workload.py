@@ -9,6 +9,7 @@ import jax
 from tfm_jax.config import ConfigError
 from tfm_jax.data import cache, prepared
 from tfm_jax.data.arrays.mapped_rows import tokens_of
+from tfm_jax.data.errors import within
 from tfm_jax.workloads.evaluator import Evaluator
 
 TOKEN_SCORES = MappingProxyType({"nll": min, "accuracy": max})
@@ -129,12 +130,11 @@ class Workload(NamedTuple):
 
         Args: judge: of images that are drawn, see `Evaluator`.
         """
-        variants = {
-            name: self.evaluator(
-                variant, self.prepare(variant, data.tokenizer), mesh, judge=judge
-            )
-            for name, variant in experiment.variants().items()
-        }
+        variants = {}
+        for name, variant in experiment.variants().items():
+            with within(f"eval.variants, {name!r}"):
+                held_out = self.prepare(variant, data.tokenizer)
+            variants[name] = self.evaluator(variant, held_out, mesh, judge=judge)
         return self.evaluator(experiment, data, mesh, variants, judge)
 
 

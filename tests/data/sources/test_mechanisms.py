@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tfm_jax import main
+from tfm_jax.config import load as load_config
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import prepare
 from tfm_jax.data.rows import causal, pairs
@@ -18,6 +19,7 @@ from tfm_jax.data.sources.mechanisms.examples import KNOBS, Config, answer, chan
 from tfm_jax.data.sources.mechanisms.tasks import TASKS, Prompt
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.runs.process import exits
+from tfm_jax.settings.experiment import resolve
 from tfm_jax.workloads.evaluator import scores_of
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "mechanisms.md"
@@ -242,6 +244,7 @@ def test_every_knob_changes_what_there_is():
         (dict(shortest=7), "cannot have shortest=7 of length=6"),
         (dict(task="relations", relations=7), "cannot have relations=7 of 6"),
         (dict(symbols=1), "data.mechanism.symbols=1 must be"),
+        (dict(train=10**9), "train=1,?000,?000,?000 must be from 1 to 1,000,000"),
     ],
 )
 def test_wrong_sizes_name_the_knob(changes, message):
@@ -271,6 +274,18 @@ def test_answers_without_their_context_are_refused():
     prepare(causal.KIND, dataclasses.replace(cfg, length=12), tokenizer)
     with pytest.raises(DataError, match="has 12 tokens, more than data.length=11"):
         prepare(causal.KIND, dataclasses.replace(cfg, length=11), tokenizer)
+
+
+@pytest.mark.usefixtures("without_guesses")
+def test_a_variant_whose_answers_would_lose_their_context_is_named():
+    config = load_config("gpt_mechanisms:copy")
+    config.data.mechanism.train = config.data.mechanism.valid = 3
+    config.eval.variants = ("longer:mechanism.length=30",)
+    experiment = resolve(config)
+    workload = experiment.workload
+    data = workload.prepare(experiment)
+    with pytest.raises(DataError, match="^eval.variants, 'longer': .* has 60 tokens"):
+        workload.make_evaluator(experiment, data, mesh=None)
 
 
 def test_a_split_without_an_answer_is_refused(tmp_path):

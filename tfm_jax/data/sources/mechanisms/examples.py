@@ -21,6 +21,7 @@ from tfm_jax.knobs import check_numbers, knob, roles_of
 
 SPLITS = ("valid", "test", "train")  # in the order in which they are drawn
 ANSWER, END = "=", "</s>"
+MOST = 1_000_000  # examples of a split: they are drawn and held in memory
 _PATIENCE = 50_000  # prompts in a row that were drawn before
 _GUESSED = 10_000  # prompts that the best guess is made of, and measured on
 _READ = {
@@ -49,9 +50,9 @@ class Config:
     fillers: int = knob(0, "words without meaning in a context", low=0, high=100_000)
     relations: int = knob(2, "symbols that each answer names", low=1, high=8)
     joined: bool = knob(False, "a key and its value are one word")
-    train: int = knob(10_000, "examples to train on, all different", low=1)
-    valid: int = knob(500, "of the validation split; 0: absent", low=0)
-    test: int = knob(0, "of the test split; 0: absent", low=0)
+    train: int = knob(10_000, "examples to train on, all different", low=1, high=MOST)
+    valid: int = knob(500, "of the validation split; 0: absent", low=0, high=MOST)
+    test: int = knob(0, "of the test split; 0: absent", low=0, high=MOST)
     seed: int = knob(0, "draws the examples", low=0)
 
     READ_WITH = {
