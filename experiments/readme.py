@@ -49,7 +49,7 @@ def waiting(reported: Collection[str], words: Words) -> list[tuple[str, str]]:
 def page(listed: Sequence[Mapping], words: Words) -> str:
     """The page of one language."""
     good, of = forest.reproduced(listed, words)
-    answering = [entry for entry in listed if not words.answers(entry)]
+    answering = [entry for entry in listed if not entries.answered_by(entry)]
     counts = Counter(entry["verdict"] for entry in answering)
     told = [f"{words.verdicts[v][0]} {counts[v]}" for v in words.verdicts if counts[v]]
     tally = words.tally.format(len(answering), ", ".join(told))
@@ -75,7 +75,7 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
                 _explained(entry, why, words)
                 for _, group in entries.grouped(listed)
                 for entry in group
-                if (why := words.why(entry))
+                if (why := entries.why(entry))
             ],
             "waiting": waiting({entry["name"] for entry in listed}, words),
         },
@@ -85,11 +85,11 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
 def _row(entry, words):
     machine = entry["machine"].replace("(R)", "").replace(" Processor", "")
     verdict = words.verdicts[entry["verdict"]][0]
-    if answer := words.answers(entry):
+    if answer := entries.answered_by(entry):
         verdict = words.earlier.format(verdict, answer)
     return {
-        "study": words.name(entry),
-        "page": _page(words.name(entry)),
+        "study": entries.name_of(entry),
+        "page": _page(entries.name_of(entry)),
         "question": words.asked(entry),
         "verdict": verdict,
         "effect": effect_that_decides(entry, words),
@@ -108,8 +108,8 @@ def _page(name):
 
 def _explained(entry, why, words):
     return {
-        "study": words.name(entry),
-        "page": _page(words.name(entry)),
+        "study": entries.name_of(entry),
+        "page": _page(entries.name_of(entry)),
         "text": getattr(why, words.language),
         "evidence": [(name, _page(name)) for name in why.evidence],
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.overview.explanations import ANSWERED, EXPLANATIONS, Explanation
 from experiments.overview.questions import STUDIES
 from experiments.statistics import answers
 from experiments.statistics.findings import (
@@ -36,6 +37,22 @@ def write(entries: Iterable[Mapping], path: Path = FILE) -> None:
     ordered = sorted(entries, key=lambda entry: (entry["name"], entry["scale"]))
     lines = [json.dumps(entry, ensure_ascii=False) for entry in ordered]
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+
+
+def name_of(entry: Mapping) -> str:
+    """Name of its study; with its scale if that is not the usual one."""
+    return entry["name"] + ("" if entry["scale"] == "cpu" else f":{entry['scale']}")
+
+
+def answered_by(entry: Mapping) -> str:
+    """Name of the entry that answers in place of an earlier one; "" of others."""
+    scale = ANSWERED.get(entry["name"], entry["scale"])
+    return name_of({**entry, "scale": scale}) if scale != entry["scale"] else ""
+
+
+def why(entry: Mapping) -> Explanation | None:
+    """Why an entry's findings are not as published, if somebody has found out."""
+    return EXPLANATIONS.get(name_of(entry))
 
 
 def reports(out: Path) -> dict[str, dict]:

@@ -8,8 +8,8 @@ class Explanation(NamedTuple):
 
     Attributes:
         english, korean: two sentences.
-        evidence: entries that support them, as ``Words.name`` names them, or pages
-            below ``docs``.
+        evidence: entries that support them, as ``entries.name_of`` names them, or
+            pages below ``docs``.
     """
 
     english: str
@@ -25,7 +25,7 @@ ANSWERED = {
     "heads": "relations",
 }
 
-# entry, as ``Words.name`` names it -> why it is not as published
+# entry, as ``entries.name_of`` names it -> why it is not as published
 EXPLANATIONS = {
     "head_size": Explanation(
         "Numerals are spelled by rule, and their few words are told apart by two "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from experiments.overview.entries import OPEN, PUBLISHED, grouped
+from experiments.overview.entries import OPEN, PUBLISHED, grouped, name_of
 from experiments.overview.words import Words
 from experiments.report import canvas
 from experiments.report.canvas import ACCENT, ALARM, BAND, FAINT, INK, PAPER, SOFT
@@ -64,7 +64,7 @@ def rows(entry: Mapping, words: Words) -> list[Row]:
             color, word = _verdict(effect["verdict"], expected, entry, words)
             listed.append(
                 Row(
-                    study="" if listed else words.name(entry),
+                    study="" if listed else name_of(entry),
                     text=canvas.name(text, 52),
                     color=color,
                     word=word,

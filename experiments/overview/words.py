@@ -3,11 +3,6 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from experiments.overview.explanations import (
-    ANSWERED,
-    EXPLANATIONS,
-    Explanation,
-)
 from experiments.overview.questions import QUESTIONS, STUDIES
 from experiments.statistics import answers
 from experiments.statistics.findings import (
@@ -58,19 +53,6 @@ class Words(NamedTuple):
         """The question of one study."""
         korean = STUDIES[entry["name"]][1]
         return korean if self.language == "korean" and korean else entry["question"]
-
-    def name(self, entry: Mapping) -> str:
-        """Of a study; with its scale if that is not the usual one."""
-        return entry["name"] + ("" if entry["scale"] == "cpu" else f":{entry['scale']}")
-
-    def answers(self, entry: Mapping) -> str:
-        """Name of the entry that answers in place of an earlier one; "" of others."""
-        scale = ANSWERED.get(entry["name"], entry["scale"])
-        return self.name({**entry, "scale": scale}) if scale != entry["scale"] else ""
-
-    def why(self, entry: Mapping) -> Explanation | None:
-        """Why an entry's findings are not as published, if somebody has found out."""
-        return EXPLANATIONS.get(self.name(entry))
 
     def blocked(self, entry: Mapping) -> str:
         """Why nothing is concluded from an entry's findings; "" if something is."""

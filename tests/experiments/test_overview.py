@@ -51,7 +51,7 @@ def test_every_page_of_a_study_has_its_numbers_and_every_study_its_question():
 
 
 def test_every_explanation_is_of_a_result_and_rests_on_another_one():
-    listed = {ENGLISH.name(entry): entry for entry in LISTED}
+    listed = {entries.name_of(entry): entry for entry in LISTED}
     for name, why in EXPLANATIONS.items():
         assert listed[name]["verdict"] != "REPRODUCED" and name not in why.evidence
         assert why.english.count(". ") == why.korean.count(". ") == 1
