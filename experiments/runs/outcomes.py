@@ -76,8 +76,10 @@ def tuning(study: Study, runs: Iterable[Run]) -> tuple[dict, list[dict]]:
     """The knobs chosen for each arm whose tuning has finished, and every trial.
 
     The best mean over the tuning seeds wins; a trial with a diverged seed loses against
-    any without. ``edge`` marks a winner at the end of its range, where something better
-    may lie outside: its arm has not been tuned; ``edges`` are the knobs.
+    any without; of equals, as where all solve the task, one wins that is at no end of
+    its range, or the first. ``edge`` marks a winner at such an end, where something
+    better may lie outside, as it may where all diverged: its arm has not been tuned;
+    ``edges`` are the knobs.
 
     Args: runs: of the tuning.
     """
@@ -92,11 +94,16 @@ def tuning(study: Study, runs: Iterable[Run]) -> tuple[dict, list[dict]]:
         best, edges = None, []
         finished = all(run.status.finished for run, *_ in tried)
         if tried and finished and len(tried) == planned:
-            grid = [knobs for _, knobs, _ in tried]
-            best = chosen[arm] = min(
-                grid, key=lambda g: _cost([v for _, k, v in tried if k == g], sign)
-            )
-            edges = at_edge(study, best, grid, tried[0][0].cell)
+            grid, cell = [knobs for _, knobs, _ in tried], tried[0][0].cell
+            costs = [_cost([v for _, k, v in tried if k == g], sign) for g in grid]
+            equal = [g for g, c in zip(grid, costs, strict=True) if c == min(costs)]
+            of_equal = [at_edge(study, g, grid, cell) for g in equal]
+            edges = min(of_equal, key=len)
+            best = chosen[arm] = equal[of_equal.index(edges)]
+            if all(value is None for *_, value in tried):
+                edges = [
+                    knob for knob in study.tune if any(knob in e for e in of_equal)
+                ]
         trials += [
             {
                 "arm": arm,

@@ -100,6 +100,18 @@ def test_no_arm_is_favoured():
     assert abs(wins - count / 2) <= 3 * math.sqrt(count) / 2
 
 
+@pytest.mark.parametrize("each", [(1e-4, 1e-3, 1e-2), log(1e-4, 1e-2)])
+@pytest.mark.parametrize("value, edge", [(0.0, False), (math.nan, True)])
+def test_of_equals_one_inside_wins_unless_all_of_them_diverged(each, value, edge):
+    """Where every rate solves the task, a wider range would change nothing."""
+    trials = 0 if isinstance(each, tuple) else 3
+    asked = study(tune={RATE: each}, trials=trials)
+    tried = [{RATE: rate} for rate in (1e-4, 1e-3, 1e-2)]
+    chosen, listed = outcomes.tuning(asked, runs(asked, tried, lambda *_: value))
+    assert set(map(str, chosen.values())) == {str({RATE: 1e-3})}
+    assert {t["edge"] for t in listed if t["chosen"]} == {edge}
+
+
 def test_what_an_arm_chooses_depends_on_no_other_arm():
     asked = study()
     tried = cells.tuning_grid(asked)
