@@ -30,10 +30,10 @@ EXPLANATIONS = {
     "head_size": Explanation(
         "Numerals are spelled by rule, and their few words are told apart by two "
         "numbers as well as by sixteen. Where a query has to find the nearest of eight "
-        "vectors of 16 entries, keys of 2, 4 and 8 entries fail as published.",
+        "vectors of 16 entries, keys of 2, 4 and 8 entries are worse, as published.",
         "수사는 규칙대로 적히고 낱말이 몇 개 안 되어, 숫자 두 개로도 열여섯 개만큼 "
         "잘 구별됩니다. 쿼리가 16차원 벡터 여덟 개 가운데 가장 가까운 것을 찾아야 하는 "
-        "과제에서는 2, 4, 8차원의 키가 발표된 대로 실패합니다.",
+        "과제에서는 2, 4, 8차원의 키가 발표된 대로 더 나쁩니다.",
         ("head_size:nearest",),
     ),
 }

@@ -1,6 +1,7 @@
 """Forest plot: every published finding, as it came out here and as it was published."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -54,14 +55,24 @@ def rows(entry: Mapping, words: Words) -> list[Row]:
     expectations, listed = entry["expectations"], []
     published = [e for e in expectations if e["claim"] == PUBLISHED]
     opened = [e for e in expectations if e["claim"] == OPEN]
+    texts = defaultdict(list)  # of a finding -> metrics
+    for expected in published:
+        texts[expected["text"]].append(expected["metric"])
     for expected in published or opened or expectations:
         for number, effect in enumerate(expected["effects"]):
-            text = effect["of"].replace(" minus ", " − ")
+            arms = text = effect["of"].replace(" minus ", " − ")
             if len(expected["effects"]) == 1:
                 text = expected["text"] or text
             elif not number:
                 text = f"{expected['text']}: {text}"
+            metrics = texts[expected["text"]]
+            if len(metrics) > 1:  # the same is said of several scores, or arms
+                alike = metrics.count(expected["metric"]) > 1
+                score = parts(expected["metric"])[0].partition("/")[2]
+                text += f": {arms}" if alike else f", {score}"
             color, word = _verdict(effect["verdict"], expected, entry, words)
+            if words.answers(entry):  # an earlier result
+                color, word = SOFT, f"({word})"
             listed.append(
                 Row(
                     study="" if listed else name_of(entry),
@@ -124,11 +135,15 @@ def draw(entries: Sequence[Mapping], words: Words) -> str:
 
 
 def reproduced(entries: Iterable[Mapping], words: Words) -> tuple[int, int]:
-    """How many effects were reproduced, and of how many that were published."""
+    """How many effects were reproduced, and of how many that were published.
+
+    Earlier results do not count.
+    """
     published = [
         row
         for entry in entries
         if any(e["claim"] == PUBLISHED for e in entry["expectations"])
+        and not words.answers(entry)
         for row in rows(entry, words)
     ]
     good = [row for row in published if row.word == words.short[REPRODUCED]]

@@ -192,6 +192,25 @@ def test_steps_have_a_row_and_a_verdict_each():
     assert "c − b: " in readme.effect_that_decides(entry, ENGLISH)
 
 
+def test_earlier_results_are_in_brackets_and_do_not_count():
+    entry = entry_of("min", better("a", "b", "a is better"), {"a": LOW, "b": HIGH})
+    earlier = entry | {"name": "heads", "scale": "cpu"}
+    answer = earlier | {"scale": ANSWERED["heads"]}
+    (row,) = forest.rows(earlier, ENGLISH)
+    assert row.word == "(reproduced)"
+    assert forest.reproduced([earlier, answer], ENGLISH) == (1, 1)
+
+
+def test_what_is_said_of_two_scores_or_arms_has_their_names():
+    entry = entry_of("min", better("a", "b", "a is better"), {"a": LOW, "b": HIGH})
+    (one,) = entry["expectations"]
+    two = [one, one | {"metric": "valid/frechet"}]
+    rows = forest.rows(entry | {"expectations": two}, ENGLISH)
+    assert [row.text for row in rows] == ["a is better, nll", "a is better, frechet"]
+    rows = forest.rows(entry | {"expectations": [one, one]}, ENGLISH)
+    assert [row.text for row in rows] == ["a is better: a − b"] * 2
+
+
 def test_equal_arms_and_levels_lie_between_their_bounds():
     equal = equivalent("a", "b", "equal")
     (row,) = forest.rows(entry_of("min", equal, {"a": LOW, "b": LOW}), ENGLISH)
