@@ -8,7 +8,13 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from experiments.overview.entries import OPEN, PUBLISHED, grouped, name_of
+from experiments.overview.entries import (
+    OPEN,
+    PUBLISHED,
+    answered_by,
+    grouped,
+    name_of,
+)
 from experiments.overview.words import Words
 from experiments.report import canvas
 from experiments.report.canvas import ACCENT, ALARM, BAND, FAINT, INK, PAPER, SOFT
@@ -71,7 +77,7 @@ def rows(entry: Mapping, words: Words) -> list[Row]:
                 score = parts(expected["metric"])[0].partition("/")[2]
                 text += f": {arms}" if alike else f", {score}"
             color, word = _verdict(effect["verdict"], expected, entry, words)
-            if words.answers(entry):  # an earlier result
+            if answered_by(entry):  # an earlier result
                 color, word = SOFT, f"({word})"
             listed.append(
                 Row(
@@ -143,7 +149,7 @@ def reproduced(entries: Iterable[Mapping], words: Words) -> tuple[int, int]:
         row
         for entry in entries
         if any(e["claim"] == PUBLISHED for e in entry["expectations"])
-        and not words.answers(entry)
+        and not answered_by(entry)
         for row in rows(entry, words)
     ]
     good = [row for row in published if row.word == words.short[REPRODUCED]]
