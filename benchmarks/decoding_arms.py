@@ -178,7 +178,7 @@ def _halves(model, params):
     """
     import jax
 
-    from tfm_jax.layers.layout import logical_specs
+    from tfm_jax.layers.layout import abstract
     from tfm_jax.objectives.translation import example
 
     width = model.cfg.width
@@ -192,7 +192,7 @@ def _halves(model, params):
         return x
 
     return jax.tree_util.tree_map_with_path(
-        permute, params, logical_specs(model, example())
+        permute, params, abstract(model, example()).specs
     )
 
 

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 
 from tests.models.tiny import rows, sentences, tiny
 from tests.test_platforms import experiment
-from tfm_jax.layers.layout import logical_specs, to_scanned
+from tfm_jax.layers.layout import abstract, to_scanned
 from tfm_jax.mesh import (
     ALLREDUCES,
     PRECISIONS,
@@ -55,7 +55,7 @@ def sharded(cfg, devices, micro=1, **changes):
     )
     mesh = make_mesh(cfg, jax.devices()[:devices])
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
-        specs = logical_specs(model, translation.example())
+        specs = abstract(model, translation.example()).specs
         placed = shardings(mesh, state, specs)
         state = jax.device_put(state, placed)
         batch = jax.tree.map(lambda x: x.reshape(micro, -1, *x.shape[1:]), BATCH)
@@ -189,7 +189,7 @@ def test_the_two_layouts_start_equal_on_a_mesh(alone):
     model, params = tiny(decoder_depth=1)
     scanned, again = tiny(decoder_depth=1, layout="scanned")
     assert jax.tree.map(np.shape, to_scanned(params)) == jax.tree.map(np.shape, again)
-    specs = logical_specs(scanned, translation.example())
+    specs = abstract(scanned, translation.example()).specs
     assert specs["encoder"]["layers"]["ffn"]["up"]["kernel"] == PartitionSpec(
         "layers", "embed", "mlp"
     )

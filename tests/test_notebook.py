@@ -16,7 +16,7 @@ from tests.reliability.processes import environment
 from tfm_jax.config import ConfigError, load
 from tfm_jax.data.tokenizers.bilingual import BOS, EOS, PAD
 from tfm_jax.interop import save_huggingface
-from tfm_jax.layers.layout import logical_specs
+from tfm_jax.layers.layout import abstract
 from tfm_jax.mesh import Config as MeshConfig
 from tfm_jax.mesh import make_mesh, shardings
 from tfm_jax.notebook import load_huggingface, load_run
@@ -67,7 +67,7 @@ def write_spread(run, folder):
     """A checkpoint of the same parameters, sharded over eight devices."""
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     places = shardings(
-        mesh, run.params, logical_specs(run.model, translation.example())
+        mesh, run.params, abstract(run.model, translation.example()).specs
     )
     params = jax.device_put(run.params, places)
     assert len(jax.tree.leaves(params)[0].sharding.device_set) == 8

@@ -18,7 +18,7 @@ from tests.test_configs import Vocabularies
 from tests.workloads.text_runs import get_config
 from tfm_jax.config import ConfigError
 from tfm_jax.decode.topk import top_k
-from tfm_jax.layers.layout import init_params, logical_specs
+from tfm_jax.layers.layout import abstract, init_params
 from tfm_jax.mesh import Config, make_mesh
 from tfm_jax.models import MODELS
 from tfm_jax.ops import products
@@ -244,6 +244,6 @@ def test_parameters_are_made_without_a_kernel(name, monkeypatch):
         monkeypatch.setattr(f"tfm_jax.layers.{module}.attention", attend)
     model = experiment(name).build_model()
     inputs = WORKLOADS[experiment(name).task].objective.example()
-    logical_specs(model, inputs)
+    abstract(model, inputs)
     jax.eval_shape(lambda: init_params(model, jax.random.key(0), inputs))
     assert set(implementations) == {"xla"}

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec
 from tests.models.tiny_images import ONE, TINY, images, run, shapes, tiny
 from tfm_jax.config import ConfigError, section
 from tfm_jax.layers.images.patches import patches
-from tfm_jax.layers.layout import init_params, logical_specs, to_scanned
+from tfm_jax.layers.layout import abstract, init_params, to_scanned
 from tfm_jax.layers.positions import POSITIONS
 from tfm_jax.models import bert, vit
 from tfm_jax.ops.interpolation import INTERPOLATIONS, interpolate
@@ -150,7 +150,7 @@ def test_scanned_layers_compute_the_same():
 
 def test_every_parameter_has_its_axes_on_a_mesh():
     model, _ = tiny(registers=2, pool="map")
-    specs = logical_specs(model, ONE)
+    specs = abstract(model, ONE).specs
     embedding, pool = specs["encoder"]["embedding"], specs["head"]["attention_pool"]
     assert embedding["patch"]["kernel"] == PartitionSpec(None, None, None, "embed")
     assert embedding["position"]["table"] == PartitionSpec(None, "embed")

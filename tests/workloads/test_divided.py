@@ -10,7 +10,7 @@ import pytest
 from tests.layers.weights import randomised
 from tests.reliability import tiny
 from tests.workloads import test_denoise, test_visual_lm, text_runs
-from tfm_jax.layers.layout import init_params, logical_specs
+from tfm_jax.layers.layout import abstract, init_params
 from tfm_jax.mesh import Config, make_mesh, shardings, using
 from tfm_jax.settings.experiment import resolve
 from tfm_jax.train import finish
@@ -47,7 +47,7 @@ def scored(config, cfg):
     params = randomised(jax.eval_shape(init, jax.random.key(0), example))
     mesh = make_mesh(cfg, jax.devices()[: cfg.data * cfg.fsdp * cfg.tensor])
     with using(cfg, mesh):
-        specs = logical_specs(model, example)
+        specs = abstract(model, example).specs
         params = jax.device_put(params, shardings(mesh, params, specs))
         evaluator = experiment.workload.make_evaluator(experiment, data, mesh)
         maps = finish._attention(evaluator, params)

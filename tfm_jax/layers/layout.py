@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,8 +86,20 @@ def init_params(model: nn.Module, rng: jax.Array, *inputs: Any) -> dict[str, Any
     return to_scanned(params) if model.cfg.layout == "scanned" else params
 
 
-def abstract(model: nn.Module, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Shapes of ``init_params``, and ``logical_specs``, by one trace."""
+class Abstract(NamedTuple):
+    """Parameters that are not drawn.
+
+    Attributes:
+        params: shape and dtype of each.
+        specs: ``PartitionSpec`` of each over logical axis names.
+    """
+
+    params: dict[str, Any]
+    specs: dict[str, Any]
+
+
+def abstract(model: nn.Module, *inputs: Any) -> Abstract:
+    """What ``init_params`` would make, by one trace."""
     init = functools.partial(_initial(model).init, train=False)
     boxed = jax.eval_shape(lambda: init(jax.random.key(0), *inputs))
 
@@ -95,12 +107,7 @@ def abstract(model: nn.Module, *inputs: Any) -> tuple[dict[str, Any], dict[str, 
         return box.unbox(apply_constraint=False)
 
     shapes = map_axis_meta(opened, boxed)
-    return shapes["params"], nn.get_partition_spec(boxed)["params"]
-
-
-def logical_specs(model: nn.Module, *inputs: Any) -> dict[str, Any]:
-    """Tree of ``PartitionSpec`` over logical axis names, one leaf a parameter."""
-    return abstract(model, *inputs)[1]
+    return Abstract(shapes["params"], nn.get_partition_spec(boxed)["params"])
 
 
 def _initial(model, **changes):

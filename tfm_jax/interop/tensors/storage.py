@@ -64,7 +64,7 @@ def shapes(
 
     Args: example: () -> a batch that the model reads.
     """
-    flat = flatten_dict(abstract(model, example())[0], sep="/").items()
+    flat = flatten_dict(abstract(model, example()).params, sep="/").items()
     return MappingProxyType({path: leaf.shape for path, leaf in flat})
 
 
