@@ -23,6 +23,10 @@ def asked(
     Args: read: of ``KNOB=VALUE,VALUE`` the values.
     Raises: ConfigError naming the flag, its value and its legal forms.
     """
+    if options.trials and not options.tune:
+        raise ConfigError(
+            f"--trials={options.trials} of nothing: give --tune KNOB={FORMS}"
+        )
     texts = [text.removeprefix("config.") for text in options.tune]
     given = pairs("--tune", texts, f"KNOB={FORMS}")
     matches = {k: _RANGE.fullmatch(text) for k, text in given.items()}

@@ -236,7 +236,7 @@ def test_a_new_study_can_be_planned_as_it_is_written(tmp_path, capsys):
             [*WARM, *TRIALS, "optim.peak_lr=3"],
             "one value is no choice; write VALUE,VALUE or LOW..HIGH",
         ),
-        ([*WARM, "--trials=4"], "trials=4, but tune={} says nothing to try"),
+        ([*WARM, "--trials=4"], "--trials=4 of nothing: give --tune KNOB="),
         ([*WARM, *TRIALS, "optim.peak_lr=1..2", "--trials=1001"], "from 0 to 1,000"),
         ([*WARM, "--proposer=optuna"], "proposer='optuna' needs trials"),
         ([*WARM, "--trials=4", "--tune", "optim.peek_lr=1..2"], "no knob 'optim.peek"),
