@@ -197,7 +197,7 @@ def causal_rows(
     arrays = {"ids": text.ids}
     if cut:
         sizes = text.lengths + np.int64(1 if text.separated else -1)  # targets
-        if answers and layout != "cut" and sizes.max() > length:
+        if answers and sizes.max() > length:
             raise DataError(
                 f"a document has {sizes.max()} tokens, more than data.length={length}: "
                 "its answers would lose their context; raise data.length"
@@ -307,10 +307,13 @@ class Config(Order, Source):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.asked != "all" and self.layout == "joined":
+        wrong = {"last": ("joined",), "answers": ("joined", "cut")}.get(self.asked, ())
+        if self.layout in wrong:  # an answer may need all that stands before it
+            kept = "whole" if self.asked == "answers" else "apart"
+            legal = ", ".join(layout for layout in LAYOUTS if layout not in wrong)
             raise ValueError(
-                f"data.asked={self.asked!r} needs rows that keep documents apart; "
-                "choose data.layout from (cut, packed, single)"
+                f"data.asked={self.asked!r} needs rows that keep documents {kept}; "
+                f"choose data.layout from ({legal})"
             )
 
 

@@ -41,7 +41,11 @@ class Config:
         8, "items of a context at most: symbols, pairs or brackets", low=1, high=10_000
     )
     shortest: int = knob(
-        0, "at least, every length as often; 0: all have ``length``", low=0, high=10_000
+        0,
+        "at least, every length as often while it has new prompts; 0: all have "
+        "``length``",
+        low=0,
+        high=10_000,
     )
     symbols: int = knob(16, "different ones; also the modulus", low=2, high=10_000)
     queries: int = knob(
