@@ -122,7 +122,8 @@ def _study_and_command(options):
         what = "NAME of the new study" if "new" in commands else asked
         raise ConfigError(f"the following arguments are required: {what}")
     if len(names) > 1:
-        raise ConfigError(no_choice("command", names[1], (*COMMANDS, "new")))
+        commands = [name for name in (*COMMANDS, "new") if name != "one"]  # of workers
+        raise ConfigError(no_choice("command", names[1], commands))
     if len(commands) > 1:
         raise ConfigError(f"{commands[1]!r} beside {commands[0]!r}: one at a time")
     return "".join(names), "".join(commands) or "run"

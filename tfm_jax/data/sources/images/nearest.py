@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfm_jax.data.sources.mechanisms.examples import MOST
 from tfm_jax.knobs import check_numbers, knob, roles_of
 
 SPLITS = ("train", "valid", "test")
@@ -37,9 +38,11 @@ class Config:
     noise: float = knob(
         0.5, "of the query: standard deviation, of that of a key", low=0
     )
-    train: int = knob(10_000, "images to train on", low=1)
-    valid: int = knob(1_000, "of the validation split; 0: data.valid_share", low=0)
-    test: int = knob(0, "of the test split; 0: data.test_share", low=0)
+    train: int = knob(10_000, "images to train on", low=1, high=MOST)
+    valid: int = knob(
+        1_000, "of the validation split; 0: data.valid_share", low=0, high=MOST
+    )
+    test: int = knob(0, "of the test split; 0: data.test_share", low=0, high=MOST)
     seed: int = knob(0, "draws the images", low=0)
 
     def __post_init__(self):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.sources.mechanisms.examples import SPLITS
+from tfm_jax.data.sources.mechanisms.examples import MOST, SPLITS
 from tfm_jax.knobs import check_numbers, knob, roles_of
 
 
@@ -23,11 +23,13 @@ class Config:
     ROLE = "training"
 
     topics: int = knob(16, "different ones, a word each", low=1, high=10_000)
-    numbers: int = knob(200, "what is counted with: 0 to this minus 1", low=2)
+    numbers: int = knob(
+        200, "what is counted with: 0 to this minus 1", low=2, high=MOST
+    )
     sentences: int = knob(12, "of a document", low=2, high=10_000)
-    train: int = knob(2_000, "documents to train on, all different", low=1)
-    valid: int = knob(200, "of the validation split; 0: absent", low=0)
-    test: int = knob(0, "of the test split; 0: absent", low=0)
+    train: int = knob(2_000, "documents to train on, all different", low=1, high=MOST)
+    valid: int = knob(200, "of the validation split; 0: absent", low=0, high=MOST)
+    test: int = knob(0, "of the test split; 0: absent", low=0, high=MOST)
     seed: int = knob(0, "draws the documents", low=0)
 
     def __post_init__(self):
