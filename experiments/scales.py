@@ -100,7 +100,7 @@ LARGE_TEXT = dict(
 # Encoder-decoders of several families: an arm may start from the configuration of
 # another one, so that whatever is not its own is said here. A run of 600 steps takes
 # about a minute on one core.
-_SEQ2SEQ = {
+SEQ2SEQ = {
     "tokenizer.kind": "bpe",
     "train.label_smoothing": 0.0,
     "optim.clip_norm": 1.0,
@@ -109,7 +109,7 @@ _SEQ2SEQ = {
     "eval.samples": 0,
     "mesh.cpu_devices": 1,
 }
-NUMBERS = _SEQ2SEQ | {  # those of transformer_numerals_small
+NUMBERS = SEQ2SEQ | {  # those of transformer_numerals_small
     "data.source": "numerals",
     "data.numerals_max": 9_999,
     "data.numerals_train": 3_000,
@@ -150,7 +150,7 @@ LARGE_RECURRENT = dict(  # a run takes some minutes on a GPU
     tune_seeds=(1_000,),
 )
 # German to English; the files are the user's to name
-CAPTIONS = _SEQ2SEQ | steps(800)
+CAPTIONS = SEQ2SEQ | steps(800)
 CAPTIONS |= {
     "data.source": "parallel",
     "data.source_language": "de",
@@ -165,7 +165,7 @@ CAPTIONS |= {
 }
 # Symbols to write down again, which only have to be carried over. A run takes half
 # a minute on one core.
-COPIES = _SEQ2SEQ | {
+COPIES = SEQ2SEQ | {
     "data.source": "mechanisms",
     "data.mechanism.task": "copy",
     "data.mechanism.length": 24,

@@ -78,6 +78,7 @@ def reports(out: Path) -> dict[str, dict]:
 def of_report(report: Mapping) -> dict:
     """The entry of a report; ``hours`` are those of all its processes.
 
+    ``looks`` are those that a group-sequential study has taken.
     Numbers have the digits that the report's page shows, ``seen`` of an effect, the
     smallest that the runs could detect, two and others four.
     """
@@ -86,6 +87,7 @@ def of_report(report: Mapping) -> dict:
     published = any(e["claim"] == PUBLISHED for e in expected)
     if not expected or (not published and len(report["arms"]) > 1):
         expected.append(_open(report))
+    looks = report["looks"]
     return {
         "name": report["name"],
         "scale": report["scale"],
@@ -95,6 +97,7 @@ def of_report(report: Mapping) -> dict:
         "hours": round(sum(run["seconds"] or 0 for run in report["runs"]) / 3600, 2),
         "arms": len(report["arms"]),
         "seeds": len(report["seeds"]),
+        **({"looks": looks["taken"]} if looks else {}),
         "expectations": expected,
     }
 

@@ -99,7 +99,9 @@ def shown(effect):
 def test_what_a_study_asks_and_its_source_reports_is_that_of_its_file(entry):
     module = importlib.import_module(f"experiments.studies.{entry['name']}")
     study = module.get_study(entry["scale"])
-    assert (len(study.arms), len(study.seeds)) == (entry["arms"], entry["seeds"])
+    assert len(study.arms) == entry["arms"]
+    seeds = len(study.seeds)
+    assert entry["seeds"] >= seeds if "looks" in entry else entry["seeds"] == seeds
     asked = {
         (e.text, e.kind, e.metric or study.metric, e.arms): e for e in study.expect
     }

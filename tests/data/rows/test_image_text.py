@@ -204,7 +204,10 @@ def test_rows_and_examples_are_found_again_in_the_cache(tmp_path):
 _LISTS = "tests/data/sources/test_image_text.py::"
 _SCENES = "tests/data/sources/test_scenes.py::"
 _ROWS = "tests/data/rows/test_image_text.py::"
-_TFDS = "test_captions_of_tfds_are_read_without_tensorflow"
+_TFDS = (
+    "tests/data/sources/test_tfds_image_text.py::"
+    "test_captions_of_tfds_are_read_without_tensorflow"
+)
 _IMAGES = ("image_size", "fit", "color", "train_files", "valid_files", "test_files")
 _STREAM = "tests/train/test_run_knobs.py::"
 PROVED = {  # knob -> the test that would fail if it were dead
@@ -216,9 +219,9 @@ PROVED = {  # knob -> the test that would fail if it were dead
         f"{_LISTS}test_a_line_that_is_wrong_is_an_error_with_its_place_or_dropped",
     ),
     "invalid_utf8": f"{_LISTS}test_bytes_that_are_no_utf8_are_an_error_unless_replaced",
-    **dict.fromkeys(("source", "tfds_feature", "tfds_train"), f"{_LISTS}{_TFDS}"),
-    **dict.fromkeys(("tfds_name", "tfds_data_dir"), f"{_LISTS}{_TFDS}"),
-    **dict.fromkeys(("tfds_valid", "tfds_test"), f"{_LISTS}{_TFDS}"),
+    **dict.fromkeys(("source", "tfds_feature", "tfds_train"), _TFDS),
+    **dict.fromkeys(("tfds_name", "tfds_data_dir"), _TFDS),
+    **dict.fromkeys(("tfds_valid", "tfds_test"), _TFDS),
     "scenes": f"{_SCENES}test_every_knob_changes_what_there_is",
     "shots": f"{_LISTS}test_shots_are_other_examples_of_one_kind_with_other_images",
     "length": f"{_ROWS}test_long_and_empty_examples_get_what_their_policies_say",

@@ -1,0 +1,99 @@
+"""Does a synthetic task tell a model that has its mechanism from one that lacks it?
+
+A scale is a task; cpu and gpu are recall. "has" is a Transformer. The other arm lacks
+all its states but one, its positions, its view of more than a word and the one before
+it, or its second layer (docs/mechanisms.md).
+
+Arora et al. 2023, arXiv:2312.04927: recall parts attention from states of one size.
+Olsson et al. 2022, arXiv:2209.11895: two layers find what followed before, one does
+not. The others are so by construction.
+"""
+
+from typing import Any
+
+from experiments.scales import SEQ2SEQ, steps
+from experiments.study import Study, check, within
+
+PAIRS = SEQ2SEQ | {
+    "data.source_length": 40,
+    "data.target_length": 40,
+    "tokenizer.kind": "word",
+    "tokenizer.vocab": 1_000,
+    "optim.warmup_steps": 100,
+    "train.batch_tokens": 1_024,
+    "checkpoint.keep": 1,
+}
+PAIRS |= steps(1_000)
+ONE_STATE = {
+    "config": "configs/rnn_numerals.py",
+    "model.score": "none",
+    "model.context": "every_step",
+    "model.width": 96,
+    "model.embedding_width": 64,
+    "model.readout_width": 64,
+    "model.dropout": 0.0,
+}
+UNORDERED = {"model.positions": "none"}
+CAUSAL = {"model.positions": "rotary"} | steps(2_000)
+BLIND = {"model.windows": (1,)}
+INDUCTION = CAUSAL | {"model.positions": "t5"} | steps(6_000)
+
+LONG = {"data.mechanism.length": 24}
+FEW = {
+    "data.mechanism.joined": True,
+    "data.mechanism.length": 4,
+    "data.mechanism.symbols": 8,
+    "data.mechanism.queries": 4,
+    "optim.peak_lr": 4e-3,
+}
+MANY = {  # pairs
+    "data.mechanism.joined": True,
+    "data.mechanism.length": 64,
+    "data.mechanism.symbols": 128,
+    "data.mechanism.queries": 16,
+    "data.mechanism.train": 200_000,
+    "data.source_length": 128,
+    "train.batch_tokens": 16_384,
+    "mesh.cpu_devices": 0,
+}
+MANY |= steps(20_000)
+# task -> configuration, settings of both arms, what the second one lacks
+TASKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "copy": ("transformer", PAIRS | LONG, ONE_STATE),
+    "reverse": ("transformer", PAIRS, UNORDERED),
+    "recall": ("transformer", PAIRS | FEW, ONE_STATE),
+    "brackets": ("transformer", PAIRS, UNORDERED),
+    "relations": ("transformer", PAIRS, UNORDERED),
+    "sort": ("gpt", CAUSAL, BLIND),
+    "selective_copy": ("gpt", CAUSAL, BLIND),
+    "count": ("gpt", CAUSAL, BLIND),
+    "modular_sum": ("gpt", CAUSAL, BLIND),
+    "induction": (
+        "gpt",
+        INDUCTION | {"data.mechanism.train": 200_000},
+        {"model.depth": 1},
+    ),
+}
+SCALES = ("cpu", "gpu", *TASKS)
+
+
+def get_study(scale="cpu"):
+    task = "recall" if scale in ("cpu", "gpu") else scale
+    config, settings, lacking = TASKS[task]
+    settings = PAIRS | MANY if scale == "gpu" else settings
+    return Study(
+        config=f"configs/{config}_mechanisms.py:{task}",
+        settings={"data.source": "mechanisms", "data.mechanism.task": task} | settings,
+        arms={"has": {}, "lacks": lacking},
+        baseline="has",
+        seeds=(0, 1, 2),
+        metric="valid/accuracy",
+        goal="max",
+        sesoi=0.05,
+        fixed_rate="one rate for both arms",
+        solved=0.95,
+        expect=(
+            check(within("has", 0.95, 1.0, "a model that has it solves the task")),
+            check(within("lacks", 0.0, 0.9, "one that lacks it does not")),
+        ),
+    )
