@@ -93,7 +93,8 @@ def get_study(scale="cpu"):
         fixed_rate="one rate for both arms",
         solved=0.95,
         expect=(
-            check(within("has", 0.95, 1.0, "a model that has it solves the task")),
-            check(within("lacks", 0.0, 0.9, "one that lacks it does not")),
+            # no interval of Student's t ends where accuracies do
+            check(within("has", 0.95, 1.5, "a model that has it solves the task")),
+            check(within("lacks", -0.5, 0.9, "one that lacks it does not")),
         ),
     )
