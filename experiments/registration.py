@@ -28,8 +28,9 @@ def renewed(plan: "Plan") -> dict:
     asked = dataclasses.asdict(looks.first(plan.study))
     if not plan.study.looks:
         del asked["looks"]  # as those without were always written down
+    del asked["solved"]  # decides nothing
     for expectation in asked["expect"]:
-        del expectation["reported"]  # decides nothing
+        del expectation["reported"]  # nor does this
     now = json.loads(json.dumps(asked, sort_keys=True))
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     kept = files.read_or_set_aside(path, _is_registered)

@@ -100,7 +100,7 @@ LARGE_TEXT = dict(
 # Encoder-decoders of several families: an arm may start from the configuration of
 # another one, so that whatever is not its own is said here. A run of 600 steps takes
 # about a minute on one core.
-SEQ2SEQ = {
+_SEQ2SEQ = {
     "tokenizer.kind": "bpe",
     "train.label_smoothing": 0.0,
     "optim.clip_norm": 1.0,
@@ -109,7 +109,7 @@ SEQ2SEQ = {
     "eval.samples": 0,
     "mesh.cpu_devices": 1,
 }
-NUMBERS = SEQ2SEQ | {  # those of transformer_numerals_small
+NUMBERS = _SEQ2SEQ | {  # those of transformer_numerals_small
     "data.source": "numerals",
     "data.numerals_max": 9_999,
     "data.numerals_train": 3_000,
@@ -150,7 +150,7 @@ LARGE_RECURRENT = dict(  # a run takes some minutes on a GPU
     tune_seeds=(1_000,),
 )
 # German to English; the files are the user's to name
-CAPTIONS = SEQ2SEQ | steps(800)
+CAPTIONS = _SEQ2SEQ | steps(800)
 CAPTIONS |= {
     "data.source": "parallel",
     "data.source_language": "de",
@@ -163,21 +163,23 @@ CAPTIONS |= {
     "train.batch_tokens": 1_024,
     "checkpoint.keep": 1,
 }
+SYNTHETIC = _SEQ2SEQ | {
+    "data.source": "mechanisms",
+    "tokenizer.kind": "word",
+    "train.batch_tokens": 1_024,
+    "checkpoint.keep": 1,
+}
 # Symbols to write down again, which only have to be carried over. A run takes half
 # a minute on one core.
-COPIES = SEQ2SEQ | {
-    "data.source": "mechanisms",
+COPIES = SYNTHETIC | {
     "data.mechanism.task": "copy",
     "data.mechanism.length": 24,
     "data.mechanism.shortest": 1,
     "data.mechanism.train": 20_000,
     "data.source_length": 32,
     "data.target_length": 32,
-    "tokenizer.kind": "word",
     "tokenizer.vocab": 100,
     "optim.warmup_steps": 50,
-    "train.batch_tokens": 1_024,
-    "checkpoint.keep": 1,
 }
 COPIES |= steps(800)
 # sentences of at most 10 and of at least 15 words: a third and a quarter of them

@@ -142,7 +142,7 @@ KOREAN = Words(
     expected="기대 {}~{}",
     seen="검출할 수 있는 최소 {}",
     tally="연구 {}개: {}",
-    earlier="{} ({}이 답함)",
+    earlier="{} (답: {})",
     kept="답이 되는 결과 곁에 이전 결과 {}개를 남겨 둡니다",
 )
 LANGUAGES = (ENGLISH, KOREAN)

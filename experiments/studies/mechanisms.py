@@ -11,17 +11,14 @@ not. The others are so by construction.
 
 from typing import Any
 
-from experiments.scales import SEQ2SEQ, steps
+from experiments.scales import SYNTHETIC, steps
 from experiments.study import Study, check, within
 
-PAIRS = SEQ2SEQ | {
+PAIRS = SYNTHETIC | {
     "data.source_length": 40,
     "data.target_length": 40,
-    "tokenizer.kind": "word",
     "tokenizer.vocab": 1_000,
     "optim.warmup_steps": 100,
-    "train.batch_tokens": 1_024,
-    "checkpoint.keep": 1,
 }
 PAIRS |= steps(1_000)
 ONE_STATE = {

@@ -74,12 +74,12 @@ def test_whose_a_finding_is_is_new_in_records_of_before(
 
 
 def test_what_a_source_reports_is_no_part_of_the_question(tmp_path):
-    """A number that is looked up later decides nothing, and changes no record."""
+    """Numbers that are said later and decide nothing change no record."""
     plan = Plan.load(TINY, tmp_path)
     assert plan.register() == []
     record = content_of(plan.root / "study.json")
     expect = tuple(reported(e, *[0.5] * len(e.arms[1:])) for e in plan.study.expect)
-    study = dataclasses.replace(plan.study, expect=expect)
+    study = dataclasses.replace(plan.study, expect=expect, solved=0.5)
     plan = dataclasses.replace(plan, study=study)
     assert plan.register() == []
     assert content_of(plan.root / "study.json") == record

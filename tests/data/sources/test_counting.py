@@ -5,6 +5,10 @@ import dataclasses
 import pytest
 
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.rows import causal
+from tfm_jax.data.sources import scenes
+from tfm_jax.data.sources.images import nearest
+from tfm_jax.data.sources.mechanisms import examples
 from tfm_jax.data.sources.mechanisms.counting import KNOBS, Config, load
 
 FEW = Config(topics=3, numbers=20, sentences=4, train=30, valid=8, test=5)
@@ -47,6 +51,20 @@ def test_every_knob_changes_what_there_is():
         split = name if name in ("valid", "test") else "train"
         changed = dataclasses.replace(FEW, **{name: other})
         assert load(changed, split)[0] != load(FEW, split)[0], name
+
+
+SECTIONS = (Config, scenes.Config, nearest.Config, examples.Config)
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__module__)
+def test_what_is_drawn_and_held_in_memory_is_bounded(section):
+    for split in ("train", "valid", "test"):
+        with pytest.raises(ValueError, match=f"{split}=1000000000 must be"):
+            section(**{split: 10**9})
+    with pytest.raises(ValueError, match="recall_train=1000000000 must be"):
+        causal.Config(source="recall", recall_train=10**9)
+    with pytest.raises(ValueError, match="numbers=100000 must be"):
+        Config(numbers=100_000)  # of each topic all starts are drawn from
 
 
 def test_more_documents_than_there_are_are_refused():

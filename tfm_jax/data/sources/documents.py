@@ -219,8 +219,10 @@ class Config:
         16, "source=recall: pairs in front of the one to complete", low=0, high=2**20
     )
     recall_keys: int = knob(8, "distinct letters", low=1, high=52)
-    recall_train: int = knob(4_000, "texts to train on", low=1)
-    recall_heldout: int = knob(500, "texts of each held-out split", low=1)
+    recall_train: int = knob(4_000, "texts to train on", low=1, high=mechanisms.MOST)
+    recall_heldout: int = knob(
+        500, "texts of each held-out split", low=1, high=mechanisms.MOST
+    )
     counting: _Counting = _Counting()
     mechanism: _Mechanism = _Mechanism()
     scenes: _Scenes = _Scenes()

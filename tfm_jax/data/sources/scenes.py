@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfm_jax.data.sources.mechanisms.examples import MOST
 from tfm_jax.data.sources.turns import Example, ImageTexts, Turn
 from tfm_jax.knobs import check_numbers, inherit, knob, roles_of
 
@@ -135,9 +136,11 @@ class Config:
     size: int = knob(
         32, "pixels, height and width", role="architecture", low=16, high=1024
     )
-    train: int = knob(8_000, "examples to train on", low=1)
-    valid: int = knob(1_000, "of the validation split; 0: none of its own", low=0)
-    test: int = knob(1_000, "of the test split; 0: none of its own", low=0)
+    train: int = knob(8_000, "examples to train on", low=1, high=MOST)
+    valid: int = knob(
+        1_000, "of the validation split; 0: none of its own", low=0, high=MOST
+    )
+    test: int = knob(1_000, "of the test split; 0: none of its own", low=0, high=MOST)
     pairs: str = knob("seen", "of a colour and a shape, in every split", choices=PAIRS)
     diagonal: int = knob(
         0,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.sources.mechanisms.examples import MOST, SPLITS
+from tfm_jax.data.sources.mechanisms.examples import MOST, span
 from tfm_jax.knobs import check_numbers, knob, roles_of
 
 
@@ -22,11 +22,11 @@ class Config:
 
     ROLE = "training"
 
-    topics: int = knob(16, "different ones, a word each", low=1, high=10_000)
+    topics: int = knob(16, "different ones, a word each", low=1, high=1_000)
     numbers: int = knob(
-        200, "what is counted with: 0 to this minus 1", low=2, high=MOST
+        200, "what is counted with: 0 to this minus 1", low=2, high=1_000
     )
-    sentences: int = knob(12, "of a document", low=2, high=10_000)
+    sentences: int = knob(12, "of a document", low=2, high=1_000)
     train: int = knob(2_000, "documents to train on, all different", low=1, high=MOST)
     valid: int = knob(200, "of the validation split; 0: absent", low=0, high=MOST)
     test: int = knob(0, "of the test split; 0: absent", low=0, high=MOST)
@@ -46,8 +46,7 @@ def load(cfg: Config, split: str) -> tuple[list[tuple[str, str]], dict[str, Any]
     depend on ``train``. Raises: DataError if there are not so many.
     """
     starts = cfg.numbers - cfg.sentences + 1
-    before = SPLITS[: SPLITS.index(split)]
-    first, count = sum(getattr(cfg, name) for name in before), getattr(cfg, split)
+    first, count = span(cfg, split)
     if first + count > (there := max(starts, 0) * cfg.topics):
         raise DataError(
             f"data.counting.{split}={count}: {cfg.topics} topics and "

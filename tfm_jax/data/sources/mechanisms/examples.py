@@ -119,6 +119,12 @@ def answer(cfg: Config, prompt: Prompt) -> Example:
     )
 
 
+def span(cfg: Any, split: str) -> tuple[int, int]:
+    """(first, count) of a split in what is drawn; the others do not depend on train."""
+    before = SPLITS[: SPLITS.index(split)]
+    return sum(getattr(cfg, name) for name in before), getattr(cfg, split)
+
+
 def load(
     cfg: Config, split: str, *, ends: bool = False
 ) -> tuple[list[Example], dict[str, Any]]:
@@ -131,8 +137,7 @@ def load(
     Args: ends: whether the end of an answer is predicted, too.
     Raises: DataError if there are not so many.
     """
-    before = SPLITS[: SPLITS.index(split)]
-    first, count = sum(getattr(cfg, name) for name in before), getattr(cfg, split)
+    first, count = span(cfg, split)
     seen: set[str] = set()
     examples, repeated = [], 0
     drawn = _drawn(cfg, 0)
