@@ -19,6 +19,9 @@ PAGES = {  # files of the project -> the pages that include them
     "../experiments/README.ko.md": "studies.ko.md",
 }
 SECTION = re.compile(r"^(Args|Raises|Returns|Source|Deviates): +(?=\S)")
+# Reports of studies are reached from the table of their verdicts: beside each page, a
+# list of them all would be longer than the page.
+REPORT = "---\norphan: true\n---\n\n{title}\n\n[All verdicts](../studies.md)\n{rest}"
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)[^)#]+")
 
 project = html_title = "tfm_jax"
@@ -60,6 +63,9 @@ def setup(app: Any) -> None:
 
     def read(app, page, source):
         source[0] = follow(source[0], page, page)
+        if page.startswith("studies/"):
+            title, _, rest = source[0].partition("\n")
+            source[0] = REPORT.format(title=title, rest=rest)
 
     def include(app, path, page, source):
         source[0] = follow(source[0], path, page)

@@ -39,8 +39,9 @@ def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     shared_programs.share()
-    # Compiled programs are a large heap, which full collections walk each time.
-    gc.set_threshold(*gc.get_threshold()[:2], 200)
+    # A trace makes many objects, and compiled programs are a large heap: collections
+    # that walk them are rare.
+    gc.set_threshold(20_000, 10, 10)
     # Most programs are tiny and run once: LLVM would work longer on them than they do.
     # What XLA itself rewrites and fuses stays; child processes are to do the same.
     jax.config.update("jax_disable_most_optimizations", True)
@@ -69,6 +70,13 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """What was imported and collected stays: no collection need walk it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish():
+    """One collection at the end; those that follow have nothing to walk."""
     gc.collect()
     gc.freeze()
 
