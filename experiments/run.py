@@ -156,7 +156,7 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
         left = (plan.expected() - done) * sum(seconds) / len(seconds) / len(slots)
         summary += f"; about {left / 60:.0f} min left on {len(slots)} slots"
     say(summary)
-    for line in power.lines(plan):
+    for line in filter(None, (plan.unsaid, *power.lines(plan))):
         say(line)
     for row in rows:
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")

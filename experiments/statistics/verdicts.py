@@ -67,7 +67,7 @@ def analyse(plan: Plan) -> dict:
         "scale": plan.scale,
         "question": " ".join(plan.question.split()),
         "source": " ".join(plan.source.split()),
-        "caveat": _caveat(study, sized),
+        "caveat": _caveat(plan),
         "expectations": judged,
         "metric": study.metric,
         "goal": study.goal,
@@ -183,8 +183,9 @@ def _untuned(expectation, edges):
     return None
 
 
-def _caveat(study, measured):
-    caveats = study.caveat, _rate_caveat(study), _count_caveat(study, measured)
+def _caveat(plan):
+    study, count = plan.study, _count_caveat(plan.study, plan.sizes)
+    caveats = study.caveat, plan.unsaid, _rate_caveat(study), count
     return " ".join(filter(None, caveats))
 
 

@@ -15,6 +15,9 @@ from experiments.scales import SYNTHETIC, steps
 from experiments.study import Study, check, within
 
 PAIRS = SYNTHETIC | {
+    # the other arm of some starts from a configuration that says something else
+    "data.numerals_train": 0,
+    "data.mechanism.shortest": 0,
     "data.source_length": 40,
     "data.target_length": 40,
     "tokenizer.vocab": 1_000,
@@ -33,12 +36,15 @@ ONE_STATE = {
 UNORDERED = {"model.positions": "none"}
 CAUSAL = {"model.positions": "rotary"} | steps(2_000)
 BLIND = {"model.windows": (1,)}
+# weight decay finds the rule soonest: Power et al. 2022, arXiv:2201.02177, figure 2
+RULE = {"optim.optimizer": "adamw", "optim.weight_decay": 1.0} | steps(3_000)
 INDUCTION = CAUSAL | {"model.positions": "t5"} | steps(6_000)
 
 LONG = {"data.mechanism.length": 24}
 FEW = {
     "data.mechanism.joined": True,
     "data.mechanism.length": 4,
+    "data.mechanism.shortest": 1,
     "data.mechanism.symbols": 8,
     "data.mechanism.queries": 4,
     "optim.peak_lr": 4e-3,
@@ -46,6 +52,7 @@ FEW = {
 MANY = {  # pairs
     "data.mechanism.joined": True,
     "data.mechanism.length": 64,
+    "data.mechanism.shortest": 1,
     "data.mechanism.symbols": 128,
     "data.mechanism.queries": 16,
     "data.mechanism.train": 200_000,
@@ -64,7 +71,7 @@ TASKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "sort": ("gpt", CAUSAL, BLIND),
     "selective_copy": ("gpt", CAUSAL, BLIND),
     "count": ("gpt", CAUSAL, BLIND),
-    "modular_sum": ("gpt", CAUSAL, BLIND),
+    "modular_sum": ("gpt", CAUSAL | RULE, BLIND),
     "induction": (
         "gpt",
         INDUCTION | {"data.mechanism.train": 200_000},

@@ -13,8 +13,10 @@ from experiments.costs import sizes
 from experiments.plan import Plan
 from experiments.runs import cells, files, outcomes
 from experiments.space import log
+from experiments.statistics import verdicts
 from experiments.study import reported
 from tests.experiments import tiny_study
+from tests.experiments.test_refusals import changed
 from tests.reliability.processes import environment
 from tfm_jax import bounded_json
 
@@ -203,3 +205,25 @@ def test_a_trial_that_diverged_loses_however_good_its_other_seeds(tmp_path):
 def test_settings_reach_every_arm(tmp_path):
     found = Plan.load(TINY, tmp_path, settings={"model.norm": "pre"}).cells()
     assert all(c.experiment.model.norm == "pre" for c in found)
+
+
+def test_data_in_which_arms_differ_unsaid_is_a_caveat(tmp_path, monkeypatch, capsys):
+    """Arms that start from two configurations have all that these say of the data."""
+    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
+    other = tmp_path / "other.py"
+    other.write_text(
+        "from configs.transformer_numerals_small import get_config as small\n"
+        "def get_config():\n"
+        "    config = small()\n"
+        "    config.data.numerals_joined = 2\n"
+        "    return config\n"
+    )
+    said = "Arms differ in data.numerals_joined (fast 1, slow 2), which none sets."
+    arms = {"fast": {}, "slow": {"config": str(other)}}
+    for also, words in (({}, said), ({"data.numerals_joined": 2}, "")):
+        study = changed(tmp_path, arms=arms | {"slow": arms["slow"] | also})
+        plan = Plan.load(study, tmp_path)
+        assert plan.unsaid == words
+        run.show(run.parse([study, "plan", f"--out={tmp_path}"]), plan)
+        assert (said in capsys.readouterr().out) == bool(words)
+        assert (said in verdicts.analyse(plan)["caveat"]) == bool(words)
