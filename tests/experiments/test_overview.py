@@ -50,10 +50,24 @@ def test_every_page_of_a_study_has_its_numbers_and_every_study_its_question():
     assert {number for number, _ in STUDIES.values()} == {*range(len(QUESTIONS))}
 
 
-def test_every_explanation_is_of_a_result_and_rests_on_another_one():
+def test_every_explanation_is_of_a_result_and_rests_on_something_else():
+    """On another result, or on an arm that the findings at issue do not compare."""
     listed = {entries.name_of(entry): entry for entry in LISTED}
     for name, why in EXPLANATIONS.items():
-        assert listed[name]["verdict"] != "REPRODUCED" and name not in why.evidence
+        entry = listed[name]
+        assert entry["verdict"] != "REPRODUCED"
+        assert (name in why.evidence) == bool(why.arm)
+        if why.arm:
+            page = plain(f"{entry['name']}-{entry['scale']}")
+            assert f"\n| {why.arm} | " in page.replace("\\", "")
+            at_issue = [
+                effect["of"]
+                for expected in entry["expectations"]
+                if expected["verdict"] == "NOT REPRODUCED"
+                for effect in expected["effects"]
+            ]
+            assert at_issue
+            assert not any(why.arm in of.split(" minus ") for of in at_issue)
         assert why.english.count(". ") == why.korean.count(". ") == 1
         for shown in why.evidence:
             assert shown in listed or (PAGES.parent / shown).is_file()
