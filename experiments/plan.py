@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from tfm_jax.api import (
     preflight,
     replace,
     score_names,
-    to_flag,
 )
 
 
@@ -156,22 +154,8 @@ class Plan:
 
     @property
     def unsaid(self) -> str:
-        """In what arms' data differ though none of them sets it; "" if in nothing.
-
-        Arms that start from several configurations may.
-        """
-        said = {*self.study.tune}.union(*self.study.arms.values())
-        values: dict[str, dict[str, Any]] = {}
-        for arm, cell in {cell.arm: cell for cell in self.cells()}.items():
-            for knob, value in cell.experiment.knobs().items():
-                if knob.startswith(("data.", "tokenizer.")) and knob not in said:
-                    values.setdefault(knob, {})[arm] = value
-        differ = [
-            f"{knob} ({', '.join(f'{arm} {to_flag(x)}' for arm, x in of.items())})"
-            for knob, of in values.items()
-            if any(x != y for x, y in itertools.pairwise(of.values()))
-        ]
-        return f"Arms differ in {', '.join(differ)}, which none sets." if differ else ""
+        """See ``cells.unsaid``."""
+        return cells.unsaid(self.study, self.cells())
 
     def cells(self) -> list[Cell]:
         """Of all ``runs``."""

@@ -14,6 +14,7 @@ import inspect
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from markupsafe import Markup
@@ -139,12 +140,13 @@ def effect_that_decides(entry: Mapping, words: Words) -> str:
 
 
 def _decimals(numbers):
-    """As many as the interval needs, and so many that no end of it becomes 0."""
+    """As many as the interval needs, no end of which becomes 0; at most those there."""
     mean, low, high = numbers
-    digits = decimals([(high - low) / 2]) if high > low else 0
-    while digits < 9 and not all(round(x, digits) for x in (low, high) if x):
+    there = max(-Decimal(str(x)).normalize().as_tuple().exponent for x in numbers)
+    digits = decimals([(high - low) / 2]) if high > low else there
+    while digits < there and not all(round(x, digits) for x in (low, high) if x):
         digits += 1
-    return digits
+    return max(min(digits, there), 0)
 
 
 def _scores(metric):

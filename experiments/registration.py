@@ -84,6 +84,7 @@ def _assumed(plan):
 def _fill(kept, now):
     """Says ``kept`` in the names of now, and what studies could not say: no change."""
     kept |= _modern(kept)
+    kept.pop("solved", None)  # was written down for a time, and decides nothing
     for added in ("trials", "proposer"):
         kept.setdefault(added, getattr(Study, added))
     if isinstance(kept["expect"], list) and len(kept["expect"]) == len(now["expect"]):

@@ -81,6 +81,8 @@ def times(command):
     return [float(number) for number in TIMES[command].groups()]
 
 
+MECHANISMS = re.findall(r"\(studies/mechanisms-(\w+)\.md\)", page("docs/mechanisms.md"))
+
 # (pages, pattern with a group for each number, the numbers of the source)
 FIGURES = {
     "quickstart": (("README.md",), r"took (\d+) min (\d+) s from", times("quickstart")),
@@ -131,6 +133,14 @@ FIGURES = {
             ],
         )
         for family in ("bert", "albert", "electra")
+    },
+    **{
+        f"docs/mechanisms, {task}": (
+            ("docs/mechanisms.md",),
+            rf"mechanisms-{task}\.md\) \| ({NUMBER}) \| ({NUMBER}) \|",
+            [study(f"mechanisms-{task}")[arm][0] for arm in ("has", "lacks")],
+        )
+        for task in MECHANISMS
     },
     "docs/pretraining, gpt1": (
         ("docs/pretraining.md",),

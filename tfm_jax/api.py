@@ -188,6 +188,13 @@ def check_new(experiment: "Experiment", given: Collection[str]) -> None:
     new_runs.check_read(experiment, given)
 
 
+def unread(experiment: "Experiment") -> set[str]:
+    """Dotted knobs that the value of another one ignores."""
+    from tfm_jax.settings import new_runs
+
+    return new_runs.unread(experiment)
+
+
 def check_start(experiment: "Experiment") -> None:
     """Refuses an ``init_from`` that is another model than the configuration says.
 

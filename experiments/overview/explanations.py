@@ -40,14 +40,14 @@ EXPLANATIONS = {
         ("banded_attention:rotary",),
     ),
     "predecessors:multi30k": Explanation(
-        "Two passes over the captions end before the cross-attention of a Transformer "
-        "has formed: from English to German it has 6.7 BLEU after 500 steps, 24.5 "
-        "after 1,500 and 38.7 after 7,500. So the order of models after two passes "
-        "is contradicted, and nothing is said of models that are trained to the end.",
-        "캡션을 두 번 훑는 동안에는 트랜스포머의 교차 어텐션이 아직 자리 잡지 "
-        "못합니다: 영어에서 독일어로 옮길 때 500 스텝에 6.7, 1,500 스텝에 24.5, "
-        "7,500 스텝에 38.7 BLEU입니다. 그러므로 어긋난 것은 두 번 훑은 뒤의 "
-        "순서이며, 끝까지 학습한 모델에 대해서는 아무것도 말하지 않습니다.",
+        "Two passes over the captions are few for a Transformer: a larger one, from "
+        "English to German, has 6.7 BLEU after 500 steps, 24.5 after 1,500 and 38.7 "
+        "after 7,500. So the order of models after two passes is contradicted, and "
+        "nothing is said of models that are trained to the end.",
+        "트랜스포머에게 캡션을 두 번 훑는 것은 적습니다: 더 큰 모델이 영어에서 "
+        "독일어로 옮길 때 500 스텝에 6.7, 1,500 스텝에 24.5, 7,500 스텝에 38.7 "
+        "BLEU입니다. 그러므로 어긋난 것은 두 번 훑은 뒤의 순서이며, 끝까지 학습한 "
+        "모델에 대해서는 아무것도 말하지 않습니다.",
         ("multi30k.md",),
     ),
     "head_size": Explanation(
@@ -71,43 +71,37 @@ EXPLANATIONS = {
         ("augmentation",),
         arm="shift",
     ),
-    "flamingo_frozen": Explanation(
-        "Fine-tuning can only lose what the language model has learnt before, and on "
-        "these captions that is worth nothing. A model from scratch is as good after "
-        "400 steps as a fine-tuned one, 0.107 and 0.098 nats.",
-        "미세 조정이 잃을 수 있는 것은 언어 모델이 미리 배운 것뿐인데, 이 캡션에서는 "
-        "그것이 아무 값어치가 없습니다. 처음부터 학습한 모델도 400 스텝 뒤에는 미세 "
-        "조정한 모델만큼 좋습니다(0.107과 0.098나트).",
-        ("flamingo_frozen",),
-        arm="scratch",
-    ),
     "flamingo_gate": Explanation(
         "What costs here is not the gate but its start at zero, in runs of 400 steps. "
         "A gate that starts at one is about as good as none, 0.160 and 0.152 nats, "
         "where one that starts at zero has 0.305.",
-        "여기서 손해를 보는 까닭은 게이트가 아니라, 400 스텝의 짧은 학습을 0에서 "
+        "여기서 손해를 보는 까닭은 게이트가 아니라, 400 스텝의 학습을 0에서 "
         "시작하는 데 있습니다. 1에서 시작하는 게이트는 0.160나트로 게이트가 없을 때의 "
         "0.152나트와 비슷하지만, 0에서 시작하는 게이트는 0.305나트입니다.",
         ("flamingo_gate",),
         arm="tanh_one",
     ),
     "resampler": Explanation(
-        "The perceiver makes 32 latents of 64 patches, and in runs of 600 steps that "
-        "loses more than it gains. Patches that reach the language model as they are, "
-        "with no layers in between, are better too: 0.234 nats for 0.412.",
-        "퍼시버는 패치 64개로 잠재 벡터 32개를 만드는데, 600 스텝의 학습에서는 그렇게 "
-        "해서 얻는 것보다 잃는 것이 많습니다. 사이에 아무 층도 없이 패치를 그대로 언어 "
-        "모델에 주어도 0.412나트보다 나은 0.234나트입니다.",
+        "It is not the other resamplers that are good here: to have none is better "
+        "than the perceiver, too, 0.234 nats for 0.412 after 600 steps. The language "
+        "model then reads all 64 patches, where the perceiver leaves it 32 latents, "
+        "which have to be learnt first.",
+        "여기서는 다른 리샘플러가 좋은 것이 아닙니다: 600 스텝 뒤에는 리샘플러가 "
+        "없어도 0.234나트로, 퍼시버의 0.412나트보다 낫습니다. 그때 언어 모델은 패치 "
+        "64개를 모두 읽지만, 퍼시버를 쓰면 먼저 배워야 하는 잠재 벡터 32개만 "
+        "읽습니다.",
         ("resampler",),
         arm="none",
     ),
     "resolution": Explanation(
-        "Fine-tuning on the larger images lasts 50 steps, which end before a model has "
-        "learnt them. One that starts from scratch is right about 38 of 100 digits "
-        "after as many, and one with interpolated positions about 79.",
-        "큰 이미지로 하는 미세 조정은 50 스텝뿐이어서, 모델이 그 이미지를 배우기 전에 "
-        "끝납니다. 같은 스텝 동안 처음부터 배운 모델은 숫자 100개 가운데 38개쯤을, "
-        "위치를 보간한 모델은 79개쯤을 맞힙니다.",
+        "Fine-tuning on the larger images lasts 50 steps, after which a model from "
+        "scratch is right about 38 of 100 digits, and one with interpolated positions "
+        "about 79. So a gain within so few steps is contradicted, and nothing is said "
+        "of longer fine-tuning.",
+        "큰 이미지로 하는 미세 조정은 50 스텝뿐이고, 그동안 처음부터 배운 모델은 숫자 "
+        "100개 가운데 38개쯤을, 위치를 보간한 모델은 79개쯤을 맞힙니다. 그러므로 "
+        "어긋난 것은 그렇게 짧은 동안의 이득이며, 더 긴 미세 조정에 대해서는 아무것도 "
+        "말하지 않습니다.",
         ("resolution",),
         arm="untrained",
     ),

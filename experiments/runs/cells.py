@@ -23,6 +23,7 @@ from tfm_jax.api import (
     read_command,
     to_flag,
     typed_knobs,
+    unread,
 )
 
 if TYPE_CHECKING:
@@ -269,6 +270,38 @@ def check_read(cell: Cell) -> None:
         check_new(cell.experiment, own)
         if cell.first:
             check_new(cell.first, before)
+
+
+def unsaid(study: Study, planned: Iterable[Cell]) -> str:
+    """In what data an arm differs from the baseline though neither sets it.
+
+    Arms that start from several configurations may. Returns: "" if they do not.
+    """
+    one = {cell.arm: cell for cell in planned}
+    data = {arm: _data(cell) for arm, cell in one.items()}
+    base, differ = data[study.baseline], {}
+    for arm, own in data.items():
+        said = {*study.tune, *study.arms[arm], *study.arms[study.baseline]}
+        for knob in (own.keys() & base.keys()) - said:
+            if own[knob] != base[knob]:
+                values = differ.setdefault(knob, {study.baseline: base[knob]})
+                values[arm] = own[knob]
+    words = ", ".join(
+        f"{knob} ({', '.join(f'{arm} {to_flag(x)}' for arm, x in values.items())})"
+        for knob, values in sorted(differ.items())
+    )
+    return f"Arms differ in {words}, which they do not set." if words else ""
+
+
+def _data(cell):
+    """Knobs of the data that are read, and those of the first run as "first.KNOB"."""
+    read = {}
+    for before, run in (("", cell.experiment), (f"{FIRST}.", cell.first)):
+        ignored = unread(run) if run else ()
+        for knob, value in run.knobs().items() if run else ():
+            if knob.startswith(("data.", "tokenizer.")) and knob not in ignored:
+                read[before + knob] = value
+    return read
 
 
 def check_start(cell: Cell) -> None:

@@ -24,7 +24,7 @@ VERDICTS = {  # of a study -> what it says
     CANNOT_TELL: "None is better; of one, or of a check, these runs cannot tell.",
     EQUIVALENT: "None is better, and the differences of some are too small to matter.",
     WORSE: "All arms are worse than the baseline.",
-    HOLDS: "One arm, of which all that was checked holds.",
+    HOLDS: "No finding is published; each arm has a check, and all of them hold.",
     MEASURED: "One arm, compared with nothing.",
     CHECK_FAILED: "What must be there was not found, so nothing is concluded.",
     INCOMPLETE: "Runs are missing, or a tuned value is at the edge of what was tried.",
@@ -67,7 +67,7 @@ def headline(report: Mapping) -> tuple[str, str]:
     held = overall([check["verdict"] for check in checks]) if checks else REPRODUCED
     blocked = {NOT_REPRODUCED: CHECK_FAILED, INCOMPLETE: INCOMPLETE}
     blocked[UNDERPOWERED] = UNDERPOWERED if published else CANNOT_TELL
-    if checks and not published and len(arms) == 1:
+    if checks and not published and _all_checked(arms, checks):
         return blocked.get(held, HOLDS), " ".join(map(_check, checks))
     verdict, lead, said = _published(published) if published else _found(report)
     answer, blocking = lead + said, None
@@ -77,6 +77,12 @@ def headline(report: Mapping) -> tuple[str, str]:
         verdict, answer = blocked[held], f"{blocks}: {said}"
     rest = [_check(check) for check in checks if check is not blocking]
     return verdict, " ".join([answer, *rest])
+
+
+def _all_checked(arms, checks):
+    """Whether each arm has a check of its own, so that none is only compared."""
+    alone = {effect["of"] for check in checks for effect in check.get("effects", ())}
+    return len(arms) == 1 or {arm["name"] for arm in arms} <= alone
 
 
 def _check(check):

@@ -85,6 +85,9 @@ def test_what_a_source_reports_is_no_part_of_the_question(tmp_path):
     plan = dataclasses.replace(plan, study=study)
     assert plan.register() == []
     assert content_of(plan.root / "study.json") == record
+    record["study"]["solved"] = 0.5  # as it was written for a time
+    (plan.root / "study.json").write_text(json.dumps(record))
+    assert plan.register() == []
 
 
 def test_records_of_before_there_were_ranges_are_of_grids(tmp_path):
@@ -207,23 +210,48 @@ def test_settings_reach_every_arm(tmp_path):
     assert all(c.experiment.model.norm == "pre" for c in found)
 
 
-def test_data_in_which_arms_differ_unsaid_is_a_caveat(tmp_path, monkeypatch, capsys):
+OTHER = """
+from configs.transformer_numerals_small import get_config as small
+def get_config():
+    config = small()
+    config.data.numerals_joined = 2
+    return config
+"""
+JOINED = {"data.numerals_joined": 2}
+
+
+@pytest.mark.parametrize(
+    "arms, said",
+    [
+        ({"slow": {"config": "OTHER"}}, "data.numerals_joined (fast 1, slow 2)"),
+        ({"slow": {"config": "OTHER"} | JOINED}, ""),
+        (
+            {"slow": {"config": "OTHER"}, "third": JOINED},
+            "data.numerals_joined (fast 1, slow 2)",
+        ),
+        ({"slow": {"first": "OTHER"}}, "first.data.numerals_joined (fast 1, slow 2)"),
+    ],
+)
+def test_data_in_which_arms_differ_unsaid_is_a_caveat(
+    arms, said, tmp_path, monkeypatch, capsys
+):
     """Arms that start from two configurations have all that these say of the data."""
     monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
     other = tmp_path / "other.py"
-    other.write_text(
-        "from configs.transformer_numerals_small import get_config as small\n"
-        "def get_config():\n"
-        "    config = small()\n"
-        "    config.data.numerals_joined = 2\n"
-        "    return config\n"
-    )
-    said = "Arms differ in data.numerals_joined (fast 1, slow 2), which none sets."
-    arms = {"fast": {}, "slow": {"config": str(other)}}
-    for also, words in (({}, said), ({"data.numerals_joined": 2}, "")):
-        study = changed(tmp_path, arms=arms | {"slow": arms["slow"] | also})
-        plan = Plan.load(study, tmp_path)
-        assert plan.unsaid == words
-        run.show(run.parse([study, "plan", f"--out={tmp_path}"]), plan)
-        assert (said in capsys.readouterr().out) == bool(words)
-        assert (said in verdicts.analyse(plan)["caveat"]) == bool(words)
+    other.write_text(OTHER)
+    arms = {
+        name: {knob: str(other) if x == "OTHER" else x for knob, x in own.items()}
+        for name, own in arms.items()
+    }
+    settings, fast = tiny_study.SMALL, {}
+    if "first" in arms["slow"]:
+        fast = {"first": "configs/transformer_numerals_small.py"}
+        settings = settings | {f"first.{knob}": x for knob, x in settings.items()}
+    arms = {"fast": fast} | arms
+    study = changed(tmp_path, arms=arms, baseline="fast", expect=(), settings=settings)
+    plan = Plan.load(study, tmp_path)
+    words = f"Arms differ in {said}, which they do not set." if said else ""
+    assert plan.unsaid == words
+    run.show(run.parse([study, "plan", f"--out={tmp_path}"]), plan)
+    assert ("Arms differ" in capsys.readouterr().out) == bool(said)
+    assert words in verdicts.analyse(plan)["caveat"]

@@ -115,15 +115,25 @@ def across_sections() -> Iterator[Reader]:
         yield Reader(knob, "task", tuple(tasks))
 
 
+def unread(experiment: Experiment) -> set[str]:
+    """Dotted knobs that the value of another one ignores."""
+    values = experiment.knobs()
+    readers = _readers(section_types(experiment.model_name, experiment.task))
+    return {r.knob for r in readers if values[r.other] not in r.readers}
+
+
+def _readers(sections):
+    yield from across_sections()
+    for name, cls in sections.items():
+        yield from readers_of(cls, f"{name}.")
+
+
 def _ignored(experiment, given):
     sections = section_types(experiment.model_name, experiment.task)
     values = experiment.knobs()
     defaults = {n: with_defaults(cls, {}) for n, cls in sections.items()}
     usual = [dict(flatten(some)) for some in (defaults, experiment.workload.defaults)]
-    readers = list(across_sections())
-    for name, cls in sections.items():
-        readers += readers_of(cls, f"{name}.")
-    for reader in readers:
+    for reader in _readers(sections):
         now, value = values[reader.other], values[reader.knob]
         unset = [some[reader.knob] for some in usual if reader.knob in some]
         if reader.knob in given:  # only the task's own default

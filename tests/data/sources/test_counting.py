@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tfm_jax.data.errors import DataError
-from tfm_jax.data.rows import causal
+from tfm_jax.data.rows import causal, pairs
 from tfm_jax.data.sources import scenes
 from tfm_jax.data.sources.images import nearest
 from tfm_jax.data.sources.mechanisms import examples
@@ -61,8 +61,12 @@ def test_what_is_drawn_and_held_in_memory_is_bounded(section):
     for split in ("train", "valid", "test"):
         with pytest.raises(ValueError, match=f"{split}=1000000000 must be"):
             section(**{split: 10**9})
-    with pytest.raises(ValueError, match="recall_train=1000000000 must be"):
-        causal.Config(source="recall", recall_train=10**9)
+    for split in ("recall_train", "recall_heldout"):
+        with pytest.raises(ValueError, match=f"{split}=1000000000 must be"):
+            causal.Config(source="recall", **{split: 10**9})
+    for split in ("numerals_train", "numerals_heldout"):
+        with pytest.raises(ValueError, match=f"{split}=1000000000 must be"):
+            pairs.Config(**{split: 10**9})
     with pytest.raises(ValueError, match="numbers=100000 must be"):
         Config(numbers=100_000)  # of each topic all starts are drawn from
 

@@ -19,6 +19,7 @@ from experiments.study import (
     within,
     worse,
 )
+from tests.experiments.report.reports import example
 from tests.experiments.test_study import study
 
 GOOD, BAD, MIXED = (1.0, 1.1, 0.9, 1.05), (2.0, 2.1, 1.9, 2.1), (0.5, 2.5, 1.0, 1.6)
@@ -206,6 +207,23 @@ def test_checks_alone_claim_no_publication():
     ):
         verdict, answer = headline_of([judged_as("ours", "check", ours)])
         assert verdict == word and "ublished" not in answer
+
+
+@pytest.mark.parametrize(
+    ("of", "word"),
+    [("has", answers.WORSE), ("lacks", answers.HOLDS), ("lacks minus has", "WORSE")],
+)
+def test_where_each_arm_has_a_check_nothing_is_left_open(of, word):
+    """One without is compared with the baseline, and that is told."""
+    words = {"has": "baseline", "lacks": "worse"}
+    report = example(arms=list(words), tuned=False)
+    for arm in report["arms"]:
+        arm["word"] = words[arm["name"]]
+    checks = [judged_as(name, "check", YES) for name in ("has", of)]
+    for one in checks:
+        one["effects"] = [{"of": one["text"]}]
+    verdict, answer = answers.headline(report | {"expectations": checks})
+    assert verdict == word and answer.count("Check holds") == 2
 
 
 @pytest.mark.parametrize("verdict", answers.CHECKED)

@@ -28,6 +28,7 @@ from tfm_jax.data.sources.bitext import (
     pieces,
 )
 from tfm_jax.data.sources.mechanisms import examples as mechanisms
+from tfm_jax.data.sources.numerals import MOST_NUMBERS
 from tfm_jax.data.tokenizers import bilingual, unknown
 from tfm_jax.data.tokenizers.bilingual import EOS, UNK
 from tfm_jax.data.tokenizers.normalize import NORMALIZERS
@@ -61,9 +62,14 @@ class Config(Order):
     )
     numerals_max: int = knob(99_999, "the largest number", low=0, high=math.inf)
     numerals_train: int = knob(
-        0, "how many numbers to train on; 0: all not held out", low=0
+        0,
+        "how many numbers to train on; 0: all not held out",
+        low=0,
+        high=mechanisms.MOST,
     )
-    numerals_heldout: int = knob(1000, "numbers in valid, and as many in test", low=0)
+    numerals_heldout: int = knob(
+        1000, "numbers in valid, and as many in test", low=0, high=MOST_NUMBERS
+    )
     numerals_seed: int = knob(0, "chooses the held-out numbers", low=0)
     numerals_joined: int = knob(1, "numbers in a line", low=1, high=10_000)
     numerals_joined_heldout: int = knob(

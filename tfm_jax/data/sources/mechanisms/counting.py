@@ -4,6 +4,9 @@ Each is about one topic and counts on, a sentence a line: "t3 17", "t3 18", "t3 
 a sentence that follows is told from one of another document by its topic, and from one
 that should stand before it by its number alone: what Lan et al. 2020, arXiv:1909.11942,
 section 3.1, say of next sentences and of their order in running text.
+
+Two documents have one topic with a probability of one in ``topics``, and then nothing
+tells them apart. Held-out documents begin elsewhere, with sentences that others have.
 """
 
 import dataclasses
@@ -22,7 +25,7 @@ class Config:
 
     ROLE = "training"
 
-    topics: int = knob(16, "different ones, a word each", low=1, high=1_000)
+    topics: int = knob(16, "different ones, a word each", low=2, high=1_000)
     numbers: int = knob(
         200, "what is counted with: 0 to this minus 1", low=2, high=1_000
     )
