@@ -32,7 +32,7 @@ def page(name):
 def study(name):
     """Arm -> (mean, difference, low, high, verdict) of a study's report."""
     cells = re.findall(
-        r"^\| (\w+) \| \d+ \| (.*)$", page(f"docs/studies/{name}.md"), re.M
+        r"^\| (\w+) \| \d+ \| (-?\d.*)$", page(f"docs/studies/{name}.md"), re.M
     )
     arms = {}
     for arm, rest in cells:

@@ -84,8 +84,7 @@ def of_report(report: Mapping) -> dict:
     """
     verdict, _ = answers.headline(report)  # in the words of today
     expected = [_expectation(e) for e in report["expectations"]]
-    published = any(e["claim"] == PUBLISHED for e in expected)
-    if not expected or (not published and len(report["arms"]) > 1):
+    if answers.is_open(report):
         expected.append(_open(report))
     looks = report["looks"]
     return {

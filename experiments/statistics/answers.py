@@ -67,7 +67,7 @@ def headline(report: Mapping) -> tuple[str, str]:
     held = overall([check["verdict"] for check in checks]) if checks else REPRODUCED
     blocked = {NOT_REPRODUCED: CHECK_FAILED, INCOMPLETE: INCOMPLETE}
     blocked[UNDERPOWERED] = UNDERPOWERED if published else CANNOT_TELL
-    if checks and not published and _all_checked(arms, checks):
+    if not published and not is_open(report):
         return blocked.get(held, HOLDS), " ".join(map(_check, checks))
     verdict, lead, said = _published(published) if published else _found(report)
     answer, blocking = lead + said, None
@@ -79,10 +79,14 @@ def headline(report: Mapping) -> tuple[str, str]:
     return verdict, " ".join([answer, *rest])
 
 
-def _all_checked(arms, checks):
-    """Whether each arm has a check of its own, so that none is only compared."""
-    alone = {effect["of"] for check in checks for effect in check.get("effects", ())}
-    return len(arms) == 1 or {arm["name"] for arm in arms} <= alone
+def is_open(report: Mapping) -> bool:
+    """Whether arms are there for no finding, and for no check of their own."""
+    arms, expected = report["arms"], report["expectations"]
+    if any(e.get("claim", "published") == "published" for e in expected):
+        return False
+    alone = {effect["of"] for e in expected for effect in e.get("effects", ())}
+    checked = len(arms) == 1 or {arm["name"] for arm in arms} <= alone
+    return not (expected and checked)
 
 
 def _check(check):
