@@ -1,5 +1,6 @@
 """Eight CPU devices, real data where it is present, programs compiled fast and kept."""
 
+import atexit
 import functools
 import gc
 import importlib
@@ -75,10 +76,16 @@ def pytest_collection_finish():
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish():
-    """One collection at the end; those that follow have nothing to walk."""
+def pytest_sessionfinish(session):
+    """One collection at the end; those that follow have nothing to walk.
+
+    A worker that has told its results ends: to take apart all that it has compiled would
+    take ten seconds.
+    """
     gc.collect()
     gc.freeze()
+    if hasattr(session.config, "workerinput"):
+        atexit.register(os._exit, 0)  # before what was registered earlier
 
 
 @pytest.fixture(scope="module", autouse=True)
