@@ -79,8 +79,8 @@ def pytest_collection_finish():
 def pytest_sessionfinish(session):
     """One collection at the end; those that follow have nothing to walk.
 
-    A worker that has told its results ends: to take apart all that it has compiled would
-    take ten seconds.
+    A worker that has told its results ends: to take apart all that it has compiled
+    would take ten seconds.
     """
     gc.collect()
     gc.freeze()
