@@ -144,7 +144,7 @@ FIGURES = {
     },
     "docs/pretraining, gpt1": (
         ("docs/pretraining.md",),
-        rf"\| GPT-1 \| ({NUMBER}) \| ({NUMBER}), ({NUMBER}) to ({NUMBER}) \|",
+        rf"\| GPT-1, fifteen seeds \| ({NUMBER}) \| ({NUMBER}), ({NUMBER}) to ({NUMBER}) \|",
         [study("pretraining-gpt1")["untrained"][0], *gain("gpt1")],
     ),
 }  # fmt: skip

@@ -81,6 +81,16 @@ EXPLANATIONS = {
         ("flamingo_gate",),
         arm="tanh_one",
     ),
+    "pretraining:gpt1": Explanation(
+        "What models this small carry over is how letters make words, and word pieces "
+        "tell that by themselves: BERT gains 0.08 of accuracy with 80 pieces, 0.04 "
+        "with 300, and loses 0.01 with 4,000. GPT-1 reads word pieces here, too.",
+        "이렇게 작은 모델이 넘겨주는 것은 글자가 낱말을 이루는 방식인데, 단어 조각은 "
+        "그것을 이미 말해 줍니다: BERT는 조각이 80개일 때 정확도 0.08, 300개일 때 "
+        "0.04를 얻고, 4,000개일 때는 0.01을 잃습니다. 여기서 GPT-1도 단어 조각을 "
+        "읽습니다.",
+        ("pretraining.md",),
+    ),
     "resampler": Explanation(
         "It is not the other resamplers that are good here: to have none is better "
         "than the perceiver, too, 0.234 nats for 0.412 after 600 steps. The language "
