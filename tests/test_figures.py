@@ -144,7 +144,8 @@ FIGURES = {
     },
     "docs/pretraining, gpt1": (
         ("docs/pretraining.md",),
-        rf"\| GPT-1, fifteen seeds \| ({NUMBER}) \| ({NUMBER}), ({NUMBER}) to ({NUMBER}) \|",
+        rf"\| GPT-1, fifteen seeds \| ({NUMBER}) \| ({NUMBER}), ({NUMBER}) "
+        rf"to ({NUMBER}) \|",
         [study("pretraining-gpt1")["untrained"][0], *gain("gpt1")],
     ),
 }  # fmt: skip
