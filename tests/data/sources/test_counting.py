@@ -67,6 +67,7 @@ def test_what_is_drawn_and_held_in_memory_is_bounded(section):
     for split in ("numerals_train", "numerals_heldout"):
         with pytest.raises(ValueError, match=f"{split}=1000000000 must be"):
             pairs.Config(**{split: 10**9})
+        pairs.Config(**{split: 10_000_000})  # as many numbers as may be listed
     with pytest.raises(ValueError, match="numbers=100000 must be"):
         Config(numbers=100_000)  # of each topic all starts are drawn from
 

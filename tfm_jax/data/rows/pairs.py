@@ -65,7 +65,7 @@ class Config(Order):
         0,
         "how many numbers to train on; 0: all not held out",
         low=0,
-        high=mechanisms.MOST,
+        high=MOST_NUMBERS,
     )
     numerals_heldout: int = knob(
         1000, "numbers in valid, and as many in test", low=0, high=MOST_NUMBERS
