@@ -51,12 +51,19 @@ def renewed(plan: "Plan") -> dict:
 
 
 def _change(before, after):
-    """In words; of mappings only what differs."""
+    """In words; of mappings and of expectations only what differs."""
     if isinstance(before, dict) and isinstance(after, dict):
         alike = {k for k in before if k in after and before[k] == after[k]}
         before, after = (
             {k: v for k, v in values.items() if k not in alike}
             for values in (before, after)
+        )
+    if all(
+        isinstance(x, list) and x and isinstance(x[0], dict) for x in (before, after)
+    ):
+        before, after = (
+            [x for x in before if x not in after],
+            [x for x in after if x not in before],
         )
     return f"{before!r} became {after!r}"
 

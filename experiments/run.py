@@ -123,7 +123,8 @@ def _study_and_command(options):
         raise ConfigError(f"the following arguments are required: {what}")
     if len(names) > 1:
         commands = [name for name in (*COMMANDS, "new") if name != "one"]  # of workers
-        raise ConfigError(no_choice("command", names[1], commands))
+        wrong = no_choice("command", names[1], commands)
+        raise ConfigError(f"{wrong}; a scale is written {':'.join(names[:2])}")
     if len(commands) > 1:
         raise ConfigError(f"{commands[1]!r} beside {commands[0]!r}: one at a time")
     return "".join(names), "".join(commands) or "run"
@@ -172,7 +173,7 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
             "choose from (slurm, kubernetes)"
         )
     plan.check()
-    plan.register()
+    _say_changes(plan.register())
     while todo := plan.todo():
         planned = batch.write_plan(plan)
         if options.engine != "local":
@@ -222,10 +223,14 @@ def report(options: argparse.Namespace, plan: Plan) -> Any:
         )
     where = page.write(analysis, plan.root)
     say("\n" + headline(analysis))
-    if analysis["exploratory"]:
-        changes = "\n  ".join(analysis["exploratory"])
-        say(f"\nExploratory, changed after runs existed:\n  {changes}")
+    _say_changes(analysis["exploratory"])
     say(f"\n{analysis['verdict']}: {analysis['answer']}\nsee {where}")
+
+
+def _say_changes(changes):
+    if changes:
+        listed = "\n  ".join(changes)
+        say(f"\nExploratory, changed after runs existed:\n  {listed}")
 
 
 def headline(analysis: Any) -> Any:

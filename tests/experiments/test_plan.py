@@ -111,6 +111,28 @@ def test_of_changed_settings_only_what_differs_is_said(tmp_path):
     assert change.endswith("settings: {} became {'model.dropout': 0.3}")
 
 
+def test_of_changed_expectations_only_those_are_said(tmp_path):
+    plan = Plan.load(TINY, tmp_path)
+    first = plan.study.expect[0]
+    kept = dataclasses.replace(first, text="kept")
+    for last in ("said before", "said now"):
+        expect = (kept, dataclasses.replace(first, text=last))
+        study = dataclasses.replace(plan.study, expect=expect)
+        changes = dataclasses.replace(plan, study=study).register()
+    assert "said before" in changes[-1] and "said now" in changes[-1]
+    assert "kept" not in changes[-1]
+
+
+def test_what_was_changed_is_said_before_anything_is_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
+    Plan.load(TINY, tmp_path).register()
+    monkeypatch.setattr(run.local, "run", lambda *_: False)
+    argv = [TINY, f"--out={tmp_path}", "--set=config.model.dropout=0.3"]
+    assert run.main(argv) == 75
+    said = capsys.readouterr().out
+    assert "changed after runs existed" in said and "'model.dropout'" in said
+
+
 def test_a_new_name_of_a_knob_changes_nothing_that_was_registered(tmp_path):
     names = {"optim.rates": "optim.lr_multipliers"}
     names |= {f"first.{before}": f"first.{now}" for before, now in names.items()}

@@ -261,3 +261,8 @@ def test_a_start_of_another_architecture_is_refused_by_the_plan(
     error = capsys.readouterr().err
     assert f"arm 'fast': init_from='{tmp_path}' is another model: model." in error
     assert "model.ffn_width=16, there 32" in error and error.count("\n") == 1
+
+
+def test_a_scale_apart_from_its_study_is_told_where_it_belongs(capsys):
+    assert run.main(["heads", "relations"]) == 78
+    assert "a scale is written heads:relations" in capsys.readouterr().err
