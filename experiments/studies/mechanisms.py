@@ -1,12 +1,13 @@
 """Does a synthetic task tell a model that has its mechanism from one that lacks it?
 
 A scale is a task; cpu and gpu are recall. "has" is a Transformer. The other arm lacks
-all its states but one, its positions, its second layer, or its view of all words but
-the last, which leaves no more than a floor (docs/mechanisms.md).
+all its states but one, its positions, its second layer, the steps of an answer, or its
+view of all words but the last, which leaves no more than a floor (docs/mechanisms.md).
 
 Arora et al. 2023, arXiv:2312.04927: recall parts attention from states of one size.
 Olsson et al. 2022, arXiv:2209.11895: two layers find what followed before, one does
-not. The others are so by construction.
+not. Kim and Suzuki 2024, arXiv:2410.08633: parity is learnt where its steps are written
+down. The others are so by construction.
 """
 
 from typing import Any
@@ -63,6 +64,12 @@ MANY = {  # pairs
     "mesh.cpu_devices": 0,
 }
 MANY |= steps(20_000)
+WORKED = {
+    "data.mechanism.worked": True,
+    "data.mechanism.length": 12,
+    "data.mechanism.shortest": 1,
+    "data.mechanism.train": 5_000,
+}
 # task -> configuration, settings of both arms, what the second one lacks
 TASKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "copy": ("transformer", PAIRS | LONG, ONE_STATE),
@@ -70,6 +77,7 @@ TASKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "recall": ("transformer", PAIRS | FEW, ONE_STATE),
     "brackets": ("transformer", PAIRS, UNORDERED),
     "relations": ("transformer", PAIRS, UNORDERED),
+    "parity": ("transformer", PAIRS | WORKED, {"data.mechanism.worked": False}),
     "sort": ("gpt", CAUSAL, BLIND),
     "selective_copy": ("gpt", CAUSAL, BLIND),
     "count": ("gpt", CAUSAL, BLIND),

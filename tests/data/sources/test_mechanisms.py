@@ -80,6 +80,9 @@ def test_answers_are_those_that_a_person_gives():
     joined = dataclasses.replace(FEW, joined=True)
     prompt, answers = read("k1v4 k11v3 k0v2 , k1 = v4 , k11 = v3")
     assert answer(joined, prompt).answers == answers
+    worked = dataclasses.replace(FEW, task="parity", worked=True)
+    prompt, answers = read("1 0 1 1 = 1 1 0 1")
+    assert answer(worked, prompt).answers == answers
 
 
 def test_the_examples_of_the_guide_are_right():
@@ -214,6 +217,7 @@ OTHERS = {  # knob -> another value, with those that bring it to life
     "mechanism.queries": dict(queries=2),
     "mechanism.fillers": dict(fillers=3),
     "mechanism.joined": dict(joined=True),
+    "mechanism.worked": dict(worked=True, task="parity", length=12),
     "mechanism.relations": dict(relations=3, task="relations"),
     "mechanism.train": dict(train=39),
     "mechanism.valid": dict(valid=19),

@@ -26,7 +26,7 @@ _PATIENCE = 50_000  # prompts in a row that were drawn before
 _GUESSED = 10_000  # prompts that the best guess is made of, and measured on
 _READ = {
     name: tuple(task for task, what in TASKS.items() if name in what.reads)
-    for name in ("symbols", "queries", "fillers", "relations", "joined")
+    for name in ("symbols", "queries", "fillers", "relations", "joined", "worked")
 }
 
 
@@ -54,6 +54,7 @@ class Config:
     fillers: int = knob(0, "words without meaning in a context", low=0, high=100_000)
     relations: int = knob(2, "symbols that each answer names", low=1, high=8)
     joined: bool = knob(False, "a key and its value are one word")
+    worked: bool = knob(False, "an answer has that of every beginning in front of it")
     train: int = knob(10_000, "examples to train on, all different", low=1, high=MOST)
     valid: int = knob(500, "of the validation split; 0: absent", low=0, high=MOST)
     test: int = knob(0, "of the test split; 0: absent", low=0, high=MOST)

@@ -118,7 +118,8 @@ def _count(cfg, context, query):
 
 
 def _parity(cfg, context, query):
-    return [str(context.count("1") % 2)]
+    of_each = np.cumsum([*map(int, context)]) % 2
+    return [*map(str, of_each if cfg.worked else of_each[-1:])]
 
 
 def _bits(cfg, rng, length):
@@ -177,8 +178,8 @@ TASKS: dict[str, Task] = {
     # Gu and Dao 2023, arXiv:2312.00752, section 3.1
     "selective_copy": Task(_scattered, _without_fillers, ("symbols", "fillers")),
     "count": Task(_counted, _count),
-    # Hahn 2020, arXiv:1906.06755
-    "parity": Task(_bits, _parity, reads=()),
+    # Hahn 2020, arXiv:1906.06755; worked out: Kim and Suzuki 2024, arXiv:2410.08633
+    "parity": Task(_bits, _parity, ("worked",)),
     # Dyck-k: Yao et al. 2021, arXiv:2105.11115
     "brackets": Task(_brackets, _closing),
     # Power et al. 2022, arXiv:2201.02177
