@@ -1,6 +1,7 @@
 """Every configuration, at every size it offers, is a run that could start."""
 
 import dataclasses
+import functools
 import importlib
 import re
 from pathlib import Path
@@ -38,6 +39,14 @@ def one_layer(cfg):
     return {"layout": "unrolled"} | ({"depth": 1} if hasattr(cfg, "depth") else {})
 
 
+@functools.cache  # many sizes differ in their data alone
+def parameters(model, example):
+    """How many numbers ``model`` learns."""
+    init = functools.partial(model.init, train=False)
+    shapes = jax.eval_shape(lambda: init(jax.random.key(0), example()))
+    return sum(x.size for x in jax.tree.leaves(shapes))
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_every_size_of_a_config_may_start_and_its_model_has_a_shape(file, tmp_path):
     for size in ("", *sizes(file)):
@@ -47,11 +56,7 @@ def test_every_size_of_a_config_may_start_and_its_model_has_a_shape(file, tmp_pa
         vocab = experiment.tokenizer.vocab if experiment.tokenizer else 0
         experiment = experiment.complete(Vocabularies(vocab))
         model = experiment.build_model(**one_layer(experiment.model))
-        objective = experiment.workload.objective
-        shapes = jax.eval_shape(
-            lambda: model.init(jax.random.key(0), objective.example(), train=False)  # noqa: B023
-        )
-        assert sum(x.size for x in jax.tree.leaves(shapes)) > vocab
+        assert parameters(model, experiment.workload.objective.example) > vocab
 
 
 def test_a_changed_default_of_a_config_shows_in_its_snapshot():

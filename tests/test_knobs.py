@@ -264,12 +264,14 @@ def assert_roles(base, listed, model_of, batch):
 
         return traced((init_and_apply, (keys,)))
 
+    @functools.cache
     def applied(first):
         """The program of given parameters, whose shapes are those of ``first``."""
         made = functools.partial(model_of(first).init, train=False)
         params = jax.eval_shape(made, keys, batch)
         rngs = {"dropout": keys["dropout"]}
 
+        @functools.cache
         def program_of(cfg):
             apply = functools.partial(model_of(cfg).apply, train=True, rngs=rngs)
             return traced((apply, (params, batch)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.interop.denoisers import batch_of
-from tests.models import tiny_images, tiny_pairs
+from tests.models import tiny_conv, tiny_images, tiny_pairs
 from tests.models.tiny_text import NARROW
 from tests.reliability.tiny import get_config
 from tests.test_knobs import OPTIM
@@ -162,6 +162,12 @@ DENOISERS = {
     "unet": dict(image_size=(4,), multipliers=(1,), groups=4, channels=2)
     | dict(attention_block="transformer"),
 }
+OF_FAMILY = DENOISERS | {
+    "conv_seq2seq": tiny_conv.NARROW,
+    "qformer": tiny_pairs.SIZES
+    | dict(text=dataclasses.replace(tiny_pairs.SIZES["text"], depth=1)),
+    "vit": tiny_images.TINY | dict(depth=1),
+}
 
 
 FAMILIES = {  # whose ``READ_WITH`` is tried -> the family it is tried with
@@ -216,11 +222,7 @@ def test_a_model_ignores_what_the_table_says_it_ignores(cls, other, readers, kno
     numbers = dict(bool=(False, True), int=(0, 4), float=(0.0, 0.5))
     choices = field.metadata.get("choices", numbers.get(field.type.__name__))
     sizes = TINY | dict(depth=1 + (name == "albert"), vocab=11) | NARROW.get(name, {})
-    if name == "vit":
-        sizes = tiny_images.TINY | dict(depth=1)
-    if name == "qformer":
-        sizes = tiny_pairs.SIZES
-    sizes |= DENOISERS.get(name, {})
+    sizes |= OF_FAMILY.get(name, {})
     names = {field.name for field in dataclasses.fields(config)}
     sizes = {name: value for name, value in sizes.items() if name in names}
     silent = next(choice for choice in choices if choice not in readers)

@@ -7,9 +7,10 @@ from tests.test_knobs import assert_roles
 from tfm_jax.layers.arch import Execution
 from tfm_jax.models import qformer
 
+BASE = config(text=dict(depth=1))
 KNOBS = {  # sections: all that they have reaches the towers; those have such tests
     "queries": 4,
-    "cross_every": 1,
+    "cross_every": dict(cross_every=1, text=dataclasses.replace(BASE.text, depth=2)),
     "embed_width": 4,
     "temperature": 0.5,
     **dict.fromkeys(("head", "pool", "generation_mask"), {}),
@@ -20,7 +21,7 @@ def test_every_knob_changes_the_programs_of_its_role():
     own = {field.name for field in dataclasses.fields(qformer.Config)}
     own -= {field.name for field in dataclasses.fields(Execution)}
     assert {*KNOBS, "vision", "text"} == own, "say here what these change"
-    assert_roles(config(), KNOBS, qformer.Retriever, pairs())
+    assert_roles(BASE, KNOBS, qformer.Retriever, pairs())
 
 
 def test_the_towers_have_all_that_their_sections_say():
