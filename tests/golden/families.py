@@ -51,6 +51,7 @@ NARROW = dict(width=8, heads=2, ffn_width=12, max_length=24)
 GENERATOR = dict(generator_width=4, generator_heads=1, generator_ffn_width=8)
 TRANSLATION = dict(
     model__width=8,
+    model__biases="all",
     model__ffn_width=12,
     model__encoder_depth=2,
     model__decoder_depth=2,

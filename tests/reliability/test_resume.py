@@ -1,4 +1,7 @@
-"""A run that was stopped ends bit for bit like one that was not."""
+"""A run that was stopped ends bit for bit like one that was not.
+
+Also a file for ``--config``: the tiny run, in half of the steps.
+"""
 
 import os
 import pathlib
@@ -21,6 +24,21 @@ from tfm_jax.train import program
 from tfm_jax.workloads import evaluator
 
 CFG = Config()
+STEPS = 20
+
+
+def get_config():
+    """Epochs and evaluations are 8 steps long, checkpoints come every 7."""
+    return tiny.get_config(
+        data__numerals_train=128,
+        train__total_steps=STEPS,
+        eval__every_steps=8,
+        checkpoint__every_steps=7,
+    )
+
+
+def run(workdir, **how):
+    return tiny.run(workdir, get_config(), **how)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,33 +50,33 @@ def quick():
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "unbroken"
-    assert tiny.run(workdir)
+    assert run(workdir)
     return workdir
 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """A run that was stopped after step 23, to be copied."""
+    """A run that was stopped after step 11, to be copied."""
     workdir = tmp_path_factory.mktemp("runs") / "stopped"
-    assert not tiny.run(workdir, stop=(23,))
+    assert not run(workdir, stop=(11,))
     return workdir
 
 
 # the first step; inside an epoch; where a checkpoint, and where an evaluation and the
 # end of an epoch are due; between all of these; the last but one and the last step
-@pytest.mark.parametrize("cut", [1, 7, 15, 16, 23, 39, 40])
+@pytest.mark.parametrize("cut", [1, 5, 7, 8, 11, 19, 20])
 def test_a_run_stopped_anywhere_goes_on_bit_for_bit(unbroken, tmp_path, cut):
-    assert not tiny.run(tmp_path, stop=(cut,))
+    assert not run(tmp_path, stop=(cut,))
     assert max(Checkpointer(tmp_path / "checkpoints", CFG).steps()) == cut
-    assert tiny.run(tmp_path)
+    assert run(tmp_path)
     assert tiny.digests(tmp_path) == tiny.digests(unbroken)
 
 
 def test_a_chain_of_stops_ends_bit_for_bit_the_same(unbroken, tmp_path):
     starts = 1
-    while not tiny.run(tmp_path, stop=range(5, 40, 5)):
+    while not run(tmp_path, stop=range(2, STEPS, 3)):
         starts += 1
-    assert starts == 8
+    assert starts == 7
     assert tiny.digests(tmp_path) == tiny.digests(unbroken)
 
 
@@ -71,14 +89,14 @@ def test_a_run_stopped_in_an_evaluation_repeats_it(unbroken, tmp_path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(tiny.loop.Training, "_evaluate", stopped)
-        assert not tiny.run(tmp_path)
+        assert not run(tmp_path)
     assert all(record["kind"] != "valid" for record in read_history(tmp_path))
-    assert tiny.run(tmp_path)
+    assert run(tmp_path)
     assert tiny.digests(tmp_path) == tiny.digests(unbroken)
 
 
 def test_a_checkpoint_has_the_scores_of_the_newest_evaluation(unbroken, stopped):
-    """Evaluations are due every 16 steps, checkpoints every 15; a stop comes at 23."""
+    """Evaluations are due every 8 steps, checkpoints every 7; a stop comes at 11."""
     for workdir in (unbroken, stopped):
         valid = [r for r in read_history(workdir) if r["kind"] == "valid"]
         with Checkpointer(workdir / "checkpoints", CFG) as checkpoints:
@@ -90,9 +108,9 @@ def test_a_checkpoint_has_the_scores_of_the_newest_evaluation(unbroken, stopped)
 
 def test_a_resumed_run_remembers_the_scores(stopped, tmp_path):
     workdir = shutil.copytree(stopped, tmp_path / "run")
-    assert not tiny.run(workdir, stop=(24,))
+    assert not run(workdir, stop=(12,))
     with Checkpointer(workdir / "checkpoints", CFG) as checkpoints:
-        assert checkpoints.metrics(24) == checkpoints.metrics(23) != {}
+        assert checkpoints.metrics(12) == checkpoints.metrics(11) != {}
 
 
 def test_the_number_of_a_checkpoint_counts_updates_and_batches(unbroken):
@@ -150,7 +168,7 @@ def test_the_comparison_notices_that(unbroken, stopped, tmp_path, monkeypatch, f
 def test_the_comparison_notices_data_that_go_on(
     unbroken, stopped, tmp_path, monkeypatch, shift
 ):
-    change = {"from the start": -23, "one batch early": -1}[shift]
+    change = {"from the start": -11, "one batch early": -1}[shift]
     set_state = batches.TrainBatches.set_state
 
     def faulty(self, state):
@@ -164,7 +182,7 @@ def test_the_comparison_notices_data_that_go_on(
 
 def assert_noticed(unbroken, stopped, tmp_path):
     workdir = shutil.copytree(stopped, tmp_path / "run")
-    assert tiny.run(workdir)
+    assert run(workdir)
     expected, found = tiny.digests(unbroken), tiny.digests(workdir)
     changed = {name for name in expected if expected[name] != found[name]}
     assert {"params", "opt_state", "ema", "records"} & changed
@@ -180,15 +198,15 @@ def test_a_step_counted_twice_is_never_saved(stopped, tmp_path, monkeypatch):
         return state._replace(step=state.step + 1)
 
     monkeypatch.setattr(Checkpointer, "restore", faulty)
-    with pytest.raises(ValueError, match="refusing to save step 30: state.step=31"):
-        tiny.run(workdir)
+    with pytest.raises(ValueError, match="refusing to save step 14: state.step=15"):
+        run(workdir)
 
 
 @pytest.fixture
 def config_file(stopped, tmp_path):
     """Flags of a command line on a copy of the stopped run."""
     workdir = shutil.copytree(stopped, tmp_path / "run")
-    return [f"--config={tiny.__file__}", f"--workdir={workdir}"]
+    return [f"--config={__file__}", f"--workdir={workdir}"]
 
 
 CHANGES = {  # flag -> what the error says
@@ -199,7 +217,7 @@ CHANGES = {  # flag -> what the error says
     "tokenizer.kind=byte": "tokenizer.kind: 'character' in the checkpoint, 'byte' now",
     "mesh.gradient_allreduce=fused": "mesh.gradient_allreduce: 'per_array' in the "
     "checkpoint, 'fused' now",
-    "data.numerals_train=99": "data.numerals_train: 256 in the checkpoint, 99 now",
+    "data.numerals_train=99": "data.numerals_train: 128 in the checkpoint, 99 now",
 }
 
 
@@ -249,20 +267,20 @@ def test_other_data_is_refused_by_its_fingerprint(
 def test_a_run_can_be_made_longer(config_file):
     """By its workdir alone: more steps, and other knobs that alter no update."""
     _, workdir = config_file
-    flags = ["train.total_steps=26", "eval.every_steps=13", "train.log_every_steps=1"]
+    flags = ["train.total_steps=14", "eval.every_steps=13", "train.log_every_steps=1"]
     assert main.main([workdir, *(f"--config.{flag}" for flag in flags)]) == exits.OK
     history = read_history(workdir.partition("=")[2])
     steps = [record["step"] for record in history if record["kind"] == "train"]
-    assert steps == [3, 6, 9, 12, 15, 18, 21, 24, 25, 26]
+    assert steps == [3, 6, 9, 12, 13, 14]
     speeds = {r["step"]: r.get("tokens_per_second") for r in history}
-    assert speeds[24] is None, "step 24 was compiled, and says nothing of the speed"
+    assert speeds[12] is None, "step 12 was compiled, and says nothing of the speed"
     assert all(speeds[step] != 0 for step in steps)
 
 
 def test_a_finished_run_that_is_started_again_says_the_same(unbroken, tmp_path):
     workdir = shutil.copytree(unbroken, tmp_path / "run")
     before = tiny.digests(workdir)
-    assert tiny.run(workdir)
+    assert run(workdir)
     assert tiny.digests(workdir) == before
 
 
@@ -323,7 +341,8 @@ def during_a_save(patch):
 
 def test_sigterm_in_any_phase_saves_and_ends_with_75(unbroken, tmp_path, monkeypatch):
     """One run, stopped in each phase, ends like one that was not."""
-    argv = [f"--config={tiny.__file__}", f"--workdir={tmp_path}"]
+    argv = [f"--config={__file__}", f"--workdir={tmp_path}"]
+    argv.append("--config.checkpoint.every_steps=9")  # long before the end
     saved = []
     for phase in (
         during_compilation,
@@ -337,8 +356,8 @@ def test_sigterm_in_any_phase_saves_and_ends_with_75(unbroken, tmp_path, monkeyp
         with Checkpointer(tmp_path / "checkpoints", CFG) as checkpoints:
             saved.append(checkpoints.latest_good())
         assert not (tmp_path / "lease.json").exists()
-    assert saved[:3] == [1, 7, 16]
-    assert 20 <= saved[3] < 40
+    assert saved[:3] == [1, 7, 8]
+    assert 9 <= saved[3] < STEPS
     assert main.main(argv) == exits.OK
     assert tiny.digests(tmp_path) == tiny.digests(unbroken)
 
@@ -351,7 +370,7 @@ def test_sigterm_before_there_is_anything_to_save_ends_with_75(tmp_path, monkeyp
         return prepare(*args, **options)
 
     monkeypatch.setattr(cache, "prepared", noisy)
-    argv = [f"--config={tiny.__file__}", f"--workdir={tmp_path}"]
+    argv = [f"--config={__file__}", f"--workdir={tmp_path}"]
     assert main.main(argv) == exits.PREEMPTED
     with Checkpointer(tmp_path / "checkpoints", CFG) as checkpoints:
         assert checkpoints.latest_good() is None

@@ -34,7 +34,8 @@ def get_config(**changes):
     """The run; ``changes`` are knobs, ``train__total_steps=20``."""
     c = ConfigDict(dict(seed=0, model_name="transformer", task="translation"))
     sizes = dict(width=16, heads=2, ffn_width=32, encoder_depth=1, decoder_depth=1)
-    c.model = section(transformer.Config, **sizes, dropout=0.1)
+    # few arrays: a checkpoint costs what their number is
+    c.model = section(transformer.Config, **sizes, biases="none", dropout=0.1)
     c.data = section(
         pairs.Config,
         **dict(numerals_max=300, numerals_heldout=4, numerals_train=256),
