@@ -15,10 +15,8 @@ from flax.traverse_util import flatten_dict
 from tests.layers.weights import randomised
 from tests.models.test_flamingo import LANGUAGE, RESAMPLER
 from tests.reliability import tiny
-from tests.workloads.pair_runs import SEEN, SHARED, qformer
+from tests.workloads.pair_runs import SEEN, SHARED, qformer, untrained
 from tfm_jax import mesh as meshes
-from tfm_jax.interop.workdirs import write_run
-from tfm_jax.layers.layout import init_params
 from tfm_jax.runs import saved, sources
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process.exits import CorruptCheckpoint, Preempted
@@ -59,11 +57,7 @@ def study(tmp_path_factory):
     tokenizer = whole.workload.prepare(whole).tokenizer
     text = dict(source="scenes", length=24, layout="single", separator="<end>")
     built = configure("gpt", "causal_lm", model=LM, data=text, tokenizer=TOKENIZER)
-    built = resolve(built).complete(tokenizer)
-    init = functools.partial(init_params, built.build_model())
-    example = built.objective.example()
-    params = randomised(jax.eval_shape(init, jax.random.key(7), example))
-    write_run(folder / "lm", built, tokenizer, jax.device_get(params), {})
+    untrained(folder / "lm", built, tokenizer)
     return folder
 
 

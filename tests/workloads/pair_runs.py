@@ -1,10 +1,19 @@
 """Runs of a small Q-Former: of one program, which is compiled once for all files."""
 
-from tests.models.test_flamingo import VISION
-from tfm_jax.settings.configure import configure
+import functools
 
-SEEN = VISION | dict(image_size=(16,), patch_size=(8,), channels=3)
-TEXT = dict(width=8, heads=2, ffn_width=12, depth=1, max_length=24)
+import jax
+
+from tests.layers.weights import randomised
+from tests.models.test_flamingo import VISION
+from tfm_jax.interop.workdirs import write_run
+from tfm_jax.layers.layout import init_params
+from tfm_jax.settings.configure import configure
+from tfm_jax.settings.experiment import resolve
+
+SEEN = VISION | dict(image_size=(16,), patch_size=(8,), channels=3, biases="none")
+TEXT = dict(width=8, heads=2, ffn_width=12, depth=1, max_length=24, biases="none")
+TEXT |= dict(dropout=0.0, attention_dropout=0.0)
 SCENES = dict(train=64, valid=8, test=0, size=16)
 SHARED = dict(
     data=dict(source="scenes", length=24, prefetch=0, scenes=SCENES),
@@ -26,3 +35,14 @@ def qformer(seed=0, **changes):
         eval=dict(every_steps=4, samples=4, pictures=False),
     )
     return configure("qformer", "retrieval", changes, seed=seed, **sections)
+
+
+def untrained(folder, config, tokenizer=None):
+    """Random parameters in ``folder``, as if ``config`` had been trained there."""
+    experiment = resolve(config)
+    tokenizer = tokenizer or experiment.workload.prepare(experiment).tokenizer
+    experiment = experiment.complete(tokenizer)
+    init = functools.partial(init_params, experiment.build_model())
+    example = experiment.objective.example()
+    params = randomised(jax.eval_shape(init, jax.random.key(7), example))
+    write_run(folder, experiment, tokenizer, jax.device_get(params), {})

@@ -8,8 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.layers.weights import randomised
-from tests.reliability import tiny
-from tests.workloads.pair_runs import SEEN, TEXT, qformer
+from tests.workloads.pair_runs import SEEN, TEXT, qformer, untrained
 from tests.workloads.test_visual_lm import LM, SCENES, TOKENIZER
 from tfm_jax.config import ConfigError
 from tfm_jax.layers.layout import init_params
@@ -58,7 +57,7 @@ def stage_two(study, freeze="lm,vision", data=DATA, **changes):
         model=dict(vision=SEEN, text=READER, queries=3, lm=LM) | changes,
         data=data | dict(length=24, marker=""),
         tokenizer=TOKENIZER,
-        eval=dict(every_steps=2, sentences=4, pictures=False)
+        eval=dict(every_steps=2, sentences=SCENES["valid"], pictures=False)
         | dict(variants=("unseen:scenes.pairs=unseen;scenes.train=1",)),
     )
 
@@ -67,9 +66,8 @@ def stage_two(study, freeze="lm,vision", data=DATA, **changes):
 def study(tmp_path_factory):
     """Folder of the runs ``lm`` and ``qformer``, and of ``both`` that starts there."""
     folder = tmp_path_factory.mktemp("blip2")
-    with tiny.quick():
-        loop.train(language(), folder / "lm")
-        loop.train(qformer(), folder / "qformer")
+    untrained(folder / "lm", language())
+    untrained(folder / "qformer", qformer())
     return folder
 
 

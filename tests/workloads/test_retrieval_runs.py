@@ -1,8 +1,10 @@
 """A run that has learnt to retrieve: scored, asked in a notebook and by commands."""
 
 import dataclasses
+import functools
 import io
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,17 +85,15 @@ def test_a_notebook_ranks_candidates_again(run, files):
     np.testing.assert_array_equal(again.notna(), chosen)
     rows = retrieval.text_rows(run.config.data, run.tokenizer, TEXTS)
     pixels = classified.read(run, paths)
+    states_of, match = (
+        jax.jit(functools.partial(run.model.apply, train=False, method=method))
+        for method in ("image_states", "match")
+    )
+    params = {"params": run.params}
     for image, text in np.argwhere(chosen):
-        states = run.model.apply(
-            {"params": run.params},
-            pixels[image][None, None],
-            train=False,
-            method="image_states",
-        )
+        states = states_of(params, pixels[image][None, None])
         row = type(rows)(rows.tokens[[text]], rows.segments[[text]])
-        logits = run.model.apply(
-            {"params": run.params}, states, row, train=False, method="match"
-        )
+        logits = match(params, states, row)
         wanted = logits[0, 1] + cosines.iloc[image, text]
         assert again.iloc[image, text] == pytest.approx(float(wanted), abs=1e-4)
     with pytest.raises(ValueError, match="rerank=-1 must be 0 or more"):
