@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_TORCH = os.pathsep.join([str(ROOT / "tests" / "without_torch"), str(ROOT)])
 
 ZYGOTE = """
-import importlib, json, os, sys, tempfile
+import functools, gc, importlib, json, os, sys, tempfile
+from jax._src.interpreters import mlir
 from tests import shared_programs
 from tfm_jax import main
 from tfm_jax.train import finish, loop, modes
@@ -33,7 +34,11 @@ os.environ["JPY_PARENT_PID"] = str(os.getpid())  # with which a kernel ends
 for name in sys.argv[1:]:
     importlib.import_module(name)
 shared_programs.share()
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)  # as in conftest.py
 finish._draw = lambda *_: None  # pictures have a test of their own
+gc.set_threshold(20_000, 10, 10)
+gc.collect()
+gc.freeze()  # no collection in a child walks, and copies, what is here
 codes = {}
 for line in sys.stdin:
     request = json.loads(line)
