@@ -1,5 +1,6 @@
 """How Sphinx builds the site from this folder: ``make docs``."""
 
+import gc
 import os
 import re
 from pathlib import Path
@@ -60,6 +61,7 @@ def _fields(app, what, name, thing, options, lines):
 
 def setup(app: Any) -> None:
     """What Sphinx calls: the texts it reads go through the functions above."""
+    gc.disable()  # nearly all there is, the trees of the pages, is needed to the end
 
     def read(app, page, source):
         source[0] = follow(source[0], page, page)
