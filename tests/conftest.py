@@ -102,6 +102,15 @@ def compiled_once():
 
 
 @pytest.fixture(scope="session")
+def commands():
+    """What starts processes that need not import anything: ``Commands``."""
+    processes = importlib.import_module("tests.reliability.processes")
+    of_kernels = "ipykernel.kernelapp", "pandas", "sklearn.datasets", "tfm_jax.notebook"
+    with processes.Commands(*of_kernels) as commands:
+        yield commands
+
+
+@pytest.fixture(scope="session")
 def data_dir():
     """Folder of real data sets, which are not part of the project."""
     folder = Path(os.environ.get("TFM_JAX_DATA", ROOT.parent / "shared" / "data"))

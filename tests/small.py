@@ -1,5 +1,6 @@
-"""Sizes of runs of guides and of a notebook, whose compiled programs are the same."""
+"""Sizes of runs of guides and of notebooks, whose compiled programs are the same."""
 
+from tfm_jax import config as configs
 from tfm_jax.config import flatten
 
 SMALL = {  # where a configuration says this -> the knobs it has here
@@ -77,3 +78,8 @@ def small(config):
                 {knob: value for knob, value in knobs.items() if knob in there}
             )
     return config
+
+
+def load(file):
+    """As ``tfm_jax.config.load``, and small."""
+    return small(configs.load(file))

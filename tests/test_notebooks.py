@@ -11,15 +11,16 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import local_provisioner
 
-from tests.reliability.processes import Commands, environment
+from tests.reliability.processes import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+SMALL = {"from tfm_jax.config import load": "from tests.small import load"}
 FEWER = {  # what stands in a notebook -> what runs here: every cell, but less of it
     "diffusion": {
-        "total_steps = 3000": "total_steps = config.eval.samples = 2\n"
-        "config.model.depth = 1",
+        **SMALL,
+        "total_steps = 3000": "total_steps = 2",
         "[*range(10)] * 3": "range(10)",
         "0, 1, 4": "1, 4",
         '("ddim", 100), ("ddim", 20), ': "",
@@ -35,29 +36,27 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
         "tuned.model.depth = 2, 1",
     },
     "huggingface": {
+        **SMALL,
         "n_layer=2": "n_layer=1",
-        "ffn_width=256)\nconfig.train": "ffn_width=256, depth=1)\nconfig.train",
-        "total_steps=40": "total_steps=8",
+        "total_steps=40, batch_tokens=1024": "total_steps=8",
     },
     "multimodal": {
-        # the devices, too, are those of guides, whose programs are read
-        "from tfm_jax.train import loop": "import jax\n"
-        "from tests.small import small\n"
-        "from tfm_jax.train import loop\n"
-        "jax.config.update('jax_num_cpu_devices', 8)\n"
-        "jax.devices()",
+        **SMALL,
         "lm=500, qformer=1500, flamingo=1500": "lm=2, qformer=2, flamingo=2",
         "train=20_000, valid=200, test=200": "train=64, valid=16, test=32",
-        "config.update(changes)": "config.update(changes)\n    small(config)",
         "steps // 2": "steps",
     },
-    "study": {
-        '"train.total_steps": 60, "eval.every_steps": 20': '"train.total_steps": 4, '
-        '"eval.every_steps": 2, '
-        '"eval.pictures": False',
-        '"data.numerals_train": 700': '"data.numerals_train": 100, '
-        '"model.encoder_depth": 1, "model.decoder_depth": 1, "eval.beam": 1, '
-        '"eval.max_length_offset": 4',
+    "study": {  # programs of tests/experiments/tiny_study.py: a process trains three
+        "from pathlib import Path": "from pathlib import Path\n"
+        "from experiments.engines import local\n"
+        "from tests.reliability.processes import Commands\n"
+        "local.subprocess = Commands().as_subprocess()",
+        "from experiments.study import": "from tests.experiments.tiny_study import "
+        "SMALL\nfrom experiments.study import",
+        '"train.total_steps": 60, "eval.every_steps": 20': "**SMALL",
+        '"data.numerals_train": 700': '"data.numerals_train": 100',
+        "seeds=(0, 1)": "seeds=(0, 1, 2)",
+        'f"--out={folder}"])': 'f"--out={folder}", "--jobs=1"])',
     },
     "translate": {
         "total_steps=100": "total_steps=4",
@@ -66,10 +65,10 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
         "log_every_steps=10": "log_every_steps=2",
     },
     "vision": {
-        'load("vit_digits")\nworkdir': 'load("vit_digits")\n'
-        "config.train.total_steps, config.model.depth = 2, 1\nworkdir",
-        "total_steps = 300": "total_steps, larger.model.depth = 2, 1",
+        **SMALL,
+        "total_steps = 300": "total_steps = 2",
         "warmup_steps=20": "warmup_steps=1",
+        "every_steps = 100": "every_steps = 2",
     },
 }
 
@@ -102,20 +101,9 @@ def test_notebook_never_renders_text_as_html(path):
         assert "IPython" not in cell.source and not cell.source.startswith(("%", "!"))
 
 
-@pytest.fixture(scope="module")
-def launch_kernel():
-    """Kernels that need not import what takes seconds, each time."""
-    modules = "ipykernel.kernelapp", "pandas", "sklearn.datasets", "tfm_jax.notebook"
-    backend = "module://matplotlib_inline.backend_inline"
-    with Commands(*modules, MPLBACKEND=backend) as commands:
-        yield commands.launch_kernel
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_and_shows_its_pictures(
-    path, tmp_path, launch_kernel, monkeypatch
-):
+def test_notebook_runs_and_shows_its_pictures(path, tmp_path, commands, monkeypatch):
     notebook, cells = read(path)
     for text, smaller in FEWER.get(path.stem, {}).items():
         (cell,) = (cell for cell in cells if text in cell.source)
@@ -132,8 +120,7 @@ def test_notebook_runs_and_shows_its_pictures(
     variables = {}
     if any("transformers" in cell.source for cell in cells):
         variables["PYTHONPATH"] = str(ROOT)  # with torch
-    else:
-        monkeypatch.setattr(local_provisioner, "launch_kernel", launch_kernel)
+    monkeypatch.setattr(local_provisioner, "launch_kernel", commands.launch_kernel)
     client.execute(
         cleanup_kc=True,
         env=environment(

@@ -1,9 +1,7 @@
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import pandas as pd
@@ -18,7 +16,7 @@ from experiments.plan import Plan
 from experiments.runs import attempts, outcomes
 from tests.experiments import tiny_study
 from tests.experiments.engines import fake_slurm
-from tests.reliability.processes import Commands, environment
+from tests.reliability.processes import environment
 from tfm_jax import bounded_json
 from tfm_jax.api import score_names
 from tfm_jax.train.aot import compiling, topologies
@@ -37,19 +35,21 @@ def at_root(request):
 
 
 @pytest.fixture(scope="module")
-def quick():
+def quick(commands):
     """Processes of runs need not import what others have: see ``Commands``."""
-    with Commands() as commands, pytest.MonkeyPatch.context() as patch:
-        popen = vars(subprocess) | {"Popen": commands.popen}
-        patch.setattr(local, "subprocess", SimpleNamespace(**popen))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "subprocess", commands.as_subprocess())
         yield
 
 
 @pytest.fixture(scope="module")
 def ended(quick, tmp_path_factory):
-    """A study that has run, with real training, from the command line."""
+    """A study that has run, with real training, from the command line.
+
+    One run after the other, so that each finds what those before have compiled.
+    """
     out = tmp_path_factory.mktemp("studies")
-    assert run.main([TINY, "run", f"--out={out}"]) == 0
+    assert run.main([TINY, "run", f"--out={out}", "--jobs=1"]) == 0
     return out
 
 

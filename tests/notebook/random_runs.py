@@ -57,4 +57,4 @@ def logits_of(run, row, types=None):
     pads = 0, 16 - len(row)
     types = None if types is None else np.pad(types, pads)[None]
     found = run.logits(np.pad(row, pads)[None], [len(row)], types)
-    return jax.tree.map(lambda x: x[0, : len(row)], found)
+    return jax.tree.map(lambda x: np.asarray(x)[0, : len(row)], found)

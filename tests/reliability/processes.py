@@ -1,7 +1,7 @@
 """Commands of ``tfm_jax.main`` as processes, without the seconds each would import.
 
-So are kernels of notebooks. They are forked from one process that has imported
-everything and started nothing.
+So are kernels of notebooks, and programs in Python. They are forked from one process
+that has imported everything and started nothing: the fixture ``commands``.
 """
 
 import json
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -39,6 +40,19 @@ finish._draw = lambda *_: None  # pictures have a test of their own
 gc.set_threshold(20_000, 10, 10)
 gc.collect()
 gc.freeze()  # no collection in a child walks, and copies, what is here
+
+def run_kernel(argv):
+    from ipykernel import kernelapp
+    matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
+    if "without_torch" not in os.environ["PYTHONPATH"]:
+        sys.path[:] = [path for path in sys.path if "without_torch" not in path]
+    return kernelapp.launch_new_instance(argv)
+
+def run_program(argv):
+    sys.argv = ["-c", *argv[1:]]
+    exec(argv[0], {"__name__": "__main__"})
+
+runs = dict(command=main.main, kernel=run_kernel, program=run_program)
 codes = {}
 for line in sys.stdin:
     request = json.loads(line)
@@ -51,7 +65,7 @@ for line in sys.stdin:
         answer = codes.get(pid)
     else:
         answer = os.fork()
-        if answer and request["kernel"]:
+        if answer and request["runs"] == "kernel":
             os.setpgid(answer, answer)  # who ends a kernel ends its group
         if not answer:
             os.environ.update(request["variables"])
@@ -61,10 +75,7 @@ for line in sys.stdin:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
                 os.dup2(os.open(request[name], flags), number)
             os.close(0)
-            if request["kernel"]:
-                from ipykernel import kernelapp
-                sys.exit(kernelapp.launch_new_instance(request["argv"]))
-            sys.exit(main.main(request["argv"]))
+            sys.exit(runs[request["runs"]](request["argv"]))
     print(json.dumps(answer), flush=True)
 """
 
@@ -87,13 +98,18 @@ def environment(**changes):
 
 
 class Commands:
-    """Context that starts commands, which need not import ``modules`` either."""
+    """Context that starts commands, which need not import ``modules`` either.
 
-    def __init__(self, *modules, **variables):
+    Of processes that are one run the first compiles for all.
+    """
+
+    def __init__(self, *modules):
+        variables = dict(PYTHONHASHSEED="1", JAX_SHARE_BINARY_BETWEEN_HOSTS="1")
         self._zygote = subprocess.Popen(
             [sys.executable, "-c", ZYGOTE, *modules],
             **dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True),
             env=environment(**variables),
+            cwd=ROOT,
         )
 
     def __enter__(self):
@@ -109,18 +125,25 @@ class Commands:
         What it prints is appended to files, ``errors`` to ``output`` too if not given.
         Variables are those that matter after the imports.
         """
-        return self._start([str(word) for word in argv], output, errors, variables)
+        return self._start("command", argv, output, errors, variables)
+
+    def start_program(self, argv, output, errors=None) -> int:
+        """Starts ``python -c argv``; its pid."""
+        return self._start("program", argv, output, errors)
 
     def popen(self, argv, *, stdout, env, **_):
         """As ``subprocess.Popen`` of ``python -m tfm_jax.main``."""
         assert argv[:3] == [sys.executable, "-m", "tfm_jax.main"]
         return Forked(self, self.start(argv[3:], stdout.name, **env))
 
+    def as_subprocess(self):
+        """The module ``subprocess`` with that ``Popen``."""
+        return SimpleNamespace(**vars(subprocess) | {"Popen": self.popen})
+
     def launch_kernel(self, argv, *, env, cwd, **_):
         """As that of ``jupyter_client``, of kernels of this Python."""
         assert argv[:3] == [sys.executable, "-m", "ipykernel_launcher"]
-        given = os.devnull, None, dict(env)
-        pid = self._start(argv[3:], *given, cwd=str(cwd), kernel=True)
+        pid = self._start("kernel", argv[3:], os.devnull, None, dict(env), cwd)
         return Forked(self, pid)
 
     def wait(self, pid) -> int:
@@ -147,10 +170,10 @@ class Commands:
             time.sleep(0.01)
         raise AssertionError(f"step {step} was not reached")
 
-    def _start(self, argv, output, errors, variables, *, cwd=".", kernel=False):
-        files = dict(output=str(output), errors=str(errors or output))
-        how = dict(variables=variables, cwd=cwd, kernel=kernel)
-        return self._ask(argv=argv, **files, **how)
+    def _start(self, runs, argv, output, errors, variables=None, cwd="."):
+        words = [str(word) for word in argv]
+        files = dict(output=str(output), errors=str(errors or output), cwd=str(cwd))
+        return self._ask(runs=runs, argv=words, variables=variables or {}, **files)
 
     def _ask(self, **request):
         self._zygote.stdin.write(json.dumps(request) + "\n")

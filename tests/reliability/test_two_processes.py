@@ -25,12 +25,6 @@ SHORT |= dict(optim__schedule="plateau")  # evaluations decide, and both know th
 HALVES = dict(mesh__data=1, mesh__fsdp=2)  # each process has half of every parameter
 
 
-@pytest.fixture(scope="module")
-def commands():
-    with processes.Commands() as commands:
-        yield commands
-
-
 def flags(workdir, **changes):
     knobs = {**SHORT, **changes, "mesh__cpu_devices": 1, "mesh__processes": 2}
     named = (f"--config.{k.replace('__', '.')}={v}" for k, v in knobs.items())
