@@ -11,11 +11,16 @@ from tfm_jax.models import albert, bert
 TINY_ALBERT = dict(embedding_width=6)
 
 
-def millions(**fields):
-    """Of encoder and pooler, which the paper counts."""
-    found = sizes(albert.Albert(albert.Config(vocab=30_000, **fields)))
-    kept = sum(n for k, n in found.items() if k.startswith(("encoder", "head/pooler")))
-    return kept / 1e6
+def millions(depth=12, **fields):
+    """Of encoder and pooler, which the paper counts; each layer adds as many."""
+
+    def of(depth):
+        cfg = albert.Config(vocab=30_000, depth=depth, **fields)
+        found = sizes(albert.Albert(cfg)).items()
+        return sum(n for k, n in found if k.startswith(("encoder", "head/pooler")))
+
+    one, two = of(1), of(2)
+    return (one + (depth - 1) * (two - one)) / 1e6
 
 
 @pytest.mark.parametrize(

@@ -219,8 +219,8 @@ def test_what_is_held_still_drops_nothing(part):
     off = {f"{x}.{y}": 0.0 for x in ("text", "lm") for y in ("dropout",)}
     off |= {"text.attention_dropout": 0.0, "lm.attention_dropout": 0.0}
     off |= {"lm.embedding_dropout": 0.0, f"{dropped[part]}.dropout": 0.5}
-    cfg, params = replaced(config_of(**TINY), off), case()[1]
-    evaluated = run(Blip2(cfg), params, batch_of())
+    cfg, (model, params) = replaced(config_of(**TINY), off), case()
+    evaluated = run(model, params, batch_of())
 
     @functools.partial(jax.jit, static_argnums=0)
     def trained(model):

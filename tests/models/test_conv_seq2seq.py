@@ -117,9 +117,11 @@ def test_logits_loss_and_all_gradients_are_those_of_pytorch():
 
     step = jax.jit(jax.value_and_grad(mean_loss, has_aux=True))
     (actual_loss, y), gradients = step(params)
+    y, gradients = jax.device_get((y, gradients))
     np.testing.assert_allclose(y[real], wanted.detach()[real], atol=1e-5)
     np.testing.assert_allclose(actual_loss, loss.item(), atol=1e-5)
-    expected = flatten_dict(from_torch(theirs, gradients=True), sep="/")
+    expected = jax.device_get(from_torch(theirs, gradients=True))
+    expected = flatten_dict(expected, sep="/")
     for path, gradient in flatten_dict(gradients, sep="/").items():
         size = np.abs(expected[path]).max()
         np.testing.assert_allclose(gradient / size, expected[path] / size, atol=1e-4)
@@ -179,7 +181,8 @@ def test_a_token_reaches_as_many_columns_as_the_kernels_add_up_to():
         **dict(encoder_widths=(8,) * 2, decoder_widths=(8,) * 2),
         **dict(decoder_kernels=(3,), encoder_gradient="sum"),
     )
-    by_source, by_target = reach(model, params, PACKED, width=E)
+    reached = jax.jit(lambda params: reach(model, params, PACKED, width=E))
+    by_source, by_target = reached(params)
     segments, t = PACKED.target_segments[0], np.arange(9)
     real, back = segments > 0, t[:, None] - t
     own = segments[:, None] == segments
@@ -288,6 +291,9 @@ def test_layers_that_attend_are_those_that_are_named():
     assert not weights[0, ..., 5:].any()
 
 
+ONE = dict(encoder_widths=(8,))  # layer of the encoder, two of the decoder
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def loss_and_gradients(model, params):
     def total(params):
@@ -300,9 +306,9 @@ def loss_and_gradients(model, params):
 
 def test_gradients_of_the_encoder_are_scaled_by_the_attention_layers():
     """Of two layers: by 1 / 2, or 1 / 4; its token vectors have a way round it."""
-    _, whole = loss_and_gradients(*tiny(encoder_gradient="sum"))
+    _, whole = loss_and_gradients(*tiny(**ONE, encoder_gradient="sum"))
     for rule, factor in (("half_mean", 1 / 4), ("mean", 1 / 2)):
-        _, scaled = loss_and_gradients(*tiny(encoder_gradient=rule))
+        _, scaled = loss_and_gradients(*tiny(**ONE, encoder_gradient=rule))
         for part, by in (("encoder", factor), ("decoder", 1.0)):
             jax.tree.map(
                 lambda a, b, by=by: np.testing.assert_allclose(a, by * b, atol=1e-5),
@@ -312,7 +318,7 @@ def test_gradients_of_the_encoder_are_scaled_by_the_attention_layers():
 
 def test_what_is_computed_again_changes_neither_loss_nor_gradients():
     """The dropout in it included."""
-    kept, again = (loss_and_gradients(*tiny(remat=r)) for r in ("none", "full"))
+    kept, again = (loss_and_gradients(*tiny(**ONE, remat=r)) for r in ("none", "full"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), kept, again)
 
 

@@ -34,7 +34,8 @@ def millions(found, *prefixes):
     "size, wanted", [("small", 13.55), ("base", 109.48), ("large", 335.14)]
 )
 def test_parameters_are_as_many_as_published(size, wanted):
-    cfg = electra.Config(vocab=30_522, **electra.SIZES[size])
+    # one layer is traced for all
+    cfg = electra.Config(vocab=30_522, **electra.SIZES[size], layout="scanned")
     found = sizes(electra.Electra(cfg))
     assert millions(found, "discriminator", "replaced") == wanted
     if size == "small":
@@ -142,9 +143,9 @@ def test_a_discriminator_that_restores_words_reads_what_was_filled_in(head):
     found = run(model, params, batch)
     tokens, replaced = fill(batch, found.lm_logits, jax.random.key(0))
     filled = batch._replace(tokens=np.asarray(tokens))
-    variables = {"params": params}
-    states = model.apply(variables, filled, method="encode", train=False)
-    wanted = model.apply(variables, states, method="restore_lm_logits")
+    states = run(model, params, filled, "encode")
+    restore = functools.partial(model.apply, method="restore_lm_logits")
+    wanted = jax.jit(restore)({"params": params}, states)
     if head == "all_tokens_mlm":
         np.testing.assert_array_equal(found.original, whole)
         np.testing.assert_array_equal(found.same, ~np.asarray(replaced))
@@ -186,10 +187,8 @@ def test_what_is_shared_has_one_copy(share, generator):
     assert set(params["discriminator"]) == {"embedding", "stack"}
     batch = masked()
     if share == "all":  # the generator is the discriminator's encoder
-        variables = {"params": params}
-        states = model.apply(variables, batch, method="encode", train=False)
-        other = electra.SHARES["all"].states
-        found = model.apply(variables, batch, False, method=other)
+        states = run(model, params, batch, "encode")
+        found = run(model, params, batch, electra.SHARES["all"].states)
         np.testing.assert_array_equal(found, states)
 
 

@@ -52,13 +52,15 @@ def case(**changes):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def run(model, params, images):
-    return model.apply({"params": params}, batch_of(images), train=False)
+def run(model, params, batch):
+    return model.apply({"params": params}, batch, train=False)
 
 
 def shut(params):
     flat = flatten_dict(params, sep="/")
-    flat = {k: 0 * x if k.endswith("/alpha") else x for k, x in flat.items()}
+    for path in flat:
+        if path.endswith("/alpha"):
+            flat[path] = np.zeros_like(flat[path])
     return unflatten_dict(flat, sep="/")
 
 
@@ -72,18 +74,23 @@ def test_with_its_gates_shut_it_is_the_language_model_to_the_last_bit():
     }
     alone = jax.jit(functools.partial(language.apply, train=False))
     wanted = alone({"params": unflatten_dict(own, sep="/")}, TextBatch(TOKENS, REAL))
-    np.testing.assert_array_equal(run(model, shut(params), IMAGES), wanted)
-    assert np.abs(run(model, params, IMAGES) - wanted).max() > 1e-2
+    batch = batch_of(IMAGES)
+    np.testing.assert_array_equal(run(model, shut(params), batch), wanted)
+    assert np.abs(run(model, params, batch) - wanted).max() > 1e-2
 
 
 def test_at_the_start_of_all_that_is_new_only_the_gates_have_a_gradient():
-    model, _ = case()
+    every = dict(lm=LANGUAGE | dict(depth=2), gated_every=1)
+    model = Flamingo(config_of(**TINY | every))
 
-    def loss(params):
-        logits = model.apply({"params": params}, batch_of(IMAGES), train=False)
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        logits = run(model, params, batch_of(IMAGES))
         return jnp.mean(jax.nn.log_softmax(logits)[..., 1])
 
-    grads = flatten_dict(jax.jit(lambda: jax.grad(loss)(initial(model)))(), sep="/")
+    params = jax.jit(lambda: initial(model))()
+    grads = flatten_dict(gradient(params), sep="/")
     new = {
         k: x for k, x in grads.items() if "/gated_" in k or k.startswith("resampler")
     }
@@ -104,7 +111,7 @@ def jacobian(model, params):
     """[B, T, B, N]: how much the logits of a token move with an image."""
 
     def logits(images):
-        return jnp.sum(run(model, params, images) ** 2, axis=-1)
+        return jnp.sum(run(model, params, batch_of(images)) ** 2, axis=-1)
 
     moved = jax.jit(jax.jacrev(logits))(IMAGES)
     return np.abs(moved).sum(axis=(-1, -2, -3))
@@ -158,7 +165,7 @@ def decoded(model, params, tokens, size):
 def test_cached_decoding_behind_a_prompt_with_images_equals_the_full_pass():
     model, params = case()
     size = T - 1  # all images stand in the prompt, of which row 1 has no padding
-    whole = run(model, params, IMAGES)
+    whole = run(model, params, batch_of(IMAGES))
     steps = decoded(model, params, TOKENS, size)
     for w in range(W):
         np.testing.assert_allclose(steps[0, :, w], whole[0, size:], atol=1e-5)
@@ -168,12 +175,12 @@ def test_a_shorter_prompt_is_continued_as_if_it_stood_alone():
     model, params = case()
     steps = decoded(model, params, TOKENS, T - 1)[1]
     tokens = np.where(np.arange(T) == LENGTHS[1], TOKENS[:, -1:], TOKENS)
-    whole = model.apply(
-        {"params": params},
+    whole = run(
+        model,
+        params,
         batch_of(IMAGES)._replace(
             tokens=tokens, segments=np.ones((B, T), np.int32), image_index=INDEX
         ),
-        train=False,
     )
     np.testing.assert_allclose(steps[0, 0], whole[1, LENGTHS[1]], atol=1e-5)
 

@@ -75,20 +75,28 @@ def test_a_row_without_source_is_finite_and_disturbs_no_gradient():
     """An empty row at the end of an evaluation set, under shared projections."""
     model, params = tiny()
     full = jax.tree.map(lambda x: x[[0, 0]], PADDED)
-    empty = jax.tree.map(lambda x: x * np.array([[1], [0]]), full)
-
-    @jax.jit
-    @functools.partial(jax.grad, has_aux=True)
-    def total(params, batch):
-        y = model.apply({"params": params}, batch, train=False)
-        return jnp.sum(jnp.sin(y[0])), y
-
-    (wanted, y), (found, z) = (total(params, batch) for batch in (full, empty))
+    empty = jax.tree.map(lambda x: x * np.array([[1], [0]], x.dtype), full)
+    (y, wanted), (z, found) = (
+        outputs_and_gradients(model, params, batch, np.array([1.0, 0.0]))
+        for batch in (full, empty)
+    )
     assert np.isfinite(z).all()
     np.testing.assert_array_equal(y[0], z[0])
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, wanted
     )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def outputs_and_gradients(model, params, batch, weights):
+    """Logits, and the gradient of a readout in which each row has its weight."""
+
+    def total(params):
+        y = model.apply({"params": params}, batch, train=False)
+        return jnp.sum(jnp.sin(y) * weights[:, None, None]), y
+
+    grads, y = jax.grad(total, has_aux=True)(params)
+    return y, grads
 
 
 def encode(model, params, source, segments, positions):
@@ -119,10 +127,10 @@ def test_relative_positions_do_not_know_where_a_sentence_begins(positions):
     assert same(here, there) == (positions in RELATIVE)
 
 
-STEPS = 4
+STEPS, W = 4, 2
 
 
-def decoded(model, params, batch, width=1, parents=lambda t: None, choose=None):
+def decoded(model, params, batch, parents=lambda t: None, choose=None):
     """Logits [B, W, STEPS, V] of decoding step by step."""
     variables = {"params": params}
     memory = encode(model, params, batch.source, batch.source_segments, None)
@@ -130,7 +138,7 @@ def decoded(model, params, batch, width=1, parents=lambda t: None, choose=None):
         variables,
         memory,
         batch.source_segments,
-        width=width,
+        width=W,
         max_length=8,
         method="init_cache",
     )
@@ -138,7 +146,7 @@ def decoded(model, params, batch, width=1, parents=lambda t: None, choose=None):
     for t in range(STEPS):
         if parents(t) is not None:
             cache = cache.select(parents(t))
-        tokens = np.repeat(batch.target_inputs[:, t : t + 1], width, 1)
+        tokens = np.repeat(batch.target_inputs[:, t : t + 1], W, 1)
         tokens = choose(t, tokens) if choose else tokens
         y, cache = model.apply(variables, tokens, cache, method="step")
         steps.append(y)
@@ -167,8 +175,9 @@ CACHED = [
 def test_decoding_with_the_cache_equals_the_full_forward_pass(changes):
     model, params = tiny(**changes)
     wanted = logits(model, params, PADDED)[:, :STEPS]
-    found = decoded(model, params, PADDED)[:, 0]
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    found = decoded(model, params, PADDED)
+    for w in range(W):
+        np.testing.assert_allclose(found[:, w], wanted, atol=1e-5)
 
 
 def test_a_hypothesis_goes_on_from_the_parent_that_select_names():
@@ -182,7 +191,7 @@ def test_a_hypothesis_goes_on_from_the_parent_that_select_names():
         return np.stack([batch.target_inputs[:, t], other[:, t]], 1)
 
     swap = np.array([[1, 0], [0, 0]])
-    found = decoded(model, params, batch, 2, lambda t: swap if t == 3 else None, choose)
+    found = decoded(model, params, batch, lambda t: swap if t == 3 else None, choose)
     whole = [
         logits(model, params, batch._replace(target_inputs=x))
         for x in (batch.target_inputs, other)
@@ -227,18 +236,7 @@ def test_the_two_layouts_convert_without_loss():
 def plain():
     """Logits and gradients of the unrolled model that computes nothing twice."""
     model, params = tiny()
-    return model, params, *value_and_grads(model, params)
-
-
-def value_and_grads(model, params):
-    @jax.jit
-    @functools.partial(jax.grad, has_aux=True)
-    def total(params):
-        y = model.apply({"params": params}, PADDED, train=False)
-        return jnp.sum(jnp.sin(y)), y
-
-    grads, y = total(params)
-    return y, grads
+    return model, params, *outputs_and_gradients(model, params, PADDED, np.ones(2))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +253,8 @@ def test_layout_and_remat_change_neither_logits_nor_gradients(plain, layout, rem
     other = Transformer(dataclasses.replace(model.cfg, layout=layout, remat=remat))
     assert layout == "scanned" or shapes(other.cfg) == shapes(model.cfg)
     convert = (to_scanned, to_unrolled) if layout == "scanned" else (lambda p: p,) * 2
-    again, found = value_and_grads(other, convert[0](params))
+    params = convert[0](params)
+    again, found = outputs_and_gradients(other, params, PADDED, np.ones(2))
     np.testing.assert_allclose(again, y, atol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),

@@ -48,11 +48,8 @@ def test_an_untrained_model_predicts_zero_and_only_its_last_map_has_a_gradient()
         y = model.apply({"params": params}, BATCH, train=False)
         return jnp.sum((y - 1) ** 2), y
 
-    @jax.jit
-    def run():
-        return jax.value_and_grad(loss, has_aux=True)(initial(model))
-
-    (_, y), grads = run()
+    params = jax.jit(lambda: initial(model))()
+    (_, y), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     np.testing.assert_array_equal(y, np.zeros_like(BATCH.images))
     moved = {path[0] for path, x in flatten_dict(grads).items() if np.any(x)}
     assert moved == {"final"}

@@ -100,5 +100,5 @@ def reach(model, params, batch, row=0, width=0):
         (jnp.zeros_like(moves[0]),) * 2,
         tuple(moves),
     )
-    change = np.abs(change).max(-1).T
+    change = jnp.abs(change).max(-1).T
     return change[:, :length], change[:, length:]

@@ -35,6 +35,6 @@ def images(count=2, size=(6, 8), channels=2, seed=0):
     return ImageBatch(pixels, None, None)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def run(model, params, batch):
-    return model.apply({"params": params}, batch, train=False)
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def run(model, params, batch, method=None):
+    return model.apply({"params": params}, batch, train=False, method=method)

@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 
 from tests.layers.weights import randomised
 from tfm_jax.data.batch import TextBatch
-from tfm_jax.layers.layout import init_params
+from tfm_jax.layers.layout import abstract, init_params
 
 V = 19
 TINY = dict(width=8, heads=2, ffn_width=12, depth=2, vocab=V, max_length=12)
@@ -24,8 +24,7 @@ ONE = TextBatch(np.ones((1, 2), np.int32), np.ones((1, 2), np.int32))
 
 def sizes(model, batch=ONE):
     """Path of each parameter to the number of its elements; nothing is computed."""
-    params = jax.eval_shape(lambda: init_params(model, jax.random.key(0), batch))
-    flat = flatten_dict(params, sep="/")
+    flat = flatten_dict(abstract(model, batch).params, sep="/")
     return {path: leaf.size for path, leaf in flat.items()}
 
 
@@ -59,6 +58,6 @@ def rows(groups, length=0, seed=0):
     return TextBatch(tokens, segments, positions if packed else None, types)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def run(model, params, batch):
-    return model.apply({"params": params}, batch, train=False)
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def run(model, params, batch, method=None):
+    return model.apply({"params": params}, batch, train=False, method=method)
