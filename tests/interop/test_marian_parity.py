@@ -88,7 +88,8 @@ def test_loss_and_every_gradient_are_equal(pair):
         total, weight = translation.loss_sum(apply, params, batch, train=False)
         return total / weight
 
-    found_loss, found = jax.jit(jax.value_and_grad(mean_loss))(imported.params)
+    step = jax.jit(jax.value_and_grad(mean_loss))
+    found_loss, found = jax.device_get(step(imported.params))
     np.testing.assert_allclose(found_loss, loss.item(), rtol=0, atol=1e-5)
     found = flatten_dict(found, sep="/")
     assert set(found) == set(expected)

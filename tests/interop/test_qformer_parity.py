@@ -120,7 +120,7 @@ def test_all_states_and_gradients_are_equal_under_every_mask():
 
         return jax.grad(loss, has_aux=True)(params)
 
-    grads, found = run(params)
+    grads, found = jax.device_get(run(params))
     given = [torch.tensor(x).double() for x in (queries, words, states)]
     wanted = theirs(
         model, given[0].repeat(3, 1, 1), given[1][torch.tensor(tokens)], given[2]

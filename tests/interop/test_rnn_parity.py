@@ -97,7 +97,7 @@ def assert_parity(model, logits, batch, cfg, tensors):
         return loss_of(batch, y), y
 
     run = jax.jit(jax.value_and_grad(run, has_aux=True))
-    (actual_loss, actual_logits), actual = run(params)
+    (actual_loss, actual_logits), actual = jax.device_get(run(params))
     wanted = logits.detach().numpy()
     assert wanted.std() > 0.1
     np.testing.assert_allclose(actual_logits, wanted, rtol=0, atol=1e-5)

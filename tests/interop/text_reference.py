@@ -98,7 +98,7 @@ def assert_parity(
         return loss_of(y), y
 
     run = jax.jit(jax.value_and_grad(run, has_aux=True))
-    (found_loss, found_outputs), found = run(imported.params)
+    (found_loss, found_outputs), found = jax.device_get(run(imported.params))
     for y, wanted in zip(jax.tree.leaves(found_outputs), outputs, strict=True):
         wanted = wanted.detach().numpy()
         assert y.shape == wanted.shape and wanted.std() > 0.1

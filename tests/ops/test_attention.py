@@ -79,7 +79,7 @@ def direct(score, q, k, p):
 def test_every_score_equals_its_formula(qkv, score):
     q, k, _ = qkv
     p = parameter(score)
-    found = SCORES[score].function(q, k, p)
+    found = np.asarray(SCORES[score].function(q, k, p))
     for b, h, t, s in np.ndindex(B, H, T, S):
         own = None if p is None else p[h]
         wanted = direct(score, q[b, t, h], k[b, s, h], own)

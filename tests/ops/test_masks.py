@@ -142,7 +142,7 @@ def test_a_query_sees_a_key_if_every_condition_allows_it(names):
         [[all(allowed(n, b, t, s) for n in names) for s in range(S)] for t in range(T)]
         for b in range(2)
     ]
-    np.testing.assert_array_equal(jnp.broadcast_to(found, (2, 1, T, S))[:, 0], wanted)
+    np.testing.assert_array_equal(np.broadcast_to(found, (2, 1, T, S))[:, 0], wanted)
     np.testing.assert_array_equal(Mask(**fields).bias(T, S), to_bias(found))
 
 
