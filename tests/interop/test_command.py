@@ -304,7 +304,7 @@ def test_the_same_outputs_pass_and_others_fail(name, tmp_path, monkeypatch, caps
 
     def disturbed(folder):
         loaded = load_huggingface(folder)
-        params = jax.tree.map(lambda x: x + 3e-3, loaded.params)
+        params = jax.tree.map(lambda x: np.asarray(x) + 3e-3, loaded.params)
         return loaded._replace(params=params)
 
     monkeypatch.setattr(verify.folders, "load", disturbed)

@@ -91,7 +91,8 @@ def test_the_same_predictions_pass_and_others_fail(name, folders, monkeypatch, c
 
     def disturbed(folder, load=verify.folders.load):
         loaded = load(folder)
-        return loaded._replace(params=jax.tree.map(lambda x: x + 3e-3, loaded.params))
+        params = jax.tree.map(lambda x: np.asarray(x) + 3e-3, loaded.params)
+        return loaded._replace(params=params)
 
     monkeypatch.setattr(verify.folders, "load", disturbed)
     assert main(["verify", str(folders / name)]) == 1

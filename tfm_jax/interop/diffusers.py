@@ -81,7 +81,7 @@ def save_diffusers(folder: str | Path, params: Mapping[str, Any], config: Any) -
         ours = f"{type(config).__module__}.{type(config).__name__}"
         raise ValueError(f"{ours} has no counterpart in diffusers")
     values = {CLASS: row.class_name, **row.write_config(config)}
-    tensors = row.to_tensors(config, params)
+    tensors = row.to_tensors(config, jax.device_get(params))
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")

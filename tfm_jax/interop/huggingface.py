@@ -78,7 +78,7 @@ def save_huggingface(
     folder = Path(folder)
     name_map, values = _representing(config, model_type)
     ids, decoding = name_map.write_ids(**ids)
-    tensors = name_map.to_tensors(config, params)
+    tensors = name_map.to_tensors(config, jax.device_get(params))
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")
