@@ -1,8 +1,6 @@
 """Two processes save and restore together: each its own part, and as one."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -120,25 +118,18 @@ def numbers(step):
     return {"step": np.int32(step), "params": params}
 
 
-def test_two_processes_save_restore_agree_and_stop_together(tmp_path):
+def test_two_processes_save_restore_agree_and_stop_together(commands, tmp_path):
     with Checkpointer(tmp_path / "alone", Config()) as alone:
         alone.save(1, numbers(1))
     address = f"127.0.0.1:{processes.free_port()}"
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(me), str(tmp_path), address],
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
-        )
-        for me in (0, 1)
+    outputs, errors = [tmp_path / "0", tmp_path / "1"], tmp_path / "errors"
+    pids = [
+        commands.start_program([PROCESS, me, tmp_path, address], output, errors)
+        for me, output in enumerate(outputs)
     ]
-    try:
-        outputs = [child.communicate(timeout=120) for child in children]
-    finally:
-        for child in children:
-            child.kill()
-    for child, (_, errors) in zip(children, outputs, strict=True):
-        assert child.returncode == 0, errors[-3000:]
-    said = [json.loads(out.splitlines()[-1]) for out, _ in outputs]
+    codes = [commands.wait(pid) for pid in pids]
+    assert codes == [0, 0], errors.read_text()[-3000:]
+    said = [json.loads(out.read_text().splitlines()[-1]) for out in outputs]
     assert said[0][0] == said[1][0]
     found, exact, copied, requested, step = said[0][0]
     # fresh, saved, still so after a failure, and back when the newest was damaged
