@@ -1,8 +1,10 @@
 """A profile is of the steps that were asked for."""
 
+import functools
 import gzip
 import json
 
+import jax
 import pytest
 
 from tests.reliability import tiny
@@ -18,7 +20,18 @@ def test_steps_that_are_none_of_the_run_are_refused(asked, tmp_path):
         Profile(asked, 40, tmp_path)
 
 
-def test_a_profile_has_the_steps_and_opens_in_tensorboard_and_perfetto(tmp_path):
+@pytest.fixture
+def without_programs(monkeypatch):
+    """Profiles leave out what this process has compiled for other tests."""
+    options = jax.profiler.ProfileOptions()
+    options.enable_hlo_proto = False
+    start = functools.partial(jax.profiler.start_trace, profiler_options=options)
+    monkeypatch.setattr(jax.profiler, "start_trace", start)
+
+
+def test_a_profile_has_the_steps_and_opens_in_tensorboard_and_perfetto(
+    tmp_path, without_programs
+):
     with tiny.quick():
         loop.train(tiny.get_config(train__total_steps=5), tmp_path, profile="3,2")
     (folder,) = (tmp_path / "profile" / "plugins" / "profile").iterdir()
