@@ -15,7 +15,8 @@ from flax.traverse_util import flatten_dict
 from tests.layers.weights import randomised
 from tests.models.test_flamingo import LANGUAGE, RESAMPLER
 from tests.reliability import tiny
-from tests.workloads.pair_runs import SEEN, SHARED, qformer, untrained
+from tests.workloads.pair_runs import SEEN, SHARED, qformer
+from tests.workloads.untrained import untrained
 from tfm_jax import mesh as meshes
 from tfm_jax.runs import saved, sources
 from tfm_jax.runs.log import read_history

@@ -46,7 +46,7 @@ class Perceptron(nn.Module):
 FAMILY = Family("pixels", Config, Perceptron, {}, learns={"classify_images": ()})
 
 
-def get_config(*, data=None, model=None, **train):
+def get_config(*, data=None, model=None, pictures=False, **train):
     """A run of a few steps on the digits of scikit-learn."""
     return configure(
         *(FAMILY.name, "classify_images"),
@@ -54,7 +54,7 @@ def get_config(*, data=None, model=None, **train):
         data={"test_share": 0.1, **(data or {})},
         optim=dict(peak_lr=1e-2, warmup_steps=1),
         train=dict(total_steps=6, batch_tokens=32, log_every_steps=2) | train,
-        eval=dict(every_steps=3, batch_tokens=128),
+        eval=dict(every_steps=3, batch_tokens=128, pictures=pictures),
         checkpoint=dict(every_steps=3),
         mesh=dict(data=1, cpu_devices=8),
     )

@@ -1,15 +1,7 @@
 """Runs of a small Q-Former: of one program, which is compiled once for all files."""
 
-import functools
-
-import jax
-
-from tests.layers.weights import randomised
 from tests.models.test_flamingo import VISION
-from tfm_jax.interop.workdirs import write_run
-from tfm_jax.layers.layout import init_params
 from tfm_jax.settings.configure import configure
-from tfm_jax.settings.experiment import resolve
 
 SEEN = VISION | dict(image_size=(16,), patch_size=(8,), channels=3, biases="none")
 TEXT = dict(width=8, heads=2, ffn_width=12, depth=1, max_length=24, biases="none")
@@ -35,14 +27,3 @@ def qformer(seed=0, **changes):
         eval=dict(every_steps=4, samples=4, pictures=False),
     )
     return configure("qformer", "retrieval", changes, seed=seed, **sections)
-
-
-def untrained(folder, config, tokenizer=None):
-    """Random parameters in ``folder``, as if ``config`` had been trained there."""
-    experiment = resolve(config)
-    tokenizer = tokenizer or experiment.workload.prepare(experiment).tokenizer
-    experiment = experiment.complete(tokenizer)
-    init = functools.partial(init_params, experiment.build_model())
-    example = experiment.objective.example()
-    params = randomised(jax.eval_shape(init, jax.random.key(7), example))
-    write_run(folder, experiment, tokenizer, jax.device_get(params), {})

@@ -8,8 +8,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.layers.weights import randomised
-from tests.workloads.pair_runs import SEEN, TEXT, qformer, untrained
+from tests.workloads.pair_runs import SEEN, TEXT, qformer
 from tests.workloads.test_visual_lm import LM, SCENES, TOKENIZER
+from tests.workloads.untrained import untrained
 from tfm_jax.config import ConfigError
 from tfm_jax.layers.layout import init_params
 from tfm_jax.main import main

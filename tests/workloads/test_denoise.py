@@ -11,6 +11,7 @@ import pytest
 from tests.reliability import tiny
 from tests.runs.events import summaries
 from tests.runs.test_pictures import sheet_of
+from tests.workloads.untrained import untrained
 from tfm_jax import api
 from tfm_jax.config import ConfigError
 from tfm_jax.data.batch import NoisyBatch
@@ -52,42 +53,28 @@ def get_config(**sections):
     )
 
 
-def losses(workdir, data):
-    """Of each logged step on that many devices."""
-    config = get_config(model=dict(label_dropout=0.5))
-    config.mesh.data, config.mesh.gradient_allreduce = data, "fused"
-    config.eval.samples, config.eval.every_steps = 0, 100
-    with tiny.quick():
-        loop.train(config, workdir)
-    return [r["loss"] for r in read_history(workdir) if r["kind"] == "train"]
-
-
-def test_devices_draw_the_noise_and_leave_out_the_labels_that_one_does(tmp_path):
-    together = losses(tmp_path / "two", 2)
-    np.testing.assert_allclose(together, losses(tmp_path / "one", 1), rtol=1e-4)
-
-
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
-    """Workdir of a ViT that has seen the digits for three steps."""
+    """Workdir of a ViT that knows of the digits."""
     workdir = tmp_path_factory.mktemp("judge")
     config = configure(
         *("vit", "classify_images"),
         model=dict(vit.SIZES["tiny"], depth=1, width=8, patch_size=(4,), channels=1)
         | dict(labels=10),
-        optim=dict(warmup_steps=1),
-        train=dict(total_steps=3, batch_tokens=32),
-        eval=dict(every_steps=3, pictures=False),
         mesh=dict(data=1, cpu_devices=8),
     )
-    loop.train(config, workdir)
+    untrained(workdir, config)
     return workdir
 
 
 def judged_by(judge):
     """On two devices, where the judge had one; what is held out it partly has seen."""
-    config = get_config(eval=dict(judge=str(judge)), data=dict(split_seed=1))
-    config.mesh.data = 2
+    config = get_config(
+        model=dict(label_dropout=0.5),
+        data=dict(split_seed=1),
+        eval=dict(judge=str(judge)),
+    )
+    config.mesh.data, config.mesh.gradient_allreduce = 2, "fused"
     return config
 
 
@@ -96,6 +83,20 @@ def trained(tmp_path_factory, judge):
     """(workdir, results) of six steps."""
     workdir = tmp_path_factory.mktemp("denoise")
     return workdir, loop.train(judged_by(judge), workdir)
+
+
+def losses(workdir):
+    return [r["loss"] for r in read_history(workdir) if r["kind"] == "train"]
+
+
+def test_devices_draw_the_noise_and_leave_out_the_labels_that_one_does(
+    trained, judge, tmp_path
+):
+    config = judged_by(judge)
+    config.mesh.data, config.eval.every_steps = 1, 100
+    with tiny.quick():
+        loop.train(config, tmp_path)
+    np.testing.assert_allclose(losses(trained[0]), losses(tmp_path), rtol=1e-4)
 
 
 def test_a_run_is_scored_draws_images_and_is_loaded(trained):

@@ -45,7 +45,7 @@ def known():
 def trained(tmp_path_factory):
     """(workdir, results) of six steps on augmented digits."""
     workdir = tmp_path_factory.mktemp("digits")
-    return workdir, loop.train(get_config(**AUGMENTED), workdir)
+    return workdir, loop.train(get_config(**AUGMENTED, pictures=True), workdir)
 
 
 @pytest.fixture(scope="module")

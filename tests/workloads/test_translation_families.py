@@ -9,41 +9,40 @@ import sys
 import numpy as np
 import pytest
 
-from tests.reliability import tiny
+from tests.reliability import test_recurrent_runs, tiny
 from tfm_jax.audit import audit_transformer
 from tfm_jax.config import section
 from tfm_jax.main import main
-from tfm_jax.models import MODELS
+from tfm_jax.models import conv_seq2seq
 from tfm_jax.notebook import load_run
 from tfm_jax.runs.log import read_history
 from tfm_jax.train import loop, population
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
-FAMILIES = {  # name -> (sizes, kinds of attention)
-    "conv_seq2seq": (
-        dict(
-            embedding_width=12,
-            output_width=12,
-            encoder_widths=(16,),
-            decoder_widths=(12, 16),
-            encoder_kernels=(3,),
-            decoder_kernels=(3, 4),
-            tie="three_way",
-        ),
-        ("cross",),
-    ),
-    "rnn_seq2seq": (dict(width=16, embedding_width=12), ("cross",)),
-}
+CONVOLUTIONAL = dict(
+    embedding_width=12,
+    output_width=12,
+    encoder_widths=(16,),
+    decoder_widths=(12, 16),
+    encoder_kernels=(3,),
+    decoder_kernels=(3, 4),
+    tie="three_way",
+    dropout=0.1,
+)
 
 
-def get_config(family, **changes):
+def convolutional_config(**changes):
     """A run of packed rows, as hard to resume as that of ``tiny``."""
     few = dict(train__total_steps=6, eval__every_steps=4, data__batching="pack")
-    c = tiny.get_config(**few | changes)
-    c.model_name = family
-    c.model = section(MODELS[family].config, **FAMILIES[family][0], dropout=0.1)
-    return c
+    model = section(conv_seq2seq.Config, **CONVOLUTIONAL)
+    return tiny.get_config(model_name="conv_seq2seq", model=model, **few | changes)
+
+
+FAMILIES = {
+    "conv_seq2seq": convolutional_config,
+    "rnn_seq2seq": test_recurrent_runs.config,
+}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -55,7 +54,7 @@ def family(request):
 def trained(family, tmp_path_factory):
     """The workdir of a run."""
     workdir = tmp_path_factory.mktemp(family)
-    loop.train(get_config(family), workdir)
+    loop.train(FAMILIES[family](), workdir)
     return workdir
 
 
@@ -68,8 +67,8 @@ def losses(workdir):
 
 @convolutional
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(family, trained, tmp_path):
-    assert not tiny.run(tmp_path, get_config(family), stop=(3,))
-    assert tiny.run(tmp_path, get_config(family))
+    assert not tiny.run(tmp_path, FAMILIES[family](), stop=(3,))
+    assert tiny.run(tmp_path, FAMILIES[family]())
     assert tiny.digests(tmp_path) == tiny.digests(trained)
 
 
@@ -88,7 +87,7 @@ def test_it_translates_and_shows_what_it_attends_to(
     maps = run.attention("", target="neun")  # a single token, <eos>
     np.testing.assert_allclose(maps.cross, 1.0, rtol=1e-5)
     maps = run.attention("seven", target="neun")
-    assert maps.kinds == FAMILIES[family][1]
+    assert maps.kinds == ("cross",)
     for kind in maps.kinds:
         np.testing.assert_allclose(getattr(maps, kind).sum(-1), 1.0, rtol=1e-5)
     assert (trained / "attention.png").is_file() == bool(maps.kinds)
@@ -100,11 +99,11 @@ def test_it_translates_and_shows_what_it_attends_to(
 @convolutional
 def test_devices_and_a_population_lose_what_one_run_loses(family, trained, tmp_path):
     """Parameters and tensors divided; a member beside another one."""
-    spread = get_config(family, mesh__fsdp=2, mesh__tensor=2, mesh__cpu_devices=8)
+    spread = FAMILIES[family](mesh__fsdp=2, mesh__tensor=2, mesh__cpu_devices=8)
     members = [tmp_path / "a", tmp_path / "b"]
     with tiny.quick():
         loop.train(spread, tmp_path / "spread")
-        population.train([get_config(family, seed=seed) for seed in (0, 1)], members)
+        population.train([FAMILIES[family](seed=seed) for seed in (0, 1)], members)
     np.testing.assert_allclose(losses(tmp_path / "spread"), losses(trained), rtol=1e-4)
     np.testing.assert_allclose(losses(members[0]), losses(trained), rtol=1e-4)
     assert losses(members[1]) != losses(members[0])

@@ -112,7 +112,7 @@ def get_config(
         TrainConfig,
         **dict(total_steps=80, batch_tokens=384, label_smoothing=0.0) | (train or {}),
     )
-    c.eval = section(EvalConfig, every_steps=1_000, batch_tokens=384)
+    c.eval = section(EvalConfig, every_steps=1_000, batch_tokens=384, pictures=False)
     c.checkpoint = section(checkpoint.Config, every_steps=1_000, metric="nll")
     c.mesh = section(mesh.Config, data=1, cpu_devices=1)
     return c
