@@ -34,6 +34,13 @@ def at_root(request):
         yield
 
 
+@pytest.fixture
+def known(monkeypatch):
+    """What arms cost and are scored by, which takes traces of their models."""
+    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
+    monkeypatch.setattr("experiments.plan.score_names", lambda _: ["valid/nll"])
+
+
 @pytest.fixture(scope="module")
 def quick(commands):
     """Processes of runs need not import what others have: see ``Commands``."""
@@ -53,7 +60,7 @@ def ended(quick, tmp_path_factory):
     return out
 
 
-def test_a_plan_names_every_run_and_starts_none(tmp_path, capsys):
+def test_a_plan_names_every_run_and_starts_none(known, tmp_path, capsys):
     assert run.main([TINY, "plan", f"--out={tmp_path}"]) == 0
     shown = capsys.readouterr().out
     assert "fast-s0-" in shown and "slow-s1-" in shown and "0 of 5 runs done" in shown
@@ -61,7 +68,7 @@ def test_a_plan_names_every_run_and_starts_none(tmp_path, capsys):
 
 
 def test_a_plan_for_other_machines_compiles_each_program_once(
-    tmp_path, capsys, monkeypatch
+    known, tmp_path, capsys, monkeypatch
 ):
     """Not once more for another learning rate."""
     monkeypatch.setattr(topologies, "CPU", topologies.Chip(memory=2**30))
@@ -131,7 +138,7 @@ def test_a_vmapped_study_has_one_process_an_arm_and_a_run_a_seed(
     assert "start" not in capsys.readouterr().out
 
 
-def test_the_same_command_again_does_nothing(ended, capsys):
+def test_the_same_command_again_does_nothing(ended, known, capsys):
     before = sorted(p for p in ended.rglob("*") if "attempts" in p.parts)
     assert run.main([TINY, f"--out={ended}"]) == 0
     assert sorted(p for p in ended.rglob("*") if "attempts" in p.parts) == before
@@ -216,8 +223,7 @@ def test_a_mistake_stops_before_anything_runs(tmp_path, argv, words, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_kubernetes_from_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
+def test_kubernetes_from_the_command_line(known, tmp_path, capsys):
     options = ["image=lab/tfm:1", "claim=disk", "nvidia.com/gpu=1"]
     options.append("selector.lab/kind=a=b")
     argv = [f"{TINY}:vmapped", "--engine=kubernetes", "--jobs=2", f"--out={tmp_path}"]
@@ -237,8 +243,7 @@ def test_kubernetes_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert "--engine-option claim=" in capsys.readouterr().err
 
 
-def test_slurm_from_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
+def test_slurm_from_the_command_line(known, tmp_path, monkeypatch, capsys):
     bin_folder = tmp_path / "bin"
     fake_slurm.install(bin_folder)
     monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
@@ -256,10 +261,9 @@ def test_slurm_from_the_command_line(tmp_path, monkeypatch, capsys):
 
 
 def test_a_study_of_several_processes_is_submitted_as_such(
-    tmp_path, monkeypatch, capsys
+    known, tmp_path, monkeypatch, capsys
 ):
     """Of each run the first process keeps the books, and the others follow it."""
-    monkeypatch.setattr(sizes, "measure", lambda _: tiny_study.SIZE)
     argv = [TINY, "--set=config.mesh.processes=2", "--seeds=0,", f"--out={tmp_path}"]
     options = ["--engine-option=image=lab/tfm:1", "--engine-option=claim=disk"]
     assert run.main([*argv, "--engine=kubernetes", *options]) == 0

@@ -1,5 +1,6 @@
 """Scored: the names of what a run will be scored by, known before it runs."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,9 +25,10 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
     for name, other in experiment.variants().items():
         its_data = other.workload.prepare(other, data.tokenizer)
         scored.append((name, other, its_data, "valid"))
+    eval_step = functools.cache(make_eval_step)  # of both splits one trace
     for name, each, its_data, split in scored:
         if getattr(its_data, split):
-            totals = _totals(each, params, its_data, split)
+            totals = _totals(eval_step(each), each, params, its_data, split)
             workload = each.workload
             of_sums = scores_of(each.objective, totals, its_data.report[split])
             of_answers = workload.final_scores(each, its_data, split)
@@ -34,11 +36,10 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
                 yield f"{name}/{score}"
 
 
-def _totals(experiment, params, data, split):
+def _totals(step, experiment, params, data, split):
     """What one evaluation adds up: right in shape, and nothing else."""
     batches = eval_batches(
         data, split, batch_tokens=experiment.eval.batch_tokens, row_multiple=1
     )
-    step = make_eval_step(experiment)
     sums = jax.eval_shape(step, params, next(iter(batches)))
     return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), sums)
