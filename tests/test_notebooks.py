@@ -42,6 +42,11 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
     },
     "multimodal": {
         **SMALL,
+        # the devices, too, are those of guides: answers are searched for on all
+        "from tfm_jax.train import loop": "import jax\n"
+        "from tfm_jax.train import loop\n"
+        "jax.config.update('jax_num_cpu_devices', 8)\n"
+        "jax.devices()",
         "lm=500, qformer=1500, flamingo=1500": "lm=2, qformer=2, flamingo=2",
         "train=20_000, valid=200, test=200": "train=64, valid=16, test=32",
         "steps // 2": "steps",
