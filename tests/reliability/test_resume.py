@@ -55,6 +55,11 @@ def unbroken(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def wanted(unbroken):
+    return tiny.digests(unbroken)
+
+
+@pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """A run that was stopped after step 11, to be copied."""
     workdir = tmp_path_factory.mktemp("runs") / "stopped"
@@ -65,22 +70,22 @@ def stopped(tmp_path_factory):
 # the first step; inside an epoch; where a checkpoint, and where an evaluation and the
 # end of an epoch are due; between all of these; the last but one and the last step
 @pytest.mark.parametrize("cut", [1, 5, 7, 8, 11, 19, 20])
-def test_a_run_stopped_anywhere_goes_on_bit_for_bit(unbroken, tmp_path, cut):
+def test_a_run_stopped_anywhere_goes_on_bit_for_bit(wanted, tmp_path, cut):
     assert not run(tmp_path, stop=(cut,))
     assert max(Checkpointer(tmp_path / "checkpoints", CFG).steps()) == cut
     assert run(tmp_path)
-    assert tiny.digests(tmp_path) == tiny.digests(unbroken)
+    assert tiny.digests(tmp_path) == wanted
 
 
-def test_a_chain_of_stops_ends_bit_for_bit_the_same(unbroken, tmp_path):
+def test_a_chain_of_stops_ends_bit_for_bit_the_same(wanted, tmp_path):
     starts = 1
     while not run(tmp_path, stop=range(2, STEPS, 3)):
         starts += 1
     assert starts == 7
-    assert tiny.digests(tmp_path) == tiny.digests(unbroken)
+    assert tiny.digests(tmp_path) == wanted
 
 
-def test_a_run_stopped_in_an_evaluation_repeats_it(unbroken, tmp_path, monkeypatch):
+def test_a_run_stopped_in_an_evaluation_repeats_it(wanted, tmp_path, monkeypatch):
     evaluate = tiny.loop.Training._evaluate
 
     def stopped(run):
@@ -92,7 +97,7 @@ def test_a_run_stopped_in_an_evaluation_repeats_it(unbroken, tmp_path, monkeypat
         assert not run(tmp_path)
     assert all(record["kind"] != "valid" for record in read_history(tmp_path))
     assert run(tmp_path)
-    assert tiny.digests(tmp_path) == tiny.digests(unbroken)
+    assert tiny.digests(tmp_path) == wanted
 
 
 def test_a_checkpoint_has_the_scores_of_the_newest_evaluation(unbroken, stopped):
@@ -153,7 +158,7 @@ FAULTS = {  # what a restore could get wrong without anybody noticing
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_comparison_notices_that(unbroken, stopped, tmp_path, monkeypatch, fault):
+def test_the_comparison_notices_that(wanted, stopped, tmp_path, monkeypatch, fault):
     restore = Checkpointer.restore
 
     def faulty(self, step, target):
@@ -161,12 +166,12 @@ def test_the_comparison_notices_that(unbroken, stopped, tmp_path, monkeypatch, f
         return jax.tree.map(lambda x, t: jax.device_put(x, t.sharding), state, target)
 
     monkeypatch.setattr(Checkpointer, "restore", faulty)
-    assert_noticed(unbroken, stopped, tmp_path)
+    assert_noticed(wanted, stopped, tmp_path)
 
 
 @pytest.mark.parametrize("shift", ["from the start", "one batch early"])
 def test_the_comparison_notices_data_that_go_on(
-    unbroken, stopped, tmp_path, monkeypatch, shift
+    wanted, stopped, tmp_path, monkeypatch, shift
 ):
     change = {"from the start": -11, "one batch early": -1}[shift]
     set_state = batches.TrainBatches.set_state
@@ -176,15 +181,15 @@ def test_the_comparison_notices_data_that_go_on(
         self._next = state["next_batch"]  # what is saved looks right
 
     monkeypatch.setattr(batches.TrainBatches, "set_state", faulty)
-    changed = assert_noticed(unbroken, stopped, tmp_path)
+    changed = assert_noticed(wanted, stopped, tmp_path)
     assert "data" not in changed
 
 
-def assert_noticed(unbroken, stopped, tmp_path):
+def assert_noticed(wanted, stopped, tmp_path):
     workdir = shutil.copytree(stopped, tmp_path / "run")
     assert run(workdir)
-    expected, found = tiny.digests(unbroken), tiny.digests(workdir)
-    changed = {name for name in expected if expected[name] != found[name]}
+    found = tiny.digests(workdir)
+    changed = {name for name in wanted if wanted[name] != found[name]}
     assert {"params", "opt_state", "ema", "records"} & changed
     return changed
 
@@ -277,11 +282,10 @@ def test_a_run_can_be_made_longer(config_file):
     assert all(speeds[step] != 0 for step in steps)
 
 
-def test_a_finished_run_that_is_started_again_says_the_same(unbroken, tmp_path):
+def test_a_finished_run_that_is_started_again_says_the_same(unbroken, wanted, tmp_path):
     workdir = shutil.copytree(unbroken, tmp_path / "run")
-    before = tiny.digests(workdir)
     assert run(workdir)
-    assert tiny.digests(workdir) == before
+    assert tiny.digests(workdir) == wanted
 
 
 def ask_twice():
@@ -339,7 +343,7 @@ def during_a_save(patch):
     patch.setattr(arrays, "write", noisy)
 
 
-def test_sigterm_in_any_phase_saves_and_ends_with_75(unbroken, tmp_path, monkeypatch):
+def test_sigterm_in_any_phase_saves_and_ends_with_75(wanted, tmp_path, monkeypatch):
     """One run, stopped in each phase, ends like one that was not."""
     argv = [f"--config={__file__}", f"--workdir={tmp_path}"]
     argv.append("--config.checkpoint.every_steps=9")  # long before the end
@@ -359,7 +363,7 @@ def test_sigterm_in_any_phase_saves_and_ends_with_75(unbroken, tmp_path, monkeyp
     assert saved[:3] == [1, 7, 8]
     assert 9 <= saved[3] < STEPS
     assert main.main(argv) == exits.OK
-    assert tiny.digests(tmp_path) == tiny.digests(unbroken)
+    assert tiny.digests(tmp_path) == wanted
 
 
 def test_sigterm_before_there_is_anything_to_save_ends_with_75(tmp_path, monkeypatch):
