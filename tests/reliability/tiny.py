@@ -5,6 +5,7 @@ come every 16, checkpoints every 15, log records every 3. Also a file for ``--co
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -26,6 +27,8 @@ from tfm_jax.settings.sections import EvalConfig, TrainConfig
 from tfm_jax.train import finish, loop, program
 from tfm_jax.workloads import evaluator
 
+# what the loop alone reads of the section train
+LOOP = dict(log_every_steps=1, max_hours=0.0, stop_patience=0, trackers=())
 # numbers of a record that are not the run's
 CLOCK = ("seconds", "tokens_per_second", "mfu")
 
@@ -78,13 +81,17 @@ class StopAt(preemption.Preemption):
 
 @contextlib.contextmanager
 def compiled_once():
-    """Runs of one configuration share their compiled functions."""
+    """Runs of which the same is compiled share the functions."""
 
     def once(function):
         of_one = functools.lru_cache(function)
 
         def call(experiment, **traced):  # the rates of a population
-            return (function if traced else of_one)(experiment, **traced)
+            compiled = experiment._replace(
+                **dict(seed=None, eval=None, checkpoint=None),
+                train=dataclasses.replace(experiment.train, **LOOP),
+            )
+            return (function if traced else of_one)(compiled, **traced)
 
         return call
 
