@@ -65,6 +65,7 @@ for line in sys.stdin:
         answer = codes.get(pid)
     else:
         answer = os.fork()
+        codes.pop(answer, None)  # of an earlier process that had this number
         if answer and request["runs"] == "kernel":
             os.setpgid(answer, answer)  # who ends a kernel ends its group
         if not answer:
