@@ -58,8 +58,9 @@ def test_a_run_of_an_earlier_release_scores_as_it_did(golden):
 
 @pytest.mark.parametrize("golden", RUNS, ids=lambda path: path.name)
 def test_a_run_of_an_earlier_release_goes_on_as_it_did(golden, tmp_path, monkeypatch):
-    for name in ("_attention", "_draw"):  # tested elsewhere
-        monkeypatch.setattr(finish, name, lambda *_: None)
+    if golden.name != "translation":  # one of them draws what is drawn at the end
+        for name in ("_attention", "_draw"):
+            monkeypatch.setattr(finish, name, lambda *_: None)
     workdir = shutil.copytree(golden, tmp_path / "run")
     results = loop.train(configs.load_run(workdir), workdir)
     losses, before = (told(path, "train", "loss") for path in (workdir, golden))

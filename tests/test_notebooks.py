@@ -16,10 +16,10 @@ from tests.reliability.processes import environment
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-SMALL = {"from tfm_jax.config import load": "from tests.small import load"}
-FEWER = {  # what stands in a notebook -> what runs here: every cell, but less of it
+LOAD_SMALL = {"from tfm_jax.config import load": "from tests.small import load"}
+FEWER = {  # what stands in a notebook -> what runs here: every cell, in less time
     "diffusion": {
-        **SMALL,
+        **LOAD_SMALL,
         "total_steps = 3000": "total_steps = 2",
         "[*range(10)] * 3": "range(10)",
         "0, 1, 4": "1, 4",
@@ -36,12 +36,12 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
         "tuned.model.depth = 2, 1",
     },
     "huggingface": {
-        **SMALL,
+        **LOAD_SMALL,
         "n_layer=2": "n_layer=1",
         "total_steps=40, batch_tokens=1024": "total_steps=8",
     },
     "multimodal": {
-        **SMALL,
+        **LOAD_SMALL,
         # the devices, too, are those of guides: answers are searched for on all
         "from tfm_jax.train import loop": "import jax\n"
         "from tfm_jax.train import loop\n"
@@ -70,7 +70,7 @@ FEWER = {  # what stands in a notebook -> what runs here: every cell, but less o
         "log_every_steps=10": "log_every_steps=2",
     },
     "vision": {
-        **SMALL,
+        **LOAD_SMALL,
         "total_steps = 300": "total_steps = 2",
         "warmup_steps=20": "warmup_steps=1",
         "every_steps = 100": "every_steps = 2",
@@ -124,8 +124,9 @@ def test_notebook_runs_and_shows_its_pictures(path, tmp_path, commands, monkeypa
     )
     variables = {}
     if any("transformers" in cell.source for cell in cells):
-        variables["PYTHONPATH"] = str(ROOT)  # with torch
-    monkeypatch.setattr(local_provisioner, "launch_kernel", commands.launch_kernel)
+        variables["PYTHONPATH"] = str(ROOT)  # with torch, and with imports of its own
+    else:
+        monkeypatch.setattr(local_provisioner, "launch_kernel", commands.launch_kernel)
     client.execute(
         cleanup_kc=True,
         env=environment(

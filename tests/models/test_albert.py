@@ -9,10 +9,14 @@ from tfm_jax.layers.sharing import SHARES
 from tfm_jax.models import albert, bert
 
 TINY_ALBERT = dict(embedding_width=6)
+BASE = albert.Config()
 
 
-def millions(depth=12, **fields):
-    """Of encoder and pooler, which the paper counts; each layer adds as many."""
+def millions(depth=BASE.depth, **fields):
+    """Of encoder and pooler, which the paper counts; each layer adds as many.
+
+    Not of several groups.
+    """
 
     def of(depth):
         cfg = albert.Config(vocab=30_000, depth=depth, **fields)

@@ -291,7 +291,7 @@ def test_layers_that_attend_are_those_that_are_named():
     assert not weights[0, ..., 5:].any()
 
 
-ONE = dict(encoder_widths=(8,))  # layer of the encoder, two of the decoder
+ONE = dict(encoder_widths=(8,))  # one layer of the encoder; the decoder keeps two
 
 
 @functools.partial(jax.jit, static_argnums=0)

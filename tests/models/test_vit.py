@@ -71,8 +71,8 @@ def test_classes_stand_on_what_is_pooled_and_registers_are_not(pool):
     assert states.shape == (2, (pool == "cls") + 3 + 6, 8)
     patches = states[:, -6:]
     if pool == "map":
-        head, pool = params["head"]["attention_pool"], vit.AttentionPool(model.cfg)
-        pooled, backwards = (run(pool, head, x) for x in (patches, patches[:, ::-1]))
+        head, attend = params["head"]["attention_pool"], vit.AttentionPool(model.cfg)
+        pooled, backwards = (run(attend, head, x) for x in (patches, patches[:, ::-1]))
         np.testing.assert_allclose(backwards, pooled, atol=1e-5)
     else:
         pooled = states[:, 0] if pool == "cls" else patches.mean(1)

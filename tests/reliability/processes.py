@@ -44,8 +44,6 @@ gc.freeze()  # no collection in a child walks, and copies, what is here
 def run_kernel(argv):
     from ipykernel import kernelapp
     matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
-    if "without_torch" not in os.environ["PYTHONPATH"]:
-        sys.path[:] = [path for path in sys.path if "without_torch" not in path]
     return kernelapp.launch_new_instance(argv)
 
 def run_program(argv):
@@ -59,7 +57,7 @@ for line in sys.stdin:
     if "pid" in request:
         pid = request["pid"]
         if pid not in codes:
-            found, status = os.waitpid(pid, 0 if request["wait"] else os.WNOHANG)
+            found, status = os.waitpid(pid, os.WNOHANG)
             if found:
                 codes[pid] = os.waitstatus_to_exitcode(status)
         answer = codes.get(pid)
@@ -101,23 +99,22 @@ def environment(**changes):
 class Commands:
     """Context that starts commands, which need not import ``modules`` either.
 
-    Of processes that are one run the first compiles for all.
+    At its end all of them end that have not. Their hashes are not this process's.
     """
 
     def __init__(self, *modules):
-        variables = dict(PYTHONHASHSEED="1", JAX_SHARE_BINARY_BETWEEN_HOSTS="1")
         self._zygote = subprocess.Popen(
             [sys.executable, "-c", ZYGOTE, *modules],
             **dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True),
-            env=environment(**variables),
-            cwd=ROOT,
+            **dict(env=environment(PYTHONHASHSEED="1"), cwd=ROOT),
+            start_new_session=True,
         )
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc_info):
-        self._zygote.kill()
+        os.killpg(self._zygote.pid, signal.SIGKILL)
         self._zygote.communicate()
 
     def start(self, argv, output, errors=None, **variables) -> int:
@@ -147,13 +144,19 @@ class Commands:
         pid = self._start("kernel", argv[3:], os.devnull, None, dict(env), cwd)
         return Forked(self, pid)
 
-    def wait(self, pid) -> int:
-        """The exit code; -9 if killed."""
-        return self._ask(pid=pid, wait=True)
+    def wait(self, pid, seconds=300) -> int:
+        """The exit code; -9 if killed, as is what goes on for longer."""
+        deadline = time.monotonic() + seconds
+        while (code := self.poll(pid)) is None:
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                raise AssertionError(f"process {pid} goes on after {seconds} s")
+            time.sleep(0.01)
+        return code
 
     def poll(self, pid) -> int | None:
         """The exit code, None of a process that goes on."""
-        return self._ask(pid=pid, wait=False)
+        return self._ask(pid=pid)
 
     def kill(self, pid):
         """Ends a process that may have ended."""

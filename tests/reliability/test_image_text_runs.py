@@ -41,7 +41,10 @@ def flamingo(folder, seed=0, **changes):
     return configure("flamingo", "visual_lm", changes, **how, **sections)
 
 
-FAMILIES = {"flamingo": flamingo, "qformer": lambda folder, **how: qformer(**how)}
+FAMILIES = {
+    "flamingo": flamingo,
+    "qformer": lambda folder, **how: qformer(dropout=0.1, **how),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)

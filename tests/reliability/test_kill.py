@@ -116,11 +116,11 @@ sys.exit(code)
 def test_a_full_disk_ends_with_69_and_spares_the_checkpoint_before(
     commands, tmp_path, limit
 ):
-    directory, output = tmp_path / "checkpoints", tmp_path / "output"
+    directory, output, errors = (tmp_path / x for x in ("checkpoints", "out", "errors"))
     with Checkpointer(directory, Config()) as checkpointer:
         checkpointer.save(1, make_state(1))
-    pid = commands.start_program([FULL_DISK, directory, limit], output)
-    assert commands.wait(pid) == 69, output.read_text()[-2000:]
+    pid = commands.start_program([FULL_DISK, directory, limit], output, errors)
+    assert commands.wait(pid) == 69, errors.read_text()[-2000:]
     assert "000002 was not saved" in output.read_text()
     assert [path.name for path in directory.iterdir()] == ["000001"]
     with Checkpointer(directory, Config()) as checkpointer:

@@ -22,7 +22,6 @@ CONFIG = Path(__file__).with_name("tiny.py")
 SHORT = dict(train__total_steps=12, eval__every_steps=6, checkpoint__every_steps=5)
 SHORT |= dict(mesh__data=2)
 SHORT |= dict(optim__schedule="plateau")  # evaluations decide, and both know them
-HALVES = dict(mesh__data=1, mesh__fsdp=2)  # each process has half of every parameter
 
 
 def flags(workdir, **changes):
@@ -63,13 +62,14 @@ def test_a_run_of_two_processes_is_that_of_one_with_two_devices(
     stopped there.
     """
     one, two = tmp_path / "one", tmp_path / "two"
+    halves = dict(mesh__data=1, mesh__fsdp=2)
     copies = tiny.get_config(**SHORT, eval__pictures=False)
     loop.train(copies, one)
     job = random.randrange(4_096)  # JAX takes its port from it
     outputs = [tmp_path / "0", tmp_path / "1"]
     for stop in (True, False):
         pids = [
-            commands.start(flags(two, **HALVES), output, **slurm(me, job))
+            commands.start(flags(two, **halves), output, **slurm(me, job))
             for me, output in enumerate(outputs)
         ]
         if stop:
@@ -197,7 +197,8 @@ def test_processes_with_different_settings_end_before_the_first_step(
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_other_with_69_and_a_word(commands, tmp_path):
-    long = HALVES | dict(train__total_steps=100_000)
+    """Each has a copy of all parameters."""
+    long = dict(train__total_steps=100_000)
     pids, outputs = start_two(commands, tmp_path, long, long)
     commands.wait_for_step(pids[0], tmp_path / "run", 3)
     os.kill(pids[1], signal.SIGKILL)

@@ -20,7 +20,7 @@ from tfm_jax.train.program import build
 
 pytestmark = pytest.mark.slow  # what they share takes long
 EIGHT = dict(mesh__data=4, mesh__fsdp=2, mesh__cpu_devices=8)
-SHORT = dict(train__total_steps=20, train__log_every_steps=1)
+SHORT = dict(train__total_steps=20, train__log_every_steps=1, model__biases="all")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,7 +5,6 @@ from tfm_jax.settings.configure import configure
 
 SEEN = VISION | dict(image_size=(16,), patch_size=(8,), channels=3, biases="none")
 TEXT = dict(width=8, heads=2, ffn_width=12, depth=1, max_length=24, biases="none")
-TEXT |= dict(dropout=0.0, attention_dropout=0.0)
 SCENES = dict(train=64, valid=8, test=0, size=16)
 SHARED = dict(
     data=dict(source="scenes", length=24, prefetch=0, scenes=SCENES),
@@ -19,10 +18,11 @@ SHARED = dict(
 )  # fmt: skip
 
 
-def qformer(seed=0, **changes):
+def qformer(seed=0, dropout=0.0, **changes):
     """All three objectives, hard negatives."""
+    drops = dict(dropout=dropout, attention_dropout=dropout)
     sections = SHARED | dict(
-        model=dict(vision=SEEN, text=TEXT, queries=3, embed_width=5),
+        model=dict(vision=SEEN, text=TEXT | drops, queries=3, embed_width=5),
         tokenizer=dict(vocab=256),
         eval=dict(every_steps=4, samples=4, pictures=False),
     )

@@ -87,7 +87,7 @@ def flat(workdir):
 
 
 def test_what_is_frozen_is_that_of_its_own_run_and_the_rest_has_moved(study, results):
-    """The image encoder's is that of the run of the Q-Former, which trained it."""
+    """The image encoder's is that of the run of the Q-Former."""
     lm, reader, both = (flat(study / name) for name in ("lm", "qformer", "both"))
     begun = {f"lm/{path}": x for path, x in lm.items()} | reader
     still = {path for path, x in both.items() if np.array_equal(x, begun.get(path))}

@@ -55,7 +55,7 @@ def get_config(**sections):
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
-    """Workdir of a ViT that knows of the digits."""
+    """Workdir of an untrained ViT whose data are the digits."""
     workdir = tmp_path_factory.mktemp("judge")
     config = configure(
         *("vit", "classify_images"),
@@ -68,7 +68,7 @@ def judge(tmp_path_factory):
 
 
 def judged_by(judge):
-    """On two devices, where the judge had one; what is held out it partly has seen."""
+    """By a judge that partly has been given what is held out here."""
     config = get_config(
         model=dict(label_dropout=0.5),
         data=dict(split_seed=1),

@@ -30,7 +30,7 @@ def config_of(**sections):
         tokenizer=TOKENIZER,
         optim=dict(warmup_steps=1, peak_lr=1e-3),
         train=dict(total_steps=2, batch_tokens=640, log_every_steps=1, trackers=()),
-        eval=dict(every_steps=2, sentences=SCENES["valid"], pictures=False)
+        eval=dict(every_steps=2, sentences=4, pictures=False)
         | dict(variants=("unseen:scenes.pairs=unseen;scenes.train=1",)),
         checkpoint=dict(every_steps=2),
         mesh=dict(data=1, cpu_devices=1),
