@@ -1,5 +1,6 @@
 """Classes of images: trained, resumed, scored and asked, as text is."""
 
+import functools
 import io
 import json
 import re
@@ -137,7 +138,10 @@ def test_the_loss_of_a_mixture_is_that_of_its_soft_label():
     soft = (1 - shares)[:, None] * eye[labels] + shares[:, None] * eye[others]
     soft = 0.9 * soft + 0.1 / 4
     wanted = -(soft * jax.nn.log_softmax(scores)).sum(-1) @ weights
-    sums = classify_images.loss_sum(logits, scores, batch, smoothing=0.1, train=True)
+    how = dict(smoothing=0.1, train=True)
+    sums = jax.jit(functools.partial(classify_images.loss_sum, logits, **how))(
+        scores, batch
+    )
     assert sums[0] == pytest.approx(float(wanted), rel=1e-6) and sums[1] == 2
 
 
@@ -145,7 +149,8 @@ def test_the_five_likeliest_count_where_there_are_more_classes():
     def sums(classes):
         scores = np.tile(np.arange(classes, dtype=np.float32), (3, 1))
         batch = ImageBatch(None, np.array([0, 1, 2]), np.float32([1, 1, 1]))
-        return classify_images.eval_sums(logits, scores, batch)
+        of = functools.partial(classify_images.eval_sums, logits)
+        return jax.device_get(jax.jit(of)(scores, batch))
 
     assert float(sums(6)["top5"]) == 2 and "top5" not in sums(5)
     assert "top5_accuracy" not in classify_images.scores(sums(5), {})

@@ -197,7 +197,8 @@ def test_similarities_of_any_images_and_texts_are_those_of_pairs():
     batch = pairs()
     text = TextBatch(batch.tokens, batch.segments)
     cosines = similarities(model, params, batch.images[:2, 0], text)
-    outputs = model.apply({"params": params}, batch, train=False).vectors
+    apply = jax.jit(functools.partial(model.apply, train=False))
+    outputs = apply({"params": params}, batch).vectors
     wanted = retrieval.similarity(outputs.images, outputs.texts)[:2]
     np.testing.assert_allclose(cosines, wanted, atol=1e-5)
 
