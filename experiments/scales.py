@@ -54,12 +54,12 @@ TEXT = dict(
     sesoi=0.05,
     fixed_rate="one rate, the configuration's, for all arms",
 )
-# The same by a causal model, each arm at the best of three rates.
+# The same by a causal model, each arm at the best of five rates.
 LANGUAGE: dict[str, Any] = TEXT | dict(
     config="configs/gpt2_small.py:tiny",
     settings={"eval.samples": 0} | steps(1_000),
     fixed_rate="",
-    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3)},
+    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)},
     tune_seeds=(1_000,),
 )
 # Rows of letters, of which a model of 64 wide learns a lot in two minutes if it finds
