@@ -207,6 +207,9 @@ TUNED_DIGITS = DIGITS | dict(
     tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)},
     tune_seeds=(1_000,),
 )
+LONG_DIGITS = DIGITS | dict(  # five times as long
+    seeds=(0, 1, 2, 3, 4), settings=DIGITS["settings"] | steps(4_000)
+)
 # ViT-Lite-7/4 (Hassani et al. 2021, arXiv:2104.05704), 3.7 million parameters, for 100
 # epochs; TFDS must have prepared the images.
 CIFAR10 = DIGITS | dict(
@@ -254,6 +257,9 @@ DIFFUSION = dict(
     sesoi=0.002,
     fixed_rate="one rate, the configuration's, for all arms",
     settings=DRAWN_DIGITS,
+)
+LONG_DIFFUSION = DIFFUSION | dict(  # as long as docs/digits.md
+    seeds=(0, 1, 2), settings=DRAWN_DIGITS | steps(10_000)
 )
 # CIFAR-10 by TFDS; the classifier: --config=configs/vit_digits.py:small
 # --config.data.source=tfds --config.data.tfds_name=cifar10

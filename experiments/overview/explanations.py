@@ -149,4 +149,32 @@ EXPLANATIONS = {
         "그 편향은 사인파보다 2.45나트 더 좋습니다.",
         ("length_extrapolation:text",),
     ),
+    "flamingo_frozen": Explanation(
+        "Most of what a frozen model is behind, 0.153 of 0.207 nats, is the start of "
+        "its gates at zero: without gates it has 0.152, where a fine-tuned one has "
+        "0.098. What fine-tuning forgets of other text was not measured.",
+        "고정한 모델이 뒤지는 0.207나트 가운데 0.153은 게이트를 0에서 시작하기 "
+        "때문입니다: 게이트가 없으면 0.152이고, 미세 조정한 모델은 0.098입니다. 미세 "
+        "조정이 다른 글에 대해 무엇을 잊는지는 재지 않았습니다.",
+        ("flamingo_gate",),
+    ),
+    "multimodal_few_shot": Explanation(
+        "Colours are seen, and with their usual names all answers are right; what 400 "
+        "steps do not teach is to look a name up in the examples. So it makes no "
+        "difference how many there are, or which images are seen.",
+        "색은 보이며, 평소 이름을 쓰면 답이 모두 맞습니다; 400 스텝으로 배우지 못하는 "
+        "것은 예시에서 이름을 찾는 일입니다. 그래서 예시가 몇 개이든, 어느 그림을 "
+        "보든 차이가 없습니다.",
+        ("multimodal_few_shot",),
+        arm="usual_names",
+    ),
+    "electra_ladder": Explanation(
+        "Replaced letters are too hard for a model this small: of those in held-out "
+        "text it finds 8 to 14 of 100 after 2,000 steps. So there is little that "
+        "finding them could have taught, for all that every letter is judged.",
+        "이렇게 작은 모델에게 바뀐 글자는 너무 어렵습니다: 2,000 스텝 뒤에 본 적 없는 "
+        "글에서 100개 가운데 8개에서 14개만 찾습니다. 그래서 모든 글자를 판단한다 "
+        "해도 찾는 일에서 배운 것은 적습니다.",
+        ("pretraining.md",),
+    ),
 }

@@ -9,7 +9,7 @@ arXiv:1710.09412, errors on CIFAR-10: 4.2 with mixup, 5.6 without. Yun et al. 20
 arXiv:1905.04899, on CIFAR-100: 14.5 with CutMix, 16.5 without.
 """
 
-from experiments.scales import CIFAR10, DIGITS, steps
+from experiments.scales import CIFAR10, DIGITS, LONG_DIGITS
 from experiments.study import Study, better, check, reported, worse
 
 MIXUP = {"data.augment.mixup": 0.2}
@@ -29,17 +29,10 @@ CHANGES = {
 SCALES = ("cpu", "longer", "gpu")
 DIGIT = worse("flip", "none", "a digit's mirror image is no digit")
 THING = better("flip", "none", "mirror images help")
-LONGER = DIGITS | dict(
-    seeds=(0, 1, 2, 3, 4), settings=DIGITS["settings"] | steps(4_000)
-)
 
 
 def get_study(scale="cpu"):
-    cfg = {
-        "cpu": DIGITS,
-        "longer": LONGER,
-        "gpu": CIFAR10,
-    }[scale]
+    cfg = {"cpu": DIGITS, "longer": LONG_DIGITS, "gpu": CIFAR10}[scale]
     padding, flips = (4, THING) if scale == "gpu" else (1, DIGIT)
     shared = {k: x for k, x in cfg["settings"].items() if ".augment." not in k}
     changes = CHANGES | {"shift": {"data.augment.crop_padding": padding}}

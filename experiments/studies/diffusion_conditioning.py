@@ -9,15 +9,17 @@ by cross-attention, 25.2 by adaLN, 19.5 by adaLN-Zero, of DiT-XL/2 after 400,000
 on ImageNet.
 """
 
-from experiments.scales import DIFFUSION, LARGE_DIFFUSION
+from experiments.scales import DIFFUSION, LARGE_DIFFUSION, LONG_DIFFUSION
 from experiments.study import Study, axis, monotone, on
 
+SCALES = ("cpu", "longer", "gpu")
 ORDER = ("in_context", "cross_attention", "adaln", "adaln_zero")
 
 
 def get_study(scale="cpu"):
+    cfg = {"cpu": DIFFUSION, "longer": LONG_DIFFUSION, "gpu": LARGE_DIFFUSION}[scale]
     return Study(
-        **{"cpu": DIFFUSION, "gpu": LARGE_DIFFUSION}[scale],
+        **cfg,
         arms=axis("model.conditioning", ORDER),
         baseline="in_context",
         metric="valid/noise_error",

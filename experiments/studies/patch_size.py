@@ -8,16 +8,22 @@ Dosovitskiy et al. 2021, arXiv:2010.11929, table 5, pre-trained on ImageNet alon
 arXiv:2406.09415: patches may be as small as a pixel.
 """
 
-from experiments.scales import CIFAR10, DIGITS, TUNED_DIGITS
+from experiments.scales import CIFAR10, DIGITS, LONG_DIGITS, TUNED_DIGITS
 from experiments.study import Study, monotone
 
-SCALES = ("cpu", "tuned", "gpu")
+SCALES = ("cpu", "tuned", "longer", "gpu")
 
 
 def get_study(scale="cpu"):
     names = ("8", "4", "2") if scale == "gpu" else ("4", "2", "1")
+    cfg = {
+        "cpu": DIGITS,
+        "tuned": TUNED_DIGITS,
+        "longer": LONG_DIGITS,
+        "gpu": CIFAR10,
+    }[scale]
     return Study(
-        **{"cpu": DIGITS, "tuned": TUNED_DIGITS, "gpu": CIFAR10}[scale],
+        **cfg,
         arms={name: {"model.patch_size": (int(name),)} for name in names},
         baseline=names[1],
         expect=(monotone(names, "the smaller, the better"),),

@@ -9,7 +9,7 @@ noise (FID 2.45 to 2.65); by DDIM predicting the noise is worse (2.91 and more, 
 2.51 of the image).
 """
 
-from experiments.scales import DIFFUSION, LARGE_DIFFUSION
+from experiments.scales import DIFFUSION, LARGE_DIFFUSION, LONG_DIFFUSION
 from experiments.study import Study, equivalent, on, worse
 
 TARGETS = {
@@ -17,6 +17,7 @@ TARGETS = {
     "x0": {"data.noise.prediction": "x0", "data.noise.weights": "truncated_snr"},
     "v": {"data.noise.prediction": "v"},
 }
+SCALES = ("cpu", "longer", "gpu")
 ALIKE = 1.0  # a third of the distance of held-out digits
 EXPECTED = (
     on("valid/frechet", equivalent("x0", "eps", "with noise: equal"), sesoi=ALIKE),
@@ -26,7 +27,7 @@ EXPECTED = (
 
 
 def get_study(scale="cpu"):
-    cfg = {"cpu": DIFFUSION, "gpu": LARGE_DIFFUSION}[scale]
+    cfg = {"cpu": DIFFUSION, "longer": LONG_DIFFUSION, "gpu": LARGE_DIFFUSION}[scale]
     twice = {"eval.variants": ("ddim:sampler.method=ddim",)}
     return Study(
         **cfg | dict(settings=cfg["settings"] | twice),
