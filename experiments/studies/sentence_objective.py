@@ -23,7 +23,6 @@ ORDER, NEXT = "sop/pair_accuracy", "nsp/pair_accuracy"
 
 def get_study(scale="cpu"):
     return Study(
-        arms=ARMS,
         baseline="none",
         metric="valid/nll",
         expect=(
@@ -42,12 +41,17 @@ def get_study(scale="cpu"):
 
 
 CPU = TEXT | dict(
+    arms=ARMS,
     config="configs/albert_base.py:tiny",
     settings={"train.total_steps": 1_500},
 )
 COUNTING = CPU | dict(
+    arms=ARMS | {"none": ARMS["none"] | {"model.pool": "first"}},  # judges no pair
     settings={
         "data.source": "counting",
+        "data.counting.numbers": 40,
+        "data.counting.topics": 64,
+        "data.counting.train": 1_500,
         "data.sentences": "line",
         "data.length": 40,
         "tokenizer.kind": "wordpiece",
@@ -62,5 +66,5 @@ COUNTING = CPU | dict(
     tune_seeds=(1_000,),
 )
 GPU = LARGE_TEXT | dict(
-    config="configs/albert_base.py", settings={"train.total_steps": 20_000}
+    arms=ARMS, config="configs/albert_base.py", settings={"train.total_steps": 20_000}
 )
