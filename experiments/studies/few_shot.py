@@ -18,6 +18,11 @@ SIZES = {  # name -> (layers, width)
     "2x64": (2, 64),
     "4x128": (4, 128),
 }
+ARMS = {
+    name: {"model.depth": depth, "model.width": width, "model.ffn_width": 4 * width}
+    for name, (depth, width) in SIZES.items()
+}
+COMPARED = ("1x64", "2x32", "2x64")
 TASK = {
     "data.source": "recall",
     "data.layout": "single",
@@ -42,20 +47,12 @@ SCALES = ("cpu", "more", "gpu")
 def get_study(scale="cpu"):
     return Study(
         **{"cpu": CPU, "more": CPU | MORE, "gpu": CPU | GPU}[scale],
-        arms={
-            name: {
-                "model.depth": depth,
-                "model.width": width,
-                "model.ffn_width": 4 * width,
-            }
-            for name, (depth, width) in SIZES.items()
-        },
         baseline="1x64",
         metric="k16/accuracy",
         goal="max",
         solved=0.9,
         expect=(
-            monotone(("1x64", "2x32", "2x64"), "larger models find more of it"),
+            monotone(COMPARED, "larger models find more of it"),
             check(on("k0/accuracy", UNTAUGHT)),
             on("k4/accuracy", better("2x64", "1x64", "four examples help the larger")),
         ),
@@ -63,8 +60,13 @@ def get_study(scale="cpu"):
 
 
 CPU = TEXT | dict(
-    config="configs/gpt2_small.py:tiny", settings=TASK | {"train.total_steps": 1_500}
+    arms=ARMS,
+    config="configs/gpt2_small.py:tiny",
+    settings=TASK | {"train.total_steps": 1_500},
 )
 # texts that hardly come twice, and steps enough to learn where to look
-MORE = dict(settings=TASK | {"data.recall_train": 200_000, "train.total_steps": 6_000})
+MORE = dict(
+    arms={name: ARMS[name] for name in COMPARED},
+    settings=TASK | {"data.recall_train": 200_000, "train.total_steps": 6_000},
+)
 GPU = dict(settings=TASK | {"train.total_steps": 20_000}, seeds=tuple(range(10)))

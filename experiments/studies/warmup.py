@@ -52,7 +52,6 @@ def _depth():
         settings={},
         arms=grid(NORMS, WARMUPS, LAYERS),
         baseline="post-warmup-6",
-        tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)},
         expect=(
             *_findings("-6"),
             check(equivalent("post-none-2", "post-warmup-2", "two layers do not")),
