@@ -139,7 +139,7 @@ RECURRENT = dict(  # with attention; a run takes about a minute on one core
 TUNED_RECURRENT = RECURRENT | dict(
     settings=NUMBERS | _SMALL | {"model.width": 90},
     fixed_rate="",
-    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)},
+    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)},
     tune_seeds=(1_000,),
 )
 LARGE_RECURRENT = dict(  # a run takes some minutes on a GPU

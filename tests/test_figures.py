@@ -15,7 +15,7 @@ SOURCES = [
     f"docs/{n}.md"
     for n in (
         *("multi30k", "shakespeare", "pretraining", "digits", "references", "scale"),
-        "mechanisms",
+        *("mechanisms", "paper"),
     )
 ]
 NUMBER = r"[+-]?\d[\d,]*(?:\.\d+)?"
