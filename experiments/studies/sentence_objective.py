@@ -62,7 +62,7 @@ COUNTING = CPU | dict(
         "train.total_steps": 2_000,
     },
     fixed_rate="",
-    tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 4e-3)},
+    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)},
     tune_seeds=(1_000,),
 )
 GPU = LARGE_TEXT | dict(
