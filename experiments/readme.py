@@ -4,14 +4,15 @@
 
 Writes ``docs/studies/results.json`` with the numbers of each study, and from it this
 folder's ``README.md`` and ``README.ko.md`` and the forest plots in ``docs/studies``, to
-which each ``report.md`` is copied. Every study that has a report is listed, whatever
-came out; of one whose report is not here the numbers stay as they are.
+which each ``report.md`` is copied, with a figure of its arms. Every study that has a
+report is listed, whatever came out; of one whose report is not here the numbers stay as
+they are.
 """
 
 import argparse
 import importlib
 import inspect
-import shutil
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -24,6 +25,7 @@ from experiments.overview import entries, forest
 from experiments.overview.questions import STUDIES
 from experiments.overview.words import LANGUAGES, Words
 from experiments.plan import ROOT
+from experiments.report import canvas, plots
 from experiments.report.numbers import MINUS, decimals, fixed
 from experiments.report.page import put, rendered
 from experiments.report.text import markdown
@@ -165,6 +167,19 @@ def updated(listed: Sequence[Mapping], reports: Iterable[Mapping]) -> list[Mappi
     return [studies[study] for study in sorted(studies)]
 
 
+def publish(folder: str, report: Mapping, written: str) -> None:
+    """A report's page as ``written``, with its differences as a figure beside it."""
+    with canvas.styled(canvas.ON_PAPER):
+        drawn = plots.differences(report)
+    if drawn:
+        put(PAGES / f"{folder}.svg", drawn.file)
+        figure = f"\n![{markdown(drawn.alt)}]({folder}.svg)\n"
+        figure += f"\n{markdown(drawn.caption)}\n"
+        heading = re.compile(r"^## Every arm against .*\n", re.MULTILINE)
+        written = heading.sub(lambda found: found[0] + figure, written, count=1)
+    put(PAGES / f"{folder}.md", written)
+
+
 def main() -> None:
     """Takes in the reports, copies them, and writes numbers, pages and figures."""
     parser = argparse.ArgumentParser(
@@ -175,8 +190,8 @@ def main() -> None:
     reports, numbers = entries.reports(out), PAGES / entries.FILE.name
     listed = updated(entries.read(numbers), reports.values())
     entries.write(listed, numbers)
-    for folder in reports:
-        shutil.copy(out / folder / "report.md", PAGES / f"{folder}.md")
+    for folder, report in reports.items():
+        publish(folder, report, (out / folder / "report.md").read_text("utf-8"))
     for words in LANGUAGES:
         put(HERE / words.page, page(listed, words))
         put(PAGES / words.figure, forest.draw(listed, words))

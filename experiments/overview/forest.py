@@ -136,7 +136,7 @@ def draw(entries: Sequence[Mapping], words: Words) -> str:
         good, of = reproduced(studies, words)
         told = words.reproduced.format(good, of) if of else ""
         listed += [Heading(words.question(number), told), *under]
-    with canvas.styled({"figure.facecolor": PAPER, "savefig.facecolor": "auto"}):
+    with canvas.styled(canvas.ON_PAPER):
         return canvas.svg(_figure(listed, words), both=True)
 
 

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from experiments.report import canvas
-from experiments.report.canvas import PAPER
 from experiments.report.numbers import plain
 
 LABELS = {
@@ -22,7 +21,7 @@ LOSS = "held-out nll [nats]"
 def draw(numbers: Mapping[str, Any]) -> dict[str, str]:
     """Name of each figure -> SVG in either colour scheme."""
     drawn = {}
-    with canvas.styled({"figure.facecolor": PAPER, "savefig.facecolor": "auto"}):
+    with canvas.styled(canvas.ON_PAPER):
         for name, figure in (("depth", against_depth), ("rates", against_rates)):
             drawn[f"paper-{name}.svg"] = canvas.svg(figure(numbers), both=True)
     return drawn

@@ -68,12 +68,17 @@ STYLE = {
 }
 
 
+# of a figure that is a file of its own, whatever page it is put on
+ON_PAPER = {"figure.facecolor": PAPER, "savefig.facecolor": "auto"}
+
+
 class Picture(NamedTuple):
     """One figure of the page.
 
     Attributes:
         light, dark: data URIs of the SVG. width, height: CSS pixels.
         alt: what the figure says, in numbers. caption: how to read it.
+        file: the SVG, in the colours that the reader has.
     """
 
     light: str
@@ -82,6 +87,7 @@ class Picture(NamedTuple):
     height: int
     alt: str
     caption: str
+    file: str
 
 
 def figure(height: float, **options: Any) -> Figure:
@@ -100,7 +106,8 @@ def picture(drawn: Figure, alt: str, caption: str) -> Picture:
         r"(?<=fill: |roke: )#[0-9a-f]{6}", lambda c: DARK.get(c[0], c[0]), light
     )
     width, height = (round(96 * side) for side in drawn.get_size_inches())
-    return Picture(_uri(light), _uri(dark), width, height, alt, caption)
+    schemes = _uri(light), _uri(dark)
+    return Picture(*schemes, width, height, alt, caption, _in_both(light))
 
 
 def svg(drawn: Figure, both: bool = False) -> str:
@@ -113,10 +120,10 @@ def svg(drawn: Figure, both: bool = False) -> str:
         drawn.savefig(file, format="svg", metadata=bare)
     text = file.getvalue()
     text = text[text.index("<svg") :].replace("'DejaVu Sans'", "system-ui")
-    return text.replace("<defs>", f"<defs>{_dark_rules()}", 1) if both else text
+    return _in_both(text) if both else text
 
 
-def _dark_rules():
+def _in_both(light):
     """Styles of elements have their colours of ``DARK`` on a dark page."""
     rules = [
         f'[style*="{role}: {light}"] {{{role}: {dark} !important}}'
@@ -124,7 +131,8 @@ def _dark_rules():
         for role in ("fill", "stroke")
     ]
     rules = "\n".join(rules)
-    return f"<style>@media (prefers-color-scheme: dark) {{\n{rules}\n}}</style>"
+    dark = f"<style>@media (prefers-color-scheme: dark) {{\n{rules}\n}}</style>"
+    return light.replace("<defs>", f"<defs>{dark}", 1)
 
 
 def _uri(svg):

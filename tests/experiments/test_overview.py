@@ -110,6 +110,20 @@ def shown(effect):
     )
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_report_has_a_figure_of_the_differences_in_its_table(name):
+    rows = re.findall(
+        r"^\| ([^|]+) \| \d+ \| [^|]+ \| (\S+), (\S+) to (\S+) \|", plain(name), re.M
+    )
+    if len(re.findall(r"^\| .* \| \d+/\d+ \(", plain(name), re.M)) == 1:  # one arm
+        assert not rows
+        return
+    assert rows and f"]({name}.svg)" in plain(name)
+    svg = html.unescape((PAGES / f"{name}.svg").read_text("utf-8")).replace("−", "-")
+    drawn = re.findall(r">(\S+) \[(\S+), (\S+)\]</text>", svg)
+    assert drawn == [(mean, low, high) for _, mean, low, high in rows]
+
+
 @pytest.mark.parametrize("entry", LISTED, ids=NAMES)
 def test_what_a_study_asks_and_its_source_reports_is_that_of_its_file(entry):
     module = importlib.import_module(f"experiments.studies.{entry['name']}")

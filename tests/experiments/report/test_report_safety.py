@@ -101,7 +101,7 @@ def undrawn(monkeypatch):
     def draw(analysis):
         uri, words = "data:image/svg+xml;base64,", analysis["name"]
         keys = ("differences", "curves", "curve_differences", "rates", "divergence")
-        empty = canvas.Picture(uri, uri, 1, 1, words, words)
+        empty = canvas.Picture(uri, uri, 1, 1, words, words, "")
         absent = {"curves_against_time": None}
         return absent | dict.fromkeys((*keys, "cost"), empty)
 
