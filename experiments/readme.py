@@ -12,7 +12,6 @@ they are.
 import argparse
 import importlib
 import inspect
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -25,9 +24,8 @@ from experiments.overview import entries, forest
 from experiments.overview.questions import STUDIES
 from experiments.overview.words import LANGUAGES, Words
 from experiments.plan import ROOT
-from experiments.report import canvas, plots
 from experiments.report.numbers import MINUS, decimals, fixed
-from experiments.report.page import put, rendered
+from experiments.report.page import FIGURE, ROLES, put, rendered
 from experiments.report.text import markdown
 from experiments.statistics.answers import CANNOT_TELL
 from experiments.statistics.findings import UNDERPOWERED
@@ -56,8 +54,8 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
     counts = Counter(entry["verdict"] for entry in answering)
     told = [f"{words.verdicts[v][0]} {counts[v]}" for v in words.verdicts if counts[v]]
     tally = words.tally.format(len(answering), ", ".join(told))
-    if earlier := len(listed) - len(answering):
-        tally += f". {words.kept.format(earlier)}"
+    if others := len(listed) - len(answering):
+        tally += f". {words.kept.format(others)}"
     groups = [
         {
             "title": words.question(number),
@@ -89,7 +87,7 @@ def _row(entry, words):
     machine = entry["machine"].replace("(R)", "").replace(" Processor", "")
     verdict = words.verdicts[entry["verdict"]][0]
     if answer := entries.answered_by(entry):
-        verdict = words.earlier.format(verdict, answer)
+        verdict = words.other.format(verdict, answer)
     return {
         "study": entries.name_of(entry),
         "page": _page(entries.name_of(entry)),
@@ -167,35 +165,36 @@ def updated(listed: Sequence[Mapping], reports: Iterable[Mapping]) -> list[Mappi
     return [studies[study] for study in sorted(studies)]
 
 
-def publish(folder: str, report: Mapping, written: str) -> None:
-    """A report's page as ``written``, with its differences as a figure beside it."""
-    with canvas.styled(canvas.ON_PAPER):
-        drawn = plots.differences(report)
-    if drawn:
-        put(PAGES / f"{folder}.svg", drawn.file)
-        figure = f"\n![{markdown(drawn.alt)}]({folder}.svg)\n"
-        figure += f"\n{markdown(drawn.caption)}\n"
-        heading = re.compile(r"^## Every arm against .*\n", re.MULTILINE)
-        written = heading.sub(lambda found: found[0] + figure, written, count=1)
-    put(PAGES / f"{folder}.md", written)
+def publish(directory: Path) -> None:
+    """Copies a report's page and its figure."""
+    name, drawn = directory.name, directory / FIGURE
+    written = (directory / ROLES["md"]).read_text("utf-8")
+    put(PAGES / f"{name}.md", written.replace(f"]({FIGURE})", f"]({name}.svg)"))
+    if drawn.is_file():
+        put(PAGES / f"{name}.svg", drawn.read_text("utf-8"))
+
+
+def take_in(out: Path, reports: Mapping[str, Mapping]) -> None:
+    """Copies reports, each in its folder of ``out``, and writes numbers and pages."""
+    numbers = PAGES / entries.FILE.name
+    listed = updated(entries.read(numbers), reports.values())
+    entries.write(listed, numbers)
+    for folder in reports:
+        publish(out / folder)
+    for words in LANGUAGES:
+        put(HERE / words.page, page(listed, words))
+        put(PAGES / words.figure, forest.draw(listed, words))
+    say(HERE / "README.md")
 
 
 def main() -> None:
-    """Takes in the reports, copies them, and writes numbers, pages and figures."""
+    """Takes in all reports of a folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=ROOT)
     out = parser.parse_args().out
-    reports, numbers = entries.reports(out), PAGES / entries.FILE.name
-    listed = updated(entries.read(numbers), reports.values())
-    entries.write(listed, numbers)
-    for folder, report in reports.items():
-        publish(folder, report, (out / folder / "report.md").read_text("utf-8"))
-    for words in LANGUAGES:
-        put(HERE / words.page, page(listed, words))
-        put(PAGES / words.figure, forest.draw(listed, words))
-    say(HERE / "README.md")
+    take_in(out, entries.reports(out))
 
 
 if __name__ == "__main__":

@@ -258,7 +258,7 @@ DIFFUSION = dict(
     fixed_rate="one rate, the configuration's, for all arms",
     settings=DRAWN_DIGITS,
 )
-LONG_DIFFUSION = DIFFUSION | dict(  # as long as docs/digits.md
+LONG_DIFFUSION = DIFFUSION | dict(  # as many steps as docs/digits.md
     seeds=(0, 1, 2), settings=DRAWN_DIGITS | steps(10_000)
 )
 # CIFAR-10 by TFDS; the classifier: --config=configs/vit_digits.py:small

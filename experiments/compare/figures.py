@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -11,7 +10,7 @@ from experiments.compare import contrasts
 from experiments.compare.grid import number
 from experiments.compare.workdirs import Workdir
 from experiments.report import canvas
-from experiments.report.canvas import ALARM, BAND, PAPER
+from experiments.report.canvas import ALARM, BAND
 from experiments.report.curves import POINTS, SKIPPED
 from tfm_jax.api import score_goals
 
@@ -40,7 +39,7 @@ def draw(runs: Sequence[Workdir]) -> dict[str, canvas.Picture]:
     names = [canvas.name(label, 64) for label in contrasts.labels(runs)]
     valid = [key for key in keys if key[0] == "valid" and key[1] in goals]
     chosen = [key for key in (LOSS, *valid, *LAST) if key in keys][:MOST]
-    with canvas.styled(), matplotlib.rc_context({"savefig.facecolor": PAPER}):
+    with canvas.styled():
         return {
             " ".join(key): _curves(runs, names, key, goals.get(key[1], min))
             for key in chosen

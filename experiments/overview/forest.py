@@ -77,7 +77,7 @@ def rows(entry: Mapping, words: Words) -> list[Row]:
                 score = parts(expected["metric"])[0].partition("/")[2]
                 text += f": {arms}" if alike else f", {score}"
             color, word = _verdict(effect["verdict"], expected, entry, words)
-            if answered_by(entry):  # an earlier result
+            if answered_by(entry):  # another one answers
                 color, word = SOFT, f"({word})"
             listed.append(
                 Row(
@@ -136,14 +136,14 @@ def draw(entries: Sequence[Mapping], words: Words) -> str:
         good, of = reproduced(studies, words)
         told = words.reproduced.format(good, of) if of else ""
         listed += [Heading(words.question(number), told), *under]
-    with canvas.styled(canvas.ON_PAPER):
+    with canvas.styled():
         return canvas.svg(_figure(listed, words), both=True)
 
 
 def reproduced(entries: Iterable[Mapping], words: Words) -> tuple[int, int]:
     """How many effects were reproduced, and of how many that were published.
 
-    Earlier results do not count.
+    Results in place of which others answer do not count.
     """
     published = [
         row

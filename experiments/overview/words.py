@@ -22,7 +22,7 @@ class Words(NamedTuple):
         check: what became of a check -> how the plot says that it blocks. reproduced:
             how many of how many findings. opposite, same: sides of the plot. axis, key:
             what it says of its axis and marks. published, expected, seen: beside an
-            effect. tally: of all studies. earlier: a verdict in place of which another
+            effect. tally: of all studies. other: a verdict in place of which another
             one answers; kept: how many there are.
     """
 
@@ -42,7 +42,7 @@ class Words(NamedTuple):
     expected: str
     seen: str
     tally: str
-    earlier: str
+    other: str
     kept: str
 
     def question(self, number: int) -> str:
@@ -86,8 +86,8 @@ ENGLISH = Words(
     expected="expected {} to {}",
     seen="smallest detectable {}",
     tally="{} studies: {}",
-    earlier="{}; answered by {}",
-    kept="{} earlier results are kept beside those that answer",
+    other="{}; answered by {}",
+    kept="{} other results are kept beside those that answer",
 )
 KOREAN = Words(
     language="korean",
@@ -145,7 +145,7 @@ KOREAN = Words(
     expected="기대 {}~{}",
     seen="검출할 수 있는 최소 {}",
     tally="연구 {}개: {}",
-    earlier="{} (답: {})",
-    kept="답이 되는 결과 곁에 이전 결과 {}개를 남겨 둡니다",
+    other="{} (답: {})",
+    kept="답이 되는 결과 곁에 다른 결과 {}개를 남겨 둡니다",
 )
 LANGUAGES = (ENGLISH, KOREAN)

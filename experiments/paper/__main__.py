@@ -2,18 +2,21 @@
 
     python -m experiments.paper [--out=runs/studies] [write]
 
-Runs that are there are not made again; ``write`` makes none, and takes the reports that
-are in ``--out``. Without reports there, too, page and figures are written anew from the
-numbers in ``docs/studies/paper.json``.
+Runs that are there are not made again; ``write`` makes none. The reports are then taken
+into ``docs/studies``, as ``experiments.readme`` does. Where ``--out`` lacks them,
+``write`` makes page and figures anew from the numbers in ``docs/studies/paper.json``.
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import experiments.run
+from experiments import readme
+from experiments.overview import entries
 from experiments.paper import figures, numbers
 from experiments.plan import ROOT
 from experiments.report.numbers import MINUS
@@ -21,64 +24,72 @@ from experiments.report.page import put, rendered
 from experiments.report.text import markdown
 from experiments.studies import warmup
 from tfm_jax import api
-from tfm_jax.api import say
+from tfm_jax.api import exits, install, say
 
 STUDY = warmup.get_study("depth")
-STUDIES = ("warmup:depth", "norm_gradients")
+STUDIES = ("warmup:depth", "norm_gradients:cpu")
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def page(taken: Mapping[str, Any]) -> str:
     """The paper."""
-    arms = {(a["norm"], a["warmup"], a["layers"]): a for a in taken["arms"]}
-    gains = {(g["norm"], g["layers"]): g for g in taken["gains"]}
+    seeds = taken["seeds"]
     view = {
-        "numbers": taken,
-        "arms": arms,
-        "gains": gains,
+        "taken": taken,
+        "arms": {(a["norm"], a["warmup"], a["layers"]): a for a in taken["arms"]},
+        "lost": {(x["norm"], x["layers"]): x for x in taken["lost"]},
+        "deeper": {(x["norm"], *x["layers"]): x for x in taken["deeper"]},
         "cfg": api.read_command([f"--config={STUDY.config}"]).experiment,
-        "norms": [("post", "Post-LN"), ("pre", "Pre-LN")],
-        "shown": shown,
-        "rate": "{:g}".format,
+        "norms": [(norm, figures.TITLES[norm]) for norm in numbers.NORMS],
+        "depths": numbers.DEPTHS,
+        "level": lambda effect: shown(effect, seeds),
+        "difference": lambda effect: shown(effect, seeds, sign="+"),
+        "number": "{:g}".format,
     }
     return rendered("paper/paper.md.jinja", markdown, view)
 
 
-def shown(effect: Mapping[str, Any], *, sign: bool = False) -> str:
-    """Mean and 95 % interval, with three decimals."""
-    plus = "+" if sign else ""
+def shown(effect: Mapping[str, Any], seeds: int, sign: str = "") -> str:
+    """Mean and 95 % interval, and of how many seeds where some were lost."""
     mean, low, high = (
-        f"{effect[end]:{plus}.3f}".replace("-", MINUS)
+        f"{effect[end]:{sign}.3f}".replace("-", MINUS)
         for end in ("mean", "low", "high")
     )
-    return f"{mean} ({low} to {high})"
+    lost = "" if effect["n"] == seeds else f"; {effect['n']} of {seeds} seeds"
+    return f"{mean} ({low} to {high}{lost})"
 
 
-def main() -> None:
-    """Runs what is missing, and writes numbers, page and figures."""
+@exits.command("experiments.paper")
+def main(argv: list[str]) -> int:
+    """Runs what is missing, and writes reports, numbers, page and figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", nargs="?", choices=("run", "write"), default="run")
     parser.add_argument("--out", type=Path, default=ROOT)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.command == "run":
         for study in STUDIES:
-            experiments.run.main([study, f"--out={options.out}"])
-    names = (
-        f"{study.replace(':', '-')}{'' if ':' in study else '-cpu'}"
-        for study in STUDIES
-    )
-    reports = [options.out / name / "report.json" for name in names]
-    if all(path.is_file() for path in reports):
-        made = numbers.of_reports(*(json.loads(p.read_text("utf-8")) for p in reports))
+            if code := experiments.run.main([study, f"--out={options.out}"]):
+                return code
+    there = entries.reports(options.out)
+    wanted = [study.replace(":", "-") for study in STUDIES]
+    if all(folder in there for folder in wanted):
+        reports = {folder: there[folder] for folder in wanted}
+        readme.take_in(options.out, reports)
+        made = numbers.of_reports(*reports.values())
         put(numbers.FILE, json.dumps(made, indent=1) + "\n")
+    else:
+        say(f"--out={options.out} lacks {' or '.join(wanted)}: {numbers.FILE} stays")
     taken = numbers.read()
     put(DOCS / "paper.md", page(taken))
     for name, figure in figures.draw(taken).items():
         put(numbers.FILE.with_name(name), figure)
     say(DOCS / "paper.md")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    exits.end_when_asked("experiments.paper: stopped; the same command goes on")
+    install()
+    sys.exit(main(sys.argv[1:]))

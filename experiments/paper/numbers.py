@@ -1,15 +1,20 @@
 """Numbers: what the paper takes from the reports of its studies."""
 
+import itertools
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.overview import entries
 from experiments.statistics import stats
+from experiments.studies import warmup
 
 FILE = entries.FILE.with_name("paper.json")
-NORMS, WARMUPS = ("post", "pre"), ("none", "warmup")
+NORMS = tuple(warmup.NORMS)
+DEPTHS = tuple(map(int, warmup.LAYERS))
+NONE, WARM = warmup.WARMUPS
 
 
 def read(path: Path = FILE) -> dict[str, Any]:
@@ -18,63 +23,82 @@ def read(path: Path = FILE) -> dict[str, Any]:
 
 
 def of_reports(trained: Mapping, initial: Mapping) -> dict[str, Any]:
-    """All numbers of the paper.
+    """All numbers of the paper that were measured.
 
     Args: trained, initial: reports of ``warmup:depth`` and of ``norm_gradients``.
-    Returns: ``arms``, a row each, ``gains``, what warm-up is worth for each norm and
-        depth, ``slopes`` of gradients at the start, and what it was measured with.
+    Returns: ``arms``, a row each; ``lost``, the loss without warm-up above that with it
+        for each norm and depth; ``deeper``, how much more of it is lost from one depth
+        to the next; ``slopes`` of gradients at the start by norm; and what it was
+        measured with.
     """
     arms = {arm["name"]: arm for arm in trained["arms"]}
-    depths = sorted({int(name.rsplit("-", 1)[1]) for name in arms})
-    of_norms = [(norm, depth) for depth in depths for norm in NORMS]
+    lost = {
+        (norm, depth): _less(
+            *(_kept(arms[f"{norm}-{name}-{depth}"]) for name in (NONE, WARM))
+        )
+        for norm in NORMS
+        for depth in DEPTHS
+    }
+    runs = trained["runs"]
     slopes = entries.of_report(initial)["expectations"]
     return {
-        "depths": depths,
         "arms": [
-            _arm(trained, arms[f"{norm}-{warmup}-{depth}"], norm, warmup, depth)
-            for norm, depth in of_norms
-            for warmup in WARMUPS
+            {"norm": norm, "warmup": name, "layers": depth}
+            | _arm(trained, arms[f"{norm}-{name}-{depth}"])
+            for depth in DEPTHS
+            for norm in NORMS
+            for name in (NONE, WARM)
         ],
-        "gains": [
-            {"norm": norm, "layers": depth}
-            | _gain(*(arms[f"{norm}-{warmup}-{depth}"] for warmup in WARMUPS))
-            for norm, depth in of_norms
+        "lost": [
+            {"norm": norm, "layers": depth} | _interval(pairs.values())
+            for (norm, depth), pairs in lost.items()
         ],
-        "slopes": [e["effects"][0] for e in slopes],
+        "deeper": [
+            {"norm": norm, "layers": [low, high]}
+            | _interval(_less(lost[norm, high], lost[norm, low]).values())
+            for norm in NORMS
+            for low, high in itertools.pairwise(DEPTHS)
+        ],
+        "slopes": {effect["of"]: effect for e in slopes for effect in e["effects"]},
         "verdicts": {r["name"]: r["verdict"] for r in (trained, initial)},
         "seeds": len(trained["seeds"]),
-        "hours": sum(entries.of_report(r)["hours"] for r in (trained, initial)),
+        "sesoi": trained["sesoi"],
+        "runs": len(runs),
+        "seconds": statistics.median(run["seconds"] for run in runs),
         "machine": trained["environment"].get("machine", ""),
     }
 
 
-def _arm(report, arm, norm, warmup, depth):
+def _arm(report, arm):
     rates = [
         (row["settings"]["optim.peak_lr"], row["value"])
         for row in report["tuning"]
         if row["arm"] == arm["name"]
     ]
     return {
-        "norm": norm,
-        "warmup": warmup,
-        "layers": depth,
         "rate": arm["chosen"]["optim.peak_lr"],
+        "edge": bool(arm["edge"]),
         "rates": sorted(rates),
-        "diverged": arm["diverged"]["count"],
-        "parameters": arm["parameters"],
-        **_interval([x for x in arm["values"].values() if x is not None]),
+        **_interval(_kept(arm).values()),
     }
 
 
-def _gain(without, with_warmup):
-    pairs = (
-        (lost, with_warmup["values"].get(seed))
-        for seed, lost in without["values"].items()
-    )
-    return _interval([a - b for a, b in pairs if None not in (a, b)])
+def _kept(arm):
+    """Seed -> value, of the seeds that were not lost."""
+    return {seed: x for seed, x in arm["values"].items() if x is not None}
 
 
-def _interval(values):
+def _less(values, others):
+    """Seed -> difference, of the seeds that both have."""
+    return {seed: x - others[seed] for seed, x in values.items() if seed in others}
+
+
+def _interval(values: Iterable[float]) -> dict[str, Any]:
     """Mean of so many with its 95 % interval of Student's t."""
-    level = stats.paired(values)
+    level = stats.paired([*values])
     return {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}
+
+
+def find(rows: Sequence[Mapping], **wanted: Any) -> list[Mapping]:
+    """The rows with such entries."""
+    return [row for row in rows if all(row[k] == v for k, v in wanted.items())]

@@ -44,9 +44,9 @@ STYLE = {
     "axes.unicode_minus": True,
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    "figure.facecolor": "none",
+    "figure.facecolor": PAPER,
     "axes.facecolor": "none",
-    "savefig.facecolor": "none",
+    "savefig.facecolor": "auto",
     "text.color": INK,
     "axes.labelcolor": SOFT,
     "axes.edgecolor": FAINT,
@@ -68,17 +68,13 @@ STYLE = {
 }
 
 
-# of a figure that is a file of its own, whatever page it is put on
-ON_PAPER = {"figure.facecolor": PAPER, "savefig.facecolor": "auto"}
-
-
 class Picture(NamedTuple):
     """One figure of the page.
 
     Attributes:
         light, dark: data URIs of the SVG. width, height: CSS pixels.
         alt: what the figure says, in numbers. caption: how to read it.
-        file: the SVG, in the colours that the reader has.
+        svg: of either scheme, in the colours that the reader has.
     """
 
     light: str
@@ -87,7 +83,7 @@ class Picture(NamedTuple):
     height: int
     alt: str
     caption: str
-    file: str
+    svg: str
 
 
 def figure(height: float, **options: Any) -> Figure:
@@ -106,8 +102,8 @@ def picture(drawn: Figure, alt: str, caption: str) -> Picture:
         r"(?<=fill: |roke: )#[0-9a-f]{6}", lambda c: DARK.get(c[0], c[0]), light
     )
     width, height = (round(96 * side) for side in drawn.get_size_inches())
-    schemes = _uri(light), _uri(dark)
-    return Picture(*schemes, width, height, alt, caption, _in_both(light))
+    both = _in_both(light)
+    return Picture(_uri(light), _uri(dark), width, height, alt, caption, both)
 
 
 def svg(drawn: Figure, both: bool = False) -> str:
@@ -123,7 +119,7 @@ def svg(drawn: Figure, both: bool = False) -> str:
     return _in_both(text) if both else text
 
 
-def _in_both(light):
+def _in_both(drawn):
     """Styles of elements have their colours of ``DARK`` on a dark page."""
     rules = [
         f'[style*="{role}: {light}"] {{{role}: {dark} !important}}'
@@ -132,7 +128,7 @@ def _in_both(light):
     ]
     rules = "\n".join(rules)
     dark = f"<style>@media (prefers-color-scheme: dark) {{\n{rules}\n}}</style>"
-    return light.replace("<defs>", f"<defs>{dark}", 1)
+    return drawn.replace("<defs>", f"<defs>{dark}", 1)
 
 
 def _uri(svg):

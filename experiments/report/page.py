@@ -14,6 +14,7 @@ from experiments.report.terms import LOOKS, TERMS, WORDS
 from experiments.statistics.answers import VERDICTS
 
 UNTUNED = "Nothing was tuned: every arm ran with the settings of the study"
+FIGURE = "differences.svg"  # of the arms, to which the Markdown links
 ROLES = {"json": "report.json", "md": "report.md", "html": "report.html"}
 
 
@@ -21,6 +22,7 @@ def write(report: dict, directory: str | Path) -> Path:
     """Writes ``report.json``, ``report.md`` and ``report.html`` into ``directory``.
 
     The page is one file without scripts: it opens from disk, loads nothing, and prints.
+    The Markdown has one figure, ``FIGURE``, if there is more than one arm.
     All text of ``report`` is escaped, and its control characters are made visible.
 
     Args: report: the analysis of a study, plain JSON without NaN.
@@ -32,6 +34,7 @@ def write(report: dict, directory: str | Path) -> Path:
     """
     numbers = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
     view = _view(report) | {"figures": plots.draw(report)}
+    view["figure"] = FIGURE
     view["measured"] = measured.figures(report)
     view["searched"] = figures.draw(report)
     pages = {
@@ -41,6 +44,10 @@ def write(report: dict, directory: str | Path) -> Path:
     }
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    drawn = view["figures"]["differences"]
+    (directory / FIGURE).unlink(missing_ok=True)
+    if drawn:
+        put(directory / FIGURE, drawn.svg)
     for role, content in pages.items():
         put(directory / ROLES[role], content)
     return directory / ROLES["html"]

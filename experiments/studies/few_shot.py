@@ -52,7 +52,7 @@ def get_study(scale="cpu"):
         goal="max",
         solved=0.9,
         expect=(
-            monotone(COMPARED, "larger models find more of it"),
+            monotone(COMPARED, "two layers find more, wide ones most"),
             check(on("k0/accuracy", UNTAUGHT)),
             on("k4/accuracy", better("2x64", "1x64", "four examples help the larger")),
         ),

@@ -18,12 +18,8 @@ TARGETS = {
     "v": {"data.noise.prediction": "v"},
 }
 SCALES = ("cpu", "longer", "gpu")
-ALIKE = 1.0  # a third of the distance of held-out digits
-EXPECTED = (
-    on("valid/frechet", equivalent("x0", "eps", "with noise: equal"), sesoi=ALIKE),
-    on("valid/frechet", equivalent("v", "eps", "with noise: equal"), sesoi=ALIKE),
-    on("ddim/frechet", worse("eps", "x0", "by DDIM noise is worse")),
-)
+# Fréchet distances; that of held-out digits is 0.84 (docs/digits.md)
+ALIKE = {"cpu": 1.0, "longer": 0.42, "gpu": 1.0}
 
 
 def get_study(scale="cpu"):
@@ -34,5 +30,13 @@ def get_study(scale="cpu"):
         arms=TARGETS,
         baseline="eps",
         metric="valid/noise_error",
-        expect=EXPECTED,
+        expect=_expected(ALIKE[scale]),
+    )
+
+
+def _expected(alike):
+    return (
+        on("valid/frechet", equivalent("x0", "eps", "with noise: equal"), sesoi=alike),
+        on("valid/frechet", equivalent("v", "eps", "with noise: equal"), sesoi=alike),
+        on("ddim/frechet", worse("eps", "x0", "by DDIM noise is worse")),
     )

@@ -61,6 +61,7 @@ COUNTING = CPU | dict(
         "train.batch_tokens": 2_048,
         "train.total_steps": 2_000,
     },
+    caveat="rates are tuned by the loss of masked words, not by pairs",
     fixed_rate="",
     tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)},
     tune_seeds=(1_000,),

@@ -73,7 +73,9 @@ def test_every_explanation_is_of_a_result_and_rests_on_something_else():
         for shown in why.evidence:
             assert shown in listed or (PAGES.parent / shown).is_file()
     for study, scale in ANSWERED.items():
-        assert {study, f"{study}:{scale}"} <= set(listed)
+        answer = entries.name_of({"name": study, "scale": scale})
+        others = {name for name in listed if name.split(":")[0] == study} - {answer}
+        assert answer in listed and others
 
 
 @pytest.mark.parametrize("entry", LISTED, ids=NAMES)
@@ -113,15 +115,20 @@ def shown(effect):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_report_has_a_figure_of_the_differences_in_its_table(name):
     rows = re.findall(
-        r"^\| ([^|]+) \| \d+ \| [^|]+ \| (\S+), (\S+) to (\S+) \|", plain(name), re.M
+        r"^\| ([^|]+) \| \d+ \| [^|]+ \| (\S+), (\S+) to (\S+) \| [^|]+ \| ([^|]+) \|",
+        plain(name),
+        re.M,
     )
     if len(re.findall(r"^\| .* \| \d+/\d+ \(", plain(name), re.M)) == 1:  # one arm
         assert not rows
         return
     assert rows and f"]({name}.svg)" in plain(name)
     svg = html.unescape((PAGES / f"{name}.svg").read_text("utf-8")).replace("−", "-")
-    drawn = re.findall(r">(\S+) \[(\S+), (\S+)\]</text>", svg)
-    assert drawn == [(mean, low, high) for _, mean, low, high in rows]
+    texts = [text.strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+    for arm, mean, low, high, word in rows:
+        at = texts.index(arm[:29] if len(arm) > 30 else arm)
+        assert texts[at + 1] == f"{mean} [{low}, {high}]"
+        assert texts[at + 2].split(",")[0] == word
 
 
 @pytest.mark.parametrize("entry", LISTED, ids=NAMES)
@@ -266,7 +273,8 @@ def test_reports_take_the_place_of_older_ones_and_others_stay(tmp_path, monkeypa
         folder = tmp_path / f"{name}-cpu"
         folder.mkdir()
         (folder / "report.json").write_text(json.dumps(report | {"name": name}))
-        (folder / "report.md").write_text("# New")
+        (folder / "report.md").write_text("# New ![arms](differences.svg)")
+        (folder / "differences.svg").write_text("drawn")
     monkeypatch.setattr(readme, "HERE", tmp_path)
     monkeypatch.setattr(readme, "PAGES", tmp_path)
     monkeypatch.setattr("sys.argv", ["readme", f"--out={tmp_path}"])
@@ -276,7 +284,9 @@ def test_reports_take_the_place_of_older_ones_and_others_stay(tmp_path, monkeypa
     readme.main()
     heads, positions = entries.read(tmp_path / "results.json")
     assert heads == two[0] and positions["question"] == report["question"]
-    assert (tmp_path / "positions-cpu.md").read_text() == "# New"
+    linked = (tmp_path / "positions-cpu.md").read_text()
+    assert linked == "# New ![arms](positions-cpu.svg)"
+    assert (tmp_path / "positions-cpu.svg").read_text() == "drawn"
     assert not (tmp_path / "mine-cpu.md").exists()
     page = (tmp_path / "README.md").read_text()
     assert two[0]["question"] in page and report["question"] in page

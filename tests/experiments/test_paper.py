@@ -9,12 +9,33 @@ from scipy import stats
 from experiments.overview import entries
 from experiments.paper import __main__ as paper
 from experiments.paper import figures, numbers
-from experiments.studies import warmup
 from tests.experiments.report.reports import example
 from tests.experiments.test_overview import NUMBER, plain
 
 TAKEN = numbers.read()
 FINDINGS = {(e["name"], e["scale"]): e["expectations"] for e in entries.read()}
+TRAINED = plain("warmup-depth")
+
+
+def finals():
+    """Arm -> seed -> loss, of the report's own table of runs."""
+    runs = re.findall(
+        r"^\| \w+ \| (\S+) \| (\d+) \| final \| done \| (\S+) ", TRAINED, re.M
+    )
+    found = {}
+    for arm, seed, value in runs:
+        found.setdefault(arm, {})[seed] = float(value)
+    return found
+
+
+def interval(values):
+    """Mean and 95 % interval by scipy."""
+    low, high = stats.ttest_1samp(values, 0).confidence_interval()
+    return pytest.approx((np.mean(values), low, high), abs=2e-4)
+
+
+def told(effect):
+    return effect["mean"], effect["low"], effect["high"]
 
 
 def test_page_and_figures_are_those_of_the_numbers():
@@ -31,78 +52,95 @@ def test_page_and_figures_are_those_of_the_numbers():
         assert f"studies/{name}" in page
 
 
-def test_every_arm_has_the_mean_of_the_report():
-    rows = dict(
-        re.findall(
-            r"^\| ([a-z]+-[a-z]+-\d) \| \d+ \| (\S+) ", plain("warmup-depth"), re.M
-        )
-    )
-    assert len(rows) == len(TAKEN["arms"]) == 4 * len(TAKEN["depths"])
+def test_every_number_is_that_of_the_runs_in_the_report():
+    runs = finals()
+    assert len(runs) == len(TAKEN["arms"]) == 12
+    lost = {}
     for arm in TAKEN["arms"]:
-        shown = rows[f"{arm['norm']}-{arm['warmup']}-{arm['layers']}"]
-        places = len(shown.partition(".")[2])
-        assert float(shown) == pytest.approx(arm["mean"], abs=0.51 * 10**-places)
+        values = runs[f"{arm['norm']}-{arm['warmup']}-{arm['layers']}"]
+        assert len(values) == arm["n"] == TAKEN["seeds"]
+        assert told(arm) == interval([*values.values()])
+    for apart in TAKEN["lost"]:
+        norm, depth = apart["norm"], apart["layers"]
+        without, warm = (runs[f"{norm}-{w}-{depth}"] for w in ("none", "warmup"))
+        lost[norm, depth] = np.array([without[seed] - warm[seed] for seed in without])
+        assert told(apart) == interval(lost[norm, depth])
+    for more in TAKEN["deeper"]:
+        low, high = more["layers"]
+        assert told(more) == interval(
+            lost[more["norm"], high] - lost[more["norm"], low]
+        )
 
 
-def test_what_is_lost_without_warm_up_is_the_finding_of_the_report():
-    """Where the report judges it: of the largest depth, of either norm."""
+def test_what_is_lost_is_the_finding_of_the_report():
     effects = {
         effect["of"]: effect
         for expected in FINDINGS["warmup", "depth"]
         for effect in expected["effects"]
     }
-    for gain in TAKEN["gains"]:
-        norm, depth = gain["norm"], gain["layers"]
-        arms = f"{norm}-none-{depth}", f"{norm}-warmup-{depth}"
-        for sign, of in ((1, arms), (-1, arms[::-1])):
-            if effect := effects.pop(" minus ".join(of), None):
-                assert sign * effect["mean"] == pytest.approx(gain["mean"], rel=1e-3)
-    assert not effects
+    lost = {(x["norm"], x["layers"]): x["mean"] for x in TAKEN["lost"]}
+    post, pre, shallow = (
+        effects[f"{a} minus {b}"]["mean"]
+        for a, b in (
+            ("post-warmup-6", "post-none-6"),
+            ("pre-none-6", "pre-warmup-6"),
+            ("post-none-2", "post-warmup-2"),
+        )
+    )
+    assert len(effects) == 3
+    taken = -lost["post", 6], lost["pre", 6], lost["post", 2]
+    assert (post, pre, shallow) == pytest.approx(taken, rel=1e-3)
 
 
 def test_what_the_paper_says_in_words_is_so():
-    sesoi = warmup.get_study("depth").sesoi
-    post, pre = (
-        [gain for gain in TAKEN["gains"] if gain["norm"] == norm]
-        for norm in numbers.NORMS
-    )
-    assert TAKEN["depths"] == [gain["layers"] for gain in post] == [2, 4, 6]
-    assert post[0]["high"] < 2 * sesoi
-    assert 0.85 < post[1]["low"] < post[2]["low"] < post[1]["high"]
-    assert pre[0]["high"] < sesoi and pre[2]["high"] < sesoi < pre[1]["high"]
-    assert pre[1]["low"] < 0
+    sesoi = TAKEN["sesoi"]
+    lost = {(x["norm"], x["layers"]): x for x in TAKEN["lost"]}
+    deeper = {(x["norm"], *x["layers"]): x for x in TAKEN["deeper"]}
+    assert deeper["post", 2, 4]["low"] > 0
+    assert deeper["post", 4, 6]["low"] < 0 < deeper["post", 4, 6]["high"]
+    assert lost["post", 2]["low"] < sesoi < lost["post", 2]["high"]
+    for depth in (2, 6):
+        assert 0 < lost["pre", depth]["low"] and lost["pre", depth]["high"] < sesoi
+    assert lost["pre", 4]["low"] < -0 < sesoi < lost["pre", 4]["high"]
     levels = {(a["norm"], a["warmup"], a["layers"]): a for a in TAKEN["arms"]}
     highest = max(arm["high"] for (norm, *_), arm in levels.items() if norm == "pre")
     assert highest < levels["post", "warmup", 6]["low"]
+    for arm in TAKEN["arms"]:
+        rates = [rate for rate, _ in arm["rates"]]
+        assert rates[0] < arm["rate"] < rates[-1]
+    slope = TAKEN["slopes"]["post"]
+    assert 0 < slope["low"] and -0.15 < slope["low"] < slope["high"] < 0.15
+    (before,) = re.findall(r"^\| post-warmup \| 5 \| (\S+) ", plain("warmup-cpu"), re.M)
+    assert f"{float(before):.3f}" == "0.440"
 
 
 def test_slopes_are_those_of_the_table_of_verdicts():
     listed = [e["effects"][0] for e in FINDINGS["norm_gradients", "cpu"]]
-    for taken, effect in zip(TAKEN["slopes"], listed, strict=True):
-        for end in ("mean", "low", "high"):
-            assert taken[end] == pytest.approx(effect[end], rel=1e-3)
+    assert TAKEN["slopes"] == {effect["of"]: effect for effect in listed}
 
 
-def test_pairs_are_of_one_seed_and_rates_of_one_arm():
-    arms = [f"{n}-{w}-2" for n in numbers.NORMS for w in numbers.WARMUPS]
-    report = example(arms) | {"scale": "depth", "expectations": []}
-    rates = {}
-    for arm in report["arms"]:
-        rates[arm["name"]] = [
-            trial["settings"]["optim.peak_lr"]
-            for trial in report["tuning"]
-            if trial["arm"] == arm["name"]
-        ]
-    report["arms"][0]["values"]["0"] = None  # has diverged
-    taken = numbers.of_reports(report, report)
-    gain = next(g for g in taken["gains"] if g["norm"] == "post")
-    values = [
-        np.array([report["arms"][place]["values"][str(seed)] for seed in range(1, 5)])
-        for place in (0, 1)
+def test_pairs_are_of_one_seed_and_lost_ones_are_told():
+    arms = [
+        f"{norm}-{warmup}-{depth}"
+        for norm in numbers.NORMS
+        for warmup in ("none", "warmup")
+        for depth in numbers.DEPTHS
     ]
-    known = stats.ttest_1samp(values[0] - values[1], 0).confidence_interval()
-    assert (gain["low"], gain["high"]) == pytest.approx((known.low, known.high))
-    assert gain["n"] == 4
-    for arm in taken["arms"]:
-        name = f"{arm['norm']}-{arm['warmup']}-{arm['layers']}"
-        assert [rate for rate, _ in arm["rates"]] == sorted(rates[name])
+    report = example(arms) | {"scale": "depth", "expectations": []}
+    report["arms"][0]["values"]["0"] = None  # has diverged
+    values = {arm["name"]: arm["values"] for arm in report["arms"]}
+    taken = numbers.of_reports(report, report)
+    apart = numbers.find(taken["lost"], norm="post", layers=2)[0]
+    pairs = [
+        values["post-none-2"][seed] - values["post-warmup-2"][seed]
+        for seed in map(str, range(1, 5))
+    ]
+    assert told(apart) == interval(pairs)
+    assert "4 of 5 seeds" in paper.shown(apart, taken["seeds"])
+
+
+def test_a_run_that_fails_ends_the_paper(monkeypatch, tmp_path):
+    monkeypatch.setattr(paper.experiments.run, "main", lambda argv: 3)
+    monkeypatch.setattr(paper, "DOCS", tmp_path)
+    assert paper.main([f"--out={tmp_path}"]) == 3
+    assert not (tmp_path / "paper.md").exists()

@@ -99,7 +99,7 @@ def undrawn(monkeypatch):
     """Pages with empty figures, for tests that look at text alone."""
 
     def draw(analysis):
-        uri, words = "data:image/svg+xml;base64,", analysis["name"]
+        uri, words = "data:image/svg+xml;base64,", f"Of {analysis['name']}"
         keys = ("differences", "curves", "curve_differences", "rates", "divergence")
         empty = canvas.Picture(uri, uri, 1, 1, words, words, "")
         absent = {"curves_against_time": None}
