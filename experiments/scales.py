@@ -259,7 +259,7 @@ DIFFUSION = dict(
     settings=DRAWN_DIGITS,
 )
 LONG_DIFFUSION = DIFFUSION | dict(  # as many steps as docs/digits.md
-    seeds=(0, 1, 2), settings=DRAWN_DIGITS | steps(10_000)
+    settings=DRAWN_DIGITS | steps(10_000)
 )
 # CIFAR-10 by TFDS; the classifier: --config=configs/vit_digits.py:small
 # --config.data.source=tfds --config.data.tfds_name=cifar10
