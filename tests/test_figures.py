@@ -12,11 +12,14 @@ BOTH = ("README.md", "README.ko.md")
 DATA = ("docs/data.md", "docs/guide.ko.md")
 FINETUNE = ("docs/finetune.md", "docs/guide.ko.md")
 SOURCES = [
-    f"docs/{n}.md"
-    for n in (
-        *("multi30k", "shakespeare", "pretraining", "digits", "references", "scale"),
-        *("mechanisms", "paper"),
-    )
+    "docs/multi30k.md",
+    "docs/shakespeare.md",
+    "docs/pretraining.md",
+    "docs/digits.md",
+    "docs/references.md",
+    "docs/scale.md",
+    "docs/mechanisms.md",
+    "docs/paper.md",
 ]
 NUMBER = r"[+-]?\d[\d,]*(?:\.\d+)?"
 DECIMAL = r"-?\d+\.\d+"
