@@ -206,13 +206,13 @@ EXPLANATIONS = {
         ("sentence_objective:counting",),
     ),
     "patch_size:longer": Explanation(
-        "Small patches need time: those of one pixel are 0.010 of accuracy behind those "
-        "of four after 4,000 steps, where they were 0.086 behind after 800. There is "
-        "little that they could gain, as four patches of four pixels already tell 99.1 "
-        "of 100 digits.",
-        "작은 패치는 시간이 걸립니다: 한 픽셀 패치는 네 픽셀 패치보다 800 스텝 뒤에는 "
-        "정확도가 0.086, 4,000 스텝 뒤에는 0.010 낮습니다. 네 픽셀 패치 네 개로도 이미 "
-        "숫자 100개 가운데 99.1개를 맞히므로 더 얻을 것이 적습니다.",
+        "Small patches need time: those of one pixel are 0.010 of accuracy behind "
+        "those of 4 x 4 pixels after 4,000 steps, where they were 0.086 behind after "
+        "800. There is little that they could gain, as the four patches of 4 x 4 "
+        "pixels already tell 99.1 of 100 digits.",
+        "작은 패치는 시간이 걸립니다: 한 픽셀 패치는 4 x 4 픽셀 패치보다 800 스텝 "
+        "뒤에는 정확도가 0.086, 4,000 스텝 뒤에는 0.010 낮습니다. 4 x 4 픽셀 패치 네 "
+        "개로도 이미 숫자 100개 가운데 99.1개를 맞히므로 더 얻을 것이 적습니다.",
         ("patch_size",),
     ),
 }
