@@ -62,6 +62,7 @@ ONLY_READ = {  # a command with this is not carried out -> why
     "--profile=": "the run has ended before that step",
     "interop verify": "it takes torch, see tests/interop",
     "--topology=": "it takes compilers for other machines",
+    "experiments.paper": "it writes pages of the project, see test_paper",
     "configs/transformer_wmt.py": "it takes a data set, and eight devices",
 }
 CODES = {"--mode=replay": 78}  # of commands that do not end with 0: nothing diverged

@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
         put(numbers.FILE, json.dumps(made, indent=1) + "\n")
     else:
         say(f"--out={options.out} lacks {' or '.join(wanted)}: {numbers.FILE} stays")
-    taken = numbers.read()
+    taken = numbers.read(numbers.FILE)
     put(DOCS / "paper.md", page(taken))
     for name, figure in figures.draw(taken).items():
         put(numbers.FILE.with_name(name), figure)

@@ -17,7 +17,7 @@ DEPTHS = tuple(map(int, warmup.LAYERS))
 NONE, WARM = warmup.WARMUPS
 
 
-def read(path: Path = FILE) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """What ``of_reports`` has returned."""
     return json.loads(path.read_text("utf-8"))
 

@@ -12,7 +12,7 @@ from experiments.paper import figures, numbers
 from tests.experiments.report.reports import example
 from tests.experiments.test_overview import NUMBER, plain
 
-TAKEN = numbers.read()
+TAKEN = numbers.read(numbers.FILE)
 FINDINGS = {(e["name"], e["scale"]): e["expectations"] for e in entries.read()}
 TRAINED = plain("warmup-depth")
 
@@ -144,3 +144,14 @@ def test_a_run_that_fails_ends_the_paper(monkeypatch, tmp_path):
     monkeypatch.setattr(paper, "DOCS", tmp_path)
     assert paper.main([f"--out={tmp_path}"]) == 3
     assert not (tmp_path / "paper.md").exists()
+
+
+def test_without_reports_the_page_is_that_of_the_numbers_kept(monkeypatch, tmp_path):
+    kept = tmp_path / "paper.json"
+    kept.write_text(numbers.FILE.read_text("utf-8"), "utf-8")
+    monkeypatch.setattr(numbers, "FILE", kept)
+    written = (paper.DOCS / "paper.md").read_text("utf-8")
+    monkeypatch.setattr(paper, "DOCS", tmp_path)
+    assert paper.main(["write", f"--out={tmp_path / 'runs'}"]) == 0
+    assert (tmp_path / "paper.md").read_text("utf-8") == written
+    assert {path.name for path in tmp_path.glob("*.svg")} == {*figures.draw(TAKEN)}
