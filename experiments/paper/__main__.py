@@ -63,7 +63,9 @@ def shown(effect: Mapping[str, Any], seeds: int, sign: str = "") -> str:
 def main(argv: list[str]) -> int:
     """Runs what is missing, and writes reports, numbers, page and figures."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m experiments.paper",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", nargs="?", choices=("run", "write"), default="run")
     parser.add_argument("--out", type=Path, default=ROOT)
@@ -74,13 +76,16 @@ def main(argv: list[str]) -> int:
                 return code
     there = entries.reports(options.out)
     wanted = [study.replace(":", "-") for study in STUDIES]
-    if all(folder in there for folder in wanted):
+    if missing := [folder for folder in wanted if folder not in there]:
+        say(
+            f"--out={options.out} has no report of {' and '.join(missing)}: "
+            f"the page is written from {numbers.FILE}"
+        )
+    else:
         reports = {folder: there[folder] for folder in wanted}
         readme.take_in(options.out, reports)
         made = numbers.of_reports(*reports.values())
         put(numbers.FILE, json.dumps(made, indent=1) + "\n")
-    else:
-        say(f"--out={options.out} lacks {' or '.join(wanted)}: {numbers.FILE} stays")
     taken = numbers.read(numbers.FILE)
     put(DOCS / "paper.md", page(taken))
     for name, figure in figures.draw(taken).items():

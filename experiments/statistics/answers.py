@@ -57,10 +57,11 @@ def headline(report: Mapping) -> tuple[str, str]:
     """
     arms, expected = report["arms"], report["expectations"]
     if edges := [arm["name"] for arm in arms if arm["edge"]]:
-        wider = "ranges" if report.get("search") else "grid"
+        searched = "try more points, or wider ranges"
+        more = searched if report.get("search") else "widen the grid"
         return INCOMPLETE, (
             f"What suits {', '.join(edges)} best lies at the edge of what was tried; "
-            f"widen the {wider}."
+            f"{more}."
         )
     published = [e for e in expected if e.get("claim", "published") == "published"]
     checks = [e for e in expected if e not in published]
