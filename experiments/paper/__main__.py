@@ -17,7 +17,7 @@ from typing import Any
 import experiments.run
 from experiments import readme
 from experiments.overview import entries
-from experiments.paper import figures, numbers
+from experiments.paper import claims, figures, numbers
 from experiments.plan import ROOT
 from experiments.report.numbers import MINUS
 from experiments.report.page import put, rendered
@@ -27,7 +27,7 @@ from tfm_jax import api
 from tfm_jax.api import exits, install, say
 
 STUDY = warmup.get_study("depth")
-STUDIES = ("warmup:depth", "norm_gradients:cpu")
+TEMPLATE = "paper/paper.md.jinja"
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -46,7 +46,7 @@ def page(taken: Mapping[str, Any]) -> str:
         "difference": lambda effect: shown(effect, seeds, sign="+"),
         "number": "{:g}".format,
     }
-    return rendered("paper/paper.md.jinja", markdown, view)
+    return rendered(TEMPLATE, markdown, view)
 
 
 def shown(effect: Mapping[str, Any], seeds: int, sign: str = "") -> str:
@@ -71,11 +71,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=ROOT)
     options = parser.parse_args(argv)
     if options.command == "run":
-        for study in STUDIES:
+        for study in numbers.STUDIES:
             if code := experiments.run.main([study, f"--out={options.out}"]):
                 return code
     there = entries.reports(options.out)
-    wanted = [study.replace(":", "-") for study in STUDIES]
+    wanted = [study.replace(":", "-") for study in numbers.STUDIES]
     if missing := [folder for folder in wanted if folder not in there]:
         say(
             f"--out={options.out} has no report of {' and '.join(missing)}: "
@@ -83,8 +83,13 @@ def main(argv: list[str]) -> int:
         )
     else:
         reports = {folder: there[folder] for folder in wanted}
-        readme.take_in(options.out, reports)
         made = numbers.of_reports(*reports.values())
+        if wrong := claims.broken(made):
+            raise api.ConfigError(
+                f"--out={options.out}: {TEMPLATE} says what these reports do not bear, "
+                f"and has to be written anew: {'; '.join(wrong)}"
+            )
+        readme.take_in(options.out, reports)
         put(numbers.FILE, json.dumps(made, indent=1) + "\n")
     taken = numbers.read(numbers.FILE)
     put(DOCS / "paper.md", page(taken))

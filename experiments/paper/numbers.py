@@ -10,7 +10,9 @@ from typing import Any
 from experiments.overview import entries
 from experiments.statistics import stats
 from experiments.studies import warmup
+from tfm_jax.api import ConfigError
 
+STUDIES = ("warmup:depth", "norm_gradients:cpu")
 FILE = entries.FILE.with_name("paper.json")
 NORMS = tuple(warmup.NORMS)
 DEPTHS = tuple(map(int, warmup.LAYERS))
@@ -30,7 +32,12 @@ def of_reports(trained: Mapping, initial: Mapping) -> dict[str, Any]:
         for each norm and depth; ``deeper``, how much more of it is lost from one depth
         to the next; ``slopes`` of gradients at the start by norm; and what it was
         measured with.
+    Raises: ConfigError for reports of other studies, and where fewer than two seeds of
+        an arm are left.
     """
+    for report, study in zip((trained, initial), STUDIES, strict=True):
+        if (is_of := f"{report['name']}:{report['scale']}") != study:
+            raise ConfigError(f"a report of {is_of}, where one of {study} should be")
     arms = {arm["name"]: arm for arm in trained["arms"]}
     lost = {
         (norm, depth): _less(
@@ -96,6 +103,8 @@ def _less(values, others):
 def _interval(values: Iterable[float]) -> dict[str, Any]:
     """Mean of so many with its 95 % interval of Student's t."""
     level = stats.paired([*values])
+    if level.low is None:
+        raise ConfigError("warmup:depth: fewer than two seeds of an arm are left")
     return {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}
 
 

@@ -1,5 +1,6 @@
 """The paper: its page and figures are those of its numbers, those of its reports."""
 
+import copy
 import re
 
 import numpy as np
@@ -8,9 +9,10 @@ from scipy import stats
 
 from experiments.overview import entries
 from experiments.paper import __main__ as paper
-from experiments.paper import figures, numbers
+from experiments.paper import claims, figures, numbers
 from tests.experiments.report.reports import example
 from tests.experiments.test_overview import NUMBER, plain
+from tfm_jax.api import ConfigError
 
 TAKEN = numbers.read(numbers.FILE)
 FINDINGS = {(e["name"], e["scale"]): e["expectations"] for e in entries.read()}
@@ -93,25 +95,22 @@ def test_what_is_lost_is_the_finding_of_the_report():
 
 
 def test_what_the_paper_says_in_words_is_so():
-    sesoi = TAKEN["sesoi"]
-    lost = {(x["norm"], x["layers"]): x for x in TAKEN["lost"]}
-    deeper = {(x["norm"], *x["layers"]): x for x in TAKEN["deeper"]}
-    assert deeper["post", 2, 4]["low"] > 0
-    assert deeper["post", 4, 6]["low"] < 0 < deeper["post", 4, 6]["high"]
-    assert lost["post", 2]["low"] < sesoi < lost["post", 2]["high"]
-    for depth in (2, 6):
-        assert 0 < lost["pre", depth]["low"] and lost["pre", depth]["high"] < sesoi
-    assert lost["pre", 4]["low"] < -0 < sesoi < lost["pre", 4]["high"]
-    levels = {(a["norm"], a["warmup"], a["layers"]): a for a in TAKEN["arms"]}
-    highest = max(arm["high"] for (norm, *_), arm in levels.items() if norm == "pre")
-    assert highest < levels["post", "warmup", 6]["low"]
-    for arm in TAKEN["arms"]:
-        rates = [rate for rate, _ in arm["rates"]]
-        assert rates[0] < arm["rate"] < rates[-1]
-    slope = TAKEN["slopes"]["post"]
-    assert 0 < slope["low"] and -0.15 < slope["low"] < slope["high"] < 0.15
+    assert claims.broken(TAKEN) == []
     (before,) = re.findall(r"^\| post-warmup \| 5 \| (\S+) ", plain("warmup-cpu"), re.M)
     assert f"{float(before):.3f}" == "0.440"
+
+
+def test_other_numbers_do_not_bear_what_it_says():
+    other = {"post": "pre", "pre": "post"}
+    flipped = copy.deepcopy(TAKEN)
+    for kind in ("arms", "lost", "deeper"):
+        for row in flipped[kind]:
+            row["norm"] = other[row["norm"]]
+    for arm in flipped["arms"]:
+        arm["rate"] = arm["rates"][-1][0]
+    flipped["slopes"]["post"] = TAKEN["slopes"]["pre"]
+    kept = {"with four and six it cannot be told apart"}
+    assert {*claims.CLAIMS} - {*claims.broken(flipped)} <= kept
 
 
 def test_slopes_are_those_of_the_table_of_verdicts():
@@ -126,10 +125,14 @@ def test_pairs_are_of_one_seed_and_lost_ones_are_told():
         for warmup in ("none", "warmup")
         for depth in numbers.DEPTHS
     ]
-    report = example(arms) | {"scale": "depth", "expectations": []}
+    report = example(arms) | {"expectations": []}
     report["arms"][0]["values"]["0"] = None  # has diverged
     values = {arm["name"]: arm["values"] for arm in report["arms"]}
-    taken = numbers.of_reports(report, report)
+    names = [study.split(":") for study in numbers.STUDIES]
+    both = [report | {"name": name, "scale": scale} for name, scale in names]
+    with pytest.raises(ConfigError, match="where one of warmup:depth should be"):
+        numbers.of_reports(*both[::-1])
+    taken = numbers.of_reports(*both)
     apart = numbers.find(taken["lost"], norm="post", layers=2)[0]
     pairs = [
         values["post-none-2"][seed] - values["post-warmup-2"][seed]
@@ -137,6 +140,9 @@ def test_pairs_are_of_one_seed_and_lost_ones_are_told():
     ]
     assert told(apart) == interval(pairs)
     assert "4 of 5 seeds" in paper.shown(apart, taken["seeds"])
+    report["arms"][0]["values"] |= dict.fromkeys("123")
+    with pytest.raises(ConfigError, match="fewer than two seeds"):
+        numbers.of_reports(*both)
 
 
 def test_a_run_that_fails_ends_the_paper(monkeypatch, tmp_path):
