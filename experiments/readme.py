@@ -12,6 +12,7 @@ they are.
 import argparse
 import importlib
 import inspect
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -30,7 +31,7 @@ from experiments.report.text import markdown
 from experiments.statistics.answers import CANNOT_TELL
 from experiments.statistics.findings import UNDERPOWERED
 from experiments.study import parts
-from tfm_jax.api import say
+from tfm_jax.api import ConfigError, exits, say
 
 HERE = Path(__file__).parent
 PAGES = entries.FILE.parent
@@ -165,37 +166,53 @@ def updated(listed: Sequence[Mapping], reports: Iterable[Mapping]) -> list[Mappi
     return [studies[study] for study in sorted(studies)]
 
 
-def publish(directory: Path) -> None:
-    """Copies a report's page and its figure."""
-    name, drawn = directory.name, directory / FIGURE
-    written = (directory / ROLES["md"]).read_text("utf-8")
-    put(PAGES / f"{name}.md", written.replace(f"]({FIGURE})", f"]({name}.svg)"))
-    if drawn.is_file():
-        put(PAGES / f"{name}.svg", drawn.read_text("utf-8"))
+def files(directory: Path) -> dict[str, str]:
+    """Name -> content of a report's page and, if it links one, of its figure.
+
+    Raises: ConfigError if one of them is not there.
+    """
+    try:
+        written = (directory / ROLES["md"]).read_text("utf-8")
+        figure = f"{directory.name}.svg"
+        found = {
+            f"{directory.name}.md": written.replace(f"]({FIGURE})", f"]({figure})")
+        }
+        if f"]({FIGURE})" in written:
+            found[figure] = (directory / FIGURE).read_text("utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{directory} lacks {Path(error.filename).name}") from error
+    return found
 
 
 def take_in(out: Path, reports: Mapping[str, Mapping]) -> None:
     """Copies reports, each in its folder of ``out``, and writes numbers and pages."""
     numbers = PAGES / entries.FILE.name
     listed = updated(entries.read(numbers), reports.values())
+    found = [files(out / folder) for folder in reports]
     entries.write(listed, numbers)
-    for folder in reports:
-        publish(out / folder)
+    for name, content in (pair for each in found for pair in each.items()):
+        put(PAGES / name, content)
     for words in LANGUAGES:
         put(HERE / words.page, page(listed, words))
         put(PAGES / words.figure, forest.draw(listed, words))
     say(HERE / "README.md")
 
 
-def main() -> None:
+@exits.command("experiments.readme")
+def main(argv: Sequence[str]) -> int:
     """Takes in all reports of a folder."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m experiments.readme",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=ROOT)
-    out = parser.parse_args().out
+    out = parser.parse_args(argv).out
+    if not out.is_dir():
+        raise ConfigError(f"--out={out} is no folder; it is where studies have run")
     take_in(out, entries.reports(out))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,11 +1,13 @@
 """Entries: what each study has found, in numbers, one line a study."""
 
+import importlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import studies
 from experiments.overview.explanations import ANSWERED, EXPLANATIONS, Explanation
 from experiments.overview.questions import STUDIES
 from experiments.statistics import answers
@@ -15,6 +17,7 @@ from experiments.statistics.findings import (
     UNDERPOWERED,
 )
 from experiments.study import CLAIMS
+from tfm_jax.api import ConfigError, say
 
 FILE = Path(__file__).parents[2] / "docs" / "studies" / "results.json"
 PUBLISHED = CLAIMS[0]
@@ -58,21 +61,53 @@ def why(entry: Mapping) -> Explanation | None:
 def reports(out: Path) -> dict[str, dict]:
     """Folder below ``out`` -> its report; those of studies that are not ours apart.
 
-    Raises: SystemExit for a report that was written before there were ``effects``.
+    What is left out although it has the name of one of ours is said: another study of
+    that name, or a copy in another folder.
+    Raises: ConfigError for a file that is no report, or one of an earlier version.
     """
     listed = {}
     for path in sorted(out.glob("*/report.json")):
-        report = json.loads(path.read_text("utf-8"))
+        report = _report(path)
         if report["name"] not in STUDIES:
             continue
-        if not all("effects" in e for e in report["expectations"]):
-            command = f"python -m experiments.run {report['name']}:{report['scale']}"
-            raise SystemExit(
-                f"{path} is of an earlier version; make it again: {command} report "
-                f"--out={out}"
+        study = f"{report['name']}:{report['scale']}"
+        if path.parent.name != study.replace(":", "-"):
+            say(f"{path} is left out: it is of {study}, and lies in another folder")
+        elif {arm["name"] for arm in report["arms"]} != _arms(report):
+            say(f"{path} is left out: it has other arms than {study}")
+        elif not (report.keys() >= {"looks"} and _has_effects(report)):
+            raise ConfigError(
+                f"{path} is of an earlier version; make it again: "
+                f"python -m experiments.run {study} report --out={out}"
             )
-        listed[path.parent.name] = report
+        else:
+            listed[path.parent.name] = report
     return listed
+
+
+def _report(path):
+    try:
+        report = json.loads(path.read_text("utf-8"))
+        if {"name", "scale", "arms", "expectations"} <= report.keys():
+            return report
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f"{path} is no report of a study: {error}") from error
+    raise ConfigError(f"{path} is no report of a study: it lacks name or arms")
+
+
+def _arms(report):
+    """Names of the arms of our study; none of a scale that it has not."""
+    module = importlib.import_module(f"{studies.__name__}.{report['name']}")
+    scales = getattr(module, "SCALES", ("cpu", "gpu"))
+    return (
+        {*module.get_study(report["scale"]).arms}
+        if report["scale"] in scales
+        else set()
+    )
+
+
+def _has_effects(report):
+    return all("effects" in expected for expected in report["expectations"])
 
 
 def of_report(report: Mapping) -> dict:
