@@ -78,11 +78,20 @@ class Plan:
                 _check_settings(study, settings)
                 together = {**study.settings, **settings}
                 study = dataclasses.replace(study, settings=together)
+            first, planned = registration.looked_at(root)
+            if seeds and first and seeds != first:  # what was seen would not count
+                raise ConfigError(
+                    f"--seeds={cells.seeds_flag(seeds)}: {root} registered seeds "
+                    f"{list(first)}, and looks after {list(planned)} of them; leave "
+                    "--seeds away, or choose another --out"
+                )
+            seeds = seeds or first
             if seeds:
                 study = _with_seeds(study, seeds)
             if until_decided is not None:
                 study = looks.until_decided(study, until_decided)
-            study = registration.with_looks(study, root)
+            elif planned and not study.looks:
+                study = dataclasses.replace(study, looks=planned)
         except ConfigError:
             raise
         except ValueError as error:

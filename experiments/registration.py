@@ -68,17 +68,12 @@ def _change(before, after):
     return f"{before!r} became {after!r}"
 
 
-def with_looks(study: Study, root: Path) -> Study:
-    """``study`` with the looks that were registered for it, if any were.
-
-    Args: root: the study's directory.
-    """
+def looked_at(root: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Seeds and looks that were registered in a study's directory; none, none."""
     kept = (files.read(root / FILE) or {}).get("study")
-    kept = kept if isinstance(kept, dict) else {}
-    planned = kept.get("looks")
-    if study.looks or not planned or kept.get("seeds") != list(study.seeds):
-        return study
-    return dataclasses.replace(study, looks=tuple(planned))
+    if not isinstance(kept, dict) or not kept.get("looks"):
+        return (), ()
+    return tuple(kept["seeds"]), tuple(kept["looks"])
 
 
 def _assumed(plan):

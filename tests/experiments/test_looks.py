@@ -114,7 +114,7 @@ def test_a_study_ends_with_the_look_that_decides(out, monkeypatch, capsys):
         assert "fast-s5-" in shown and "fast-s6-" not in shown
     planned = Plan.load(TINY, out, seeds=(0, 1, 2))
     assert planned.todo() == [] and planned.register() == []
-    assert len(load_study(TINY, out).study.seeds) == 2, "other seeds, another plan"
+    assert len(load_study(TINY, out).study.seeds) == 6, "nor the seeds"
 
 
 def test_a_study_that_stays_open_ends_with_its_last_look(out, monkeypatch, analyses):
@@ -157,6 +157,16 @@ def test_looks_that_nobody_planned_are_exploratory(out, monkeypatch, analyses):
     [change] = report["exploratory"]
     assert "looks: None became [3, 6, 9]" in change
     assert len(Plan.load(TINY, out, seeds=(0, 1, 2), until_decided=6).register()) == 2
+
+
+def test_looks_are_not_lost_to_other_seeds(out):
+    """Reports, too, would show intervals that are not corrected, and keep no looks."""
+    Plan.load(TINY, out, seeds=(0, 1, 2), until_decided=6).register()
+    with pytest.raises(ConfigError, match=r"--seeds=0,1,2,3: .* looks after \[3, 6\]"):
+        Plan.load(TINY, out, seeds=(0, 1, 2, 3))
+    for seeds in ((0, 1, 2), ()):
+        study = Plan.load(TINY, out, seeds=seeds).study
+        assert study.looks == (3, 6) and study.seeds == (0, 1, 2)
 
 
 def test_a_tuned_study_keeps_its_rates(out):
