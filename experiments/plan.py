@@ -78,7 +78,8 @@ class Plan:
                 _check_settings(study, settings)
                 together = {**study.settings, **settings}
                 study = dataclasses.replace(study, settings=together)
-            first, planned = registration.looked_at(root)
+            registered = () if study.looks else registration.looked_at(root)
+            first, planned = registered or ((), ())
             if seeds and first and seeds != first:  # what was seen would not count
                 raise ConfigError(
                     f"--seeds={cells.seeds_flag(seeds)}: {root} registered seeds "
@@ -90,7 +91,7 @@ class Plan:
                 study = _with_seeds(study, seeds)
             if until_decided is not None:
                 study = looks.until_decided(study, until_decided)
-            elif planned and not study.looks:
+            elif planned:
                 study = dataclasses.replace(study, looks=planned)
         except ConfigError:
             raise

@@ -174,24 +174,24 @@ def files(directory: Path) -> dict[str, str]:
     try:
         written = (directory / ROLES["md"]).read_text("utf-8")
         figure = f"{directory.name}.svg"
-        found = {
-            f"{directory.name}.md": written.replace(f"]({FIGURE})", f"]({figure})")
-        }
-        if f"]({FIGURE})" in written:
-            found[figure] = (directory / FIGURE).read_text("utf-8")
+        page = written.replace(f"]({FIGURE})", f"]({figure})")
+        contents = {f"{directory.name}.md": page}
+        if page != written:
+            contents[figure] = (directory / FIGURE).read_text("utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"{directory} lacks {Path(error.filename).name}") from error
-    return found
+    return contents
 
 
 def take_in(out: Path, reports: Mapping[str, Mapping]) -> None:
     """Copies reports, each in its folder of ``out``, and writes numbers and pages."""
     numbers = PAGES / entries.FILE.name
     listed = updated(entries.read(numbers), reports.values())
-    found = [files(out / folder) for folder in reports]
+    copies = [files(out / folder) for folder in reports]
     entries.write(listed, numbers)
-    for name, content in (pair for each in found for pair in each.items()):
-        put(PAGES / name, content)
+    for contents in copies:
+        for name, content in contents.items():
+            put(PAGES / name, content)
     for words in LANGUAGES:
         put(HERE / words.page, page(listed, words))
         put(PAGES / words.figure, forest.draw(listed, words))

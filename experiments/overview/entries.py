@@ -98,12 +98,9 @@ def _report(path):
 def _arms(report):
     """Names of the arms of our study; none of a scale that it has not."""
     module = importlib.import_module(f"{studies.__name__}.{report['name']}")
-    scales = getattr(module, "SCALES", ("cpu", "gpu"))
-    return (
-        {*module.get_study(report["scale"]).arms}
-        if report["scale"] in scales
-        else set()
-    )
+    if report["scale"] not in getattr(module, "SCALES", studies.SCALES):
+        return set()
+    return {*module.get_study(report["scale"]).arms}
 
 
 def _has_effects(report):

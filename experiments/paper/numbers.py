@@ -84,7 +84,6 @@ def _arm(report, arm):
     ]
     return {
         "rate": arm["chosen"]["optim.peak_lr"],
-        "edge": bool(arm["edge"]),
         "rates": sorted(rates),
         **_interval(_kept(arm).values()),
     }

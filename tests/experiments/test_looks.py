@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from experiments import load_study, looks, plan, run
+from experiments import load_study, looks, plan, run, study_file
 from experiments.costs import sizes
 from experiments.engines import local
 from experiments.plan import Plan
@@ -167,6 +167,21 @@ def test_looks_are_not_lost_to_other_seeds(out):
     for seeds in ((0, 1, 2), ()):
         study = Plan.load(TINY, out, seeds=seeds).study
         assert study.looks == (3, 6) and study.seeds == (0, 1, 2)
+
+
+def test_a_file_that_plans_its_looks_says_its_seeds(out, monkeypatch):
+    """Seeds that were changed in it are not those registered before."""
+    Plan.load(TINY, out, seeds=(0, 1, 2), until_decided=6).register()
+    read = study_file.read
+
+    def planned(spec, where):
+        file = read(spec, where)
+        asked = dataclasses.replace(file.study, seeds=(0, 1, 2, 3), looks=(4, 8))
+        return file._replace(study=asked)
+
+    monkeypatch.setattr(study_file, "read", planned)
+    study = Plan.load(TINY, out).study
+    assert study.seeds == (0, 1, 2, 3) and study.looks == (4, 8)
 
 
 def test_a_tuned_study_keeps_its_rates(out):

@@ -24,10 +24,10 @@ def finals():
     runs = re.findall(
         r"^\| \w+ \| (\S+) \| (\d+) \| final \| done \| (\S+) ", TRAINED, re.M
     )
-    found = {}
+    values = {}
     for arm, seed, value in runs:
-        found.setdefault(arm, {})[seed] = float(value)
-    return found
+        values.setdefault(arm, {})[seed] = float(value)
+    return values
 
 
 def interval(values):
