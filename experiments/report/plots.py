@@ -64,6 +64,7 @@ def differences(report: dict) -> Any:
         canvas.above(axis, row, 0, INK, left=label, right=text)
         canvas.above(axis, row, 1, color, left=word)
     canvas.rows(axis, [""] * len(arms))
+    axis.xaxis.set_major_locator(MaxNLocator(6))  # labels of more may touch
     axis.set_xlabel(
         f"{canvas.name(report['metric'], 30)}: arm − {canvas.name(report['baseline'])}"
         f"\n({tables.good_sign(report)})"

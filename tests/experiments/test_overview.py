@@ -2,6 +2,7 @@
 
 import html
 import importlib
+import itertools
 import json
 import pkgutil
 import re
@@ -131,6 +132,10 @@ def test_every_report_has_a_figure_of_the_differences_in_its_table(name):
         at = texts.index(arm[:29] if len(arm) > 30 else arm)
         assert texts[at + 1] == f"{mean} [{low}, {high}]"
         assert texts[at + 2].split(",")[0] == word
+    ticks = re.findall(r'anchor: middle[^>]* x="([\d.]+)"[^>]*>(-?[\d.]+)</text>', svg)
+    for (x, label), (x_next, next_label) in itertools.pairwise(ticks):
+        width = 2.5 * len(label + next_label)  # half of each, of 8.5 px a letter
+        assert float(x_next) - float(x) > width, "labels touch"
 
 
 @pytest.mark.parametrize("entry", LISTED, ids=NAMES)
