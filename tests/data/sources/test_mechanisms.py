@@ -15,7 +15,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import prepare
 from tfm_jax.data.rows import causal, pairs
 from tfm_jax.data.sources.mechanisms import examples
-from tfm_jax.data.sources.mechanisms.examples import KNOBS, Config, answer, chance, load
+from tfm_jax.data.sources.mechanisms.examples import KNOBS, Config, answer, load
 from tfm_jax.data.sources.mechanisms.tasks import TASKS, Prompt
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.runs.process import exits
@@ -111,12 +111,12 @@ def test_an_oracle_that_reads_the_prompt_is_always_right(task):
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.usefixtures("without_guesses")
-def test_no_prompt_comes_twice_and_none_held_out_depends_on_the_others(task):
+def test_no_context_comes_twice_and_none_held_out_depends_on_the_others(task):
     cfg = few(task)
     splits = {split: load(cfg, split)[0] for split in ("train", "valid", "test")}
     assert [len(some) for some in splits.values()] == [40, 20, 10]
-    prompts = [x.prompt.text for some in splits.values() for x in some]
-    assert len({*prompts}) == len(prompts)
+    contexts = [(*x.prompt.context,) for some in splits.values() for x in some]
+    assert len({*contexts}) == len(contexts)
     more = dataclasses.replace(cfg, train=45)
     assert load(more, "valid")[0] == splits["valid"]
     assert load(more, "train")[0][:40] == splits["train"]
@@ -132,22 +132,57 @@ def test_every_length_comes_and_no_other():
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        dict(task="recall", length=2, symbols=3, queries=2),
+        dict(task="induction", length=2, symbols=4, queries=2),
+        dict(task="count", length=4, symbols=3),
+    ],
+)
+@pytest.mark.usefixtures("without_guesses")
+def test_what_is_asked_of_a_held_out_context_was_asked_of_none_before(changes):
+    """Where there are few: the same queries in another order are no new example."""
+    cfg = Config(**changes, train=12, valid=8)
+    asked = {
+        split: {
+            (*x.prompt.context, *query)
+            for x in load(cfg, split)[0]
+            for query in x.prompt.queries
+        }
+        for split in ("train", "valid")
+    }
+    assert not asked["train"] & asked["valid"]
+
+
+@pytest.mark.parametrize(
     "changes, expected, margin",
     [
         (dict(task="copy"), 1 / 9, 0.01),
         (dict(task="recall"), 1 / 9, 0.01),
-        (dict(task="parity"), 1 / 2, 0.015),
-        (dict(task="modular_sum"), 1 / 9, 0.01),
-        # the least of two: 2 of 9 the likeliest, 17 of 81; the larger one, too
-        (dict(task="sort", length=2), 17 / 81, 0.01),
-        (dict(task="relations", symbols=2), 1 / 4, 0.01),
+        (dict(task="parity", length=16), 1 / 2, 0.03),
+        (dict(task="modular_sum"), 1 / 9, 0.015),
+        # all rows that there are. The least of two: 0 in 17 of 81; the larger, too
+        (dict(task="sort", length=2, train=81, valid=0), 17 / 81, 0.001),
+        (dict(task="relations", symbols=2, length=14), 1 / 4, 0.02),
     ],
 )
 def test_chance_is_what_the_best_constant_guess_gets(changes, expected, margin):
-    cfg = dataclasses.replace(FEW, **changes)
-    assert abs(chance(cfg, ends=False) - expected) < margin
+    cfg = dataclasses.replace(FEW, **dict(train=3_000, valid=20, test=0) | changes)
+    assert abs(load(cfg, "train")[1]["chance"] - expected) < margin
     if cfg.task == "copy":  # six words, and an end that is always right
-        assert abs(chance(cfg, ends=True) - (6 / 9 + 1) / 7) < margin
+        with_ends = load(cfg, "train", ends=True)[1]["chance"]
+        assert abs(with_ends - (6 / 9 + 1) / 7) < margin
+
+
+def test_chance_is_of_the_rows_that_a_split_has():
+    """Of short contexts there are few, so most of all that differ are long."""
+    cfg = Config(task="count", length=6, shortest=1, symbols=3, train=900, valid=100)
+    for split in ("train", "valid"):
+        examples, report = load(cfg, split)
+        counted = [int(x.answers[0][0]) for x in examples]
+        best = max(counted.count(times) for times in range(1, 7)) / len(counted)
+        assert abs(report["chance"] - best) < 0.05, split
+    assert load(cfg, "train")[1]["chance"] < load(cfg, "valid")[1]["chance"] - 0.1
 
 
 @pytest.mark.parametrize("layout", ["single", "packed"])
@@ -171,7 +206,7 @@ def test_only_answers_are_asked_for(task, layout, separator):
     labels, weights = rows.labels[:], rows.weights[:]
     asked = data.tokenizer.decode([labels[weights > 0]])[0].split()
     assert sorted(asked) == sorted(words)
-    assert data.report["valid"]["chance"] == chance(mechanism, ends=False)
+    assert data.report["valid"]["chance"] == load(mechanism, "valid")[1]["chance"]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +290,7 @@ def test_wrong_sizes_name_the_knob(changes, message):
 
 def test_more_prompts_than_there_are_is_said():
     cfg = few("parity", length=4)
-    with pytest.raises(DataError, match="hardly more than 16 prompts, of all splits"):
+    with pytest.raises(DataError, match="hardly more than 16 contexts, of all splits"):
         load(cfg, "train")
 
 

@@ -1,4 +1,4 @@
-"""Examples of a mechanism: prompts that all differ, their answers, and their chance.
+"""Examples of a mechanism: contexts that all differ, their answers, and their chance.
 
 An example is a context, one or more queries and their answers, all words. A model that
 reads on sees "k1 v4 k0 v2 , k0 = v2", one that translates sees "k1 v4 k0 v2 , k0" and
@@ -8,9 +8,8 @@ off, and is right always.
 
 import collections
 import dataclasses
-import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +21,8 @@ from tfm_jax.knobs import check_numbers, knob, roles_of
 SPLITS = ("valid", "test", "train")  # in the order in which they are drawn
 ANSWER, END = "=", "</s>"
 MOST = 1_000_000  # examples of a split: they are drawn and held in memory
-_PATIENCE = 50_000  # prompts in a row that were drawn before
-_GUESSED = 10_000  # prompts that the best guess is made of, and measured on
+_PATIENCE = 50_000  # contexts in a row that were drawn before
+_GUESSED = 10_000  # examples at most that a guess is made of, and measured on
 _READ = {
     name: tuple(task for task, what in TASKS.items() if name in what.reads)
     for name in ("symbols", "queries", "fillers", "relations", "joined", "worked")
@@ -42,7 +41,7 @@ class Config:
     )
     shortest: int = knob(
         0,
-        "at least, every length as often while it has new prompts; 0: all have "
+        "at least, every length as often while it has new contexts; 0: all have "
         "``length``",
         low=0,
         high=10_000,
@@ -131,71 +130,73 @@ def load(
 ) -> tuple[list[Example], dict[str, Any]]:
     """The examples of one split: (examples, report).
 
-    No prompt comes twice, in whatever split; those held out do not depend on
-    ``train``. The report has the accuracy of the best guess, see `chance`, and the
-    number of words that it is of, ``answer_words``.
+    No context comes twice, in whatever split; those held out do not depend on
+    ``train``. The report has the accuracy of the best guess, see `chance`, unless the
+    split is absent, and the number of words that it is of, ``answer_words``.
 
     Args: ends: whether the end of an answer is predicted, too.
     Raises: DataError if there are not so many.
     """
     first, count = span(cfg, split)
-    seen: set[str] = set()
-    examples, repeated = [], 0
-    drawn = _drawn(cfg, 0)
-    while len(seen) < first + count:
-        prompt = next(drawn)
-        if prompt.text in seen:
-            repeated += 1
-            if repeated > _PATIENCE:
-                raise DataError(
-                    f"data.mechanism.{split}={count}: {cfg.task} of these sizes has "
-                    f"hardly more than {len(seen):,} prompts, of all splits; raise "
-                    "data.mechanism.length or symbols"
-                )
-            continue
-        repeated = 0
-        seen.add(prompt.text)
-        if len(seen) > first:
-            examples.append(answer(cfg, prompt))
-    alike = dataclasses.replace(cfg, train=1, valid=0, test=0)  # in their answers
+    prompts = [*itertools.islice(_drawn(cfg, 0), first + count)]
+    if len(prompts) < first + count:
+        raise DataError(
+            f"data.mechanism.{split}={count}: {cfg.task} of these sizes has hardly "
+            f"more than {len(prompts):,} contexts, of all splits; raise "
+            "data.mechanism.length or symbols"
+        )
+    examples = [answer(cfg, prompt) for prompt in prompts[first:]]
     words = sum(len(words) for example in examples for words in example.answers)
-    return examples, {
-        "task": cfg.task,
-        "chance": chance(alike, ends=ends),
-        "answer_words": words + ends * len(examples),
-    }
+    report = {"task": cfg.task, "answer_words": words + ends * len(examples)}
+    if examples:
+        drawn = itertools.islice(_drawn(cfg, 1), first, first + min(count, _GUESSED))
+        others = [answer(cfg, prompt) for prompt in drawn]
+        report["chance"] = chance(examples[:_GUESSED], others, ends=ends)
+    return examples, report
 
 
 def _drawn(cfg: Config, stream: int) -> Iterator[Prompt]:
-    """Prompts without end."""
+    """Prompts whose contexts all differ, until hardly any is left.
+
+    So contexts that there are few of, as the shorter ones, come first.
+    """
     rng = np.random.default_rng((cfg.seed, stream))
     least = cfg.shortest or cfg.length
-    while True:
+    seen: set[tuple[str, ...]] = set()
+    repeated = 0
+    while repeated <= _PATIENCE:
         length = int(rng.integers(least, cfg.length + 1))
-        yield TASKS[cfg.task].draw(cfg, rng, length)
+        prompt = TASKS[cfg.task].draw(cfg, rng, length)
+        repeated += 1
+        if (context := tuple(prompt.context)) not in seen:
+            seen.add(context)
+            repeated = 0
+            yield prompt
 
 
-@functools.lru_cache
-def chance(cfg: Config, *, ends: bool) -> float:
+def chance(
+    examples: Sequence[Example], others: Sequence[Example], *, ends: bool
+) -> float:
     """Accuracy of the best guess that knows no more than the position in the answer.
 
-    Guesses are made of other prompts than those that they are measured on.
-    Args: ends: whether the end of all answers to a prompt is a word, too.
+    Args:
+        examples: what it is measured on.
+        others: what it is made of, drawn as those.
+        ends: whether the end of all answers to a prompt is a word, too.
     """
-    drawn = _drawn(cfg, 1)
-    answers: list[Words] = []
-    for _ in range(_GUESSED):
-        of_queries = answer(cfg, next(drawn)).answers
-        answers += [[*itertools.chain(*of_queries), END]] if ends else of_queries
-    half = len(answers) // 2
     counts: Any = collections.defaultdict(collections.Counter)
-    for position, word in _numbered(answers[:half]):
+    for position, word in _numbered(others, ends):
         counts[position][word] += 1
     guesses = {n: max(words, key=words.get) for n, words in counts.items()}
-    right = [guesses.get(n) == word for n, word in _numbered(answers[half:])]
+    right = [guesses.get(n) == word for n, word in _numbered(examples, ends)]
     return round(float(np.mean(right)), 3)
 
 
-def _numbered(answers):
+def _numbered(examples, ends):
     """(position, word) of every answer."""
-    return (pair for words in answers for pair in enumerate(words))
+    for example in examples:
+        answers = example.answers
+        if ends:
+            answers = [[*itertools.chain(*answers), END]]
+        for words in answers:
+            yield from enumerate(words)
