@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments import studies
+from experiments.costs.sizes import STEPS
 from experiments.overview.explanations import ANSWERED, EXPLANATIONS, Explanation
 from experiments.overview.questions import STUDIES
+from experiments.stages import FIRST
 from experiments.statistics import answers
 from experiments.statistics.findings import (
     NOT_REPRODUCED,
@@ -17,7 +19,7 @@ from experiments.statistics.findings import (
     UNDERPOWERED,
 )
 from experiments.study import CLAIMS
-from tfm_jax.api import ConfigError, say
+from tfm_jax.api import ConfigError, say, to_flag
 
 FILE = Path(__file__).parents[2] / "docs" / "studies" / "results.json"
 PUBLISHED = CLAIMS[0]
@@ -62,7 +64,7 @@ def reports(out: Path) -> dict[str, dict]:
     """Folder below ``out`` -> its report; those of studies that are not ours apart.
 
     What is left out although it has the name of one of ours is said: another study of
-    that name, or a copy in another folder.
+    that name, one with other settings, or a copy in another folder.
     Raises: ConfigError for a file that is no report, or one of an earlier version.
     """
     listed = {}
@@ -73,8 +75,10 @@ def reports(out: Path) -> dict[str, dict]:
         study = f"{report['name']}:{report['scale']}"
         if path.parent.name != study.replace(":", "-"):
             say(f"{path} is left out: it is of {study}, and lies in another folder")
-        elif {arm["name"] for arm in report["arms"]} != _arms(report):
+        elif (ours := _ours(report)) is None or not _same_arms(report, ours):
             say(f"{path} is left out: it has other arms than {study}")
+        elif changed := _changed(report, ours):
+            say(f"{path} is left out: it has other settings than {study}: {changed}")
         elif not (report.keys() >= {"looks"} and _has_effects(report)):
             raise ConfigError(
                 f"{path} is of an earlier version; make it again: "
@@ -95,12 +99,33 @@ def _report(path):
     raise ConfigError(f"{path} is no report of a study: it lacks name or arms")
 
 
-def _arms(report):
-    """Names of the arms of our study; none of a scale that it has not."""
+def _ours(report):
+    """Our study of that name and scale; None of a scale that it has not."""
     module = importlib.import_module(f"{studies.__name__}.{report['name']}")
     if report["scale"] not in getattr(module, "SCALES", studies.SCALES):
-        return set()
-    return {*module.get_study(report["scale"]).arms}
+        return None
+    return module.get_study(report["scale"])
+
+
+def _same_arms(report, study):
+    return {arm["name"] for arm in report["arms"]} == study.arms.keys()
+
+
+def _changed(report, study):
+    """Settings of a run that are not those of ``study``, as --set changes them."""
+    free = {"seed", *study.tune}
+    if study.match != "steps":
+        free |= {STEPS, f"{FIRST}.{STEPS}"}
+    for run in report["runs"]:
+        ours = {**study.settings, **study.arms[run["arm"]]}
+        for knob in sorted({*ours, *run["settings"]} - free):
+            given, our = (
+                to_flag(settings[knob]) if knob in settings else "unset"
+                for settings in (run["settings"], ours)
+            )
+            if given != our:
+                return f"{knob}={given}, not {our}"
+    return ""
 
 
 def _has_effects(report):

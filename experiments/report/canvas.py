@@ -148,8 +148,18 @@ def name(text: str, length: int = 24) -> str:
 
 
 def label(report: dict, arm: str, length: int = 24) -> str:
-    """``name`` of an arm; where others' would be equal, without their common start."""
+    """``name`` of an arm; where others' would be equal, without their common start.
+
+    With its number in front where that does not part them, either.
+    """
     names = [a["name"] for a in report["arms"]]
+    labels = {n: _without_start(n, names, length) for n in names}
+    if [*labels.values()].count(labels[arm]) > 1:
+        return name(f"{names.index(arm) + 1}. {labels[arm]}", length)
+    return labels[arm]
+
+
+def _without_start(arm, names, length):
     equal = [n for n in names if name(n, length) == name(arm, length)]
     start = os.path.commonprefix(equal) if len(equal) > 1 else ""
     return name("…" * bool(start) + arm.removeprefix(start), length)

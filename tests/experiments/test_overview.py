@@ -3,10 +3,8 @@
 import html
 import importlib
 import itertools
-import json
 import pkgutil
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from experiments.statistics import findings
 from experiments.statistics.answers import CHECKED
 from experiments.study import better, equivalent, monotone, on, reported, within
 from tests.experiments.report.reports import example
-from tfm_jax.api import ConfigError
 
 PAGES = readme.PAGES
 LISTED = entries.read()
@@ -273,38 +270,6 @@ def test_without_an_effect_of_interest_the_interval_is_the_unit():
     assert row.own_unit and row.effect[2] - row.effect[0] == pytest.approx(2)
 
 
-def test_reports_take_the_place_of_older_ones_and_others_stay(tmp_path, monkeypatch):
-    """Those of studies that are not in ``experiments/studies`` are not taken in."""
-    arms = importlib.import_module("experiments.studies.positions").get_study().arms
-    report = example([*arms], tuned=False) | {"expectations": []}
-    for name in ("positions", "mine"):
-        folder = tmp_path / f"{name}-cpu"
-        folder.mkdir()
-        (folder / "report.json").write_text(json.dumps(report | {"name": name}))
-        (folder / "report.md").write_text("# New ![arms](differences.svg)")
-        (folder / "differences.svg").write_text("drawn")
-    monkeypatch.setattr(readme, "HERE", tmp_path)
-    monkeypatch.setattr(readme, "PAGES", tmp_path)
-    out = f"--out={tmp_path}"
-    shutil.copytree(tmp_path / "positions-cpu", tmp_path / "positions-cpu.old")
-    both = [("heads", "cpu"), ("positions", "cpu")]
-    two = [entry for entry in LISTED if (entry["name"], entry["scale"]) in both]
-    entries.write(two, tmp_path / "results.json")
-    assert readme.main([out]) == 0
-    heads, positions = entries.read(tmp_path / "results.json")
-    assert heads == two[0] and positions["question"] == report["question"]
-    linked = (tmp_path / "positions-cpu.md").read_text()
-    assert linked == "# New ![arms](positions-cpu.svg)"
-    assert (tmp_path / "positions-cpu.svg").read_text() == "drawn"
-    assert not (tmp_path / "mine-cpu.md").exists()
-    assert not (tmp_path / "positions-cpu.old.md").exists()
-    page = (tmp_path / "README.md").read_text()
-    assert two[0]["question"] in page and report["question"] in page
-    assert "- norm\\_kind: " in page and "- heads" not in page  # still to be run
-    assert readme.main([out]) == 0
-    assert (tmp_path / "README.md").read_text() == page
-
-
 @pytest.mark.parametrize("entry", LISTED, ids=NAMES)
 def test_numbers_of_the_table_are_rounded_and_no_more(entry):
     """Of an interval that has no width all digits are told that there are."""
@@ -333,42 +298,6 @@ def test_verdicts_are_in_the_words_of_today():
         entry["verdict"] == "HOLDS"
         and readme.effect_that_decides(entry, ENGLISH) == "–"
     )
-
-
-def test_a_report_without_effects_has_to_be_made_again(tmp_path):
-    (tmp_path / "positions-cpu").mkdir()
-    arms = importlib.import_module("experiments.studies.positions").get_study().arms
-    old = json.dumps(example([*arms]))
-    (tmp_path / "positions-cpu" / "report.json").write_text(old)
-    with pytest.raises(ConfigError, match="experiments.run positions:cpu report"):
-        entries.reports(tmp_path)
-
-
-def test_what_is_no_report_of_the_study_changes_nothing(tmp_path, monkeypatch, capsys):
-    """Another study of that name, a page without its figure, and what is no report."""
-    numbers = tmp_path / "results.json"
-    numbers.write_text(entries.FILE.read_text("utf-8"), "utf-8")
-    monkeypatch.setattr(readme, "HERE", tmp_path)
-    monkeypatch.setattr(readme, "PAGES", tmp_path)
-    folder = tmp_path / "positions-cpu"
-    folder.mkdir()
-    mine = json.dumps(example() | {"expectations": []})
-    (folder / "report.json").write_text(mine)
-    assert readme.main([f"--out={tmp_path}"]) == 0
-    assert "other arms than positions:cpu" in capsys.readouterr().out
-    arms = importlib.import_module("experiments.studies.positions").get_study().arms
-    ours = json.dumps(example([*arms]) | {"expectations": []})
-    for report, page, said in (
-        (ours, "![arms](differences.svg)", "lacks differences.svg"),
-        (ours[:-9], "# New", "is no report"),
-        ("{}", "# New", "is no report"),
-    ):
-        (folder / "report.json").write_text(report)
-        (folder / "report.md").write_text(page)
-        assert readme.main([f"--out={tmp_path}"]) != 0
-        assert said in capsys.readouterr().err
-    assert readme.main([f"--out={tmp_path / 'nowhere'}"]) != 0
-    assert numbers.read_text("utf-8") == entries.FILE.read_text("utf-8")
 
 
 def judged_as(text, claim, verdict, *effects):

@@ -378,3 +378,13 @@ def test_arms_that_differ_in_the_middle_stay_apart_in_figures():
     report = {"arms": [{"name": name} for name in ["base", *names]]}
     labels = {canvas.label(report, arm["name"]) for arm in report["arms"]}
     assert len(labels) == 13 and max(map(len, labels)) == 24 and "base" in labels
+
+
+def test_arms_that_differ_twice_in_the_middle_stay_apart_in_figures():
+    """Without the start that all share, two and two are still the same."""
+    head, tail = "head_" * 6, "_tail" * 6
+    names = [f"{head}{a}{'-' * 20}{b}{tail}" for a in "ab" for b in "cd"]
+    labels = {
+        canvas.label({"arms": [{"name": n} for n in names]}, name) for name in names
+    }
+    assert len(labels) == 4 and max(map(len, labels)) == 24

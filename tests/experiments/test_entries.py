@@ -1,0 +1,93 @@
+"""Reports: which become entries, and take the place of those that are published."""
+
+import json
+import shutil
+
+import pytest
+
+from experiments import readme
+from experiments.overview import entries
+from experiments.studies import positions
+from tests.experiments.report.reports import example
+from tfm_jax.api import ConfigError
+
+LISTED = entries.read()
+
+
+def ours(**changes):
+    """A report of our study of positions, as if it had been run."""
+    study = positions.get_study()
+    report = example([*study.arms], tuned=False) | changes
+    for run in report["runs"]:
+        run["settings"] = {**study.settings, **study.arms[run["arm"]], "seed": 0}
+    return report
+
+
+def test_reports_take_the_place_of_older_ones_and_others_stay(tmp_path, monkeypatch):
+    """Those of studies that are not in ``experiments/studies`` are not taken in."""
+    report = ours(expectations=[])
+    for name in ("positions", "mine"):
+        folder = tmp_path / f"{name}-cpu"
+        folder.mkdir()
+        (folder / "report.json").write_text(json.dumps(report | {"name": name}))
+        (folder / "report.md").write_text("# New ![arms](differences.svg)")
+        (folder / "differences.svg").write_text("drawn")
+    monkeypatch.setattr(readme, "HERE", tmp_path)
+    monkeypatch.setattr(readme, "PAGES", tmp_path)
+    out = f"--out={tmp_path}"
+    shutil.copytree(tmp_path / "positions-cpu", tmp_path / "positions-cpu.old")
+    both = [("heads", "cpu"), ("positions", "cpu")]
+    two = [entry for entry in LISTED if (entry["name"], entry["scale"]) in both]
+    entries.write(two, tmp_path / "results.json")
+    assert readme.main([out]) == 0
+    heads, positions = entries.read(tmp_path / "results.json")
+    assert heads == two[0] and positions["question"] == report["question"]
+    linked = (tmp_path / "positions-cpu.md").read_text()
+    assert linked == "# New ![arms](positions-cpu.svg)"
+    assert (tmp_path / "positions-cpu.svg").read_text() == "drawn"
+    assert not (tmp_path / "mine-cpu.md").exists()
+    assert not (tmp_path / "positions-cpu.old.md").exists()
+    page = (tmp_path / "README.md").read_text()
+    assert two[0]["question"] in page and report["question"] in page
+    assert "- norm\\_kind: " in page and "- heads" not in page  # still to be run
+    assert readme.main([out]) == 0
+    assert (tmp_path / "README.md").read_text() == page
+
+
+def test_a_report_without_effects_has_to_be_made_again(tmp_path):
+    (tmp_path / "positions-cpu").mkdir()
+    (tmp_path / "positions-cpu" / "report.json").write_text(json.dumps(ours()))
+    with pytest.raises(ConfigError, match="experiments.run positions:cpu report"):
+        entries.reports(tmp_path)
+
+
+def test_what_is_no_report_of_the_study_changes_nothing(tmp_path, monkeypatch, capsys):
+    """Another study of that name, a page without its figure, and what is no report."""
+    numbers = tmp_path / "results.json"
+    numbers.write_text(entries.FILE.read_text("utf-8"), "utf-8")
+    monkeypatch.setattr(readme, "HERE", tmp_path)
+    monkeypatch.setattr(readme, "PAGES", tmp_path)
+    folder = tmp_path / "positions-cpu"
+    folder.mkdir()
+    mine = json.dumps(example() | {"expectations": []})
+    (folder / "report.json").write_text(mine)
+    assert readme.main([f"--out={tmp_path}"]) == 0
+    assert "other arms than positions:cpu" in capsys.readouterr().out
+    set_otherwise = ours(expectations=[])
+    for run in set_otherwise["runs"]:
+        run["settings"] |= {"train.total_steps": "7"}
+    (folder / "report.json").write_text(json.dumps(set_otherwise))
+    assert readme.main([f"--out={tmp_path}"]) == 0
+    assert "total_steps=7, not unset" in capsys.readouterr().out
+    made = json.dumps(ours(expectations=[]))
+    for report, page, said in (
+        (made, "![arms](differences.svg)", "lacks differences.svg"),
+        (made[:-9], "# New", "is no report"),
+        ("{}", "# New", "is no report"),
+    ):
+        (folder / "report.json").write_text(report)
+        (folder / "report.md").write_text(page)
+        assert readme.main([f"--out={tmp_path}"]) != 0
+        assert said in capsys.readouterr().err
+    assert readme.main([f"--out={tmp_path / 'nowhere'}"]) != 0
+    assert numbers.read_text("utf-8") == entries.FILE.read_text("utf-8")
