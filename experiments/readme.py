@@ -60,7 +60,7 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
     groups = [
         {
             "title": words.question(number),
-            "rows": [_row(entry, words) for entry in group],
+            "rows": _without_repeats([_row(entry, words) for entry in group]),
         }
         for number, group in entries.grouped(listed)
     ]
@@ -100,6 +100,15 @@ def _row(entry, words):
     }
 
 
+def _without_repeats(rows):
+    """A question that is that of the row above becomes a ditto mark."""
+    above = ["", *(row["question"] for row in rows)]
+    return [
+        row | {"question": "″"} if row["question"] == before else row
+        for row, before in zip(rows, above, strict=False)
+    ]
+
+
 def _page(name):
     """Where a report is, or what else shows something, from this folder."""
     if not name.endswith(".md"):
@@ -109,11 +118,15 @@ def _page(name):
 
 
 def _explained(entry, why, words):
+    own = entries.name_of(entry)
     return {
-        "study": entries.name_of(entry),
-        "page": _page(entries.name_of(entry)),
+        "study": own,
+        "page": _page(own),
         "text": getattr(why, words.language),
-        "evidence": [(name, _page(name)) for name in why.evidence],
+        "evidence": [
+            (words.arm.format(why.arm) if name == own else name, _page(name))
+            for name in why.evidence
+        ],
     }
 
 
@@ -127,7 +140,10 @@ def effect_that_decides(entry: Mapping, words: Words) -> str:
     mean, low, high = (fixed(number, digits, sign=sign).text for number in numbers)
     of = effect["of"].replace(" minus ", f" {MINUS} ")
     said = f"{_scores(expected['metric'])}, {of}: {mean} [{low}, {high}]"
-    if bounds := expected.get("bounds"):
+    bounds = expected.get("bounds")
+    if expected["kind"] == "equivalent" and (margin := expected["sesoi"]):
+        bounds = -margin, margin
+    if bounds:
         ends = (f"{bound:g}".replace("-", MINUS) for bound in bounds)
         said += f"; {words.expected.format(*ends)}"
     if "reported" in effect:

@@ -65,7 +65,18 @@ def _change(before, after):
             [x for x in before if x not in after],
             [x for x in after if x not in before],
         )
-    return f"{before!r} became {after!r}"
+    return f"{_said(before)} became {_said(after)}"
+
+
+def _said(value):
+    """A registered field in words: lists as flags have them, other values by name."""
+    if isinstance(value, dict):
+        value = [f"{name}={_said(inner)}" for name, inner in value.items()]
+        return ", ".join(value) or "none"
+    if isinstance(value, list):
+        between = "; " if any(isinstance(inner, dict) for inner in value) else ","
+        return between.join(map(_said, value)) or "none"
+    return "none" if value in (None, "") else str(value)
 
 
 def looked_at(root: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:

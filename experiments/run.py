@@ -156,11 +156,24 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
     if seconds and slots:
         left = (plan.expected() - done) * sum(seconds) / len(seconds) / len(slots)
         summary += f"; about {left / 60:.0f} min left on {len(slots)} slots"
+    elif not done:
+        summary += f"; {_said_to_take(plan)}"
     say(summary)
     for line in filter(None, (plan.unsaid, *power.lines(plan))):
         say(line)
     for row in rows:
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
+
+
+def _said_to_take(plan):
+    """How long all runs took where they were published, if they were."""
+    from experiments.overview import entries
+
+    study = {"name": plan.name, "scale": plan.scale}
+    entry = next((e for e in entries.read() if e.items() >= study.items()), None)
+    if entry is None or plan.path:
+        return "how long one takes is said after the first"
+    return f"those published took {entry['hours']:.2g} h in all, on {entry['machine']}"
 
 
 def run(options: argparse.Namespace, plan: Plan) -> Any:

@@ -57,14 +57,14 @@ class Row(NamedTuple):
 
 
 def rows(entry: Mapping, words: Words) -> list[Row]:
-    """All effects of what an entry's source has published, or of what it asks else."""
+    """All effects of what an entry's source has published, or of an open question."""
     expectations, listed = entry["expectations"], []
     published = [e for e in expectations if e["claim"] == PUBLISHED]
     opened = [e for e in expectations if e["claim"] == OPEN]
     texts = defaultdict(list)  # of a finding -> metrics
     for expected in published:
         texts[expected["text"]].append(expected["metric"])
-    for expected in published or opened or expectations:
+    for expected in published or opened:
         for number, effect in enumerate(expected["effects"]):
             arms = text = effect["of"].replace(" minus ", " − ")
             if len(expected["effects"]) == 1:

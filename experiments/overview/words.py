@@ -23,7 +23,7 @@ class Words(NamedTuple):
             how many of how many findings. opposite, same: sides of the plot. axis, key:
             what it says of its axis and marks. published, expected, seen: beside an
             effect. tally: of all studies. other: a verdict in place of which another
-            one answers; kept: how many there are.
+            one answers; kept: how many there are. arm: of the study that is explained.
     """
 
     language: str
@@ -44,6 +44,7 @@ class Words(NamedTuple):
     tally: str
     other: str
     kept: str
+    arm: str
 
     def question(self, number: int) -> str:
         """Heading of a group."""
@@ -88,6 +89,7 @@ ENGLISH = Words(
     tally="{} studies: {}",
     other="{}; answered by {}",
     kept="{} other results are kept beside those that answer",
+    arm="its arm {}",
 )
 KOREAN = Words(
     language="korean",
@@ -147,5 +149,6 @@ KOREAN = Words(
     tally="연구 {}개: {}",
     other="{} (답: {})",
     kept="답이 되는 결과 곁에 다른 결과 {}개를 남겨 둡니다",
+    arm="조건 {}",
 )
 LANGUAGES = (ENGLISH, KOREAN)

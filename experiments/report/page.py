@@ -10,7 +10,7 @@ import jinja2
 
 from experiments.report import measured, plots, tables, text
 from experiments.report.search import figures, summary
-from experiments.report.terms import LOOKS, TERMS, WORDS
+from experiments.report.terms import ENVIRONMENT, LOOKS, TERMS, WORDS
 from experiments.statistics.answers import VERDICTS
 
 UNTUNED = "Nothing was tuned: every arm ran with the settings of the study"
@@ -100,7 +100,10 @@ def _view(report):
         "power": f"{100 * report['detectable']['power']:.0f} %",
         "costs": tables.costs(report),
         "slopes": measured.slopes(report),
-        "environment": report["environment"] | report["conditions"],
+        "environment": {
+            ENVIRONMENT.get(key, key): value
+            for key, value in (report["environment"] | report["conditions"]).items()
+        },
         "lost": any(arm["diverged"]["count"] for arm in report["arms"]),
         "tuning": tables.tuning(report),
         "order": report["search"] and summary.ORDER[report["search"]["proposer"]],

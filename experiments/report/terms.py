@@ -58,3 +58,7 @@ WORDS = {  # what an arm's verdict means
     "baseline at the edge": "That of the baseline is.",
     "incomplete": "Runs are still missing.",
 }
+ENVIRONMENT = {  # what a run has recorded of itself -> what a page calls it
+    "code": "code (the tree of tfm_jax in git)",
+    "changes": "changes that were not committed",
+}

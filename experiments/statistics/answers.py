@@ -12,6 +12,7 @@ from experiments.statistics.findings import (
     UNDERPOWERED,
     overall,
 )
+from experiments.study import FEWEST_SEEDS
 
 BETTER, WORSE, EQUIVALENT = "BETTER", "WORSE", "EQUIVALENT"
 CANNOT_TELL, CHECK_FAILED = "CANNOT TELL", "CHECK FAILED"
@@ -204,8 +205,11 @@ def _seen(arm, verdict, report):
         mean = f"{best['name']}, {best['mean']:.4g} ({best['word']})"
         said.append(f"Best {report['metric']}: {mean}.")
     mde = (arm["difference"] or {}).get("mde")
-    seen = "none, of so few pairs" if mde is None else f"{mde:.2g}"
-    said.append(f"Smallest effect these runs could have seen: {seen}.")
+    said.append(
+        f"Fewer than {FEWEST_SEEDS} pairs tell no effect from none."
+        if mde is None
+        else f"Smallest effect these runs could have seen: {mde:.2g}."
+    )
     if verdict == CANNOT_TELL and not report["sesoi"]:
         said.append("No effect of interest is given, so none is called equivalent.")
     return " ".join(said)

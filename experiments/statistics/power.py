@@ -179,7 +179,8 @@ def lines(plan: "Plan") -> list[str]:
     rows = before(plan.study, known["sd"])
     source, seeds = known["source"], look.planned[-1]
     if seeds < FEWEST_SEEDS or not rows:
-        return [f"{seeds} seeds: no effect is told from none"] if rows else []
+        few = f"too few seeds to tell an effect from none: {seeds} of {FEWEST_SEEDS}"
+        return [few] if rows else []
     unit = f"with the sd of {source}" if source else "in sd of a paired difference"
     listed = [
         f"smallest detectable effect and margin of equivalence of {seeds} seeds, "

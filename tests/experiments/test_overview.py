@@ -320,3 +320,19 @@ def test_the_effect_that_decides_is_the_one_that_is_shown():
     entry = entries.of_report(example(tuned=False) | {"expectations": [good, lost]})
     assert entry["verdict"] == "NOT REPRODUCED"
     assert readme.effect_that_decides(entry, ENGLISH) == "–"
+
+
+@pytest.mark.parametrize("words", LANGUAGES, ids=lambda words: words.language)
+def test_rows_of_one_question_say_it_once(words):
+    rows = re.findall(r"^\| \[.*", readme.page(LISTED, words), re.M)
+    asked = [row.split(" | ")[1] for row in rows]
+    assert len(rows) == len(LISTED) and asked[0] != "″"
+    assert all(a != b or b == "″" for a, b in itertools.pairwise(asked))
+
+
+def test_what_is_expected_of_arms_that_should_be_equal_stands_beside_the_effect():
+    """One that excludes zero, of which these runs cannot tell."""
+    (entry,) = (e for e in LISTED if entries.name_of(e) == "warmup:depth")
+    said = readme.effect_that_decides(entry, ENGLISH)
+    assert entry["verdict"] == "UNDERPOWERED" and "[+0.017" in said
+    assert "; expected −0.05 to 0.05; smallest detectable ±" in said

@@ -67,6 +67,17 @@ def test_a_plan_names_every_run_and_starts_none(known, tmp_path, capsys):
     assert not list(tmp_path.rglob("attempts"))
 
 
+@pytest.mark.parametrize(
+    "study, words",
+    [("norm_kind", " h in all, on Intel"), (TINY, "is said after the first")],
+)
+def test_a_plan_says_what_its_runs_took_where_they_were_published(
+    study, words, tmp_path, capsys
+):
+    assert run.main([study, "plan", f"--out={tmp_path}"]) == 0
+    assert words in capsys.readouterr().out
+
+
 def test_a_plan_for_other_machines_compiles_each_program_once(
     known, tmp_path, capsys, monkeypatch
 ):
@@ -175,7 +186,7 @@ def test_what_is_changed_after_runs_exist_is_exploratory(ended):
     assert plan.register() == []
     more = Plan.load(TINY, ended, seeds=(0, 1, 2))
     [change] = [c for c in more.register() if " seeds: " in c]
-    assert "[0, 1] became [0, 1, 2]" in change
+    assert "seeds: 0,1 became 0,1,2" in change
     rows = more.rows()
     assert sum(r["status"] == "done" for r in rows) == 5  # what is done stays done
 
