@@ -14,9 +14,12 @@ from experiments.scales import LANGUAGE, LARGE_TEXT, TEXT
 from experiments.study import Study, axis, better, equivalent, grid, reported
 
 SCHEMES = ("sinusoidal", "learned", "none", "rotary", "alibi")
-PRE = axis("model.norm", ("pre",))
+PRE = grid(
+    axis("model.norm", ("pre",)),
+    axis("model.positions", ("sinusoidal", "learned", "none", "alibi")),
+)
 ARMS = grid(axis("model.norm", ("pre", "post")), axis("model.positions", SCHEMES))
-SCALES = ("cpu", "deep", "gpu")
+SCALES = ("cpu", "deep", "neighbours", "gpu")
 
 
 def get_study(scale="cpu"):
@@ -33,7 +36,7 @@ def get_study(scale="cpu"):
                 math.log(19.71 / 20.16),
             ),
         ),
-        **{"cpu": CPU, "deep": DEEP, "gpu": GPU}[scale],
+        **{"cpu": CPU, "deep": DEEP, "neighbours": NEIGHBOURS, "gpu": GPU}[scale],
     )
 
 
@@ -43,8 +46,12 @@ CPU = TEXT | dict(
     settings={"train.total_steps": 1_000, "eval.samples": 0},
 )
 DEEP = LANGUAGE | dict(  # the first of two layers has nothing that it could count
-    arms=grid(PRE, axis("model.positions", ("sinusoidal", "learned", "none", "alibi"))),
+    arms=PRE,
     settings=LANGUAGE["settings"] | {"model.depth": 6},
+)
+NEIGHBOURS = LANGUAGE | dict(  # the first layer sees the word before, and no other
+    arms=PRE,
+    settings=LANGUAGE["settings"] | {"model.windows": (2, 0)},
 )
 GPU = LARGE_TEXT | dict(
     arms=ARMS, config="configs/gpt2_small.py", settings={"train.total_steps": 10_000}
