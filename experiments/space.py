@@ -137,7 +137,7 @@ def points(
             return list(distinct.values())[:trials]
     said = ", ".join(f"{knob}={each}" for knob, each in space.items())
     count = int(size) if size < trials else len(distinct)
-    raise ValueError(f"trials={trials}: {said} has {count} settings, no more")
+    raise ValueError(f"trials={trials}: {said} has {count} settings")
 
 
 def problems(tune: Mapping[str, Any], trials: int, proposer: str) -> Iterator[str]:

@@ -77,23 +77,9 @@ def asked(options: argparse.Namespace) -> Study:
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if tune:
-        _check_tried(options, study)
+    tuning_grid(study)  # its ranges are those of knobs
     most = options.until_decided
     return study if most is None else looks.until_decided(study, most)
-
-
-def _check_tried(options, study):
-    """Each setting that is tried must be legal for every arm."""
-    flags = f"--tune {' --tune '.join(options.tune)}"
-    flags += f" --trials={study.trials}" if study.trials else ""
-    try:
-        for tried in tuning_grid(study):
-            for arm in study.arms:
-                own = study.settings | study.arms[arm] | tried
-                configure(study.config, own)
-    except ConfigError as error:
-        raise ConfigError(f"{flags}: {error}") from error
 
 
 def _metric(options, experiment):

@@ -237,13 +237,7 @@ def test_a_new_study_can_be_planned_as_it_is_written(tmp_path, capsys):
             "one value is no choice; write VALUE,VALUE or LOW..HIGH",
         ),
         ([*WARM, "--trials=4"], "--trials=4 of nothing: give --tune KNOB="),
-        ([*WARM, *TRIALS, "optim.peak_lr=1..2", "--trials=-1"], "--trials=-1 must be"),
         ([*WARM, *TRIALS, "optim.peak_lr=1..2", "--trials=1001"], "from 0 to 1,000"),
-        (
-            [*WARM, *TRIALS, "train.log_every_steps=1..3"],
-            "--tune train.log_every_steps=1..3 --trials=4: trials=4",
-        ),
-        ([*WARM, "--tune", "model.heads=1,7"], "--tune model.heads=1,7: model.heads=7"),
         ([*WARM, "--proposer=optuna"], "proposer='optuna' needs trials"),
         ([*WARM, "--trials=4", "--tune", "optim.peek_lr=1..2"], "no knob 'optim.peek"),
         (["positions", "--trials=4"], "--trials needs --config"),
