@@ -8,8 +8,9 @@ off, and is right always.
 
 import collections
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +22,8 @@ from tfm_jax.knobs import check_numbers, knob, roles_of
 SPLITS = ("valid", "test", "train")  # in the order in which they are drawn
 ANSWER, END = "=", "</s>"
 MOST = 1_000_000  # examples of a split: they are drawn and held in memory
+_GUESSED = 10_000  # examples at most that guesses are made of
 _PATIENCE = 50_000  # contexts in a row that were drawn before
-_GUESSED = 10_000  # examples at most that a guess is made of, and measured on
 _READ = {
     name: tuple(task for task, what in TASKS.items() if name in what.reads)
     for name in ("symbols", "queries", "fillers", "relations", "joined", "worked")
@@ -131,36 +132,47 @@ def load(
     """The examples of one split: (examples, report).
 
     No context comes twice, in whatever split; those held out do not depend on
-    ``train``. The report has the accuracy of the best guess, see `chance`, unless the
-    split is absent, and the number of words that it is of, ``answer_words``.
+    ``train``. Where lengths differ, no more than half of the contexts of a length are
+    held out. The report has the accuracy of `chance`, unless the split is absent, and
+    the number of words that it is of, ``answer_words``.
 
     Args: ends: whether the end of an answer is predicted, too.
     Raises: DataError if there are not so many.
     """
-    first, count = span(cfg, split)
-    prompts = [*itertools.islice(_drawn(cfg, 0), first + count)]
-    if len(prompts) < first + count:
-        raise DataError(
-            f"data.mechanism.{split}={count}: {cfg.task} of these sizes has hardly "
-            f"more than {len(prompts):,} contexts, of all splits; raise "
-            "data.mechanism.length or symbols"
-        )
-    examples = [answer(cfg, prompt) for prompt in prompts[first:]]
+    examples = [answer(cfg, prompt) for prompt in _prompts(cfg, split)]
     words = sum(len(words) for example in examples for words in example.answers)
     report = {"task": cfg.task, "answer_words": words + ends * len(examples)}
     if examples:
-        drawn = itertools.islice(_drawn(cfg, 1), first, first + min(count, _GUESSED))
-        others = [answer(cfg, prompt) for prompt in drawn]
-        report["chance"] = chance(examples[:_GUESSED], others, ends=ends)
+        report["chance"] = chance(examples, _guesses(cfg, ends), ends)
     return examples, report
 
 
-def _drawn(cfg: Config, stream: int) -> Iterator[Prompt]:
-    """Prompts whose contexts all differ, until hardly any is left.
+def _prompts(cfg, split):
+    """Those of one split, in the order in which they are drawn."""
+    sides: tuple[list[Prompt], list[Prompt]] = [], []  # trained on, held out
+    first, count = span(cfg, split) if split != "train" else (0, cfg.train)
+    side = sides[split != "train"]
+    differ = cfg.shortest and cfg.shortest < cfg.length
+    of_length: collections.Counter = collections.Counter()
+    for prompt in _drawn(cfg):
+        length = len(prompt.context)
+        of_length[length] += 1
+        spared = differ and of_length[length] % 2
+        held_out = len(sides[1]) < cfg.valid + cfg.test and not spared
+        sides[held_out].append(prompt)
+        if len(side) >= first + count:
+            return side[first : first + count]
+    half = ", half of them at most held out" if differ else ""
+    raise DataError(
+        f"data.mechanism.{split}={count}: {cfg.task} of these sizes has hardly more "
+        f"than {of_length.total():,} contexts, of all splits{half}; raise "
+        "data.mechanism.length or symbols"
+    )
 
-    So contexts that there are few of, as the shorter ones, come first.
-    """
-    rng = np.random.default_rng((cfg.seed, stream))
+
+def _drawn(cfg: Config) -> Iterator[Prompt]:
+    """Prompts whose contexts all differ, until hardly any is left."""
+    rng = np.random.default_rng((cfg.seed, 0))
     least = cfg.shortest or cfg.length
     seen: set[tuple[str, ...]] = set()
     repeated = 0
@@ -174,29 +186,31 @@ def _drawn(cfg: Config, stream: int) -> Iterator[Prompt]:
             yield prompt
 
 
-def chance(
-    examples: Sequence[Example], others: Sequence[Example], *, ends: bool
-) -> float:
-    """Accuracy of the best guess that knows no more than the position in the answer.
+@functools.lru_cache
+def _guesses(cfg, ends):
+    """Position in an answer -> the word that is there most often in training."""
+    few = dataclasses.replace(cfg, train=min(cfg.train, _GUESSED))
+    counts: Any = collections.defaultdict(collections.Counter)
+    for prompt in _prompts(few, "train"):
+        for position, word in _numbered(answer(cfg, prompt), ends):
+            counts[position][word] += 1
+    return {n: max(words, key=words.get) for n, words in counts.items()}
+
+
+def chance(examples: Iterable[Example], guesses: dict[int, str], ends: bool) -> float:
+    """Accuracy of a guess that knows no more than the position in the answer.
 
     Args:
-        examples: what it is measured on.
-        others: what it is made of, drawn as those.
+        guesses: the word that is guessed at each.
         ends: whether the end of all answers to a prompt is a word, too.
     """
-    counts: Any = collections.defaultdict(collections.Counter)
-    for position, word in _numbered(others, ends):
-        counts[position][word] += 1
-    guesses = {n: max(words, key=words.get) for n, words in counts.items()}
-    right = [guesses.get(n) == word for n, word in _numbered(examples, ends)]
-    return round(float(np.mean(right)), 3)
+    words = (pair for example in examples for pair in _numbered(example, ends))
+    return round(float(np.mean([guesses.get(n) == word for n, word in words])), 3)
 
 
-def _numbered(examples, ends):
+def _numbered(example, ends):
     """(position, word) of every answer."""
-    for example in examples:
-        answers = example.answers
-        if ends:
-            answers = [[*itertools.chain(*answers), END]]
-        for words in answers:
-            yield from enumerate(words)
+    answers = example.answers
+    if ends:
+        answers = [[*itertools.chain(*answers), END]]
+    return itertools.chain(*map(enumerate, answers))
