@@ -104,7 +104,7 @@ def _without_repeats(rows):
     """A question that is that of the row above becomes a ditto mark."""
     above = ["", *(row["question"] for row in rows)]
     return [
-        row | {"question": "″"} if row["question"] == before else row
+        row | {"question": "〃"} if row["question"] == before else row
         for row, before in zip(rows, above, strict=False)
     ]
 
@@ -141,7 +141,7 @@ def effect_that_decides(entry: Mapping, words: Words) -> str:
     of = effect["of"].replace(" minus ", f" {MINUS} ")
     said = f"{_scores(expected['metric'])}, {of}: {mean} [{low}, {high}]"
     bounds = expected.get("bounds")
-    if expected["kind"] == "equivalent" and (margin := expected["sesoi"]):
+    if expected["kind"] in ("equivalent", "steady") and (margin := expected["sesoi"]):
         bounds = -margin, margin
     if bounds:
         ends = (f"{bound:g}".replace("-", MINUS) for bound in bounds)

@@ -4,13 +4,13 @@ import dataclasses
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments import looks
 from experiments.runs import files
 from experiments.stages import FIRST
 from experiments.study import Study
-from tfm_jax.api import preflight, renamed, replace
+from tfm_jax.api import preflight, renamed, replace, to_flag
 
 if TYPE_CHECKING:
     from experiments.plan import Plan
@@ -65,18 +65,26 @@ def _change(before, after):
             [x for x in before if x not in after],
             [x for x in after if x not in before],
         )
+        if not before and not after:
+            return "another order"
     return f"{_said(before)} became {_said(after)}"
 
 
 def _said(value):
-    """A registered field in words: lists as flags have them, other values by name."""
+    """A field in words: its parts with commas, brackets around parts of parts."""
+    if value in (None, "", [], {}):
+        return "nothing"
     if isinstance(value, dict):
-        value = [f"{name}={_said(inner)}" for name, inner in value.items()]
-        return ", ".join(value) or "none"
+        told = {k: v for k, v in value.items() if v is not None}
+        return ", ".join(f"{k}={_bracketed(v)}" for k, v in told.items())
     if isinstance(value, list):
-        between = "; " if any(isinstance(inner, dict) for inner in value) else ","
-        return between.join(map(_said, value)) or "none"
-    return "none" if value in (None, "") else str(value)
+        return ", ".join(map(_bracketed, value))
+    return str(value)
+
+
+def _bracketed(value):
+    inner = isinstance(value, dict | list)
+    return f"({_said(value)})" if inner and value else to_flag(value)
 
 
 def looked_at(root: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -96,7 +104,7 @@ def _assumed(plan):
 
 def _fill(kept, now):
     """Says ``kept`` in the names of now, and what studies could not say: no change."""
-    kept |= _modern(kept)
+    kept |= modern(kept)
     kept.pop("solved", None)  # was written down for a time, and decides nothing
     for added in ("trials", "proposer"):
         kept.setdefault(added, getattr(Study, added))
@@ -106,15 +114,16 @@ def _fill(kept, now):
                 before[field] = after[field]
 
 
-def _modern(kept):
+def modern(kept: Any) -> Any:
+    """What is registered, with the names that knobs have now."""
     if not isinstance(kept, dict):
         return kept
-    modern = {}
+    named = {}
     for knob, value in kept.items():
         stage = f"{FIRST}." if knob.startswith(f"{FIRST}.") else ""
-        now = renamed.modern({knob.removeprefix(stage): _modern(value)})
-        modern |= {stage + name: x for name, x in now.items()}
-    return modern
+        now = renamed.modern({knob.removeprefix(stage): modern(value)})
+        named |= {stage + name: x for name, x in now.items()}
+    return named
 
 
 def _is_registered(kept):

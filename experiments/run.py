@@ -157,7 +157,7 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
         left = (plan.expected() - done) * sum(seconds) / len(seconds) / len(slots)
         summary += f"; about {left / 60:.0f} min left on {len(slots)} slots"
     elif not done:
-        summary += f"; {_said_to_take(plan)}"
+        summary += f"; {_of_report(options, plan)}"
     say(summary)
     for line in filter(None, (plan.unsaid, *power.lines(plan))):
         say(line)
@@ -165,15 +165,17 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
 
 
-def _said_to_take(plan):
-    """How long all runs took where they were published, if they were."""
+def _of_report(options, plan):
+    """How long the runs took that the report in docs/studies is of, if there is one."""
     from experiments.overview import entries
 
-    study = {"name": plan.name, "scale": plan.scale}
-    entry = next((e for e in entries.read() if e.items() >= study.items()), None)
-    if entry is None or plan.path:
-        return "how long one takes is said after the first"
-    return f"those published took {entry['hours']:.2g} h in all, on {entry['machine']}"
+    changed = options.settings or options.seeds or options.until_decided
+    if not (changed or plan.path) and entries.FILE.is_file():
+        for entry in entries.read():
+            if (entry["name"], entry["scale"]) == (plan.name, plan.scale):
+                where = f"{entry['hours']:.2g} h added up, on {entry['machine']}"
+                return f"those of docs/studies took {where}"
+    return "how long one takes is said after the first"
 
 
 def run(options: argparse.Namespace, plan: Plan) -> Any:

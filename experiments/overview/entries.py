@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import studies
+from experiments import looks, registration, studies
 from experiments.costs.sizes import STEPS
 from experiments.overview.explanations import ANSWERED, EXPLANATIONS, Explanation
 from experiments.overview.questions import STUDIES
@@ -63,8 +63,8 @@ def why(entry: Mapping) -> Explanation | None:
 def reports(out: Path) -> dict[str, dict]:
     """Folder below ``out`` -> its report; those of studies that are not ours apart.
 
-    What is left out although it has the name of one of ours is said: another study of
-    that name, one with other settings, or a copy in another folder.
+    What is left out although it has the name of one of ours is said: a copy in another
+    folder, another study of that name, or ours with other settings or fewer seeds.
     Raises: ConfigError for a file that is no report, or one of an earlier version.
     """
     listed = {}
@@ -75,15 +75,13 @@ def reports(out: Path) -> dict[str, dict]:
         study = f"{report['name']}:{report['scale']}"
         if path.parent.name != study.replace(":", "-"):
             say(f"{path} is left out: it is of {study}, and lies in another folder")
-        elif (ours := _ours(report)) is None or not _same_arms(report, ours):
-            say(f"{path} is left out: it has other arms than {study}")
-        elif changed := _changed(report, ours):
-            say(f"{path} is left out: it has other settings than {study}: {changed}")
         elif not (report.keys() >= {"looks"} and _has_effects(report)):
             raise ConfigError(
                 f"{path} is of an earlier version; make it again: "
                 f"python -m experiments.run {study} report --out={out}"
             )
+        elif unlike := _unlike(report):
+            say(f"{path} is left out: {unlike}")
         else:
             listed[path.parent.name] = report
     return listed
@@ -99,33 +97,39 @@ def _report(path):
     raise ConfigError(f"{path} is no report of a study: it lacks name or arms")
 
 
-def _ours(report):
-    """Our study of that name and scale; None of a scale that it has not."""
+def _unlike(report):
+    """In what a report differs from our study of that name and scale; "" if in nothing.
+
+    The arms, the seeds and all that is set, as ``--seeds`` and ``--set`` change them.
+    """
     module = importlib.import_module(f"{studies.__name__}.{report['name']}")
     if report["scale"] not in getattr(module, "SCALES", studies.SCALES):
-        return None
-    return module.get_study(report["scale"])
-
-
-def _same_arms(report, study):
-    return {arm["name"] for arm in report["arms"]} == study.arms.keys()
-
-
-def _changed(report, study):
-    """Settings of a run that are not those of ``study``, as --set changes them."""
-    free = {"seed", *study.tune}
-    if study.match != "steps":
-        free |= {STEPS, f"{FIRST}.{STEPS}"}
+        return f"{report['name']} has no scale {report['scale']}"
+    study = module.get_study(report["scale"])
+    if {arm["name"] for arm in report["arms"]} != study.arms.keys():
+        return f"it has other arms than {report['name']}:{report['scale']}"
+    if lacking := {*looks.first(study).seeds} - {*report["seeds"]}:
+        return f"it lacks seeds of the study: {to_flag(sorted(lacking))}"
     for run in report["runs"]:
         ours = {**study.settings, **study.arms[run["arm"]]}
-        for knob in sorted({*ours, *run["settings"]} - free):
-            given, our = (
-                to_flag(settings[knob]) if knob in settings else "unset"
-                for settings in (run["settings"], ours)
-            )
-            if given != our:
-                return f"{knob}={given}, not {our}"
+        given = registration.modern(run["settings"])
+        free = {"seed", *study.tune}
+        if study.match in ("tokens", "flops"):  # says how many steps each arm makes
+            free |= {STEPS, f"{FIRST}.{STEPS}"} - study.settings.keys()
+        for knob in sorted({*ours, *given} - free):
+            if knob not in ours:
+                return f"the study does not set {knob}={to_flag(given[knob])}"
+            if knob not in given or not _equal(given[knob], ours[knob]):
+                said = to_flag(given[knob]) if knob in given else "unset"
+                return f"{knob} is {said}, and {to_flag(ours[knob])} in the study"
     return ""
+
+
+def _equal(given, ours):
+    """Whether a setting is that of the study, as a flag says it or a file."""
+    if to_flag(given) == to_flag(ours):
+        return True
+    return isinstance(ours, float) and float(given) == ours
 
 
 def _has_effects(report):

@@ -89,7 +89,7 @@ ENGLISH = Words(
     tally="{} studies: {}",
     other="{}; answered by {}",
     kept="{} other results are kept beside those that answer",
-    arm="its arm {}",
+    arm="arm {} of this study",
 )
 KOREAN = Words(
     language="korean",
@@ -149,6 +149,6 @@ KOREAN = Words(
     tally="연구 {}개: {}",
     other="{} (답: {})",
     kept="답이 되는 결과 곁에 다른 결과 {}개를 남겨 둡니다",
-    arm="조건 {}",
+    arm="이 연구의 조건 {}",
 )
 LANGUAGES = (ENGLISH, KOREAN)

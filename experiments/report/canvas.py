@@ -1,6 +1,8 @@
 """What figures are drawn on: two colour schemes, one SVG, text that is only text."""
 
 import base64
+import collections
+import functools
 import io
 import math
 import os
@@ -152,17 +154,26 @@ def label(report: dict, arm: str, length: int = 24) -> str:
 
     With its number in front where that does not part them, either.
     """
-    names = [a["name"] for a in report["arms"]]
-    labels = {n: _without_start(n, names, length) for n in names}
-    if [*labels.values()].count(labels[arm]) > 1:
-        return name(f"{names.index(arm) + 1}. {labels[arm]}", length)
-    return labels[arm]
+    return _labels(tuple(a["name"] for a in report["arms"]), length)[arm]
 
 
-def _without_start(arm, names, length):
-    equal = [n for n in names if name(n, length) == name(arm, length)]
-    start = os.path.commonprefix(equal) if len(equal) > 1 else ""
-    return name("…" * bool(start) + arm.removeprefix(start), length)
+@functools.lru_cache
+def _labels(arms, length):
+    """Arm -> its label; all differ."""
+    alike = collections.defaultdict(list)
+    for arm in arms:
+        alike[name(arm, length)].append(arm)
+    labels = {}
+    for short, equal in alike.items():
+        start = os.path.commonprefix(equal)
+        for arm in equal:
+            apart = name("…" + arm.removeprefix(start), length)
+            labels[arm] = apart if len(equal) > 1 else short
+    counts = collections.Counter(labels.values())
+    return {
+        arm: text if counts[text] == 1 else name(f"{number}. {text}", length)
+        for number, (arm, text) in enumerate(labels.items(), 1)
+    }
 
 
 def look(report: dict, arm: str) -> dict:

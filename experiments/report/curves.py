@@ -187,11 +187,12 @@ def differences(report: dict) -> Any:
         panel.set_ylabel("arm − baseline")
     for panel in lowest:
         panel.set_xlabel("step")
+    baseline = canvas.label(report, report["baseline"])
     return canvas.picture(
         figure,
         f"Paired difference of {report['metric']} to {report['baseline']}, means: "
         f"{'; '.join(means)}.",
-        f"Arm minus {canvas.name(report['baseline'])}, seed by seed (thin) and on "
+        f"Arm minus {baseline}, seed by seed (thin) and on "
         f"average (thick); {tables.good_sign(report)}. Shaded: 95 % interval, "
         "pointwise. It holds for one step fixed beforehand and says nothing about "
         "where lines cross.",

@@ -65,8 +65,9 @@ def differences(report: dict) -> Any:
         canvas.above(axis, row, 1, color, left=word)
     canvas.rows(axis, [""] * len(arms))
     axis.xaxis.set_major_locator(MaxNLocator(6))  # labels of more may touch
+    baseline = canvas.label(report, report["baseline"])
     axis.set_xlabel(
-        f"{canvas.name(report['metric'], 30)}: arm − {canvas.name(report['baseline'])}"
+        f"{canvas.name(report['metric'], 30)}: arm − {baseline}"
         f"\n({tables.good_sign(report)})"
     )
     return canvas.picture(

@@ -59,6 +59,6 @@ WORDS = {  # what an arm's verdict means
     "incomplete": "Runs are still missing.",
 }
 ENVIRONMENT = {  # what a run has recorded of itself -> what a page calls it
-    "code": "code (the tree of tfm_jax in git)",
-    "changes": "changes that were not committed",
+    "code": "code (tree of tfm_jax in git, or digest of files)",
+    "changes": "uncommitted changes (digest)",
 }

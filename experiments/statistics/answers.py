@@ -204,12 +204,12 @@ def _seen(arm, verdict, report):
     if best["mean"] is not None:
         mean = f"{best['name']}, {best['mean']:.4g} ({best['word']})"
         said.append(f"Best {report['metric']}: {mean}.")
-    mde = (arm["difference"] or {}).get("mde")
-    said.append(
-        f"Fewer than {FEWEST_SEEDS} pairs tell no effect from none."
-        if mde is None
-        else f"Smallest effect these runs could have seen: {mde:.2g}."
-    )
+    difference = arm["difference"] or {"n": 0, "mde": None}
+    if difference["mde"] is not None:
+        seen = f"{difference['mde']:.2g}"
+        said.append(f"Smallest effect these runs could have seen: {seen}.")
+    elif difference["n"] < FEWEST_SEEDS:
+        said.append(f"Fewer than {FEWEST_SEEDS} pairs tell no effect from none.")
     if verdict == CANNOT_TELL and not report["sesoi"]:
         said.append("No effect of interest is given, so none is called equivalent.")
     return " ".join(said)

@@ -179,7 +179,7 @@ def lines(plan: "Plan") -> list[str]:
     rows = before(plan.study, known["sd"])
     source, seeds = known["source"], look.planned[-1]
     if seeds < FEWEST_SEEDS or not rows:
-        few = f"too few seeds to tell an effect from none: {seeds} of {FEWEST_SEEDS}"
+        few = f"too few seeds to tell an effect: {seeds}; {FEWEST_SEEDS} at least"
         return [few] if rows else []
     unit = f"with the sd of {source}" if source else "in sd of a paired difference"
     listed = [

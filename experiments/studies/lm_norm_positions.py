@@ -49,7 +49,7 @@ DEEP = LANGUAGE | dict(  # the first of two layers has nothing that it could cou
     arms=PRE,
     settings=LANGUAGE["settings"] | {"model.depth": 6},
 )
-NEIGHBOURS = LANGUAGE | dict(  # the first layer sees the word before, and no other
+NEIGHBOURS = LANGUAGE | dict(  # the first layer sees a word and that before it
     arms=PRE,
     settings=LANGUAGE["settings"] | {"model.windows": (2, 0)},
 )

@@ -7,20 +7,29 @@ import pytest
 
 from experiments import readme
 from experiments.overview import entries
-from experiments.studies import positions
+from experiments.studies import positions, predecessors
 from tests.experiments.report.reports import example
 from tfm_jax.api import ConfigError
 
 LISTED = entries.read()
 
 
-def ours(**changes):
-    """A report of our study of positions, as if it had been run."""
-    study = positions.get_study()
+def ours(study=None, **changes):
+    """A report of our study, of positions by default, as if it had been run."""
+    study = study or positions.get_study()
     report = example([*study.arms], tuned=False) | changes
     for run in report["runs"]:
         run["settings"] = {**study.settings, **study.arms[run["arm"]], "seed": 0}
     return report
+
+
+def taken(report, out):
+    """What is taken in where ``report`` alone is there."""
+    folder = out / f"{report['name']}-{report['scale']}"
+    folder.mkdir(exist_ok=True)
+    report |= dict(expectations=[])
+    (folder / "report.json").write_text(json.dumps(report))
+    return entries.reports(out)
 
 
 def test_reports_take_the_place_of_older_ones_and_others_stay(tmp_path, monkeypatch):
@@ -73,12 +82,6 @@ def test_what_is_no_report_of_the_study_changes_nothing(tmp_path, monkeypatch, c
     (folder / "report.json").write_text(mine)
     assert readme.main([f"--out={tmp_path}"]) == 0
     assert "other arms than positions:cpu" in capsys.readouterr().out
-    set_otherwise = ours(expectations=[])
-    for run in set_otherwise["runs"]:
-        run["settings"] |= {"train.total_steps": "7"}
-    (folder / "report.json").write_text(json.dumps(set_otherwise))
-    assert readme.main([f"--out={tmp_path}"]) == 0
-    assert "total_steps=7, not unset" in capsys.readouterr().out
     made = json.dumps(ours(expectations=[]))
     for report, page, said in (
         (made, "![arms](differences.svg)", "lacks differences.svg"),
@@ -91,3 +94,41 @@ def test_what_is_no_report_of_the_study_changes_nothing(tmp_path, monkeypatch, c
         assert said in capsys.readouterr().err
     assert readme.main([f"--out={tmp_path / 'nowhere'}"]) != 0
     assert numbers.read_text("utf-8") == entries.FILE.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"train.total_steps": "7"}, "the study does not set train.total_steps=7"),
+        ({"model.positions": "t5"}, "model.positions is t5, and sinusoidal in the st"),
+        ({"optim.rates": "x"}, "not set optim.lr_multipliers=x"),
+        ("seeds", "it lacks seeds of the study: 2,3,4"),
+    ],
+)
+def test_a_report_of_other_settings_or_seeds_replaces_nothing(
+    changes, words, tmp_path, capsys
+):
+    report = ours(**{changes: [0, 1]} if changes == "seeds" else {})
+    for run in report["runs"]:
+        run["settings"] |= {} if changes == "seeds" else changes
+    assert taken(report, tmp_path) == {}
+    assert words in capsys.readouterr().out
+
+
+def test_a_report_whose_arms_are_matched_may_not_have_other_steps(tmp_path, capsys):
+    """``match`` gives an arm its steps only where it says how much all may spend."""
+    study = predecessors.get_study("length")
+    report = ours(study, name="predecessors", scale="length")
+    assert [*taken(report, tmp_path)] == ["predecessors-length"]
+    report["runs"][-1]["settings"]["train.total_steps"] = "7"
+    assert taken(report, tmp_path) == {}
+    assert "train.total_steps is 7, and " in capsys.readouterr().out
+
+
+def test_a_setting_may_be_said_in_other_words(tmp_path):
+    """As flags say it; and a study may have grown by looks."""
+    study = predecessors.get_study("length")
+    report = ours(study, name="predecessors", scale="length", seeds=[*range(8)])
+    for run in report["runs"]:
+        run["settings"] |= {"tokenizer.vocab": "100", "model.dropout": "0"}
+    assert [*taken(report, tmp_path)] == ["predecessors-length"]

@@ -155,7 +155,7 @@ def test_looks_that_nobody_planned_are_exploratory(out, monkeypatch, analyses):
     assert run.main([*argv, "--until-decided=9"]) == 0
     report = analyses[-1]
     [change] = report["exploratory"]
-    assert "looks: none became 3,6,9" in change
+    assert "looks: nothing became 3, 6, 9" in change
     assert len(Plan.load(TINY, out, seeds=(0, 1, 2), until_decided=6).register()) == 2
 
 

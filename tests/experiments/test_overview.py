@@ -14,6 +14,7 @@ from experiments.overview import entries, forest
 from experiments.overview.explanations import ANSWERED, EXPLANATIONS
 from experiments.overview.questions import QUESTIONS, STUDIES
 from experiments.overview.words import ENGLISH, LANGUAGES
+from experiments.report.text import markdown
 from experiments.statistics import findings
 from experiments.statistics.answers import CHECKED
 from experiments.study import better, equivalent, monotone, on, reported, within
@@ -324,15 +325,38 @@ def test_the_effect_that_decides_is_the_one_that_is_shown():
 
 @pytest.mark.parametrize("words", LANGUAGES, ids=lambda words: words.language)
 def test_rows_of_one_question_say_it_once(words):
-    rows = re.findall(r"^\| \[.*", readme.page(LISTED, words), re.M)
-    asked = [row.split(" | ")[1] for row in rows]
-    assert len(rows) == len(LISTED) and asked[0] != "″"
-    assert all(a != b or b == "″" for a, b in itertools.pairwise(asked))
+    told, above = {}, ""
+    for row in re.findall(r"^\| \[.*", readme.page(LISTED, words), re.M):
+        link, asked, *_ = row.split(" | ")
+        assert asked != above
+        above = above if asked == "〃" else asked
+        told[re.search(r"studies/(.*)\.md", link)[1]] = above
+    asked = (markdown(words.asked(entry)) for entry in LISTED)
+    assert told == dict(zip(NAMES, asked, strict=True))
 
 
-def test_what_is_expected_of_arms_that_should_be_equal_stands_beside_the_effect():
-    """One that excludes zero, of which these runs cannot tell."""
-    (entry,) = (e for e in LISTED if entries.name_of(e) == "warmup:depth")
+@pytest.mark.parametrize("kind", ["equivalent", "steady"])
+def test_margin_of_arms_that_should_be_equal_stands_beside_the_effect(kind):
+    """Also of one that excludes zero, of which these runs cannot tell."""
+    judged = judged_as("alike", "published", "UNDERPOWERED", "a minus b")
+    judged |= dict(kind=kind, seen=[0.2])
+    entry = entries.of_report(example(tuned=False) | {"expectations": [judged]})
     said = readme.effect_that_decides(entry, ENGLISH)
-    assert entry["verdict"] == "UNDERPOWERED" and "[+0.017" in said
-    assert "; expected −0.05 to 0.05; smallest detectable ±" in said
+    assert said.endswith("; expected −0.1 to 0.1; smallest detectable ±0.2")
+
+
+def test_checks_alone_have_no_row_of_effects():
+    """What a study checks is not what somebody has published."""
+    check = judged_as("it learns", "check", "REPRODUCED", "sinusoidal")
+    report = example(["sinusoidal"], tuned=False) | {"expectations": [check]}
+    entry = entries.of_report(report)
+    assert entry["verdict"] == "HOLDS" and not forest.rows(entry, ENGLISH)
+
+
+@pytest.mark.parametrize("words", LANGUAGES, ids=lambda words: words.language)
+def test_an_explanation_names_the_arm_that_it_rests_on(words):
+    lines = readme.page(LISTED, words).splitlines()
+    for name, why in EXPLANATIONS.items():
+        (line,) = (x for x in lines if x.startswith(f"- [{markdown(name)}]("))
+        arm = markdown(words.arm.format(why.arm))
+        assert line.count(f"[{arm}](") == bool(why.arm)

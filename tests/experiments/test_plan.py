@@ -108,7 +108,7 @@ def test_of_changed_settings_only_what_differs_is_said(tmp_path):
     Plan.load(TINY, tmp_path, settings={"train.total_steps": 4}).register()
     knobs = {"train.total_steps": 4, "model.dropout": 0.3}
     (change,) = Plan.load(TINY, tmp_path, settings=knobs).register()
-    assert change.endswith("settings: none became model.dropout=0.3")
+    assert change.endswith("settings: nothing became model.dropout=0.3")
 
 
 def test_of_changed_expectations_only_those_are_said(tmp_path):
@@ -121,6 +121,40 @@ def test_of_changed_expectations_only_those_are_said(tmp_path):
         changes = dataclasses.replace(plan, study=study).register()
     assert "said before" in changes[-1] and "said now" in changes[-1]
     assert "kept" not in changes[-1]
+
+
+ARMS = {"slow": {"model.windows": (2, 0)}, "fast": {}}
+
+
+@pytest.mark.parametrize(
+    "before, after, said",
+    [
+        (dict(seeds=(0, 1)), dict(seeds=(0, 1, 2)), "seeds: 0, 1 became 0, 1, 2"),
+        (
+            dict(arms=ARMS),
+            dict(arms=ARMS | {"slow": {"model.windows": ((2,), (0,))}}),
+            "arms: slow=(model.windows=(2, 0)) became slow=(model.windows=((2), (0)))",
+        ),
+        (
+            dict(settings={"model.positions": "none"}),
+            dict(settings={}),
+            "settings: model.positions=none became nothing",
+        ),
+        (dict(expect="ab"), dict(expect="ba"), "expect: another order"),
+    ],
+)
+def test_a_change_is_said_so_that_what_differs_can_be_told(
+    before, after, said, tmp_path
+):
+    plan = Plan.load(TINY, tmp_path)
+    for fields in (before, after):
+        if "expect" in fields:
+            texts, first = fields["expect"], plan.study.expect[0]
+            made = tuple(dataclasses.replace(first, text=text) for text in texts)
+            fields = dict(expect=made)
+        study = dataclasses.replace(plan.study, **fields)
+        changes = dataclasses.replace(plan, study=study).register()
+    assert changes[-1].endswith(said)
 
 
 def test_what_was_changed_is_said_before_anything_is_run(tmp_path, monkeypatch, capsys):

@@ -186,7 +186,7 @@ def test_what_is_changed_after_runs_exist_is_exploratory(ended):
     assert plan.register() == []
     more = Plan.load(TINY, ended, seeds=(0, 1, 2))
     [change] = [c for c in more.register() if " seeds: " in c]
-    assert "seeds: 0,1 became 0,1,2" in change
+    assert "seeds: 0, 1 became 0, 1, 2" in change
     rows = more.rows()
     assert sum(r["status"] == "done" for r in rows) == 5  # what is done stays done
 

@@ -79,7 +79,7 @@ def test_a_plan_says_what_its_seeds_detect_and_what_the_effect_needs(monkeypatch
     assert look == "look 1, of those after 4, 8, 12 seeds" and "of 12 seeds" in head
     few = dataclasses.replace(asked, seeds=(0, 1))
     assert power.lines(SimpleNamespace(study=few)) == [
-        "too few seeds to tell an effect from none: 2 of 3"
+        "too few seeds to tell an effect: 2; 3 at least"
     ]
 
 

@@ -6,8 +6,8 @@ that should stand before it by its number alone: what Lan et al. 2020, arXiv:190
 section 3.1, say of next sentences and of their order in running text.
 
 Two documents have one topic with a probability of one in ``topics``, and then nothing
-tells them apart. Held-out documents begin elsewhere; nearly all of their sentences, and
-pairs of neighbours, stand in those that are trained on.
+tells them apart. Held-out documents begin elsewhere; their sentences, and pairs of
+neighbours, may stand in those that are trained on, as nearly all do at the usual sizes.
 """
 
 import dataclasses

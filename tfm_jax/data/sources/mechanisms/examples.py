@@ -42,8 +42,8 @@ class Config:
     )
     shortest: int = knob(
         0,
-        "at least, every length as often while it has new contexts; 0: all have "
-        "``length``",
+        "at least; each length is drawn as often, and skipped once it has no new "
+        "contexts. 0: all have ``length``",
         low=0,
         high=10_000,
     )
