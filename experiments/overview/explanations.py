@@ -47,6 +47,26 @@ EXPLANATIONS = {
         "좁은 띠가 앞서던 0.14나트가 사라집니다.",
         ("banded_attention:rotary",),
     ),
+    "lm_norm_positions": Explanation(
+        "So small a model does not learn by itself which word stands just before "
+        "another. Where its first layer sees no more than a word and that before it, "
+        "no positions are as good as learned ones, 3.655 and 3.656 nats, and ALiBi "
+        "still beats sinusoids.",
+        "이렇게 작은 모델은 어느 낱말이 바로 앞에 있는지 스스로 배우지 못합니다. 첫 "
+        "층이 한 낱말과 그 앞 낱말만 보게 하면 위치가 없어도 3.655나트로 배운 위치의 "
+        "3.656나트와 같고, ALiBi는 여전히 사인파보다 낫습니다.",
+        ("lm_norm_positions:neighbours",),
+    ),
+    "lm_norm_positions:deep": Explanation(
+        "Six layers gain more from learned positions than two do, so that without any "
+        "they lose 0.144 nats. Two layers of which the first sees no more than a word "
+        "and that before it have 3.655 nats without positions, where six have 3.755 "
+        "with learned ones.",
+        "여섯 층은 두 층보다 배운 위치에서 얻는 것이 커서, 위치가 없으면 0.144나트를 "
+        "잃습니다. 두 층뿐이어도 첫 층이 한 낱말과 그 앞 낱말만 보면 위치 없이 "
+        "3.655나트로, 배운 위치를 쓰는 여섯 층의 3.755나트보다 낫습니다.",
+        ("lm_norm_positions:neighbours",),
+    ),
     "predecessors:multi30k": Explanation(
         "Two passes over the captions are few for a Transformer: a larger one, from "
         "English to German, has 6.7 BLEU after 500 steps, 24.5 after 1,500 and 38.7 "
