@@ -247,8 +247,8 @@ class Plan:
             for knob, run in (*named, ("eval.judge", judge)):
                 if run and not Path(run).exists():
                     raise ConfigError(
-                        f"arm {cell.arm!r}: {knob}={run!r}: not there; train it first "
-                        "(those of scenes: docs/scenes.md, Studies)"
+                        f"arm {cell.arm!r}: {knob}={run!r}: not there; train it first, "
+                        "as docs/scenes.md, Studies, or docs/digits.md say"
                     )
             if start and not status.attempts:
                 cells.check_start(cell)

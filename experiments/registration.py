@@ -10,7 +10,7 @@ from experiments import looks
 from experiments.runs import files
 from experiments.stages import FIRST
 from experiments.study import Study
-from tfm_jax.api import preflight, renamed, replace, to_flag
+from tfm_jax.api import preflight, renamed, replace
 
 if TYPE_CHECKING:
     from experiments.plan import Plan
@@ -52,22 +52,31 @@ def renewed(plan: "Plan") -> dict:
 
 def _change(before, after):
     """In words; of mappings and of expectations only what differs."""
+    words = f"{before!r} became {after!r}"
     if isinstance(before, dict) and isinstance(after, dict):
-        alike = {k for k in before if k in after and before[k] == after[k]}
-        before, after = (
-            {k: v for k, v in values.items() if k not in alike}
-            for values in (before, after)
-        )
+        before, after = _apart(before, after)
     if all(
         isinstance(x, list) and x and isinstance(x[0], dict) for x in (before, after)
     ):
-        before, after = (
-            [x for x in before if x not in after],
-            [x for x in after if x not in before],
-        )
-        if not before and not after:
+        if sorted(map(repr, before)) == sorted(map(repr, after)):
             return "another order"
-    return f"{_said(before)} became {_said(after)}"
+        gone = [x for x in before if x not in after]
+        new = [x for x in after if x not in before]
+        if len(gone) == len(new):  # each took the place of another
+            pairs = [_apart(*pair, "text") for pair in zip(gone, new, strict=True)]
+            gone, new = ([pair[side] for pair in pairs] for side in (0, 1))
+        before, after = gone or before, new or after
+    told = [_said(before), _said(after)]
+    return words if told[0] == told[1] else " became ".join(told)
+
+
+def _apart(before, after, *kept):
+    """Both without what they have in common, but for fields that are ``kept``."""
+    alike = {k for k in before if k in after and before[k] == after[k]} - {*kept}
+    return tuple(
+        {k: v for k, v in values.items() if k not in alike}
+        for values in (before, after)
+    )
 
 
 def _said(value):
@@ -75,16 +84,15 @@ def _said(value):
     if value in (None, "", [], {}):
         return "nothing"
     if isinstance(value, dict):
-        told = {k: v for k, v in value.items() if v is not None}
-        return ", ".join(f"{k}={_bracketed(v)}" for k, v in told.items())
+        return ", ".join(f"{k}={_bracketed(v)}" for k, v in value.items())
     if isinstance(value, list):
         return ", ".join(map(_bracketed, value))
     return str(value)
 
 
 def _bracketed(value):
-    inner = isinstance(value, dict | list)
-    return f"({_said(value)})" if inner and value else to_flag(value)
+    inner = isinstance(value, dict | list) and value
+    return f"({_said(value)})" if inner else _said(value)
 
 
 def looked_at(root: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -80,27 +80,39 @@ def reports(out: Path) -> dict[str, dict]:
                 f"{path} is of an earlier version; make it again: "
                 f"python -m experiments.run {study} report --out={out}"
             )
-        elif unlike := _unlike(report):
+        elif unlike := _checked(report, path):
             say(f"{path} is left out: {unlike}")
         else:
             listed[path.parent.name] = report
     return listed
 
 
+def _checked(report, path):
+    """``_unlike`` of a report that has all that becomes an entry."""
+    try:
+        if not (unlike := _unlike(report)):
+            of_report(report)
+        return unlike
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is no report of a study: {error!r}") from error
+
+
 def _report(path):
     try:
         report = json.loads(path.read_text("utf-8"))
-        if {"name", "scale", "arms", "expectations"} <= report.keys():
+        fields = {"name", "scale", "arms", "expectations"}
+        if report.keys() >= fields and isinstance(report["name"], str):
             return report
     except (ValueError, AttributeError) as error:
         raise ConfigError(f"{path} is no report of a study: {error}") from error
-    raise ConfigError(f"{path} is no report of a study: it lacks name or arms")
+    raise ConfigError(f"{path} is no report of a study: it lacks name, scale or arms")
 
 
 def _unlike(report):
     """In what a report differs from our study of that name and scale; "" if in nothing.
 
-    The arms, the seeds and all that is set, as ``--seeds`` and ``--set`` change them.
+    The metric, the arms, the seeds, whether all have run, and all that is set, as
+    ``--seeds`` and ``--set`` change it.
     """
     module = importlib.import_module(f"{studies.__name__}.{report['name']}")
     if report["scale"] not in getattr(module, "SCALES", studies.SCALES):
@@ -108,8 +120,14 @@ def _unlike(report):
     study = module.get_study(report["scale"])
     if {arm["name"] for arm in report["arms"]} != study.arms.keys():
         return f"it has other arms than {report['name']}:{report['scale']}"
+    for field in ("metric", "goal", "baseline", "sesoi"):
+        if report[field] != getattr(study, field):
+            return f"its {field} is {report[field]}, not {getattr(study, field)}"
     if lacking := {*looks.first(study).seeds} - {*report["seeds"]}:
         return f"it lacks seeds of the study: {to_flag(sorted(lacking))}"
+    for arm in report["arms"]:
+        if {*map(str, report["seeds"])} - {*arm["values"]}:
+            return f"runs of arm {arm['name']} are missing"
     for run in report["runs"]:
         ours = {**study.settings, **study.arms[run["arm"]]}
         given = registration.modern(run["settings"])

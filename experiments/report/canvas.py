@@ -171,8 +171,10 @@ def _labels(arms, length):
             labels[arm] = apart if len(equal) > 1 else short
     counts = collections.Counter(labels.values())
     return {
-        arm: text if counts[text] == 1 else name(f"{number}. {text}", length)
-        for number, (arm, text) in enumerate(labels.items(), 1)
+        arm: labels[arm]
+        if counts[labels[arm]] == 1
+        else name(f"{number}. {labels[arm]}", length)
+        for number, arm in enumerate(arms, 1)
     }
 
 

@@ -17,7 +17,10 @@ LISTED = entries.read()
 def ours(study=None, **changes):
     """A report of our study, of positions by default, as if it had been run."""
     study = study or positions.get_study()
-    report = example([*study.arms], tuned=False) | changes
+    report = example([*study.arms], tuned=False)
+    for field in ("metric", "goal", "baseline", "sesoi"):
+        report[field] = getattr(study, field)
+    report |= changes
     for run in report["runs"]:
         run["settings"] = {**study.settings, **study.arms[run["arm"]], "seed": 0}
     return report
@@ -96,6 +99,37 @@ def test_what_is_no_report_of_the_study_changes_nothing(tmp_path, monkeypatch, c
     assert numbers.read_text("utf-8") == entries.FILE.read_text("utf-8")
 
 
+def test_a_report_of_another_metric_or_of_half_the_runs_replaces_nothing(
+    tmp_path, capsys
+):
+    assert taken(ours(metric="valid/accuracy"), tmp_path) == {}
+    assert "its metric is valid/accuracy, not valid/nll" in capsys.readouterr().out
+    report = ours()
+    del report["arms"][-1]["values"]["4"]
+    assert taken(report, tmp_path) == {}
+    assert "runs of arm t5 are missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        dict(seeds=None),
+        dict(arms="abc"),
+        dict(name=["positions"]),
+        dict(environment=[]),
+        dict(runs=[{"arm": "zzz", "settings": {}}]),
+    ],
+    ids=lambda broken: next(iter(broken)),
+)
+def test_what_is_no_report_is_named(broken, tmp_path):
+    report = ours() | broken
+    folder = tmp_path / "positions-cpu"
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps(report | dict(expectations=[])))
+    with pytest.raises(ConfigError, match=r"positions-cpu/report.json is no report"):
+        entries.reports(tmp_path)
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
@@ -131,4 +165,6 @@ def test_a_setting_may_be_said_in_other_words(tmp_path):
     report = ours(study, name="predecessors", scale="length", seeds=[*range(8)])
     for run in report["runs"]:
         run["settings"] |= {"tokenizer.vocab": "100", "model.dropout": "0"}
+    for arm in report["arms"]:
+        arm["values"] = dict.fromkeys(map(str, range(8)), 1.0)
     assert [*taken(report, tmp_path)] == ["predecessors-length"]

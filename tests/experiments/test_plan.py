@@ -140,7 +140,22 @@ ARMS = {"slow": {"model.windows": (2, 0)}, "fast": {}}
             dict(settings={}),
             "settings: model.positions=none became nothing",
         ),
+        (
+            dict(arms=ARMS),
+            dict(arms=ARMS | {"fast": {"model.dropout": 0.1}}),
+            "arms: fast=nothing became fast=(model.dropout=0.1)",
+        ),
+        (
+            dict(settings={"model.depth": 1}),
+            dict(settings={"model.depth": "1"}),
+            "settings: {'model.depth': 1} became {'model.depth': '1'}",
+        ),
         (dict(expect="ab"), dict(expect="ba"), "expect: another order"),
+        (
+            dict(expect="ab"),
+            dict(expect="ac"),
+            "expect: (text=b) became (text=c)",
+        ),
     ],
 )
 def test_a_change_is_said_so_that_what_differs_can_be_told(

@@ -139,7 +139,16 @@ def load(
     Args: ends: whether the end of an answer is predicted, too.
     Raises: DataError if there are not so many.
     """
-    examples = [answer(cfg, prompt) for prompt in _prompts(cfg, split)]
+    prompts, there = _prompts(cfg, split)
+    if len(prompts) < (count := getattr(cfg, split)):
+        half = ", of a length half of them at most held out" if _spares(cfg) else ""
+        larger = " or symbols" if "symbols" in TASKS[cfg.task].reads else ""
+        raise DataError(
+            f"data.mechanism.{split}={count}: {cfg.task} of these sizes has hardly "
+            f"more than {there:,} contexts, of all splits{half}; raise "
+            f"data.mechanism.length{larger}, or lower train, valid or test"
+        )
+    examples = [answer(cfg, prompt) for prompt in prompts]
     words = sum(len(words) for example in examples for words in example.answers)
     report = {"task": cfg.task, "answer_words": words + ends * len(examples)}
     if examples:
@@ -147,27 +156,29 @@ def load(
     return examples, report
 
 
+def _spares(cfg):
+    """Whether half of the contexts of a length are not held out, as some are few."""
+    return 0 < cfg.shortest < cfg.length
+
+
 def _prompts(cfg, split):
-    """Those of one split, in the order in which they are drawn."""
+    """Those of one split, in the order in which they are drawn, and how many all are.
+
+    Fewer than there should be where hardly any is left.
+    """
     sides: tuple[list[Prompt], list[Prompt]] = [], []  # trained on, held out
     first, count = span(cfg, split) if split != "train" else (0, cfg.train)
     side = sides[split != "train"]
-    differ = cfg.shortest and cfg.shortest < cfg.length
     of_length: collections.Counter = collections.Counter()
     for prompt in _drawn(cfg):
         length = len(prompt.context)
         of_length[length] += 1
-        spared = differ and of_length[length] % 2
+        spared = _spares(cfg) and of_length[length] % 2
         held_out = len(sides[1]) < cfg.valid + cfg.test and not spared
         sides[held_out].append(prompt)
         if len(side) >= first + count:
-            return side[first : first + count]
-    half = ", half of them at most held out" if differ else ""
-    raise DataError(
-        f"data.mechanism.{split}={count}: {cfg.task} of these sizes has hardly more "
-        f"than {of_length.total():,} contexts, of all splits{half}; raise "
-        "data.mechanism.length or symbols"
-    )
+            break
+    return side[first : first + count], of_length.total()
 
 
 def _drawn(cfg: Config) -> Iterator[Prompt]:
@@ -188,10 +199,13 @@ def _drawn(cfg: Config) -> Iterator[Prompt]:
 
 @functools.lru_cache
 def _guesses(cfg, ends):
-    """Position in an answer -> the word that is there most often in training."""
+    """Position in an answer -> the word that is there most often in training.
+
+    Of a variant, in training on rows of its sizes.
+    """
     few = dataclasses.replace(cfg, train=min(cfg.train, _GUESSED))
     counts: Any = collections.defaultdict(collections.Counter)
-    for prompt in _prompts(few, "train"):
+    for prompt in _prompts(few, "train")[0]:
         for position, word in _numbered(answer(cfg, prompt), ends):
             counts[position][word] += 1
     return {n: max(words, key=words.get) for n, words in counts.items()}
