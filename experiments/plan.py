@@ -19,6 +19,7 @@ from tfm_jax.api import (
     ConfigError,
     no_choice,
     preflight,
+    progress,
     replace,
     score_names,
 )
@@ -214,7 +215,10 @@ class Plan:
             kept = {k: v for k, v in known.items() if v.get("count") == sizes.COUNT}
         new = {cell.id: cell for cell in firsts.values() if cell.id not in kept}
         if new and not self.study.probe:
-            kept = kept | {name: sizes.measure(c.costly) for name, c in new.items()}
+            with progress("sizes of the arms", len(new)) as advance:
+                for name, cell in new.items():
+                    kept = kept | {name: sizes.measure(cell.costly)}
+                    advance(1)
             preflight(self.root)
             replace(path, known | kept)
         return {arm: kept.get(cell.id, {}) for arm, cell in firsts.items()}

@@ -140,7 +140,9 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
     peaks = _peaks(options, plan)
     say(f"{plan.spec}  {' '.join(plan.question.split())}\n")
     memory = f"{'GiB/device':>12}{'fits':>6}" if peaks else ""
-    say(f"{'arm':24}{'parameters':>12}{'GFLOP/step':>12}{'runs':>6}{'done':>6}{memory}")
+    wide = max(24, *(len(arm) + 2 for arm in plan.study.arms))
+    columns = f"{'parameters':>12}{'GFLOP/step':>12}{'runs':>6}{'done':>6}{memory}"
+    say(f"{'arm':{wide}}{columns}")
     for arm, size in plan.sizes.items():
         statuses = [r["status"] for r in rows if r["arm"] == arm]
         ended = sum(status in FINISHED for status in statuses)
@@ -148,7 +150,7 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
         flops = f"{flops / 1e9:.3f}" if flops else "-"  # not counted, or by a probe
         count = f"{count:,}" if count else "-"
         memory = "{:12.3f}{:>6}".format(*peaks[arm]) if peaks else ""
-        say(f"{arm:24}{count:>12}{flops:>12}{len(statuses):6}{ended:6}{memory}")
+        say(f"{arm:{wide}}{count:>12}{flops:>12}{len(statuses):6}{ended:6}{memory}")
     seconds = [r["seconds"] for r in rows if r["status"] in FINISHED and r["seconds"]]
     summary = f"\n{done} of {plan.expected()} runs done"
     if plan.expected() > len(rows):
@@ -250,10 +252,12 @@ def _say_changes(changes):
 
 def headline(analysis: Any) -> Any:
     """A line an arm: mean, and difference from the baseline with its interval."""
-    lines = [f"{'arm':24}{analysis['metric']:>12}  difference, 95 % interval"]
+    wide = max(24, *(len(arm["name"]) + 2 for arm in analysis["arms"]))
+    metric = f"{analysis['metric']:>12}"
+    lines = [f"{'arm':{wide}}{metric}  difference, 95 % interval"]
     for arm in analysis["arms"]:
         mean = "" if arm["mean"] is None else rounded(arm["mean"], 4)
-        line = f"{arm['name']:24}{mean:>12}  "
+        line = f"{arm['name']:{wide}}{mean:>12}  "
         difference = arm["difference"]
         if difference and difference["low_holm"] is not None:
             names = ("mean", "low_holm", "high_holm")

@@ -21,15 +21,12 @@ from tfm_jax.config import (
     to_json,
 )
 from tfm_jax.data.errors import DataError
+from tfm_jax.data.progress import progress
 from tfm_jax.flags.parser import Parser
 from tfm_jax.runs.log import read_history
 from tfm_jax.runs.process import exits
 from tfm_jax.runs.process.environment import describe as environment
-from tfm_jax.runs.process.exits import (
-    AlreadyRunning,
-    InfrastructureError,
-    one_line,
-)
+from tfm_jax.runs.process.exits import AlreadyRunning, InfrastructureError, one_line
 from tfm_jax.runs.workdir import Lease, config_of, preflight, replace
 from tfm_jax.settings.files import DATA_FILES
 from tfm_jax.terminal import install, say, shown, spelled
@@ -65,6 +62,7 @@ __all__ = [
     # commands and what they print
     "Parser",
     "install",
+    "progress",
     "say",
     "shown",
     "spelled",
