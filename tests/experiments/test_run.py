@@ -69,9 +69,9 @@ def test_a_plan_names_every_run_and_starts_none(known, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "study, words",
-    [("norm_kind", " h in all, on Intel"), (TINY, "is said after the first")],
+    [("norm_kind", " h added up, on "), (TINY, "is said after the first")],
 )
-def test_a_plan_says_what_its_runs_took_where_they_were_published(
+def test_a_plan_says_what_its_runs_took_where_a_report_is_there(
     study, words, tmp_path, capsys
 ):
     assert run.main([study, "plan", f"--out={tmp_path}"]) == 0
