@@ -33,10 +33,9 @@ def page(name):
 
 
 def study(name):
-    """Arm -> (mean, difference, low, high, verdict) of a study's report."""
-    cells = re.findall(
-        r"^\| (\w+) \| \d+ \| (-?\d.*)$", page(f"docs/studies/{name}.md"), re.M
-    )
+    """Arm -> (mean, difference, low, high, verdict) of the first table of a report."""
+    table = page(f"docs/studies/{name}.md").split("\n| Arm | n | ")[1].split("\n\n")[0]
+    cells = re.findall(r"^\| (\w+) \| \d+ \| (-?\d.*)$", table, re.M)
     arms = {}
     for arm, rest in cells:
         mean, difference, _, verdict = rest.split(" | ")[:4]
