@@ -63,6 +63,7 @@ def _arms(embedding, rnn, attention, conv, size="tiny"):
     }
 
 
+RATES = (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
 CPU = dict(
     config="configs/transformer_numerals.py",
     arms=_arms(**SMALL),
@@ -70,12 +71,13 @@ CPU = dict(
     seeds=(0, 1, 2, 3, 4),
     sesoi=0.05,
     match="parameters",
-    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)},
+    tune={"optim.peak_lr": RATES},
     expect=(monotone(LADDER, "each step is better than the one before"),),
     caveat="numbers are spelled by rule, and there are few of them",
 )
 LONGER = "long/nll - short/nll"
 LENGTH = CPU | dict(
+    tune={"optim.peak_lr": (*RATES, 0.128)},
     settings=COPIES
     | {
         "model.tie": "three_way",
