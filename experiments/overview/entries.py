@@ -128,12 +128,12 @@ def _unlike(report):
     for arm in report["arms"]:
         if {*map(str, report["seeds"])} - {*arm["values"]}:
             return f"runs of arm {arm['name']} are missing"
+    free = {"seed", *study.tune}
+    if study.match in ("tokens", "flops"):  # says how many steps each arm makes
+        free |= {STEPS, f"{FIRST}.{STEPS}"} - study.settings.keys()
     for run in report["runs"]:
         ours = {**study.settings, **study.arms[run["arm"]]}
         given = registration.modern(run["settings"])
-        free = {"seed", *study.tune}
-        if study.match in ("tokens", "flops"):  # says how many steps each arm makes
-            free |= {STEPS, f"{FIRST}.{STEPS}"} - study.settings.keys()
         for knob in sorted({*ours, *given} - free):
             if knob not in ours:
                 return f"the study does not set {knob}={to_flag(given[knob])}"
