@@ -1,5 +1,6 @@
 """What most studies are run on, and how carefully; a study may say otherwise."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -12,12 +13,20 @@ def steps(count: int) -> dict[str, Any]:
     }
 
 
+def tuned(scale: Mapping[str, Any], *rates: float, knob: str = "optim.peak_lr") -> Any:
+    """The same scale, each arm at the best of these rates for a seed of its own."""
+    settings = {k: v for k, v in scale.get("settings", {}).items() if k != knob}
+    own = {"fixed_rate": "", "tune": {knob: rates}, "tune_seeds": (1_000,)}
+    return {**scale, "settings": settings, **own}
+
+
 NUMERALS = dict(  # a study of five arms takes some minutes on two cores
     config="configs/transformer_numerals_small.py",
     seeds=(0, 1, 2, 3, 4),
     sesoi=0.05,
     fixed_rate="one rate, the configuration's, for all arms",
 )
+TUNED_NUMERALS = tuned(NUMERALS, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 # Synthetic tasks that show an effect; a run takes half a minute on one core.
 RELATIONS = dict(  # each word names the three before it: three lookups at once
     config="configs/transformer_mechanisms.py:relations",
@@ -55,12 +64,13 @@ TEXT = dict(
     fixed_rate="one rate, the configuration's, for all arms",
 )
 # The same by a causal model, each arm at the best of five rates.
-LANGUAGE: dict[str, Any] = TEXT | dict(
-    config="configs/gpt2_small.py:tiny",
-    settings={"eval.samples": 0} | steps(1_000),
-    fixed_rate="",
-    tune={"optim.peak_lr": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)},
-    tune_seeds=(1_000,),
+LANGUAGE = tuned(
+    TEXT
+    | dict(
+        config="configs/gpt2_small.py:tiny",
+        settings={"eval.samples": 0} | steps(1_000),
+    ),
+    *(2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2),
 )
 # Rows of letters, of which a model of 64 wide learns a lot in two minutes if it finds
 # neighbours by their distance; with a table of positions it learns for thousands of
@@ -136,12 +146,7 @@ RECURRENT = dict(  # with attention; a run takes about a minute on one core
     fixed_rate="one rate for all arms",
     settings=NUMBERS | _SMALL | {"model.width": 90, "optim.peak_lr": 4e-3},
 )
-TUNED_RECURRENT = RECURRENT | dict(
-    settings=NUMBERS | _SMALL | {"model.width": 90},
-    fixed_rate="",
-    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)},
-    tune_seeds=(1_000,),
-)
+TUNED_RECURRENT = tuned(RECURRENT, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
 LARGE_RECURRENT = dict(  # a run takes some minutes on a GPU
     config="configs/rnn_multi30k.py",
     seeds=(0, 1, 2, 3, 4),
@@ -202,11 +207,7 @@ DIGITS: dict[str, Any] = dict(  # a run takes half a minute on one core
     }
     | steps(800),
 )
-TUNED_DIGITS = DIGITS | dict(
-    fixed_rate="",
-    tune={"optim.peak_lr": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)},
-    tune_seeds=(1_000,),
-)
+TUNED_DIGITS = tuned(DIGITS, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 LONG_DIGITS = DIGITS | dict(  # five times as long
     seeds=(0, 1, 2, 3, 4), settings=DIGITS["settings"] | steps(4_000)
 )
@@ -336,13 +337,7 @@ SCENES: dict[str, Any] = dict(
         "optim.warmup_steps": 50,
     },
 )
-# Each arm at the best of several rates.
-TUNED_SCENES: dict[str, Any] = SCENES | dict(
-    settings={k: v for k, v in SCENES["settings"].items() if k != "optim.peak_lr"},
-    fixed_rate="",
-    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3)},
-    tune_seeds=(1_000,),
-)
+TUNED_SCENES = tuned(SCENES, 1e-3, 2e-3, 4e-3, 8e-3)
 LARGE_SCENES = SCENES | dict(
     seeds=(0, 1, 2, 3, 4),
     settings=SCENES["settings"] | steps(20_000) | {"data.scenes.train": 200_000},

@@ -314,8 +314,8 @@ class Study:
         if self.tune:
             if not self.tune_seeds or set(self.tune_seeds) & set(self.seeds):
                 yield f"tune_seeds={self.tune_seeds} must be given and not in seeds"
-            if not self.metric.startswith("valid/"):
-                yield f"metric={self.metric!r}: tuning needs a score of valid/"
+            if self.probe or self.metric.startswith("test/"):
+                yield f"metric={self.metric!r}: tuning needs a score of validation data"
 
     def _overruled(self):
         """Knobs whose value something else decides."""

@@ -7,8 +7,11 @@ which is 4.67 without, and helps BLEU.
 
 import math
 
-from experiments.scales import MULTI30K, NUMERALS
+from experiments.scales import MULTI30K, NUMERALS, TUNED_NUMERALS
 from experiments.study import Study, better, reported, worse
+
+SCALES = ("cpu", "tuned", "gpu")
+FEW = dict(caveat="a few passes over regular data do not overfit")
 
 
 def get_study(scale="cpu"):
@@ -31,8 +34,8 @@ def get_study(scale="cpu"):
             ),
         ),
         **{
-            "cpu": NUMERALS
-            | dict(caveat="a few passes over regular data do not overfit"),
+            "cpu": NUMERALS | FEW,
+            "tuned": TUNED_NUMERALS | FEW,
             "gpu": MULTI30K,
         }[scale],
     )

@@ -9,8 +9,10 @@ are replaced rather than masked, 82.4 if only the words asked for are judged (EL
 15 %), 84.3 if all words are restored, 85.0 for ELECTRA.
 """
 
-from experiments.scales import LARGE_TEXT, TEXT, letters_first
+from experiments.scales import LARGE_TEXT, TEXT, letters_first, tuned
 from experiments.study import Study, better, equivalent
+
+SCALES = ("cpu", "tuned", "gpu")
 
 
 def _restoring(task, weight):
@@ -41,7 +43,7 @@ ARMS = {
 
 
 def get_study(scale="cpu"):
-    cfg = dict({"cpu": CPU, "gpu": GPU}[scale])
+    cfg = dict({"cpu": CPU, "tuned": TUNED, "gpu": GPU}[scale])
     masked = ARMS["masked"] | cfg.pop("equal")
     return Study(
         **cfg,
@@ -70,6 +72,9 @@ CPU = TEXT | dict(
     settings=letters_first(steps=2_000),
     equal=_equal(width=64, heads=2, ffn_width=256, depth=2),
     sesoi=0.01,
+)
+TUNED = tuned(CPU, 1e-3, 2e-3, 4e-3, knob="first.optim.peak_lr") | dict(
+    caveat="the rate of pre-training is tuned, that of fine-tuning is one for all"
 )
 GPU = LARGE_TEXT | dict(
     config="configs/sst2.py:electra_small",

@@ -9,9 +9,10 @@ on it; only masking is worse where states are used as they are, only random word
 worse everywhere.
 """
 
-from experiments.scales import LARGE_TEXT, TEXT
+from experiments.scales import LARGE_TEXT, TEXT, tuned
 from experiments.study import Study, better, equivalent, on, worse
 
+SCALES = ("cpu", "tuned", "gpu")
 ROWS = (  # masked, unchanged, random: those of table 8
     (80, 10, 10), (100, 0, 0), (80, 0, 20), (80, 20, 0), (0, 20, 80), (0, 0, 100),
 )  # fmt: skip
@@ -29,7 +30,7 @@ VARIANTS = (
 
 
 def get_study(scale="cpu"):
-    cfg = {"cpu": CPU, "gpu": GPU}[scale]
+    cfg = {"cpu": CPU, "tuned": TUNED, "gpu": GPU}[scale]
     return Study(
         **cfg | dict(settings=cfg["settings"] | {"eval.variants": VARIANTS}),
         arms=ARMS,
@@ -47,6 +48,7 @@ CPU = TEXT | dict(
     config="configs/bert_base.py:tiny",
     settings={"train.total_steps": 1_500},
 )
+TUNED = tuned(CPU, 1e-3, 2e-3, 4e-3, 8e-3)
 GPU = LARGE_TEXT | dict(
     config="configs/bert_base.py",
     settings={"train.total_steps": 20_000},

@@ -4,8 +4,10 @@ Zhang and Sennrich 2019, arXiv:1910.07467, table 2: RMSNorm translates as well a
 LayerNorm.
 """
 
-from experiments.scales import MULTI30K, NUMERALS
+from experiments.scales import MULTI30K, NUMERALS, TUNED_NUMERALS
 from experiments.study import Study, axis, equivalent, reported
+
+SCALES = ("cpu", "tuned", "gpu")
 
 
 def get_study(scale="cpu"):
@@ -19,5 +21,5 @@ def get_study(scale="cpu"):
                 equivalent("rmsnorm", "layernorm", "RMSNorm equals LayerNorm"), -0.017
             ),
         ),
-        **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
+        **{"cpu": NUMERALS, "tuned": TUNED_NUMERALS, "gpu": MULTI30K}[scale],
     )

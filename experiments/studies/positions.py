@@ -8,9 +8,10 @@ Vaswani et al. 2017, arXiv:1706.03762, section 3.5 and table 3, row E: learned a
 sinusoidal positions give nearly identical results, a perplexity of 4.92 each.
 """
 
-from experiments.scales import MULTI30K, NUMERALS
+from experiments.scales import MULTI30K, NUMERALS, TUNED_NUMERALS
 from experiments.study import Study, axis, check, equivalent, reported, worse
 
+SCALES = ("cpu", "tuned", "gpu")
 SCHEMES = ("sinusoidal", "learned", "none", "rotary", "alibi", "t5")
 
 
@@ -26,5 +27,5 @@ def get_study(scale="cpu"):
                 equivalent("learned", "sinusoidal", "learned equals sinusoidal"), 0.0
             ),
         ),
-        **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
+        **{"cpu": NUMERALS, "tuned": TUNED_NUMERALS, "gpu": MULTI30K}[scale],
     )

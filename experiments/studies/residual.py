@@ -4,8 +4,10 @@ He et al. 2016, arXiv:1512.03385; Dong et al. 2021, arXiv:2103.03404: attention 
 skip connections loses rank with depth.
 """
 
-from experiments.scales import MULTI30K, NUMERALS
+from experiments.scales import MULTI30K, NUMERALS, TUNED_NUMERALS
 from experiments.study import Study, worse
+
+SCALES = ("cpu", "tuned", "gpu")
 
 
 def get_study(scale="cpu"):
@@ -14,5 +16,5 @@ def get_study(scale="cpu"):
         baseline="residual",
         metric="valid/nll",
         expect=(worse("none", "residual", "without residuals training fails"),),
-        **{"cpu": NUMERALS, "gpu": MULTI30K}[scale],
+        **{"cpu": NUMERALS, "tuned": TUNED_NUMERALS, "gpu": MULTI30K}[scale],
     )

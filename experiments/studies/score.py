@@ -8,19 +8,24 @@ additive attention perform alike, for large ones additive attention outperforms 
 products without scaling, and dot products are faster and need less memory.
 """
 
-from experiments.scales import MULTI30K, NEAREST, NUMERALS
+from experiments.scales import MULTI30K, NEAREST, NUMERALS, TUNED_NUMERALS
 from experiments.study import Study, axis, better, equivalent
 
-SCALES = ("cpu", "nearest", "gpu")
+SCALES = ("cpu", "tuned", "nearest", "gpu")
 
 
 def get_study(scale="cpu"):
     return Study(
-        **{"cpu": NUMERALS, "nearest": LARGE_NEAREST, "gpu": LARGE_MULTI30K}[scale],
+        **{
+            "cpu": NUMERALS,
+            "tuned": TUNED_NUMERALS,
+            "nearest": LARGE_NEAREST,
+            "gpu": LARGE_MULTI30K,
+        }[scale],
         arms=axis("model.score", ("scaled_dot", "dot", "cosine", "additive")),
         baseline="dot",
         metric="valid/nll",
-        expect=ALIKE if scale == "cpu" else APART,
+        expect=ALIKE if scale in ("cpu", "tuned") else APART,
     )
 
 

@@ -8,7 +8,7 @@ the next sentence knows nothing (52.0 %, and 90.5 % of the next), one trained on
 order tells both apart (86.5 % and 78.9 %).
 """
 
-from experiments.scales import LARGE_TEXT, TEXT
+from experiments.scales import LARGE_TEXT, TEXT, tuned
 from experiments.study import Study, better, on, reported, within
 
 BOTH = ("nsp:pairs.kind=nsp", "sop:pairs.kind=sop")
@@ -45,7 +45,7 @@ CPU = TEXT | dict(
     config="configs/albert_base.py:tiny",
     settings={"train.total_steps": 1_500},
 )
-COUNTING = CPU | dict(
+COUNTING = tuned(CPU, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2) | dict(
     arms=ARMS | {"none": ARMS["none"] | {"model.pool": "first"}},  # judges no pair
     settings={
         "data.source": "counting",
@@ -62,9 +62,6 @@ COUNTING = CPU | dict(
         "train.total_steps": 2_000,
     },
     caveat="rates are tuned by the loss of masked words, not by pairs",
-    fixed_rate="",
-    tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)},
-    tune_seeds=(1_000,),
 )
 GPU = LARGE_TEXT | dict(
     arms=ARMS, config="configs/albert_base.py", settings={"train.total_steps": 20_000}

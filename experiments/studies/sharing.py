@@ -6,8 +6,10 @@ Lan et al. 2020, arXiv:1909.11942, table 4, tables of 128: on average 81.6 with 
 shared, 81.7 with attention, 80.2 with feed-forward maps, 80.1 with all.
 """
 
-from experiments.scales import LARGE_TEXT, MASKED_LETTERS, TEXT
+from experiments.scales import LARGE_TEXT, MASKED_LETTERS, TEXT, tuned
 from experiments.study import Study, axis, equivalent, worse
+
+SCALES = ("cpu", "tuned", "gpu")
 
 
 def get_study(scale="cpu"):
@@ -20,7 +22,7 @@ def get_study(scale="cpu"):
             worse("ffn", "none", "sharing feed-forward maps costs"),
             worse("all", "none", "sharing all costs"),
         ),
-        **{"cpu": CPU, "gpu": GPU}[scale],
+        **{"cpu": CPU, "tuned": TUNED, "gpu": GPU}[scale],
     )
 
 
@@ -34,6 +36,7 @@ CPU = TEXT | dict(
         "train.total_steps": 1_000,
     },
 )
+TUNED = tuned(CPU, 1e-3, 2e-3, 4e-3, 8e-3)
 GPU = LARGE_TEXT | dict(
     config="configs/albert_base.py", settings={"train.total_steps": 10_000}
 )

@@ -26,6 +26,7 @@ from tfm_jax import api
 
 NORMS = axis("model.norm", ("pre", "post"))
 WARMUPS = axis("optim.warmup_steps", (1, 500), "warmup")
+TUNED = dict(tune={"optim.peak_lr": (1e-3,)}, tune_seeds=(9,), fixed_rate="")
 
 
 def study(**changes):
@@ -128,17 +129,13 @@ def test_nothing_is_silently_merged(wrong):
         (dict(tune={"optim.peak_lr": (1, 1)}), "one at least"),
         (dict(tune={"optim.peak_lr": (1e-3,)}), "fixed_rate='one rate' and tune="),
         (
-            dict(tune={"optim.peak_lr": (1e-3,)}, tune_seeds=(0,), fixed_rate=""),
+            TUNED | dict(tune_seeds=(0,)),
             "tune_seeds=(0,)",
         ),
+        (TUNED | dict(metric="test/nll"), "tuning needs a score of validation data"),
         (
-            dict(
-                tune={"optim.peak_lr": (1e-3,)},
-                tune_seeds=(9,),
-                fixed_rate="",
-                metric="test/nll",
-            ),
-            "tuning needs a score of valid/",
+            TUNED | dict(metric="probe/slope", probe="gradients"),
+            "tuning needs a score of validation data",
         ),
     ],
 )
@@ -152,6 +149,10 @@ def test_every_mistake_is_named_at_once():
     with pytest.raises(ValueError) as error:
         study(goal="least", sesoi=-1.0)
     assert "goal" in str(error.value) and "sesoi" in str(error.value)
+
+
+def test_a_variant_of_the_validation_data_may_choose_the_rate():
+    assert study(**TUNED, metric="masked/nll").tune == TUNED["tune"]
 
 
 def test_a_study_cannot_be_changed():
