@@ -215,12 +215,12 @@ class Plan:
             kept = {k: v for k, v in known.items() if v.get("count") == sizes.COUNT}
         new = {cell.id: cell for cell in firsts.values() if cell.id not in kept}
         if new and not self.study.probe:
+            preflight(self.root)
             with progress("sizes of the arms", len(new)) as advance:
                 for name, cell in new.items():
                     kept = kept | {name: sizes.measure(cell.costly)}
+                    replace(path, known | kept)
                     advance(1)
-            preflight(self.root)
-            replace(path, known | kept)
         return {arm: kept.get(cell.id, {}) for arm, cell in firsts.items()}
 
     def check(self) -> None:

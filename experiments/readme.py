@@ -157,9 +157,12 @@ def effect_that_decides(entry: Mapping, words: Words) -> str:
 
 
 def _decimals(numbers):
-    """As many as the interval needs, no end of which becomes 0; at most those there."""
+    """As many as the interval needs, no end of which becomes 0; at most those kept."""
     mean, low, high = numbers
-    there = max(-Decimal(str(x)).normalize().as_tuple().exponent for x in numbers)
+    exact = [Decimal(str(x)).normalize() for x in numbers if x]
+    there = max((-x.as_tuple().exponent for x in exact), default=0)
+    kept = min((entries.DIGITS - 1 - x.adjusted() for x in exact), default=0)
+    there = min(there, kept)
     digits = decimals([(high - low) / 2]) if high > low else there
     while digits < there and not all(round(x, digits) for x in (low, high) if x):
         digits += 1
@@ -167,10 +170,10 @@ def _decimals(numbers):
 
 
 def _scores(metric):
-    """A metric without what all of its parts have in common."""
+    """A metric without the name of the validation data, or of what two scores share."""
     splits, names = zip(*(part.split("/") for part in parts(metric)), strict=True)
     if len(splits) == 1:
-        return names[0]
+        return names[0] if splits[0] in ("valid", "probe") else metric
     return f"{names[0]}, {f' {MINUS} '.join(splits)}"
 
 

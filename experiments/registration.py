@@ -58,14 +58,18 @@ def _change(before, after):
     if all(
         isinstance(x, list) and x and isinstance(x[0], dict) for x in (before, after)
     ):
-        if sorted(map(repr, before)) == sorted(map(repr, after)):
-            return "another order"
         gone = [x for x in before if x not in after]
         new = [x for x in after if x not in before]
+        if not gone and not new and len(before) == len(after):
+            return "another order"
+        if not gone and new:
+            return f"also {_said(new)}"
+        if gone and not new:
+            return f"no longer {_said(gone)}"
         if len(gone) == len(new):  # each took the place of another
             pairs = [_apart(*pair, "text") for pair in zip(gone, new, strict=True)]
             gone, new = ([pair[side] for pair in pairs] for side in (0, 1))
-        before, after = gone or before, new or after
+        before, after = gone, new
     told = [_said(before), _said(after)]
     return words if told[0] == told[1] else " became ".join(told)
 

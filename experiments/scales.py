@@ -14,7 +14,7 @@ def steps(count: int) -> dict[str, Any]:
 
 
 def tuned(scale: Mapping[str, Any], *rates: float, knob: str = "optim.peak_lr") -> Any:
-    """The same scale, each arm at the best of these rates for a seed of its own."""
+    """The same, each arm at the best of these rates by a seed not used again."""
     settings = {k: v for k, v in scale.get("settings", {}).items() if k != knob}
     own = {"fixed_rate": "", "tune": {knob: rates}, "tune_seeds": (1_000,)}
     return {**scale, "settings": settings, **own}

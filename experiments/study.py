@@ -149,9 +149,9 @@ class Study:
         sesoi: smallest effect of interest, in units of the metric; 0 if nobody has
             said, and then no arms are called equivalent.
         tune: knob -> values tried for every arm, with ``tune_seeds``; the best on
-            ``metric``, which must be of the validation set, is then run with ``seeds``.
-            With ``trials`` each knob has ``log``, ``linear`` or ``choice`` of
-            ``experiments.space`` instead, and each arm so many points of them.
+            ``metric``, of the validation data or a variant of it, then runs with
+            ``seeds``. With ``trials`` each knob has ``log``, ``linear`` or ``choice``
+            of ``experiments.space`` instead, and each arm so many points of them.
         trials: points tried for every arm; more go on with those of fewer. proposer:
             where they come from: "sobol", quasi-random, the same for every arm, or
             "optuna", from what an arm's earlier ones have shown.
@@ -314,7 +314,8 @@ class Study:
         if self.tune:
             if not self.tune_seeds or set(self.tune_seeds) & set(self.seeds):
                 yield f"tune_seeds={self.tune_seeds} must be given and not in seeds"
-            if self.probe or self.metric.startswith("test/"):
+            split = self.metric.removeprefix("first_").partition("/")[0]
+            if self.probe or split == "test":
                 yield f"metric={self.metric!r}: tuning needs a score of validation data"
 
     def _overruled(self):

@@ -12,7 +12,7 @@ from experiments.costs.sizes import STEPS
 from experiments.overview.explanations import ANSWERED, EXPLANATIONS, Explanation
 from experiments.overview.questions import STUDIES
 from experiments.stages import FIRST
-from experiments.statistics import answers
+from experiments.statistics import answers, verdicts
 from experiments.statistics.findings import (
     NOT_REPRODUCED,
     REPRODUCED,
@@ -23,6 +23,7 @@ from tfm_jax.api import ConfigError, say, to_flag
 
 FILE = Path(__file__).parents[2] / "docs" / "studies" / "results.json"
 PUBLISHED = CLAIMS[0]
+DIGITS = 4  # significant ones, of numbers that are kept
 OPEN = "open"  # claim of what was found where nothing was expected
 # verdict of a study -> what it says of the check that it rests on
 OF_CHECK = {
@@ -75,56 +76,74 @@ def reports(out: Path) -> dict[str, dict]:
         study = f"{report['name']}:{report['scale']}"
         if path.parent.name != study.replace(":", "-"):
             say(f"{path} is left out: it is of {study}, and lies in another folder")
-        elif not (report.keys() >= {"looks"} and _has_effects(report)):
-            raise ConfigError(
-                f"{path} is of an earlier version; make it again: "
-                f"python -m experiments.run {study} report --out={out}"
-            )
-        elif unlike := _checked(report, path):
+        elif unlike := _checked(report, path, f"{study} report --out={out}"):
             say(f"{path} is left out: {unlike}")
         else:
             listed[path.parent.name] = report
     return listed
 
 
-def _checked(report, path):
+def _checked(report, path, command):
     """``_unlike`` of a report that has all that becomes an entry."""
+    module = importlib.import_module(f"{studies.__name__}.{report['name']}")
+    if report["scale"] not in getattr(module, "SCALES", studies.SCALES):
+        return f"{report['name']} has no scale {report['scale']}"
+    study = module.get_study(report["scale"])
     try:
-        if not (unlike := _unlike(report)):
+        if _is_old(report):
+            again = f"make it again: python -m experiments.run {command}"
+            raise ConfigError(f"{path} is of an earlier version; {again}")
+        if not (unlike := _unlike(report, study)):
             of_report(report)
         return unlike
+    except ConfigError:
+        raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is no report of a study: {error!r}") from error
+
+
+def _is_old(report):
+    judged = report["expectations"]
+    return "looks" not in report or not all("effects" in each for each in judged)
 
 
 def _report(path):
     try:
         report = json.loads(path.read_text("utf-8"))
-        fields = {"name", "scale", "arms", "expectations"}
-        if report.keys() >= fields and isinstance(report["name"], str):
-            return report
-    except (ValueError, AttributeError) as error:
-        raise ConfigError(f"{path} is no report of a study: {error}") from error
-    raise ConfigError(f"{path} is no report of a study: it lacks name, scale or arms")
+        name, scale = report["name"], report["scale"]
+        if not isinstance(name, str) or not isinstance(scale, str):
+            raise ValueError(f"its name is {name!r}, its scale {scale!r}")
+        return report
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is no report of a study: {error!r}") from error
 
 
-def _unlike(report):
+def _unlike(report, study):
     """In what a report differs from our study of that name and scale; "" if in nothing.
 
-    The metric, the arms, the seeds, whether all have run, and all that is set, as
-    ``--seeds`` and ``--set`` change it.
+    What it finds out, the arms, the rates tried, the seeds, whether all have run, and
+    all that is set, as ``--seeds`` and ``--set`` change it.
     """
-    module = importlib.import_module(f"{studies.__name__}.{report['name']}")
-    if report["scale"] not in getattr(module, "SCALES", studies.SCALES):
-        return f"{report['name']} has no scale {report['scale']}"
-    study = module.get_study(report["scale"])
     if {arm["name"] for arm in report["arms"]} != study.arms.keys():
         return f"it has other arms than {report['name']}:{report['scale']}"
     for field in ("metric", "goal", "baseline", "sesoi"):
         if report[field] != getattr(study, field):
             return f"its {field} is {report[field]}, not {getattr(study, field)}"
-    if lacking := {*looks.first(study).seeds} - {*report["seeds"]}:
+    given = report["expectations"]
+    expected = [verdicts.stated(e, study) for e in study.expect]
+    if len(given) != len(expected) or not all(
+        any(one == {k: e[k] for k in one} for e in given) for one in expected
+    ):
+        return f"it judges other findings than {report['name']}:{report['scale']}"
+    seeds = {*looks.first(study).seeds}
+    if lacking := seeds - {*report["seeds"]}:
         return f"it lacks seeds of the study: {to_flag(sorted(lacking))}"
+    if (more := {*report["seeds"]} - seeds) and not report["looks"]:
+        return f"the study has no seeds {to_flag(sorted(more))}"
+    for knob, values in study.tune.items():
+        tried = {to_flag(trial["settings"][knob]) for trial in report["tuning"]}
+        if not study.trials and tried != {*map(to_flag, values)}:
+            return f"{knob} was tuned over other values than {to_flag(values)}"
     for arm in report["arms"]:
         if {*map(str, report["seeds"])} - {*arm["values"]}:
             return f"runs of arm {arm['name']} are missing"
@@ -150,16 +169,12 @@ def _equal(given, ours):
     return isinstance(ours, float) and float(given) == ours
 
 
-def _has_effects(report):
-    return all("effects" in expected for expected in report["expectations"])
-
-
 def of_report(report: Mapping) -> dict:
     """The entry of a report; ``hours`` are those of all its processes.
 
     ``looks`` are those that a group-sequential study has taken.
     Numbers have the digits that the report's page shows, ``seen`` of an effect, the
-    smallest that the runs could detect, two and others four.
+    smallest that the runs could detect, two and others ``DIGITS``.
     """
     verdict, _ = answers.headline(report)  # in the words of today
     expected = [_expectation(e) for e in report["expectations"]]
@@ -213,7 +228,7 @@ def _digits(effect):
     return head | numbers | {"n": effect["n"]}
 
 
-def _rounded(number: float, digits: int = 4) -> float:
+def _rounded(number: float, digits: int = DIGITS) -> float:
     return float(f"{number:.{digits}g}")
 
 

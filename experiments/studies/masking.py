@@ -48,11 +48,10 @@ CPU = TEXT | dict(
     config="configs/bert_base.py:tiny",
     settings={"train.total_steps": 1_500},
 )
-TUNED = tuned(CPU, 1e-3, 2e-3, 4e-3, 8e-3)
+TUNED = tuned(CPU, 1e-3, 2e-3, 4e-3, 8e-3) | dict(
+    caveat="rates are those that are best for masked words, not for words as they are"
+)
 GPU = LARGE_TEXT | dict(
     config="configs/bert_base.py",
     settings={"train.total_steps": 20_000},
-    tune={},
-    tune_seeds=(),
-    fixed_rate="the score that decides is not one of training",
 )

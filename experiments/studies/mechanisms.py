@@ -1,8 +1,8 @@
 """Does a synthetic task tell a model that has its mechanism from one that lacks it?
 
 A scale is a task; cpu and gpu are recall. "has" is a Transformer. The other arm lacks
-all its states but one, its positions, its second layer, the steps of an answer, or its
-view of all words but the last, which leaves no more than a floor (docs/mechanisms.md).
+all states of the prompt but the last, its positions, its second layer, the steps of an
+answer, or its view of all words but the last.
 
 Arora et al. 2023, arXiv:2312.04927: recall parts attention from states of one size.
 Olsson et al. 2022, arXiv:2209.11895: two layers find what followed before, one does

@@ -7,6 +7,7 @@ import pytest
 
 from experiments import readme
 from experiments.overview import entries
+from experiments.statistics import verdicts
 from experiments.studies import positions, predecessors
 from tests.experiments.report.reports import example
 from tfm_jax.api import ConfigError
@@ -20,6 +21,13 @@ def ours(study=None, **changes):
     report = example([*study.arms], tuned=False)
     for field in ("metric", "goal", "baseline", "sesoi"):
         report[field] = getattr(study, field)
+    judged = dict(verdict="REPRODUCED", detail="", effects=[], seen=[], detectable="")
+    report["expectations"] = [verdicts.stated(e, study) | judged for e in study.expect]
+    report["tuning"] = [
+        {"settings": {knob: value}}
+        for knob, values in study.tune.items()
+        for value in values
+    ]
     report |= changes
     for run in report["runs"]:
         run["settings"] = {**study.settings, **study.arms[run["arm"]], "seed": 0}
@@ -30,14 +38,13 @@ def taken(report, out):
     """What is taken in where ``report`` alone is there."""
     folder = out / f"{report['name']}-{report['scale']}"
     folder.mkdir(exist_ok=True)
-    report |= dict(expectations=[])
     (folder / "report.json").write_text(json.dumps(report))
     return entries.reports(out)
 
 
 def test_reports_take_the_place_of_older_ones_and_others_stay(tmp_path, monkeypatch):
     """Those of studies that are not in ``experiments/studies`` are not taken in."""
-    report = ours(expectations=[])
+    report = ours()
     for name in ("positions", "mine"):
         folder = tmp_path / f"{name}-cpu"
         folder.mkdir()
@@ -68,7 +75,9 @@ def test_reports_take_the_place_of_older_ones_and_others_stay(tmp_path, monkeypa
 
 def test_a_report_without_effects_has_to_be_made_again(tmp_path):
     (tmp_path / "positions-cpu").mkdir()
-    (tmp_path / "positions-cpu" / "report.json").write_text(json.dumps(ours()))
+    old = ours()
+    del old["expectations"][0]["effects"]
+    (tmp_path / "positions-cpu" / "report.json").write_text(json.dumps(old))
     with pytest.raises(ConfigError, match="experiments.run positions:cpu report"):
         entries.reports(tmp_path)
 
@@ -81,11 +90,11 @@ def test_what_is_no_report_of_the_study_changes_nothing(tmp_path, monkeypatch, c
     monkeypatch.setattr(readme, "PAGES", tmp_path)
     folder = tmp_path / "positions-cpu"
     folder.mkdir()
-    mine = json.dumps(example() | {"expectations": []})
+    mine = json.dumps(ours() | {"arms": example()["arms"]})
     (folder / "report.json").write_text(mine)
     assert readme.main([f"--out={tmp_path}"]) == 0
     assert "other arms than positions:cpu" in capsys.readouterr().out
-    made = json.dumps(ours(expectations=[]))
+    made = json.dumps(ours())
     for report, page, said in (
         (made, "![arms](differences.svg)", "lacks differences.svg"),
         (made[:-9], "# New", "is no report"),
@@ -116,6 +125,8 @@ def test_a_report_of_another_metric_or_of_half_the_runs_replaces_nothing(
         dict(seeds=None),
         dict(arms="abc"),
         dict(name=["positions"]),
+        dict(expectations=None),
+        dict(expectations=[3]),
         dict(environment=[]),
         dict(runs=[{"arm": "zzz", "settings": {}}]),
     ],
@@ -125,7 +136,7 @@ def test_what_is_no_report_is_named(broken, tmp_path):
     report = ours() | broken
     folder = tmp_path / "positions-cpu"
     folder.mkdir()
-    (folder / "report.json").write_text(json.dumps(report | dict(expectations=[])))
+    (folder / "report.json").write_text(json.dumps(report))
     with pytest.raises(ConfigError, match=r"positions-cpu/report.json is no report"):
         entries.reports(tmp_path)
 
@@ -136,17 +147,43 @@ def test_what_is_no_report_is_named(broken, tmp_path):
         ({"train.total_steps": "7"}, "the study does not set train.total_steps=7"),
         ({"model.positions": "t5"}, "model.positions is t5, and sinusoidal in the st"),
         ({"optim.rates": "x"}, "not set optim.lr_multipliers=x"),
-        ("seeds", "it lacks seeds of the study: 2,3,4"),
     ],
 )
-def test_a_report_of_other_settings_or_seeds_replaces_nothing(
-    changes, words, tmp_path, capsys
-):
-    report = ours(**{changes: [0, 1]} if changes == "seeds" else {})
+def test_a_report_of_other_settings_replaces_nothing(changes, words, tmp_path, capsys):
+    report = ours()
     for run in report["runs"]:
-        run["settings"] |= {} if changes == "seeds" else changes
+        run["settings"] |= changes
     assert taken(report, tmp_path) == {}
     assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(seeds=[0, 1]), "it lacks seeds of the study: 2,3,4"),
+        (dict(seeds=[*range(7)]), "the study has no seeds 5,6"),
+        (dict(expectations=[]), "it judges other findings than predecessors:length"),
+        (dict(tuning=[]), "optim.peak_lr was tuned over other values than 0.002,"),
+    ],
+    ids=lambda changes: next(iter(changes)) if isinstance(changes, dict) else "",
+)
+def test_a_report_that_finds_something_else_out_replaces_nothing(
+    changes, words, tmp_path, capsys
+):
+    study = predecessors.get_study("length")
+    report = ours(study, name="predecessors", scale="length", **changes)
+    assert taken(report, tmp_path) == {}
+    assert words in capsys.readouterr().out
+
+
+def test_a_study_of_ours_that_is_wrong_is_not_blamed_on_a_report(tmp_path, monkeypatch):
+    def broken(scale):
+        raise ValueError("our own")
+
+    report = ours()
+    monkeypatch.setattr(positions, "get_study", broken)
+    with pytest.raises(ValueError, match="our own"):
+        taken(report, tmp_path)
 
 
 def test_a_report_whose_arms_are_matched_may_not_have_other_steps(tmp_path, capsys):
@@ -163,6 +200,7 @@ def test_a_setting_may_be_said_in_other_words(tmp_path):
     """As flags say it; and a study may have grown by looks."""
     study = predecessors.get_study("length")
     report = ours(study, name="predecessors", scale="length", seeds=[*range(8)])
+    report["looks"] = dict.fromkeys(("planned", "taken", "nominal", "spent"), 1)
     for run in report["runs"]:
         run["settings"] |= {"tokenizer.vocab": "100", "model.dropout": "0"}
     for arm in report["arms"]:
