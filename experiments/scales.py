@@ -174,19 +174,6 @@ SYNTHETIC = _SEQ2SEQ | {
     "train.batch_tokens": 1_024,
     "checkpoint.keep": 1,
 }
-# Symbols to write down again, which only have to be carried over. A run takes half
-# a minute on one core.
-COPIES = SYNTHETIC | {
-    "data.mechanism.task": "copy",
-    "data.mechanism.length": 24,
-    "data.mechanism.shortest": 1,
-    "data.mechanism.train": 20_000,
-    "data.source_length": 32,
-    "data.target_length": 32,
-    "tokenizer.vocab": 100,
-    "optim.warmup_steps": 50,
-}
-COPIES |= steps(800)
 # sentences of at most 10 and of at least 15 words: a third and a quarter of them
 BY_LENGTH = {
     "eval.variants": ("short:heldout_words_most=10", "long:heldout_words_least=15")

@@ -8,7 +8,7 @@ import pytest
 from experiments import readme
 from experiments.overview import entries
 from experiments.statistics import verdicts
-from experiments.studies import positions, predecessors
+from experiments.studies import positions, source_length
 from tests.experiments.report.reports import example
 from tfm_jax.api import ConfigError
 
@@ -162,7 +162,7 @@ def test_a_report_of_other_settings_replaces_nothing(changes, words, tmp_path, c
     [
         (dict(seeds=[0, 1]), "it lacks seeds of the study: 2,3,4"),
         (dict(seeds=[*range(7)]), "the study has no seeds 5,6"),
-        (dict(expectations=[]), "it judges other findings than predecessors:length"),
+        (dict(expectations=[]), "it judges other findings than source_length:cpu"),
         (dict(tuning=[]), "optim.peak_lr was tuned over other values than 0.002,"),
     ],
     ids=lambda changes: next(iter(changes)) if isinstance(changes, dict) else "",
@@ -170,8 +170,8 @@ def test_a_report_of_other_settings_replaces_nothing(changes, words, tmp_path, c
 def test_a_report_that_finds_something_else_out_replaces_nothing(
     changes, words, tmp_path, capsys
 ):
-    study = predecessors.get_study("length")
-    report = ours(study, name="predecessors", scale="length", **changes)
+    study = source_length.get_study()
+    report = ours(study, name="source_length", **changes)
     assert taken(report, tmp_path) == {}
     assert words in capsys.readouterr().out
 
@@ -188,9 +188,9 @@ def test_a_study_of_ours_that_is_wrong_is_not_blamed_on_a_report(tmp_path, monke
 
 def test_a_report_whose_arms_are_matched_may_not_have_other_steps(tmp_path, capsys):
     """``match`` gives an arm its steps only where it says how much all may spend."""
-    study = predecessors.get_study("length")
-    report = ours(study, name="predecessors", scale="length")
-    assert [*taken(report, tmp_path)] == ["predecessors-length"]
+    study = source_length.get_study()
+    report = ours(study, name="source_length")
+    assert [*taken(report, tmp_path)] == ["source_length-cpu"]
     report["runs"][-1]["settings"]["train.total_steps"] = "7"
     assert taken(report, tmp_path) == {}
     assert "train.total_steps is 7, and " in capsys.readouterr().out
@@ -198,11 +198,11 @@ def test_a_report_whose_arms_are_matched_may_not_have_other_steps(tmp_path, caps
 
 def test_a_setting_may_be_said_in_other_words(tmp_path):
     """As flags say it; and a study may have grown by looks."""
-    study = predecessors.get_study("length")
-    report = ours(study, name="predecessors", scale="length", seeds=[*range(8)])
+    study = source_length.get_study()
+    report = ours(study, name="source_length", seeds=[*range(8)])
     report["looks"] = dict.fromkeys(("planned", "taken", "nominal", "spent"), 1)
     for run in report["runs"]:
         run["settings"] |= {"tokenizer.vocab": "100", "model.dropout": "0"}
     for arm in report["arms"]:
         arm["values"] = dict.fromkeys(map(str, range(8)), 1.0)
-    assert [*taken(report, tmp_path)] == ["predecessors-length"]
+    assert [*taken(report, tmp_path)] == ["source_length-cpu"]
