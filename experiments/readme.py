@@ -54,9 +54,12 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
     answering = [entry for entry in listed if not entries.answered_by(entry)]
     counts = Counter(entry["verdict"] for entry in answering)
     told = [f"{words.verdicts[v][0]} {counts[v]}" for v in words.verdicts if counts[v]]
-    tally = words.tally.format(len(answering), ", ".join(told))
+    named = {entry["name"] for entry in answering}
+    tally = words.tally.format(len(answering), len(named), ", ".join(told))
     if others := len(listed) - len(answering):
         tally += f". {words.kept.format(others)}"
+    counts = [sum(field in entry for entry in listed) for field in entries.RESERVATIONS]
+    tally += f". {words.reservations.format(*counts)}"
     groups = [
         {
             "title": words.question(number),
@@ -87,6 +90,8 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
 def _row(entry, words):
     machine = entry["machine"].replace("(R)", "").replace(" Processor", "")
     verdict = words.verdicts[entry["verdict"]][0]
+    if "exploratory" in entry:
+        verdict = words.exploratory.format(verdict)
     if answer := entries.answered_by(entry):
         verdict = words.other.format(verdict, answer)
     return {

@@ -23,6 +23,8 @@ from tfm_jax.api import ConfigError, say, to_flag
 
 FILE = Path(__file__).parents[2] / "docs" / "studies" / "results.json"
 PUBLISHED = CLAIMS[0]
+# field of an entry -> field of a report that is not empty where it is true
+RESERVATIONS = {"exploratory": "exploratory", "mixed": "mixed_environments"}
 DIGITS = 4  # significant ones, of numbers that are kept
 OPEN = "open"  # claim of what was found where nothing was expected
 # verdict of a study -> what it says of the check that it rests on
@@ -172,7 +174,8 @@ def _equal(given, ours):
 def of_report(report: Mapping) -> dict:
     """The entry of a report; ``hours`` are those of all its processes.
 
-    ``looks`` are those that a group-sequential study has taken.
+    ``looks`` are those that a group-sequential study has taken; of one that was changed
+    after runs existed ``exploratory`` is true, of runs of several versions ``mixed``.
     Numbers have the digits that the report's page shows, ``seen`` of an effect, the
     smallest that the runs could detect, two and others ``DIGITS``.
     """
@@ -191,6 +194,7 @@ def of_report(report: Mapping) -> dict:
         "arms": len(report["arms"]),
         "seeds": len(report["seeds"]),
         **({"looks": looks["taken"]} if looks else {}),
+        **{field: True for field, of in RESERVATIONS.items() if report[of]},
         "expectations": expected,
     }
 

@@ -51,21 +51,23 @@ EXPLANATIONS = {
     "lm_norm_positions": Explanation(
         "So small a model does not learn by itself which word stands just before "
         "another. Where its first layer sees no more than a word and that before it, "
-        "no positions are as good as learned ones, 3.655 and 3.656 nats, and ALiBi "
-        "still beats sinusoids.",
+        "no positions are as good as learned ones, each at its best rate 3.655 and "
+        "3.656 nats, and ALiBi still beats sinusoids.",
         "이렇게 작은 모델은 어느 낱말이 바로 앞에 있는지 스스로 배우지 못합니다. 첫 "
-        "층이 한 낱말과 그 앞 낱말만 보게 하면 위치가 없어도 3.655나트로 배운 위치의 "
-        "3.656나트와 같고, ALiBi는 여전히 사인파보다 낫습니다.",
+        "층이 한 낱말과 그 앞 낱말만 보게 하면, 저마다 가장 좋은 학습률에서 위치가 "
+        "없어도 3.655나트로 배운 위치의 3.656나트와 같고, ALiBi는 여전히 사인파보다 "
+        "낫습니다.",
         ("lm_norm_positions:neighbours",),
     ),
     "lm_norm_positions:deep": Explanation(
-        "Six layers gain more from learned positions than two do, so that without any "
-        "they lose 0.144 nats. Two layers of which the first sees no more than a word "
-        "and that before it have 3.655 nats without positions, where six have 3.755 "
-        "with learned ones.",
-        "여섯 층은 두 층보다 배운 위치에서 얻는 것이 커서, 위치가 없으면 0.144나트를 "
-        "잃습니다. 두 층뿐이어도 첫 층이 한 낱말과 그 앞 낱말만 보면 위치 없이 "
-        "3.655나트로, 배운 위치를 쓰는 여섯 층의 3.755나트보다 낫습니다.",
+        "Depth does not teach a model this small which word stands just before "
+        "another: six layers, too, lose 0.144 nats without positions. Two layers of "
+        "which the first sees no more than a word and that before it have 3.655 nats "
+        "without positions, where six have 3.755 with learned ones.",
+        "이렇게 작은 모델은 깊어도 어느 낱말이 바로 앞에 있는지 배우지 못해, 여섯 층도 "
+        "위치가 없으면 0.144나트를 잃습니다. 두 층뿐이어도 첫 층이 한 낱말과 그 앞 "
+        "낱말만 보면 위치 없이 3.655나트로, 배운 위치를 쓰는 여섯 층의 3.755나트보다 "
+        "낫습니다.",
         ("lm_norm_positions:neighbours",),
     ),
     "predecessors:multi30k": Explanation(
@@ -112,12 +114,13 @@ EXPLANATIONS = {
     ),
     "pretraining:gpt1": Explanation(
         "What models this small carry over is how letters make words, and word pieces "
-        "tell that by themselves: BERT gains 0.08 of accuracy with 80 pieces, 0.04 "
-        "with 300, and loses 0.01 with 4,000. GPT-1 reads word pieces here, too.",
+        "tell that by themselves: in one run each, read by the mean of its states, "
+        "BERT gains 0.08 of accuracy with 80 pieces, 0.04 with 300, and loses 0.01 "
+        "with 4,000. GPT-1 reads word pieces here, too.",
         "이렇게 작은 모델이 넘겨주는 것은 글자가 낱말을 이루는 방식인데, 단어 조각은 "
-        "그것을 이미 말해 줍니다: BERT는 조각이 80개일 때 정확도 0.08, 300개일 때 "
-        "0.04를 얻고, 4,000개일 때는 0.01을 잃습니다. 여기서 GPT-1도 단어 조각을 "
-        "읽습니다.",
+        "그것을 이미 말해 줍니다: 한 번씩 실행하여 상태의 평균을 읽으면, BERT는 조각이 "
+        "80개일 때 정확도 0.08, 300개일 때 0.04를 얻고, 4,000개일 때는 0.01을 "
+        "잃습니다. 여기서 GPT-1도 단어 조각을 읽습니다.",
         ("pretraining.md",),
     ),
     "resampler": Explanation(
@@ -263,10 +266,10 @@ EXPLANATIONS = {
         "Numbers are spelled by rule, and feed-forward layers a quarter as wide learn "
         "the rule as well, 0.003 nats apart. On running text, at the best rate of each "
         "model, they cost 0.095 nats, one layer for two 0.067 and half the width "
-        "0.253, as published.",
+        "0.254, as published.",
         "수는 규칙대로 적으므로, 순방향 층의 너비가 4분의 1이어도 규칙을 그만큼 배워 "
         "차이가 0.003나트입니다. 글에서는 모델마다 가장 좋은 학습률로도 그 때문에 "
-        "0.095나트, 층이 둘 대신 하나면 0.067나트, 너비가 절반이면 0.253나트를 잃어 "
+        "0.095나트, 층이 둘 대신 하나면 0.067나트, 너비가 절반이면 0.254나트를 잃어 "
         "발표된 대로입니다.",
         ("size:text",),
     ),

@@ -22,8 +22,10 @@ class Words(NamedTuple):
         check: what became of a check -> how the plot says that it blocks. reproduced:
             how many of how many findings. opposite, same: sides of the plot. axis, key:
             what it says of its axis and marks. published, expected, seen: beside an
-            effect. tally: of all studies. other: a verdict in place of which another
-            one answers; kept: how many there are. arm: of the study that is explained.
+            effect. tally: of all results. reservations: how many are exploratory, how
+            many of several versions. exploratory: such a verdict. other: a verdict in
+            place of which another one answers; kept: how many there are. arm: of the
+            study that is explained.
     """
 
     language: str
@@ -42,6 +44,8 @@ class Words(NamedTuple):
     expected: str
     seen: str
     tally: str
+    reservations: str
+    exploratory: str
     other: str
     kept: str
     arm: str
@@ -86,7 +90,10 @@ ENGLISH = Words(
     published="published {}",
     expected="expected {} to {}",
     seen="smallest detectable {}",
-    tally="{} studies: {}",
+    tally="{} results of {} studies: {}",
+    reservations="{} are exploratory, as their studies were changed after runs of them "
+    "existed, and {} have runs of two versions of the code: their pages name both",
+    exploratory="{} (exploratory)",
     other="{}; answered by {}",
     kept="{} other results are kept beside those that answer",
     arm="arm {} of this study",
@@ -146,7 +153,10 @@ KOREAN = Words(
     published="발표값 {}",
     expected="기대 {}~{}",
     seen="검출할 수 있는 최소 {}",
-    tally="연구 {}개: {}",
+    tally="연구 {1}개의 결과 {0}개: {2}",
+    reservations="{}개는 실행이 있은 뒤에 연구를 고쳐 탐색적이고, {}개에는 두 버전의 "
+    "코드로 실행한 것이 섞여 있으며, 무엇인지는 각 페이지에 있습니다",
+    exploratory="{} (탐색적)",
     other="{} (답: {})",
     kept="답이 되는 결과 곁에 다른 결과 {}개를 남겨 둡니다",
     arm="이 연구의 조건 {}",

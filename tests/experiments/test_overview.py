@@ -3,6 +3,7 @@
 import html
 import importlib
 import itertools
+import math
 import pkgutil
 import re
 
@@ -11,7 +12,7 @@ import pytest
 
 from experiments import readme, studies
 from experiments.overview import entries, forest
-from experiments.overview.explanations import ANSWERED, EXPLANATIONS
+from experiments.overview.explanations import ANSWERED
 from experiments.overview.questions import QUESTIONS, STUDIES
 from experiments.overview.words import ENGLISH, LANGUAGES
 from experiments.report.text import markdown
@@ -51,40 +52,14 @@ def test_every_page_of_a_study_has_its_numbers_and_every_study_its_question():
     assert {number for number, _ in STUDIES.values()} == {*range(len(QUESTIONS))}
 
 
-def test_every_explanation_is_of_a_result_and_rests_on_something_else():
-    """On another result, or on an arm that the findings at issue do not compare."""
-    listed = {entries.name_of(entry): entry for entry in LISTED}
-    for name, why in EXPLANATIONS.items():
-        entry = listed[name]
-        assert entry["verdict"] != "REPRODUCED"
-        assert (name in why.evidence) == bool(why.arm)
-        if why.arm:
-            page = plain(f"{entry['name']}-{entry['scale']}")
-            assert f"\n| {why.arm} | " in page.replace("\\", "")
-            at_issue = [
-                effect["of"]
-                for expected in entry["expectations"]
-                if expected["claim"] == "published"
-                and expected["verdict"] != "REPRODUCED"
-                for effect in expected["effects"]
-            ]
-            assert at_issue
-            assert not any(why.arm in of.split(" minus ") for of in at_issue)
-        assert why.english.count(". ") == why.korean.count(". ") == 1
-        for shown in why.evidence:
-            assert shown in listed or (PAGES.parent / shown).is_file()
-    for study, scale in ANSWERED.items():
-        answer = entries.name_of({"name": study, "scale": scale})
-        others = {name for name in listed if name.split(":")[0] == study} - {answer}
-        assert answer in listed and others
-
-
 @pytest.mark.parametrize("entry", LISTED, ids=NAMES)
 def test_numbers_are_those_of_the_page(entry):
     page = plain(f"{entry['name']}-{entry['scale']}")
     assert f"**Question.** {entry['question']}\n" in page
     assert f"**{entry['verdict']}.**" in page
     assert f"- machine: {entry['machine']}\n" in page
+    assert ("> **Exploratory,**" in page) == ("exploratory" in entry)
+    assert ("> **Mixed environments.**" in page) == ("mixed" in entry)
     seeds = re.search(r"^- Seeds: (.*)$", page, re.M)[1]
     assert len(seeds.split(", ")) == entry["seeds"]
     rows = [line.strip("| ").split(" | ") for line in page.splitlines()]
@@ -283,6 +258,8 @@ def test_numbers_of_the_table_are_rounded_and_no_more(entry):
     for shown, name in ((mean, "mean"), (low, "low"), (high, "high")):
         digits = len(shown.partition(".")[2])
         assert digits <= there
+        significant = math.floor(math.log10(abs(effect[name]))) if effect[name] else 0
+        assert digits < entries.DIGITS - significant, "digits that nobody has kept"
         assert float(shown) == pytest.approx(round(effect[name], digits))
     if effect["low"] == effect["high"]:
         assert float(low) == float(high) == effect["low"]
@@ -351,12 +328,3 @@ def test_checks_alone_have_no_row_of_effects():
     report = example(["sinusoidal"], tuned=False) | {"expectations": [check]}
     entry = entries.of_report(report)
     assert entry["verdict"] == "HOLDS" and not forest.rows(entry, ENGLISH)
-
-
-@pytest.mark.parametrize("words", LANGUAGES, ids=lambda words: words.language)
-def test_an_explanation_names_the_arm_that_it_rests_on(words):
-    lines = readme.page(LISTED, words).splitlines()
-    for name, why in EXPLANATIONS.items():
-        (line,) = (x for x in lines if x.startswith(f"- [{markdown(name)}]("))
-        arm = markdown(words.arm.format(why.arm))
-        assert line.count(f"[{arm}](") == bool(why.arm)

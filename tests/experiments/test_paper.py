@@ -141,7 +141,7 @@ def test_pairs_are_of_one_seed_and_lost_ones_are_told():
     assert told(apart) == interval(pairs)
     assert "4 of 5 seeds" in paper.shown(apart, taken["seeds"])
     report["arms"][0]["values"] |= dict.fromkeys("123")
-    with pytest.raises(ConfigError, match="fewer than two seeds"):
+    with pytest.raises(ConfigError, match="fewer than 3 seeds"):
         numbers.of_reports(*both)
 
 

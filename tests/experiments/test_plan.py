@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -170,6 +171,20 @@ def test_a_change_is_said_so_that_what_differs_can_be_told(
         study = dataclasses.replace(plan.study, **fields)
         changes = dataclasses.replace(plan, study=study).register()
     assert changes[-1].endswith(said)
+
+
+@pytest.mark.parametrize(
+    "before, after, said", [("ab", "abc", "also"), ("abc", "ab", "no longer")]
+)
+def test_a_finding_that_came_or_went_is_said_alone(before, after, said, tmp_path):
+    plan = Plan.load(TINY, tmp_path)
+    for texts in (before, after):
+        first = plan.study.expect[0]
+        made = tuple(dataclasses.replace(first, text=text) for text in texts)
+        study = dataclasses.replace(plan.study, expect=made)
+        changes = dataclasses.replace(plan, study=study).register()
+    assert f"expect: {said} (" in changes[-1]
+    assert re.findall(r"text=(\w)", changes[-1]) == ["c"]
 
 
 def test_what_was_changed_is_said_before_anything_is_run(tmp_path, monkeypatch, capsys):

@@ -133,6 +133,7 @@ def test_nothing_is_silently_merged(wrong):
             "tune_seeds=(0,)",
         ),
         (TUNED | dict(metric="test/nll"), "tuning needs a score of validation data"),
+        (TUNED | dict(metric="first_test/nll"), "tuning needs a score of validation"),
         (
             TUNED | dict(metric="probe/slope", probe="gradients"),
             "tuning needs a score of validation data",
@@ -189,6 +190,21 @@ def all_scales():
         module = importlib.import_module(f"experiments.studies.{name}")
         for scale in getattr(module, "SCALES", studies.SCALES):
             yield name, scale, module.get_study(scale)
+
+
+@pytest.mark.parametrize(
+    "name, scale, study",
+    [each for each in all_scales() if each[2].tune and not each[2].trials],
+)
+def test_every_tuned_arm_is_a_legal_configuration(name, scale, study, request):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(request.config.rootpath)
+        settings = study.settings_of(study.baseline)
+        settings |= {knob: values[0] for knob, values in study.tune.items()}
+        own, before = cells.stages_of(settings)
+        cells.configure(settings["config"], own)
+        if settings["first"]:
+            cells.configure(settings["first"], before)
 
 
 NOT_COMPARED = {"composition": "no finding compares arms of two families"}
