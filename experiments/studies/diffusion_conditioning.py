@@ -9,15 +9,23 @@ by cross-attention, 25.2 by adaLN, 19.5 by adaLN-Zero, of DiT-XL/2 after 400,000
 on ImageNet.
 """
 
-from experiments.scales import DIFFUSION, LARGE_DIFFUSION, LONG_DIFFUSION
+from experiments.scales import DIFFUSION, LARGE_DIFFUSION, LONG_DIFFUSION, tuned
 from experiments.study import Study, axis, monotone, on
 
-SCALES = ("cpu", "longer", "gpu")
+SCALES = ("cpu", "longer", "tuned", "gpu")
 ORDER = ("in_context", "cross_attention", "adaln", "adaln_zero")
 
 
 def get_study(scale="cpu"):
-    cfg = {"cpu": DIFFUSION, "longer": LONG_DIFFUSION, "gpu": LARGE_DIFFUSION}[scale]
+    cfg = {
+        "cpu": DIFFUSION,
+        "longer": LONG_DIFFUSION,
+        "tuned": tuned(LONG_DIFFUSION, 1e-3, 2e-3, 4e-3, 8e-3)
+        | dict(
+            caveat="rates are those of the least noise error, not of Fréchet distances"
+        ),
+        "gpu": LARGE_DIFFUSION,
+    }[scale]
     return Study(
         **cfg,
         arms=axis("model.conditioning", ORDER),

@@ -6,12 +6,18 @@ Li et al. 2023, arXiv:2301.12597, section 3.1 and figure 2: queries see each oth
 sees queries and the words before.
 """
 
-from experiments.scales import LARGE_RETRIEVED_SCENES, RETRIEVED_SCENES
+from experiments.scales import LARGE_RETRIEVED_SCENES, RETRIEVED_SCENES, tuned
 from experiments.study import Study, axis, better, check, within
+
+SCALES = ("cpu", "tuned", "gpu")
 
 
 def get_study(scale="cpu"):
-    cfg = {"cpu": RETRIEVED_SCENES, "gpu": LARGE_RETRIEVED_SCENES}[scale]
+    cfg = {
+        "cpu": RETRIEVED_SCENES,
+        "tuned": tuned(RETRIEVED_SCENES, 5e-4, 1e-3, 2e-3, 4e-3),
+        "gpu": LARGE_RETRIEVED_SCENES,
+    }[scale]
     # with smoothing a loss of 0 would not be the least that can be learnt
     alone = {"data.objectives": ("generation",), "train.label_smoothing": 0.0}
     return Study(
