@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments.adhoc.flags import pairs
-from experiments.space import SCALES, Range, choice
+from experiments.space import MOST_TRIALS, SCALES, Range, choice
 from tfm_jax.api import ConfigError
 
 FORMS = "VALUE,VALUE or LOW..HIGH:log or LOW..HIGH:linear"
@@ -23,6 +23,11 @@ def asked(
     Args: read: of ``KNOB=VALUE,VALUE`` the values.
     Raises: ConfigError naming the flag, its value and its legal forms.
     """
+    if not 0 <= options.trials <= MOST_TRIALS:
+        raise ConfigError(
+            f"--trials={options.trials}; the points tried for each arm, from 1 to "
+            f"{MOST_TRIALS:,}"
+        )
     if options.trials and not options.tune:
         raise ConfigError(
             f"--trials={options.trials} of nothing: give --tune KNOB={FORMS}"
