@@ -66,8 +66,8 @@ CPU = TEXT | dict(
         FOUR,
     ),
 )
-# Texts that hardly come twice, and steps enough to learn where to look. A run finds that
-# out or does not, so that a rate is tried with two seeds.
+# Texts that hardly come twice, and steps enough to learn where to look. A run finds
+# that out or does not, so that a rate is tried with two seeds.
 MORE = CPU | dict(
     arms={name: ARMS[name] for name in ("1x64", "2x8", "2x64")},
     settings=TASK | {"data.recall_train": 200_000, "train.total_steps": 3_000},
