@@ -212,13 +212,14 @@ def take_in(out: Path, reports: Mapping[str, Mapping]) -> None:
     numbers = PAGES / entries.FILE.name
     listed = updated(entries.read(numbers), reports.values())
     copies = [files(out / folder) for folder in reports]
+    pages = {HERE / words.page: page(listed, words) for words in LANGUAGES}
+    figures = {PAGES / words.figure: forest.draw(listed, words) for words in LANGUAGES}
     entries.write(listed, numbers)
     for contents in copies:
         for name, content in contents.items():
             put(PAGES / name, content)
-    for words in LANGUAGES:
-        put(HERE / words.page, page(listed, words))
-        put(PAGES / words.figure, forest.draw(listed, words))
+    for path, content in (pages | figures).items():
+        put(path, content)
     say(HERE / "README.md")
 
 
@@ -234,7 +235,10 @@ def main(argv: Sequence[str]) -> int:
     out = parser.parse_args(argv).out
     if not out.is_dir():
         raise ConfigError(f"--out={out} is no folder; it is where studies have run")
-    take_in(out, entries.reports(out))
+    reports = entries.reports(out)
+    if not reports:
+        say(f"no report of ours is taken in from {out}/STUDY-SCALE/report.json")
+    take_in(out, reports)
     return 0
 
 

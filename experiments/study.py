@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments import space
+from experiments import fields, space
 from tfm_jax.api import no_choice
 
 Arms = Mapping[str, Mapping[str, Any]]  # name -> {dotted knob: value}
@@ -195,6 +195,12 @@ class Study:
     looks: tuple[int, ...] = ()
 
     def __post_init__(self):
+        for name in fields.SEVERAL:
+            if isinstance(value := getattr(self, name), list | range):
+                object.__setattr__(self, name, tuple(value))
+        problems = [*fields.problems(self)]
+        if problems:
+            raise ValueError("; ".join(problems))
         problems = [
             *self._names(),
             *self._choices(),
@@ -254,6 +260,11 @@ class Study:
         differences = len(arms) - 1 or kind == "within"
         if expectation.reported and len(expectation.reported) != differences:
             yield f"expect: reported={expectation.reported}: one of each difference"
+        if not own and kind in ("better", "monotone"):
+            if wrong := fields.wrong_goal(
+                expectation.metric, expectation.goal or self.goal
+            ):
+                yield f"expect: {wrong}"
         if not 0 <= expectation.sesoi < math.inf:
             yield f"expect: sesoi={expectation.sesoi} must be positive, or 0"
         if expectation.sesoi and own:
@@ -283,6 +294,8 @@ class Study:
             yield f"first={self.first!r} is neither for probes nor vmapped"
         if not _is_metric(self.metric, most=1):
             yield f"metric={self.metric!r}; write split/score, such as valid/nll"
+        elif wrong := fields.wrong_goal(self.metric, self.goal):
+            yield wrong
         if not 0 <= self.sesoi < math.inf:
             yield f"sesoi={self.sesoi} must be positive, or 0 if nobody has said"
 

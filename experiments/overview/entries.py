@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from experiments.statistics.findings import (
     NOT_REPRODUCED,
     REPRODUCED,
     UNDERPOWERED,
+    VERDICTS,
+    overall,
 )
 from experiments.study import CLAIMS
 from tfm_jax.api import ConfigError, say, to_flag
@@ -96,12 +99,30 @@ def _checked(report, path, command):
             again = f"make it again: python -m experiments.run {command}"
             raise ConfigError(f"{path} is of an earlier version; {again}")
         if not (unlike := _unlike(report, study)):
-            of_report(report)
+            _check(of_report(report))
         return unlike
     except ConfigError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is no report of a study: {error!r}") from error
+
+
+def _check(entry):
+    """Raises: ValueError for what contradicts itself, or is no number."""
+    json.dumps(entry, allow_nan=False)
+    if not isinstance(entry["machine"], str):
+        raise ValueError(f"environment: machine={entry['machine']!r}")
+    for expected in entry["expectations"]:
+        effects = expected["effects"]
+        told = {expected["verdict"], *(effect["verdict"] for effect in effects)}
+        if unknown := told - {*answers.VERDICTS, *VERDICTS}:
+            raise ValueError(f"verdict={unknown.pop()!r}")
+        if effects and expected["claim"] != OPEN:
+            if expected["verdict"] != overall([e["verdict"] for e in effects]):
+                raise ValueError(f"{expected['text']!r} has not the verdict of effects")
+        for effect in effects:
+            if not effect["low"] <= effect["mean"] <= effect["high"]:
+                raise ValueError(f"{effect['of']}: its mean is not in its interval")
 
 
 def _is_old(report):
@@ -128,7 +149,7 @@ def _unlike(report, study):
     """
     if {arm["name"] for arm in report["arms"]} != study.arms.keys():
         return f"it has other arms than {report['name']}:{report['scale']}"
-    for field in ("metric", "goal", "baseline", "sesoi"):
+    for field in ("metric", "goal", "baseline", "sesoi", "match"):
         if report[field] != getattr(study, field):
             return f"its {field} is {report[field]}, not {getattr(study, field)}"
     given = report["expectations"]
@@ -142,6 +163,8 @@ def _unlike(report, study):
         return f"it lacks seeds of the study: {to_flag(sorted(lacking))}"
     if (more := {*report["seeds"]} - seeds) and not report["looks"]:
         return f"the study has no seeds {to_flag(sorted(more))}"
+    if report["tune_seeds"] != [*study.tune_seeds]:
+        return f"it was tuned with seeds {to_flag(report['tune_seeds'])}"
     for knob, values in study.tune.items():
         tried = {to_flag(trial["settings"][knob]) for trial in report["tuning"]}
         if not study.trials and tried != {*map(to_flag, values)}:
@@ -152,8 +175,13 @@ def _unlike(report, study):
     free = {"seed", *study.tune}
     if study.match in ("tokens", "flops"):  # says how many steps each arm makes
         free |= {STEPS, f"{FIRST}.{STEPS}"} - study.settings.keys()
+    if not report["runs"]:
+        return "it has no runs"
     for run in report["runs"]:
         ours = {**study.settings, **study.arms[run["arm"]]}
+        config = ours.get("config", study.config)
+        if f"--config={config}" not in shlex.split(run["command"]):
+            return f"runs of arm {run['arm']} do not start from {config}"
         given = registration.modern(run["settings"])
         for knob in sorted({*ours, *given} - free):
             if knob not in ours:

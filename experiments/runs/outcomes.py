@@ -124,8 +124,8 @@ def at_edge(
 ) -> list[str]:
     """Tuned knobs of which the smallest or the largest number tried is the best.
 
-    Of a range also if it lies in the outer ``space.EDGE`` of it; but never at an end
-    beyond which the knob has no values. A ``Choice`` has no ends.
+    Of a range also if it lies in the outer ``space.EDGE`` of it; but not there, nor at
+    an end of a list, if the knob has no values beyond. A ``Choice`` has no ends.
 
     Args: tried: settings of the arm, ``best`` among them. cell: of the arm.
     """
@@ -140,15 +140,14 @@ def _is_at_edge(values, value, tried, knob, cell):
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(values, Choice) or not number:
         return False
-    low, high = min(tried), max(tried)
-    below, above = value == low, value == high
-    if isinstance(values, Range):
-        low, high, unit = values.low, values.high, values.unit(value)
-        below, above = below or unit < EDGE, above or unit > 1 - EDGE
-    elif low == high:
-        return False  # there was nothing to choose from
     least, most = cells.legal(cell, knob)
-    return (below and least < low) or (above and high < most)
+    low, high = value == min(tried), value == max(tried)
+    if not isinstance(values, Range):
+        return low != high and (low and least < value or high and value < most)
+    share = values.unit(value)  # of the range that lies below
+    below = least < values.low if share < EDGE else low
+    above = values.high < most if share > 1 - EDGE else high
+    return below or above
 
 
 def values_of(

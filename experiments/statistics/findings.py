@@ -11,6 +11,7 @@ from experiments.study import FEWEST_SEEDS, Expectation, Study
 
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
 UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
+VERDICTS = (INCOMPLETE, NOT_REPRODUCED, UNDERPOWERED, REPRODUCED)  # worst first
 CONFIDENCE = 0.95
 NOTHING = sys.float_info.min  # a smallest effect of interest: no effect is below it
 ONE_SIDED = 2 * CONFIDENCE - 1  # of an interval of which one end matters
@@ -121,8 +122,7 @@ def judge(
 
 def overall(verdicts: Sequence[str]) -> str:
     """One word for several: a contradiction counts most, then what is not known."""
-    order = (INCOMPLETE, NOT_REPRODUCED, UNDERPOWERED, REPRODUCED)
-    return next(word for word in order if word in verdicts)
+    return next(word for word in VERDICTS if word in verdicts)
 
 
 def _compared(expectation, values, study):

@@ -60,6 +60,7 @@ MANY = {  # pairs
     "data.mechanism.queries": 16,
     "data.mechanism.train": 200_000,
     "data.source_length": 128,
+    "tokenizer.vocab": 20_000,  # 128 times 128 words
     "train.batch_tokens": 16_384,
     "mesh.cpu_devices": 0,
 }

@@ -1,6 +1,7 @@
 """Reports: which become entries, and take the place of those that are published."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -19,8 +20,9 @@ def ours(study=None, **changes):
     """A report of our study, of positions by default, as if it had been run."""
     study = study or positions.get_study()
     report = example([*study.arms], tuned=False)
-    for field in ("metric", "goal", "baseline", "sesoi"):
+    for field in ("metric", "goal", "baseline", "sesoi", "match"):
         report[field] = getattr(study, field)
+    report["tune_seeds"] = [*study.tune_seeds]
     judged = dict(verdict="REPRODUCED", detail="", effects=[], seen=[], detectable="")
     report["expectations"] = [verdicts.stated(e, study) | judged for e in study.expect]
     report["tuning"] = [
@@ -31,6 +33,8 @@ def ours(study=None, **changes):
     report |= changes
     for run in report["runs"]:
         run["settings"] = {**study.settings, **study.arms[run["arm"]], "seed": 0}
+        config = study.settings_of(run["arm"])["config"]
+        run["command"] = f"python -m tfm_jax.main --config={config}"
     return report
 
 
@@ -127,6 +131,7 @@ def test_a_report_of_another_metric_or_of_half_the_runs_replaces_nothing(
         dict(name=["positions"]),
         dict(expectations=None),
         dict(expectations=[3]),
+        dict(environment=dict(machine=3)),
         dict(environment=[]),
         dict(runs=[{"arm": "zzz", "settings": {}}]),
     ],
@@ -172,6 +177,44 @@ def test_a_report_that_finds_something_else_out_replaces_nothing(
 ):
     study = source_length.get_study()
     report = ours(study, name="source_length", **changes)
+    assert taken(report, tmp_path) == {}
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(mean=float("nan")), "Out of range float values"),
+        (dict(low=1.0), "its mean is not in its interval"),
+        (dict(verdict="MAYBE"), "verdict='MAYBE'"),
+        (dict(verdict="REPRODUCED"), "has not the verdict of effects"),
+    ],
+)
+def test_numbers_that_contradict_one_another_replace_nothing(changes, words, tmp_path):
+    report = ours()
+    effect = dict(verdict="NOT REPRODUCED", mean=0.5, low=0.1, high=0.9, n=5)
+    judged = dict(effects=[effect | {"of": "a minus b"}], verdict="NOT REPRODUCED")
+    report["expectations"][0] |= judged
+    assert [*taken(report, tmp_path)] == ["positions-cpu"]
+    report["expectations"][0]["effects"][0] |= changes
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        taken(report, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(runs=[]), "it has no runs"),
+        (dict(match="flops"), "its match is flops, not steps"),
+        (dict(tune_seeds=[7]), "it was tuned with seeds 7"),
+        ("configs/bert_base.py", "do not start from configs/transformer_numerals_sm"),
+    ],
+    ids=str,
+)
+def test_a_report_of_other_runs_replaces_nothing(changes, words, tmp_path, capsys):
+    report = ours(**changes) if isinstance(changes, dict) else ours()
+    for run in report["runs"] if isinstance(changes, str) else ():
+        run["command"] = f"python -m tfm_jax.main --config={changes}"
     assert taken(report, tmp_path) == {}
     assert words in capsys.readouterr().out
 

@@ -170,6 +170,7 @@ def test_a_knob_says_whether_its_numbers_are_integers():
         (log(1e-4, 1e-2), 5e-3, (1e-4, 1e-3), True),  # the largest that was tried
         (choice(1e-4, 1e-2), 1e-2, (1e-4,), False),
         (linear(0, 1e-2), 1e-5, (1e-3, 5e-3), False),  # no rate is below 0
+        (linear(0, 1e-2), 1e-3, (3e-3, 5e-3), True),  # but many below the least tried
         (linear(0, 1e-2), 9.9e-3, (1e-3, 9.95e-3), True),
         ((1e-4, 1e-2), 1e-2, (1e-4,), True),
         ((0.0, 1e-2), 0.0, (1e-2,), False),

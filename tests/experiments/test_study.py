@@ -18,6 +18,7 @@ from experiments.study import (
     equivalent,
     grid,
     identical,
+    on,
     steady,
     within,
     zipped,
@@ -125,6 +126,17 @@ def test_nothing_is_silently_merged(wrong):
         (dict(expect=(identical("pre", ""),)), "needs seeds in identical"),
         (dict(expect=(identical("post", ""),)), "is of baseline='pre'"),
         (dict(tune={"model.norm": ("pre",)}), "but tune says what it is"),
+        (dict(metric="valid/accuracy"), "goal='min', but more of valid/accuracy is"),
+        (
+            dict(expect=(on("valid/accuracy", better("pre", "post", "")),)),
+            "expect: goal='min', but more of valid/accuracy is better",
+        ),
+        (dict(seeds=3), "seeds=3; write several of them, (0, 1, 2,)"),
+        (dict(sesoi=None), "sesoi=None; write a number"),
+        (dict(caveat=3), "caveat=3; write text"),
+        (dict(arms={"pre": [], "post": {}}), "arms: pre=[]; write its settings"),
+        (dict(tune={"optim.schedule": "cosine"}), "write several values, or a range"),
+        (dict(expect=better("pre", "post", "")), "write several of them, (better("),
         (dict(tune={"optim.peak_lr": ()}), "optim.peak_lr=() must be distinct"),
         (dict(tune={"optim.peak_lr": (1, 1)}), "one at least"),
         (dict(tune={"optim.peak_lr": (1e-3,)}), "fixed_rate='one rate' and tune="),
@@ -150,6 +162,11 @@ def test_every_mistake_is_named_at_once():
     with pytest.raises(ValueError) as error:
         study(goal="least", sesoi=-1.0)
     assert "goal" in str(error.value) and "sesoi" in str(error.value)
+
+
+def test_seeds_and_looks_may_be_a_list_or_a_range():
+    made = study(seeds=range(3), looks=[3, 6])
+    assert (made.seeds, made.looks) == ((0, 1, 2), (3, 6))
 
 
 def test_a_variant_of_the_validation_data_may_choose_the_rate():
