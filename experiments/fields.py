@@ -26,8 +26,8 @@ def problems(study: Any) -> Iterator[str]:
             yield _wrong(study, name, "a number")
     for name in SEVERAL:
         if not isinstance(getattr(study, name), tuple):
-            example = "better(...)" if name == "expect" else "0, 1, 2"
-            yield _wrong(study, name, f"several of them, ({example},)")
+            example = "(better(...),)" if name == "expect" else "(0, 1, 2)"
+            yield _wrong(study, name, f"several of them, {example}")
     for name in _PAIRS:
         value = getattr(study, name)
         if not isinstance(value, Mapping):

@@ -74,7 +74,6 @@ class Plan:
         file = study_file.read(spec, out)
         study = file.study
         root = Path(out).expanduser() / f"{file.name}-{file.scale}"
-        _check_first(study)
         try:
             if settings:
                 _check_settings(study, settings)
@@ -103,6 +102,7 @@ class Plan:
         for flag in cells.flags(settings or {}):
             asked += ["--set", flag.removeprefix("--")]
         asked += ["--seeds", cells.seeds_flag(seeds)] if seeds else []
+        _check_first(study)
         grows = study.looks != file.study.looks
         asked += ["--until-decided", str(study.looks[-1])] if grows else []
         asked += ["--out", str(out)] if Path(out) != ROOT else []
@@ -326,14 +326,13 @@ def _check_alike(planned):
 
 
 def _check_first(study):
-    """What arms set of a first run, they must have one for."""
-    for arm, knobs in study.arms.items():
-        has_first = study.settings_of(arm)[FIRST]
-        for knob in knobs:
-            if knob.startswith(f"{FIRST}.") and not has_first:
-                raise ConfigError(
-                    f"arm {arm!r}: {knob}={knobs[knob]!r}, but {FIRST}={has_first!r}"
-                )
+    """What is set of a first run, arms must have one for."""
+    for arm in study.arms:
+        knobs = study.settings_of(arm) | study.tune
+        for knob in knobs if not knobs[FIRST] else ():
+            if knob.startswith(f"{FIRST}."):
+                said = f"{knob}={knobs[knob]!r}, but {FIRST}={knobs[FIRST]!r}"
+                raise ConfigError(f"arm {arm!r}: {said}")
 
 
 def _is_size(entry):

@@ -147,7 +147,7 @@ class Study:
             runs of one seed are pairs.
         metric: ``split/score`` of the results, such as ``valid/nll``.
         sesoi: smallest effect of interest, in units of the metric; 0 if nobody has
-            said, and then no arms are called equivalent.
+            said, and then only arms without any difference are called equivalent.
         tune: knob -> values tried for every arm, with ``tune_seeds``; the best on
             ``metric``, of the validation data or a variant of it, then runs with
             ``seeds``. With ``trials`` each knob has ``log``, ``linear`` or ``choice``

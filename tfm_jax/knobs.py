@@ -248,6 +248,8 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def no_choice(knob: str, value: Any, choices: tuple) -> str:
     """What is wrong with a value that is none of ``choices``."""
     legal = ", ".join(str(item) for item in choices)
+    if not choices:
+        return f"{knob}={value!r}: there is nothing to choose from"
     return f"{knob}={value!r}; choose from ({legal}){nearest(value, choices)}"
 
 

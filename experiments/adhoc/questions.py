@@ -103,7 +103,9 @@ def _read(options, flag, texts):
         raise ConfigError(f"{flag} {knob}={given[knob]}: {ELSEWHERE[knob]}")
     typed = typed_knobs(options.config, texts, f"{flag} ", several=True)
     for knob, values in typed.items():
-        if not values or len(set(values)) < len(values):
+        if not values:
+            raise ConfigError(f"{flag} {knob}=: write KNOB=VALUE,VALUE")
+        if len(set(values)) < len(values):
             raise ConfigError(
                 f"{flag} {knob}={to_flag(values)}: values must be distinct"
             )

@@ -157,10 +157,19 @@ def ran(directory: Path) -> bool:
 
 
 def _attempts(directory):
-    """How each of them ended; {} of one that has not."""
+    """How each of them ended; of one whose runner has not seen that, ``seconds``."""
 
     def legal(ended):
         return type(ended["code"]) is int and ended["seconds"] >= 0
 
-    paths = (path / "exit.json" for path in folders(directory))
-    return [files.read(path, legal) or {} for path in paths]
+    return [
+        files.read(path / "exit.json", legal) or {"seconds": _went_on(path)}
+        for path in folders(directory)
+    ]
+
+
+def _went_on(attempt):
+    """Seconds from the start of an attempt to the last line of its log."""
+    there = [path for name in ("command", "log") if (path := attempt / name).exists()]
+    times = [path.stat().st_mtime for path in there]
+    return max(times, default=0.0) - min(times, default=0.0)

@@ -1,7 +1,6 @@
 """From run directories to numbers, regenerated each time."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +15,13 @@ from tfm_jax.api import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
+LARGEST = 1e100  # the squares of numbers beyond 1e154 are none
+
 
 def metric(run: Run, name: str) -> float | None:
     """A metric of a finished run; None if it diverged or has not finished.
 
-    A score that is no finite number is that of a run that diverged.
+    A score that is no number below ``LARGEST`` is that of a run that diverged.
 
     Args: name: ``split/score``, or ``split/score - split/score``.
     """
@@ -36,7 +37,7 @@ def metric(run: Run, name: str) -> float | None:
 
 
 def _finite(value):
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) < LARGEST else None
 
 
 def records(study: Study, runs: Iterable[Run]) -> list[dict]:

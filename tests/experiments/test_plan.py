@@ -312,7 +312,7 @@ JOINED = {"data.numerals_joined": 2}
         ({"slow": {"config": "OTHER"}}, "data.numerals_joined (fast 1, slow 2)"),
         ({"slow": {"config": "OTHER"} | JOINED}, ""),
         (
-            {"slow": {"config": "OTHER"}, "third": JOINED},
+            {"slow": {"config": "OTHER"}, "third": JOINED | {"model.dropout": 0.3}},
             "data.numerals_joined (fast 1, slow 2)",
         ),
         ({"slow": {"first": "OTHER"}}, "first.data.numerals_joined (fast 1, slow 2)"),

@@ -117,6 +117,12 @@ def test_what_an_arm_sets_of_a_first_run_it_must_have_one_for(tmp_path, capsys):
     assert "first.model.width=8, but first=''" in capsys.readouterr().err
 
 
+def test_what_is_set_of_a_first_run_is_refused_without_one(tmp_path, capsys):
+    setting = "--set=config.first.model.dept=9"
+    assert run.main([TINY, "plan", setting, f"--out={tmp_path}"]) == 78
+    assert "first.model.dept='9', but first=''" in capsys.readouterr().err
+
+
 def test_arms_that_do_the_same_in_other_words_are_refused(tmp_path, capsys):
     arms = {"fast": {}, "slow": {"model.norm": "post"}}
     assert run.main([changed(tmp_path, arms=arms), "plan", f"--out={tmp_path}"]) == 78

@@ -131,7 +131,7 @@ def test_nothing_is_silently_merged(wrong):
             dict(expect=(on("valid/accuracy", better("pre", "post", "")),)),
             "expect: goal='min', but more of valid/accuracy is better",
         ),
-        (dict(seeds=3), "seeds=3; write several of them, (0, 1, 2,)"),
+        (dict(seeds=3), "seeds=3; write several of them, (0, 1, 2)"),
         (dict(sesoi=None), "sesoi=None; write a number"),
         (dict(caveat=3), "caveat=3; write text"),
         (dict(arms={"pre": [], "post": {}}), "arms: pre=[]; write its settings"),

@@ -327,6 +327,7 @@ def test_the_validation_text_is_read_in_other_ways_too(files, tmp_path):
     "entry, message",
     [
         ("valid:length=9", "'valid' is no new name"),
+        ("memory_bytes:length=9", "'memory_bytes' is no new name"),
         ("a:pairs.sort=sop", "data.pairs.sort: there is no such knob"),
         ("a:pairs=sop", "data.pairs: there is no such knob"),
         ("a:length=x", "data.length=x; expected integer"),

@@ -10,6 +10,11 @@ _CHOOSE = {
     "data.numerals_max",
     "data.numerals_heldout",
     "data.numerals_seed",
+    *(  # their splits are drawn one after the other
+        f"data.{source}.{knob}"
+        for source in ("mechanism", "counting")
+        for knob in ("seed", "valid", "test")
+    ),
 }
 
 

@@ -6,6 +6,12 @@ from typing import Any
 
 from tfm_jax.config import ConfigError, build, from_flag, nearest, types_of
 
+# what results.json has besides variants, and tables of results
+RESERVED = (
+    *("train", "valid", "test", "step", "memory_bytes", "stopped"),
+    *("parameters", "conditions", "probe", "curves"),
+)
+
 
 def read(entries: Sequence[str], data: Any) -> dict[str, Any]:
     """Sections like ``data`` by name.
@@ -17,7 +23,7 @@ def read(entries: Sequence[str], data: Any) -> dict[str, Any]:
     for entry in entries:
         name, _, text = entry.partition(":")
         try:
-            if not name.isidentifier() or name in ("train", "valid", "test", *found):
+            if not name.isidentifier() or name in (*RESERVED, *found):
                 raise ConfigError(f"{name!r} is no new name")
             section = dataclasses.asdict(data)
             for part in text.split(";"):

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from tfm_jax.data.batches import eval_batches
+from tfm_jax.data.errors import within
 from tfm_jax.settings.experiment import Experiment
 from tfm_jax.train import program
 from tfm_jax.workloads.evaluator import make_eval_step, scores_of
@@ -23,7 +24,8 @@ def names(experiment: Experiment, data: Any) -> Iterator[str]:
     params = program.build(experiment).shapes().params
     scored = [("valid", experiment, data, "valid"), ("test", experiment, data, "test")]
     for name, other in experiment.variants().items():
-        its_data = other.workload.prepare(other, data.tokenizer)
+        with within(f"eval.variants, {name!r}"):
+            its_data = other.workload.prepare(other, data.tokenizer)
         scored.append((name, other, its_data, "valid"))
     eval_step = functools.cache(make_eval_step)  # of both splits one trace
     for name, each, its_data, split in scored:

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from tfm_jax.data.batches import eval_batches
+from tfm_jax.data.tokenizers import unknown
 from tfm_jax.decode.search import rows_mesh
 from tfm_jax.layers.layout import to_unrolled
 from tfm_jax.mesh import (
@@ -55,9 +56,14 @@ def scores_of(objective: Any, totals: Any, report: Mapping[str, Any]) -> dict:
 
     With ``chance``, the accuracy of the best guess, where the report of the split says
     it, and the words it is of are the tokens that are predicted: not their letters, nor
-    the text around them.
+    the text around them, nor what the tokenizer does not know.
     """
     guessed = report.get("answer_words") == report.get("target_tokens")
+    guessed = guessed and not any(
+        share
+        for side, share in unknown.shares(report).items()
+        if side in ("", "target")
+    )
     known = guessed and "chance" in report
     chance = {"chance": report["chance"]} if known else {}
     return objective.scores(totals, report) | chance

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tfm_jax import main
+from tfm_jax.config import ConfigError
 from tfm_jax.config import load as load_config
 from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import prepare
@@ -20,6 +21,7 @@ from tfm_jax.data.sources.mechanisms.tasks import TASKS, Prompt
 from tfm_jax.data.tokenizers import bilingual, vocabularies
 from tfm_jax.runs.process import exits
 from tfm_jax.settings.experiment import resolve
+from tfm_jax.settings.new_runs import check_settings
 from tfm_jax.workloads.evaluator import scores_of
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "mechanisms.md"
@@ -224,6 +226,25 @@ def test_chance_stands_beside_the_accuracy_that_it_is_of(kind, asked, alike):
     cfg = pairs.Config(source="mechanisms", mechanism=few("sort"))
     alike = kind == "word"
     assert _says_chance(pairs.KIND, cfg, bilingual.Config(kind=kind)) == alike
+
+
+def test_no_chance_is_said_of_words_that_the_tokenizer_does_not_know():
+    """Whoever writes that it does not know them would be right."""
+    cfg = pairs.Config(source="mechanisms", mechanism=few("sort"))
+    assert not _says_chance(pairs.KIND, cfg, bilingual.Config(kind="word", vocab=8))
+    cfg = causal.Config(
+        source="mechanisms", mechanism=few("sort"), layout="single", asked="answers"
+    )
+    tokenizer = vocabularies.Config(kind="word", vocab=10)
+    assert not _says_chance(causal.KIND, cfg, tokenizer)
+
+
+@pytest.mark.parametrize("knob", ["mechanism.seed=1", "mechanism.valid=19"])
+def test_a_variant_may_not_hold_out_what_is_trained_on(knob):
+    config = load_config("configs/transformer_mechanisms.py:copy")
+    config.eval.variants = (f"other:{knob}",)
+    with pytest.raises(ConfigError, match=f"data.{knob.split('=')[0]} would hold out"):
+        check_settings(resolve(config))
 
 
 def _says_chance(kind, cfg, tokenizer):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tfm_jax.data.errors import DataError
 from tfm_jax.data.rows import causal
 from tfm_jax.data.sources import recall
 from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
@@ -34,6 +35,14 @@ def test_splits_are_drawn_apart_and_the_same_every_time():
     assert not plain[0] & plain[1] and not plain[1] & plain[2]
     assert recall.load(config(), "valid")[0] == texts["valid"]
     assert recall.load(config(), "test")[0] == []
+
+
+def test_texts_of_which_there_are_few_are_not_trained_on():
+    """Else some would be held out and trained on, whatever the seed."""
+    few = dict(recall_examples=1, recall_keys=4)
+    with pytest.raises(DataError, match="data.recall_examples=1 of data.recall_keys=4"):
+        recall.load(config(**few), "train")
+    assert len(recall.load(config(**few), "valid")[0]) == 40, "as a variant has them"
 
 
 def test_only_the_last_digit_is_asked_for():

@@ -72,6 +72,16 @@ def test_a_run_that_another_process_holds_is_running(cell):
         assert attempts.status(cell.directory).name == "missing"
 
 
+def test_a_run_that_went_on_without_its_runner_took_as_long_as_its_log(cell):
+    folder = attempts.begin(cell, {})
+    (folder / "log").write_text("step 3")
+    began = (folder / "command").stat().st_mtime
+    os.utime(folder / "log", (began + 30, began + 30))
+    assert attempts.status(cell.directory).seconds == pytest.approx(30)
+    attempts.finish(cell, attempts.begin(cell, {}), exits.PREEMPTED, 5.0)
+    assert attempts.status(cell.directory).seconds == pytest.approx(35)
+
+
 def test_a_run_whose_process_was_killed_is_not_running(cell):
     """Neither at once on this machine, nor for ever if it was on another one."""
     cell.directory.mkdir()

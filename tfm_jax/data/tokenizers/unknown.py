@@ -1,7 +1,7 @@
 """Tokens that a vocabulary does not know: in the splits, and in what a user asks."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,21 @@ def share(parts: Iterable[np.ndarray], unknown: int | None) -> float:
     return round(lost / max(count, 1), 4)
 
 
+def shares(report: Mapping[str, Any]) -> dict[str, float]:
+    """Share of unknown tokens by side in the report of a split; "" of one that is all.
+
+    {} of data without text.
+    """
+    known = report.get("unknown_share", {})
+    return known if isinstance(known, dict) else {"": known}
+
+
 def check(report: dict, name: str) -> None:
     """Warns where the shares in the report of a split are large.
 
     Args: report: with ``unknown_share``: a number, or one a side. name: of the split.
     """
-    shares = report["unknown_share"]
-    shares = shares if isinstance(shares, dict) else {"": shares}
-    for side, value in shares.items():
+    for side, value in shares(report).items():
         if value > LARGE:
             where = f"{side} text of the {name} split" if side else f"{name} split"
             logging.warning(
