@@ -36,7 +36,7 @@ def get_study(scale: str) -> Study:
         metric="valid/nll",
         goal="min",
         # the smallest difference that would matter to you, in units of the metric;
-        # without one no arms are called equivalent
+        # without one no arms are called equivalent that differ at all
         sesoi=0.05,
         # To tune a knob for every arm alike, with seeds of its own:
         # tune={"optim.peak_lr": (1e-3, 2e-3, 4e-3)},
