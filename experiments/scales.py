@@ -13,10 +13,18 @@ def steps(count: int) -> dict[str, Any]:
     }
 
 
-def tuned(scale: Mapping[str, Any], *rates: float, knob: str = "optim.peak_lr") -> Any:
-    """The same, each arm at the best of these rates by a seed not used again."""
+def tuned(
+    scale: Mapping[str, Any],
+    *rates: float,
+    knob: str = "optim.peak_lr",
+    seeds: tuple[int, ...] = (1_000,),
+) -> Any:
+    """The same, each arm at the best of these rates by seeds that are not used again.
+
+    Args: seeds: several where a large rate fails by chance.
+    """
     settings = {k: v for k, v in scale.get("settings", {}).items() if k != knob}
-    own = {"fixed_rate": "", "tune": {knob: rates}, "tune_seeds": (1_000,)}
+    own = {"fixed_rate": "", "tune": {knob: rates}, "tune_seeds": seeds}
     return {**scale, "settings": settings, **own}
 
 

@@ -73,9 +73,9 @@ CPU = TEXT | dict(
     equal=_equal(width=64, heads=2, ffn_width=256, depth=2),
     sesoi=0.01,
 )
-TUNED = tuned(CPU, 1e-3, 2e-3, 4e-3, knob="first.optim.peak_lr") | dict(
-    caveat="the rate of pre-training is tuned, that of fine-tuning is one for all"
-)
+TUNED = tuned(
+    CPU, 1e-3, 2e-3, 4e-3, knob="first.optim.peak_lr", seeds=(1_000, 1_001)
+) | dict(caveat="the rate of pre-training is tuned, that of fine-tuning is one for all")
 GPU = LARGE_TEXT | dict(
     config="configs/sst2.py:electra_small",
     first="configs/electra_small.py",

@@ -78,6 +78,6 @@ MORE = CPU | dict(
         FOUR,
     ),
 )
-MORE = tuned(MORE, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
-MORE |= {"tune_seeds": (1_000, 1_001)}
+RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+MORE = tuned(MORE, *RATES, seeds=(1_000, 1_001))
 GPU = dict(settings=TASK | {"train.total_steps": 20_000}, seeds=tuple(range(10)))
