@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -235,7 +234,6 @@ class Plan:
 
         study, checked = self.study, {}
         _check_early_stops(self.cells())
-        _check_alike(self.cells())
         if study.probe not in ("", *PROBES):
             raise ConfigError(no_choice("probe", study.probe, tuple(PROBES)))
         wanted = {arm: {study.metric: "metric"} for arm in study.arms}
@@ -313,16 +311,6 @@ def _check_early_stops(planned):
             f"train.stop_patience={waits[early]}: arm {early!r} may stop early, arm "
             f"{late!r} may not; set it for all arms, or for none"
         )
-
-
-def _check_alike(planned):
-    """Arms that do the same in other words would differ by nothing, in each pair."""
-    firsts = {}
-    for cell in planned:
-        firsts.setdefault(cell.arm, (cell.experiment, cell.first))
-    for (arm, runs), (other, same) in itertools.combinations(firsts.items(), 2):
-        if runs == same:
-            raise ConfigError(f"arms {arm!r} and {other!r} are one: nothing differs")
 
 
 def _check_first(study):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from experiments.statistics import stats
 from experiments.statistics.sequential import look_of
-from experiments.study import FEWEST_SEEDS, Expectation, Study
+from experiments.study import FEWEST_SEEDS, Expectation, Study, parts
 
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
 UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
@@ -105,9 +105,12 @@ def judge(
     if missing:
         detail = f"some of {', '.join(missing)}"
         return {"verdict": INCOMPLETE, "detail": detail, "effects": []}
+    own = study.metric
+    scores = parts(expectation.metric or own)
     study = dataclasses.replace(
         study,
         expect=(),
+        metric=scores[0] if len(scores) == 1 else "two/difference",
         goal=expectation.goal or study.goal,
         sesoi=study.sesoi_of(expectation),
     )
@@ -115,7 +118,7 @@ def judge(
     if expectation.kind in OF_NOISE:
         return nothing | OF_NOISE[expectation.kind](noise, study)
     judged = nothing | PREDICATES[expectation.kind](expectation, values, study)
-    if expectation.metric not in ("", study.metric):
+    if expectation.metric not in ("", own):
         judged["detail"] = f"{expectation.metric}, {judged['detail']}"
     return judged
 

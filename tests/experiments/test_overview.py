@@ -240,7 +240,7 @@ def test_equal_arms_and_levels_lie_between_their_bounds():
 
 
 def test_without_an_effect_of_interest_the_interval_is_the_unit():
-    claim = on("valid/bleu", better("a", "b", "a is better"), "min")
+    claim = on("valid/other", better("a", "b", "a is better"), "min")
     values = {"a": LOW, "b": (2.0, 2.3, 2.1)}
     (row,) = forest.rows(entry_of("min", claim, values), ENGLISH)
     assert row.own_unit and row.effect[2] - row.effect[0] == pytest.approx(2)

@@ -123,13 +123,6 @@ def test_what_is_set_of_a_first_run_is_refused_without_one(tmp_path, capsys):
     assert "first.model.dept='9', but first=''" in capsys.readouterr().err
 
 
-def test_arms_that_do_the_same_in_other_words_are_refused(tmp_path, capsys):
-    arms = {"fast": {}, "slow": {"model.norm": "post"}}
-    assert run.main([changed(tmp_path, arms=arms), "plan", f"--out={tmp_path}"]) == 78
-    said = capsys.readouterr().err
-    assert "arms 'fast' and 'slow' are one: nothing differs" in said
-
-
 def test_all_arms_may_stop_early_or_none(tmp_path, capsys):
     arms = {"fast": {"train.stop_patience": 3}, "slow": {"optim.peak_lr": 1e-5}}
     assert run.main([changed(tmp_path, arms=arms), "plan", f"--out={tmp_path}"]) == 78

@@ -208,7 +208,7 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
         ([], "required: STUDY[:SCALE]"),
         (["positions", "pln"], "choose from"),
         (["positions:huge"], "no scale 'huge'"),
-        (["positions:cpi"], "choose from (cpu, gpu); did you mean 'cpu'?"),
+        (["positions:cpi"], "choose from (cpu, tuned, gpu); did you mean 'cpu'?"),
         (["banded_attention:x"], "choose from (cpu, rotary, gpu)"),
         ([TINY, "--seeds=a,b"], "--seeds=a,b; a number of seeds"),
         ([TINY, "--seeds=-1,"], "seeds=(-1,) must be integers"),

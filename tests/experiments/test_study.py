@@ -31,13 +31,14 @@ TUNED = dict(tune={"optim.peak_lr": (1e-3,)}, tune_seeds=(9,), fixed_rate="")
 
 
 def study(**changes):
+    score = "accuracy" if changes.get("goal") == "max" else "nll"
     good = dict(
         config="configs/transformer_numerals.py",
         arms=NORMS,
         baseline="pre",
         expect=(better("pre", "post", "pre wins"),),
         seeds=(0, 1, 2),
-        metric="valid/nll",
+        metric=f"valid/{score}",
         sesoi=0.01,
         fixed_rate="one rate",
     )

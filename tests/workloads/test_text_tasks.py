@@ -333,8 +333,7 @@ def test_the_validation_text_is_read_in_other_ways_too(files, tmp_path):
         ("a:length=x", "data.length=x; expected integer"),
         ("a:length.most=3", "data.length.most: there is no such knob"),
         ("a:pairs.kind=son", r"data.pairs.kind='son'; choose from \(nsp, sop, none"),
-        ("a", "write NAME:KNOB=VALUE"),
-        ("a:", "write NAME:KNOB=VALUE"),
+        *((entry, "write NAME:KNOB=VALUE") for entry in ("a", "a:")),
     ],
 )
 def test_variants_that_are_none_are_refused(entry, message, files):
