@@ -261,9 +261,8 @@ class Study:
         if expectation.reported and len(expectation.reported) != differences:
             yield f"expect: reported={expectation.reported}: one of each difference"
         if not own and kind in ("better", "monotone"):
-            if wrong := fields.wrong_goal(
-                expectation.metric, expectation.goal or self.goal
-            ):
+            goal = expectation.goal or self.goal
+            if wrong := fields.wrong_goal(expectation.metric, goal):
                 yield f"expect: {wrong}"
         if not 0 <= expectation.sesoi < math.inf:
             yield f"expect: sesoi={expectation.sesoi} must be positive, or 0"

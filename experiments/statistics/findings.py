@@ -106,7 +106,7 @@ def judge(
         detail = f"some of {', '.join(missing)}"
         return {"verdict": INCOMPLETE, "detail": detail, "effects": []}
     own = study.metric
-    scores = parts(expectation.metric or own)
+    scores = parts(expectation.metric or own)  # of two no side is known to be good
     study = dataclasses.replace(
         study,
         expect=(),
