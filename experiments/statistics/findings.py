@@ -1,13 +1,12 @@
 """Findings: what became of each expectation of a study, from its arms' values."""
 
-import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.statistics import stats
-from experiments.statistics.sequential import look_of
-from experiments.study import FEWEST_SEEDS, Expectation, Study, parts
+from experiments.statistics.sequential import Look, look_of
+from experiments.study import FEWEST_SEEDS, Expectation, Study
 
 REPRODUCED, NOT_REPRODUCED = "REPRODUCED", "NOT REPRODUCED"
 UNDERPOWERED, INCOMPLETE = "UNDERPOWERED", "INCOMPLETE"
@@ -26,6 +25,18 @@ OF_WORD = {
 }
 
 
+class Terms(NamedTuple):
+    """What differences are judged by: that of one score, at one look.
+
+    Attributes:
+        goal: "min" or "max". sesoi: the smallest effect of interest; 0 if unknown.
+    """
+
+    goal: str
+    sesoi: float
+    look: Look
+
+
 class Pairs(NamedTuple):
     """Two arms, seed by seed.
 
@@ -40,24 +51,24 @@ class Pairs(NamedTuple):
     other: int
     both: int
 
-    def rates_differ(self, study: Study) -> bool:
+    def rates_differ(self, look: Look) -> bool:
         """Whether one arm diverges more often, by Fisher's exact test at .05."""
         p = stats.rates_differ(self.diverged, self.other, self.seeds)
-        return p < look_of(study).nominal(1 - CONFIDENCE)
+        return p < look.nominal(1 - CONFIDENCE)
 
-    def word(self, study: Study, interval: Any) -> str:
+    def word(self, terms: Terms, interval: Any) -> str:
         """``stats.verdict`` of the arm against the other one."""
         return stats.verdict(
             self.differences,
             interval,
-            goal=study.goal,
-            sesoi=study.sesoi or NOTHING,
+            goal=terms.goal,
+            sesoi=terms.sesoi or NOTHING,
             seeds=self.seeds,
             diverged=self.diverged,
             baseline_diverged=self.other,
             both_diverged=self.both,
-            confidence=look_of(study).confidence(CONFIDENCE),
-            ties=look_of(study).ties(1 - CONFIDENCE),
+            confidence=terms.look.confidence(CONFIDENCE),
+            ties=terms.look.ties(1 - CONFIDENCE),
         )
 
 
@@ -105,20 +116,13 @@ def judge(
     if missing:
         detail = f"some of {', '.join(missing)}"
         return {"verdict": INCOMPLETE, "detail": detail, "effects": []}
-    own = study.metric
-    scores = parts(expectation.metric or own)  # of two no side is known to be good
-    study = dataclasses.replace(
-        study,
-        expect=(),
-        metric=scores[0] if len(scores) == 1 else "two/difference",
-        goal=expectation.goal or study.goal,
-        sesoi=study.sesoi_of(expectation),
-    )
+    goal = expectation.goal or study.goal
+    terms = Terms(goal, study.sesoi_of(expectation), look_of(study))
     nothing = {"effects": []}
     if expectation.kind in OF_NOISE:
-        return nothing | OF_NOISE[expectation.kind](noise, study)
-    judged = nothing | PREDICATES[expectation.kind](expectation, values, study)
-    if expectation.metric not in ("", own):
+        return nothing | OF_NOISE[expectation.kind](noise, study, terms)
+    judged = nothing | PREDICATES[expectation.kind](expectation, values, terms)
+    if expectation.metric not in ("", study.metric):
         judged["detail"] = f"{expectation.metric}, {judged['detail']}"
     return judged
 
@@ -128,11 +132,11 @@ def overall(verdicts: Sequence[str]) -> str:
     return next(word for word in VERDICTS if word in verdicts)
 
 
-def _compared(expectation, values, study):
+def _compared(expectation, values, terms):
     """Pairs, word and the t interval of an expectation of two arms; what to say."""
     compared = pairs(*(values[name] for name in expectation.arms))
-    p = look_of(study).paired(compared.differences, CONFIDENCE)
-    word = compared.word(study, (p.low, p.high))
+    p = terms.look.paired(compared.differences, CONFIDENCE)
+    word = compared.word(terms, (p.low, p.high))
     detail = f"{' minus '.join(expectation.arms)}: {_interval(p)}"
     if word == "anecdotal" and p.n >= FEWEST_SEEDS:
         detail += TIED
@@ -143,12 +147,12 @@ def _compared(expectation, values, study):
     return compared, word, p, detail
 
 
-def _better(expectation, values, study):
-    compared, word, p, detail = _compared(expectation, values, study)
+def _better(expectation, values, terms):
+    compared, word, p, detail = _compared(expectation, values, terms)
     if word.startswith(stats.NEGLIGIBLY):
-        detail += f", below the effect of interest ±{study.sesoi:g}"
+        detail += f", below the effect of interest ±{terms.sesoi:g}"
     if word in ("diverged", "baseline diverged"):
-        verdict = _of_rates(compared, word, study)
+        verdict = _of_rates(compared, word, terms)
     else:
         verdict = OF_WORD.get(word, UNDERPOWERED)
     return _told(verdict, detail, expectation.arms, p._asdict())
@@ -165,28 +169,28 @@ def _told(verdict, detail, arms, p):
     return {"verdict": verdict, "detail": detail, "effects": effects}
 
 
-def _of_rates(compared, word, study):
+def _of_rates(compared, word, terms):
     """What becomes of "it is better" where most runs of one of the two diverged."""
-    fewest = look_of(study).ties(1 - CONFIDENCE)
+    fewest = terms.look.ties(1 - CONFIDENCE)
     if compared.diverged == compared.other == compared.seeds >= fewest:
         return NOT_REPRODUCED
-    if not compared.rates_differ(study):
+    if not compared.rates_differ(terms.look):
         return UNDERPOWERED
     if word == "baseline diverged":
         return REPRODUCED
     return NOT_REPRODUCED if compared.diverged > compared.other else UNDERPOWERED
 
 
-def _equivalent(expectation, values, study):
-    compared, word, p, detail = _compared(expectation, values, study)
-    detail += f", margin ±{study.sesoi:g}"
+def _equivalent(expectation, values, terms):
+    compared, word, p, detail = _compared(expectation, values, terms)
+    detail += f", margin ±{terms.sesoi:g}"
     if word == "equivalent" or word.startswith(stats.NEGLIGIBLY):
         verdict = REPRODUCED
     elif word in ("diverged", "baseline diverged"):
-        verdict = NOT_REPRODUCED if compared.rates_differ(study) else UNDERPOWERED
+        verdict = NOT_REPRODUCED if compared.rates_differ(terms.look) else UNDERPOWERED
     else:
         beyond = word in ("better", "worse") and (
-            p.low > study.sesoi or p.high < -study.sesoi
+            p.low > terms.sesoi or p.high < -terms.sesoi
         )
         if word in ("better", "worse") and not beyond:
             detail += f"; {word}, by less or by more than the margin"
@@ -194,11 +198,11 @@ def _equivalent(expectation, values, study):
     return _told(verdict, detail, expectation.arms, p._asdict())
 
 
-def _monotone(expectation, values, study):
+def _monotone(expectation, values, terms):
     """Each step is judged as ``better``; one that goes the wrong way decides."""
     arms = expectation.arms
     steps = [
-        _better(Expectation("better", (b, a), ""), values, study)
+        _better(Expectation("better", (b, a), ""), values, terms)
         for a, b in zip(arms, arms[1:], strict=False)
     ]
     detail = "; ".join(step["detail"] for step in steps)
@@ -209,11 +213,11 @@ def _monotone(expectation, values, study):
     }
 
 
-def _diverges(expectation, values, study):
+def _diverges(expectation, values, terms):
     """Most runs do: the one-sided bound of their rate is beyond a half, either way."""
     of_seeds = values[expectation.arms[0]].values()
     count, n = sum(v is None for v in of_seeds), len(of_seeds)
-    look = look_of(study)
+    look = terms.look
     low, high = stats.clopper_pearson(count, n, look.confidence(ONE_SIDED))
     detail = f"{count} of {n} diverged"
     if low > 0.5:
@@ -229,12 +233,12 @@ def _diverges(expectation, values, study):
     return {"verdict": UNDERPOWERED, "detail": detail}
 
 
-def _within(expectation, values, study):
+def _within(expectation, values, terms):
     """Of the mean, which is not known where a seed diverged."""
     of_seeds = values[expectation.arms[0]].values()
     kept = [v for v in of_seeds if v is not None]
     lost = len(of_seeds) - len(kept)
-    look = look_of(study)
+    look = terms.look
     p = look.paired(kept, CONFIDENCE)  # of the values themselves
     low, high = expectation.low, expectation.high
     detail = f"{_interval(p, 'runs')}, expected {low:g} to {high:g}"
@@ -253,7 +257,7 @@ def _within(expectation, values, study):
     return _told(verdict, detail, expectation.arms, p._asdict())
 
 
-def _identical(noise, study):
+def _identical(noise, study, _):
     if noise["repeated"] < max(len(study.identical), 1):
         return {"verdict": INCOMPLETE, "detail": "those made twice"}
     if noise["unlike"]:
@@ -265,7 +269,7 @@ def _identical(noise, study):
     return {"verdict": word, "detail": f"largest difference {noise['identical']:g}"}
 
 
-def _steady(noise, study):
+def _steady(noise, _, terms):
     """Two sets of seeds share none: they are compared unpaired."""
     p = noise["other_seeds"]
     if p is None:
@@ -275,12 +279,12 @@ def _steady(noise, study):
     if p["low"] is None:
         return {"verdict": UNDERPOWERED, "detail": f"only {p['n']} other seeds"}
     detail = f"{p['mean']:+z.4g} [{p['low']:z.4g}, {p['high']:z.4g}]"
-    detail += f", n = {p['n_first']} and {p['n']}, margin ±{study.sesoi:g}"
-    fewest = look_of(study).ties(1 - CONFIDENCE)
+    detail += f", n = {p['n_first']} and {p['n']}, margin ±{terms.sesoi:g}"
+    fewest = terms.look.ties(1 - CONFIDENCE)
     if p["low"] == p["high"] and min(p["n"], p["n_first"]) < fewest:
         return _told(UNDERPOWERED, detail + TIED, ("other seeds", "these seeds"), p)
-    inside = -study.sesoi <= p["low"] and p["high"] <= study.sesoi
-    apart = p["low"] > study.sesoi or p["high"] < -study.sesoi
+    inside = -terms.sesoi <= p["low"] and p["high"] <= terms.sesoi
+    apart = p["low"] > terms.sesoi or p["high"] < -terms.sesoi
     word = REPRODUCED if inside else NOT_REPRODUCED if apart else UNDERPOWERED
     return _told(word, detail, ("other seeds", "these seeds"), p)
 

@@ -231,6 +231,7 @@ def _compare(values, others, study):
     families.append([arm for arm in others if arm not in alone])
     compared = {study.baseline: {"word": "baseline", "difference": None}}
     look = look_of(study)
+    terms = findings.Terms(study.goal, study.sesoi, look)
     for family in families:
         samples = [pairs[arm].differences for arm in family]
         nominal = [look.paired(d, CONFIDENCE).p for d in samples]
@@ -244,7 +245,7 @@ def _compare(values, others, study):
         for arm, p_holm, interval in zip(family, adjusted, intervals, strict=True):
             word = "incomplete"
             if set(values[arm]) >= set(study.seeds) <= set(base):
-                word = pairs[arm].word(study, interval)
+                word = pairs[arm].word(terms, interval)
             difference = _difference(pairs[arm], values[arm], base, study, tests)
             if difference:
                 low, high = interval or (None, None)
