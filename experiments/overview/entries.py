@@ -57,8 +57,7 @@ def name_of(entry: Mapping) -> str:
 
 def answered_by(entry: Mapping) -> str:
     """Name of the entry that answers in place of this one; "" of others."""
-    scale = ANSWERED.get(entry["name"], entry["scale"])
-    return name_of({**entry, "scale": scale}) if scale != entry["scale"] else ""
+    return ANSWERED.get(name_of(entry), "")
 
 
 def why(entry: Mapping) -> Explanation | None:

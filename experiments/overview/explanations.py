@@ -20,27 +20,28 @@ class Explanation(NamedTuple):
     arm: str = ""
 
 
-# study -> the scale that answers, as its task can show the effect, or as another scale
-# contains it; the other results of the study are kept, and marked
+# entry, as ``entries.name_of`` names it -> the one that answers in its place, as its
+# task can show the effect, each arm has its own rate, or it contains this one
 ANSWERED = {
-    "activation": "text",
-    "banded_attention": "rotary",
-    "diffusion_conditioning": "longer",
-    "dropout_smoothing": "tuned",
-    "head_size": "nearest",
-    "heads": "relations",
-    "length_extrapolation": "text",
-    "norm_kind": "tuned",
-    "patch_size": "longer",
-    "prediction_target": "longer",
-    "recurrent_score": "tuned",
-    "residual": "tuned",
-    "sentence_objective": "counting",
-    "size": "text",
-    "warmup": "cpu",
+    "activation": "activation:text",
+    "banded_attention": "banded_attention:rotary",
+    "diffusion_conditioning": "diffusion_conditioning:longer",
+    "dropout_smoothing": "dropout_smoothing:tuned",
+    "head_size": "head_size:nearest",
+    "heads": "heads:relations",
+    "length_extrapolation": "length_extrapolation:text",
+    "norm_kind": "norm_kind:tuned",
+    "patch_size": "patch_size:longer",
+    "prediction_target": "prediction_target:longer",
+    "recurrent_score": "recurrent_score:tuned",
+    "residual": "residual:tuned",
+    "score": "score:tuned",
+    "sentence_objective": "sentence_objective:counting",
+    "size": "size:text",
+    "warmup:depth": "warmup",
 }
 
-# entry, as ``entries.name_of`` names it -> why it is not as published
+# entry -> why it is not as published
 EXPLANATIONS = {
     "banded_attention": Explanation(
         "A model this small does not learn from a table of positions which words are "
