@@ -32,6 +32,7 @@ ANSWERED = {
     "length_extrapolation": "length_extrapolation:text",
     "norm_kind": "norm_kind:tuned",
     "patch_size": "patch_size:longer",
+    "positions": "positions:tuned",
     "prediction_target": "prediction_target:longer",
     "recurrent_score": "recurrent_score:tuned",
     "residual": "residual:tuned",

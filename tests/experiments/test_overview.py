@@ -24,6 +24,7 @@ from tests.experiments.report.reports import example
 PAGES = readme.PAGES
 LISTED = entries.read()
 NAMES = [f"{entry['name']}-{entry['scale']}" for entry in LISTED]
+MADE = example(tuned=False) | {"name": "made"}  # a report of no study of ours
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -182,7 +183,7 @@ def entry_of(goal, expectation, values, sesoi=0.1):
         "seen": [],
         "detectable": "",
     } | findings.judge(expectation, of_seeds, made)
-    return entries.of_report(example(tuned=False) | {"expectations": [judged]})
+    return entries.of_report(MADE | {"expectations": [judged]})
 
 
 LOW, HIGH, MIDDLE = (1.0, 1.01, 1.02), (2.0, 2.02, 2.01), (1.5, 1.51, 1.5)
@@ -288,14 +289,14 @@ def judged_as(text, claim, verdict, *effects):
 def test_the_effect_that_decides_is_the_one_that_is_shown():
     """Not that of a check, where a question is open, nor another one, where none is."""
     check = judged_as("it learns", "check", "REPRODUCED", "sinusoidal minus none")
-    entry = entries.of_report(example(tuned=False) | {"expectations": [check]})
+    entry = entries.of_report(MADE | {"expectations": [check]})
     assert entry["verdict"] == "BETTER"
     assert "relative − sinusoidal: " in readme.effect_that_decides(entry, ENGLISH)
     (row,) = forest.rows(entry, ENGLISH)
     assert row.text == "relative − sinusoidal" and row.word == "better"
     good = judged_as("a beats b", "published", "REPRODUCED", "a minus b")
     lost = judged_as("c beats b", "published", "NOT REPRODUCED")  # it diverged
-    entry = entries.of_report(example(tuned=False) | {"expectations": [good, lost]})
+    entry = entries.of_report(MADE | {"expectations": [good, lost]})
     assert entry["verdict"] == "NOT REPRODUCED"
     assert readme.effect_that_decides(entry, ENGLISH) == "–"
 
@@ -317,7 +318,7 @@ def test_margin_of_arms_that_should_be_equal_stands_beside_the_effect(kind):
     """Also of one that excludes zero, of which these runs cannot tell."""
     judged = judged_as("alike", "published", "UNDERPOWERED", "a minus b")
     judged |= dict(kind=kind, seen=[0.2])
-    entry = entries.of_report(example(tuned=False) | {"expectations": [judged]})
+    entry = entries.of_report(MADE | {"expectations": [judged]})
     said = readme.effect_that_decides(entry, ENGLISH)
     assert said.endswith("; expected −0.1 to 0.1; smallest detectable ±0.2")
 
