@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from tfm_jax.data.errors import DataError
+from tfm_jax.config import ConfigError, load
 from tfm_jax.data.rows import causal
 from tfm_jax.data.sources import recall
 from tfm_jax.data.tokenizers.vocabularies import train_text_tokenizer
+from tfm_jax.settings.experiment import resolve
+from tfm_jax.settings.new_runs import check_settings
 
 
 def config(**changes):
@@ -37,12 +39,31 @@ def test_splits_are_drawn_apart_and_the_same_every_time():
     assert recall.load(config(), "test")[0] == []
 
 
-def test_texts_of_which_there_are_few_are_not_trained_on():
+@pytest.fixture
+def asking():
+    """A run that is trained on pairs; its variants ask after fewer."""
+    cfg = load("gpt2_small:tiny")
+    cfg.data.source, cfg.data.layout, cfg.data.length = "recall", "single", 33
+    cfg.data.recall_train, cfg.data.separator = 200, ""
+    cfg.tokenizer.kind = "character"
+    cfg.eval.variants = ("k0:recall_examples=0;asked=last",)
+    return cfg
+
+
+def test_a_variant_may_be_of_few_texts_as_nothing_is_trained_on_them(asking):
+    experiment = resolve(asking)
+    check_settings(experiment)
+    data = experiment.workload.prepare(experiment)
+    (few,) = experiment.variants().values()
+    assert few.workload.prepare(few, data.tokenizer).valid
+
+
+def test_texts_of_which_there_are_few_are_not_trained_on(asking):
     """Else some would be held out and trained on, whatever the seed."""
-    few = dict(recall_examples=1, recall_keys=4)
-    with pytest.raises(DataError, match="data.recall_examples=1 of data.recall_keys=4"):
-        recall.load(config(**few), "train")
-    assert len(recall.load(config(**few), "valid")[0]) == 40, "as a variant has them"
+    asking.data.recall_examples, asking.data.recall_keys = 1, 4
+    words = "data.recall_examples=1 of data.recall_keys=4: about 1,600 texts"
+    with pytest.raises(ConfigError, match=words):
+        check_settings(resolve(asking))
 
 
 def test_only_the_last_digit_is_asked_for():
