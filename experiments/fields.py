@@ -52,6 +52,20 @@ def wrong_goal(metric: str, goal: str) -> str:
     return f"goal={goal!r}, but {better} of {metric} is better"
 
 
+def contradicts(expectation: Any, goal: str, sesoi: float) -> str:
+    """What is wrong if a source's own effects are not what it is said to find."""
+    kind, good = expectation.kind, {"min": -1}.get(goal, 1)
+    for effect in expectation.reported:
+        if (
+            (kind in ("better", "monotone") and effect * good <= 0)
+            or (kind == "equivalent" and abs(effect) > sesoi)
+            or (kind == "within" and not expectation.low <= effect <= expectation.high)
+        ):
+            arms = f"{kind} of arms={expectation.arms}"
+            return f"reported={effect:g} is not {arms}, goal={goal!r}, sesoi={sesoi:g}"
+    return ""
+
+
 def _wrong(study, name, form):
     return f"{name}={getattr(study, name)!r}; write {form}"
 

@@ -19,7 +19,15 @@ FILE = "study.json"  # in the directory of a study
 
 
 def renewed(plan: "Plan") -> dict:
-    """What is written down of a plan's study, from now on with what has changed.
+    """``compared``, which from now on is what is written down."""
+    kept = compared(plan)
+    preflight(plan.root)
+    replace(plan.root / FILE, kept)
+    return kept
+
+
+def compared(plan: "Plan") -> dict:
+    """What is written down of a plan's study, with what has changed since.
 
     Returns: ``registered``, when; ``study``, its fields; ``changes``, in words; and
         ``assumed``, the spread that the first plan went by, see ``power.assumed``.
@@ -45,8 +53,6 @@ def renewed(plan: "Plan") -> dict:
         if before != after:
             kept["changes"].append(f"{stamp}: {knob}: {_change(before, after)}")
             kept["study"][knob] = after
-    preflight(plan.root)
-    replace(path, kept)
     return kept
 
 

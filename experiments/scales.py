@@ -80,6 +80,14 @@ LANGUAGE = tuned(
     ),
     *(2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2),
 )
+# Of such models, whose token vectors are not scaled otherwise: beside sinusoids, whose
+# entries are 0.7 in size, theirs of 0.1 would tell next to nothing.
+SINUSOIDS = {
+    "sinusoidal": {
+        "model.positions": "sinusoidal",
+        "model.embedding_scale": True,
+    }
+}
 # Rows of letters, of which a model of 64 wide learns a lot in two minutes if it finds
 # neighbours by their distance; with a table of positions it learns for thousands of
 # steps frequencies alone, and to copy what is not masked. Labels stand on the mean of

@@ -53,9 +53,10 @@ class Expectation:
         claim: whose it is. The study's source "published" it, and the verdict is on
             those; or it is a "check" of ours that must hold for the verdict to mean
             anything: that an arm without any loses, where two ways are to be equal.
-        reported: the effects that the source reports, for readers alone: one for each
-            difference of the arms (first minus second; of ``monotone`` each arm minus
-            the one before), or the mean of ``within``; in units of the metric.
+        reported: the effects that the source reports, of which ``kind`` must hold: one
+            for each difference of the arms (first minus second; of ``monotone`` each
+            arm minus the one before), or the mean of ``within``; in units of the
+            metric.
     """
 
     kind: str
@@ -260,8 +261,10 @@ class Study:
         differences = len(arms) - 1 or kind == "within"
         if expectation.reported and len(expectation.reported) != differences:
             yield f"expect: reported={expectation.reported}: one of each difference"
+        goal, sesoi = expectation.goal or self.goal, self.sesoi_of(expectation)
+        if wrong := fields.contradicts(expectation, goal, sesoi):
+            yield f"expect: {wrong}"
         if not own and kind in ("better", "monotone"):
-            goal = expectation.goal or self.goal
             if wrong := fields.wrong_goal(expectation.metric, goal):
                 yield f"expect: {wrong}"
         if not 0 <= expectation.sesoi < math.inf:

@@ -221,11 +221,13 @@ def variants(base, name, other):
     field = base.__dataclass_fields__[name]
     others = other if isinstance(other, dict) else {name: other}
     first = dataclasses.replace(base, **{k: v for k, v in others.items() if k != name})
-    values = field.metadata.get("choices") or [others[name]]
+    now = getattr(first, name)
+    turned = [not now] if isinstance(now, bool) else ()
+    values = turned or field.metadata.get("choices") or [others[name]]
     found = [
         dataclasses.replace(first, **{name: v}, **ALONE.get((name, v), {}))
         for v in values
-        if v != getattr(first, name)
+        if v != now
     ]
     return [first, *found]
 

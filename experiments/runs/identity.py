@@ -15,8 +15,11 @@ ADDED = {  # later knob -> what was done before: at that, it is in no name
     "data.heldout_words_most": 0,
     "eval.judge": "",
     "mesh.matmul_precision": "default",
+    "model.embedding_scale": False,
+    "model.lm.embedding_scale": False,
     "model.lm.loss_chunk": 0,
     "model.loss_chunk": 0,  # of short rows or few tokens
+    "model.text.embedding_scale": False,
     "optim.cut_after_steps": 50_000,
     "optim.cut_every_steps": 10_000,
     "optim.cut_factor": 0.5,
@@ -26,6 +29,8 @@ ADDED = {  # later knob -> what was done before: at that, it is in no name
     "train.stop_metric": "loss",
     "train.stop_patience": 0,
 }
+# family -> knobs of ``ADDED`` that it had before others
+HAD = {"transformer": {"model.embedding_scale"}}
 # section of the data -> the source that reads it
 READ_BY = {
     "counting": "counting",
@@ -55,7 +60,8 @@ def identity(
     for path, before in ADDED.items():
         *outer, knob = path.split(".")
         section = functools.reduce(lambda x, name: x.get(name, {}), outer, sections)
-        if section.get(knob) == before:
+        had = path in HAD.get(experiment.model_name, ())
+        if section.get(knob) == before and not had:
             del section[knob]
     for knob in DATA_FILES:
         sections["data"].pop(knob.removeprefix("data."), None)

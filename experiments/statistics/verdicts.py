@@ -55,7 +55,7 @@ def analyse(plan: Plan) -> dict:
     noise = _noise(rows, study, values[study.baseline])
     edges = {arm["name"] for arm in arms if arm["edge"]}
     by_metric = outcomes.values_by_metric(study, plan.finals)
-    kept = registration.renewed(plan)
+    kept = registration.compared(plan)
     judged = [
         stated(e, study) | became | power.of_expectation(e, study, by_metric)
         for e, became in zip(study.expect, _judged(plan, noise, edges), strict=True)

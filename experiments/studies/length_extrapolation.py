@@ -7,7 +7,7 @@ Press et al. 2022, arXiv:2108.12409, figure 1: ALiBi goes on beyond the trained 
 rotary and sinusoidal positions do not; T5's biases are in between.
 """
 
-from experiments.scales import LANGUAGE, MULTI30K, NUMERALS
+from experiments.scales import LANGUAGE, MULTI30K, NUMERALS, SINUSOIDS
 from experiments.study import Study, axis, check, monotone, on, within, worse
 
 SCALES = ("cpu", "text", "gpu")
@@ -49,6 +49,7 @@ GPU = (
 LONGER = "long/nll - valid/nll"
 ON_TEXT = LANGUAGE | dict(
     arms=axis("model.positions", SCHEMES)
+    | SINUSOIDS
     | {"learned": {"model.positions": "learned", "model.max_length": 256}},
     settings=LANGUAGE["settings"] | {"eval.variants": ("long:length=256",)},
     expect=(

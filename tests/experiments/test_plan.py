@@ -76,12 +76,23 @@ def test_whose_a_finding_is_is_new_in_records_of_before(
         assert len(plan.register()) == changes
 
 
+def test_a_report_of_another_question_says_so_and_leaves_the_record(tmp_path):
+    plan = Plan.load(TINY, tmp_path)
+    plan.register()
+    record = content_of(plan.root / "study.json")
+    other = Plan.load(TINY, tmp_path, seeds=(5, 6))
+    (said,) = verdicts.analyse(other)["exploratory"]
+    assert "seeds" in said
+    assert content_of(plan.root / "study.json") == record
+    assert not verdicts.analyse(Plan.load(TINY, tmp_path))["exploratory"]
+
+
 def test_what_a_source_reports_is_no_part_of_the_question(tmp_path):
     """Numbers that are said later and decide nothing change no record."""
     plan = Plan.load(TINY, tmp_path)
     assert plan.register() == []
     record = content_of(plan.root / "study.json")
-    expect = tuple(reported(e, *[0.5] * len(e.arms[1:])) for e in plan.study.expect)
+    expect = tuple(reported(e, *[-0.5] * len(e.arms[1:])) for e in plan.study.expect)
     study = dataclasses.replace(plan.study, expect=expect, solved=0.5)
     plan = dataclasses.replace(plan, study=study)
     assert plan.register() == []

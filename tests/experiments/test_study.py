@@ -19,6 +19,7 @@ from experiments.study import (
     grid,
     identical,
     on,
+    reported,
     steady,
     within,
     zipped,
@@ -117,6 +118,15 @@ def test_nothing_is_silently_merged(wrong):
         (dict(settings={"seed": 3}), "settings: seed=3"),
         (expects(kind="best"), "kind='best'; choose from (better,"),
         (expects(arms=("pre",)), "better of arms=('pre',)"),
+        (expects(reported=(0.2,)), "reported=0.2 is not better of arms=('pre', 'pos"),
+        (
+            dict(expect=(reported(equivalent("pre", "post", ""), -0.02),)),
+            "reported=-0.02 is not equivalent of arms=('pre', 'post'), goal='min', se",
+        ),
+        (
+            dict(expect=(reported(within("pre", 1.0, 2.0, ""), 3.0),)),
+            "reported=3 is not within of arms=('pre',)",
+        ),
         (expects(arms=("pre", "pre")), "2 distinct ones"),
         (expects(goal="least"), "expect: goal='least'"),
         (expects(metric="nll"), "expect: metric='nll'"),

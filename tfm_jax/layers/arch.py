@@ -210,6 +210,11 @@ class Arch(Execution):
 class TextArch(Arch, choices={"positions": ALONG_ROWS}):
     """Those that read rows of tokens."""
 
+    embedding_scale: bool = knob(
+        False,
+        "token vectors times sqrt(width), else next to nothing beside sinusoids; "
+        "Vaswani et al. 2017, section 3.4",
+    )
     max_length: int = knob(
         512, "rows of a learned position table; nothing else", low=1, high=2**24
     )

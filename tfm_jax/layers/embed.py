@@ -95,7 +95,9 @@ class TextEmbedding(nn.Module):
 
     def setup(self):
         cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
-        self.word = TokenEmbedding(self.vocab, self.width, cfg.init, False, dtype)
+        self.word = TokenEmbedding(
+            self.vocab, self.width, cfg.init, cfg.embedding_scale, dtype
+        )
         self.type = TokenEmbedding(self.types, self.width, cfg.init, False, dtype)
         self.position = PositionEmbedding(cfg.positions, cfg.max_length, cfg.init)
         make = NORM_KINDS[cfg.norm_kind]

@@ -189,7 +189,9 @@ class Gpt(nn.Module):
 
     def setup(self):
         cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
-        self.embedding = TokenEmbedding(cfg.vocab, cfg.width, cfg.init, False, dtype)
+        self.embedding = TokenEmbedding(
+            cfg.vocab, cfg.width, cfg.init, cfg.embedding_scale, dtype
+        )
         self.position = PositionEmbedding(cfg.positions, cfg.max_length, cfg.init)
         self.embedding_dropout = Dropout(cfg.embedding_dropout)
         self.stack = Stack(cfg, cfg.depth, causal=True, pattern=self.pattern)

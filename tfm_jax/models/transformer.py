@@ -34,7 +34,7 @@ class Config(VocabularyLoss, Vocabularies, TextArch):
 
     encoder_depth: int = knob(6, "layers, N", low=1, high=10_000)
     decoder_depth: int = knob(6, "layers, N", low=1, high=10_000)
-    embedding_scale: bool = knob(True, "embeddings times sqrt(width)")
+    embedding_scale: bool = True
     tie: str = "three_way"
     output_bias: bool = knob(False, "a bias on the logits; the paper has none")
 

@@ -76,6 +76,11 @@ def test_a_run_is_called_as_it_was_before_later_knobs(config, name):
     assert identity.identity(made._replace(train=spikes)) != name
 
 
+def test_a_knob_that_one_family_had_before_stays_in_its_names():
+    made = cells.configure(SMALL_CONFIG, {"model.embedding_scale": False})
+    assert identity.identity(made) == "2ef6f96656e6"
+
+
 def test_a_run_is_called_as_it_was_when_its_knobs_had_other_names():
     settings = {"optim.lr_multipliers": ("decoder=0.5",)}
     settings |= {"mesh.gradient_allreduce": "fused"}

@@ -80,6 +80,7 @@ _VALUES = dict(
     norm_kind="layernorm",
     residual=True,
     positions="learned",
+    embedding_scale=False,
     mask_style="before",
     activation_dropout=0.0,
 )

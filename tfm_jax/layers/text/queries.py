@@ -64,7 +64,9 @@ class Embedding(nn.Module):
 
     def setup(self):
         cfg, dtype = self.cfg, jnp.dtype(self.cfg.dtype)
-        self.word = TokenEmbedding(cfg.vocab, cfg.width, cfg.init, False, dtype)
+        self.word = TokenEmbedding(
+            cfg.vocab, cfg.width, cfg.init, cfg.embedding_scale, dtype
+        )
         self.position = PositionEmbedding(cfg.positions, cfg.max_length, cfg.init)
         make = NORM_KINDS[cfg.norm_kind]
         self.norm = make(epsilon=cfg.norm_eps, dtype=dtype, name=None)

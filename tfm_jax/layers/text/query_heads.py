@@ -57,7 +57,9 @@ class QueryHeads(nn.Module):
         self.match = linear(2)
         self.lm = LMHead(arch, arch.width)
         dtype = jnp.dtype(arch.dtype)
-        self.begin = TokenEmbedding(1, arch.width, arch.init, False, dtype)
+        self.begin = TokenEmbedding(
+            1, arch.width, arch.init, arch.embedding_scale, dtype
+        )
         first = nn.initializers.constant(self.temperature)
         self.divisor = parameter(self, "temperature", first, ())
 
