@@ -50,16 +50,19 @@ def waiting(reported: Collection[str], words: Words) -> list[tuple[str, str]]:
 
 def page(listed: Sequence[Mapping], words: Words) -> str:
     """The page of one language."""
-    good, of = forest.reproduced(listed, words)
-    answering = [entry for entry in listed if not entries.answered_by(entry)]
+    answering = entries.answering(listed)
+    counted = {
+        "counted": forest.reproduced(answering, words),
+        "all": forest.reproduced(listed, words),
+    }
     counts = Counter(entry["verdict"] for entry in answering)
     told = [f"{words.verdicts[v][0]} {counts[v]}" for v in words.verdicts if counts[v]]
     named = {entry["name"] for entry in answering}
     tally = words.tally.format(len(answering), len(named), ", ".join(told))
     if others := len(listed) - len(answering):
         tally += f". {words.kept.format(others)}"
-    counts = [sum(field in entry for entry in listed) for field in entries.RESERVATIONS]
-    tally += f". {words.reservations.format(*counts)}"
+    held = [sum(field in e for e in answering) for field in entries.RESERVATIONS]
+    tally += f". {words.reservations.format(*held)}"
     groups = [
         {
             "title": words.question(number),
@@ -73,8 +76,7 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
         {
             "words": words,
             "tally": tally,
-            "good": good,
-            "of": of,
+            **counted,
             "groups": groups,
             "explained": [
                 _explained(entry, why, words)
@@ -146,18 +148,21 @@ def effect_that_decides(entry: Mapping, words: Words) -> str:
     of = effect["of"].replace(" minus ", f" {MINUS} ")
     said = f"{_scores(expected['metric'])}, {of}: {mean} [{low}, {high}]"
     bounds = expected.get("bounds")
-    if expected["kind"] in ("equivalent", "steady") and (margin := expected["sesoi"]):
+    margin = expected["sesoi"]
+    if margin and expected["kind"] in ("equivalent", "steady"):
         bounds = -margin, margin
     if bounds:
         ends = (f"{bound:g}".replace("-", MINUS) for bound in bounds)
         said += f"; {words.expected.format(*ends)}"
+    if expected["kind"] in ("better", "monotone") and max(map(abs, numbers)) < margin:
+        said += f"; {words.small.format(f'{margin:g}')}"
     if "reported" in effect:
         published = f"{effect['reported']:{'+' * sign}.3g}".replace("-", MINUS)
         said += f"; {words.published.format(published)}"
     if "seen" in effect and effect["verdict"] in (UNDERPOWERED, CANNOT_TELL):
         seen = f"{effect['seen']:.2g}"
-        margin = expected["kind"] in ("equivalent", "within", "steady")
-        said += f"; {words.seen.format('±' * margin + seen)}"
+        two_sided = expected["kind"] in ("equivalent", "within", "steady")
+        said += f"; {words.seen.format('±' * two_sided + seen)}"
     return said
 
 

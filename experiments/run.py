@@ -4,10 +4,12 @@ Usage:
   python -m experiments.run STUDY[:SCALE] [COMMAND] [OPTION ...]
   python -m experiments.run --config=FILE[:SIZE] --axis KNOB=V1,V2 ... [COMMAND] ...
   python -m experiments.run new NAME
+  python -m experiments.run list
 
   STUDY     a file of experiments/studies/ without .py, any FILE.py, or the NAME of a
             study of your own: runs/studies/NAME/study.py
   new       writes a commented study file to begin with
+  list      names of all studies, their scales and questions
 
   plan      what would run: arms, rates, seeds, sizes, what is done and what is missing,
             and the smallest effects that can be detected;
@@ -59,6 +61,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import study_file
 from experiments.adhoc import files, flags
 from experiments.costs import sizes
 from experiments.engines import batch, local, screen, submit
@@ -92,7 +95,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     flags.add_flags(parser)
     parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--seeds", type=_seeds, default=())
+    parser.add_argument("--seeds", type=flags.seeds, default=())
     parser.add_argument("--until-decided", type=int)
     parser.add_argument("--engine", choices=ENGINES, default="local")
     parser.add_argument(
@@ -110,8 +113,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _study_and_command(options):
     """What the words without a flag say; the study is "" if flags ask it."""
-    commands = [word for word in options.words if word in (*COMMANDS, "new")]
+    commands = [word for word in options.words if word in WORDS]
     names = [word for word in options.words if word not in commands]
+    if options.words == ["list"]:
+        return "", "list"
     if options.config and names:
         raise ConfigError(
             f"--config={options.config} asks a question of its own, beside study "
@@ -119,11 +124,12 @@ def _study_and_command(options):
         )
     if not options.config and not names:
         asked = "STUDY[:SCALE], or --config=FILE[:SIZE] --axis KNOB=V1,V2"
+        asked += "; `list` names all studies"
         what = "NAME of the new study" if "new" in commands else asked
         raise ConfigError(f"the following arguments are required: {what}")
     if len(names) > 1:
-        commands = [name for name in (*COMMANDS, "new") if name != "one"]  # of workers
-        wrong = no_choice("command", names[1], commands)
+        known = [name for name in WORDS if name != "one"]  # of workers
+        wrong = no_choice("command", names[1], known)
         raise ConfigError(f"{wrong}; a scale is written {':'.join(names[:2])}")
     if len(commands) > 1:
         raise ConfigError(f"{commands[1]!r} beside {commands[0]!r}: one at a time")
@@ -302,8 +308,8 @@ COMMANDS = {
     "plan": show, "run": run, "status": status, "retry": retry, "report": report,
     "one": one,
 }  # fmt: skip
+WORDS = (*COMMANDS, "new", "list")
 ENGINES = ("local", *submit.ENGINES)
-MOST_SEEDS = 10_000
 PROCESS = ("JAX_PROCESS_ID", "SLURM_PROCID")  # which one of a run this is
 
 
@@ -326,21 +332,6 @@ def _peaks(options, plan):
     return sizes.peaks(plan.cells(), options.devices)
 
 
-def _seeds(text):
-    """``5`` are so many; ``0,1,7`` and ``5,`` are these."""
-    try:
-        if "," in text:
-            return tuple(int(word) for word in text.removesuffix(",").split(","))
-        if 0 < int(text) <= MOST_SEEDS:
-            return tuple(range(int(text)))
-        raise ValueError
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"--seeds={text}; a number of seeds from 1 to {MOST_SEEDS:,}, or whole "
-            "numbers with commas between, such as 0,1,7"
-        ) from error
-
-
 def _settings(options):
     """``config.KNOB=VALUE`` -> {KNOB: VALUE}, text; the config gives it its type."""
     for text in options.settings:
@@ -354,7 +345,7 @@ def _check(options):
     """Options that another one leaves without effect."""
     flags.check(options)
     _settings(options)
-    if options.name in (*COMMANDS, "new"):
+    if options.name in WORDS:
         raise ConfigError(f"--name={options.name} is a command; choose another one")
     if options.engine == "local" and options.engine_options:
         raise ConfigError(
@@ -371,6 +362,9 @@ def main(argv: Sequence[str]) -> Any:
     """Exit code of the command ``argv``."""
     options = parse(argv)
     _check(options)
+    if options.command == "list":
+        say("\n".join(study_file.listing(options.out)))
+        return exits.OK
     if options.command == "new":
         return files.new(options.study, options.out)
     leave_accelerators()

@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -84,6 +85,19 @@ def shipped() -> list[str]:
     """Names of the studies of ``experiments/studies``."""
     package = importlib.import_module(PACKAGE)
     return [module.name for module in pkgutil.iter_modules(package.__path__)]
+
+
+def listing(out: Path = ROOT) -> Iterator[str]:
+    """What there is to ask for: names, scales and questions, a line each."""
+    named = [(name, None) for name in shipped()]
+    own = sorted(Path(out).expanduser().glob("*/study.py"))
+    named += [(path.parent.name, path) for path in own]
+    wide = max(len(name) for name, _ in named) + 2
+    for name, path in named:
+        module = _own(name, path) if path else _named(name, out)
+        question = inspect.cleandoc(module.__doc__ or "").split("\n\n")[0]
+        scales = ", ".join(getattr(module, "SCALES", ("cpu",)))
+        yield f"{name:{wide}}{' '.join(question.split())} ({scales})"
 
 
 def _named(name: str, out: Path) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Flags of ad-hoc studies, and what they leave out."""
+"""Flags: of ad-hoc studies, what they leave out, and how their values are read."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from experiments.space import PROPOSERS
 from tfm_jax.api import ConfigError
 
+MOST_SEEDS = 10_000
 FLAGS = (  # besides --config
     "axes",
     "tune",
@@ -57,3 +58,18 @@ def pairs(flag: str, texts: Sequence[str], form: str = "NAME=VALUE") -> dict[str
             raise ConfigError(f"{flag} {text}: {name} is given twice")
         given[name] = value
     return given
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """``5`` are so many; ``0,1,7`` and ``5,`` are these."""
+    try:
+        if "," in text:
+            return tuple(int(word) for word in text.removesuffix(",").split(","))
+        if 0 < int(text) <= MOST_SEEDS:
+            return tuple(range(int(text)))
+        raise ValueError
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"--seeds={text}; a number of seeds from 1 to {MOST_SEEDS:,}, or whole "
+            "numbers with commas between, such as 0,1,7"
+        ) from error

@@ -60,6 +60,11 @@ def answered_by(entry: Mapping) -> str:
     return ANSWERED.get(name_of(entry), "")
 
 
+def answering(listed: Iterable[Mapping]) -> list[Mapping]:
+    """Entries in place of which no other one answers."""
+    return [entry for entry in listed if not answered_by(entry)]
+
+
 def why(entry: Mapping) -> Explanation | None:
     """Why an entry's findings are not as published, if somebody has found out."""
     return EXPLANATIONS.get(name_of(entry))

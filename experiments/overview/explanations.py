@@ -27,6 +27,7 @@ ANSWERED = {
     "banded_attention": "banded_attention:rotary",
     "diffusion_conditioning": "diffusion_conditioning:longer",
     "dropout_smoothing": "dropout_smoothing:tuned",
+    "few_shot": "few_shot:more",
     "head_size": "head_size:nearest",
     "heads": "heads:relations",
     "length_extrapolation": "length_extrapolation:text",
@@ -39,7 +40,6 @@ ANSWERED = {
     "score": "score:tuned",
     "sentence_objective": "sentence_objective:counting",
     "size": "size:text",
-    "warmup:depth": "warmup",
 }
 
 # entry -> why it is not as published
@@ -57,11 +57,10 @@ EXPLANATIONS = {
         "So small a model does not learn by itself which word stands just before "
         "another. Where its first layer sees no more than a word and that before it, "
         "no positions are as good as learned ones, each at its best rate 3.655 and "
-        "3.656 nats, and ALiBi still beats sinusoids.",
+        "3.656 nats.",
         "이렇게 작은 모델은 어느 낱말이 바로 앞에 있는지 스스로 배우지 못합니다. 첫 "
         "층이 한 낱말과 그 앞 낱말만 보게 하면, 저마다 가장 좋은 학습률에서 위치가 "
-        "없어도 3.655나트로 배운 위치의 3.656나트와 같고, ALiBi는 여전히 사인파보다 "
-        "낫습니다.",
+        "없어도 3.655나트로 배운 위치의 3.656나트와 같습니다.",
         ("lm_norm_positions:neighbours",),
     ),
     "lm_norm_positions:deep": Explanation(

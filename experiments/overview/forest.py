@@ -12,6 +12,7 @@ from experiments.overview.entries import (
     OPEN,
     PUBLISHED,
     answered_by,
+    answering,
     grouped,
     name_of,
 )
@@ -133,7 +134,7 @@ def draw(entries: Sequence[Mapping], words: Words) -> str:
     listed: list[Heading | Row] = []
     for number, studies in grouped(entries):
         under = [row for entry in studies for row in rows(entry, words)]
-        good, of = reproduced(studies, words)
+        good, of = reproduced(answering(studies), words)
         told = words.reproduced.format(good, of) if of else ""
         listed += [Heading(words.question(number), told), *under]
     with canvas.styled():
@@ -141,18 +142,18 @@ def draw(entries: Sequence[Mapping], words: Words) -> str:
 
 
 def reproduced(entries: Iterable[Mapping], words: Words) -> tuple[int, int]:
-    """How many effects were reproduced, and of how many that were published.
+    """How many effects are as published, and of how many; each result counts its own.
 
-    Results in place of which others answer do not count.
+    Those in place of which others answer are to be left out, or count as they are.
     """
     published = [
         row
         for entry in entries
         if any(e["claim"] == PUBLISHED for e in entry["expectations"])
-        and not answered_by(entry)
         for row in rows(entry, words)
     ]
-    good = [row for row in published if row.word == words.short[REPRODUCED]]
+    word = words.short[REPRODUCED]
+    good = [row for row in published if row.word in (word, f"({word})")]
     return len(good), len(published)
 
 

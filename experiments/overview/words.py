@@ -21,11 +21,11 @@ class Words(NamedTuple):
         verdicts: of a study -> (word, what it says). short: of a finding, in the plot.
         check: what became of a check -> how the plot says that it blocks. reproduced:
             how many of how many findings. opposite, same: sides of the plot. axis, key:
-            what it says of its axis and marks. published, expected, seen: beside an
-            effect. tally: of all results. reservations: how many are exploratory, how
-            many of several versions. exploratory: such a verdict. other: a verdict in
-            place of which another one answers; kept: how many there are. arm: of the
-            study that is explained.
+            what it says of its axis and marks. published, small, expected, seen: beside
+            an effect. tally: of all results. reservations: how many are exploratory,
+            how many of several versions. exploratory: such a verdict. other: a verdict
+            in place of which another one answers; kept: how many there are. arm: of
+            the study that is explained.
     """
 
     language: str
@@ -41,6 +41,7 @@ class Words(NamedTuple):
     axis: str
     key: tuple[str, str, str]
     published: str
+    small: str
     expected: str
     seen: str
     tally: str
@@ -88,6 +89,7 @@ ENGLISH = Words(
         "where the interval lies if it is as published",
     ),
     published="published {}",
+    small="below ±{}, the smallest of interest",
     expected="expected {} to {}",
     seen="smallest detectable {}",
     tally="{} results of {} studies: {}",
@@ -151,6 +153,7 @@ KOREAN = Words(
         "발표된 대로라면 구간이 놓일 자리",
     ),
     published="발표값 {}",
+    small="관심 있는 최소 효과 ±{}보다 작음",
     expected="기대 {}~{}",
     seen="검출할 수 있는 최소 {}",
     tally="연구 {1}개의 결과 {0}개: {2}",

@@ -1,8 +1,9 @@
 """One question in depth: runs its studies, then writes the page with its figures.
 
-    python -m experiments.paper [--out=runs/studies] [write]
+    python -m experiments.paper [--out=runs/studies] [plan | write]
 
-Runs that are there are not made again; ``write`` makes none. The reports are then taken
+Runs that are there are not made again; ``plan`` says which are missing, and ``write``
+makes none. The reports are then taken
 into ``docs/studies``, as ``experiments.readme`` does. Where ``--out`` lacks them,
 ``write`` makes page and figures anew from the numbers in ``docs/studies/paper.json``.
 """
@@ -67,13 +68,17 @@ def main(argv: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", nargs="?", choices=("run", "write"), default="run")
+    parser.add_argument(
+        "command", nargs="?", choices=("plan", "run", "write"), default="run"
+    )
     parser.add_argument("--out", type=Path, default=ROOT)
     options = parser.parse_args(argv)
-    if options.command == "run":
-        for study in numbers.STUDIES:
-            if code := experiments.run.main([study, f"--out={options.out}"]):
-                return code
+    for study in numbers.STUDIES if options.command != "write" else ():
+        asked = [study, options.command, f"--out={options.out}"]
+        if code := experiments.run.main(asked):
+            return code
+    if options.command == "plan":
+        return exits.OK
     there = entries.reports(options.out)
     wanted = [study.replace(":", "-") for study in numbers.STUDIES]
     if missing := [folder for folder in wanted if folder not in there]:
@@ -96,7 +101,7 @@ def main(argv: list[str]) -> int:
     for name, figure in figures.draw(taken).items():
         put(numbers.FILE.with_name(name), figure)
     say(DOCS / "paper.md")
-    return 0
+    return exits.OK
 
 
 if __name__ == "__main__":

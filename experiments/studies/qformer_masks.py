@@ -15,7 +15,7 @@ SCALES = ("cpu", "tuned", "gpu")
 def get_study(scale="cpu"):
     cfg = {
         "cpu": RETRIEVED_SCENES,
-        "tuned": tuned(RETRIEVED_SCENES, 5e-4, 1e-3, 2e-3, 4e-3),
+        "tuned": tuned(RETRIEVED_SCENES, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
         "gpu": LARGE_RETRIEVED_SCENES,
     }[scale]
     # with smoothing a loss of 0 would not be the least that can be learnt

@@ -217,7 +217,18 @@ def test_earlier_results_are_in_brackets_and_do_not_count():
     answer = earlier | {"scale": ANSWERED["heads"].split(":")[1]}
     (row,) = forest.rows(earlier, ENGLISH)
     assert row.word == "(reproduced)"
-    assert forest.reproduced([earlier, answer], ENGLISH) == (1, 1)
+    both = [earlier, answer]
+    assert forest.reproduced(entries.answering(both), ENGLISH) == (1, 1)
+    assert forest.reproduced(both, ENGLISH) == (2, 2)
+
+
+@pytest.mark.parametrize("sesoi, said", [(0.1, False), (3.0, True)])
+def test_what_is_found_but_too_small_to_matter_says_so(sesoi, said):
+    claim, values = better("a", "b", "a is better"), {"a": LOW, "b": HIGH}
+    entry = entry_of("min", claim, values, sesoi)
+    assert entry["verdict"] == "REPRODUCED"
+    told = readme.effect_that_decides(entry, ENGLISH)
+    assert told.endswith("below ±3, the smallest of interest") == said
 
 
 def test_what_is_said_of_two_scores_or_arms_has_their_names():

@@ -145,6 +145,14 @@ def test_pairs_are_of_one_seed_and_lost_ones_are_told():
         numbers.of_reports(*both)
 
 
+def test_a_plan_is_of_both_studies_and_writes_nothing(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(paper.experiments.run, "main", asked.append)
+    monkeypatch.setattr(paper, "put", None)
+    assert paper.main(["plan", f"--out={tmp_path}"]) == 0
+    assert asked == [[s, "plan", f"--out={tmp_path}"] for s in numbers.STUDIES]
+
+
 def test_a_run_that_fails_ends_the_paper(monkeypatch, tmp_path):
     monkeypatch.setattr(paper.experiments.run, "main", lambda argv: 3)
     monkeypatch.setattr(paper, "DOCS", tmp_path)

@@ -81,8 +81,7 @@ def test_a_report_of_another_question_says_so_and_leaves_the_record(tmp_path):
     plan.register()
     record = content_of(plan.root / "study.json")
     other = Plan.load(TINY, tmp_path, seeds=(5, 6))
-    (said,) = verdicts.analyse(other)["exploratory"]
-    assert "seeds" in said
+    assert any(": seeds: " in said for said in verdicts.analyse(other)["exploratory"])
     assert content_of(plan.root / "study.json") == record
     assert not verdicts.analyse(Plan.load(TINY, tmp_path))["exploratory"]
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments import load_study, results, run
+from experiments import load_study, results, run, study_file
 from experiments.costs import sizes
 from experiments.engines import local
 from experiments.overview import entries
@@ -198,6 +198,16 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
     analysis = {"metric": "valid/nll", "arms": [arm | {"difference": interval}]}
     [_, line] = run.headline(analysis).splitlines()
     assert "0.0000  +0.0000 [+0.0000, +0.0000]" in line and "-" not in line
+
+
+def test_all_studies_are_listed_and_ones_own(tmp_path, capsys):
+    assert run.main(["new", "mine", f"--out={tmp_path}"]) == 0
+    capsys.readouterr()
+    assert run.main(["list", f"--out={tmp_path}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names == [*study_file.shipped(), "mine"]
+    assert lines[names.index("warmup")].endswith("does not? (cpu, depth, gpu)")
 
 
 @pytest.mark.parametrize(
