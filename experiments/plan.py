@@ -152,6 +152,11 @@ class Plan:
         return not self.study.tune or len(self.chosen) == len(self.study.arms)
 
     @property
+    def edges(self) -> list[str]:
+        """Tuned arms whose best value is the first or the last that was tried."""
+        return [*dict.fromkeys(t["arm"] for t in self.trials if t["edge"])]
+
+    @property
     def stuck(self) -> bool:
         """Whether runs of the tuning failed, and nothing of it is left to run."""
         return not self.tuned and not any(r.status.unfinished for r in self.tuning)

@@ -188,6 +188,8 @@ def _of_report(options, plan):
 
 def run(options: argparse.Namespace, plan: Plan) -> Any:
     """Runs what is missing, tuning first, then reports."""
+    from experiments.statistics import answers
+
     slots = _slots(options, plan)
     processes = max(map(batch.processes, plan.cells()), default=1)
     if options.engine == "local" and processes > 1:
@@ -207,7 +209,10 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
             if not local.run(todo, slots, environment(), shown):
                 say("stopped; the same command goes on", file=sys.stderr)
                 return exits.PREEMPTED
-        seen, plan = len(plan.study.seeds), plan.again()
+        seen, known, plan = len(plan.study.seeds), plan.edges, plan.again()
+        if plan.edges != known:
+            told = answers.at_the_edge(plan.edges, bool(plan.study.trials))
+            say(f"{told}, or nothing will be concluded of it")
         if len(plan.study.seeds) > seen:
             say(f"not decided by {seen} seeds; on to {len(plan.study.seeds)}")
         if plan.stuck:

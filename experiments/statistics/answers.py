@@ -1,7 +1,7 @@
 """Answers: the verdict of a study, and the sentences that say why."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from experiments.statistics import findings, stats
 from experiments.statistics.findings import (
@@ -47,6 +47,13 @@ CHECKED = {
 }
 
 
+def at_the_edge(arms: Sequence[str], searched: bool) -> str:
+    """What is to be done where ``arms`` are best at the end of a range, or a grid."""
+    more = "try more points, or wider ranges" if searched else "widen the grid"
+    best = f"What suits {', '.join(arms)} best lies at the edge of what was tried"
+    return f"{best}; {more}"
+
+
 def headline(report: Mapping) -> tuple[str, str]:
     """The verdict of an analysis, and why.
 
@@ -58,12 +65,7 @@ def headline(report: Mapping) -> tuple[str, str]:
     """
     arms, expected = report["arms"], report["expectations"]
     if edges := [arm["name"] for arm in arms if arm["edge"]]:
-        searched = "try more points, or wider ranges"
-        more = searched if report.get("search") else "widen the grid"
-        return INCOMPLETE, (
-            f"What suits {', '.join(edges)} best lies at the edge of what was tried; "
-            f"{more}."
-        )
+        return INCOMPLETE, f"{at_the_edge(edges, bool(report.get('search')))}."
     published = [e for e in expected if e.get("claim", "published") == "published"]
     checks = [e for e in expected if e not in published]
     held = overall([check["verdict"] for check in checks]) if checks else REPRODUCED

@@ -44,7 +44,7 @@ def analyse(plan: Plan) -> dict:
             "name": arm,
             "overrides": dict(study.arms[arm]),
             "chosen": chosen.get(arm, {}),
-            "edge": any(t["edge"] for t in plan.trials if t["arm"] == arm),
+            "edge": arm in plan.edges,
             **_alone(values[arm]),
             **compared[arm],
             **_cost(rows, arm, sized[arm], plan),
@@ -112,7 +112,7 @@ def decided(plan: Plan) -> bool:
     an optimum off the edge of its grid, so that such a study is done.
     """
     study, values = plan.study, outcomes.values_of(plan.study, plan.finals)
-    if any(trial["edge"] for trial in plan.trials):
+    if plan.edges:
         return True
     noise = _noise(plan.rows(), study, values[study.baseline])
     if any(e["verdict"] == UNDERPOWERED for e in _judged(plan, noise, ())):

@@ -234,6 +234,27 @@ def write(cell, value):
     (cell.directory / "results.json").write_text(json.dumps(found))
 
 
+def test_an_optimum_at_the_edge_is_told_before_the_final_runs(
+    tmp_path, monkeypatch, capsys
+):
+    told = []
+
+    def train(todo, *_):
+        told.append(capsys.readouterr().out)
+        for cell in todo:
+            write(cell, -cell.settings["optim.peak_lr"])
+        return True
+
+    monkeypatch.setattr(run.local, "run", train)
+    monkeypatch.setattr(run, "report", lambda *_: None)
+    run.main([f"{TINY}:tuned", f"--out={tmp_path}"])
+    first, second = told
+    said = (
+        "What suits pre, post best lies at the edge of what was tried; widen the grid"
+    )
+    assert said not in first and said in second
+
+
 def test_tuning_takes_the_best_of_each_arm_and_marks_the_edge(tmp_path):
     plan = Plan.load(f"{TINY}:tuned", tmp_path)
     found = plan.cells()
@@ -246,7 +267,7 @@ def test_tuning_takes_the_best_of_each_arm_and_marks_the_edge(tmp_path):
     plan = plan.again()
     best = {"pre": 2e-3, "post": 4e-3}
     assert plan.chosen == {a: {"optim.peak_lr": rate} for a, rate in best.items()}
-    assert [t["arm"] for t in plan.trials if t["edge"]] == ["post"]
+    assert plan.edges == ["post"]
     finals = [c for c in plan.cells() if c.phase == cells.FINAL]
     assert {(c.arm, c.settings["optim.peak_lr"]) for c in finals} == {
         ("pre", 2e-3),
