@@ -1,5 +1,6 @@
 """Fields of a study: what each of them must be, before anything is made of it."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -52,17 +53,22 @@ def wrong_goal(metric: str, goal: str) -> str:
     return f"goal={goal!r}, but {better} of {metric} is better"
 
 
-def contradicts(expectation: Any, goal: str, sesoi: float) -> str:
-    """What is wrong if a source's own effects are not what it is said to find."""
-    kind, good = expectation.kind, {"min": -1}.get(goal, 1)
+def contradicts(expectation: Any, sign: int, sesoi: float) -> str:
+    """What is wrong if a source's own effects are not what it is said to find.
+
+    Args: sign: of a difference that is an improvement.
+    """
+    kind, gain = expectation.kind, (math.ulp(0.0), math.inf)
+    low, high = {
+        "better": gain,
+        "monotone": gain,
+        "equivalent": (-sesoi, sesoi),
+        "within": (expectation.low, expectation.high),
+    }.get(kind, (-math.inf, math.inf))
     for effect in expectation.reported:
-        if (
-            (kind in ("better", "monotone") and effect * good <= 0)
-            or (kind == "equivalent" and abs(effect) > sesoi)
-            or (kind == "within" and not expectation.low <= effect <= expectation.high)
-        ):
-            arms = f"{kind} of arms={expectation.arms}"
-            return f"reported={effect:g} is not {arms}, goal={goal!r}, sesoi={sesoi:g}"
+        if not low <= (sign * effect if low == gain[0] else effect) <= high:
+            ends = f", from {low:g} to {high:g}" if high < math.inf else ""
+            return f"reported={effect:g} is not {kind} of {expectation.arms}{ends}"
     return ""
 
 

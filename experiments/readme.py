@@ -51,18 +51,14 @@ def waiting(reported: Collection[str], words: Words) -> list[tuple[str, str]]:
 def page(listed: Sequence[Mapping], words: Words) -> str:
     """The page of one language."""
     answering = entries.answering(listed)
-    counted = {
-        "counted": forest.reproduced(answering, words),
-        "all": forest.reproduced(listed, words),
-    }
     counts = Counter(entry["verdict"] for entry in answering)
     told = [f"{words.verdicts[v][0]} {counts[v]}" for v in words.verdicts if counts[v]]
     named = {entry["name"] for entry in answering}
     tally = words.tally.format(len(answering), len(named), ", ".join(told))
-    if others := len(listed) - len(answering):
-        tally += f". {words.kept.format(others)}"
     held = [sum(field in e for e in answering) for field in entries.RESERVATIONS]
     tally += f". {words.reservations.format(*held)}"
+    if others := len(listed) - len(answering):
+        tally += f". {words.kept.format(others)}"
     groups = [
         {
             "title": words.question(number),
@@ -76,7 +72,8 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
         {
             "words": words,
             "tally": tally,
-            **counted,
+            "counted": forest.reproduced(answering, words),
+            "all": forest.reproduced(listed, words),
             "groups": groups,
             "explained": [
                 _explained(entry, why, words)

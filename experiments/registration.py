@@ -20,9 +20,11 @@ FILE = "study.json"  # in the directory of a study
 
 def renewed(plan: "Plan") -> dict:
     """``compared``, which from now on is what is written down."""
+    path = plan.root / FILE
+    files.read_or_set_aside(path, _is_registered)
     kept = compared(plan)
     preflight(plan.root)
-    replace(plan.root / FILE, kept)
+    replace(path, kept)
     return kept
 
 
@@ -41,10 +43,10 @@ def compared(plan: "Plan") -> dict:
         del expectation["reported"]  # nor does this
     now = json.loads(json.dumps(asked, sort_keys=True))
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    kept = files.read_or_set_aside(path, _is_registered)
+    kept = files.read(path, _is_registered)
     if kept is None:
         kept = {"registered": stamp, "study": now, "changes": [], **_assumed(plan)}
-        if any(path.parent.glob(f"{path.name}.damaged*")):
+        if path.exists() or any(path.parent.glob(f"{path.name}.damaged*")):
             lost = f"{FILE} was damaged; what had been registered is not known"
             kept["changes"].append(f"{stamp}: {lost}")
     _fill(kept["study"], now)

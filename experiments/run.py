@@ -115,7 +115,9 @@ def _study_and_command(options):
     """What the words without a flag say; the study is "" if flags ask it."""
     commands = [word for word in options.words if word in WORDS]
     names = [word for word in options.words if word not in commands]
-    if options.words == ["list"]:
+    if "list" in commands and (names or commands[1:] or options.config):
+        raise ConfigError("list: it is of all studies; nothing else stands beside it")
+    if commands == ["list"]:
         return "", "list"
     if options.config and names:
         raise ConfigError(

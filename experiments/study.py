@@ -262,7 +262,7 @@ class Study:
         if expectation.reported and len(expectation.reported) != differences:
             yield f"expect: reported={expectation.reported}: one of each difference"
         goal, sesoi = expectation.goal or self.goal, self.sesoi_of(expectation)
-        if wrong := fields.contradicts(expectation, goal, sesoi):
+        if wrong := fields.contradicts(expectation, GOALS.get(goal, 1), sesoi):
             yield f"expect: {wrong}"
         if not own and kind in ("better", "monotone"):
             if wrong := fields.wrong_goal(expectation.metric, goal):

@@ -57,8 +57,7 @@ def read(spec: str, out: Path = ROOT) -> StudyFile:
         raise ConfigError(f"study {name!r}: no such file{near}")
     module = _own(name, path) if path else _named(name, out)
     study = _get(name, module, scale)
-    paragraphs = inspect.cleandoc(module.__doc__ or "").split("\n\n")
-    question, *rest = paragraphs
+    question, *rest = _paragraphs(module)
     if not question:
         raise ConfigError(
             f"study {name!r}: the file has no docstring; its first paragraph is the "
@@ -88,16 +87,28 @@ def shipped() -> list[str]:
 
 
 def listing(out: Path = ROOT) -> Iterator[str]:
-    """What there is to ask for: names, scales and questions, a line each."""
-    named = [(name, None) for name in shipped()]
-    own = sorted(Path(out).expanduser().glob("*/study.py"))
-    named += [(path.parent.name, path) for path in own]
-    wide = max(len(name) for name, _ in named) + 2
-    for name, path in named:
-        module = _own(name, path) if path else _named(name, out)
-        question = inspect.cleandoc(module.__doc__ or "").split("\n\n")[0]
-        scales = ", ".join(getattr(module, "SCALES", ("cpu",)))
-        yield f"{name:{wide}}{' '.join(question.split())} ({scales})"
+    """What there is to ask for: names, questions and scales, a line each."""
+    names = _names(out)
+    wide = max(map(len, names)) + 2
+    for name in names:
+        try:
+            module = _named(name, out)
+            said = " ".join(_paragraphs(module)[0].split())
+            if scales := getattr(module, "SCALES", ()):
+                said += f" ({', '.join(scales)})"
+        except ConfigError as error:
+            said = str(error)
+        yield f"{name:{wide}}{said}"
+
+
+def _names(out):
+    """Those of the studies that are shipped, then those of the user's own."""
+    own = {path.parent.name for path in Path(out).expanduser().glob("*/study.py")}
+    return shipped() + sorted(own - {*shipped()})
+
+
+def _paragraphs(module):
+    return inspect.cleandoc(module.__doc__ or "").split("\n\n")
 
 
 def _named(name: str, out: Path) -> ModuleType:
@@ -109,8 +120,7 @@ def _named(name: str, out: Path) -> ModuleType:
         return module
     if name and path_of(name, out).is_file():
         return _own(name, path_of(name, out))
-    own = Path(out).expanduser().glob("*/study.py")
-    names = ours + sorted(path.parent.name for path in own)
+    names = _names(out)
     raise ConfigError(
         f"study {name!r}: no such study; choose from ({', '.join(names)})"
         f"{nearest(name, [*names, *map(str, Path().glob('*.py'))])}"

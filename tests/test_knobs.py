@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A knob's other value, or its value with the companions that bring it to life.
 # Knobs with choices are listed by their table: every choice must differ from all
-# others; here they have companions only.
+# others; here they have companions only, as switches, which are turned.
 MODEL = {
     "width": 16,
     "heads": 4,
@@ -45,13 +45,13 @@ MODEL = {
     "encoder_depth": 2,
     "decoder_depth": 2,
     "norm_eps": 1e-3,
-    "residual": False,
+    "residual": {},
     "max_length": dict(max_length=20, positions="learned"),
     "dropout": 0.3,
     "attention_dropout": 0.3,
     "activation_dropout": 0.3,
     "windows": (2,),
-    "embedding_scale": False,
+    "embedding_scale": {},
     "output_bias": True,
     "loss_chunk": 1,
     "source_vocab": dict(source_vocab=13, tie="two_way"),

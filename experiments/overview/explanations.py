@@ -21,7 +21,7 @@ class Explanation(NamedTuple):
 
 
 # entry, as ``entries.name_of`` names it -> the one that answers in its place, as its
-# task can show the effect, each arm has its own rate, or it contains this one
+# task can show the effect, each arm has its own rate, or runs are longer
 ANSWERED = {
     "activation": "activation:text",
     "banded_attention": "banded_attention:rotary",

@@ -144,7 +144,7 @@ def draw(entries: Sequence[Mapping], words: Words) -> str:
 def reproduced(entries: Iterable[Mapping], words: Words) -> tuple[int, int]:
     """How many effects are as published, and of how many; each result counts its own.
 
-    Those in place of which others answer are to be left out, or count as they are.
+    Args: entries: all, or those that answer.
     """
     published = [
         row

@@ -26,10 +26,11 @@ OF_WORD = {
 
 
 class Terms(NamedTuple):
-    """What differences are judged by: that of one score, at one look.
+    """By what the differences of one score are judged.
 
     Attributes:
         goal: "min" or "max". sesoi: the smallest effect of interest; 0 if unknown.
+        look: which of those planned it is.
     """
 
     goal: str

@@ -6,6 +6,7 @@ import itertools
 import math
 import pkgutil
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from experiments.overview.explanations import ANSWERED
 from experiments.overview.questions import QUESTIONS, STUDIES
 from experiments.overview.words import ENGLISH, LANGUAGES
 from experiments.report.text import markdown
+from experiments.runs import cells
 from experiments.statistics import findings
 from experiments.statistics.answers import CHECKED
 from experiments.study import better, equivalent, monotone, on, reported, within
@@ -143,6 +145,22 @@ def test_what_a_study_asks_and_its_source_reports_is_that_of_its_file(entry):
         assert [n for n in numbers if n is not None] == pytest.approx(
             one.reported, rel=1e-3
         )
+
+
+@pytest.mark.parametrize("entry", LISTED, ids=NAMES)
+def test_the_runs_of_a_page_have_what_their_arms_set_now(entry):
+    module = importlib.import_module(f"experiments.studies.{entry['name']}")
+    study = module.get_study(entry["scale"])
+    page = PAGES / f"{entry['name']}-{entry['scale']}.md"
+    lines = [line for line in page.read_text("utf-8").splitlines() if "=runs/" in line]
+    commands = [shlex.split(x) for x in lines if x.startswith("python -m tfm_jax.main")]
+    for arm, settings in study.arms.items():
+        runs = re.compile(rf"--workdir=runs/studies/{page.stem}/{re.escape(arm)}-[^/]*")
+        own = [words for words in commands if any(map(runs.fullmatch, words))]
+        assert own or not commands or study.first
+        stages = ("config", "first")
+        knobs = {k: v for k, v in settings.items() if k.split(".")[0] not in stages}
+        assert all({*cells.flags(knobs)} <= {*words} for words in own[:1])
 
 
 @pytest.mark.parametrize("entry", LISTED, ids=NAMES)

@@ -86,6 +86,17 @@ def test_a_report_of_another_question_says_so_and_leaves_the_record(tmp_path):
     assert not verdicts.analyse(Plan.load(TINY, tmp_path))["exploratory"]
 
 
+def test_a_report_leaves_a_damaged_record_where_it_is(tmp_path):
+    plan = Plan.load(TINY, tmp_path)
+    plan.register()
+    path = plan.root / "study.json"
+    path.write_text("{")
+    with pytest.warns(UserWarning, match="damaged"):
+        (said,) = verdicts.analyse(plan)["exploratory"]
+    assert "what had been registered is not known" in said
+    assert [*plan.root.glob("study.json*")] == [path]
+
+
 def test_what_a_source_reports_is_no_part_of_the_question(tmp_path):
     """Numbers that are said later and decide nothing change no record."""
     plan = Plan.load(TINY, tmp_path)

@@ -202,11 +202,14 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
 
 def test_all_studies_are_listed_and_ones_own(tmp_path, capsys):
     assert run.main(["new", "mine", f"--out={tmp_path}"]) == 0
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "study.py").write_text('"""Is it?"""\nimport )')
     capsys.readouterr()
     assert run.main(["list", f"--out={tmp_path}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == [*study_file.shipped(), "mine"]
+    assert names == [*study_file.shipped(), "mine", "torn"]
+    assert "study 'torn': line 2: " in lines[-1]
     assert lines[names.index("warmup")].endswith("does not? (cpu, depth, gpu)")
 
 
@@ -217,6 +220,7 @@ def test_all_studies_are_listed_and_ones_own(tmp_path, capsys):
         (["setup"], "did you mean 'setup.py'"),
         ([], "required: STUDY[:SCALE]"),
         (["positions", "pln"], "choose from"),
+        (["positions", "list"], "list: it is of all studies"),
         (["positions:huge"], "no scale 'huge'"),
         (["positions:cpi"], "choose from (cpu, tuned, gpu); did you mean 'cpu'?"),
         (["banded_attention:x"], "choose from (cpu, rotary, gpu)"),

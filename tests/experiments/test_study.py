@@ -18,6 +18,7 @@ from experiments.study import (
     equivalent,
     grid,
     identical,
+    monotone,
     on,
     reported,
     steady,
@@ -118,14 +119,26 @@ def test_nothing_is_silently_merged(wrong):
         (dict(settings={"seed": 3}), "settings: seed=3"),
         (expects(kind="best"), "kind='best'; choose from (better,"),
         (expects(arms=("pre",)), "better of arms=('pre',)"),
-        (expects(reported=(0.2,)), "reported=0.2 is not better of arms=('pre', 'pos"),
+        (expects(reported=(0.2,)), "reported=0.2 is not better of ('pre', 'post')"),
+        (
+            dict(goal="max", expect=(reported(better("pre", "post", ""), -0.2),)),
+            "reported=-0.2 is not better of ('pre', 'post')",
+        ),
+        (
+            dict(expect=(reported(monotone(("pre", "post"), ""), -0.2, 0.0),)),
+            "one of each difference",
+        ),
+        (
+            dict(expect=(reported(monotone(("pre", "post"), ""), 0.0),)),
+            "reported=0 is not monotone of ('pre', 'post')",
+        ),
         (
             dict(expect=(reported(equivalent("pre", "post", ""), -0.02),)),
-            "reported=-0.02 is not equivalent of arms=('pre', 'post'), goal='min', se",
+            "reported=-0.02 is not equivalent of ('pre', 'post'), from -0.01 to 0.01",
         ),
         (
             dict(expect=(reported(within("pre", 1.0, 2.0, ""), 3.0),)),
-            "reported=3 is not within of arms=('pre',)",
+            "reported=3 is not within of ('pre',), from 1 to 2",
         ),
         (expects(arms=("pre", "pre")), "2 distinct ones"),
         (expects(goal="least"), "expect: goal='least'"),

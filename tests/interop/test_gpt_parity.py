@@ -246,6 +246,7 @@ def test_a_config_without_counterpart_is_refused(reference, change, message):
     [
         (dict(norm="sandwich"), "model.norm='sandwich' must be 'pre'"),
         (dict(positions="rotary"), "model.positions='rotary' must be 'learned'"),
+        (dict(embedding_scale=True), "model.embedding_scale=True must be False"),
         (dict(windows=(2, 3), score="dot"), "must have one size beside 0"),
         (dict(windows=(0, 4)), "openai-gpt has no counterpart"),
         (dict(activation="swiglu"), "model.activation='swiglu'; choose from"),

@@ -130,6 +130,7 @@ class Kind(NamedTuple):
             all that is asked for is loaded.
         content: cfg -> plain JSON that changes with what is read; None: that are the
             sha256 of the files that the section names.
+        few: cfg -> what is wrong with training on so few different examples, or "".
         unstored: knobs of the section that rows on disk do not depend on, besides those
             of `Order`.
         evaluated: plain JSON of examples -> the examples, if evaluation reads them.
@@ -150,6 +151,7 @@ class Kind(NamedTuple):
     augment_train: Callable = lambda cfg: None
     compare: Callable = lambda cfg, examples, report: examples
     content: Callable = lambda cfg: None
+    few: Callable = lambda cfg: ""
     unstored: tuple[str, ...] = ()
     evaluated: Callable | None = None
     tokenizer: ModuleType | None = vocabularies

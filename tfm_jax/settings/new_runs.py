@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tfm_jax.config import ConfigError, Reader, flatten, readers_of, with_defaults
-from tfm_jax.data.sources import recall
 from tfm_jax.models import MODELS
 from tfm_jax.optim.schedules import SCHEDULES
 from tfm_jax.settings import held_out
@@ -53,9 +52,8 @@ def check_settings(experiment: Experiment) -> None:
     MODELS[experiment.model_name].check_new(experiment.model)
     experiment.workload.check_new(experiment)
     experiment.check_kernel(train=True)
-    if experiment.knobs().get("data.source") == "recall":
-        if message := recall.comes_again(experiment.data):
-            raise ConfigError(message)
+    if message := experiment.workload.data.few(experiment.data):
+        raise ConfigError(message)
     for name, variant in experiment.variants().items():
         for knob in sorted(held_out.otherwise(experiment, variant)):
             raise ConfigError(

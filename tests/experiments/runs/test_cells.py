@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import shlex
+import types
 
 import hypothesis
 import pytest
@@ -74,6 +75,24 @@ def test_a_run_is_called_as_it_was_before_later_knobs(config, name):
     assert identity.identity(made) == name
     spikes = dataclasses.replace(made.train, skip_sigma=4.0)
     assert identity.identity(made._replace(train=spikes)) != name
+
+
+@pytest.mark.parametrize(
+    "config, name",
+    [
+        ("gpt2_small:tiny", "153bc8490476"),
+        ("bert_base:tiny", "0c744ef4a93f"),
+        ("qformer_scenes", "e33d16421d71"),
+        ("flamingo_scenes", "7d4c9b406254"),
+        ("blip2_qformer", "56d854c1c19d"),
+    ],
+)
+def test_knobs_that_came_later_are_in_no_name_of_any_family(config, name, monkeypatch):
+    """Names that were given before, of data that is the same everywhere."""
+    same = types.SimpleNamespace(fingerprint="data")
+    monkeypatch.setattr(identity, "prepare", lambda experiment: same)
+    made = cells.configure(config, {})
+    assert identity.identity(made) == name
 
 
 def test_a_knob_that_one_family_had_before_stays_in_its_names():

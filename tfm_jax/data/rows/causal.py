@@ -26,7 +26,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import Kind, digest_of, filled_text
 from tfm_jax.data.rows import packing
 from tfm_jax.data.sources.documents import Config as Source
-from tfm_jax.data.sources.documents import load_corpus, texts_of
+from tfm_jax.data.sources.documents import few, load_corpus, texts_of
 from tfm_jax.data.sources.mechanisms.examples import ANSWER
 from tfm_jax.data.sources.mechanisms.tasks import QUERY
 from tfm_jax.data.workspace import workspace
@@ -379,5 +379,6 @@ KIND = Kind(
     texts_of,
     _rows,
     size=lambda corpus: corpus.count,
+    few=few,
     mapped=CausalRows,
 )

@@ -67,5 +67,6 @@ KIND = Kind(
     _rows,
     size=lambda corpus: corpus.count,
     augment=_masker,
+    few=documents.few,
     mapped=sentence_pairs.MaskedRows,
 )

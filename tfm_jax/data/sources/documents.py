@@ -355,6 +355,11 @@ def load_corpus(
     }
 
 
+def few(cfg: Any) -> str:
+    """What is wrong with training on so few different documents, or ""."""
+    return recall.few_texts(cfg) if cfg.source == "recall" else ""
+
+
 def load_documents(
     cfg: Any, split: str, names: Any = None
 ) -> tuple[Documents, dict[str, Any]]:

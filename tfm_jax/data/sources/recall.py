@@ -18,7 +18,7 @@ def load(cfg: Any, split: str) -> tuple[list[tuple[str, str]], dict[str, Any]]:
 
     A text has ``recall_examples`` pairs of a letter and a digit and then one more, all
     letters drawn from ``recall_keys``; which digit goes with which letter is drawn for
-    each text. The splits are drawn apart, see ``comes_again``.
+    each text. The splits are drawn apart, see ``few_texts``.
     """
     rng = np.random.default_rng((cfg.split_seed, _SPLITS.index(split)))
     held_out = 0 if split == "test" and not cfg.test_share else cfg.recall_heldout
@@ -36,8 +36,8 @@ def load(cfg: Any, split: str) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     return named, {"examples": cfg.recall_examples, "keys": cfg.recall_keys}
 
 
-def comes_again(cfg: Any) -> str:
-    """What is wrong if texts that are held out would be trained on; "" if hardly any.
+def few_texts(cfg: Any) -> str:
+    """What is wrong where texts that are held out would be trained on, or "".
 
     Nothing is trained on the data of a variant, whose texts may be few.
     """
