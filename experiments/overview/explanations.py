@@ -177,11 +177,11 @@ EXPLANATIONS = {
         "To go on with a list of numbers a decoder has to count them, and no scheme "
         "does so beyond the three it was trained on: all lose 4.5 nats or more. On "
         "running text, where near words tell most, ALiBi is 0.35 nats better than T5's "
-        "biases on rows four times as long, and these 2.45 better than sinusoids.",
+        "biases on rows four times as long, and these 0.31 better than sinusoids.",
         "수 목록을 이어 가려면 디코더가 수를 세어야 하는데, 학습한 세 개를 넘어서까지 "
         "그렇게 하는 방식은 없습니다: 모두 4.5나트 이상을 잃습니다. 가까운 낱말이 "
         "대부분을 알려 주는 글에서는, 네 배 긴 줄에서 ALiBi가 T5의 편향보다 0.35나트, "
-        "그 편향은 사인파보다 2.45나트 더 좋습니다.",
+        "그 편향은 사인파보다 0.31나트 더 좋습니다.",
         ("length_extrapolation:text",),
     ),
     "flamingo_frozen": Explanation(
