@@ -23,7 +23,7 @@ from experiments.statistics.findings import NOT_REPRODUCED, REPRODUCED
 from experiments.study import parts
 
 WIDTH, ROW = 900, 17.5  # CSS pixels
-COLUMNS = (0.008, 0.195, 0.505, 0.825, 0.84)  # study, finding, frame, its end, word
+COLUMNS = (0.008, 0.222, 0.53, 0.825, 0.84)  # study, finding, frame, its end, word
 FURTHEST = 100.0  # of the axis, in units of the smallest effect of interest
 DIAMOND = dict(ms=5, mec=PAPER, mew=0.6)
 HOLLOW = dict(mfc="none", mec=INK, mew=1.1, ms=6.5)
