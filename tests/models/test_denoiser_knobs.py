@@ -7,15 +7,18 @@ import pytest
 from tests.interop.denoisers import batch_of
 from tests.models.test_encoder_knobs import ARCH
 from tests.test_knobs import assert_roles
+from tfm_jax.layers.arch import Arch, TextArch
 from tfm_jax.models import dit, unet
 
 ATTENDS = dict(attention_block="transformer", attention_at=(4,))
+OF_TEXT = {f.name for f in dataclasses.fields(TextArch)}
+OF_TEXT -= {f.name for f in dataclasses.fields(Arch)}
 KNOBS = {
     "dit": (
         dit,
         dict(width=8, heads=2, ffn_width=12, depth=1, dropout=0.1, patch_size=(2,)),
         {
-            **{name: ARCH[name] for name in ARCH if name != "max_length"},
+            **{name: ARCH[name] for name in ARCH if name not in OF_TEXT},
             "positions": dict(width=16),
             "mask_style": dict(windows=(2,)),
             "norm_kind": dict(conditioning="in_context"),
