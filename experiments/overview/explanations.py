@@ -35,6 +35,7 @@ ANSWERED = {
     "patch_size": "patch_size:longer",
     "positions": "positions:tuned",
     "prediction_target": "prediction_target:longer",
+    "qformer_masks": "qformer_masks:tuned",
     "recurrent_score": "recurrent_score:tuned",
     "residual": "residual:tuned",
     "score": "score:tuned",
