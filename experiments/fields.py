@@ -59,14 +59,14 @@ def contradicts(expectation: Any, sign: int, sesoi: float) -> str:
     Args: sign: of a difference that is an improvement.
     """
     kind, gain = expectation.kind, (math.ulp(0.0), math.inf)
-    low, high = {
+    low, high = {  # of a gain, or of the mean of ``within``
         "better": gain,
         "monotone": gain,
         "equivalent": (-sesoi, sesoi),
         "within": (expectation.low, expectation.high),
     }.get(kind, (-math.inf, math.inf))
     for effect in expectation.reported:
-        if not low <= (sign * effect if low == gain[0] else effect) <= high:
+        if not low <= (effect if kind == "within" else sign * effect) <= high:
             ends = f", from {low:g} to {high:g}" if high < math.inf else ""
             return f"reported={effect:g} is not {kind} of {expectation.arms}{ends}"
     return ""

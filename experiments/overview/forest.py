@@ -146,15 +146,14 @@ def reproduced(entries: Iterable[Mapping], words: Words) -> tuple[int, int]:
 
     Args: entries: all, or those that answer.
     """
-    published = [
-        row
+    became = [
+        _verdict(effect["verdict"], expected, entry, words)[1]
         for entry in entries
-        if any(e["claim"] == PUBLISHED for e in entry["expectations"])
-        for row in rows(entry, words)
+        for expected in entry["expectations"]
+        if expected["claim"] == PUBLISHED
+        for effect in expected["effects"]
     ]
-    word = words.short[REPRODUCED]
-    good = [row for row in published if row.word in (word, f"({word})")]
-    return len(good), len(published)
+    return became.count(words.short[REPRODUCED]), len(became)
 
 
 def _figure(listed, words):

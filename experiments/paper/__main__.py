@@ -3,9 +3,9 @@
     python -m experiments.paper [--out=runs/studies] [plan | write]
 
 Runs that are there are not made again; ``plan`` says which are missing, and ``write``
-makes none. The reports are then taken
-into ``docs/studies``, as ``experiments.readme`` does. Where ``--out`` lacks them,
-``write`` makes page and figures anew from the numbers in ``docs/studies/paper.json``.
+makes none. The reports are then taken into ``docs/studies``, as ``experiments.readme``
+does. Where ``--out`` lacks them, ``write`` makes page and figures anew from the numbers
+in ``docs/studies/paper.json``.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 _SPLITS = ("train", "valid", "test")
-SPARSE = 100  # texts there are to be for each that is trained on
+SPARSE = 1_000  # texts there are to be for each pair of one trained on and one held out
 
 
 def load(cfg: Any, split: str) -> tuple[list[tuple[str, str]], dict[str, Any]]:
@@ -43,7 +43,7 @@ def few_texts(cfg: Any) -> str:
     """
     there = cfg.recall_keys ** (cfg.recall_examples + 1)
     there *= 10 ** min(cfg.recall_keys, cfg.recall_examples + 1)
-    if there >= SPARSE * cfg.recall_train:
+    if there >= SPARSE * cfg.recall_train * cfg.recall_heldout:
         return ""
     return (
         f"data.recall_examples={cfg.recall_examples} of data.recall_keys="
