@@ -173,6 +173,11 @@ class Plan:
         """See ``cells.unsaid``."""
         return cells.unsaid(self.study, self.cells())
 
+    @property
+    def alike(self) -> str:
+        """See ``cells.alike``."""
+        return cells.alike(self.cells())
+
     def cells(self) -> list[Cell]:
         """Of all ``runs``."""
         return [run.cell for run in self.runs]

@@ -169,7 +169,7 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
     elif not done:
         summary += f"; {_of_report(options, plan)}"
     say(summary)
-    for line in filter(None, (plan.unsaid, *power.lines(plan))):
+    for line in filter(None, (plan.unsaid, plan.alike, *power.lines(plan))):
         say(line)
     for row in rows:
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")

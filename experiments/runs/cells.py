@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import re
 import shlex
@@ -291,6 +292,16 @@ def unsaid(study: Study, planned: Iterable[Cell]) -> str:
         for knob, values in sorted(differ.items())
     )
     return f"Arms differ in {words}, which they do not set." if words else ""
+
+
+def alike(planned: Iterable[Cell]) -> str:
+    """Which arms do the same in other words, so that no pair of runs differs; or ""."""
+    firsts: dict[str, tuple] = {}
+    for cell in planned:
+        firsts.setdefault(cell.arm, (cell.experiment, cell.first))
+    pairs = itertools.combinations(firsts, 2)
+    same = [f"{a} and {b}" for a, b in pairs if firsts[a] == firsts[b]]
+    return f"Of arms {', '.join(same)} nothing differs." if same else ""
 
 
 def _data(cell):

@@ -123,6 +123,12 @@ def test_what_is_set_of_a_first_run_is_refused_without_one(tmp_path, capsys):
     assert "first.model.dept='9', but first=''" in capsys.readouterr().err
 
 
+def test_arms_that_do_the_same_in_other_words_are_told(tmp_path, capsys):
+    arms = {"fast": {}, "slow": {"model.norm": "post"}}
+    assert run.main([changed(tmp_path, arms=arms), "plan", f"--out={tmp_path}"]) == 0
+    assert "Of arms fast and slow nothing differs." in capsys.readouterr().out
+
+
 def test_all_arms_may_stop_early_or_none(tmp_path, capsys):
     arms = {"fast": {"train.stop_patience": 3}, "slow": {"optim.peak_lr": 1e-5}}
     assert run.main([changed(tmp_path, arms=arms), "plan", f"--out={tmp_path}"]) == 78
