@@ -98,7 +98,7 @@ def _row(entry, words):
         "page": _page(entries.name_of(entry)),
         "question": words.asked(entry),
         "verdict": verdict,
-        "effect": effect_that_decides(entry, words),
+        "effect": decisive_effects(entry, words),
         "hours": f"{entry['hours']:.2f}",
         "machine": machine,
     }
@@ -134,11 +134,13 @@ def _explained(entry, why, words):
     }
 
 
-def effect_that_decides(entry: Mapping, words: Words) -> str:
-    """The effect that decides an entry, against what was published; "–" if none."""
-    expected, effect = entries.main_effect(entry)
-    if effect is None:
-        return "–"
+def decisive_effects(entry: Mapping, words: Words) -> str:
+    """What decides an entry, against what was published; "–" if no effect does."""
+    told = [_told(expected, x, words) for expected, x in entries.decisive(entry)]
+    return " / ".join(told) or "–"
+
+
+def _told(expected, effect, words):
     numbers = [effect[name] for name in ("mean", "low", "high")]
     digits, sign = _decimals(numbers), expected["kind"] != "within"
     mean, low, high = (fixed(number, digits, sign=sign).text for number in numbers)

@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from experiments import looks, registration, studies
 from experiments.costs.sizes import STEPS
@@ -276,13 +275,13 @@ def grouped(entries: Iterable[Mapping]) -> list[tuple[int, list[Mapping]]]:
     return [(number, list(group)) for number, group in by_question]
 
 
-def main_effect(entry: Mapping) -> tuple[Any, Any]:
-    """The expectation that decides an entry's verdict, and its effect; None, None.
+def decisive(entry: Mapping) -> list[tuple[Mapping, Mapping]]:
+    """(expectation, its effect) that decides an entry's verdict; all, where all hold.
 
-    That is so where it decides without an interval, as runs that diverged do.
+    None where it is decided without an interval, as by runs that diverged.
     """
     verdict = entry["verdict"]
     deciding = {verdict, OF_CHECK.get(verdict)}
     pairs = [(e, x) for e in entry["expectations"] for x in e["effects"]]
     decided = [(e, x) for e, x in pairs if {e["verdict"], x["verdict"]} <= deciding]
-    return next(iter(decided), (None, None))
+    return decided if verdict == answers.HOLDS else decided[:1]

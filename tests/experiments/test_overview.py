@@ -226,7 +226,7 @@ def test_steps_have_a_row_and_a_verdict_each():
     assert [row.word for row in rows] == ["reproduced", "not reproduced"]
     assert [row.text for row in rows] == ["each is better: b − a", "c − b"]
     assert entry["verdict"] == "NOT REPRODUCED"
-    assert "c − b: " in readme.effect_that_decides(entry, ENGLISH)
+    assert "c − b: " in readme.decisive_effects(entry, ENGLISH)
 
 
 def test_earlier_results_are_in_brackets_and_do_not_count():
@@ -245,7 +245,7 @@ def test_what_is_found_but_too_small_to_matter_says_so(sesoi, said):
     claim, values = better("a", "b", "a is better"), {"a": LOW, "b": HIGH}
     entry = entry_of("min", claim, values, sesoi)
     assert entry["verdict"] == "REPRODUCED"
-    told = readme.effect_that_decides(entry, ENGLISH)
+    told = readme.decisive_effects(entry, ENGLISH)
     assert told.endswith("below ±3, the smallest of interest") == said
 
 
@@ -279,11 +279,15 @@ def test_without_an_effect_of_interest_the_interval_is_the_unit():
 @pytest.mark.parametrize("entry", LISTED, ids=NAMES)
 def test_numbers_of_the_table_are_rounded_and_no_more(entry):
     """Of an interval that has no width all digits are told that there are."""
-    _, effect = entries.main_effect(entry)
-    if effect is None:
-        return
-    told = readme.effect_that_decides(entry, ENGLISH).replace("\u2212", "-")
-    mean, low, high = re.search(r": (\S+) \[(\S+), (\S+)\]", told).groups()
+    effects = [effect for _, effect in entries.decisive(entry)]
+    told = readme.decisive_effects(entry, ENGLISH).replace("\u2212", "-")
+    shown = re.findall(r": (\S+) \[(\S+), (\S+)\]", told)
+    for effect, numbers in zip(effects, shown, strict=True):
+        check_digits(effect, numbers)
+
+
+def check_digits(effect, numbers):
+    mean, low, high = numbers
     there = max(len(str(effect[n]).partition(".")[2]) for n in ("mean", "low", "high"))
     for shown, name in ((mean, "mean"), (low, "low"), (high, "high")):
         digits = len(shown.partition(".")[2])
@@ -303,8 +307,7 @@ def test_verdicts_are_in_the_words_of_today():
     judged |= dict.fromkeys(("bounds", "effects", "seen", "reported"), [])
     entry = entries.of_report(old | {"expectations": [judged]})
     assert (
-        entry["verdict"] == "HOLDS"
-        and readme.effect_that_decides(entry, ENGLISH) == "–"
+        entry["verdict"] == "HOLDS" and readme.decisive_effects(entry, ENGLISH) == "–"
     )
 
 
@@ -320,14 +323,14 @@ def test_the_effect_that_decides_is_the_one_that_is_shown():
     check = judged_as("it learns", "check", "REPRODUCED", "sinusoidal minus none")
     entry = entries.of_report(MADE | {"expectations": [check]})
     assert entry["verdict"] == "BETTER"
-    assert "relative − sinusoidal: " in readme.effect_that_decides(entry, ENGLISH)
+    assert "relative − sinusoidal: " in readme.decisive_effects(entry, ENGLISH)
     (row,) = forest.rows(entry, ENGLISH)
     assert row.text == "relative − sinusoidal" and row.word == "better"
     good = judged_as("a beats b", "published", "REPRODUCED", "a minus b")
     lost = judged_as("c beats b", "published", "NOT REPRODUCED")  # it diverged
     entry = entries.of_report(MADE | {"expectations": [good, lost]})
     assert entry["verdict"] == "NOT REPRODUCED"
-    assert readme.effect_that_decides(entry, ENGLISH) == "–"
+    assert readme.decisive_effects(entry, ENGLISH) == "–"
 
 
 @pytest.mark.parametrize("words", LANGUAGES, ids=lambda words: words.language)
@@ -348,7 +351,7 @@ def test_margin_of_arms_that_should_be_equal_stands_beside_the_effect(kind):
     judged = judged_as("alike", "published", "UNDERPOWERED", "a minus b")
     judged |= dict(kind=kind, seen=[0.2])
     entry = entries.of_report(MADE | {"expectations": [judged]})
-    said = readme.effect_that_decides(entry, ENGLISH)
+    said = readme.decisive_effects(entry, ENGLISH)
     assert said.endswith("; expected −0.1 to 0.1; smallest detectable ±0.2")
 
 
@@ -358,3 +361,13 @@ def test_checks_alone_have_no_row_of_effects():
     report = example(["sinusoidal"], tuned=False) | {"expectations": [check]}
     entry = entries.of_report(report)
     assert entry["verdict"] == "HOLDS" and not forest.rows(entry, ENGLISH)
+
+
+def test_where_all_checks_hold_all_of_them_decide():
+    """What one arm can do and the other cannot, say."""
+    one = judged_as("it learns", "check", "REPRODUCED", "relative")
+    other = judged_as("it does not", "check", "REPRODUCED", "sinusoidal")
+    report = example(["sinusoidal", "relative"], tuned=False)
+    entry = entries.of_report(report | {"expectations": [one, other]})
+    said = readme.decisive_effects(entry, ENGLISH)
+    assert "relative: " in said and "sinusoidal: " in said
