@@ -139,7 +139,7 @@ def _read(path, name, knobs, roles):
 
 def _status(path, knobs, history, results):
     status = attempts.status(path).name
-    if status != "missing":  # under way, or of a study, which knows
+    if status not in ("missing", "stopped"):  # under way, or of a study, which knows
         return status
     if not history:
         return "done" if results else "not started"

@@ -40,8 +40,7 @@ class Lines:
     def ended(self, cell: Any, status: Any, again: Any) -> None:
         """How it ended; the end of its log if it failed."""
         self.done += status.finished
-        name = "stopped" if status.name == "missing" else status.name
-        word = f"{'again' if again else name:7}"
+        word = f"{'again' if again else status.name:7}"
         took = f"{status.seconds:.0f} s"
         self._print(f"{word} {cell.directory.name}  {took}  [{self.done}/{self.total}]")
         if status.name == "failed":

@@ -16,7 +16,9 @@ RETRIES = {exits.UNKNOWN: 2, exits.INFRASTRUCTURE: 2}  # of other failures: none
 
 
 class Status(NamedTuple):
-    """Where a run stands: done, diverged, failed, running or missing.
+    """Where a run stands: done, diverged, failed, running, stopped or missing.
+
+    One that was stopped has begun, and goes on from its last checkpoint.
 
     Attributes:
         retryable: whether a failed one may be tried again.
@@ -73,7 +75,9 @@ def status(directory: Path) -> Status:
     if failed:
         again, error = failed.get("retryable") is True, str(failed.get("error", ""))
         return Status("failed", again, *tried, error)
-    return Status("running" if _held(directory) else "missing", False, *tried)
+    if _held(directory):
+        return Status("running", False, *tried)
+    return Status("stopped" if attempts else "missing", False, *tried)
 
 
 def _held(directory):

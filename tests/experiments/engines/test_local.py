@@ -212,7 +212,7 @@ def test_one_cell_runs_here_for_a_scheduler(tmp_path):
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
     began = time.monotonic()
     assert local.run_group([slow], {}) == 75 and time.monotonic() - began < 4
-    assert names([slow]) == ["missing"]
+    assert names([slow]) == ["stopped"]
 
 
 def test_a_first_process_that_others_wait_for_does_not_end_as_if_all_were_well(
@@ -231,5 +231,5 @@ def test_a_first_process_that_others_wait_for_does_not_end_as_if_all_were_well(
 
 def test_a_run_that_was_stopped_is_shown_as_stopped(tmp_path, capsys):
     cell = types.SimpleNamespace(directory=tmp_path)
-    screen.Lines(total=3, done=1).ended(cell, attempts.Status("missing"), False)
+    screen.Lines(total=3, done=1).ended(cell, attempts.Status("stopped"), False)
     assert capsys.readouterr().out == f"stopped {tmp_path.name}  0 s  [1/3]\n"

@@ -36,7 +36,7 @@ def attempt(cell, code, *, results=False):
     [
         (exits.OK, True, "done"),
         (exits.DIVERGED, False, "diverged"),
-        (exits.PREEMPTED, False, "missing"),
+        (exits.PREEMPTED, False, "stopped"),
         (exits.BAD_CONFIG, False, "failed"),
         (exits.BAD_DATA, False, "failed"),
         (exits.OK, False, "failed"),
@@ -69,7 +69,7 @@ def test_a_run_that_another_process_holds_is_running(cell):
         with Lease(place):
             assert attempts.status(cell.directory).name == "running"
             assert attempts.finish(cell, folder, exits.OK, 1.0).name == "running"
-        assert attempts.status(cell.directory).name == "missing"
+        assert attempts.status(cell.directory).name == "stopped"
 
 
 def test_a_run_that_went_on_without_its_runner_took_as_long_as_its_log(cell):
@@ -143,7 +143,7 @@ def test_a_damaged_failure_or_lease_stops_nothing(cell, recwarn):
         attempt(cell, exits.BAD_CONFIG)
         for name in ("FAILED.json", "lease.json"):
             (cell.directory / name).write_bytes(content)
-        assert attempts.status(cell.directory).name in ("running", "missing", "failed")
+        assert attempts.status(cell.directory).name in ("running", "stopped", "failed")
         (cell.directory / "lease.json").unlink()
 
 
