@@ -169,14 +169,11 @@ class Plan:
         return self.study.probe in PROBES and PROBES[self.study.probe].alone
 
     @property
-    def unsaid(self) -> str:
-        """See ``cells.unsaid``."""
-        return cells.unsaid(self.study, self.cells())
-
-    @property
-    def alike(self) -> str:
-        """See ``cells.alike``."""
-        return cells.alike(self.cells())
+    def reservations(self) -> list[str]:
+        """What has to be known of its arms: ``cells.unsaid`` and ``cells.alike``."""
+        planned = self.cells()
+        told = cells.unsaid(self.study, planned), cells.alike(planned)
+        return [*filter(None, told)]
 
     def cells(self) -> list[Cell]:
         """Of all ``runs``."""

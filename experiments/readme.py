@@ -73,6 +73,9 @@ def page(listed: Sequence[Mapping], words: Words) -> str:
             "words": words,
             "tally": tally,
             "counted": forest.reproduced(answering, words),
+            "exploratory": forest.reproduced(
+                (entry for entry in answering if "exploratory" in entry), words
+            ),
             "all": forest.reproduced(listed, words),
             "groups": groups,
             "explained": [

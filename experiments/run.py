@@ -12,9 +12,9 @@ Usage:
   list      names of all studies, their scales and questions
 
   plan      what would run: arms, rates, seeds, sizes, what is done and what is missing,
-            and the smallest effects that can be detected;
-            with --topology=v5e:2x4 (see docs/scale.md) also what a train step of each
-            arm takes of the memory of one such device, and whether it fits
+            and the smallest effects that can be detected; with --topology=v5e:2x4 (see
+            docs/scale.md) also what a train step of each arm takes of the memory of one
+            such device, and whether it fits
   run       (default) run what is missing, then report; again and again if need be
   status    one line a run
   retry     run again what failed, whatever the reason
@@ -169,7 +169,7 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
     elif not done:
         summary += f"; {_of_report(options, plan)}"
     say(summary)
-    for line in filter(None, (plan.unsaid, plan.alike, *power.lines(plan))):
+    for line in (*plan.reservations, *power.lines(plan)):
         say(line)
     for row in rows:
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
@@ -201,6 +201,8 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
         )
     plan.check()
     _say_changes(plan.register())
+    for line in plan.reservations:
+        say(line)
     while todo := plan.todo():
         planned = batch.write_plan(plan)
         if options.engine != "local":
@@ -259,8 +261,7 @@ def report(options: argparse.Namespace, plan: Plan) -> Any:
 
 def _say_changes(changes):
     if changes:
-        listed = "\n  ".join(changes)
-        say(f"\nExploratory, changed after runs existed:\n  {listed}")
+        say("\n  ".join(["\nExploratory, changed after runs existed:", *changes]))
 
 
 def headline(analysis: Any) -> Any:
@@ -354,10 +355,9 @@ def _check(options):
     _settings(options)
     if options.name in WORDS:
         raise ConfigError(f"--name={options.name} is a command; choose another one")
-    if options.engine == "local" and options.engine_options:
-        raise ConfigError(
-            f"--engine-option {options.engine_options[0]}: --engine=local has none"
-        )
+    given = options.engine_options
+    if options.engine == "local" and given:
+        raise ConfigError(f"--engine-option {given[0]}: --engine=local has none")
     if options.topology and options.command != "plan":
         raise ConfigError(f"--topology={options.topology} is for `plan`")
     if options.index is not None and options.command != "one":

@@ -139,10 +139,11 @@ def _read(path, name, knobs, roles):
 
 def _status(path, knobs, history, results):
     status = attempts.status(path).name
-    if status not in ("missing", "stopped"):  # under way, or of a study, which knows
+    if status not in ("missing", "stopped"):  # of a study, or under way
         return status
     if not history:
-        return "done" if results else "not started"
+        begun = "stopped" if status == "stopped" else "not started"
+        return "done" if results else begun
     if results.get("step") == history[-1]["step"]:
         return "done"
     streaks = [_number(r.get("streak")) for r in history if r["kind"] == "train"]

@@ -276,9 +276,9 @@ def grouped(entries: Iterable[Mapping]) -> list[tuple[int, list[Mapping]]]:
 
 
 def decisive(entry: Mapping) -> list[tuple[Mapping, Mapping]]:
-    """(expectation, its effect) that decides an entry's verdict; all, where all hold.
+    """The first expectation, with an effect, that decides a verdict; all, if all hold.
 
-    None where it is decided without an interval, as by runs that diverged.
+    [] where it is decided without an interval, as by runs that diverged.
     """
     verdict = entry["verdict"]
     deciding = {verdict, OF_CHECK.get(verdict)}

@@ -146,14 +146,14 @@ def reproduced(entries: Iterable[Mapping], words: Words) -> tuple[int, int]:
 
     Args: entries: all, or those that answer.
     """
-    became = [
-        _verdict(effect["verdict"], expected, entry, words)[1]
+    good = [
+        effect["verdict"] == REPRODUCED and not words.blocked(entry)
         for entry in entries
         for expected in entry["expectations"]
         if expected["claim"] == PUBLISHED
         for effect in expected["effects"]
     ]
-    return became.count(words.short[REPRODUCED]), len(became)
+    return sum(good), len(good)
 
 
 def _figure(listed, words):

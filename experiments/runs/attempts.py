@@ -18,7 +18,8 @@ RETRIES = {exits.UNKNOWN: 2, exits.INFRASTRUCTURE: 2}  # of other failures: none
 class Status(NamedTuple):
     """Where a run stands: done, diverged, failed, running, stopped or missing.
 
-    One that was stopped has begun, and goes on from its last checkpoint.
+    One that is stopped was started, and neither runs nor has ended; it goes on, from
+    its last checkpoint if there is one.
 
     Attributes:
         retryable: whether a failed one may be tried again.

@@ -1,9 +1,9 @@
 """Cells: the runs of a study, what each is called, and where it stands on disk."""
 
+import collections
 import contextlib
 import dataclasses
 import functools
-import itertools
 import math
 import re
 import shlex
@@ -295,13 +295,18 @@ def unsaid(study: Study, planned: Iterable[Cell]) -> str:
 
 
 def alike(planned: Iterable[Cell]) -> str:
-    """Which arms do the same in other words, so that no pair of runs differs; or ""."""
-    firsts: dict[str, tuple] = {}
+    """Which arms say the same in other words, so that their runs are equal; or ""."""
+    firsts: dict[str, str] = {}
     for cell in planned:
-        firsts.setdefault(cell.arm, (cell.experiment, cell.first))
-    pairs = itertools.combinations(firsts, 2)
-    same = [f"{a} and {b}" for a, b in pairs if firsts[a] == firsts[b]]
-    return f"Of arms {', '.join(same)} nothing differs." if same else ""
+        firsts.setdefault(cell.arm, cell.id)
+    same = collections.defaultdict(list)
+    for arm, of_arm in firsts.items():
+        same[of_arm].append(arm)
+    return " ".join(
+        f"Arms {', '.join(others)} and {last} have equal runs."
+        for *others, last in same.values()
+        if others
+    )
 
 
 def _data(cell):

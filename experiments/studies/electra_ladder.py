@@ -83,4 +83,5 @@ GPU = LARGE_TEXT | dict(
     settings={"first.train.total_steps": 50_000},
     sesoi=0.005,
     tune={"optim.peak_lr": (1e-4, 3e-4, 1e-3)},
+    caveat="the rate of fine-tuning is tuned, that of pre-training is one for all",
 )

@@ -10,7 +10,7 @@ from experiments.scales import LARGE_RETRIEVED_SCENES, RETRIEVED_SCENES, tuned
 from experiments.study import Study, axis, better, check, within
 
 SCALES = ("cpu", "tuned", "gpu")
-RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)  # to copy an answer is easy
+RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)  # full improves up to 1.6e-2
 
 
 def get_study(scale="cpu"):

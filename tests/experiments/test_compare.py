@@ -245,13 +245,15 @@ def test_a_directory_that_is_no_run_is_left_out_with_a_line(folder, undrawn):
 
 
 def test_a_run_that_has_logged_nothing_yet_is_shown(tmp_path):
-    pair = [make(tmp_path / "a", steps=0, ended=False), tmp_path / "b"]
-    shutil.copytree(pair[0], pair[1])
-    (pair[1] / "metrics.jsonl").unlink()
-    both = compare(pair)
-    assert "Nothing was logged yet." in both.text()
-    assert [run.status for run in both.runs] == ["stopped", "not started"]
-    assert both.curves.empty and "<h2>Curves</h2>" in both._repr_html_()
+    paths = [make(tmp_path / "a", steps=0, ended=False), tmp_path / "b", tmp_path / "c"]
+    for path in paths[1:]:
+        shutil.copytree(paths[0], path)
+        (path / "metrics.jsonl").unlink()
+    (paths[2] / "attempts" / "001").mkdir(parents=True)  # by the runner of a study
+    shown = compare(paths)
+    assert "Nothing was logged yet." in shown.text()
+    assert [run.status for run in shown.runs] == ["stopped", "not started", "stopped"]
+    assert shown.curves.empty and "<h2>Curves</h2>" in shown._repr_html_()
 
 
 def test_a_folder_for_the_page_stays_a_folder(folder, tmp_path, undrawn):

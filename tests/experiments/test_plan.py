@@ -379,7 +379,7 @@ def test_data_in_which_arms_differ_unsaid_is_a_caveat(
     study = changed(tmp_path, arms=arms, baseline="fast", expect=(), settings=settings)
     plan = Plan.load(study, tmp_path)
     words = f"Arms differ in {said}, which they do not set." if said else ""
-    assert plan.unsaid == words
+    assert " ".join(plan.reservations) == words
     run.show(run.parse([study, "plan", f"--out={tmp_path}"]), plan)
     assert ("Arms differ" in capsys.readouterr().out) == bool(said)
     assert words in verdicts.analyse(plan)["caveat"]

@@ -17,6 +17,7 @@ from experiments import run, study_file
 from experiments.costs import sizes
 from experiments.engines import batch, submit
 from experiments.plan import Plan
+from experiments.statistics import verdicts
 from experiments.study import on
 from tests.experiments import tiny_study
 from tests.reliability.tiny import get_config
@@ -123,10 +124,14 @@ def test_what_is_set_of_a_first_run_is_refused_without_one(tmp_path, capsys):
     assert "first.model.dept='9', but first=''" in capsys.readouterr().err
 
 
-def test_arms_that_do_the_same_in_other_words_are_told(tmp_path, capsys):
-    arms = {"fast": {}, "slow": {"model.norm": "post"}}
-    assert run.main([changed(tmp_path, arms=arms), "plan", f"--out={tmp_path}"]) == 0
-    assert "Of arms fast and slow nothing differs." in capsys.readouterr().out
+def test_arms_that_say_the_same_in_other_words_are_told(tmp_path, capsys):
+    """Also where they differ in what changes no number, as how much is kept."""
+    arms = {"fast": {}, "slow": {"model.norm": "post"}, "kept": {"checkpoint.keep": 5}}
+    study = changed(tmp_path, arms=arms)
+    assert run.main([study, "plan", f"--out={tmp_path}"]) == 0
+    words = "Arms fast, slow and kept have equal runs."
+    assert words in capsys.readouterr().out
+    assert words in verdicts.analyse(Plan.load(study, tmp_path))["caveat"]
 
 
 def test_all_arms_may_stop_early_or_none(tmp_path, capsys):

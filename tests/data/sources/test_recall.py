@@ -1,5 +1,8 @@
 """Texts that ask for what they have said, and rows that ask for their ends."""
 
+import collections
+import itertools
+
 import numpy as np
 import pytest
 
@@ -61,9 +64,29 @@ def test_a_variant_may_be_of_few_texts_as_nothing_is_trained_on_them(asking):
 def test_texts_of_which_there_are_few_are_not_trained_on(asking):
     """Else some would be held out and trained on, whatever the seed."""
     asking.data.recall_examples, asking.data.recall_keys = 1, 4
-    words = "data.recall_examples=1 of data.recall_keys=4: about 1,600 texts"
+    words = "data.recall_examples=1 of data.recall_keys=4: about .* would be trained on"
     with pytest.raises(ConfigError, match=words):
         check_settings(resolve(asking))
+
+
+@pytest.mark.parametrize("heldout, few", [(12, False), (13, True)])
+def test_less_than_one_text_in_a_thousand_runs_is_trained_on_and_held_out(heldout, few):
+    sizes = dict(recall_train=200, recall_heldout=heldout)
+    cfg = config(recall_examples=3, recall_keys=8, **sizes)
+    assert bool(recall.few_texts(cfg)) == few
+
+
+@pytest.mark.parametrize("keys, letters", [(1, 3), (2, 2), (3, 3)])
+def test_texts_are_equal_as_often_as_all_that_are_drawn(keys, letters):
+    """Of all ways to draw one, some tell less digits, and are equal more often."""
+    digits = range(3)  # of three, not ten, or there are too many
+    texts = collections.Counter(
+        tuple((k, told[k]) for k in asked)
+        for told in itertools.product(digits, repeat=keys)
+        for asked in itertools.product(range(keys), repeat=letters)
+    )
+    equal = sum(count**2 for count in texts.values()) / texts.total() ** 2
+    assert recall.equal_by_chance(keys, letters, len(digits)) == pytest.approx(equal)
 
 
 def test_only_the_last_digit_is_asked_for():

@@ -6,12 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from pathlib import Path
 
 import pytest
 
-from experiments.engines import local, screen
+from experiments.engines import local
 from experiments.runs import attempts, cells
 from tfm_jax.runs.process.exits import InfrastructureError
 from tfm_jax.runs.workdir import Lease
@@ -227,9 +226,3 @@ def test_a_first_process_that_others_wait_for_does_not_end_as_if_all_were_well(
     assert local.run_group([cell], {}, followed=True) == 0
     with pytest.raises(InfrastructureError, match="has ended meanwhile"):
         local.run_group([cell], {}, followed=True)
-
-
-def test_a_run_that_was_stopped_is_shown_as_stopped(tmp_path, capsys):
-    cell = types.SimpleNamespace(directory=tmp_path)
-    screen.Lines(total=3, done=1).ended(cell, attempts.Status("stopped"), False)
-    assert capsys.readouterr().out == f"stopped {tmp_path.name}  0 s  [1/3]\n"

@@ -84,18 +84,18 @@ def test_a_run_that_went_on_without_its_runner_took_as_long_as_its_log(cell):
 
 def test_a_run_whose_process_was_killed_is_not_running(cell):
     """Neither at once on this machine, nor for ever if it was on another one."""
-    cell.directory.mkdir()
+    attempts.begin(cell, {})
     lease = cell.directory / "lease.json"
     with Lease(cell.directory):
         owner = json.loads(lease.read_text())
     for changed in ({"started": "0"}, {"pid": 2**22 + 1}):
         lease.write_text(json.dumps(owner | changed))
-        assert attempts.status(cell.directory).name == "missing"
+        assert attempts.status(cell.directory).name == "stopped"
     lease.write_text(json.dumps(owner | {"machine": "elsewhere"}))
     assert attempts.status(cell.directory).name == "running"
     long_ago = lease.stat().st_mtime - 100
     os.utime(lease, (long_ago, long_ago))
-    assert attempts.status(cell.directory).name == "missing"
+    assert attempts.status(cell.directory).name == "stopped"
     assert lease.exists(), "to read is not to run"
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 _SPLITS = ("train", "valid", "test")
-SPARSE = 1_000  # texts there are to be for each pair of one trained on and one held out
+DIGITS = 10
+RARE = 1e-3  # pairs of equal texts, of which one is trained on and one held out
 
 
 def load(cfg: Any, split: str) -> tuple[list[tuple[str, str]], dict[str, Any]]:
@@ -23,7 +24,7 @@ def load(cfg: Any, split: str) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     rng = np.random.default_rng((cfg.split_seed, _SPLITS.index(split)))
     held_out = 0 if split == "test" and not cfg.test_share else cfg.recall_heldout
     count = cfg.recall_train if split == "train" else held_out
-    digits = rng.integers(10, size=(count, cfg.recall_keys))
+    digits = rng.integers(DIGITS, size=(count, cfg.recall_keys))
     keys = rng.integers(cfg.recall_keys, size=(count, cfg.recall_examples + 1))
     values = np.take_along_axis(digits, keys, axis=1)
     named = [
@@ -41,12 +42,26 @@ def few_texts(cfg: Any) -> str:
 
     Nothing is trained on the data of a variant, whose texts may be few.
     """
-    there = cfg.recall_keys ** (cfg.recall_examples + 1)
-    there *= 10 ** min(cfg.recall_keys, cfg.recall_examples + 1)
-    if there >= SPARSE * cfg.recall_train * cfg.recall_heldout:
+    pairs = cfg.recall_train * cfg.recall_heldout
+    pairs *= equal_by_chance(cfg.recall_keys, cfg.recall_examples + 1)
+    if pairs <= RARE:
         return ""
     return (
         f"data.recall_examples={cfg.recall_examples} of data.recall_keys="
-        f"{cfg.recall_keys}: about {there:,} texts, so that some that are held out "
-        "would be trained on; raise either"
+        f"{cfg.recall_keys}: about {pairs:.2g} of data.recall_heldout="
+        f"{cfg.recall_heldout} texts would be trained on, of data.recall_train="
+        f"{cfg.recall_train}; raise one of the first two, or lower one of the others"
     )
+
+
+def equal_by_chance(keys: int, letters: int, digits: int = DIGITS) -> float:
+    """Probability that two texts of ``letters``, of ``keys`` different ones, are equal.
+
+    Their letters are, and the digits of those that occur.
+    """
+    equal = np.zeros(keys + 1)  # letters so far, by how many different ones there are
+    equal[0], seen = 1.0, np.arange(keys + 1)
+    for _ in range(min(letters, 1_100)):  # by then it is 0, or there is one letter
+        known, new = equal * seen, equal * (keys - seen)
+        equal = (known + np.roll(new, 1)) / keys**2
+    return float(equal @ (1 / digits) ** seen)
