@@ -88,7 +88,7 @@ class Plan:
                 )
             seeds = seeds or first
             if seeds:
-                study = _with_seeds(study, seeds)
+                study = _with_seeds(study, seeds, registered=seeds == first)
             if until_decided is not None:
                 study = looks.until_decided(study, until_decided)
             elif planned:
@@ -150,6 +150,15 @@ class Plan:
     def tuned(self) -> bool:
         """Whether every arm has what it was to be tuned for."""
         return not self.study.tune or len(self.chosen) == len(self.study.arms)
+
+    @property
+    def warnings(self) -> list[str]:
+        """``reservations``, and which arms are best at the edge of what was tried."""
+        from experiments.statistics import answers
+
+        edge = answers.at_the_edge(self.edges, bool(self.study.trials))
+        edge = f"{edge}, or nothing will be concluded of it"
+        return [*self.reservations, *[edge][: len(self.edges)]]
 
     @property
     def edges(self) -> list[str]:
@@ -285,12 +294,16 @@ def _scores(cell, probe):
     return [*score_names(cell.experiment), *(f"{FIRST}_{name}" for name in before)]
 
 
-def _with_seeds(study, seeds):
+def _with_seeds(study, seeds, registered):
     controls = {
         name: tuple(s for s in getattr(study, name) if (s in seeds) == kept)
         for name, kept in (("identical", True), ("other_seeds", False))
     }
-    return dataclasses.replace(study, seeds=seeds, **controls)
+    try:
+        return dataclasses.replace(study, seeds=seeds, **controls)
+    except ValueError as error:
+        given = "" if registered else f"--seeds={cells.seeds_flag(seeds)}: "
+        raise ValueError(f"{given}{error}") from error
 
 
 def _check_settings(study, settings):

@@ -46,8 +46,10 @@ def compared(plan: "Plan") -> dict:
     kept = files.read(path, _is_registered)
     if kept is None:
         kept = {"registered": stamp, "study": now, "changes": [], **_assumed(plan)}
-        if path.exists() or any(path.parent.glob(f"{path.name}.damaged*")):
-            lost = f"{FILE} was damaged; what had been registered is not known"
+        damaged = path.exists() or any(path.parent.glob(f"{path.name}.damaged*"))
+        if damaged or any(run.status.attempts for run in plan.runs):
+            lost = f"{FILE} was {'damaged' if damaged else 'lost'}"
+            lost += "; what had been registered is not known"
             kept["changes"].append(f"{stamp}: {lost}")
     _fill(kept["study"], now)
     for knob in sorted(now.keys() | kept["study"].keys()):
@@ -109,10 +111,18 @@ def _bracketed(value):
 
 def looked_at(root: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Seeds and looks that were registered in a study's directory; none, none."""
-    kept = (files.read(root / FILE) or {}).get("study")
-    if not isinstance(kept, dict) or not kept.get("looks"):
+    study = (files.read(root / FILE, _counts) or {}).get("study", {})
+    if not study.get("looks"):
         return (), ()
-    return tuple(kept["seeds"]), tuple(kept["looks"])
+    return tuple(study["seeds"]), tuple(study["looks"])
+
+
+def _counts(kept):
+    return all(
+        type(number) is int
+        for field in ("seeds", "looks")
+        for number in kept["study"].get(field) or ()
+    ) and ("seeds" in kept["study"] or not kept["study"].get("looks"))
 
 
 def _assumed(plan):

@@ -169,7 +169,7 @@ def show(options: argparse.Namespace, plan: Plan) -> None:
     elif not done:
         summary += f"; {_of_report(options, plan)}"
     say(summary)
-    for line in (*plan.reservations, *power.lines(plan)):
+    for line in (*plan.warnings, *power.lines(plan)):
         say(line)
     for row in rows:
         say(f"  {row['status']:9}{row['phase']:12}{Path(row['directory']).name}")
@@ -190,8 +190,6 @@ def _of_report(options, plan):
 
 def run(options: argparse.Namespace, plan: Plan) -> Any:
     """Runs what is missing, tuning first, then reports."""
-    from experiments.statistics import answers
-
     slots = _slots(options, plan)
     processes = max(map(batch.processes, plan.cells()), default=1)
     if options.engine == "local" and processes > 1:
@@ -201,7 +199,7 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
         )
     plan.check()
     _say_changes(plan.register())
-    for line in plan.reservations:
+    for line in plan.warnings:
         say(line)
     while todo := plan.todo():
         planned = batch.write_plan(plan)
@@ -213,16 +211,18 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
             if not local.run(todo, slots, environment(), shown):
                 say("stopped; the same command goes on", file=sys.stderr)
                 return exits.PREEMPTED
-        seen, known, plan = len(plan.study.seeds), plan.edges, plan.again()
-        if plan.edges != known:
-            told = answers.at_the_edge(plan.edges, bool(plan.study.trials))
-            say(f"{told}, or nothing will be concluded of it")
+        seen, known, plan = len(plan.study.seeds), plan.warnings, plan.again()
+        for line in [line for line in plan.warnings if line not in known]:
+            say(line)
         if len(plan.study.seeds) > seen:
             say(f"not decided by {seen} seeds; on to {len(plan.study.seeds)}")
         if plan.stuck:
             break  # what follows from the tuning is not known
     report(options, plan)
-    return exits.UNKNOWN if plan.count("failed") else exits.OK
+    if failed := plan.count("failed"):
+        say(f"{failed} runs failed: `status` says why, `retry` runs them again")
+        return exits.UNKNOWN
+    return exits.OK
 
 
 def status(options: argparse.Namespace, plan: Plan) -> None:

@@ -95,8 +95,8 @@ def listing(out: Path = ROOT) -> Iterator[str]:
             module = _named(name, out)
             said = " ".join(_paragraphs(module)[0].split())
             if scales := getattr(module, "SCALES", ()):
-                said += f" ({', '.join(scales)})"
-        except ConfigError as error:
+                said += f" ({', '.join(map(str, scales))})"
+        except (ConfigError, TypeError) as error:
             said = str(error)
         yield f"{name:{wide}}{said}"
 
@@ -141,7 +141,7 @@ def _own(name: str, path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(place)
     try:
         place.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"study {name!r}: {_reason(error, path)}") from error
     return module
 

@@ -9,7 +9,7 @@ import pytest
 from experiments import readme
 from experiments.overview import entries
 from experiments.statistics import verdicts
-from experiments.studies import positions, source_length
+from experiments.studies import electra_ladder, positions, source_length
 from tests.experiments.report.reports import example
 from tfm_jax.api import ConfigError
 
@@ -146,6 +146,26 @@ def test_what_is_no_report_is_named(broken, tmp_path):
         entries.reports(tmp_path)
 
 
+EFFECT = dict(of="a minus b", verdict="REPRODUCED", mean=0.0, low=-0.1, high=0.1, n=5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(verdict="FOO"),
+        dict(verdict=["REPRODUCED"]),
+        dict(effects=[EFFECT | {"of": 5}]),
+        dict(effects=[EFFECT | {"n": "five"}]),
+        dict(effects=[EFFECT | {"mean": 10**400}]),
+    ],
+)
+def test_what_no_finding_can_say_is_no_report(changes, tmp_path):
+    report = ours()
+    report["expectations"][0] |= changes
+    with pytest.raises(ConfigError, match=r"positions-cpu/report.json is no report"):
+        taken(report, tmp_path)
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
@@ -209,7 +229,6 @@ def test_numbers_that_contradict_one_another_replace_nothing(changes, words, tmp
         (dict(tune_seeds=[7]), "it was tuned with seeds 7"),
         ("configs/bert_base.py", "do not start from configs/transformer_numerals_sm"),
     ],
-    ids=str,
 )
 def test_a_report_of_other_runs_replaces_nothing(changes, words, tmp_path, capsys):
     report = ours(**changes) if isinstance(changes, dict) else ours()
@@ -237,6 +256,21 @@ def test_a_report_whose_arms_are_matched_may_not_have_other_steps(tmp_path, caps
     report["runs"][-1]["settings"]["train.total_steps"] = "7"
     assert taken(report, tmp_path) == {}
     assert "train.total_steps is 7, and " in capsys.readouterr().out
+
+
+def test_files_may_be_any_and_steps_of_arms_that_are_matched(tmp_path, capsys):
+    """Those of the baseline are the study's."""
+    study = electra_ladder.get_study()
+    report = ours(study, name="electra_ladder")
+    first, base = report["runs"][-1], report["runs"][0]
+    assert base["arm"] == study.baseline != first["arm"]
+    for run in report["runs"]:
+        run["settings"]["data.train_files"] = "mine.tsv"
+    first["settings"]["first.train.total_steps"] = "1455"
+    assert [*taken(report, tmp_path)] == ["electra_ladder-cpu"]
+    base["settings"]["first.train.total_steps"] = "1455"
+    assert taken(report, tmp_path) == {}
+    assert "first.train.total_steps is 1455, and 2000" in capsys.readouterr().out
 
 
 def test_a_setting_may_be_said_in_other_words(tmp_path):

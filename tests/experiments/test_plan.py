@@ -12,7 +12,7 @@ import pytest
 from experiments import run
 from experiments.costs import sizes
 from experiments.plan import Plan
-from experiments.runs import cells, files, outcomes
+from experiments.runs import attempts, cells, files, outcomes
 from experiments.space import log
 from experiments.statistics import verdicts
 from experiments.study import reported
@@ -95,6 +95,17 @@ def test_a_report_leaves_a_damaged_record_where_it_is(tmp_path):
         (said,) = verdicts.analyse(plan)["exploratory"]
     assert "what had been registered is not known" in said
     assert [*plan.root.glob("study.json*")] == [path]
+
+
+def test_a_record_that_is_gone_though_there_are_runs_is_missed(tmp_path):
+    plan = Plan.load(TINY, tmp_path)
+    assert plan.register() == []
+    attempts.begin(plan.cells()[0], {})
+    path = plan.root / "study.json"
+    path.unlink()
+    (said,) = verdicts.analyse(plan.again())["exploratory"]
+    assert "study.json was lost; what had been registered is not known" in said
+    assert plan.again().register() == [said]
 
 
 def test_what_a_source_reports_is_no_part_of_the_question(tmp_path):
@@ -252,18 +263,21 @@ def test_an_optimum_at_the_edge_is_told_before_the_final_runs(
 
     def train(todo, *_):
         told.append(capsys.readouterr().out)
+        if todo[0].phase != "tune":
+            return False
         for cell in todo:
             write(cell, -cell.settings["optim.peak_lr"])
         return True
 
     monkeypatch.setattr(run.local, "run", train)
-    monkeypatch.setattr(run, "report", lambda *_: None)
-    run.main([f"{TINY}:tuned", f"--out={tmp_path}"])
-    first, second = told
+    for command in ("run", "plan", "run"):
+        run.main([f"{TINY}:tuned", command, f"--out={tmp_path}"])
+    first, second, again = told
     said = (
         "What suits pre, post best lies at the edge of what was tried; widen the grid"
     )
     assert said not in first and said in second
+    assert again.count(said) == 2, "by the plan, and by who goes on with the runs"
 
 
 def test_tuning_takes_the_best_of_each_arm_and_marks_the_edge(tmp_path):

@@ -246,7 +246,13 @@ def test_a_study_of_ones_own_is_found_from_any_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"study": 3, "x": []}', b"\0"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"[" * 100_000, b'{"study": 3, "x": []}', b"\0"),
+        *(b'{"study": {"looks": [3, 6]}}', b'{"study": {"seeds": 3, "looks": 5}}'),
+    ],
+)
 def test_damaged_files_of_a_study_are_set_aside(
     tmp_path, content, recwarn, monkeypatch
 ):

@@ -202,13 +202,15 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
 
 def test_all_studies_are_listed_and_ones_own(tmp_path, capsys):
     assert run.main(["new", "mine", f"--out={tmp_path}"]) == 0
-    (tmp_path / "torn").mkdir()
-    (tmp_path / "torn" / "study.py").write_text('"""Is it?"""\nimport )')
+    broken = {"ends": "raise SystemExit", "one": "SCALES = 5", "torn": "import )"}
+    for name, text in broken.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.py").write_text(f'"""Is it?"""\n{text}')
     capsys.readouterr()
     assert run.main(["list", f"--out={tmp_path}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == [*study_file.shipped(), "mine", "torn"]
+    assert names == [*study_file.shipped(), "ends", "mine", "one", "torn"]
     assert "study 'torn': line 2: " in lines[-1]
     assert lines[names.index("warmup")].endswith("does not? (cpu, depth, gpu)")
 
@@ -225,7 +227,7 @@ def test_all_studies_are_listed_and_ones_own(tmp_path, capsys):
         (["positions:cpi"], "choose from (cpu, tuned, gpu); did you mean 'cpu'?"),
         (["banded_attention:x"], "choose from (cpu, rotary, gpu)"),
         ([TINY, "--seeds=a,b"], "--seeds=a,b; a number of seeds"),
-        ([TINY, "--seeds=-1,"], "seeds=(-1,) must be integers"),
+        ([TINY, "--seeds=-1,"], "--seeds=-1,: seeds=(-1,) must be integers"),
         ([TINY, "--jobs=64"], "--jobs=64: this machine has"),
         ([TINY, "plan", "--jobs=-1"], "--jobs=-1"),
         ([TINY, "--set", "config.seed=3"], "--seeds says what it is"),

@@ -47,8 +47,7 @@ LEARNT = {
                 init="glorot", train=dict(total_steps=120),
             ),
         ),
-        # what was said at dawn comes first
-        lambda s: s["pair_accuracy"] == 1.0 and s["nll"] < 1.5,
+        lambda s: s["pair_accuracy"] == 1.0 and s["nll"] < 1.5,  # dawn comes first
     ),
     "replaced_tokens": (
         (
@@ -331,6 +330,7 @@ def test_the_validation_text_is_read_in_other_ways_too(files, tmp_path):
         ("a:pairs.sort=sop", "data.pairs.sort: there is no such knob"),
         ("a:pairs=sop", "data.pairs: there is no such knob"),
         ("a:length=x", "data.length=x; expected integer"),
+        ("a:length=9;length=8", "data.length is given twice"),
         ("a:length.most=3", "data.length.most: there is no such knob"),
         ("a:pairs.kind=son", r"data.pairs.kind='son'; choose from \(nsp, sop, none"),
         *((entry, "write NAME:KNOB=VALUE") for entry in ("a", "a:")),

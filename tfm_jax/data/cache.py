@@ -25,6 +25,7 @@ from tfm_jax.data.errors import DataError
 from tfm_jax.data.prepared import SPLITS, Prepared, prepare
 from tfm_jax.data.sources.documents import folder_files
 from tfm_jax.data.sources.text_files import digest
+from tfm_jax.data.tokenizers import unknown
 from tfm_jax.data.watchdog import awaited, patience
 from tfm_jax.data.workspace import working_in
 
@@ -76,6 +77,7 @@ def prepared(
             try:
                 data = _read(kind, cfg, entry)
                 eviction.pin(entry, _SUMS)
+                unknown.check(data.report)
                 return data
             except (
                 OSError,

@@ -227,11 +227,10 @@ def of_examples(
             row_sets[split], said, digest, kept = filled
             evaluated[split] = some if kept is None else kept
             report[split] |= said
-            if tokenizer:
-                unknown.check(report[split], split)
             digests[split] = digest or digest_of(row_sets[split])
     fingerprint, identity = kind.fingerprint(cfg, tokenizer, digests, examples)
     report["fingerprint"] = fingerprint
+    unknown.check(report)
     held_out = evaluated.keys() - {"train"} if kind.evaluated else ()
     return Prepared(
         tokenizer,

@@ -25,11 +25,16 @@ def read(entries: Sequence[str], data: Any) -> dict[str, Any]:
         try:
             if not name.isidentifier() or name in (*RESERVED, *found):
                 raise ConfigError(f"{name!r} is no new name")
-            section = dataclasses.asdict(data)
+            section, said = dataclasses.asdict(data), set()
             for part in text.split(";"):
                 knob, is_set, value = part.partition("=")
                 if not is_set:
                     raise ConfigError("write NAME:KNOB=VALUE;KNOB=VALUE")
+                if knob in said:
+                    raise ConfigError(
+                        f"data.{knob} is given twice; which one is meant?"
+                    )
+                said.add(knob)
                 _set(section, types_of(type(data)), knob, value)
             found[name] = build(type(data), section, "data")
         except ConfigError as error:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tfm_jax.config import build, with_defaults
+from tfm_jax.data import cache
 from tfm_jax.data.prepared import prepare
 from tfm_jax.data.rows import image_text, labelled, pairs, unlabelled
 from tfm_jax.data.tokenizers import bilingual, unknown, vocabularies
@@ -44,6 +45,19 @@ def test_every_split_of_labelled_texts_reports_its_share_and_warns(tmp_path, cap
     assert expected > 0.5
     (warning,) = caplog.messages
     assert "tokens of the valid split are unknown to the tokenizer" in warning
+
+
+def test_data_that_was_prepared_before_warns_again(tmp_path, caplog):
+    (tmp_path / "train.tsv").write_text("plain words\ta\n" * 4)
+    (tmp_path / "valid.tsv").write_text(f"plain {THAI}\ta", "utf-8")
+    files = {f"{s}_files": (str(tmp_path / f"{s}.tsv"),) for s in ("train", "valid")}
+    cfg = build(labelled.Config, with_defaults(labelled.Config, files), "data")
+    words = vocabularies.Config(kind="wordpiece", vocab=60)
+    for _ in range(2):
+        caplog.clear()
+        cache.prepared(labelled.KIND, cfg, words, tmp_path / "cache")
+        (warning,) = caplog.messages
+        assert "tokens of the valid split are unknown to the tokenizer" in warning
 
 
 def test_a_translation_reports_both_sides(tmp_path, caplog):

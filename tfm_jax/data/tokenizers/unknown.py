@@ -29,17 +29,23 @@ def shares(report: Mapping[str, Any]) -> dict[str, float]:
     return known if isinstance(known, dict) else {"": known}
 
 
-def check(report: dict, name: str) -> None:
-    """Warns where the shares in the report of a split are large.
+def check(report: Mapping[str, Any]) -> None:
+    """Warns where the shares in the reports of splits are large.
 
-    Args: report: with ``unknown_share``: a number, or one a side. name: of the split.
+    Args: report: split -> what is said of it, maybe with ``unknown_share``: a number,
+        or one a side; and what is said of all.
     """
-    for side, value in shares(report).items():
+    splits = {name: said for name, said in report.items() if isinstance(said, dict)}
+    for name, side, value in (
+        (name, *of) for name, said in splits.items() for of in shares(said).items()
+    ):
         if value > LARGE:
             where = f"{side} text of the {name} split" if side else f"{name} split"
             logging.warning(
-                "%.0f %% of the tokens of the %s are unknown to the tokenizer; "
-                "tokenizer.kind=byte_bpe (bpe for translations) knows every character",
+                "%.0f %% of the tokens of the %s are unknown to the tokenizer: all of "
+                "them are one, and count as right where that is found; a larger "
+                "tokenizer.vocab knows more, tokenizer.kind=byte_bpe (bpe for "
+                "translations) every character",
                 *(100 * value, where),
             )
 
