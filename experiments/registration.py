@@ -118,11 +118,10 @@ def looked_at(root: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _counts(kept):
-    return all(
-        type(number) is int
-        for field in ("seeds", "looks")
-        for number in kept["study"].get(field) or ()
-    ) and ("seeds" in kept["study"] or not kept["study"].get("looks"))
+    study = kept.get("study", {})
+    numbers = [n for field in ("seeds", "looks") for n in study.get(field) or ()]
+    whole = "seeds" in study or not study.get("looks")
+    return whole and all(type(number) is int for number in numbers)
 
 
 def _assumed(plan):
