@@ -49,8 +49,8 @@ CPU = TEXT | dict(
     settings={"train.total_steps": 1_500},
 )
 # of words a model this small learns frequencies alone
-LEARNT = MASKED_LETTERS | {"optim.warmup_steps": 300, "train.total_steps": 1_000}
-TUNED = tuned(CPU | dict(settings=LEARNT), 2e-3, 4e-3, 8e-3, 1.6e-2) | dict(
+LEARNT = MASKED_LETTERS | {"optim.warmup_steps": 300, "train.total_steps": 3_000}
+TUNED = tuned(CPU | dict(settings=LEARNT), 2e-3, 4e-3, 8e-3) | dict(
     caveat="rates are those that are best for masked words, not for words as they are"
 )
 GPU = LARGE_TEXT | dict(
