@@ -340,7 +340,7 @@ SCENES: dict[str, Any] = dict(
         "optim.warmup_steps": 50,
     },
 )
-TUNED_SCENES = tuned(SCENES, 1e-3, 2e-3, 4e-3, 8e-3)
+TUNED_SCENES = tuned(SCENES, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
 LARGE_SCENES = SCENES | dict(
     seeds=(0, 1, 2, 3, 4),
     settings=SCENES["settings"] | steps(20_000) | {"data.scenes.train": 200_000},
