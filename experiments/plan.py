@@ -156,9 +156,11 @@ class Plan:
         """``reservations``, and which arms are best at the edge of what was tried."""
         from experiments.statistics import answers
 
-        edge = answers.at_the_edge(self.edges, bool(self.study.trials))
-        edge = f"{edge}, or nothing will be concluded of it"
-        return [*self.reservations, *[edge][: len(self.edges)]]
+        told = self.reservations
+        if self.edges:
+            best = answers.at_the_edge(self.edges, bool(self.study.trials))
+            told.append(f"{best}, or nothing will be concluded of it")
+        return told
 
     @property
     def edges(self) -> list[str]:

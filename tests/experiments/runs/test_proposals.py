@@ -152,7 +152,7 @@ def test_one_command_runs_round_after_round(fails, optuna, tmp_path, monkeypatch
     monkeypatch.setattr(program.batch, "write_plan", lambda _: [])
     monkeypatch.setattr(Plan, "check", lambda _: None)
     monkeypatch.setattr(Plan, "register", lambda _: [])
-    monkeypatch.setattr(Plan, "reservations", [])
+    monkeypatch.setattr(Plan, "warnings", [])
     monkeypatch.setattr(program, "report", lambda _, plan: reported.append(plan))
     asked = study(trials=14, tune_seeds=(7,))
     code = program.run(program.parse(["x", "--jobs=1"]), plan_of(asked, tmp_path))
