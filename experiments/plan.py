@@ -153,10 +153,10 @@ class Plan:
 
     @property
     def warnings(self) -> list[str]:
-        """``reservations``, and which arms are best at the edge of what was tried."""
+        """``caveats``, and which arms have their optimum at the edge of the grid."""
         from experiments.statistics import answers
 
-        told = self.reservations
+        told = self.caveats
         if self.edges:
             best = answers.at_the_edge(self.edges, bool(self.study.trials))
             told.append(f"{best}, or nothing will be concluded of it")
@@ -180,10 +180,10 @@ class Plan:
         return self.study.probe in PROBES and PROBES[self.study.probe].alone
 
     @property
-    def reservations(self) -> list[str]:
-        """What has to be known of its arms: ``cells.unsaid`` and ``cells.alike``."""
+    def caveats(self) -> list[str]:
+        """Of its arms, if any: ``cells.unsaid`` and ``cells.duplicates``."""
         planned = self.cells()
-        told = cells.unsaid(self.study, planned), cells.alike(planned)
+        told = cells.unsaid(self.study, planned), cells.duplicates(planned)
         return [*filter(None, told)]
 
     def cells(self) -> list[Cell]:

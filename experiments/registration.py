@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import looks
-from experiments.runs import files
+from experiments.runs import attempts, files
 from experiments.stages import FIRST
 from experiments.study import Study
 from tfm_jax.api import preflight, renamed, replace
@@ -47,7 +47,7 @@ def compared(plan: "Plan") -> dict:
     if kept is None:
         kept = {"registered": stamp, "study": now, "changes": [], **_assumed(plan)}
         damaged = path.exists() or any(path.parent.glob(f"{path.name}.damaged*"))
-        if damaged or any(run.status.attempts for run in plan.runs):
+        if damaged or any(attempts.ran(run.cell.directory) for run in plan.runs):
             lost = f"{FILE} was {'damaged' if damaged else 'lost'}"
             lost += "; what had been registered is not known"
             kept["changes"].append(f"{stamp}: {lost}")
@@ -111,13 +111,14 @@ def _bracketed(value):
 
 def looked_at(root: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Seeds and looks that were registered in a study's directory; none, none."""
-    study = (files.read(root / FILE, _counts) or {}).get("study", {})
+    study = (files.read(root / FILE, _has_looks) or {}).get("study", {})
     if not study.get("looks"):
         return (), ()
     return tuple(study["seeds"]), tuple(study["looks"])
 
 
-def _counts(kept):
+def _has_looks(kept):
+    """Whether seeds and looks are numbers, and looks come with seeds."""
     study = kept.get("study", {})
     numbers = [n for field in ("seeds", "looks") for n in study.get(field) or ()]
     whole = "seeds" in study or not study.get("looks")

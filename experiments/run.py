@@ -220,7 +220,7 @@ def run(options: argparse.Namespace, plan: Plan) -> Any:
             break  # what follows from the tuning is not known
     report(options, plan)
     if failed := plan.count("failed"):
-        say(f"{failed} runs failed: `status` says why, `retry` runs them again")
+        say(f"failed runs: {failed}; `status` says why, `retry` starts them again")
         return exits.UNKNOWN
     return exits.OK
 

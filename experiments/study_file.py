@@ -94,9 +94,9 @@ def listing(out: Path = ROOT) -> Iterator[str]:
         try:
             module = _named(name, out)
             said = " ".join(_paragraphs(module)[0].split())
-            if scales := getattr(module, "SCALES", ()):
-                said += f" ({', '.join(map(str, scales))})"
-        except (ConfigError, TypeError) as error:
+            if scales := _scales(name, module):
+                said += f" ({', '.join(scales)})"
+        except ConfigError as error:
             said = str(error)
         yield f"{name:{wide}}{said}"
 
@@ -146,10 +146,17 @@ def _own(name: str, path: Path) -> ModuleType:
     return module
 
 
+def _scales(name, module):
+    scales = getattr(module, "SCALES", ())
+    if isinstance(scales, tuple | list) and all(isinstance(s, str) for s in scales):
+        return scales
+    raise ConfigError(f"study {name!r}: SCALES={scales!r} must be a tuple of names")
+
+
 def _get(name, module, scale):
     if not hasattr(module, "get_study"):
         raise ConfigError(f"study {name!r}: the file defines no get_study(scale)")
-    scales = getattr(module, "SCALES", ())
+    scales = _scales(name, module)
     choices = f"choose from ({', '.join(scales)})" if scales else "see its get_study"
     unknown = (
         f"study {name!r} has no scale {scale!r}; {choices}{nearest(scale, scales)}"
@@ -158,7 +165,7 @@ def _get(name, module, scale):
         raise ConfigError(unknown)
     try:
         study = module.get_study(scale)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = _reason(error, Path(module.__file__))
         message = unknown if error.args == (scale,) else f"study {name!r}: {reason}"
         raise ConfigError(message) from error

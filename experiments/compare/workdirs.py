@@ -142,8 +142,7 @@ def _status(path, knobs, history, results):
     if status not in ("missing", "stopped"):  # of a study, or under way
         return status
     if not history:
-        begun = "stopped" if status == "stopped" else "not started"
-        return "done" if results else begun
+        return "done" if results else status.replace("missing", "not started")
     if results.get("step") == history[-1]["step"]:
         return "done"
     streaks = [_number(r.get("streak")) for r in history if r["kind"] == "train"]

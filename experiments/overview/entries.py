@@ -28,11 +28,11 @@ PUBLISHED = CLAIMS[0]
 # field of an entry -> field of a report that is not empty where it is true
 RESERVATIONS = {"exploratory": "exploratory", "mixed": "mixed_environments"}
 DIGITS = 4  # significant ones, of numbers that are kept
-NO_REPORT = (  # what is raised by a file that says something else
+MALFORMED = (  # errors that a malformed report causes
     *(ArithmeticError, AttributeError, LookupError, RecursionError),
     *(StopIteration, TypeError, ValueError),
 )
-SAY_STEPS = ("tokens", "flops")  # matches by which an arm has steps of its own
+STEP_MATCHES = ("tokens", "flops")  # of ``match``: those that set steps per arm
 OPEN = "open"  # claim of what was found where nothing was expected
 # verdict of a study -> what it says of the check that it rests on
 OF_CHECK = {
@@ -111,7 +111,7 @@ def _checked(report, path, command):
         return unlike
     except ConfigError:
         raise
-    except NO_REPORT as error:
+    except MALFORMED as error:
         raise ConfigError(f"{path} is no report of a study: {error!r}") from error
 
 
@@ -149,7 +149,7 @@ def _report(path):
         if not isinstance(name, str) or not isinstance(scale, str):
             raise ValueError(f"its name is {name!r}, its scale {scale!r}")
         return report
-    except NO_REPORT as error:
+    except MALFORMED as error:
         raise ConfigError(f"{path} is no report of a study: {error!r}") from error
 
 
@@ -185,7 +185,7 @@ def _unlike(report, study):
         if {*map(str, report["seeds"])} - {*arm["values"]}:
             return f"runs of arm {arm['name']} are missing"
     free = {"seed", *study.tune}
-    given_steps = {STEPS, f"{FIRST}.{STEPS}"} if study.match in SAY_STEPS else set()
+    matched = {STEPS, f"{FIRST}.{STEPS}"} if study.match in STEP_MATCHES else set()
     if not report["runs"]:
         return "it has no runs"
     for run in report["runs"]:
@@ -194,12 +194,11 @@ def _unlike(report, study):
         if f"--config={config}" not in shlex.split(run["command"]):
             return f"runs of arm {run['arm']} do not start from {config}"
         given = registration.modern(run["settings"])
-        knobs = {*ours, *given} - free
+        paths = {k for k in given if k.removeprefix(f"{FIRST}.") in DATA_FILES}
+        unset = free | (paths - ours.keys())  # paths: of --set, where no arm has them
         if run["arm"] != study.baseline:
-            knobs -= given_steps
-        for knob in sorted(knobs):
-            if knob not in ours and knob.removeprefix(f"{FIRST}.") in DATA_FILES:
-                continue  # where they lie is said by who runs it
+            unset |= matched
+        for knob in sorted({*ours, *given} - unset):
             if knob not in ours:
                 return f"the study does not set {knob}={to_flag(given[knob])}"
             if knob not in given or not _equal(given[knob], ours[knob]):
@@ -289,9 +288,9 @@ def grouped(entries: Iterable[Mapping]) -> list[tuple[int, list[Mapping]]]:
 
 
 def decisive(entry: Mapping) -> list[tuple[Mapping, Mapping]]:
-    """The first expectation, with an effect, that decides a verdict; all, if all hold.
+    """(expectation, effect) that decides an entry's verdict; of HOLDS every pair.
 
-    [] where it is decided without an interval, as by runs that diverged.
+    Empty where no interval decides it, as where runs diverged.
     """
     verdict = entry["verdict"]
     deciding = {verdict, OF_CHECK.get(verdict)}

@@ -294,17 +294,17 @@ def unsaid(study: Study, planned: Iterable[Cell]) -> str:
     return f"Arms differ in {words}, which they do not set." if words else ""
 
 
-def alike(planned: Iterable[Cell]) -> str:
-    """Which arms say the same in other words, so that their runs are equal; or ""."""
-    firsts: dict[str, str] = {}
+def duplicates(planned: Iterable[Cell]) -> str:
+    """Which arms have identical runs, as their settings come to the same; or ""."""
+    first: dict[str, str] = {}  # arm -> id of its first run
     for cell in planned:
-        firsts.setdefault(cell.arm, cell.id)
-    same = collections.defaultdict(list)
-    for arm, of_arm in firsts.items():
-        same[of_arm].append(arm)
+        first.setdefault(cell.arm, cell.id)
+    arms = collections.defaultdict(list)
+    for arm, of_arm in first.items():
+        arms[of_arm].append(arm)
     return " ".join(
-        f"Arms {', '.join(others)} and {last} have equal runs."
-        for *others, last in same.values()
+        f"Arms {', '.join(others)} and {last} have identical runs."
+        for *others, last in arms.values()
         if others
     )
 

@@ -185,7 +185,7 @@ def _untuned(expectation, edges):
 
 def _caveat(plan):
     study, count = plan.study, _count_caveat(plan.study, plan.sizes)
-    caveats = study.caveat, *plan.reservations, _rate_caveat(study), count
+    caveats = study.caveat, *plan.caveats, _rate_caveat(study), count
     return " ".join(filter(None, caveats))
 
 

@@ -48,9 +48,9 @@ CPU = TEXT | dict(
     config="configs/bert_base.py:tiny",
     settings={"train.total_steps": 1_500},
 )
-# of words a model this small learns frequencies alone
-LEARNT = MASKED_LETTERS | {"optim.warmup_steps": 300, "train.total_steps": 3_000}
-TUNED = tuned(CPU | dict(settings=LEARNT), 2e-3, 4e-3, 8e-3) | dict(
+# letters: of words a model this small learns unigram frequencies alone
+_TUNED = MASKED_LETTERS | {"optim.warmup_steps": 300, "train.total_steps": 3_000}
+TUNED = tuned(CPU | dict(settings=_TUNED), 2e-3, 4e-3, 8e-3) | dict(
     caveat="rates are those that are best for masked words, not for words as they are"
 )
 GPU = LARGE_TEXT | dict(

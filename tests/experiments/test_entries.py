@@ -229,6 +229,7 @@ def test_numbers_that_contradict_one_another_replace_nothing(changes, words, tmp
         (dict(tune_seeds=[7]), "it was tuned with seeds 7"),
         ("configs/bert_base.py", "do not start from configs/transformer_numerals_sm"),
     ],
+    ids=str,
 )
 def test_a_report_of_other_runs_replaces_nothing(changes, words, tmp_path, capsys):
     report = ours(**changes) if isinstance(changes, dict) else ours()

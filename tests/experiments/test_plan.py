@@ -19,7 +19,7 @@ from experiments.study import reported
 from tests.experiments import tiny_study
 from tests.experiments.test_refusals import changed
 from tests.reliability.processes import environment
-from tfm_jax import bounded_json
+from tfm_jax import api, bounded_json
 
 TINY = str(Path(__file__).with_name("tiny_study.py"))
 
@@ -100,9 +100,11 @@ def test_a_report_leaves_a_damaged_record_where_it_is(tmp_path):
 def test_a_record_that_is_gone_though_there_are_runs_is_missed(tmp_path):
     plan = Plan.load(TINY, tmp_path)
     assert plan.register() == []
-    attempts.begin(plan.cells()[0], {})
-    path = plan.root / "study.json"
-    path.unlink()
+    (plan.root / "study.json").unlink()
+    cell = plan.cells()[0]
+    attempts.finish(cell, attempts.begin(cell, {}), api.exits.BAD_CONFIG, 1.0)
+    assert not verdicts.analyse(plan.again())["exploratory"], "it was refused"
+    attempts.begin(cell, {})
     (said,) = verdicts.analyse(plan.again())["exploratory"]
     assert "study.json was lost; what had been registered is not known" in said
     assert plan.again().register() == [said]
@@ -252,8 +254,7 @@ def write(cell, value):
     cell.directory.mkdir(parents=True)
     done = {"status": "done" if value is not None else "diverged"}
     (cell.directory / "DONE.json").write_text(json.dumps(done))
-    found = {"valid": {"nll": value}}
-    (cell.directory / "results.json").write_text(json.dumps(found))
+    (cell.directory / "results.json").write_text(json.dumps({"valid": {"nll": value}}))
 
 
 def test_an_optimum_at_the_edge_is_told_before_the_final_runs(
@@ -393,7 +394,7 @@ def test_data_in_which_arms_differ_unsaid_is_a_caveat(
     study = changed(tmp_path, arms=arms, baseline="fast", expect=(), settings=settings)
     plan = Plan.load(study, tmp_path)
     words = f"Arms differ in {said}, which they do not set." if said else ""
-    assert " ".join(plan.reservations) == words
+    assert " ".join(plan.caveats) == words
     run.show(run.parse([study, "plan", f"--out={tmp_path}"]), plan)
     assert ("Arms differ" in capsys.readouterr().out) == bool(said)
     assert words in verdicts.analyse(plan)["caveat"]

@@ -124,12 +124,12 @@ def test_what_is_set_of_a_first_run_is_refused_without_one(tmp_path, capsys):
     assert "first.model.dept='9', but first=''" in capsys.readouterr().err
 
 
-def test_arms_that_say_the_same_in_other_words_are_told(tmp_path, capsys):
+def test_arms_whose_settings_come_to_the_same_are_told(tmp_path, capsys):
     """Also where they differ in what changes no number, as how much is kept."""
     arms = {"fast": {}, "slow": {"model.norm": "post"}, "kept": {"checkpoint.keep": 5}}
     study = changed(tmp_path, arms=arms)
     assert run.main([study, "plan", f"--out={tmp_path}"]) == 0
-    words = "Arms fast, slow and kept have equal runs."
+    words = "Arms fast, slow and kept have identical runs."
     assert words in capsys.readouterr().out
     assert words in verdicts.analyse(Plan.load(study, tmp_path))["caveat"]
 

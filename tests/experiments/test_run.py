@@ -202,7 +202,8 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
 
 def test_all_studies_are_listed_and_ones_own(tmp_path, capsys):
     assert run.main(["new", "mine", f"--out={tmp_path}"]) == 0
-    broken = {"ends": "raise SystemExit", "one": "SCALES = 5", "torn": "import )"}
+    broken = {"ends": "raise SystemExit", "odd": "SCALES = 5\nget_study = len"}
+    broken["torn"] = "import )"
     for name, text in broken.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "study.py").write_text(f'"""Is it?"""\n{text}')
@@ -210,8 +211,12 @@ def test_all_studies_are_listed_and_ones_own(tmp_path, capsys):
     assert run.main(["list", f"--out={tmp_path}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == [*study_file.shipped(), "ends", "mine", "one", "torn"]
+    assert names == [*study_file.shipped(), "ends", "mine", "odd", "torn"]
     assert "study 'torn': line 2: " in lines[-1]
+    for name, words in (("odd", "SCALES=5 must be a tuple"), ("ends", "line 2: ")):
+        assert f"study '{name}': {words}" in lines[names.index(name)]
+        assert run.main([name, "plan", f"--out={tmp_path}"]) == 78
+        assert words in capsys.readouterr().err
     assert lines[names.index("warmup")].endswith("does not? (cpu, depth, gpu)")
 
 

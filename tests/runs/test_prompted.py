@@ -101,6 +101,11 @@ def test_tables_have_the_columns_of_their_task(files):
         (["--task_file={}/task.tsv", "--examples=1"], exits.BAD_CONFIG, "file too"),
         (["--task_file={}/none.tsv"], exits.BAD_DATA, "none.tsv"),
         (["--task_file={}/task.tsv", "--words=log"], exits.BAD_CONFIG, "NAME=WORD"),
+        (
+            ["--task_file={}/task.tsv", "--words=a=b,a=c"],
+            exits.BAD_CONFIG,
+            "given twice",
+        ),
         (["--task_file={}/task.tsv", "--scoring=x"], exits.BAD_CONFIG, "choose from"),
         (["--task_file={}/sst.tsv"], exits.BAD_DATA, "does not know"),
         (

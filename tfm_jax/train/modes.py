@@ -158,6 +158,8 @@ def prompt(
     if not all(equals for _, equals, _ in pairs):
         raise ConfigError(f"--words={words}; write NAME=WORD,NAME=WORD")
     how["words"] = {name: word for name, _, word in pairs}
+    if len(how["words"]) < len(pairs):
+        raise ConfigError(f"--words={words}: a name is given twice")
     try:
         result = prompted.few_shot(
             run,

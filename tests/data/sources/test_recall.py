@@ -64,21 +64,23 @@ def test_a_variant_may_be_of_few_texts_as_nothing_is_trained_on_them(asking):
 def test_texts_of_which_there_are_few_are_not_trained_on(asking):
     """Else some would be held out and trained on, whatever the seed."""
     asking.data.recall_examples, asking.data.recall_keys = 1, 4
-    words = "data.recall_examples=1 of data.recall_keys=4: about .* would be trained on"
+    words = "data.recall_examples=1 of data.recall_keys=4: about 203 pairs of one of"
     with pytest.raises(ConfigError, match=words):
         check_settings(resolve(asking))
 
 
 @pytest.mark.parametrize("heldout, few", [(12, False), (13, True)])
-def test_less_than_one_text_in_a_thousand_runs_is_trained_on_and_held_out(heldout, few):
+def test_at_most_a_thousandth_of_a_collision_with_the_training_texts_is_expected(
+    heldout, few
+):
     sizes = dict(recall_train=200, recall_heldout=heldout)
     cfg = config(recall_examples=3, recall_keys=8, **sizes)
     assert bool(recall.few_texts(cfg)) == few
 
 
 @pytest.mark.parametrize("keys, letters", [(1, 3), (2, 2), (3, 3)])
-def test_texts_are_equal_as_often_as_all_that_are_drawn(keys, letters):
-    """Of all ways to draw one, some tell less digits, and are equal more often."""
+def test_the_collision_probability_is_that_of_all_texts_enumerated(keys, letters):
+    """Texts of few distinct letters collide more often than those of many."""
     digits = range(3)  # of three, not ten, or there are too many
     texts = collections.Counter(
         tuple((k, told[k]) for k in asked)
@@ -86,7 +88,9 @@ def test_texts_are_equal_as_often_as_all_that_are_drawn(keys, letters):
         for asked in itertools.product(range(keys), repeat=letters)
     )
     equal = sum(count**2 for count in texts.values()) / texts.total() ** 2
-    assert recall.equal_by_chance(keys, letters, len(digits)) == pytest.approx(equal)
+    assert recall.collision_probability(keys, letters, len(digits)) == pytest.approx(
+        equal
+    )
 
 
 def test_only_the_last_digit_is_asked_for():

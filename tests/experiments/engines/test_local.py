@@ -1,6 +1,7 @@
 import collections
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.engines import local
+from experiments.engines import local, screen
 from experiments.runs import attempts, cells
 from tfm_jax.runs.process.exits import InfrastructureError
 from tfm_jax.runs.workdir import Lease
@@ -153,7 +154,7 @@ ZYGOTE = """
 import os, random, signal, sys, time
 from pathlib import Path
 from experiments.runs import attempts, cells
-from experiments.engines import local
+from experiments.engines import local, screen
 from tests.experiments.engines import test_local as t
 
 local.AGAIN = 0.1
@@ -202,7 +203,7 @@ def test_gpus_are_shared_only_if_asked(monkeypatch, jobs, shares):
         assert fraction * shares <= 0.9 + 1e-3
 
 
-def test_one_cell_runs_here_for_a_scheduler(tmp_path):
+def test_one_cell_runs_here_for_a_scheduler(tmp_path, capsys):
     done, crash = make(tmp_path, ["done", "crash"])
     assert local.run_group([done], {}) == 0
     assert local.run_group([crash], {}) == 1
@@ -212,6 +213,10 @@ def test_one_cell_runs_here_for_a_scheduler(tmp_path):
     began = time.monotonic()
     assert local.run_group([slow], {}) == 75 and time.monotonic() - began < 4
     assert names([slow]) == ["stopped"]
+    capsys.readouterr()
+    screen.Lines(total=3, done=1).ended(slow, attempts.status(slow.directory), False)
+    told = capsys.readouterr().out
+    assert re.fullmatch(rf"stopped {slow.directory.name}  \d s  \[1/3\]\n", told)
 
 
 def test_a_first_process_that_others_wait_for_does_not_end_as_if_all_were_well(

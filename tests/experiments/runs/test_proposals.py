@@ -133,7 +133,9 @@ def test_it_comes_nearer_than_the_points_that_it_begins_with(optuna, tmp_path):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_one_command_runs_round_after_round(fails, optuna, tmp_path, monkeypatch):
+def test_one_command_runs_round_after_round(
+    fails, optuna, tmp_path, monkeypatch, capsys
+):
     """And stops where runs failed, since what follows from them is not known."""
     rounds, reported = [], []
 
@@ -160,6 +162,7 @@ def test_one_command_runs_round_after_round(fails, optuna, tmp_path, monkeypatch
     assert rounds == ([16, 8, 2] if fails else [16, 8, 4, 2])
     [plan] = reported
     assert plan.tuned != fails and code == (exits.UNKNOWN if fails else exits.OK)
+    assert ("failed runs: 4; " in capsys.readouterr().out) == fails
 
 
 def test_without_results_nothing_is_proposed_and_the_plan_counts_it(tmp_path):

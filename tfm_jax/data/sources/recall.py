@@ -11,7 +11,7 @@ import numpy as np
 
 _SPLITS = ("train", "valid", "test")
 DIGITS = 10
-RARE = 1e-3  # pairs of equal texts, of which one is trained on and one held out
+MOST_COLLISIONS = 1e-3  # expected pairs of equal texts, one for training, one held out
 
 
 def load(cfg: Any, split: str) -> tuple[list[tuple[str, str]], dict[str, Any]]:
@@ -43,25 +43,26 @@ def few_texts(cfg: Any) -> str:
     Nothing is trained on the data of a variant, whose texts may be few.
     """
     pairs = cfg.recall_train * cfg.recall_heldout
-    pairs *= equal_by_chance(cfg.recall_keys, cfg.recall_examples + 1)
-    if pairs <= RARE:
+    pairs *= collision_probability(cfg.recall_keys, cfg.recall_examples + 1)
+    if pairs <= MOST_COLLISIONS:
         return ""
     return (
         f"data.recall_examples={cfg.recall_examples} of data.recall_keys="
-        f"{cfg.recall_keys}: about {pairs:.2g} of data.recall_heldout="
-        f"{cfg.recall_heldout} texts would be trained on, of data.recall_train="
-        f"{cfg.recall_train}; raise one of the first two, or lower one of the others"
+        f"{cfg.recall_keys}: about {pairs:.3g} pairs of one of data.recall_train="
+        f"{cfg.recall_train} and one of data.recall_heldout={cfg.recall_heldout} texts "
+        "would be equal; raise one of the first two, or lower one of the others"
     )
 
 
-def equal_by_chance(keys: int, letters: int, digits: int = DIGITS) -> float:
-    """Probability that two texts of ``letters``, of ``keys`` different ones, are equal.
+def collision_probability(keys: int, length: int, digits: int = DIGITS) -> float:
+    """Probability that two independent texts are equal: keys^-length E[digits^-D].
 
-    Their letters are, and the digits of those that occur.
+    Args: keys: number of letters to draw from. length: letters drawn for a text, of
+        which D are distinct. digits: number of values of a letter.
     """
-    equal = np.zeros(keys + 1)  # letters so far, by how many different ones there are
-    equal[0], seen = 1.0, np.arange(keys + 1)
-    for _ in range(min(letters, 1_100)):  # by then it is 0, or there is one letter
-        known, new = equal * seen, equal * (keys - seen)
-        equal = (known + np.roll(new, 1)) / keys**2
-    return float(equal @ (1 / digits) ** seen)
+    equal = np.zeros(keys + 1)  # probability of equal letters so far, by D
+    equal[0], distinct = 1.0, np.arange(keys + 1)
+    for _ in range(min(length, 1_100)):  # by then 0 in float64, unless keys is 1
+        again, new = equal * distinct, equal * (keys - distinct)
+        equal = (again + np.roll(new, 1)) / keys**2
+    return float(equal @ (1 / digits) ** distinct)
